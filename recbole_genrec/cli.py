@@ -1,0 +1,62 @@
+"""The ``recbole-genrec`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from recbole_genrec.errors import GenRecError
+
+
+def run(argv: list[str] | None = None) -> int:
+    """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        from recbole_genrec.quick_start import results_table, run_recbole_genrec
+
+        result = run_recbole_genrec(argv=argv)
+        print(results_table({result["model"]: result} if "test_result" in result else result))
+    except GenRecError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Dispatch to a sub-command; the exit status is 2 for an error that the user can mend."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["run"]:
+        return run(argv[1:])
+    parser = argparse.ArgumentParser(prog="recbole-genrec", description="Generative recommendation with semantic ids, inside RecBole.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
+    wanted = commands.add_parser("recommend", help="the best next items for a user or a history")
+    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    who = wanted.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", help="raw user id of the dataset")
+    who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
+    wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
+    wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    prepare = commands.add_parser("prepare", help="download and convert a dataset")
+    from recbole_genrec.data.prepare import add_arguments
+    from recbole_genrec.data.prepare import main as prepare_main
+
+    add_arguments(prepare)
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "prepare":
+            return prepare_main(args) or 0
+        from recbole_genrec.quick_start import recommend
+
+        history = args.history.split(",") if args.history is not None else None
+        changes = {"data_path": args.data_path} if args.data_path else {}
+        for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
+            print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
+    except GenRecError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

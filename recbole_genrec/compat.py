@@ -1,0 +1,145 @@
+"""What keeps RecBole 1.2.1 alive on today's numpy, scipy, pandas and torch.
+
+Every repair is a function or a class that our own entry points call; importing this module changes nothing. Each one names the place in
+RecBole that it repairs. Nothing is written into ``recbole.*`` modules.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import random
+
+import numpy as np
+import torch
+
+from recbole_genrec.errors import GenRecError
+
+INSTALL_HELP = (
+    "RecBole 1.2.x is not installed. Python 3.10 and 3.11: pip install 'recbole>=1.2.1,<1.3' 'pandas<3'. "
+    "Python 3.12 and newer: sh scripts/install_recbole.sh (RecBole pins a version of ray that has no wheel there)."
+)
+
+BROKEN_MODELS = {
+    "NGCF": "dok_matrix._update",
+    "NCL": "dok_matrix._update",
+    "GCMC": "dok_matrix._update",
+    "SpectralCF": "dok_matrix._update",
+    "KGIN": "dok_matrix._update",
+    "MCCLK": "dok_matrix._update",
+}
+
+
+def check_installation() -> None:
+    """Raise :class:`GenRecError` when RecBole is missing or pandas is a version that RecBole cannot use."""
+    if importlib.util.find_spec("recbole") is None:
+        raise GenRecError(INSTALL_HELP)
+    import pandas
+
+    if int(pandas.__version__.split(".")[0]) >= 3:
+        # recbole/data/dataset/dataset.py: _remap, _fill_nan; sequential_dataset.py: _benchmark_presets
+        raise GenRecError(
+            f"pandas {pandas.__version__} changed Series.agg and in-place fillna, and RecBole's dataset code then fails or keeps "
+            "NaN silently; no shim can repair it. Install pandas 2: pip install 'pandas>=2.2,<3'."
+        )
+
+
+def restore_numpy_aliases() -> None:
+    """Set the numpy aliases that RecBole's modules read (``Config.compatibility_settings``).
+
+    recbole/config/configurator.py reads ``np.float_``, ``np.complex_`` and ``np.unicode_``, which numpy 2 removed, and sets
+    ``np.bool`` ... ``np.unicode``, which data/interaction.py, data/dataset/dataset.py, evaluator/metrics.py and model/layers.py use.
+    """
+    aliases = {
+        "bool": np.bool_,
+        "int": np.int_,
+        "float": np.float64,
+        "complex": np.complex128,
+        "object": np.object_,
+        "str": np.str_,
+        "long": np.int_,
+        "unicode": np.str_,
+    }
+    for name, value in aliases.items():
+        if name not in np.__dict__:
+            setattr(np, name, value)
+
+
+def quiet_anomaly_detection() -> None:
+    """Switch autograd's anomaly detection off again.
+
+    recbole/model/sequential_recommender/sine.py line 25 switches it on when the package of sequential models is imported, which
+    doubles the training time of every sequential model (``benchmarks/anomaly_detection.py``).
+    """
+    torch.autograd.set_detect_anomaly(False)
+
+
+def check_model_runs(name: str) -> None:
+    """Refuse the RecBole models that no small repair can save, with the reason."""
+    if name in BROKEN_MODELS:
+        raise GenRecError(
+            f"RecBole's {name} uses scipy's private {BROKEN_MODELS[name]}, which scipy removed. "
+            f"Use another model (LightGCN is repaired here), or run {name} in RecBole's own environment with scipy<1.11."
+        )
+
+
+def make_collector(config):
+    """RecBole's ``Collector``, repaired: counts and integers have no ``.cpu()``.
+
+    recbole/evaluator/collector.py: ``get_data_struct`` calls ``.cpu()`` on everything, so ItemCoverage, GiniIndex,
+    AveragePopularity and TailPercentage raise AttributeError in RecBole 1.2.1.
+    """
+    from recbole.evaluator import Collector
+
+    class TensorCollector(Collector):
+        def get_data_struct(self):
+            data = self.data_struct._data_dict
+            for key, value in data.items():
+                data[key] = value.cpu() if torch.is_tensor(value) else value
+            result = copy.deepcopy(self.data_struct)
+            for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
+                if key in self.data_struct:
+                    del self.data_struct[key]
+            return result
+
+    return TensorCollector(config)
+
+
+def rng_state() -> dict:
+    """The state of Python's, numpy's and torch's random generators as plain values and tensors (safe to store)."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict) -> None:
+    """Undo :func:`rng_state`."""
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def forget_logger_handlers() -> None:
+    """Let ``init_logger`` of a second run in one process write into its own file.
+
+    recbole/utils/logger.py calls ``logging.basicConfig``, which does nothing once the root logger has handlers. Only handlers that
+    RecBole itself has put there are removed.
+    """
+    import logging
+
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        coloured = type(handler.formatter).__module__.startswith("colorlog")
+        if coloured or any(type(f).__module__ == "recbole.utils.logger" for f in handler.filters):
+            root.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,272 @@
+"""Configuration: RecBole's, plus our property files, our keys and errors that name the bad value."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import re
+from enum import Enum
+from pathlib import Path
+
+import yaml
+
+from recbole_genrec.compat import check_installation, restore_numpy_aliases
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.files import digest
+from recbole_genrec.keys import SHARED_KEYS, check_value
+from recbole_genrec.registry import MODELS, get_model_class, is_generative
+
+check_installation()
+
+from recbole.config import Config  # noqa: E402
+from recbole.utils.argument_list import (  # noqa: E402
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+# Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
+COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
+COSMETIC |= {"wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files", "external"}
+# Keys that RecBole computes from others: never stored as input of a later run.
+COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank", "external"}
+COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args", "train_neg_sample_args", "data_path", "eval_args"}
+
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$")
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Plain YAML (no Python tags) that reads ``1e-3`` as a number; RecBole changes ``yaml.FullLoader`` for the whole process."""
+
+
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def properties_folder() -> Path:
+    """Where our YAML files are: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "properties"
+    return inside if inside.is_dir() else package.parent / "properties"
+
+
+def parse_value(text: str) -> object:
+    """A command-line value: a Python literal, ``true``/``false``/``null``, a YAML list or mapping, else the string itself."""
+    lowered = text.strip().lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    if lowered in {"none", "null", "~"}:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    if text.lstrip()[:1] in {"[", "{"}:
+        try:
+            return yaml.load(text, Loader=_YamlLoader)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def parse_arguments(argv: list[str]) -> dict[str, object]:
+    """``["--key=value", "--resume"]`` -> ``{"key": value, "resume": True}``.
+
+    Raises:
+        ConfigError: an argument without leading ``--``, or the same key twice with different values.
+    """
+    parsed: dict[str, object] = {}
+    for argument in argv:
+        if not argument.startswith("--") or len(argument) < 3:
+            raise ConfigError(f"Argument {argument!r} is not of the form --key=value.")
+        key, equals, text = argument[2:].partition("=")
+        value = parse_value(text) if equals else True
+        if key in parsed and parsed[key] != value:
+            raise ConfigError(f"--{key} is given twice, as {parsed[key]!r} and as {value!r}.")
+        parsed[key] = value
+    return parsed
+
+
+class GenRecConfig(Config):
+    """RecBole's ``Config`` that knows our models, keys and property files.
+
+    Order, later wins: RecBole's own files, our ``overall.yaml``, ``dataset/<dataset>.yaml``, ``model/<Model>.yaml``, the section of the
+    dataset file named after the model, ``paper/<Model>.yaml`` with ``preset: paper``, the user's files, dictionary and arguments.
+    A key written ``Model.key`` applies to that model alone, which is how one command tunes several models.
+
+    Args:
+        model: name, or a RecBole model class.
+        dataset: name of the dataset folder.
+        config_file_list: YAML files.
+        config_dict: keys and values.
+        argv: ``--key=value`` arguments. Only what is passed here is read; RecBole would read ``sys.argv`` on its own.
+
+    Raises:
+        ConfigError: an unknown key, a bad value, or a combination that cannot work.
+    """
+
+    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=None):
+        self._argv = list(argv or [])
+        self._known: set[str] = set(SHARED_KEYS)
+        for arguments in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
+            self._known.update(arguments)
+        for file in config_file_list or []:
+            if not Path(file).is_file():
+                raise ConfigError(f"The configuration file {file} does not exist.")
+        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        self._check()
+
+    # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
+
+    def compatibility_settings(self):
+        """numpy 2 has no ``np.float_``; see :func:`recbole_genrec.compat.restore_numpy_aliases`."""
+        restore_numpy_aliases()
+
+    def _build_yaml_loader(self):
+        return _YamlLoader
+
+    def _convert_config_dict(self, config_dict):
+        # RecBole evaluates every string as Python code; literals are all that is needed.
+        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _load_config_files(self, file_list):
+        try:
+            return super()._load_config_files(file_list)
+        except (yaml.YAMLError, TypeError) as error:
+            raise ConfigError(f"A configuration file of {file_list} is not plain YAML with keys and values: {error}") from error
+
+    def _load_cmd_line(self):
+        return parse_arguments(self._argv)
+
+    def _get_model_and_dataset(self, model, dataset):
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        if model is None or dataset is None:
+            raise ConfigError("Name a model and a dataset, for example --model=STORE --dataset=ml-100k.")
+        if not isinstance(dataset, str) or not re.fullmatch(r"[\w.-]+", dataset) or dataset.startswith("."):
+            raise ConfigError(f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.').")
+        return super()._get_model_and_dataset(get_model_class(model) if isinstance(model, str) else model, dataset)
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        super()._load_internal_config_dict(model, model_class, dataset)
+        folder = properties_folder()
+        dataset_file = folder / "dataset" / f"{dataset}.yaml"
+        files = [folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
+        preset = self._user_value("preset", model)
+        for file in files:
+            if file.is_file():
+                self._merge(self._read(file), model)
+        if dataset_file.is_file():
+            self._merge(self._read(dataset_file).get(model) or {}, model)
+        if preset == "paper":
+            paper = folder / "paper" / f"{model}.yaml"
+            if paper.is_file():
+                self._merge(self._read(paper), model)
+            elif is_generative(model_class):
+                raise ConfigError(f"preset: paper is not known for {model}; there is no {paper.name} in {paper.parent}.")
+        elif preset is not None:
+            raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
+        if self.internal_config_dict.get("loss_type") == "BPR" or self._user_value("loss_type", model) == "BPR":
+            self.internal_config_dict["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        self._known.update(self.internal_config_dict)
+        self.external_config_dict = self._external_for(model)
+
+    def _get_final_config_dict(self):
+        final = super()._get_final_config_dict()
+        final["external"] = dict(self.external_config_dict)
+        return final
+
+    def _init_device(self):
+        if "local_rank" in self.final_config_dict:
+            raise ConfigError("Several processes are not supported yet; leave out local_rank / nproc.")
+        if self.final_config_dict.get("use_gpu") is False:
+            self.final_config_dict["gpu_id"] = ""
+        super()._init_device()
+
+    # --- ours -----------------------------------------------------------------------------------------------------------------------
+
+    def _read(self, file: Path) -> dict:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_YamlLoader) or {}
+
+    def _merge(self, content: dict, model: str) -> None:
+        """Take the flat keys of a property file; sections named after a model belong to that model only."""
+        sections = {key for key, value in content.items() if isinstance(value, dict) and (key in MODELS or key[:1].isupper())}
+        self.internal_config_dict.update({key: value for key, value in content.items() if key not in sections})
+
+    def _user_value(self, key: str, model: str) -> object:
+        return self.external_config_dict.get(f"{model}.{key}", self.external_config_dict.get(key))
+
+    def _external_for(self, model: str) -> dict:
+        """The user's keys with ``Model.key`` resolved for this model."""
+        common = {key: value for key, value in self.external_config_dict.items() if "." not in key}
+        own = {key.split(".", 1)[1]: value for key, value in self.external_config_dict.items() if key.startswith(f"{model}.")}
+        self._elsewhere = {key for key in self.external_config_dict if "." in key and not key.startswith(f"{model}.")}
+        return {**common, **own}
+
+    def _check(self) -> None:
+        allowed = self._known | {"model", "dataset", "config_files"}
+        for key in self.external_config_dict:
+            if key not in allowed:
+                near = difflib.get_close_matches(key, sorted(allowed), n=1, cutoff=0.4)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"Unknown key {key!r} for {self.model}.{hint}")
+        values = self.final_config_dict
+        for key, rule in {**SHARED_KEYS, **getattr(self.model_class, "config_rules", {})}.items():
+            if key in values:
+                check_value(key, values[key], rule)
+        if values.get("valid_metric"):
+            metric, _, k = str(values["valid_metric"]).partition("@")
+            if metric.lower() not in {m.lower() for m in values["metrics"]} or (k and int(k) not in values["topk"]):
+                raise ConfigError(f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}.")
+        for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
+            if values.get(key):
+                raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
+        if is_generative(self.model_class):
+            self._check_generative(values)
+
+    @staticmethod
+    def _check_generative(values: dict) -> None:
+        beam, deepest = values.get("beam_width"), max(values["topk"])
+        if isinstance(beam, int) and beam < deepest:
+            raise ConfigError(
+                f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
+                f"Use --beam_width={deepest} or more, or a smaller topk."
+            )
+        if values.get("train_neg_sample_args", {}).get("distribution") not in (None, "none"):
+            raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
+
+    def plain(self) -> dict:
+        """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""
+        return {str(key): _plain(value) for key, value in self.final_config_dict.items()}
+
+    def run_name(self) -> str:
+        """``<Model>-<dataset>-<hash>``: the same settings give the same name, which is how ``--resume`` finds its run."""
+        content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
+        return f"{self.model}-{self.dataset}-{digest(content, size=8)}"
+
+
+def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
+    """Rebuild a configuration from :meth:`GenRecConfig.plain` through our own loader; ``changes`` win.
+
+    Raises:
+        ConfigError: when the stored settings no longer fit this version.
+    """
+    values = {key: value for key, value in stored.items() if key not in COMPUTED and value is not None}
+    values["eval_args"] = stored["eval_args"]
+    values["data_path"] = str(Path(stored["data_path"]).parent)
+    model, dataset = values.pop("model"), values.pop("dataset")
+    values.pop("preset", None)
+    return GenRecConfig(model, dataset, config_dict={**values, **changes})
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)

@@ -1,0 +1,101 @@
+"""Files on disk: atomic, checksummed, never pickle.
+
+An *artefact* is a folder with ``meta.json`` and one safetensors file that ``meta.json`` names together with its SHA-256.
+``meta.json`` is renamed into place last, so a reader sees the old artefact or the new one, never half of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as dump_safetensors
+
+from recbole_genrec.errors import ArtefactError
+
+META = "meta.json"
+
+
+def digest(*parts: object, size: int = 16) -> str:
+    """Hex SHA-256 prefix of the JSON form of ``parts``; the key under which results are stored."""
+    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:size]
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed, on error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: object) -> None:
+    """Write JSON atomically, readable by people (indented, UTF-8)."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object; :class:`ArtefactError` names the file when it is missing or damaged."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} does not exist.") from error
+    except (ValueError, OSError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}). Delete it; it is made again.") from error
+    if not isinstance(content, dict):
+        raise ArtefactError(f"{path} is damaged (not a JSON object). Delete it; it is made again.")
+    return content
+
+
+def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], meta: dict) -> None:
+    """Store ``tensors`` and the JSON-serialisable ``meta`` in ``folder``, replacing what was there."""
+    folder = Path(folder)
+    blob = dump_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    checksum = hashlib.sha256(blob).hexdigest()
+    name = f"tensors-{checksum[:12]}.safetensors"
+    with atomic_write(folder / name) as temporary:
+        temporary.write_bytes(blob)
+    write_json(folder / META, {"tensors": name, "sha256": checksum, "meta_digest": digest(meta, size=64), "meta": meta})
+    for old in folder.glob("tensors-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return ``(tensors, meta)``; :class:`ArtefactError` when a file is missing, truncated or edited."""
+    folder = Path(folder)
+    header = read_json(folder / META)
+    meta = header.get("meta")
+    name = header.get("tensors")
+    hint = f"Delete the folder {folder}; it is made again."
+    if not isinstance(name, str) or Path(name).name != name or digest(meta, size=64) != header.get("meta_digest"):
+        raise ArtefactError(f"{folder / META} was edited or is damaged. {hint}")
+    try:
+        blob = (folder / name).read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{folder / name} cannot be read ({error}). {hint}") from error
+    if hashlib.sha256(blob).hexdigest() != header.get("sha256"):
+        raise ArtefactError(f"{folder / name} is truncated or was edited (checksum differs). {hint}")
+    try:
+        return load_safetensors(blob), meta
+    except (SafetensorError, ValueError) as error:
+        raise ArtefactError(f"{folder / name} is no safetensors file ({error}). {hint}") from error

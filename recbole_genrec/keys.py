@@ -1,0 +1,94 @@
+"""The keys that all methods share: type, allowed values, and what they mean."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from recbole_genrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key may hold.
+
+    Args:
+        kind: ``int``, ``float``, ``bool``, ``str``, or ``list`` (a list of ``item`` values).
+        help: one line for people.
+        choices: allowed values; words of other types may be listed too (``auto`` beside integers).
+        low, high: inclusive range of numbers.
+        optional: whether ``null`` is allowed.
+    """
+
+    kind: type
+    help: str
+    choices: tuple = ()
+    low: float | None = None
+    high: float | None = None
+    optional: bool = False
+    item: type = str
+
+
+SHARED_KEYS: dict[str, Rule] = {
+    "backbone": Rule(str, "'scratch', a folder, or a hub id"),
+    "item_text_fields": Rule(list, "columns of the .item file that make the item text, in order", optional=True),
+    "text_encoder": Rule(str, "sentence encoder: 'default', a folder, or a hub id"),
+    "tokenizer": Rule(str, "item tokenizer, or the folder of stored codes"),
+    "codebook_sizes": Rule(list, "one alphabet size per learned level", low=1, item=int),
+    "collision": Rule(list, "policies applied in order: sinkhorn, nearest_free, extra_token, none"),
+    "generator": Rule(str, "generator, where a method offers several"),
+    "train_rows": Rule(str, "which training rows", choices=("all", "longest", "windows")),
+    "beam_width": Rule(int, "beams per user, or 'auto'", choices=("auto",), low=1),
+    "beam_max": Rule(int, "widest beam of beam_width: auto", low=1),
+    "uncertified": Rule(str, "what to do with unproven users at beam_max", choices=("accept", "exact")),
+    "score_type": Rule(str, "score of an item", choices=("joint", "level", "renormalised")),
+    "score_mode": Rule(str, "beam search, or every item", choices=("beam", "exact")),
+    "constraint": Rule(str, "what the beam may emit", choices=("trie", "slice")),
+    "search_batch_size": Rule(int, "users searched at once", low=1),
+    "trie_budget_mb": Rule(float, "memory for dense trie tables, MiB", low=0),
+    "preset": Rule(str, "'paper' for the published setting", choices=("paper",), optional=True),
+    "resume": Rule(bool, "continue an interrupted run of the same settings"),
+    "result_file": Rule(str, "where the JSON result goes", optional=True),
+    "cache_dir": Rule(str, "folder for tokenizers and embeddings"),
+    "valid_users": Rule(int, "validate on this many users drawn once with the seed; 0 = all", low=0),
+    "precision": Rule(str, "number format of training and search", choices=("fp32", "bf16", "fp16")),
+    "lr_scheduler": Rule(str, "learning-rate schedule", choices=("none", "linear", "cosine", "inverse_sqrt", "constant_with_warmup")),
+    "warmup_ratio": Rule(float, "share of the steps with a rising learning rate", low=0, high=1),
+    "gradient_accumulation_steps": Rule(int, "batches per optimiser step", low=1),
+    "group_by_length": Rule(bool, "batches of similar history length"),
+}
+
+
+def check_value(key: str, value: object, rule: Rule) -> None:
+    """Raise :class:`ConfigError` unless ``value`` fits ``rule``."""
+    if value is None:
+        if rule.optional:
+            return
+        raise ConfigError(f"{key} must be set: {rule.help}.")
+    if value in rule.choices if not isinstance(value, (list, dict)) else False:
+        return
+    if rule.kind is list:
+        if not isinstance(value, (list, tuple)) or not value or not all(_fits(entry, rule.item) for entry in value):
+            raise ConfigError(f"{key} is {value!r}; it must be a list of {rule.item.__name__} ({rule.help}).")
+        numbers = [entry for entry in value if isinstance(entry, (int, float))]
+    else:
+        only_words = rule.kind is str and rule.choices
+        if not _fits(value, rule.kind) or only_words:
+            near = difflib.get_close_matches(str(value), [str(c) for c in rule.choices], n=1)
+            allowed = f"one of {', '.join(map(str, rule.choices))}" if only_words else f"of type {rule.kind.__name__}"
+            other = f" or {', '.join(map(str, rule.choices))}" if rule.choices and not only_words else ""
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{key} is {value!r}; it must be {allowed}{other} ({rule.help}).{hint}")
+        numbers = [value] if rule.kind in (int, float) else []
+    for number in numbers:
+        if (rule.low is not None and number < rule.low) or (rule.high is not None and number > rule.high):
+            bounds = f"at least {rule.low}" if rule.high is None else f"between {rule.low} and {rule.high}"
+            raise ConfigError(f"{key} is {value!r}; it must be {bounds} ({rule.help}).")
+
+
+def _fits(value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)

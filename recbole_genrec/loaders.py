@@ -1,0 +1,98 @@
+"""RecBole's data loaders, with fewer training rows and batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.data import create_dataset as recbole_create_dataset
+from recbole.data import data_preparation
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.utils import ModelType
+
+from recbole_genrec.errors import DataError
+
+CHUNK_BATCHES = 50  # batches whose rows are sorted by length together (our choice)
+
+
+class LengthGroupedLoader(TrainDataLoader):
+    """RecBole's training loader whose batches hold histories of similar length.
+
+    The shuffled rows are cut into chunks of :data:`CHUNK_BATCHES` batches; each chunk is sorted by length, cut into batches, and the
+    batches are shuffled. A batch trimmed to its longest history then carries little padding.
+    """
+
+    def __iter__(self) -> Iterator:
+        lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
+        order = torch.as_tensor(list(self.sampler))
+        for chunk in order.split(self.step * CHUNK_BATCHES):
+            batches = chunk[torch.argsort(lengths[chunk], stable=True)].split(self.step)
+            for position in torch.randperm(len(batches), generator=self.generator).tolist():
+                yield self.collate_fn(batches[position].numpy())
+
+
+def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
+    """Which of RecBole's training rows (prefix -> next item) to keep.
+
+    Args:
+        users: user of each row; the rows of one user follow each other, shortest prefix first.
+        rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every ``max_length``-th one before it, so
+            that each interaction of a long history lies in a row (our choice).
+        max_length: longest history, in items.
+
+    Returns:
+        bool tensor, one entry a row.
+    """
+    if rows == "all":
+        return torch.ones_like(users, dtype=torch.bool)
+    is_last = torch.ones_like(users, dtype=torch.bool)
+    is_last[:-1] = users[1:] != users[:-1]
+    if rows == "longest":
+        return is_last
+    last_row = torch.nonzero(is_last).flatten()
+    user_number = torch.cumsum(is_last, 0) - is_last.long()
+    return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
+
+
+def create_dataset(config):
+    """RecBole's dataset for ``config``; never its pickled copy.
+
+    Raises:
+        DataError: the ``.inter`` file is missing, or a pickled dataset lies where RecBole would load it.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if not (folder / f"{name}.inter").is_file() and not config["benchmark_filename"]:
+        raise DataError(
+            f"{folder / name}.inter does not exist. Make it with 'recbole-genrec prepare {name}', "
+            "or point --data_path at the folder that holds the dataset's folder."
+        )
+    for pickle in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
+        raise DataError(f"RecBole would unpickle {pickle}, which could run foreign code. Move it away or use another --checkpoint_dir.")
+    return recbole_create_dataset(config)
+
+
+def make_loaders(config, dataset, grouped: bool):
+    """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``group_by_length`` and ``valid_users``.
+
+    Args:
+        grouped: whether the model is one of ours and takes reduced rows and grouped batches.
+    """
+    pickle = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+    if pickle.exists():
+        raise DataError(f"RecBole would unpickle {pickle}, which could run foreign code. Move it away or use another --checkpoint_dir.")
+    train, valid, test = data_preparation(config, dataset)
+    if grouped:
+        data = train._dataset
+        mask = row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])
+        if not bool(mask.all()):
+            data = data.copy(data.inter_feat[mask])
+        loader = LengthGroupedLoader if config["group_by_length"] else TrainDataLoader
+        train = loader(config, data, train._sampler, shuffle=config["shuffle"])
+    users = config["valid_users"] or 0
+    if 0 < users < len(valid._dataset) and config["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(valid, FullSortEvalDataLoader):
+        chosen = np.random.default_rng(config["seed"]).choice(len(valid._dataset), users, replace=False)
+        subset = valid._dataset.copy(valid._dataset.inter_feat[torch.from_numpy(np.sort(chosen))])
+        valid = FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
+    return train, valid, test

@@ -1,0 +1,229 @@
+"""From settings to a result: the dataset, the model, training, evaluation, and the file that records it all."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from recbole_genrec import __version__
+from recbole_genrec.compat import check_installation, forget_logger_handlers
+from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.files import write_json
+
+check_installation()
+
+from recbole.utils import init_logger, init_seed  # noqa: E402
+
+from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
+from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
+from recbole_genrec.trainer import load_checkpoint, load_state  # noqa: E402
+
+PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
+
+
+def run_recbole_genrec(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: list[str] | None = None,
+    config_dict: dict | None = None,
+    saved: bool = True,
+    argv: list[str] | None = None,
+) -> dict:
+    """Train and test one model, or several (``model="STORE,SASRec"``) on the same split under the same protocol.
+
+    Args:
+        model: a name, comma-separated names, or a RecBole model class.
+        dataset: name of the dataset's folder below ``data_path``.
+        config_file_list, config_dict, argv: settings; later ones win, as in RecBole.
+        saved: whether to write checkpoints (without them there is no resume and the last epoch is tested).
+
+    Returns:
+        The result of the run (the content of its JSON file); for several models ``{name: result}``.
+
+    Raises:
+        GenRecError: a setting, a file or a number is wrong; the message says which and what to do.
+    """
+    arguments = parse_arguments(list(argv or []))
+    model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
+    if not isinstance(model, str) or "," not in model:
+        return _run_one(model, dataset, config_file_list, config_dict, saved, argv)
+    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip()))
+    if arguments.get("result_file") or (config_dict or {}).get("result_file"):
+        raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
+    rest = [argument for argument in argv or [] if not argument.startswith("--model=")]
+    for name in names:  # every setting is checked before the first training starts
+        GenRecConfig(name, dataset, config_file_list, config_dict, rest)
+    return {name: _run_one(name, dataset, config_file_list, config_dict, saved, rest) for name in names}
+
+
+def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) -> dict:
+    started = time.perf_counter()
+    config = GenRecConfig(model, dataset_name, config_file_list, config_dict, argv)
+    forget_logger_handlers()
+    init_logger(config)
+    logger = logging.getLogger()
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    generative = is_generative(config.model_class)
+    train, valid, test = make_loaders(config, dataset, generative)
+    logger.info(dataset)
+    prepared = time.perf_counter()
+    init_seed(config["seed"], config["reproducibility"])
+    network = config.model_class(config, train._dataset).to(config["device"])
+    built = time.perf_counter()
+    logger.info(start_summary(config, network))
+    init_seed(config["seed"], config["reproducibility"])
+    trainer = get_trainer_class(config.model_class, config["model"])(config, network)
+    _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
+    fitted = time.perf_counter()
+    test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    ended = time.perf_counter()
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "best_valid_score": float(trainer.best_valid_score),
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best and {name: float(value) for name, value in best.items()},
+        "test_result": test_result,
+        "seed": config["seed"],
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "report": network.report() if generative else {},
+        "seconds": {
+            "data": prepared - started,
+            "model_and_tokenizer": built - prepared,
+            "fit": fitted - built,
+            **trainer.seconds,
+            "test": ended - fitted,
+            "cpu": time.process_time(),
+        },
+        "peak_memory_mb": _peak_memory_mb(),
+        "epochs": trainer.history,
+        "checkpoint": trainer.saved_model_file if saved else None,
+        "command": " ".join(["recbole-genrec run", *(argv or [])]) if argv else None,
+        "commit": commit(),
+        "versions": versions(),
+        "config": config.plain(),
+    }
+    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    write_json(path, result)
+    logger.info(f"test result: {test_result}")
+    logger.info(f"Result written to {path}")
+    return result
+
+
+def start_summary(config, model) -> str:
+    """What is about to run, one setting a line."""
+    parameters = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    rows = {
+        "model": f"{config['model']} ({parameters:,} parameters, {trainable:,} trained)",
+        "dataset": f"{config['dataset']}, histories of up to {config['MAX_ITEM_LIST_LENGTH']} items",
+        "device / precision": f"{config['device']} / {config['precision']}, {torch.get_num_threads()} threads",
+        "training": f"{config['epochs']} epochs, batch {config['train_batch_size']}, {config['learner']} {config['learning_rate']}",
+    }
+    if is_generative(type(model)):
+        rows |= model.describe()
+    width = max(map(len, rows))
+    return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+
+
+def results_table(results: dict[str, dict]) -> str:
+    """Test metrics of several runs as a Markdown table, columns in the order of the first run."""
+    columns = list(next(iter(results.values()))["test_result"])
+    lines = ["| model | " + " | ".join(columns) + " | minutes |", "|---|" + "---|" * (len(columns) + 1)]
+    for name, result in results.items():
+        cells = [f"{result['test_result'][column]:.4f}" for column in columns]
+        minutes = sum(result["seconds"][key] for key in ("data", "model_and_tokenizer", "fit", "test")) / 60
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |")
+    return "\n".join(lines)
+
+
+def load_data_and_model(checkpoint: str, **changes: object):
+    """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
+
+    Args:
+        checkpoint: the ``.pth`` file beside the result file.
+        changes: settings to replace, for example ``data_path`` or ``beam_width``.
+
+    Raises:
+        ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
+    """
+    state = load_checkpoint(checkpoint)
+    config = config_from_plain(state["config"], **changes)
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
+    if is_generative(config.model_class):
+        model = config.model_class.from_checkpoint(config, train._dataset, state)
+    else:
+        model = config.model_class(config, train._dataset)
+        load_state(model, state["state_dict"])
+    return config, model.to(config["device"]).eval(), dataset, train, valid, test
+
+
+def recommend(checkpoint: str, user: str | None = None, history: list[str] | None = None, k: int = 10, **changes: object) -> list[dict]:
+    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist).
+
+    Returns:
+        ``[{"rank", "item", "text", "score", "certified"}]``, best first.
+
+    Raises:
+        ConfigError: unknown user or item id, empty history, or neither given.
+    """
+    config, model, dataset, *_ = load_data_and_model(checkpoint, **changes)
+    if not is_generative(type(model)):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
+    if (user is None) == (history is None):
+        raise ConfigError("Give either a user or a history.")
+    history = user_history(dataset, user) if user is not None else list(history)
+    return model.recommend(history, k=k)
+
+
+def user_history(dataset, user: str) -> list[str]:
+    """Raw item ids of a user, oldest first."""
+    ids = dataset.field2token_id[dataset.uid_field]
+    if str(user) not in ids:
+        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
+    frame = dataset.inter_feat
+    rows = frame[dataset.uid_field] == ids[str(user)]
+    items, times = frame[dataset.iid_field][rows], frame[dataset.time_field][rows]
+    order = torch.argsort(torch.as_tensor(times), stable=True)
+    return list(dataset.id2token(dataset.iid_field, torch.as_tensor(items)[order]))
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries a number depends on."""
+    found = {"recbole_genrec": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _peak_memory_mb() -> dict[str, float]:
+    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
+    return peak

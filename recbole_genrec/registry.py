@@ -1,0 +1,62 @@
+"""One explicit table: model name -> class. Everything else is looked up in RecBole."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from pathlib import Path
+
+from recbole_genrec.compat import check_installation, check_model_runs, quiet_anomaly_detection
+from recbole_genrec.errors import ConfigError
+
+MODELS = {
+    "STORE": "recbole_genrec.model.store:STORE",
+    "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
+}
+
+
+def recbole_model_names() -> list[str]:
+    """Names of the models that RecBole ships (its model YAMLs)."""
+    import recbole
+
+    return sorted(path.stem for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml"))
+
+
+def get_model_class(name: str) -> type:
+    """The class for ``--model=name``: our table first, then RecBole's models.
+
+    Raises:
+        ConfigError: unknown name; the message carries the nearest known ones.
+    """
+    check_installation()
+    check_model_runs(name)
+    if name in MODELS:
+        module, _, attribute = MODELS[name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+    else:
+        known = sorted({*MODELS, *recbole_model_names()})
+        if not re.fullmatch(r"\w+", name) or name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(MODELS)
+            raise ConfigError(f"There is no model {name!r}. Did you mean {' or '.join(near)}? Ours: {', '.join(MODELS)}.")
+        from recbole.utils import get_model
+
+        found = get_model(name)
+    quiet_anomaly_detection()
+    return found
+
+
+def is_generative(model_class: type) -> bool:
+    """Whether a class is one of our generative methods (they alone carry ``generative = True``)."""
+    return getattr(model_class, "generative", False)
+
+
+def get_trainer_class(model_class: type, name: str) -> type:
+    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, S3Rec, ...)."""
+    from recbole.trainer import Trainer
+    from recbole.utils import get_trainer
+
+    from recbole_genrec.trainer import GenRecTrainer
+
+    stock = get_trainer(model_class.type, name)
+    return GenRecTrainer if stock is Trainer else type(f"GenRec{stock.__name__}", (GenRecTrainer, stock), {})

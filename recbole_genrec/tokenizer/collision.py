@@ -1,0 +1,268 @@
+"""What to do when items get the same codes.
+
+Every function here takes the codes of real items only, one row an item, no padding row. Policies, applied in order:
+
+* ``sinkhorn``: rounds of balanced re-assignment of the last level inside each group (LC-Rec, arXiv 2311.09049, section 3.1.2);
+  what still collides stays;
+* ``nearest_free``: all items but one of a group move to the nearest free code (``reassign``; our choice, unpublished);
+* ``extra_token``: one more level that counts the items with the same codes (TIGER, arXiv 2305.05065, section 3.1);
+  after another policy only when collisions remain;
+* ``none``: equal codes are allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.errors import ConfigError
+
+#: Squared distances of items to the codes of each level: ``[n, M, K]``, or M tensors ``[n, K_l]``, or a function of row numbers giving either.
+Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
+
+POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
+ALIASES = {"dedup_token": ["extra_token"], "reassign": ["nearest_free"], "both": ["sinkhorn", "extra_token"]}
+
+
+def parse_policies(value: str | Sequence[str]) -> list[str]:
+    """The list of policies that ``collision: value`` names, aliases replaced; :class:`ConfigError` when it makes no sense."""
+    policies: list[str] = []
+    for name in [value] if isinstance(value, str) else value:
+        if name not in POLICIES and name not in ALIASES:
+            close = difflib.get_close_matches(str(name), [*POLICIES, *ALIASES], n=1, cutoff=0.0)[0]
+            raise ConfigError(f"collision: unknown policy {name!r}; did you mean {close!r}? Known: {', '.join(POLICIES)}.")
+        policies += ALIASES.get(name, [name])
+    if not policies:
+        raise ConfigError("collision: the list is empty; write 'none' to allow equal codes.")
+    if len(policies) > 1 and ("none" in policies or "extra_token" in policies[:-1]):
+        raise ConfigError(f"collision: in {policies} 'none' must stand alone and 'extra_token' must come last.")
+    return policies
+
+
+def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Group rows of ``codes [n, M]`` by equality: ``(group of each row [n], group sizes [G])``, groups in lexicographic order."""
+    group = codes.new_zeros(len(codes))
+    for column in codes.unbind(1):
+        _, column = torch.unique(column, return_inverse=True)
+        _, group, count = torch.unique(group * len(codes) + column, return_inverse=True, return_counts=True)
+    return group, count
+
+
+def collision_stats(codes: Tensor) -> dict:
+    """Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the largest group of ``codes [n, M]``."""
+    _, count = item_groups(codes)
+    colliding = int(count[count > 1].sum())
+    return {
+        "levels": codes.shape[1],
+        "items": len(codes),
+        "unique_ids": len(count),
+        "colliding_items": colliding,
+        "collision_rate": colliding / len(codes),
+        "largest_group": int(count.max()),
+    }
+
+
+def resolve_collisions(
+    codes: Tensor,
+    sizes: Sequence[int],
+    policies: str | Sequence[str],
+    *,
+    distances: Distances | None = None,
+    spare: int = 0,
+    cap: int | None = None,
+    epsilon: float = 0.003,
+    iterations: int = 50,
+    max_rounds: int = 20,
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Apply ``policies`` in order to ``codes [n, M]`` with alphabets ``sizes``; returns the new codes and sizes.
+
+    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare`` and ``cap`` are for :func:`add_extra_token`,
+    the others for :func:`repair_collisions`. :class:`ConfigError` when the codes cannot name all items.
+    """
+    policies, sizes = parse_policies(policies), tuple(int(size) for size in sizes)
+    if policies[-1] in ("sinkhorn", "nearest_free") and math.prod(sizes) < len(codes):
+        raise ConfigError(
+            f"collision: {len(codes)} items, but codebook_sizes {list(sizes)} can name {math.prod(sizes)} only. "
+            "Raise codebook_sizes or add 'extra_token' to collision."
+        )
+    for policy in policies:
+        if policy in ("sinkhorn", "nearest_free") and distances is None:
+            raise ConfigError(f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'.")
+        if policy == "sinkhorn":
+            codes = repair_collisions(codes, lambda rows: _distances(distances, rows, sizes)[-1], epsilon, iterations, max_rounds)
+        elif policy == "nearest_free":
+            codes = nearest_free(codes, sizes, distances)
+        elif policy == "extra_token" and (len(policies) == 1 or int(item_groups(codes)[1].max()) > 1):
+            codes, size = add_extra_token(codes, spare, cap)
+            sizes = (*sizes, size)
+    return codes, sizes
+
+
+def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tuple[Tensor, int]:
+    """Append a level that counts 0, 1, 2, ... the items with the same ``codes [n, M]`` in row order; returns ``([n, M + 1], size)``.
+
+    Its alphabet is the largest group plus ``spare`` places for new items, at most ``cap``; :class:`ConfigError` when a group exceeds ``cap``.
+    """
+    group, count = item_groups(codes)
+    largest = int(count.max())
+    if cap is not None and largest > cap:
+        raise ConfigError(
+            f"collision: {largest} items share the codes {codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} values only. "
+            "Raise its cap or codebook_sizes; a group this large often means that the tokenizer collapsed."
+        )
+    order = torch.argsort(group, stable=True)
+    index = torch.empty_like(group)
+    index[order] = torch.arange(len(codes)) - (count.cumsum(0) - count)[group[order]]
+    return torch.cat([codes, index[:, None]], dim=1), min(largest + spare, largest + spare if cap is None else cap)
+
+
+def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> Tensor:
+    """Make ``codes [n, M]`` unique: the item of a group that is nearest to its centroid stays, the others move, nearest first.
+
+    A moving item takes the nearest centroid of the last level that makes its codes unique; when none is free the level before gives way to its
+    next-nearest centroid, and so on. "Nearest" is by the last level's distance, ties by row; groups go by their first row (our choice, unpublished).
+    """
+    group, count = item_groups(codes)
+    rows = torch.nonzero(count[group] > 1).flatten()
+    if not len(rows):
+        return codes
+    levels = _distances(distances, rows, sizes)
+    own = levels[-1].gather(1, codes[rows, -1:]).flatten().tolist()
+    first: dict[int, int] = {}
+    for row, name in zip(rows.tolist(), group[rows].tolist(), strict=True):
+        first.setdefault(name, row)
+    places = sorted(range(len(rows)), key=lambda place: (first[int(group[rows[place]])], own[place], place))
+    ranks = [level.argsort(dim=1, stable=True) for level in levels]
+    codes, table = codes.clone(), _FreeCodes(codes, sizes)
+    stays: set[int] = set()
+    for place in places:
+        name = int(group[rows[place]])
+        if name in stays:
+            row = int(rows[place])
+            codes[row] = torch.tensor(table.take(codes[row].tolist(), [rank[place].tolist() for rank in ranks])[0])
+        stays.add(name)
+    return codes
+
+
+def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None) -> tuple[Tensor, int]:
+    """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished). Returns ``(codes [m, L], fallbacks)``.
+
+    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value. An item whose codes have no free value left
+    falls back to the rule of :func:`nearest_free`, which needs ``distances`` of the new items; ``fallbacks`` counts these items.
+    """
+    n_learned, sizes, fallbacks, result = new.shape[1], tuple(sizes), 0, []
+    table = _FreeCodes(existing, sizes)
+    extra = [list(range(size)) for size in sizes[n_learned:]]
+    for row, learned in enumerate(new.tolist()):
+        if table.full(tuple(learned)):
+            if distances is None:
+                raise ConfigError(f"New item {row}: no free value is left under the codes {learned} and the tokenizer has no distances.")
+            levels = _distances(distances, torch.tensor([row]), sizes[:n_learned])
+            ranks = [level[0].argsort(stable=True).tolist() for level in levels]
+        else:
+            ranks = [[code] for code in learned]
+        codes, moved = table.take(learned, ranks + extra)
+        result.append(codes)
+        fallbacks += moved
+    return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks
+
+
+def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B (LC-Rec, section 3.1.2).
+
+    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration scales the rows (items) to sum 1/B, then the
+    columns (codes) to sum 1/K, as the released implementation does.
+    """
+    distances = distances.double()
+    n_items, n_codes = distances.shape[-2:]
+    low, high = distances.amin((-2, -1), keepdim=True), distances.amax((-2, -1), keepdim=True)
+    middle = (high + low) / 2
+    logits = -(distances - middle) / (high - middle + 1e-5) / epsilon
+    plan = torch.exp(logits - logits.amax(-1, keepdim=True))  # a factor per row, which the first row scaling removes
+    for _ in range(iterations):
+        plan = plan / plan.sum(-1, keepdim=True) / n_items
+        plan = plan / plan.sum(-2, keepdim=True) / n_codes
+    if not torch.isfinite(plan).all():
+        raise ConfigError(f"Sinkhorn: epsilon {epsilon} is too small for float64; use 0.003 or more.")
+    return plan * n_items
+
+
+def sinkhorn_codes(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Code of each item ``[..., B]``: the largest entry of its row of :func:`sinkhorn`, the first of equal ones."""
+    return sinkhorn(distances, epsilon, iterations).argmax(-1)
+
+
+def sinkhorn_round(codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int) -> Tensor:
+    """One round of repair: every group of equal ``codes [n, M]`` gets new last-level codes by Sinkhorn on its own rows of ``distances [n, K]``."""
+    group, count = item_groups(codes)
+    order = torch.argsort(group, stable=True)
+    codes = codes.clone()
+    for size in count[count > 1].unique().tolist():
+        rows = order[count[group[order]] == size]
+        level = distances(rows) if callable(distances) else distances[rows]
+        codes[rows, -1] = sinkhorn_codes(level.unflatten(0, (-1, size)), epsilon, iterations).flatten()
+    return codes
+
+
+def repair_collisions(
+    codes: Tensor, last_level_distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int, max_rounds: int
+) -> Tensor:
+    """At most ``max_rounds`` times :func:`sinkhorn_round`, until ``codes [n, M]`` are unique; levels before the last never change.
+
+    Returns the round with most unique ids, the latest of equal ones (the released implementation returns the last round; our choice).
+    ``last_level_distances [n, K]`` (squared) may be a function of row numbers.
+    """
+    best, most = codes, len(item_groups(codes)[1])
+    for _ in range(max_rounds):
+        if most == len(codes):
+            break
+        codes = sinkhorn_round(codes, last_level_distances, epsilon, iterations)
+        unique = len(item_groups(codes)[1])
+        if unique >= most:
+            best, most = codes, unique
+    return best
+
+
+class _FreeCodes:
+    """Which ids are taken, counted under every prefix, so that a full branch is skipped at once."""
+
+    def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
+        taken = torch.unique(codes, dim=0).tolist()
+        self.used = Counter(tuple(row[:depth]) for row in taken for depth in range(len(sizes) + 1))
+        self.room = [math.prod(sizes[depth:]) for depth in range(len(sizes) + 1)]
+
+    def full(self, prefix: tuple[int, ...]) -> bool:
+        return self.used[prefix] >= self.room[len(prefix)]
+
+    def take(self, own: list[int], ranks: list[list[int]]) -> tuple[tuple[int, ...], bool]:
+        """Take the free id that keeps the longest prefix of ``own``, then the first free code of ``ranks`` at each level.
+
+        Also says whether a code of ``own`` gave way.
+        """
+        depth = next((depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None)
+        if depth is None:
+            raise ConfigError(f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token.")
+        codes = tuple(own[:depth])
+        for rank in itertools.islice(ranks, depth, None):
+            codes += next((code,) for code in rank if not self.full((*codes, code)))
+        for end in range(len(codes) + 1):
+            self.used[codes[:end]] += 1
+        return codes, depth < len(own)
+
+
+def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The distances of ``rows`` as one ``[r, K_l]`` tensor per level."""
+    if callable(distances):
+        found = distances(rows)
+    elif isinstance(distances, Tensor):
+        found = distances[rows]
+    else:
+        found = [level[rows] for level in distances]
+    levels = found.unbind(1) if isinstance(found, Tensor) else found
+    return [level[:, :size] for level, size in zip(levels, sizes, strict=True)]

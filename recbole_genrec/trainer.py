@@ -1,0 +1,246 @@
+"""RecBole's training loop with a schedule, mixed precision, safe checkpoints and an exact resume. Nothing about methods."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import get_gpu_usage, set_color
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_genrec.compat import make_collector, rng_state, set_rng_state
+from recbole_genrec.errors import ArtefactError, GenRecError
+from recbole_genrec.files import atomic_write
+
+FORMAT = 1
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
+    """Write ``content`` (plain values and tensors only) atomically so that ``weights_only=True`` can read it."""
+    with atomic_write(path) as temporary:
+        torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint of :func:`save_checkpoint`; no code in the file can run.
+
+    Raises:
+        ArtefactError: the file is missing, damaged, or was not written by this package.
+    """
+    if not Path(path).is_file():
+        raise ArtefactError(f"The checkpoint {path} does not exist.")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types for damaged and for foreign files
+        raise ArtefactError(
+            f"{path} is damaged or is not a checkpoint of recbole_genrec ({type(error).__name__}). Checkpoints that stock RecBole wrote "
+            "hold a pickled Config and are refused, because unpickling can run foreign code: train the model again here."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ArtefactError(f"{path} is not a checkpoint of this version of recbole_genrec.")
+    return content
+
+
+class GenRecTrainer(Trainer):
+    """RecBole's ``Trainer`` for our models and for RecBole's own.
+
+    Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
+    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit, and
+    metrics as plain floats.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.eval_collector = make_collector(config)
+        folder = Path(config["checkpoint_dir"])
+        self.saved_model_file = str(folder / f"{config.run_name()}.pth")
+        self.resume_file = folder / f"{config.run_name()}.resume.pth"
+        self.accumulation = config["gradient_accumulation_steps"] or 1
+        self.dtype = DTYPES[config["precision"] or "fp32"]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16 and self.device.type == "cuda")
+        self.scheduler = None
+        self.seconds = {"train": 0.0, "valid": 0.0}
+        self.history: list[dict] = []
+
+    # --- optimiser ------------------------------------------------------------------------------------------------------------------
+
+    def _build_optimizer(self, **kwargs):
+        if "params" not in kwargs:
+            groups = getattr(self.model, "parameter_groups", None)
+            trainable = [p for p in self.model.parameters() if p.requires_grad]
+            # a model without parameters (Pop has a dummy one) still needs an optimiser object
+            kwargs["params"] = groups() if groups else trainable or list(self.model.parameters())
+        return super()._build_optimizer(**kwargs)
+
+    def _build_scheduler(self, batches: int):
+        name = self.config["lr_scheduler"] or "none"
+        if name == "none":
+            return None
+        from transformers import get_scheduler
+
+        steps = max(1, -(-batches // self.accumulation) * self.epochs)
+        warmup = int(steps * (self.config["warmup_ratio"] or 0.0))
+        return get_scheduler(name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+    # --- training -------------------------------------------------------------------------------------------------------------------
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        self.scheduler = self._build_scheduler(len(train_data))
+        if self.config["resume"] and self.resume_file.is_file():
+            self._restore(train_data)
+        self._saved = saved
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        if self._saved:
+            self._save_resume_point(train_data, epoch_idx)
+        if hasattr(self.model, "on_epoch_start"):
+            self.model.on_epoch_start(epoch_idx)
+        self.model.train()
+        started = time.perf_counter()
+        loss_func = loss_func or self.model.calculate_loss
+        batches = train_data
+        if show_progress:
+            batches = tqdm(train_data, total=len(train_data), ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
+        total, count = None, len(train_data)
+        self.optimizer.zero_grad()
+        for index, interaction in enumerate(batches):
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                losses = loss_func(interaction.to(self.device))
+            parts = losses if isinstance(losses, tuple) else (losses,)
+            loss = sum(parts)
+            self._check_finite(loss, epoch_idx, index)
+            self.scaler.scale(loss / self.accumulation).backward()
+            if (index + 1) % self.accumulation == 0 or index + 1 == count:
+                self._optimiser_step()
+            values = [float(part.detach()) for part in parts]
+            total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
+            if self.gpu_available and show_progress:
+                batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
+        self.seconds["train"] += time.perf_counter() - started
+        means = [value / max(count, 1) for value in total]
+        self.history.append({"epoch": epoch_idx, "loss": means})
+        return tuple(means) if len(means) > 1 else means[0]
+
+    def _optimiser_step(self) -> None:
+        self.scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
+        if self.clip_grad_norm:
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.optimizer.zero_grad()
+
+    def _check_finite(self, loss, epoch: int, batch: int) -> None:
+        if not torch.isfinite(loss):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise GenRecError(
+                f"The training loss is {float(loss)} in epoch {epoch}, batch {batch}, at learning rate {rate:g}. Try a lower "
+                "--learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32. The last good epoch can be continued "
+                "with --resume."
+            )
+
+    # --- evaluation -----------------------------------------------------------------------------------------------------------------
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        started = time.perf_counter()
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.seconds["valid"] += time.perf_counter() - started
+        self.history[-1]["valid"] = result
+        return float(score), result
+
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """As RecBole's, from a checkpoint that cannot run code; metrics are plain floats."""
+        if not eval_data:
+            return None
+        if load_best_model:
+            self.load_best(model_file)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return {name: float(value) for name, value in result.items()}
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        state = getattr(self.model, "checkpoint_state", self.model.state_dict)()
+        save_checkpoint(
+            path,
+            {
+                "config": self.config.plain(),
+                "epoch": epoch,
+                "best_valid_score": float(self.best_valid_score),
+                "state_dict": state,
+                "item_tokens": list(getattr(self.model, "item_tokens", [])),
+            },
+        )
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    def load_best(self, model_file: str | None = None) -> None:
+        """Load the weights of the best epoch (or of ``model_file``) into the model."""
+        checkpoint = load_checkpoint(model_file or self.saved_model_file, self.device)
+        load_state(self.model, checkpoint["state_dict"])
+        self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {model_file or self.saved_model_file}")
+
+    def _save_resume_point(self, train_data, epoch: int) -> None:
+        """Everything that the rest of the run depends on, as it stands before ``epoch`` begins."""
+        save_checkpoint(
+            self.resume_file,
+            {
+                "config": self.config.plain(),
+                "epoch": epoch,
+                "cur_step": int(self.cur_step),
+                "best_valid_score": float(self.best_valid_score),
+                "best_valid_result": self.best_valid_result,
+                "state_dict": getattr(self.model, "checkpoint_state", self.model.state_dict)(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+                "scaler": self.scaler.state_dict(),
+                "rng": rng_state(),
+                "loader": train_data.generator.get_state(),
+                "seconds": self.seconds,
+                "history": self.history,
+            },
+        )
+
+    def resume_checkpoint(self, resume_file):
+        """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""
+        self.resume_file = Path(resume_file)
+        self.config["resume"] = True
+
+    def _restore(self, train_data) -> None:
+        state = load_checkpoint(self.resume_file, self.device)
+        load_state(self.model, state["state_dict"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        train_data.generator.set_state(state["loader"].cpu())
+        self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
+        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+        self.seconds, self.history = state["seconds"], state["history"]
+        set_rng_state(state["rng"])
+        self.logger.info(f"Resuming at epoch {self.start_epoch} from {self.resume_file}")
+
+
+def load_state(model: torch.nn.Module, state: dict) -> None:
+    """Load ``state``; whatever is missing must be what the model says it leaves out (a frozen backbone).
+
+    Raises:
+        ArtefactError: names the weights that do not fit.
+    """
+    left_out = getattr(model, "frozen_names", set)()
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ArtefactError(f"The checkpoint does not fit the model: {error}") from error
+    missing = [name for name in missing if name not in left_out]
+    if missing or unexpected:
+        raise ArtefactError(f"The checkpoint does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}.")
