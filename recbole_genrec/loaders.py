@@ -12,25 +12,17 @@ from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
+from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import DataError
-
-CHUNK_BATCHES = 50  # batches whose rows are sorted by length together (our choice)
 
 
 class LengthGroupedLoader(TrainDataLoader):
-    """RecBole's training loader whose batches hold histories of similar length.
-
-    The shuffled rows are cut into chunks of :data:`CHUNK_BATCHES` batches; each chunk is sorted by length, cut into batches, and the
-    batches are shuffled. A batch trimmed to its longest history then carries little padding.
-    """
+    """RecBole's training loader whose batches hold histories of similar length (:func:`length_grouped`)."""
 
     def __iter__(self) -> Iterator:
         lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
-        order = torch.as_tensor(list(self.sampler))
-        for chunk in order.split(self.step * CHUNK_BATCHES):
-            batches = chunk[torch.argsort(lengths[chunk], stable=True)].split(self.step)
-            for position in torch.randperm(len(batches), generator=self.generator).tolist():
-                yield self.collate_fn(batches[position].numpy())
+        for rows in length_grouped(torch.as_tensor(list(self.sampler)), lengths, self.step, self.generator):
+            yield self.collate_fn(rows.numpy())
 
 
 def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:

@@ -99,10 +99,9 @@ class GenRecTrainer(Trainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         if self._saved:
             self._save_resume_point(train_data, epoch_idx)
-        if hasattr(self.model, "on_epoch_start"):
-            self.model.on_epoch_start(epoch_idx)
         self.model.train()
         started = time.perf_counter()
+        self._epoch_start(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
         batches = train_data
         if show_progress:
@@ -126,6 +125,15 @@ class GenRecTrainer(Trainer):
         means = [value / max(count, 1) for value in total]
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
+
+    def _epoch_start(self, epoch: int) -> None:
+        """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time."""
+        if not hasattr(self.model, "on_epoch_start"):
+            return
+        for index, loss in enumerate(self.model.on_epoch_start(epoch)):
+            self._check_finite(loss, epoch, index)
+            self.scaler.scale(loss).backward()
+            self._optimiser_step()
 
     def _optimiser_step(self) -> None:
         self.scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
@@ -161,6 +169,8 @@ class GenRecTrainer(Trainer):
             return None
         if load_best_model:
             self.load_best(model_file)
+        if hasattr(self.model, "reset_search_log"):
+            self.model.reset_search_log()
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         return {name: float(value) for name, value in result.items()}
@@ -177,7 +187,7 @@ class GenRecTrainer(Trainer):
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
                 "state_dict": state,
-                "item_tokens": list(getattr(self.model, "item_tokens", [])),
+                "other_parameter": self.model.other_parameter(),
             },
         )
         if verbose:
@@ -236,7 +246,7 @@ def load_state(model: torch.nn.Module, state: dict) -> None:
     Raises:
         ArtefactError: names the weights that do not fit.
     """
-    left_out = getattr(model, "frozen_names", set)()
+    left_out = getattr(model, "frozen_names", set())
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:

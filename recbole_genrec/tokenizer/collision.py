@@ -2,7 +2,7 @@
 
 Every function here takes the codes of real items only, one row an item, no padding row. Policies, applied in order:
 
-* ``sinkhorn``: rounds of balanced re-assignment of the last level inside each group (LC-Rec, arXiv 2311.09049, section 3.1.2);
+* ``sinkhorn``: rounds of balanced re-assignment of the last level inside each group (LC-Rec, arXiv 2311.09049, uniform semantic mapping);
   what still collides stays;
 * ``nearest_free``: all items but one of a group move to the nearest free code (``reassign``; our choice, unpublished);
 * ``extra_token``: one more level that counts the items with the same codes (TIGER, arXiv 2305.05065, section 3.1);
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 
-#: Squared distances of items to the codes of each level: ``[n, M, K]``, or M tensors ``[n, K_l]``, or a function of row numbers giving either.
+#: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
@@ -85,7 +85,8 @@ def resolve_collisions(
     ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare`` and ``cap`` are for :func:`add_extra_token`,
     the others for :func:`repair_collisions`. :class:`ConfigError` when the codes cannot name all items.
     """
-    policies, sizes = parse_policies(policies), tuple(int(size) for size in sizes)
+    policies = parse_policies(policies)
+    sizes = learned = tuple(int(size) for size in sizes)
     if policies[-1] in ("sinkhorn", "nearest_free") and math.prod(sizes) < len(codes):
         raise ConfigError(
             f"collision: {len(codes)} items, but codebook_sizes {list(sizes)} can name {math.prod(sizes)} only. "
@@ -95,7 +96,7 @@ def resolve_collisions(
         if policy in ("sinkhorn", "nearest_free") and distances is None:
             raise ConfigError(f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'.")
         if policy == "sinkhorn":
-            codes = repair_collisions(codes, lambda rows: _distances(distances, rows, sizes)[-1], epsilon, iterations, max_rounds)
+            codes = repair_collisions(codes, lambda rows: _distances(distances, rows, learned)[-1], epsilon, iterations, max_rounds)
         elif policy == "nearest_free":
             codes = nearest_free(codes, sizes, distances)
         elif policy == "extra_token" and (len(policies) == 1 or int(item_groups(codes)[1].max()) > 1):
@@ -107,54 +108,52 @@ def resolve_collisions(
 def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tuple[Tensor, int]:
     """Append a level that counts 0, 1, 2, ... the items with the same ``codes [n, M]`` in row order; returns ``([n, M + 1], size)``.
 
-    Its alphabet is the largest group plus ``spare`` places for new items, at most ``cap``; :class:`ConfigError` when a group exceeds ``cap``.
+    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``; :class:`ConfigError` when a group is larger.
     """
     group, count = item_groups(codes)
     largest = int(count.max())
     if cap is not None and largest > cap:
         raise ConfigError(
-            f"collision: {largest} items share the codes {codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} values only. "
-            "Raise its cap or codebook_sizes; a group this large often means that the tokenizer collapsed."
+            f"collision: {largest} items share the codes {codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} "
+            "values only. Raise its cap or codebook_sizes; a group this large often means that the tokenizer collapsed."
         )
     order = torch.argsort(group, stable=True)
     index = torch.empty_like(group)
     index[order] = torch.arange(len(codes)) - (count.cumsum(0) - count)[group[order]]
-    return torch.cat([codes, index[:, None]], dim=1), min(largest + spare, largest + spare if cap is None else cap)
+    size = largest + spare
+    return torch.cat([codes, index[:, None]], dim=1), size if cap is None else min(size, cap)
 
 
 def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> Tensor:
     """Make ``codes [n, M]`` unique: the item of a group that is nearest to its centroid stays, the others move, nearest first.
 
-    A moving item takes the nearest centroid of the last level that makes its codes unique; when none is free the level before gives way to its
-    next-nearest centroid, and so on. "Nearest" is by the last level's distance, ties by row; groups go by their first row (our choice, unpublished).
+    A moving item takes the nearest centroid of the last level that makes its codes unique; when none is free the level before gives way
+    to its next-nearest centroid, and so on. "Nearest" item is by the last level's distance, ties by row; groups go by their first row
+    (our choice, unpublished).
     """
     group, count = item_groups(codes)
     rows = torch.nonzero(count[group] > 1).flatten()
     if not len(rows):
         return codes
     levels = _distances(distances, rows, sizes)
-    own = levels[-1].gather(1, codes[rows, -1:]).flatten().tolist()
-    first: dict[int, int] = {}
-    for row, name in zip(rows.tolist(), group[rows].tolist(), strict=True):
-        first.setdefault(name, row)
-    places = sorted(range(len(rows)), key=lambda place: (first[int(group[rows[place]])], own[place], place))
     ranks = [level.argsort(dim=1, stable=True) for level in levels]
+    own = levels[-1].gather(1, codes[rows, -1:]).flatten()
+    first = torch.full_like(count, len(codes)).scatter_reduce(0, group, torch.arange(len(codes)), "amin")[group[rows]]
+    queue = sorted(zip(first.tolist(), own.tolist(), range(len(rows)), strict=True))
     codes, table = codes.clone(), _FreeCodes(codes, sizes)
-    stays: set[int] = set()
-    for place in places:
-        name = int(group[rows[place]])
-        if name in stays:
-            row = int(rows[place])
+    for (before, *_), (now, _, place) in itertools.pairwise(queue):
+        if now == before:  # not the first of its group
+            row = rows[place]
             codes[row] = torch.tensor(table.take(codes[row].tolist(), [rank[place].tolist() for rank in ranks])[0])
-        stays.add(name)
     return codes
 
 
 def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None) -> tuple[Tensor, int]:
     """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished). Returns ``(codes [m, L], fallbacks)``.
 
-    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value. An item whose codes have no free value left
-    falls back to the rule of :func:`nearest_free`, which needs ``distances`` of the new items; ``fallbacks`` counts these items.
+    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value. An item whose codes have no free
+    value left falls back to the rule of :func:`nearest_free`, which needs ``distances`` of the new items; ``fallbacks`` counts these.
+    Where equal codes are allowed (``none``) there is nothing to do: append ``new`` as it is.
     """
     n_learned, sizes, fallbacks, result = new.shape[1], tuple(sizes), 0, []
     table = _FreeCodes(existing, sizes)
@@ -174,10 +173,10 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
 
 
 def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B (LC-Rec, section 3.1.2).
+    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B (LC-Rec, uniform semantic mapping).
 
-    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration scales the rows (items) to sum 1/B, then the
-    columns (codes) to sum 1/K, as the released implementation does.
+    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration scales the rows (items) to sum 1/B,
+    then the columns (codes) to sum 1/K, as the released implementation does.
     """
     distances = distances.double()
     n_items, n_codes = distances.shape[-2:]
@@ -199,7 +198,7 @@ def sinkhorn_codes(distances: Tensor, epsilon: float, iterations: int) -> Tensor
 
 
 def sinkhorn_round(codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int) -> Tensor:
-    """One round of repair: every group of equal ``codes [n, M]`` gets new last-level codes by Sinkhorn on its own rows of ``distances [n, K]``."""
+    """One round of repair: each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of ``distances [n, K]``."""
     group, count = item_groups(codes)
     order = torch.argsort(group, stable=True)
     codes = codes.clone()
@@ -265,4 +264,4 @@ def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list
     else:
         found = [level[rows] for level in distances]
     levels = found.unbind(1) if isinstance(found, Tensor) else found
-    return [level[:, :size] for level, size in zip(levels, sizes, strict=True)]
+    return [level[:, :size].detach().cpu() for level, size in zip(levels, sizes, strict=True)]

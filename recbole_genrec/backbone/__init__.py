@@ -1,0 +1,21 @@
+"""Language models behind one interface: built from a configuration, a folder or a hub id, with or without LoRA."""
+
+from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
+from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
+from recbole_genrec.backbone.load import apply_tuning, build_backbone, load_causal_lm
+from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
+from recbole_genrec.backbone.text_vocabulary import tokenise_texts, train_text_vocabulary
+
+__all__ = [
+    "CausalBackbone",
+    "CausalDecoder",
+    "CodeVocabulary",
+    "apply_tuning",
+    "build_backbone",
+    "compose",
+    "constant",
+    "embed_mixed",
+    "load_causal_lm",
+    "tokenise_texts",
+    "train_text_vocabulary",
+]

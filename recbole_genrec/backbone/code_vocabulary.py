@@ -1,0 +1,52 @@
+"""Item codes as a vocabulary of their own: input embeddings and an output layer, separate from the text tables."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CodeVocabulary(nn.Module):
+    """Embeddings ``[C, d_in]`` and classifier ``[C, d_out]`` for ``C = sum(sizes)`` codes.
+
+    Code ``k`` of level ``j`` has the flat index ``offsets[j] + k``, ``offsets[j] = sizes[0] + .. + sizes[j-1]``.
+
+    Args:
+        sizes: alphabet size of each level.
+        d_in: width of the backbone's input embeddings.
+        d_out: width of the state that the output layer reads.
+        std: standard deviation of the normal start of both tables.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02):
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
+        self.classifier = nn.Parameter(torch.randn(sum(sizes), d_out) * std)
+        self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
+
+    def flat(self, codes: Tensor) -> Tensor:
+        """Flat indices of codes ``[..., L']`` (the first L' levels)."""
+        return codes + torch.tensor(self.offsets[: codes.shape[-1]], device=codes.device)
+
+    def embed(self, codes: Tensor, level: int) -> Tensor:
+        """``[...]`` codes of one level -> ``[..., d_in]``."""
+        return nn.functional.embedding(codes + self.offsets[level], self.embedding)
+
+    def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
+        """``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
+        weight = self.classifier
+        if level is not None:
+            weight = weight.narrow(0, self.offsets[level], self.sizes[level])
+        return nn.functional.linear(hidden, weight)
+
+    def log_probs(self, hidden: Tensor, level: int, score_type: str) -> Tensor:
+        """Log-probabilities of one level's codes in float32, ``[..., sizes[level]]``.
+
+        ``joint`` normalises over all ``C`` codes; ``level`` and ``renormalised`` over the level (the search renormalises the latter
+        over the legal children, which does not depend on this constant).
+        """
+        if score_type == "joint":
+            every = self.logits(hidden).float().log_softmax(-1)
+            return every.narrow(-1, self.offsets[level], self.sizes[level])
+        return self.logits(hidden, level).float().log_softmax(-1)

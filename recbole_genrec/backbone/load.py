@@ -1,0 +1,77 @@
+"""Causal language models from a configuration, a folder, or a hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
+from recbole_genrec.errors import BackboneError
+
+
+def load_causal_lm(
+    backbone: str,
+    settings: dict | None = None,
+    texts: Sequence[str] = (),
+    text_vocab_size: int = 8000,
+    vocabulary: str | None = None,
+):
+    """A causal language model and its text tokenizer.
+
+    Args:
+        backbone: ``scratch`` (random weights from ``settings``, vocabulary trained on ``texts``), a folder, or a hub id.
+        settings: ``{model_type: opt | llama | qwen2 | qwen3 | ..., hidden_size: ..., ...}`` for ``scratch``.
+        texts: what the vocabulary of ``scratch`` is trained on.
+        vocabulary: stored vocabulary (JSON) to use instead of training one.
+
+    Returns:
+        ``(AutoModelForCausalLM, tokenizer)``.
+
+    Raises:
+        BackboneError: unknown model type or setting, missing folder, no network, or files that are no causal language model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if backbone == "scratch":
+        settings = dict(settings or {})
+        model_type = settings.pop("model_type", "opt")
+        tokenizer = wrap_text_vocabulary(vocabulary) if vocabulary else train_text_vocabulary(texts, text_vocab_size)
+        special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": None}
+        try:
+            config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**special, **settings})
+            return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), tokenizer
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackboneError(
+                f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
+                "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."
+            ) from error
+    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
+    folder = Path(backbone).expanduser()
+    if looks_local and not folder.is_dir():
+        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
+    source = str(folder) if folder.is_dir() else backbone
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, attn_implementation="sdpa", use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with config.json, safetensors weights and a "
+            "tokenizer, or a hub id that this machine can reach or has in its cache. Without either, backbone: scratch trains from "
+            "random weights."
+        ) from error
+    return model, tokenizer
+
+
+def build_backbone(config, texts: Sequence[str] = (), vocabulary: str | None = None):
+    """``(CausalBackbone, tokenizer)`` as the keys ``backbone``, ``backbone_config`` and ``text_vocab_size`` say."""
+    from recbole_genrec.backbone.causal import CausalBackbone
+
+    lm, tokenizer = load_causal_lm(config["backbone"], config["backbone_config"], texts, config["text_vocab_size"], vocabulary)
+    return CausalBackbone(lm), tokenizer
+
+
+def apply_tuning(backbone, config) -> None:
+    """``tuning: full`` trains every weight; ``tuning: lora`` freezes them and attaches a fresh adapter."""
+    if config["tuning"] == "lora":
+        backbone.add_lora(config["lora_rank"], config["lora_alpha"], config["lora_dropout"], config["lora_targets"])

@@ -1,0 +1,61 @@
+"""A text vocabulary trained on the item texts, for backbones that start from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.errors import BackboneError
+
+PAD, UNKNOWN, SEPARATOR = "<pad>", "<unk>", "<sep>"
+
+
+def train_text_vocabulary(texts: Sequence[str], size: int):
+    """Byte-level BPE on ``texts`` (Sennrich et al. 2016; bytes as in GPT-2).
+
+    Args:
+        texts: item texts and prompt sentences.
+        size: largest number of tokens; small catalogues give fewer.
+
+    Returns:
+        A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if size < 300:
+        raise BackboneError(f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: use 300 or more.")
+    bpe = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, UNKNOWN, SEPARATOR],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return wrap_text_vocabulary(bpe.to_str())
+
+
+def wrap_text_vocabulary(serialised: str):
+    """The ``PreTrainedTokenizerFast`` of a vocabulary stored as the JSON of the ``tokenizers`` library."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(serialised), pad_token=PAD, unk_token=UNKNOWN, sep_token=SEPARATOR
+    )
+
+
+def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and validity ``[n, T]``, right-padded, at most ``max_length`` tokens each, no special tokens."""
+    rows = [text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts]
+    width = max((len(row) for row in rows), default=0)
+    ids, valid = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+        valid[number, : len(row)] = True
+    return ids, valid

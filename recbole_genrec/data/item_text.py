@@ -1,0 +1,186 @@
+"""Item text from RecBole ``.item`` files, read without RecBole's vocabularies.
+
+RecBole reads ``.item`` files with quote handling, splits ``token_seq`` columns into ids and joins them into every batch. A generative
+method needs the plain text once, by item, so it is read here: tab separated, quotes are ordinary characters, bad bytes are replaced and
+counted, malformed rows are tolerated and counted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+
+from recbole_genrec.errors import DataError
+
+PLACEHOLDER = "item"
+"""Text of an item that has none (STORE's rule)."""
+
+_NO_TEXT_NEEDED = "or choose a tokenizer that needs no text (`tokenizer: random`)"
+logger = getLogger(__name__)
+
+
+@dataclass
+class ItemTable:
+    """An ``.item`` file: ``kinds`` maps column name to RecBole type, ``rows`` maps raw item id to one cell per column."""
+
+    kinds: dict[str, str]
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    duplicate_rows: int = 0
+    short_rows: int = 0
+    long_rows: int = 0
+    replaced_characters: int = 0
+
+
+@dataclass(frozen=True)
+class ItemTexts:
+    """``texts`` by RecBole item id (entry 0, the padding item, is ``""``) and what was met on the way.
+
+    ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included (their text is ``item``);
+    ``duplicate_texts``: items whose text an item with a lower id has too; the rest counts rows and characters of the file.
+    """
+
+    texts: list[str]
+    missing_rows: int
+    empty_texts: int
+    duplicate_texts: int
+    duplicate_rows: int
+    short_rows: int
+    long_rows: int
+    replaced_characters: int
+
+
+def read_item_table(path: str | Path, wanted: Collection[str] | None = None, item_field: str = "item_id") -> ItemTable:
+    """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids (all when None).
+
+    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed; empty lines are skipped; missing cells are
+    empty and surplus cells ignored.
+
+    Raises:
+        DataError: the file is missing, empty, or has no item id column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            f"There is no item file {path}. Point --data_path at the folder that holds {path.parent.name}/{path.name}, make it with "
+            f"`recbole-genrec prepare {path.stem}`, {_NO_TEXT_NEEDED}."
+        )
+    table: ItemTable | None = None
+    with open(path, "rb") as stream:
+        for line in stream:
+            line = line.replace(b"\0", b"").rstrip(b"\r\n")
+            if table is None:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.strip():
+                continue
+            text = line.decode("utf-8", "replace")
+            cells = text.split("\t")
+            if table is None:
+                table = ItemTable(_parse_header(cells))
+                columns = list(table.kinds)
+                if item_field not in table.kinds:
+                    raise DataError(f"{path}: line 1 has no item id column `{item_field}:token`; its columns are {', '.join(columns)}.")
+                key = columns.index(item_field)
+                continue
+            table.short_rows += len(cells) < len(columns)
+            table.long_rows += len(cells) > len(columns)
+            table.replaced_characters += text.count("\ufffd") - line.count("\ufffd".encode())
+            cells += [""] * (len(columns) - len(cells))
+            item = cells[key]
+            if wanted is not None and item not in wanted:
+                continue
+            if item in table.rows:
+                table.duplicate_rows += 1
+                continue
+            table.rows[item] = dict(zip(columns, cells, strict=False))
+    if table is None:
+        raise DataError(f"{path} is empty: a header line such as `{item_field}:token<tab>title:token_seq` is needed.")
+    return table
+
+
+def _parse_header(cells: list[str]) -> dict[str, str]:
+    """``name:type`` cells to ``{name: type}``; a cell without a type is a token."""
+    pairs = (cell.strip().partition(":") for cell in cells)
+    return {name: kind or "token" for name, _, kind in pairs}
+
+
+def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens: Sequence[str], item_field: str = "item_id") -> ItemTexts:
+    """The text of every item, made of the columns ``fields`` in that order.
+
+    One field gives its value; several give ``field: value, field: value`` without the empty ones (STORE's rendering). Words are separated
+    by single spaces; in ``token_seq`` columns ``_`` is a space as well (``Hair_Care``). An item without text gets ``item``.
+
+    Args:
+        path: the ``.item`` file.
+        fields: column names (``item_text_fields``); a single name may be given as a string.
+        tokens: raw item ids by RecBole item id; entry 0 is the padding item.
+        item_field: name of the item id column.
+
+    Raises:
+        DataError: no file, no fields, an unknown field, no id column, or not one item has text.
+    """
+    fields = [fields] if isinstance(fields, str) else list(fields or ())
+    if not fields:
+        raise DataError(
+            f"`item_text_fields` is not set, so no item text can be made from {path}. Name its columns, e.g. "
+            f"`item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
+        )
+    items = list(tokens[1:])
+    table = read_item_table(path, set(items), item_field)
+    for name in fields:
+        if name not in table.kinds:
+            near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
+            raise DataError(
+                f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are {', '.join(table.kinds)}; "
+                f"did you mean `{near}`?"
+            )
+    found = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
+    filled = [text for text in found if text]
+    if not filled:
+        raise DataError(
+            f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} ({len(table.rows)} of them have a row; the ids look "
+            f"like {', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item ids and that the columns hold text."
+        )
+    result = ItemTexts(
+        texts=["", *(text or PLACEHOLDER for text in found)],
+        missing_rows=len(items) - len(table.rows),
+        empty_texts=len(items) - len(filled),
+        duplicate_texts=len(filled) - len(set(filled)),
+        duplicate_rows=table.duplicate_rows,
+        short_rows=table.short_rows,
+        long_rows=table.long_rows,
+        replaced_characters=table.replaced_characters,
+    )
+    _log(path, result)
+    return result
+
+
+def _render(row: dict[str, str], fields: list[str], kinds: dict[str, str]) -> str:
+    values = {}
+    for name in fields:
+        value = row.get(name, "")
+        if kinds[name] == "token_seq":
+            value = value.replace("_", " ")
+        values[name] = " ".join(value.split())
+    if len(fields) == 1:
+        return values[fields[0]]
+    return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
+
+
+def _log(path: str | Path, result: ItemTexts) -> None:
+    """One line; a warning when something is wrong with the file, information when texts are merely equal."""
+    wrong = {
+        f"items without text (they become `{PLACEHOLDER}`)": result.empty_texts,
+        "items without a row": result.missing_rows,
+        "repeated rows (the first wins)": result.duplicate_rows,
+        "short rows": result.short_rows,
+        "long rows": result.long_rows,
+        "characters that are not UTF-8": result.replaced_characters,
+    }
+    met = [f"{count} {what}" for what, count in wrong.items() if count]
+    if met:
+        logger.warning("%s: %s", path, "; ".join(met))
+    if result.duplicate_texts:
+        logger.info("%s: %d items share their text with another item", path, result.duplicate_texts)

@@ -1,0 +1,120 @@
+"""Raw interactions and item metadata: RecBole's atomic files and Amazon's review and metadata files."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_genrec.data.item_text import read_item_table
+from recbole_genrec.errors import DataError
+
+COLUMNS = ["user_id", "item_id", "timestamp"]
+_REVIEW_KEYS = ("reviewerID", "asin", "unixReviewTime")
+
+
+def read_interactions(path: Path) -> pd.DataFrame:
+    """Columns ``user_id``, ``item_id`` (str) and ``timestamp`` (float64, the source's unit) in file order.
+
+    Raises:
+        DataError: a column is missing, a line is malformed, or a value is unusable; with the line number.
+    """
+    frame = _read_atomic(path) if path.suffix == ".inter" else _read_reviews(path)
+    times = pd.to_numeric(frame["timestamp"], errors="coerce").astype("float64")
+    bad = times.isna()
+    for column in COLUMNS[:2]:
+        bad |= ~frame[column].str.fullmatch(r'[^"\t\r\n]+', na=False)
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise DataError(
+            f"{path}: interaction {row + 1} ({frame.iloc[row].to_dict()}) needs a user id and an item id without quotes or tabs and a "
+            f"number as its time ({int(bad.sum())} such rows). Correct or remove them."
+        )
+    return frame.assign(timestamp=times)
+
+
+def _read_atomic(path: Path) -> pd.DataFrame:
+    # index_col=False: otherwise a surplus cell makes pandas take the first column for row labels and shifts the others.
+    options = {
+        "sep": "\t",
+        "index_col": False,
+        "dtype": str,
+        "quoting": 3,
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+        "encoding_errors": "replace",
+    }
+    try:
+        header = pd.read_csv(path, nrows=0, **options)
+        names = {str(cell).partition(":")[0]: cell for cell in header.columns}
+        missing = [column for column in COLUMNS if column not in names]
+        if missing:
+            raise DataError(f"{path}: line 1 has no column {', '.join(missing)}; its columns are {', '.join(names)}.")
+        chunks = pd.read_csv(path, usecols=[names[column] for column in COLUMNS], chunksize=200_000, **options)
+        frame = pd.concat(tqdm(chunks, desc=f"Reading {path.name}", unit=" x 200k rows"), ignore_index=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} is no tab separated file of interactions ({error}). Download it again.") from error
+    return frame.rename(columns={cell: name for name, cell in names.items()})[COLUMNS]
+
+
+def _read_reviews(path: Path) -> pd.DataFrame:
+    records = [tuple(record.get(key) for key in _REVIEW_KEYS) for record in _json_lines(path)]
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def read_items(path: Path, wanted: Collection[str], columns: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:
+    """Raw values of the ``wanted`` items: ``{item id: {field: value}}``.
+
+    ``columns`` maps each field to the names it has in the sources, the first present one counts. Atomic files give strings, Amazon's
+    metadata strings or lists. The first record of an item wins.
+    """
+    if path.suffix == ".item":
+        records = read_item_table(path, wanted).rows.items()
+    else:
+        records = ((record.get("asin"), record) for record in _json_lines(path))
+    items: dict[str, dict[str, object]] = {}
+    for item, record in records:
+        if item not in wanted or item in items:
+            continue
+        values = {field: next((record[name] for name in names if record.get(name)), "") for field, names in columns.items()}
+        items[item] = {field: _unquote(value) if isinstance(value, str) else value for field, value in values.items()}
+    return items
+
+
+def _unquote(value: str) -> str:
+    """Undo CSV quoting, which RecBole's copies carry where a cell holds a double quote."""
+    inner = value[1:-1].replace('""', "")
+    if len(value) > 1 and value[0] == value[-1] == '"' and '"' not in inner:
+        return value[1:-1].replace('""', '"')
+    return value
+
+
+def _json_lines(path: Path) -> Iterator[dict]:
+    """Records of a JSON-lines file; Amazon's 2014 metadata prints Python dictionaries instead, which are read as literals."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
+            for number, line in enumerate(tqdm(stream, desc=f"Reading {path.name}", unit=" lines"), start=1):
+                if line.strip():
+                    yield _parse_record(line, path, number)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}). Download it again.") from error
+
+
+def _parse_record(line: str, path: Path, number: int) -> dict:
+    try:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise DataError(f"{path}: line {number} is neither JSON nor a Python dictionary ({error}).") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: line {number} is no record but {type(record).__name__}; one review or item per line is needed.")
+    return record

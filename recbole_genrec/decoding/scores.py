@@ -1,0 +1,112 @@
+"""Scores of codes, leaves and items. All scores are sums of log-probabilities, float32 and <= 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.decoding.trie import Children, ItemTrie
+
+FLOOR = -1e4  # least log-probability of a legal code: keeps every legal path finite
+TIE = 1e-6  # least score difference between neighbours on one leaf
+TIE_RELATIVE = 2.0**-22  # two float32 spacings: neighbours stay apart however low the score is
+
+
+def decoder_calls(trie: ItemTrie, score_type: str) -> int:
+    """How many levels need the decoder: under ``renormalised`` a forced code costs 0, so a tail without branches needs none."""
+    return trie.forced_from if score_type == "renormalised" else trie.depth
+
+
+def child_log_probs(children: Children, block: Tensor | None, score_type: str) -> Tensor:
+    """Log-probabilities ``[B, Q, W]`` of the children, -inf where illegal.
+
+    ``block`` float32 ``[B, Q, V_t]`` is the decoder's answer, or None where every code is forced. ``renormalised`` subtracts the
+    log-sum-exp over the legal children; ``joint`` and ``level`` take the decoder's normalisation. Children may have a batch size of 1.
+    """
+    illegal = children.nodes < 0
+    if block is None:
+        return torch.zeros(illegal.shape, device=illegal.device).masked_fill_(illegal, -torch.inf)
+    values = block if children.codes is None else block.gather(-1, children.codes.expand(block.shape[0], -1, -1))
+    if score_type == "renormalised":
+        values = values - values.masked_fill(children.counted < 0, -torch.inf).logsumexp(-1, keepdim=True)
+    return values.clamp(FLOOR, 0).masked_fill_(illegal, -torch.inf)
+
+
+def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Index int64 ``[B, min(k, C)]`` of the best of ``scores`` ``[B, C]`` (all <= 0), best first, and the best score left out ``[B]``.
+
+    Equal scores are ordered by index, on every device: the bits of a non-negative float sort like an integer, so magnitude and index
+    together make one unique key.
+    """
+    n = scores.shape[1]
+    keys = scores.abs().view(torch.int32).long().bitwise_left_shift_(32).add_(torch.arange(n, device=scores.device))
+    index = keys.topk(min(k + 1, n), largest=False).values & 0xFFFFFFFF
+    if n <= k:
+        return index, scores.new_full((len(scores),), -torch.inf)
+    return index[:, :k], scores.gather(1, index[:, k:]).squeeze(1)
+
+
+def break_ties(scores: Tensor, rank: Tensor | float) -> Tensor:
+    """Lower the score of a leaf for its item number ``rank`` (0 = first), at least by 1e-6 each and always visibly in float32."""
+    return scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE, 1)
+
+
+def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best items on the candidate ``leaves`` int64 ``[B, C]`` (-1 = none) with leaf ``scores`` ``[B, C]``.
+
+    Returns items int64 ``[B, k]`` and scores ``[B, k]``, padded with 0 and -inf. Equal scores: smaller codes first, then the tie order.
+    """
+    adjusted = scores
+    if trie.max_rank:
+        first_rank = trie.leaf_rank[trie.leaf_ptr[leaves.clamp(min=0)]]
+        adjusted = break_ties(scores, first_rank)
+    chosen = top(adjusted, k)[0].sort(-1).values
+    leaf, scores = leaves.gather(1, chosen), scores.gather(1, chosen)
+    leaf = torch.where(leaf < 0, trie.n_leaves, leaf)
+    rows = trie.leaf_ptr[leaf].unsqueeze(-1) + torch.arange(min(k, trie.leaf_width), device=leaf.device)
+    valid = rows < trie.leaf_ptr[leaf + 1].unsqueeze(-1)
+    rows = torch.where(valid, rows, 0)
+    expanded = break_ties(scores.unsqueeze(-1), trie.leaf_rank[rows]).masked_fill(~valid, -torch.inf).flatten(1)
+    items = torch.where(valid, trie.leaf_items[rows], 0).flatten(1)
+    index, _ = top(expanded, k)
+    padding = (0, k - index.shape[1])
+    items = torch.nn.functional.pad(items.gather(1, index), padding)
+    return items, torch.nn.functional.pad(expanded.gather(1, index), padding, value=-torch.inf)
+
+
+def outside_score(trie: ItemTrie) -> float:
+    """Finite score of the padding item and of items outside the trie, below every score or filler of a member."""
+    return 2 * (trie.depth + 1) * FLOOR
+
+
+def spread(trie: ItemTrie, t: int, table: Tensor, children: Children, scores: Tensor) -> Tensor:
+    """Carry upper bounds ``table`` ``[B, S_t]`` down to depth t + 1 and overwrite those of scored candidates: ``[B, S_{t+1}]``."""
+    level = trie.levels[t]
+    lower = torch.nn.functional.pad(table.index_select(1, level.parent[:-1]), (0, 1))
+    return lower.scatter_(1, _columns(children, level.n_edges), scores.flatten(1))[:, :-1]
+
+
+def fill_items(trie: ItemTrie, table: Tensor, children: Children, scores: Tensor) -> Tensor:
+    """Scores of all items, float32 ``[B, n_items]``, all finite, after a beam search (our choice, unpublished).
+
+    ``table`` ``[B, S_L]`` from :func:`spread`; ``children`` and ``scores`` ``[B, Q, W]`` of the last step. Reached items keep their exact
+    score, the others follow strictly below in the order of their upper bounds (up to tie steps), items outside the trie come last.
+    """
+    reached = torch.zeros(len(table), trie.n_leaves + 1, dtype=torch.bool, device=table.device)
+    reached = reached.scatter_(1, _columns(children, trie.n_leaves), True)[:, :-1]
+    lowest = break_ties(scores.masked_fill(children.nodes < 0, 0).flatten(1).amin(1, keepdim=True), trie.max_rank)
+    highest = table.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
+    filled = torch.where(reached, table, lowest - 1 - (highest - table))
+    return item_scores(trie, filled)
+
+
+def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
+    """Leaf scores ``[B, S_L]`` as item scores ``[B, n_items]``, ties on a leaf broken."""
+    full = leaf_scores.new_full((len(leaf_scores), trie.n_items), outside_score(trie))
+    values = leaf_scores.index_select(1, trie.leaf_of_row)
+    full[:, trie.leaf_items] = break_ties(values, trie.leaf_rank) if trie.max_rank else values
+    return full
+
+
+def _columns(children: Children, dead: int) -> Tensor:
+    return torch.where(children.nodes < 0, dead, children.nodes).flatten(1).long()

@@ -1,0 +1,269 @@
+"""What all generative methods share: the code table, the search, and RecBole's interface. A method adds its loss and its next-code scores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType, init_seed
+from torch import Tensor
+
+from recbole_genrec.data.content import ItemContent
+from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_search, path_scores
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.keys import Rule
+from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
+
+
+class GenerativeRecommender(SequentialRecommender):
+    """A sequential recommender that generates the codes of the next item.
+
+    A method overrides two functions: :meth:`loss` and :meth:`item_logits`. Prompts and labels are built from item ids through
+    ``self.codes`` at run time, so a changed table takes effect at the next call.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+
+    Attributes:
+        codes: buffer int64 ``[n_items, L]``, row 0 = padding item. codes_version: buffer, rises with every change of the table.
+    """
+
+    generative = True
+    input_type = InputType.POINTWISE
+    config_rules: dict[str, Rule] = {}
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset)
+        self.config, self.stored = config, stored
+        self.logger = logging.getLogger()
+        self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        self.content = ItemContent.from_dataset(dataset, config)
+        self.item_codes = self.pretrain_tokenizer(dataset)
+        self.register_buffer("codes", self.item_codes.codes.clone())
+        self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
+        self._trie: tuple[tuple, ItemTrie] | None = None
+        self._epoch_hook_seen = None
+        self.reset_search_log()
+        init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
+
+    # --- what a method writes -------------------------------------------------------------------------------------------------------
+
+    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Training loss of a batch; a tuple is summed and logged part by part.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0. length: ``[B]``. target: next item ids ``[B]``.
+        """
+        raise NotImplementedError
+
+    def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
+        """Next-code log-probabilities, level by level, as a decoder that the search steps through.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0. length: ``[B]``.
+        """
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict]:
+        """Parameters for the optimiser; a group may carry its own ``lr``."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    # --- tokenizer ------------------------------------------------------------------------------------------------------------------
+
+    def pretrain_tokenizer(self, dataset) -> ItemCodes:
+        """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
+        self.tokenizer = make_tokenizer(self.config, self.config["seed"])
+        if self.stored is None:
+            return fit_or_load(self.tokenizer, self.content, self.config["cache_dir"], self.config["seed"], self.logger.info)
+        self.tokenizer.set_state(self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"])
+        codes = ItemCodes(**{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])})
+        return codes.aligned(self.item_tokens)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Alphabet size of each code position."""
+        return self.item_codes.sizes
+
+    @property
+    def trie(self) -> ItemTrie:
+        """The item trie of the present code table; rebuilt when the table has changed."""
+        key = (int(self.codes_version), self.codes._version, self.codes.data_ptr(), self.codes.device)
+        if self._trie is None or self._trie[0] != key:
+            self._trie = key, ItemTrie(self.codes.cpu(), self.level_sizes, budget_mb=self.config["trie_budget_mb"]).to(self.codes.device)
+        return self._trie[1]
+
+    # --- RecBole's interface --------------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction):
+        """RecBole's training hook: :meth:`loss` of the batch, trimmed to its longest history."""
+        if self._epoch_hook_seen is None:
+            self._epoch_hook_seen = False
+            self.logger.warning(
+                "This is not GenRecTrainer: all parameters use learning_rate, and schedule, epoch hooks (align_mode: alternate), "
+                "gradient accumulation, --resume and checkpoints without pickles are not available."
+            )
+        return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID])
+
+    def on_epoch_start(self, epoch: int):
+        """Called by our trainer before each epoch; may return losses to optimise first, one at a time."""
+        self._epoch_hook_seen = True
+        return ()
+
+    def _history(self, interaction) -> tuple[Tensor, Tensor]:
+        length = interaction[self.ITEM_SEQ_LEN]
+        return interaction[self.ITEM_SEQ][:, : int(length.max())], length
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Scores of all items, float32 ``[B, n_items]``: reached items their log-likelihood, the others finite and below, padding -inf."""
+        history, length = self._history(interaction)
+        scores = torch.empty(len(length), len(self.codes), device=history.device)
+        for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
+            scores[rows] = self.search(history[rows], length[rows], fill=True).full
+        scores[:, 0] = -torch.inf
+        return scores
+
+    @torch.no_grad()
+    def predict(self, interaction) -> Tensor:
+        """Teacher-forced score ``[B]`` of the candidate item of each row, under the same ``score_type``."""
+        history, length = self._history(interaction)
+        items = interaction[self.ITEM_ID].unsqueeze(1)
+        step = self.config["search_batch_size"]
+        parts = []
+        for rows in torch.arange(len(length), device=length.device).split(step):
+            decoder = self.item_logits(history[rows], length[rows])
+            parts.append(path_scores(decoder, self.trie, items[rows], score_type=self.config["score_type"]))
+        return torch.cat(parts).squeeze(1)
+
+    # --- search ---------------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def search(self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None) -> SearchResult:
+        """The best ``k`` items (default ``max(topk)``) per user by the configured search.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: candidates, default all items.
+        """
+        config, trie = self.config, trie or self.trie
+        decoder = self.item_logits(history[:, : int(length.max())], length)
+        wanted = k or max(config["topk"])
+        options = {"score_type": config["score_type"], "fill": fill}
+        width = config["beam_width"]
+        if config["score_mode"] == "exact":
+            result = exact_search(decoder, trie, wanted, **options)
+        elif width == "auto":
+            limits = {"beam_max": max(config["beam_max"], wanted), "uncertified": config["uncertified"]}
+            result = beam_search_auto(decoder, trie, max(20, wanted), k=wanted, **limits, **options)
+        else:
+            result = beam_search(decoder, trie, max(width, wanted), **options)
+        self._log_search(result, trie)
+        return result
+
+    def reset_search_log(self) -> None:
+        """Forget the search statistics; our trainer does so before each evaluation."""
+        self.search_log = {"users": 0, "unfilled_users": 0, "certified": dict.fromkeys(self.config["topk"], 0)}
+
+    def _log_search(self, result: SearchResult, trie: ItemTrie) -> None:
+        log, width = self.search_log, result.items.shape[1]
+        log["users"] += len(result.items)
+        log["unfilled_users"] += int((result.items[:, min(width, max(self.config["topk"])) - 1] == 0).sum())
+        for k in log["certified"]:
+            log["certified"][k] += int(result.certified(min(k, width)).sum())
+
+    @torch.no_grad()
+    def recommend(self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None) -> list[dict]:
+        """The best next items after a history of raw item ids; the user need not have been in training.
+
+        Args:
+            history: raw item ids, oldest first; the last ``MAX_ITEM_LIST_LENGTH`` count.
+            candidates: raw ids to choose among; default all items.
+
+        Returns:
+            ``[{"rank", "item", "text", "score", "certified"}]``; scores are sums of log-probabilities; ``certified`` = the list up to this
+            rank is proven to be the exact best.
+        """
+        if not len(history):
+            raise ConfigError("The history is empty; give at least one item id.")
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1.")
+        ids = torch.tensor([self._ids(history)[-self.max_seq_length :]], device=self.codes.device)
+        trie = self.trie if candidates is None else self.trie.subset(torch.tensor(self._ids(candidates), device=self.codes.device))
+        self.eval()
+        result = self.search(ids, torch.tensor([ids.shape[1]], device=ids.device), k=k, trie=trie)
+        return [
+            {
+                "rank": rank,
+                "item": self.item_tokens[item],
+                "text": self.content.text[item],
+                "score": score,
+                "certified": bool(result.certified(rank)),
+            }
+            for rank, (item, score) in enumerate(zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True), start=1)
+            if item
+        ]
+
+    def _ids(self, tokens: Sequence[str]) -> list[int]:
+        known = {token: number for number, token in enumerate(self.item_tokens)}
+        unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
+        if unknown:
+            raise ConfigError(f"There is no item {unknown[0]!r} ({len(unknown)} of {len(tokens)} ids are unknown). Give ids of the .item file.")
+        return [known[str(token)] for token in tokens]
+
+    # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
+
+    @property
+    def frozen_names(self) -> set[str]:
+        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them."""
+        if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
+            return set()
+        return {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """``state_dict()`` without :attr:`frozen_names`."""
+        left_out = self.frozen_names
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in left_out}
+
+    def other_parameter(self) -> dict:
+        """RecBole's hook for what is no weight: the codes by raw item id, and the tokenizer (plain values and tensors)."""
+        tensors, meta = self.tokenizer.state()
+        codes = {**vars(self.item_codes), "codes": self.codes.cpu(), "sizes": list(self.level_sizes), "tokens": list(self.item_tokens)}
+        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}}
+
+    def load_other_parameter(self, para) -> None:
+        """Nothing to do: the constructor reads it (``stored``)."""
+
+    @classmethod
+    def from_checkpoint(cls, config, dataset, state: dict) -> GenerativeRecommender:
+        """The model of a checkpoint: no stage runs; rows of the code table follow this dataset's item ids."""
+        from recbole_genrec.trainer import load_state
+
+        if not state.get("other_parameter"):
+            raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
+        model = cls(config, dataset, stored=state["other_parameter"])
+        rows = model.codes.clone()
+        load_state(model, {**state["state_dict"], "codes": rows})
+        return model
+
+    def describe(self) -> dict[str, str]:
+        """Lines for the summary that is printed when a run starts."""
+        config = self.config
+        return {
+            "tokenizer": f"{config['tokenizer']}, sizes {list(self.level_sizes)}, collision {config['collision']}",
+            "item text": f"{', '.join(config['item_text_fields'] or [])} (text encoder: {config['text_encoder']})",
+            "backbone": f"{config['backbone']}, tuning {config['tuning']}",
+            "search": f"{config['score_mode']}, beam {config['beam_width']}, score {config['score_type']}, constraint {config['constraint']}",
+        }
+
+    def report(self) -> dict:
+        """Tokenizer and search statistics for the result file."""
+        users = max(self.search_log["users"], 1)
+        certified = {f"certified@{k}": count / users for k, count in self.search_log["certified"].items()}
+        search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
+        return {
+            "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "search": {**search, **certified, "unfilled": self.search_log["unfilled_users"] / users},
+        }

@@ -1,0 +1,191 @@
+"""STORE (arXiv 2409.07276 v1): one causal language model that turns item text into codes and recommends over the codes.
+
+==============================  ==================================================================
+task of the paper               here
+==============================  ==================================================================
+text-to-token (tokenization)    ``tokenizer/store.py``: ``DenseTokenizer.dense``
+token-to-text (reconstruction)  ``tokenizer/store.py``: ``DenseTokenizer.reconstruction_loss``
+token-to-token (recommendation) :meth:`STORE.recommendation_loss`
+text-to-token (alignment)       :meth:`STORE.alignment_loss`
+conditional beam search         ``decoding/``, through :meth:`STORE.item_logits`
+==============================  ==================================================================
+
+The language model starts from its stage-1 weights; codes have tables of their own (``CodeVocabulary``), both trained.
+Unpublished and our choice: centroid start of the code embeddings, separators instead of numbered items, joint alignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.keys import Rule
+from recbole_genrec.model.base import GenerativeRecommender
+
+
+class STORE(GenerativeRecommender):
+    """STORE, stages 1 to 3; see ``properties/model/STORE.yaml`` for the keys."""
+
+    config_rules = {
+        "tokenizer": Rule(str, "STORE brings its own tokenizer", choices=("store",)),
+        "text_vocab_size": Rule(int, "tokens of the text vocabulary", low=300),
+        "tuning": Rule(str, "which weights train", choices=("full", "lora")),
+        "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
+        "align_text_len": Rule(int, "text tokens per item in the alignment task", low=1),
+        "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
+        "task_token_dropout": Rule(float, "share of masked input tokens in the reconstruction", low=0, high=1),
+        "tokenizer_epochs": Rule(int, "epochs of stage 1", low=0),
+        "tokenizer_lr": Rule(float, "learning rate of stage 1", low=0),
+        "tokenizer_batch_size": Rule(int, "items per batch of stage 1", low=1),
+        "dedup_spare": Rule(int, "free values of the extra token", low=0),
+        "code_init": Rule(str, "start of the code embeddings", choices=("centroid", "random")),
+        "code_lr": Rule(float, "learning rate of the code tables", low=0),
+        "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
+        "lambda_align": Rule(float, "weight of the alignment task", low=0),
+        "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
+        "align_batch": Rule(int, "items per batch of the alignment task", low=1),
+        "item_prefix": Rule(str, "what announces an item", choices=("sep", "number")),
+    }
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
+        self.backbone, text_tokenizer, inject = self.tokenizer.hand_over()
+        apply_tuning(self.backbone, config)
+        self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
+        if config["code_init"] == "centroid":
+            self.start_from_centroids(inject)
+        self.n_text = self.backbone.text_table.num_embeddings
+        self._tokenise_prompts(text_tokenizer)
+
+    @torch.no_grad()
+    def start_from_centroids(self, inject: Tensor) -> None:
+        """Each learned code starts as ``P(PCA^-1(centroid))``, scaled to the mean norm of the text embeddings; what it stands for.
+
+        Args:
+            inject: P of stage 1, ``[d_in, d_model]``.
+        """
+        norm = self.backbone.text_table.weight.norm(dim=-1).mean()
+        vectors = [quantiser.centroid_vectors() @ inject.T.float() for quantiser in self.tokenizer.quantisers]
+        learned = sum(map(len, vectors))
+        self.vocabulary.embedding[:learned] = torch.cat(vectors)
+        self.vocabulary.embedding[learned:] = torch.randn_like(self.vocabulary.embedding[learned:])
+        self.vocabulary.embedding.mul_(norm / self.vocabulary.embedding.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+
+    def _tokenise_prompts(self, text_tokenizer) -> None:
+        """Token ids of every text piece, as buffers; prompts are put together from them at run time."""
+        prompts, number = self.config["prompts"], self.config["item_prefix"] == "number"
+
+        def piece(name: str, *texts: str) -> None:
+            ids = [token for text in texts for token in text_tokenizer(text, add_special_tokens=False)["input_ids"]]
+            self.register_buffer(f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
+
+        piece("task", prompts["recommend"], prompts["history"])
+        piece("describe", prompts["describe"])
+        piece("answer", prompts["answer"])
+        separator = text_tokenizer.sep_token or "\n"
+        piece("next", prompts["next"] if number else separator)
+        prefixes = [f"\n({n})" if number else separator for n in range(1, self.max_seq_length + 1)]
+        prefix_ids, prefix_valid = tokenise_texts(text_tokenizer, prefixes, 16)
+        texts, texts_valid = tokenise_texts(text_tokenizer, self.content.text, self.config["align_text_len"])
+        for name, tensor in {"prefix_ids": prefix_ids, "prefix_valid": prefix_valid, "text_ids": texts, "text_valid": texts_valid}.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    # --- sequences ------------------------------------------------------------------------------------------------------------------
+
+    def _codes(self, items: Tensor, levels: int | None = None) -> Tensor:
+        """Ids of the items' codes behind the text vocabulary, ``[..., levels]``."""
+        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
+
+    def _prompt(self, history: Tensor, length: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Segments of "task, prefix, codes, prefix, codes, ..., next:"."""
+        rows, slots = history.shape
+        prefix = self.prefix_ids[:slots].expand(rows, -1, -1)
+        items = torch.cat([prefix, self._codes(history)], dim=-1)
+        present = (torch.arange(slots, device=length.device) < length.unsqueeze(1)).unsqueeze(-1)
+        shown = torch.cat([self.prefix_valid[:slots], self.prefix_valid.new_ones(slots, self.codes.shape[1])], dim=-1)
+        history_segment = (items.flatten(1), (present & shown).flatten(1))
+        return [constant(self.task_ids, rows), history_segment, constant(self.next_ids, rows)]
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
+
+    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
+        """Cross-entropy over all C codes at the code positions from ``first`` on, each predicted from the position before."""
+        states = self.backbone(self._embed(ids))[:, :-1]
+        labels = ids[:, 1:] - self.n_text
+        is_code = (labels >= 0) & (torch.arange(1, ids.shape[1], device=ids.device) >= first)
+        return cross_entropy(self.vocabulary.logits(states[is_code]).float(), labels[is_code])
+
+    # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
+
+    def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        """Token-to-token: codes of the history -> codes of the next item, L_rec."""
+        codes = self._codes(target)
+        ids, lengths = compose(*self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool)))
+        only_target = self.config["loss_positions"] == "target"
+        return self._code_loss(ids, (lengths - codes.shape[1]).unsqueeze(1) if only_target else 0)
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
+        codes = self._codes(items, self.item_codes.n_learned)
+        text = (self.text_ids[items], self.text_valid[items])
+        answer = constant(self.answer_ids, len(items))
+        ids, _ = compose(constant(self.describe_ids, len(items)), text, answer, (codes, torch.ones_like(codes, dtype=torch.bool)))
+        return self._code_loss(ids)
+
+    def loss(self, history: Tensor, length: Tensor, target: Tensor):
+        """``L_rec + lambda_align * L_align``; the parts are logged apart."""
+        recommendation = self.recommendation_loss(history, length, target)
+        weight = self.config["lambda_align"]
+        if weight == 0 or self.config["align_mode"] == "alternate":
+            return recommendation
+        items = torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device)
+        return recommendation, weight * self.alignment_loss(items)
+
+    def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
+        """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
+        super().on_epoch_start(epoch)
+        weight = self.config["lambda_align"]
+        if self.config["align_mode"] == "alternate" and weight > 0:
+            for items in (1 + torch.randperm(len(self.text_ids) - 1)).split(self.config["align_batch"]):
+                yield weight * self.alignment_loss(items.to(self.codes.device))
+
+    def parameter_groups(self) -> list[dict]:
+        """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""
+        model = [p for p in self.backbone.parameters() if p.requires_grad]
+        return [{"params": model}, {"params": list(self.vocabulary.parameters()), "lr": self.config["code_lr"]}]
+
+    # --- inference ------------------------------------------------------------------------------------------------------------------
+
+    def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the users' prompts."""
+        ids, lengths = compose(*self._prompt(history, length))
+        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"])
+        return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
+
+    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
+        """Make new items recommendable without training: stage-1 codes, a free extra token, a new leaf.
+
+        Args:
+            texts: one text an item. tokens: their raw ids; default ``new-1``, ``new-2``, ...
+
+        Returns:
+            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
+        """
+        first = len(self.codes)
+        tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
+        codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
+        if moved:
+            self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
+        self.item_codes = self.item_codes.append(codes, tokens)
+        self.codes = torch.cat([self.codes, codes.to(self.codes.device)])
+        self.codes_version += 1
+        self.item_tokens += tokens
+        self.content.text += list(texts)
+        self.n_items = len(self.codes)
+        return list(range(first, self.n_items))

@@ -1,0 +1,104 @@
+"""PCA followed by k-means: a quantiser without training, hence without collapse (STORE, arXiv 2409.07276v1, dense token discretisation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from recbole_genrec.errors import ConfigError, DataError
+
+CHUNK = 1 << 24
+"""Distances computed at once by :meth:`PCAKMeans.assign`."""
+
+
+@dataclass(frozen=True, eq=False)
+class PCAKMeans:
+    """A fitted quantiser of one level. All tensors are float64; d' = PCA dimensions, K_j = codes in use.
+
+    Attributes:
+        mean: ``[d]``, PCA mean.
+        components: ``[d', d]``, orthonormal rows.
+        centroids: ``[K_j, d']``.
+        raw_means: ``[K_j, d']``, means of the clusters before the L2 normalisation; ``None`` without normalisation.
+    """
+
+    mean: Tensor
+    components: Tensor
+    centroids: Tensor
+    raw_means: Tensor | None = None
+
+    @classmethod
+    def fit(cls, x: Tensor, n_clusters: int, pca_dim: int, l2: bool = False, n_init: int = 10, seed: int = 0) -> PCAKMeans:
+        """Fit on ``x [n, d]``: PCA to ``pca_dim`` dimensions or fewer, L2 normalisation if ``l2``, k-means with at most ``n_clusters``.
+
+        There are never more codes than distinct rows, and every code is used by some row. Same data and seed give the same result whatever
+        the number of threads: the fit runs on one. :class:`DataError` for values that are no finite numbers.
+        """
+        if n_clusters < 1 or pca_dim < 1:
+            raise ConfigError(f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and {pca_dim}.")
+        bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
+        if len(bad) or len(x) == 0:
+            raise DataError(
+                f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}."
+            )
+        x = x.detach().cpu().double()
+        rows, counts = torch.unique(x, dim=0, return_counts=True)
+        mean, components = x.mean(0), x.new_zeros(0, x.shape[1])
+        dims = min(pca_dim, x.shape[1], len(rows) - 1)
+        with threadpool_limits(1):
+            if dims:
+                # contiguous as after a reload, so that distances are the same to the last bit
+                components = torch.from_numpy(PCA(dims, random_state=seed).fit(x.numpy()).components_).contiguous()
+            projected = (rows - mean) @ components.T
+            points = normalize(projected) if l2 else projected
+            centroids = _cluster(points, counts, n_clusters, n_init, seed)
+        used, codes = torch.unique(cls(mean, components, centroids, projected if l2 else None).assign(rows), return_inverse=True)
+        raw_means = None
+        if l2:
+            weight = one_hot(codes, len(used)).T * counts
+            raw_means = (weight.double() @ projected) / weight.sum(1, keepdim=True)
+        return cls(mean, components, centroids[used], raw_means)
+
+    def assign(self, x: Tensor) -> Tensor:
+        """Nearest code of each row, int64 ``[n]``; equal rows get equal codes."""
+        rows, inverse = torch.unique(x.detach().cpu(), dim=0, return_inverse=True)
+        parts = rows.split(max(1, CHUNK // len(self.centroids)))
+        return torch.cat([self.distances(part).argmin(1) for part in parts])[inverse]
+
+    def distances(self, x: Tensor) -> Tensor:
+        """Squared Euclidean distances of ``x [n, d]`` to the centroids, after PCA (and normalisation), float64 ``[n, K_j]``."""
+        points = (x.detach().cpu().double() - self.mean) @ self.components.T
+        points = points if self.raw_means is None else normalize(points)
+        squares = points.square().sum(1, keepdim=True) + self.centroids.square().sum(1)
+        return (squares - 2 * points @ self.centroids.T).clamp_min(0)
+
+    def centroid_vectors(self) -> Tensor:
+        """The codes as vectors of the input space, float32 ``[K_j, d]``: PCA inverse of the centroids (with ``l2`` of the raw means)."""
+        inner = self.centroids if self.raw_means is None else self.raw_means
+        return (inner @ self.components + self.mean).float()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What :meth:`from_tensors` needs, for an artefact."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> PCAKMeans:
+        """The quantiser whose :meth:`tensors` these are."""
+        return cls(**tensors)
+
+
+def _cluster(points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int) -> Tensor:
+    """Centroids ``[K, d']`` of the distinct ``points`` weighted by ``counts``: the points themselves while there are few enough."""
+    distinct = torch.unique(points, dim=0) if len(points) > 1 else points
+    if len(distinct) <= n_clusters:
+        return distinct
+    kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
+    kmeans.fit(points.float().numpy(), sample_weight=counts.numpy().astype(np.float32))
+    return torch.from_numpy(kmeans.cluster_centers_).double()

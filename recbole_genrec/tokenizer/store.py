@@ -1,0 +1,291 @@
+"""The dense tokenizer of STORE (arXiv 2409.07276 v1), stages 1 and 2: a causal language model compresses an item text into M vectors,
+which PCA and k-means turn into M codes.
+
+==================================  ===========================================================================
+paper                               here
+==================================  ===========================================================================
+text-to-token                       :meth:`DenseTokenizer.dense`
+token-to-text, L_t2t                :meth:`DenseTokenizer.reconstruction_loss`
+PCA + k-means per position          :meth:`STORETokenizer.quantise`
+weight hand-over to stage 3         :meth:`STORETokenizer.hand_over`
+==================================  ===========================================================================
+
+The paper does not settle how the placeholder block is filled. Two-pass injection is our choice (unpublished): in one pass the task block
+would read keys of the layer below, and the vectors that k-means clusters would get no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from recbole_genrec.backbone import apply_tuning, build_backbone, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.data.batching import length_grouped
+from recbole_genrec.errors import GenRecError
+from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.collision import codes_for_new_items
+from recbole_genrec.tokenizer.kmeans import PCAKMeans
+
+SETTINGS = (
+    "backbone",
+    "backbone_config",
+    "text_vocab_size",
+    "tuning",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_targets",
+    "text_max_len",
+    "codebook_sizes",
+    "pca_dim",
+    "pca_l2",
+    "task_token_dropout",
+    "tokenizer_epochs",
+    "tokenizer_lr",
+    "tokenizer_batch_size",
+    "collision",
+    "dedup_spare",
+    "prompts",
+)
+
+
+class DenseTokenizer(nn.Module):
+    """Stage 1: text -> M dense tokens -> text, all by one causal language model.
+
+    Args:
+        backbone: a ``CausalBackbone``.
+        n_dense: M.
+        prompt: token ids ``[p]`` of the sentence that asks for the reconstruction.
+    """
+
+    def __init__(self, backbone, n_dense: int, prompt: Tensor):
+        super().__init__()
+        self.backbone, self.n_dense = backbone, n_dense
+        table = backbone.text_table.weight
+        self.queries = nn.Parameter(torch.randn(n_dense, backbone.d_in) * table.std().item())
+        self.mask_vector = nn.Parameter(torch.randn(backbone.d_in) * table.std().item())
+        self.inject = nn.Linear(backbone.d_model, backbone.d_in, bias=False)  # P
+        nn.init.orthogonal_(self.inject.weight)
+        if backbone.d_model == backbone.d_in:
+            nn.init.eye_(self.inject.weight)
+        self.register_buffer("prompt", prompt, persistent=False)
+
+    def dense(self, ids: Tensor, valid: Tensor) -> Tensor:
+        """Pass 1, ``[emb(x) ; q_1..q_M]``: the last states at the queries.
+
+        Args:
+            ids, valid: text tokens ``[B, T]`` and which of them count.
+
+        Returns:
+            ``[B, M, d_model]``.
+        """
+        rows, n_text = len(ids), self.backbone.text_table.num_embeddings
+        query_ids = n_text + torch.arange(self.n_dense, device=ids.device)
+        sequence, lengths = compose((ids, valid), constant(query_ids, rows))
+        states = self.backbone.hidden_states(embed_mixed(sequence, self.backbone.text_table, self.queries))
+        at = (lengths - self.n_dense).unsqueeze(1) + torch.arange(self.n_dense, device=ids.device)
+        return states.gather(1, at.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+    def reconstruction_loss(self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0) -> Tensor:
+        """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t.
+
+        Args:
+            dense: ``[B, M, d_model]``.
+            dropout: probability with which an input token (never a target) is replaced by the learned mask vector.
+        """
+        text = self.backbone.text_table(ids)
+        hidden_input = torch.rand(ids.shape, device=ids.device) < dropout
+        text = torch.where(hidden_input.unsqueeze(-1), self.mask_vector.to(text.dtype), text)
+        prompt = self.backbone.text_table(self.prompt).expand(len(ids), -1, -1)
+        states = self.backbone(torch.cat([self.inject(dense).to(text.dtype), prompt, text], dim=1))
+        before_text = self.n_dense + len(self.prompt) - 1
+        logits = self.backbone.text_logits(states[:, before_text:-1][valid])
+        return nn.functional.cross_entropy(logits.float(), ids[valid])
+
+    @torch.no_grad()
+    def scale_injection(self, ids: Tensor, valid: Tensor) -> None:
+        """Scale P so that P(D) enters with the mean norm of the text embeddings."""
+        injected = self.inject(self.dense(ids, valid)).norm(dim=-1).mean()
+        self.inject.weight.mul_(self.backbone.text_table.weight.norm(dim=-1).mean() / injected.clamp(min=1e-6))
+
+
+class STORETokenizer(ItemTokenizer):
+    """STORE's item tokenizer.
+
+    Args:
+        config: reads the keys in ``SETTINGS`` and ``precision``, ``device``, ``show_progress``.
+        seed: of everything random in stages 1 and 2.
+    """
+
+    name = "store"
+
+    def __init__(self, config, seed: int):
+        self.config, self.seed = config, seed
+        self.sizes, self.n_dense = list(config["codebook_sizes"]), len(config["codebook_sizes"])
+        self.vocabulary: str | None = None
+        self.weights: dict[str, Tensor] = {}
+        self.quantisers: list[PCAKMeans] = []
+        self.quality: dict[str, float] = {}
+
+    def config_key(self) -> dict:
+        """The settings that stages 1 and 2 depend on."""
+        return {key: self.config[key] for key in SETTINGS}
+
+    # --- stage 1 ------------------------------------------------------------------------------------------------------------------
+
+    def fit(self, content) -> ItemCodes:
+        """Train the language model on the item texts, cluster its dense tokens, repair collisions."""
+        network, ids, valid = self._network(content.text[1:], [*content.text[1:], *self.config["prompts"].values()])
+        self._train(network, ids, valid)
+        dense = self._export(network, ids, valid)
+        self.quality = self._reconstruction_quality(network, dense, ids, valid)
+        return self.quantise(dense, content.tokens)
+
+    def _network(self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()) -> tuple[DenseTokenizer, Tensor, Tensor]:
+        """Build stage 1 (with the stored weights, if there are any) and encode ``texts``."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            backbone, text_tokenizer = build_backbone(self.config, vocabulary_texts, self.vocabulary)
+            apply_tuning(backbone, self.config)
+            prompt = torch.tensor(text_tokenizer(self.config["prompts"]["reconstruct"], add_special_tokens=False)["input_ids"])
+            network = DenseTokenizer(backbone, self.n_dense, prompt)
+        if self.config["backbone"] == "scratch":
+            self.vocabulary = text_tokenizer.backend_tokenizer.to_str()
+        if self.weights:
+            network.load_state_dict(self.weights, strict=False)
+        self.text_tokenizer = text_tokenizer
+        ids, valid = tokenise_texts(text_tokenizer, texts, self.config["text_max_len"])
+        return network.to(self.config["device"]), ids, valid
+
+    def _train(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> None:
+        device, batch_size = self.config["device"], self.config["tokenizer_batch_size"]
+        generator = torch.Generator().manual_seed(self.seed)
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        optimiser = torch.optim.Adam(trained.values(), lr=self.config["tokenizer_lr"])
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
+        progress = tqdm(range(self.config["tokenizer_epochs"]), desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
+        network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            for epoch in progress:
+                network.train()
+                order = torch.randperm(len(ids), generator=generator)
+                for rows in length_grouped(order, valid.sum(1), batch_size, generator):
+                    width = int(valid[rows].sum(1).max())
+                    batch, mask = ids[rows, :width].to(device), valid[rows, :width].to(device)
+                    with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+                        dense = network.dense(batch, mask)
+                        loss = network.reconstruction_loss(dense, batch, mask, self.config["task_token_dropout"])
+                        loss = loss + self.extra_stage1_losses(network, dense, batch, mask)
+                    if not torch.isfinite(loss):
+                        raise GenRecError(f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr.")
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                progress.set_postfix(loss=f"{float(loss):.3f}")
+        self.weights = {name: p.detach().cpu().clone() for name, p in trained.items()}
+
+    def extra_stage1_losses(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor) -> Tensor | float:
+        """Hook for further self-supervised tasks; the paper names none."""
+        return 0.0
+
+    @torch.no_grad()
+    def _export(self, network: DenseTokenizer, ids: Tensor, valid: Tensor, batch_size: int = 256) -> Tensor:
+        """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
+        network.eval()
+        device = self.config["device"]
+        parts = [network.dense(a.to(device), b.to(device)).float().cpu() for a, b in zip(ids.split(batch_size), valid.split(batch_size))]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _reconstruction_quality(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor, rows: int = 512) -> dict:
+        """Reconstruction loss of up to ``rows`` items with their own dense tokens and with those of another item."""
+        generator = torch.Generator().manual_seed(self.seed)
+        chosen = torch.randperm(len(ids), generator=generator)[:rows]
+        device = self.config["device"]
+        right, text, mask = dense[chosen].to(device), ids[chosen].to(device), valid[chosen].to(device)
+        own = network.reconstruction_loss(right, text, mask)
+        shuffled = network.reconstruction_loss(right.roll(1, 0), text, mask)
+        return {"reconstruction_loss": float(own), "reconstruction_loss_shuffled": float(shuffled)}
+
+    # --- stage 2 ------------------------------------------------------------------------------------------------------------------
+
+    def quantise(self, dense: Tensor, tokens: list[str]) -> ItemCodes:
+        """PCA and k-means at each position on its own, then the collision policies; nothing is trained.
+
+        Args:
+            dense: ``[N, M, d_model]``. tokens: raw item ids, padding first.
+        """
+        self.quantisers = [
+            PCAKMeans.fit(dense[:, j], self.sizes[j], self.config["pca_dim"], l2=self.config["pca_l2"], seed=self.seed)
+            for j in range(self.n_dense)
+        ]
+        sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
+        distances = partial(self._distances, dense)
+        return ItemCodes.build(
+            self._assign(dense), sizes, tokens, self.config["collision"], distances=distances, spare=self.config["dedup_spare"]
+        )
+
+    def _assign(self, dense: Tensor) -> Tensor:
+        return torch.stack([quantiser.assign(dense[:, j]) for j, quantiser in enumerate(self.quantisers)], dim=1)
+
+    def _distances(self, dense: Tensor, rows: Tensor) -> list[Tensor]:
+        return [quantiser.distances(dense[rows, j]) for j, quantiser in enumerate(self.quantisers)]
+
+    # --- for stage 3 and later ----------------------------------------------------------------------------------------------------
+
+    def hand_over(self):
+        """``(backbone, text tokenizer, P [d_in, d_model])``: stage 1's language model, for stage 3 to continue from.
+
+        A LoRA adapter of stage 1 is merged into the weights it adapts (our choice).
+        """
+        network, *_ = self._network([])
+        if self.config["tuning"] == "lora":
+            network.backbone.merge_lora()
+        return network.backbone.cpu(), self.text_tokenizer, network.inject.weight.detach().cpu()
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Learned codes ``[n, M]`` of new item texts: one pass of the stage-1 model, stored PCA, nearest stored centroid."""
+        return self._assign(self._dense_of(texts))
+
+    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+        """Codes ``[n, L]`` of new items beside ``existing [n_items, L]`` (no row changes), and how many had to leave their nearest code."""
+        dense = self._dense_of(texts)
+        if len(sizes) == self.n_dense and self.config["collision"][-1] == "none":
+            return self._assign(dense), 0
+        return codes_for_new_items(existing, sizes, self._assign(dense), partial(self._distances, dense))
+
+    def _dense_of(self, texts: Sequence[str]) -> Tensor:
+        network, ids, valid = self._network(list(texts))
+        return self._export(network, ids, valid)
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything :meth:`encode` and :meth:`hand_over` need: tensors, and JSON-like values."""
+        tensors = {f"network.{name}": value for name, value in self.weights.items()}
+        for j, quantiser in enumerate(self.quantisers):
+            tensors |= {f"quantiser.{j}.{name}": value for name, value in quantiser.tensors().items()}
+        return tensors, {"vocabulary": self.vocabulary, "quality": self.quality}
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        """Undo :meth:`state`."""
+        self.vocabulary, self.quality = meta["vocabulary"], meta["quality"]
+        self.weights = _part(tensors, "network.")
+        self.quantisers = [PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)]
+
+    def save(self, folder) -> None:
+        """Store :meth:`state` as an artefact."""
+        save_artefact(folder, *self.state())
+
+    def load(self, folder) -> None:
+        """Take over what :meth:`save` stored."""
+        self.set_state(*load_artefact(folder))
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
