@@ -12,8 +12,11 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
     argv = sys.argv[1:] if argv is None else argv
     try:
+        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
+        keep_freed_memory()
+        quiet_pandas_warnings()
         result = run_recbole_genrec(argv=argv)
         print(results_table({result["model"]: result} if "test_result" in result else result))
     except GenRecError as error:

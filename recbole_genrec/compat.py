@@ -7,8 +7,10 @@ RecBole that it repairs. Nothing is written into ``recbole.*`` modules.
 from __future__ import annotations
 
 import copy
+import ctypes
 import importlib.util
 import random
+import warnings
 
 import numpy as np
 import torch
@@ -72,6 +74,25 @@ def quiet_anomaly_detection() -> None:
     doubles the training time of every sequential model (``benchmarks/anomaly_detection.py``).
     """
     torch.autograd.set_detect_anomaly(False)
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep large freed blocks instead of returning them to the system after every batch; ``False`` where there is no glibc.
+
+    PyTorch allocates the logits of each batch anew; above 32 MiB every allocation is mapped and page-faulted again, which costs up to a
+    third of the CPU time of a training step (``benchmarks/allocator.py``). Called by our commands, for the whole process.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    m_trim_threshold, m_mmap_threshold, largest = -1, -3, 2**31 - 1
+    return bool(mallopt(m_mmap_threshold, largest)) and bool(mallopt(m_trim_threshold, largest))
+
+
+def quiet_pandas_warnings() -> None:
+    """Hide the pandas 3 warnings of recbole/data/dataset/dataset.py (``fillna(inplace=True)``), which nobody can act on; pandas 3 is refused."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 
 def check_model_runs(name: str) -> None:

@@ -218,7 +218,9 @@ class GenRecConfig(Config):
         if values.get("valid_metric"):
             metric, _, k = str(values["valid_metric"]).partition("@")
             if metric.lower() not in {m.lower() for m in values["metrics"]} or (k and int(k) not in values["topk"]):
-                raise ConfigError(f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}.")
+                raise ConfigError(
+                    f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
+                )
         for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
             if values.get(key):
                 raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")

@@ -52,7 +52,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "cache_dir": Rule(str, "folder for tokenizers and embeddings"),
     "valid_users": Rule(int, "validate on this many users drawn once with the seed; 0 = all", low=0),
     "precision": Rule(str, "number format of training and search", choices=("fp32", "bf16", "fp16")),
-    "lr_scheduler": Rule(str, "learning-rate schedule", choices=("none", "linear", "cosine", "inverse_sqrt", "constant_with_warmup")),
+    "lr_scheduler": Rule(str, "learning-rate schedule", choices=("constant", "linear", "cosine", "inverse_sqrt", "constant_with_warmup")),
     "warmup_ratio": Rule(float, "share of the steps with a rising learning rate", low=0, high=1),
     "gradient_accumulation_steps": Rule(int, "batches per optimiser step", low=1),
     "group_by_length": Rule(bool, "batches of similar history length"),

@@ -166,6 +166,7 @@ def load_data_and_model(checkpoint: str, **changes: object):
     else:
         model = config.model_class(config, train._dataset)
         load_state(model, state["state_dict"])
+        model.load_other_parameter({k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()})
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 

@@ -59,4 +59,7 @@ def get_trainer_class(model_class: type, name: str) -> type:
     from recbole_genrec.trainer import GenRecTrainer
 
     stock = get_trainer(model_class.type, name)
-    return GenRecTrainer if stock is Trainer else type(f"GenRec{stock.__name__}", (GenRecTrainer, stock), {})
+    if stock is Trainer:
+        return GenRecTrainer
+    # the special trainer's own loop comes first and calls ours through super()
+    return type(f"GenRec{stock.__name__}", (stock, GenRecTrainer), {})

@@ -78,8 +78,8 @@ class GenRecTrainer(Trainer):
         return super()._build_optimizer(**kwargs)
 
     def _build_scheduler(self, batches: int):
-        name = self.config["lr_scheduler"] or "none"
-        if name == "none":
+        name = self.config["lr_scheduler"] or "constant"
+        if name == "constant":
             return None
         from transformers import get_scheduler
 
@@ -197,6 +197,7 @@ class GenRecTrainer(Trainer):
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
         checkpoint = load_checkpoint(model_file or self.saved_model_file, self.device)
         load_state(self.model, checkpoint["state_dict"])
+        self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
         self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {model_file or self.saved_model_file}")
 
     def _save_resume_point(self, train_data, epoch: int) -> None:

@@ -42,25 +42,36 @@ class CausalBackbone(nn.Module):
         return self.lm.get_input_embeddings()
 
     @property
+    def stack(self) -> nn.Module:
+        """The model below its output layer; peft wraps the whole model."""
+        lm = self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        return lm.base_model
+
+    @property
     def max_positions(self) -> int | None:
         """Longest sequence the model can read, in tokens; ``None`` if it sets no limit."""
         return getattr(self.lm.config, "max_position_embeddings", None)
 
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache=None) -> Tensor:
-        """``[B, S, d_in]`` -> states ``[B, S, d_out]``.
-
-        Args:
-            mask: bool ``[B, 1, S, S_all]``, what each token sees; ``None`` = causal. Right padding needs no mask: no token sees what follows it.
-            positions: ``[B, S]`` position ids; ``None`` = 0, 1, ...
-            cache: a :class:`BeamCache` to read and extend.
-        """
-        length = embeddings.shape[1] if positions is None else 0
+    def check_length(self, length: int) -> None:
+        """:class:`BackboneError` when a sequence of ``length`` tokens has no room."""
         if self.max_positions is not None and length > self.max_positions:
             raise BackboneError(
                 f"A sequence of {length} tokens does not fit the backbone's {self.max_positions} positions. Lower MAX_ITEM_LIST_LENGTH "
                 "or the text lengths, or raise max_position_embeddings in backbone_config."
             )
-        output = self.lm.base_model(
+
+    def forward(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache=None) -> Tensor:
+        """``[B, S, d_in]`` -> states ``[B, S, d_out]``.
+
+        Args:
+            mask: bool ``[B, 1, S, S_all]``, what each token sees; ``None`` = causal. Right padding needs no mask: no token sees what
+                follows it.
+            positions: ``[B, S]`` position ids; ``None`` = 0, 1, ... Given ones are not checked against :attr:`max_positions`.
+            cache: a :class:`BeamCache` to read and extend.
+        """
+        if positions is None:
+            self.check_length(embeddings.shape[1])
+        output = self.stack(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
         )
         return output.last_hidden_state
@@ -180,7 +191,7 @@ class CausalDecoder:
     def _prepare(self) -> None:
         reach = torch.arange(self.width, device=self.lengths.device) < self.lengths.unsqueeze(1)
         self.sees_prompt = reach.unsqueeze(1)
-        self.batch_size, self.device = len(self.lengths), self.lengths.device
+        self.batch_size, self.device, self.longest = len(self.lengths), self.lengths.device, int(self.lengths.max())
         self.start()
 
     def start(self) -> Tensor:
@@ -200,6 +211,7 @@ class CausalDecoder:
             Log-probabilities of the following code, ``[B, Q, V_next]``.
         """
         count = codes.shape[1]
+        self.backbone.check_length(self.longest + self.level + 1)
         ancestors = self.sees.gather(1, parents.unsqueeze(-1).expand(-1, -1, self.sees.shape[-1]))
         own = torch.eye(count, dtype=torch.bool, device=self.device).expand(self.batch_size, -1, -1)
         self.sees = torch.cat([ancestors, own], dim=-1)

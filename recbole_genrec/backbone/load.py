@@ -30,6 +30,7 @@ def load_causal_lm(
     Raises:
         BackboneError: unknown model type or setting, missing folder, no network, or files that are no causal language model.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     if backbone == "scratch":
@@ -38,9 +39,13 @@ def load_causal_lm(
         tokenizer = wrap_text_vocabulary(vocabulary) if vocabulary else train_text_vocabulary(texts, text_vocab_size)
         special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": None}
         try:
+            known = AutoConfig.for_model(model_type)
             config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**special, **settings})
+            for name in settings:  # transformers stores what it does not know
+                if hasattr(config, name) and not hasattr(known, name):
+                    raise ValueError(f"{model_type} has no setting {name}")
             return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), tokenizer
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
             raise BackboneError(
                 f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
                 "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."

@@ -23,7 +23,6 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
         A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     if size < 300:
         raise BackboneError(f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: use 300 or more.")
@@ -45,9 +44,7 @@ def wrap_text_vocabulary(serialised: str):
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(serialised), pad_token=PAD, unk_token=UNKNOWN, sep_token=SEPARATOR
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), pad_token=PAD, unk_token=UNKNOWN, sep_token=SEPARATOR)
 
 
 def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:

@@ -140,8 +140,9 @@ def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens
     filled = [text for text in found if text]
     if not filled:
         raise DataError(
-            f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} ({len(table.rows)} of them have a row; the ids look "
-            f"like {', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item ids and that the columns hold text."
+            f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} ({len(table.rows)} of them have a row; the ids "
+            f"look like {', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item ids and that the columns hold "
+            "text."
         )
     result = ItemTexts(
         texts=["", *(text or PLACEHOLDER for text in found)],

@@ -83,7 +83,7 @@ def encoder_identity(encoder: str = "default") -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Per file: relative name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
+    """Per file: name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
     files = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
         size = path.stat().st_size
@@ -140,8 +140,8 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
         return SentenceTransformer(str(folder), device=str(device), **safe)
     except Exception as error:  # the libraries raise whatever the damaged file leads to
         raise BackboneError(
-            f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a sentence-transformers or transformers model with "
-            "weights in safetensors format that needs no code of its own. Download it again, or use `text_encoder: default`."
+            f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a sentence-transformers or transformers model "
+            "with weights in safetensors format that needs no code of its own. Download it again, or use `text_encoder: default`."
         ) from error
 
 

@@ -188,7 +188,7 @@ class STORETokenizer(ItemTokenizer):
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
-                progress.set_postfix(loss=f"{float(loss):.3f}")
+                progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
         self.weights = {name: p.detach().cpu().clone() for name, p in trained.items()}
 
     def extra_stage1_losses(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor) -> Tensor | float:
@@ -200,7 +200,8 @@ class STORETokenizer(ItemTokenizer):
         """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
         network.eval()
         device = self.config["device"]
-        parts = [network.dense(a.to(device), b.to(device)).float().cpu() for a, b in zip(ids.split(batch_size), valid.split(batch_size))]
+        batches = zip(ids.split(batch_size), valid.split(batch_size), strict=True)
+        parts = [network.dense(a.to(device), b.to(device)).float().cpu() for a, b in batches]
         return torch.cat(parts)
 
     @torch.no_grad()

@@ -1,0 +1,86 @@
+"""What the benchmarks share: arguments, a STORE without training, and the files that hold a result."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from recbole.utils import init_seed
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.files import atomic_write, write_json
+from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.quick_start import commit, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments(description: str, **defaults: object) -> argparse.Namespace:
+    """``--key=value`` options with their defaults; every benchmark knows ``--dataset`` and ``--data_path``."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, default in {"dataset": "ml-100k", "data_path": None, **defaults}.items():
+        parser.add_argument(f"--{name}", type=str if default is None else type(default), default=default)
+    return parser.parse_args()
+
+
+def load(model: str, options: argparse.Namespace, **settings: object):
+    """``(config, dataset, (train, valid, test))`` of a model with its default settings, on the CPU."""
+    settings |= {"gpu_id": "", "show_progress": False, "state": "WARNING"}
+    if options.data_path:
+        settings["data_path"] = options.data_path
+    config = GenRecConfig(model, options.dataset, config_dict=settings)
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    return config, dataset, make_loaders(config, dataset, model == "STORE")
+
+
+def untrained_store(options: argparse.Namespace, **settings: object):
+    """``(model, test loader)``: the default STORE with random weights; its codes are clusters of what these weights make of the texts."""
+    with tempfile.TemporaryDirectory() as cache:
+        config, _, (train, _, test) = load("STORE", options, tokenizer_epochs=0, cache_dir=cache, **settings)
+        return config.model_class(config, train._dataset).eval(), test
+
+
+def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:
+    """Seconds of each function, ``repeats`` values each; they take turns, and one round before is not counted."""
+    rounds = [[function() for function in functions] for _ in range(repeats + 1)]
+    return [list(values) for values in zip(*rounds[1:], strict=True)]
+
+
+def write_result(name: str, title: str, result: dict, header: Sequence[str], rows: Sequence[Sequence[object]], notes: str) -> None:
+    """Print a table and write ``results/<name>.json`` and ``.md`` with the command, the versions and the machine."""
+    shown = [argument for argument in sys.argv[1:] if not argument.startswith("--data_path")]
+    about = {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown]),
+        "commit": commit(),
+        "versions": versions(),
+        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "processor": _processor()},
+    }
+    write_json(RESULTS / f"{name}.json", {**result, **about})
+    table = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    table += ["| " + " | ".join(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row) + " |" for row in rows]
+    packages = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    machine = f"{about['machine']['cores']} cores, {about['machine']['threads']} thread(s) used, {about['machine']['processor']}"
+    text = [f"# {title}", "", *table, "", notes, "", f"* command: `{about['command']}`", f"* commit {about['commit']}; {packages}", f"* {machine}"]
+    with atomic_write(RESULTS / f"{name}.md") as temporary:
+        temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+    print("\n".join(text))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+
+
+def _processor() -> str:
+    """Name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

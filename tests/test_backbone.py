@@ -1,0 +1,246 @@
+"""Causal language models: stepwise decoding against full passes, LoRA, gradients, loading."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import huggingface_hub.constants
+import pytest
+import torch
+from decoders import random_codes
+from language_models import FAMILIES, SIZES, TEXTS, Generator
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recbole_genrec.backbone import (
+    CausalBackbone,
+    embed_mixed,
+    load_causal_lm,
+)
+from recbole_genrec.decoding import SCORE_TYPES, ItemTrie, beam_search, beam_search_auto, exact_scores, path_scores
+from recbole_genrec.errors import BackboneError
+
+CLOSE = {"atol": 1e-5, "rtol": 0}
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+
+
+def draw_walk(blocks=(3, 7), users=3):
+    """Random ``(codes [B, Q], parents [B, Q])`` of each step, and the paths ``[B, Q, t]`` they lead to, the root first."""
+    generator = torch.Generator().manual_seed(1)
+    steps, paths = [], [torch.zeros(users, 1, 0, dtype=torch.long)]
+    for count, size in zip(blocks, SIZES, strict=False):
+        parents = torch.randint(paths[-1].shape[1], (users, count), generator=generator)
+        codes = torch.randint(size, (users, count), generator=generator)
+        inherited = paths[-1].gather(1, parents.unsqueeze(-1).expand(-1, -1, paths[-1].shape[-1]))
+        steps.append((codes, parents))
+        paths.append(torch.cat([inherited, codes.unsqueeze(-1)], -1))
+    return steps, paths
+
+
+STEPS, PATHS = draw_walk()
+
+
+def walk(decoder, rows=(0, 1, 2)):
+    """What the decoder answers at the root and after each of ``STEPS``; its users are ``rows`` of the three."""
+    rows = list(rows)
+    return [decoder.start(), *(decoder.step(codes[rows], parents[rows]) for codes, parents in STEPS)]
+
+
+# --- stepwise decoding --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_steps_equal_full_passes_over_each_path(family):
+    model = Generator(family)
+    for score_type in ("level", "joint"):
+        for paths, values in zip(PATHS, walk(model.decoder(score_type)), strict=True):
+            for user in range(3):
+                torch.testing.assert_close(values[user], model.next_log_probs(user, paths[user], score_type), **CLOSE)
+    assert values.std() > 0.5  # the model does tell the codes apart
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
+@torch.no_grad()
+def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family):
+    model = Generator(family)
+    expected = walk(model.decoder())
+
+    def agrees(decoder, rows=(0, 1, 2)):
+        for values, wanted in zip(walk(decoder, rows), expected, strict=True):
+            torch.testing.assert_close(values, wanted[list(rows)], **CLOSE)
+
+    agrees(model.decoder(prompt=torch.cat([model.prompt, torch.randn(3, 6, model.prompt.shape[-1])], dim=1)))
+    decoder = model.decoder(reserve=2)  # the cache has to grow
+    for _ in range(2):
+        agrees(decoder)
+    for rows in ((1,), (2, 0), (0, 0, 2)):
+        agrees(decoder.select(torch.tensor(rows)), rows)
+    agrees(decoder)  # a part does not disturb the whole
+    assert torch.equal(decoder.start(), decoder.root) and decoder.start().dtype == torch.float32
+
+
+@torch.no_grad()
+def test_prompt_keys_stay_where_they_are_and_work_is_tensor_work():
+    counts = []
+    for users, beams in ((2, 3), (5, 9)):
+        model = Generator("llama", lengths=(4,) * users)
+        decoder = model.decoder()
+        place = [buffer.data_ptr() for pair in decoder.cache.buffers for buffer in pair]
+        with CountOperators() as operators:
+            codes, root = torch.ones(users, beams, dtype=torch.long), torch.zeros(users, beams, dtype=torch.long)
+            decoder.step(codes, root)
+            decoder.step(codes, root)
+        counts.append(operators.seen)
+        assert place == [buffer.data_ptr() for pair in decoder.cache.buffers for buffer in pair]
+        assert decoder.cache.get_seq_length() == 4 + 2 * beams
+    assert counts[0] == counts[1]
+    assert not [name for name in counts[0] if "local_scalar" in name or "nonzero" in name]
+
+
+class CountOperators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", ["opt-projected", "llama"])
+@pytest.mark.parametrize("score_type", SCORE_TYPES)
+@torch.no_grad()
+def test_search_equals_item_by_item_scoring(family, score_type):
+    model, table = Generator(family), random_codes(SIZES, 30)
+    expected, trie = model.item_scores(table, score_type), ItemTrie(table, SIZES)
+    decoder = model.decoder(score_type)
+    torch.testing.assert_close(exact_scores(decoder, trie, score_type=score_type, chunk_size=11)[:, 1:], expected, **CLOSE)
+    items = torch.arange(1, 31).expand(3, -1)
+    torch.testing.assert_close(path_scores(decoder, trie, items, score_type=score_type), expected, **CLOSE)
+    result = beam_search(decoder, trie, 30, score_type=score_type, fill=True)
+    torch.testing.assert_close(result.full[:, 1:], expected, **CLOSE)
+    assert torch.equal(result.items, expected.argsort(descending=True) + 1)
+    wider = beam_search_auto(decoder, trie, 3, score_type=score_type, uncertified="exact")
+    assert torch.equal(wider.items, result.items[:, :3])
+
+
+@torch.no_grad()
+def test_autocast_gives_finite_float32_scores():
+    for family in ("opt", "llama", "qwen3"):
+        model, table = Generator(family), random_codes(SIZES, 30)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = beam_search(model.decoder("joint"), ItemTrie(table, SIZES), 30, score_type="joint", fill=True)
+        assert result.full.dtype == torch.float32 and result.full.isfinite().all() and result.scores.isfinite().all()
+        torch.testing.assert_close(result.full[:, 1:], model.item_scores(table, "joint"), atol=0.5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_sequence_longer_than_the_model_is_an_error():
+    model = Generator("opt", lengths=(62, 3))
+    with pytest.raises(BackboneError, match="65 tokens does not fit the backbone's 64 positions. Lower MAX_ITEM_LIST_LENGTH"):
+        model.backbone(torch.randn(1, 65, 32))
+    decoder, one = model.decoder(), torch.zeros(2, 1, dtype=torch.long)
+    decoder.step(one, one)
+    decoder.step(one, one)
+    with pytest.raises(BackboneError, match="65 tokens"):
+        decoder.step(one, one)
+    decoder.select(torch.tensor([1])).step(one[:1], one[:1])
+
+
+# --- the language model itself ------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_widths_and_states_around_projections():
+    model = Generator("opt-projected")
+    assert (model.backbone.d_in, model.backbone.d_out, model.backbone.d_model) == (16, 16, 32)
+    before, after = model.backbone.hidden_states(model.prompt), model.backbone(model.prompt)
+    assert before.shape == (3, 9, 32) and after.shape == (3, 9, 16)
+    torch.testing.assert_close(model.lm.model.decoder.project_out(before), after)
+    torch.testing.assert_close(model.backbone.text_logits(after), model.lm(inputs_embeds=model.prompt).logits)
+    plain = Generator("qwen3")
+    torch.testing.assert_close(plain.backbone.hidden_states(plain.prompt), plain.backbone(plain.prompt))
+
+
+@pytest.mark.parametrize("family", ["opt-projected", "llama", "qwen3"])
+def test_lora_attaches_trains_alone_and_merges(family):
+    model = Generator(family)
+    before = model.backbone(model.prompt).detach()
+    table = model.backbone.text_table.weight
+    model.backbone.add_lora(rank=4, alpha=8, dropout=0.1)
+    model.backbone.eval()
+    assert model.backbone.text_table.weight is table
+    torch.testing.assert_close(model.backbone(model.prompt), before)  # B = 0 at the start
+    trainable = {name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad}
+    assert trainable == {name for name, _ in model.backbone.named_parameters() if "lora_" in name} != set()
+    model.backbone(model.prompt).square().sum().backward()
+    for name, parameter in model.backbone.named_parameters():
+        assert (parameter.grad is not None) == (name in trainable)
+        if "lora_B" in name:
+            assert parameter.grad.abs().sum() > 0
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapted, states = model.backbone(model.prompt).detach(), model.backbone.hidden_states(model.prompt).detach()
+    assert (adapted - before).abs().max() > 0.1
+    stepwise = [values.detach() for values in walk(model.decoder())]
+    model.backbone.merge_lora()
+    torch.testing.assert_close(model.backbone(model.prompt), adapted, **CLOSE)
+    torch.testing.assert_close(model.backbone.hidden_states(model.prompt), states, **CLOSE)
+    for values, wanted in zip(walk(model.decoder()), stepwise, strict=True):
+        torch.testing.assert_close(values, wanted, **CLOSE)
+    assert all(p.requires_grad for p in model.backbone.parameters()) and not any("lora" in n for n in model.backbone.state_dict())
+
+
+def test_lora_on_unknown_modules_is_an_error():
+    with pytest.raises(BackboneError, match="lora_targets"):
+        Generator("opt").backbone.add_lora(4, 8, 0.0, ["no_such_layer"])
+
+
+def test_code_tables_and_the_model_get_gradients():
+    model = Generator("opt")
+    n_text = model.backbone.text_table.num_embeddings
+    ids = torch.tensor([[3, 4, n_text + 2, n_text + 7], [5, n_text + 14, 0, 0]])
+    states = model.backbone(embed_mixed(ids, model.backbone.text_table, model.codes.embedding))
+    torch.nn.functional.cross_entropy(model.codes.logits(states[0, 1:3]), torch.tensor([2, 7])).backward()
+    assert model.codes.embedding.grad.abs().sum(1).nonzero().flatten().tolist() == [2]  # 7 is a target only, row 1 has no loss
+    assert (model.codes.classifier.grad.abs().sum(1) > 0).all()
+    assert model.backbone.text_table.weight.grad.abs().sum(1).nonzero().flatten().tolist() == [3, 4]
+    assert all(p.grad is not None for p in model.backbone.parameters())
+
+
+# --- loading ------------------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_saved_model_loads_back_from_its_folder(tmp_path):
+    for family in ("opt-projected", "qwen3"):
+        model = Generator(family)
+        folder = tmp_path / family
+        model.lm.save_pretrained(folder)
+        model.text_tokenizer.save_pretrained(folder)
+        lm, tokenizer = load_causal_lm(str(folder))
+        backbone = CausalBackbone(lm.eval())
+        assert torch.equal(backbone(model.prompt), model.backbone(model.prompt))
+        assert torch.equal(backbone.hidden_states(model.prompt), model.backbone.hidden_states(model.prompt))
+        assert [tokenizer(text)["input_ids"] for text in TEXTS] == [model.text_tokenizer(text)["input_ids"] for text in TEXTS]
+        assert (tokenizer.pad_token, tokenizer.sep_token) == ("<pad>", "<sep>")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackboneError, match="cannot be loaded.*safetensors"):
+        load_causal_lm(str(folder))
+
+
+def test_what_cannot_be_loaded_says_why(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for missing in ("/no/such/folder", "./no-such-folder", "models/opt/125m"):
+        with pytest.raises(BackboneError, match=f"folder {missing} does not exist"):
+            load_causal_lm(missing)
+    with pytest.raises(BackboneError, match="'facebook/no-such-model' cannot be loaded.*backbone: scratch trains from random weights"):
+        load_causal_lm("facebook/no-such-model")
+    for settings, reason in (
+        ({"model_type": "no-such-model"}, "no-such-model"),
+        ({"model_type": "opt", "hidden_sizes": 32}, "opt has no setting hidden_sizes"),
+        ({"model_type": "opt", "hidden_size": "wide"}, "expected int"),
+        ({"model_type": "opt", "hidden_size": 32, "num_attention_heads": 5}, "divisible"),
+        ({"model_type": "t5"}, "T5Config"),
+    ):
+        with pytest.raises(BackboneError, match=f"(?s)backbone_config.*{reason}.*causal model type"):
+            load_causal_lm("scratch", settings, TEXTS, 300)

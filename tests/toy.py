@@ -1,0 +1,70 @@
+"""A small generated dataset in RecBole's format, and a STORE small enough for a test."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.loaders import create_dataset, make_loaders
+
+ADJECTIVES = ["red", "green", "soft", "dry", "cold", "sweet", "dark", "light"]
+NOUNS = ["soap", "brush", "cream", "mirror", "comb", "lotion", "powder", "oil"]
+
+TINY = {
+    "backbone_config": {
+        "model_type": "opt",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "ffn_dim": 64,
+        "word_embed_proj_dim": 32,
+        "max_position_embeddings": 256,
+        "dropout": 0.0,
+    },
+    "text_vocab_size": 400,
+    "text_max_len": 16,
+    "align_text_len": 16,
+    "codebook_sizes": [8, 8, 8],
+    "pca_dim": 8,
+    "tokenizer_epochs": 2,
+    "tokenizer_batch_size": 16,
+    "train_batch_size": 32,
+    "align_batch": 8,
+    "epochs": 2,
+    "MAX_ITEM_LIST_LENGTH": 8,
+    "item_text_fields": ["title", "brand"],
+    "topk": [5, 10],
+    "show_progress": False,
+    "gpu_id": "",
+}
+
+
+def write_dataset(folder: Path, name: str = "toy", n_users: int = 60, n_items: int = 40, seed: int = 0) -> Path:
+    """``folder/name/name.{inter,item}``: users walk along a ring of items; titles repeat the ring's neighbourhood."""
+    draw = random.Random(seed)
+    target = folder / name
+    target.mkdir(parents=True)
+    rows = ["user_id:token\titem_id:token\ttimestamp:float"]
+    for user in range(n_users):
+        start, length = draw.randrange(n_items), draw.randrange(5, 14)
+        rows += [f"u{user}\ti{(start + step + draw.randrange(2)) % n_items}\t{step}" for step in range(length)]
+    (target / f"{name}.inter").write_text("\n".join(rows) + "\n")
+    items = ["item_id:token\ttitle:token_seq\tbrand:token"]
+    for item in range(n_items):
+        items.append(f"i{item}\t{ADJECTIVES[item // 8 % 8]} {NOUNS[item % 8]} no {item}\tbrand{item // 10}")
+    (target / f"{name}.item").write_text("\n".join(items) + "\n")
+    return folder
+
+
+def toy_config(folder: Path, model: str = "STORE", **changes) -> GenRecConfig:
+    """Configuration of a tiny run on :func:`write_dataset`."""
+    return GenRecConfig(model, "toy", config_dict={**TINY, "data_path": str(folder), **changes})
+
+
+def toy_model(folder: Path, **changes):
+    """``(model, config, loaders)`` of a tiny untrained STORE."""
+    config = toy_config(folder, **changes)
+    dataset = create_dataset(config)
+    loaders = make_loaders(config, dataset, True)
+    return config.model_class(config, loaders[0]._dataset).eval(), config, loaders
