@@ -1,6 +1,6 @@
 """CPU seconds of a language-model loss with and without ``keep_freed_memory``; each in a process of its own, in turn.
 
-    python benchmarks/allocator.py
+python benchmarks/allocator.py
 """
 
 from __future__ import annotations

@@ -41,11 +41,16 @@ def load(model: str, options: argparse.Namespace, **settings: object):
     return config, dataset, make_loaders(config, dataset, model == "STORE")
 
 
-def untrained_store(options: argparse.Namespace, **settings: object):
-    """``(model, test loader)``: the default STORE with random weights; its codes are clusters of what these weights make of the texts."""
-    with tempfile.TemporaryDirectory() as cache:
-        config, _, (train, _, test) = load("STORE", options, tokenizer_epochs=0, cache_dir=cache, **settings)
-        return config.model_class(config, train._dataset).eval(), test
+def untrained_store(options: argparse.Namespace, cache_dir: str | None = None, **settings: object):
+    """``(model, test loader)``: the default STORE with random weights; its codes are clusters of what these weights make of the texts.
+
+    The codes are stored in ``cache_dir`` and taken from there the next time.
+    """
+    if cache_dir is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return untrained_store(options, folder, **settings)
+    config, _, (train, _, test) = load("STORE", options, tokenizer_epochs=0, cache_dir=cache_dir, **settings)
+    return config.model_class(config, train._dataset).eval(), test
 
 
 def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:
@@ -68,7 +73,17 @@ def write_result(name: str, title: str, result: dict, header: Sequence[str], row
     table += ["| " + " | ".join(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row) + " |" for row in rows]
     packages = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
     machine = f"{about['machine']['cores']} cores, {about['machine']['threads']} thread(s) used, {about['machine']['processor']}"
-    text = [f"# {title}", "", *table, "", notes, "", f"* command: `{about['command']}`", f"* commit {about['commit']}; {packages}", f"* {machine}"]
+    text = [
+        f"# {title}",
+        "",
+        *table,
+        "",
+        notes,
+        "",
+        f"* command: `{about['command']}`",
+        f"* commit {about['commit']}; {packages}",
+        f"* {machine}",
+    ]
     with atomic_write(RESULTS / f"{name}.md") as temporary:
         temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))

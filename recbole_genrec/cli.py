@@ -7,10 +7,18 @@ import sys
 
 from recbole_genrec.errors import GenRecError
 
+RUN_HELP = """usage: recbole-genrec run --model=STORE --dataset=ml-100k [--key=value ...]
+
+Trains and tests one model, or several on the same split (--model=STORE,SASRec). Keys are those of RecBole and of properties/;
+--Model.key=value is meant for one model, --preset=paper takes the published setting, --resume continues an interrupted run."""
+
 
 def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
     argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(RUN_HELP)
+        return 0 if argv else 2
     try:
         from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
         from recbole_genrec.quick_start import results_table, run_recbole_genrec

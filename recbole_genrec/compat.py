@@ -22,13 +22,11 @@ INSTALL_HELP = (
     "Python 3.12 and newer: sh scripts/install_recbole.sh (RecBole pins a version of ray that has no wheel there)."
 )
 
-BROKEN_MODELS = {
-    "NGCF": "dok_matrix._update",
-    "NCL": "dok_matrix._update",
-    "GCMC": "dok_matrix._update",
-    "SpectralCF": "dok_matrix._update",
-    "KGIN": "dok_matrix._update",
-    "MCCLK": "dok_matrix._update",
+_SCIPY = "it calls scipy's private dok_matrix._update, which scipy removed (LightGCN is repaired here)"
+_STAGES = "it trains in stages that hand over a pickled checkpoint, which this package never loads"
+REFUSED_MODELS = {
+    **dict.fromkeys(["NGCF", "NCL", "GCMC", "SpectralCF", "KGIN", "MCCLK"], _SCIPY),
+    **dict.fromkeys(["S3Rec", "RaCT"], _STAGES),
 }
 
 
@@ -71,7 +69,7 @@ def quiet_anomaly_detection() -> None:
     """Switch autograd's anomaly detection off again.
 
     recbole/model/sequential_recommender/sine.py line 25 switches it on when the package of sequential models is imported, which
-    doubles the training time of every sequential model (``benchmarks/anomaly_detection.py``).
+    makes every training step of a sequential model 1.6 times as expensive (``benchmarks/anomaly_detection.py``).
     """
     torch.autograd.set_detect_anomaly(False)
 
@@ -91,17 +89,23 @@ def keep_freed_memory() -> bool:
 
 
 def quiet_pandas_warnings() -> None:
-    """Hide the pandas 3 warnings of recbole/data/dataset/dataset.py (``fillna(inplace=True)``), which nobody can act on; pandas 3 is refused."""
+    """Hide the warnings of recbole/data/dataset/dataset.py about pandas 3 (``fillna(inplace=True)``); pandas 3 is refused anyway."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
 
 
 def check_model_runs(name: str) -> None:
     """Refuse the RecBole models that no small repair can save, with the reason."""
-    if name in BROKEN_MODELS:
-        raise GenRecError(
-            f"RecBole's {name} uses scipy's private {BROKEN_MODELS[name]}, which scipy removed. "
-            f"Use another model (LightGCN is repaired here), or run {name} in RecBole's own environment with scipy<1.11."
-        )
+    if name in REFUSED_MODELS:
+        raise GenRecError(f"RecBole's {name} cannot run here: {REFUSED_MODELS[name]}. Use another model, or RecBole itself for this one.")
+
+
+def storable(parameters: dict) -> dict:
+    """What a checkpoint may hold of ``model.other_parameter()``: tensors and plain values.
+
+    ItemKNN, EASE and their like list numpy and scipy matrices there, which their constructors compute from the dataset anyway.
+    """
+    plain = (torch.Tensor, bool, int, float, str, list, dict, type(None))
+    return {name: value for name, value in parameters.items() if isinstance(value, plain)}
 
 
 def make_collector(config):

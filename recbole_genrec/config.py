@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import os
 import re
 from enum import Enum
 from pathlib import Path
 
-import yaml
-
-from recbole_genrec.compat import check_installation, restore_numpy_aliases
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
+from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import digest
-from recbole_genrec.keys import SHARED_KEYS, check_value
-from recbole_genrec.registry import MODELS, get_model_class, is_generative
+from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
+from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
+from recbole_genrec.registry import MODELS, get_model_class, is_generative, model_names
 
 check_installation()
 
@@ -29,19 +26,12 @@ from recbole.utils.argument_list import (  # noqa: E402
 
 # Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
 COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
-COSMETIC |= {"wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files", "external"}
-# Keys that RecBole computes from others: never stored as input of a later run.
-COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank", "external"}
-COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args", "train_neg_sample_args", "data_path", "eval_args"}
-
-_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$")
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """Plain YAML (no Python tags) that reads ``1e-3`` as a number; RecBole changes ``yaml.FullLoader`` for the whole process."""
-
-
-_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+COSMETIC |= {"wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files"}
+# Keys that RecBole computes from others: never the input of a later run.
+COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank"}
+COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args"}
+# RecBole's default, for the models that learn from negatives.
+NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
 
 
 def properties_folder() -> Path:
@@ -49,43 +39,6 @@ def properties_folder() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "properties"
     return inside if inside.is_dir() else package.parent / "properties"
-
-
-def parse_value(text: str) -> object:
-    """A command-line value: a Python literal, ``true``/``false``/``null``, a YAML list or mapping, else the string itself."""
-    lowered = text.strip().lower()
-    if lowered in {"true", "false"}:
-        return lowered == "true"
-    if lowered in {"none", "null", "~"}:
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    if text.lstrip()[:1] in {"[", "{"}:
-        try:
-            return yaml.load(text, Loader=_YamlLoader)
-        except yaml.YAMLError:
-            return text
-    return text
-
-
-def parse_arguments(argv: list[str]) -> dict[str, object]:
-    """``["--key=value", "--resume"]`` -> ``{"key": value, "resume": True}``.
-
-    Raises:
-        ConfigError: an argument without leading ``--``, or the same key twice with different values.
-    """
-    parsed: dict[str, object] = {}
-    for argument in argv:
-        if not argument.startswith("--") or len(argument) < 3:
-            raise ConfigError(f"Argument {argument!r} is not of the form --key=value.")
-        key, equals, text = argument[2:].partition("=")
-        value = parse_value(text) if equals else True
-        if key in parsed and parsed[key] != value:
-            raise ConfigError(f"--{key} is given twice, as {parsed[key]!r} and as {value!r}.")
-        parsed[key] = value
-    return parsed
 
 
 class GenRecConfig(Config):
@@ -111,10 +64,13 @@ class GenRecConfig(Config):
         self._known: set[str] = set(SHARED_KEYS)
         for arguments in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
             self._known.update(arguments)
-        for file in config_file_list or []:
-            if not Path(file).is_file():
-                raise ConfigError(f"The configuration file {file} does not exist.")
-        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        try:
+            super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        except GenRecError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
+        self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._check()
 
     # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
@@ -124,17 +80,17 @@ class GenRecConfig(Config):
         restore_numpy_aliases()
 
     def _build_yaml_loader(self):
-        return _YamlLoader
+        return YamlLoader
 
     def _convert_config_dict(self, config_dict):
         # RecBole evaluates every string as Python code; literals are all that is needed.
         return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _load_config_files(self, file_list):
-        try:
-            return super()._load_config_files(file_list)
-        except (yaml.YAMLError, TypeError) as error:
-            raise ConfigError(f"A configuration file of {file_list} is not plain YAML with keys and values: {error}") from error
+        content = {}
+        for file in file_list or []:
+            content.update(read_yaml(file))
+        return content
 
     def _load_cmd_line(self):
         return parse_arguments(self._argv)
@@ -146,36 +102,35 @@ class GenRecConfig(Config):
             raise ConfigError("Name a model and a dataset, for example --model=STORE --dataset=ml-100k.")
         if not isinstance(dataset, str) or not re.fullmatch(r"[\w.-]+", dataset) or dataset.startswith("."):
             raise ConfigError(f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.').")
-        return super()._get_model_and_dataset(get_model_class(model) if isinstance(model, str) else model, dataset)
+        model_class = get_model_class(model) if isinstance(model, str) else model
+        quiet_anomaly_detection()
+        return model_class.__name__, model_class, dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
+        del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
         folder = properties_folder()
         dataset_file = folder / "dataset" / f"{dataset}.yaml"
         files = [folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
         preset = self._user_value("preset", model)
         for file in files:
             if file.is_file():
-                self._merge(self._read(file), model)
+                self._merge(read_yaml(file), model)
         if dataset_file.is_file():
-            self._merge(self._read(dataset_file).get(model) or {}, model)
+            self._merge(read_yaml(dataset_file).get(model) or {}, model)
         if preset == "paper":
             paper = folder / "paper" / f"{model}.yaml"
             if paper.is_file():
-                self._merge(self._read(paper), model)
+                self._merge(read_yaml(paper), model)
             elif is_generative(model_class):
                 raise ConfigError(f"preset: paper is not known for {model}; there is no {paper.name} in {paper.parent}.")
         elif preset is not None:
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
-        if self.internal_config_dict.get("loss_type") == "BPR" or self._user_value("loss_type", model) == "BPR":
-            self.internal_config_dict["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         self._known.update(self.internal_config_dict)
         self.external_config_dict = self._external_for(model)
-
-    def _get_final_config_dict(self):
-        final = super()._get_final_config_dict()
-        final["external"] = dict(self.external_config_dict)
-        return final
+        loss = self._get_final_config_dict().get("loss_type")
+        needed = loss == "BPR" or (hasattr(model_class, "input_type") and not is_generative(model_class))
+        self.internal_config_dict.setdefault("train_neg_sample_args", dict(NEGATIVES) if needed else None)
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
@@ -185,9 +140,6 @@ class GenRecConfig(Config):
         super()._init_device()
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
-
-    def _read(self, file: Path) -> dict:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_YamlLoader) or {}
 
     def _merge(self, content: dict, model: str) -> None:
         """Take the flat keys of a property file; sections named after a model belong to that model only."""
@@ -199,28 +151,36 @@ class GenRecConfig(Config):
 
     def _external_for(self, model: str) -> dict:
         """The user's keys with ``Model.key`` resolved for this model."""
-        common = {key: value for key, value in self.external_config_dict.items() if "." not in key}
-        own = {key.split(".", 1)[1]: value for key, value in self.external_config_dict.items() if key.startswith(f"{model}.")}
-        self._elsewhere = {key for key in self.external_config_dict if "." in key and not key.startswith(f"{model}.")}
+        common, own = {}, {}
+        for key, value in self.external_config_dict.items():
+            owner, dot, rest = key.partition(".")
+            if not dot:
+                common[key] = value
+            elif owner == model:
+                own[rest] = value
+            elif owner not in model_names():
+                near = nearest(owner, model_names())
+                raise ConfigError(f"{key}: there is no model {owner!r}." + (f" Did you mean {near[0]}.{rest}?" if near else ""))
         return {**common, **own}
 
     def _check(self) -> None:
-        allowed = self._known | {"model", "dataset", "config_files"}
+        allowed = self._known | {"model", "dataset"}
+        own_class = not self.model_class.__module__.startswith(("recbole.", "recbole_genrec."))  # the user's, with keys of its own
         for key in self.external_config_dict:
-            if key not in allowed:
-                near = difflib.get_close_matches(key, sorted(allowed), n=1, cutoff=0.4)
+            if key not in allowed and not own_class:
+                near = nearest(key, allowed)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"Unknown key {key!r} for {self.model}.{hint}")
         values = self.final_config_dict
         for key, rule in {**SHARED_KEYS, **getattr(self.model_class, "config_rules", {})}.items():
             if key in values:
                 check_value(key, values[key], rule)
-        if values.get("valid_metric"):
-            metric, _, k = str(values["valid_metric"]).partition("@")
-            if metric.lower() not in {m.lower() for m in values["metrics"]} or (k and int(k) not in values["topk"]):
-                raise ConfigError(
-                    f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
-                )
+        computed = {f"{metric}@{k}".lower() for metric in values["metrics"] for k in values["topk"]}
+        computed |= {metric.lower() for metric in values["metrics"]} & {"auc", "gauc", "mae", "rmse", "logloss"}  # these take no k
+        if str(values["valid_metric"]).lower() not in computed:
+            raise ConfigError(
+                f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
+            )
         for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
             if values.get(key):
                 raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
@@ -235,12 +195,19 @@ class GenRecConfig(Config):
                 f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
                 f"Use --beam_width={deepest} or more, or a smaller topk."
             )
-        if values.get("train_neg_sample_args", {}).get("distribution") not in (None, "none"):
+        free = values.get("constraint", "trie") != "trie"
+        if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
+            raise ConfigError(
+                f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
+                "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
+                "or constraint: trie."
+            )
+        if values["train_neg_sample_args"]["distribution"] != "none":
             raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""
-        return {str(key): _plain(value) for key, value in self.final_config_dict.items()}
+        return {key: _plain(self.final_config_dict[key]) for key in self._settings}
 
     def run_name(self) -> str:
         """``<Model>-<dataset>-<hash>``: the same settings give the same name, which is how ``--resume`` finds its run."""
@@ -254,11 +221,11 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     Raises:
         ConfigError: when the stored settings no longer fit this version.
     """
-    values = {key: value for key, value in stored.items() if key not in COMPUTED and value is not None}
-    values["eval_args"] = stored["eval_args"]
-    values["data_path"] = str(Path(stored["data_path"]).parent)
+    values = {key: value for key, value in stored.items() if key not in COMPUTED}
+    if values["train_neg_sample_args"]["distribution"] == "none":
+        values["train_neg_sample_args"] = None
+    values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
-    values.pop("preset", None)
     return GenRecConfig(model, dataset, config_dict={**values, **changes})
 
 

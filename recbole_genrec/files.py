@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,12 +33,14 @@ def digest(*parts: object, size: int = 16) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed, on error it is removed."""
+    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed, on error it is removed.
+
+    The file gets the permissions of any new file (the umask's), unlike those of ``tempfile``.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
@@ -69,6 +72,7 @@ def read_json(path: str | os.PathLike) -> dict:
 def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], meta: dict) -> None:
     """Store ``tensors`` and the JSON-serialisable ``meta`` in ``folder``, replacing what was there."""
     folder = Path(folder)
+    meta = json.loads(json.dumps(meta, default=str))  # as a reader will see it: keys are text, tuples are lists
     blob = dump_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     checksum = hashlib.sha256(blob).hexdigest()
     name = f"tensors-{checksum[:12]}.safetensors"
@@ -87,7 +91,11 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
     meta = header.get("meta")
     name = header.get("tensors")
     hint = f"Delete the folder {folder}; it is made again."
-    if not isinstance(name, str) or Path(name).name != name or digest(meta, size=64) != header.get("meta_digest"):
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"tensors-[0-9a-f]{12}\.safetensors", name)
+        or digest(meta, size=64) != header.get("meta_digest")
+    ):
         raise ArtefactError(f"{folder / META} was edited or is damaged. {hint}")
     try:
         blob = (folder / name).read_bytes()

@@ -1,8 +1,10 @@
-"""The keys that all methods share: type, allowed values, and what they mean."""
+"""The keys that all models share: type, allowed values, and what they mean."""
 
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from recbole_genrec.errors import ConfigError
@@ -43,7 +45,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "uncertified": Rule(str, "what to do with unproven users at beam_max", choices=("accept", "exact")),
     "score_type": Rule(str, "score of an item", choices=("joint", "level", "renormalised")),
     "score_mode": Rule(str, "beam search, or every item", choices=("beam", "exact")),
-    "constraint": Rule(str, "what the beam may emit", choices=("trie", "slice")),
+    "constraint": Rule(str, "what the beam may emit", choices=("trie", "level", "slice")),
     "search_batch_size": Rule(int, "users searched at once", low=1),
     "trie_budget_mb": Rule(float, "memory for dense trie tables, MiB", low=0),
     "preset": Rule(str, "'paper' for the published setting", choices=("paper",), optional=True),
@@ -56,7 +58,27 @@ SHARED_KEYS: dict[str, Rule] = {
     "warmup_ratio": Rule(float, "share of the steps with a rising learning rate", low=0, high=1),
     "gradient_accumulation_steps": Rule(int, "batches per optimiser step", low=1),
     "group_by_length": Rule(bool, "batches of similar history length"),
+    # RecBole's own keys, which it checks late or not at all
+    "seed": Rule(int, "random seed", low=0, high=2**32 - 1),
+    "epochs": Rule(int, "training epochs", low=0),
+    "train_batch_size": Rule(int, "rows of a training batch", low=1),
+    "eval_batch_size": Rule(int, "users (sequential models) or scores of an evaluation batch", low=1),
+    "learning_rate": Rule(float, "learning rate", low=0),
+    "weight_decay": Rule(float, "L2 penalty of the optimiser", low=0),
+    "eval_step": Rule(int, "epochs between two validations; 0 = none", low=0),
+    "stopping_step": Rule(int, "validations without improvement before training stops", low=0),
+    "MAX_ITEM_LIST_LENGTH": Rule(int, "longest history, in items", low=1),
+    "topk": Rule(list, "lengths of the evaluated lists", low=1, item=int),
+    "metrics": Rule(list, "names of RecBole's metrics"),
+    "metric_decimal_place": Rule(int, "digits of the metrics", low=1),
+    "shuffle": Rule(bool, "shuffle the training rows"),
 }
+
+
+def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
+    """The ``n`` known words most like ``word``, upper and lower case alike; empty when none is like it."""
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[name] for name in difflib.get_close_matches(str(word).lower(), sorted(by_lower), n=n, cutoff=0.5)]
 
 
 def check_value(key: str, value: object, rule: Rule) -> None:
@@ -74,14 +96,14 @@ def check_value(key: str, value: object, rule: Rule) -> None:
     else:
         only_words = rule.kind is str and rule.choices
         if not _fits(value, rule.kind) or only_words:
-            near = difflib.get_close_matches(str(value), [str(c) for c in rule.choices], n=1)
+            near = nearest(str(value), map(str, rule.choices))
             allowed = f"one of {', '.join(map(str, rule.choices))}" if only_words else f"of type {rule.kind.__name__}"
             other = f" or {', '.join(map(str, rule.choices))}" if rule.choices and not only_words else ""
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{key} is {value!r}; it must be {allowed}{other} ({rule.help}).{hint}")
         numbers = [value] if rule.kind in (int, float) else []
     for number in numbers:
-        if (rule.low is not None and number < rule.low) or (rule.high is not None and number > rule.high):
+        if not (-math.inf if rule.low is None else rule.low) <= number <= (math.inf if rule.high is None else rule.high):  # NaN too
             bounds = f"at least {rule.low}" if rule.high is None else f"between {rule.low} and {rule.high}"
             raise ConfigError(f"{key} is {value!r}; it must be {bounds} ({rule.help}).")
 

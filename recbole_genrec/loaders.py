@@ -60,27 +60,35 @@ def create_dataset(config):
             f"{folder / name}.inter does not exist. Make it with 'recbole-genrec prepare {name}', "
             "or point --data_path at the folder that holds the dataset's folder."
         )
-    for pickle in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
-        raise DataError(f"RecBole would unpickle {pickle}, which could run foreign code. Move it away or use another --checkpoint_dir.")
+    for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
+        if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
+            _refuse_pickle(file)
     return recbole_create_dataset(config)
+
+
+def _refuse_pickle(file: Path) -> None:
+    raise DataError(f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir.")
 
 
 def make_loaders(config, dataset, grouped: bool):
     """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``group_by_length`` and ``valid_users``.
 
+    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec, whose paper trains on one row a user.
+    SASRec and GRU4Rec of RecBole learn from the last position only and keep all rows.
+
     Args:
-        grouped: whether the model is one of ours and takes reduced rows and grouped batches.
+        grouped: whether the model is one of ours, which may get batches of similar length.
     """
-    pickle = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
-    if pickle.exists():
-        raise DataError(f"RecBole would unpickle {pickle}, which could run foreign code. Move it away or use another --checkpoint_dir.")
+    file = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+    if file.exists():
+        _refuse_pickle(file)
     train, valid, test = data_preparation(config, dataset)
-    if grouped:
+    if grouped or config["model"] == "BERT4Rec":
         data = train._dataset
         mask = row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])
         if not bool(mask.all()):
             data = data.copy(data.inter_feat[mask])
-        loader = LengthGroupedLoader if config["group_by_length"] else TrainDataLoader
+        loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
         train = loader(config, data, train._sampler, shuffle=config["shuffle"])
     users = config["valid_users"] or 0
     if 0 < users < len(valid._dataset) and config["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(valid, FullSortEvalDataLoader):

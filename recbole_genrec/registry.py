@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import re
 from pathlib import Path
 
 from recbole_genrec.compat import check_installation, check_model_runs, quiet_anomaly_detection
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.keys import nearest
 
 MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
+    "Pop": "recbole_genrec.model.pop:Pop",
 }
 
 
@@ -21,6 +21,11 @@ def recbole_model_names() -> list[str]:
     import recbole
 
     return sorted(path.stem for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml"))
+
+
+def model_names() -> list[str]:
+    """Every name that ``--model`` takes."""
+    return sorted({*MODELS, *recbole_model_names()})
 
 
 def get_model_class(name: str) -> type:
@@ -35,13 +40,21 @@ def get_model_class(name: str) -> type:
         module, _, attribute = MODELS[name].partition(":")
         found = getattr(importlib.import_module(module), attribute)
     else:
-        known = sorted({*MODELS, *recbole_model_names()})
-        if not re.fullmatch(r"\w+", name) or name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(MODELS)
+        known = model_names()
+        if name not in known:
+            near = nearest(name, known, n=3) or list(MODELS)
             raise ConfigError(f"There is no model {name!r}. Did you mean {' or '.join(near)}? Ours: {', '.join(MODELS)}.")
-        from recbole.utils import get_model
+        from recbole.utils import ModelType, get_model
 
-        found = get_model(name)
+        try:
+            found = get_model(name)
+        except ImportError as error:
+            raise ConfigError(f"RecBole's {name} needs the package {error.name}, which is not installed.") from error
+        if found.type in (ModelType.CONTEXT, ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
+            raise ConfigError(
+                f"RecBole's {name} is a {found.type.name.lower()} model and needs other data than user, item and time; "
+                "general, traditional and sequential models run here."
+            )
     quiet_anomaly_detection()
     return found
 
@@ -52,7 +65,7 @@ def is_generative(model_class: type) -> bool:
 
 
 def get_trainer_class(model_class: type, name: str) -> type:
-    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, S3Rec, ...)."""
+    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, RecVAE, ...)."""
     from recbole.trainer import Trainer
     from recbole.utils import get_trainer
 

@@ -12,7 +12,7 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_genrec.compat import make_collector, rng_state, set_rng_state
+from recbole_genrec.compat import make_collector, rng_state, set_rng_state, storable
 from recbole_genrec.errors import ArtefactError, GenRecError
 from recbole_genrec.files import atomic_write
 
@@ -149,7 +149,7 @@ class GenRecTrainer(Trainer):
         if not torch.isfinite(loss):
             rate = self.optimizer.param_groups[0]["lr"]
             raise GenRecError(
-                f"The training loss is {float(loss)} in epoch {epoch}, batch {batch}, at learning rate {rate:g}. Try a lower "
+                f"The training loss is {float(loss.detach())} in epoch {epoch}, batch {batch}, at learning rate {rate:g}. Try a lower "
                 "--learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32. The last good epoch can be continued "
                 "with --resume."
             )
@@ -187,7 +187,7 @@ class GenRecTrainer(Trainer):
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
                 "state_dict": state,
-                "other_parameter": self.model.other_parameter(),
+                "other_parameter": storable(self.model.other_parameter()),
             },
         )
         if verbose:

@@ -246,6 +246,20 @@ def test_identical_texts_with_collision_none_rank_deterministically(tmp_path):
     assert ((scores[:, a] > scores[:, b]) == (a < b)).all()
 
 
+def test_the_level_grammar_reports_the_beams_it_loses(folder):
+    model, _, loaders = toy_model(folder, constraint="slice", beam_width=6000)
+    batch = batch_of(loaders)
+    scores = model.full_sort_predict(batch)
+    exact = exact_scores(model.item_logits(*model._history(batch)), model.trie)
+    result = model.search(*model._history(batch))
+    found = result.items > 0
+    assert found.any()
+    torch.testing.assert_close(result.scores[found], exact.gather(1, result.items)[found], atol=1e-4, rtol=0)
+    assert torch.isfinite(scores[:, 1:]).all() and 0 < model.report()["search"]["invalid_beams"] < 1
+    with pytest.raises(ConfigError, match="constraint: slice lets beams leave the catalogue"):
+        toy_config(folder, constraint="slice", beam_width="auto")
+
+
 # --- checkpoints, new items, users --------------------------------------------------------------------------------------------------
 
 

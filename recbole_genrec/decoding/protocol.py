@@ -42,12 +42,14 @@ class SearchResult:
 
     ``items`` int64 ``[B, K]``, best first, 0 where fewer than K were reached; ``scores`` float32 ``[B, K]``, -inf there; ``bound`` float32
     ``[B]``: the best score any pruned prefix could still reach (-inf when nothing was pruned); ``full`` float32 ``[B, n_items]`` or None.
+    ``invalid`` float32 ``[B]``: share of the finished beams that name no item; None where the trie constrains the search.
     """
 
     items: Tensor
     scores: Tensor
     bound: Tensor
     full: Tensor | None = None
+    invalid: Tensor | None = None
 
     def certified(self, k: int) -> Tensor:
         """bool ``[B]``: the first ``k`` items are proven to be the exact ``k`` best, up to ties (our choice, unpublished).

@@ -11,7 +11,7 @@ from recbole.utils import InputType, init_seed
 from torch import Tensor
 
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_search, path_scores
+from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_search, grammar_search, path_scores
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
@@ -153,7 +153,9 @@ class GenerativeRecommender(SequentialRecommender):
         wanted = k or max(config["topk"])
         options = {"score_type": config["score_type"], "fill": fill}
         width = config["beam_width"]
-        if config["score_mode"] == "exact":
+        if config["constraint"] != "trie":
+            result = grammar_search(decoder, trie, max(width, wanted), **options)
+        elif config["score_mode"] == "exact":
             result = exact_search(decoder, trie, wanted, **options)
         elif width == "auto":
             limits = {"beam_max": max(config["beam_max"], wanted), "uncertified": config["uncertified"]}
@@ -165,12 +167,14 @@ class GenerativeRecommender(SequentialRecommender):
 
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
-        self.search_log = {"users": 0, "unfilled_users": 0, "certified": dict.fromkeys(self.config["topk"], 0)}
+        self.search_log = {"users": 0, "unfilled_users": 0, "invalid": 0.0, "certified": dict.fromkeys(self.config["topk"], 0)}
 
     def _log_search(self, result: SearchResult, trie: ItemTrie) -> None:
         log, width = self.search_log, result.items.shape[1]
         log["users"] += len(result.items)
         log["unfilled_users"] += int((result.items[:, min(width, max(self.config["topk"])) - 1] == 0).sum())
+        if result.invalid is not None:
+            log["invalid"] += float(result.invalid.sum())
         for k in log["certified"]:
             log["certified"][k] += int(result.certified(min(k, width)).sum())
 
@@ -263,7 +267,8 @@ class GenerativeRecommender(SequentialRecommender):
         users = max(self.search_log["users"], 1)
         certified = {f"certified@{k}": count / users for k, count in self.search_log["certified"].items()}
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
+        shares = {"unfilled": self.search_log["unfilled_users"] / users, "invalid_beams": self.search_log["invalid"] / users}
         return {
             "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
-            "search": {**search, **certified, "unfilled": self.search_log["unfilled_users"] / users},
+            "search": {**search, **certified, **shares},
         }

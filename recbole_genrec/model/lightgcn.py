@@ -30,4 +30,5 @@ class LightGCN(RecBoleLightGCN):
         scale = sp.diags(np.power(adjacency.sum(axis=1).A1 + 1e-7, -0.5))
         normalised = (scale @ adjacency @ scale).tocoo()
         indices = torch.from_numpy(np.stack([normalised.row, normalised.col]).astype(np.int64))
-        return torch.sparse_coo_tensor(indices, torch.from_numpy(normalised.data).float(), normalised.shape).coalesce()
+        values = torch.from_numpy(normalised.data).float()
+        return torch.sparse_coo_tensor(indices, values, normalised.shape, check_invariants=True).coalesce()

@@ -1,0 +1,72 @@
+"""Beam search under the level grammar only: the ablation that shows what the item trie is worth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
+from recbole_genrec.decoding.scores import FLOOR, best_items, item_scores, outside_score, top
+from recbole_genrec.decoding.trie import ItemTrie
+from recbole_genrec.errors import ConfigError
+
+
+@torch.no_grad()
+def grammar_search(decoder: CodeDecoder, trie: ItemTrie, beam_width: int, *, score_type: str = "level", fill: bool = False) -> SearchResult:
+    """Beam search in which step t may emit any code of level t; finished tuples that name no item are dropped.
+
+    The decoding of LC-Rec's released code (arXiv 2311.09049) and the weaker ablation of STORE (arXiv 2409.07276 v1): invalid tuples occupy
+    beams. ``beam_width`` prefixes are kept at every step, the last one included. A hit is still an item id. Equal scores are decided by
+    smaller codes first, then by the tie order of a leaf.
+
+    Args:
+        decoder: the generator for B users, in evaluation mode.
+        trie: the items that may be returned, on the decoder's device; here it only translates finished tuples.
+        beam_width: K, number of prefixes kept per step and of items returned.
+        score_type: ``joint`` or ``level``. ``renormalised`` is defined by the legal children in the trie, which this search ignores.
+        fill: also return ``full`` ``[B, n_items]``: reached items have their exact score, all others share one lower value (a beam that
+            left the catalogue bounds no item), the padding item and items outside the trie come last. Our choice (unpublished).
+
+    Returns:
+        A result whose ``bound`` is +inf (nothing is certified) and whose ``invalid`` is the share of finished beams without an item.
+
+    Raises:
+        ConfigError: unknown or impossible score type, or width; BackboneError: the decoder's output does not fit the alphabets.
+    """
+    check_search(score_type, beam_width)
+    if score_type == "renormalised":
+        raise ConfigError(
+            "score_type 'renormalised' sums over the trie's children, but this search is not constrained by the trie. "
+            "Choose score_type 'level' or 'joint', or constraint 'trie'."
+        )
+    users = decoder.batch_size
+    nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)  # of the trie; -1 once a prefix left the catalogue
+    scores = torch.zeros(users, 1, device=decoder.device)
+    block = decoder.start()
+    for t, level in enumerate(trie.levels):
+        block = check_block(block, users, nodes.shape[1], level.size, t)
+        candidates = (scores.unsqueeze(-1) + block.clamp(FLOOR, 0)).flatten(1)
+        kept = top(candidates, beam_width)[0].sort(-1).values
+        scores, parents, codes = candidates.gather(1, kept), kept // level.size, kept % level.size
+        nodes = _child(trie, t, nodes.gather(1, parents), codes)
+        if t + 1 < trie.depth:
+            block = decoder.step(codes, parents)
+    invalid = nodes < 0
+    items, best = best_items(trie, scores.masked_fill(invalid, -torch.inf), nodes, beam_width)
+    bound = torch.full((users,), torch.inf, device=decoder.device)
+    return SearchResult(items, best, bound, _fill(trie, nodes, scores) if fill else None, invalid.float().mean(1))
+
+
+def _child(trie: ItemTrie, t: int, nodes: Tensor, codes: Tensor) -> Tensor:
+    """Depth t + 1 nodes int64 ``[B, Q]`` that ``codes`` lead to from ``nodes`` (both int64 ``[B, Q]``), -1 where there is none."""
+    children = trie.children(t, nodes)
+    slots = torch.arange(trie.sizes[t], device=codes.device) if children.codes is None else children.codes
+    return torch.where(slots == codes.unsqueeze(-1), children.nodes, -1).amax(-1).long()
+
+
+def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor) -> Tensor:
+    """Scores of all items ``[B, n_items]``; those not on a reached leaf get one value between the reached and the outside ones."""
+    table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)
+    table.scatter_(1, torch.where(leaves < 0, trie.n_leaves, leaves), scores)
+    full = item_scores(trie, table[:, :-1])
+    return full.masked_fill(full == -torch.inf, outside_score(trie) / 2)

@@ -1,0 +1,74 @@
+"""What a command-line argument and a YAML file mean; neither can run code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import yaml
+
+from recbole_genrec.errors import ConfigError
+
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$")
+
+
+class YamlLoader(yaml.SafeLoader):
+    """Plain YAML (no Python tags) that reads ``1e-3`` as a number; RecBole changes ``yaml.FullLoader`` for the whole process."""
+
+
+YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def parse_value(text: str) -> object:
+    """A command-line value: a Python literal, ``true``/``false``/``null``, a YAML list or mapping, else the string itself."""
+    lowered = text.strip().lower()
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    if lowered in {"none", "null", "~"}:
+        return None
+    try:
+        value = ast.literal_eval(text)
+        return value if isinstance(value, (str, int, float, list, tuple, dict)) else text  # no bytes, sets, complex numbers
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    if text.lstrip()[:1] in {"[", "{"}:
+        try:
+            return yaml.load(text, Loader=YamlLoader)
+        except (yaml.YAMLError, RecursionError):
+            return text
+    return text
+
+
+def parse_arguments(argv: list[str]) -> dict[str, object]:
+    """``["--key=value", "--resume"]`` -> ``{"key": value, "resume": True}``.
+
+    Raises:
+        ConfigError: an argument without leading ``--``, or the same key twice with different values.
+    """
+    parsed: dict[str, object] = {}
+    for argument in argv:
+        if not argument.startswith("--") or len(argument) < 3:
+            raise ConfigError(f"Argument {argument!r} is not of the form --key=value.")
+        key, equals, text = argument[2:].partition("=")
+        value = parse_value(text) if equals else True
+        if key in parsed and parsed[key] != value:
+            raise ConfigError(f"--{key} is given twice, as {parsed[key]!r} and as {value!r}.")
+        parsed[key] = value
+    return parsed
+
+
+def read_yaml(file: str | Path) -> dict:
+    """Keys and values of a YAML file; ``{}`` for an empty one.
+
+    Raises:
+        ConfigError: the file is missing, is not plain YAML (Python tags are not), or holds something else than keys and values.
+    """
+    try:
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YamlLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"The configuration file {file} cannot be read as plain YAML: {error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"The configuration file {file} must hold 'key: value' lines with words as keys.")
+    return content

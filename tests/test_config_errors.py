@@ -1,0 +1,176 @@
+"""Every mistake in the settings ends in one sentence that names the key, the value and the remedy; no setting is run as code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_genrec.cli import run as run_cli
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.keys import SHARED_KEYS, Rule, check_value, nearest
+
+
+def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
+    return GenRecConfig(model, dataset, config_file_list=files, config_dict={"gpu_id": "", **changes}, argv=argv)
+
+
+def write(path: Path, content: str) -> str:
+    path.write_text(content)
+    return str(path)
+
+
+# --- values ---------------------------------------------------------------------------------------------------------------------------
+
+
+def broken_values(rule: Rule):
+    """Values that a rule must refuse."""
+    if not rule.optional:
+        yield None
+    if rule.kind is list:
+        yield from ("word", [], {}, [["nested"]], ["word"] if rule.item is int else [1])
+        inside = [[rule.low - 1]] if rule.low is not None else []
+    else:
+        yield from {int: ["word", 1.5, True, [1]], float: ["word", True, [1.0]], bool: ["word", 1], str: [1, True, ["a"]]}[rule.kind]
+        inside = [] if rule.low is None else [rule.low - 1]
+        inside += [] if rule.high is None else [rule.high + 1]
+        inside += [float("nan")] if rule.kind is float else []
+        inside += ["no such choice"] if rule.choices else []
+    yield from inside
+
+
+CASES = [(key, value) for key, rule in SHARED_KEYS.items() for value in broken_values(rule)]
+
+
+@pytest.mark.parametrize(("key", "value"), CASES, ids=[f"{key}={value!r}" for key, value in CASES])
+def test_every_shared_key_refuses_wrong_types_ranges_and_words(key, value):
+    rule = SHARED_KEYS[key]
+    with pytest.raises(ConfigError, match=rf"^{key} (is|must be set)") as error:
+        check_value(key, value, rule)
+    assert rule.help in str(error.value)
+
+
+def test_every_shared_key_accepts_what_our_files_say():
+    for dataset in ("ml-100k", "amazon-beauty", "nothing"):
+        values = make(dataset=dataset).final_config_dict
+        missing = [key for key in SHARED_KEYS if key not in values]
+        assert set(missing) <= {"generator", "preset", "result_file", *(["item_text_fields"] if dataset == "nothing" else [])}
+
+
+def test_a_word_for_a_number_is_explained():
+    with pytest.raises(ConfigError, match=r"beam_width is 'atuo'; it must be of type int or auto .*Did you mean auto"):
+        make(beam_width="atuo")
+    with pytest.raises(ConfigError, match=r"precision is 'bf61'; it must be one of fp32, bf16, fp16 .*Did you mean bf16"):
+        make(precision="bf61")
+    with pytest.raises(ConfigError, match=r"warmup_ratio is 1\.5; it must be between 0 and 1"):
+        make(warmup_ratio=1.5)
+    assert make(beam_width="auto")["beam_width"] == "auto"
+
+
+# --- settings -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beam_widht": 20}, r"Unknown key 'beam_widht' for STORE\. Did you mean beam_width"),
+        ({"max_item_list_length": 20}, "Did you mean MAX_ITEM_LIST_LENGTH"),
+        ({"zzzzzz": 20}, r"Unknown key 'zzzzzz' for STORE\.$"),
+        ({"beam_width": 19}, r"beam_width 19 is below max\(topk\) 20.*--beam_width=20"),
+        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "takes no negative samples"),
+        ({"metrics": ["Recal"]}, "There is no metric named 'Recal'"),
+        ({"topk": "ten"}, "topk"),
+        ({"topk": [0]}, "topk"),
+        ({"valid_metric": "MRR@10"}, "valid_metric MRR@10 must be one of metrics"),
+        ({"valid_metric": "NDCG@7"}, r"valid_metric NDCG@7 must be .* topk \[5, 10, 20\]"),
+        ({"valid_metric": "NDCG@x"}, "valid_metric NDCG@x"),
+        ({"valid_metric": "NDCG"}, "valid_metric NDCG must"),
+        ({"epochs": "ten"}, "epochs is 'ten'"),
+        ({"repeatable": False}, "repeatable"),
+        ({"save_dataset": True}, "save_dataset makes RecBole write and read pickles"),
+        ({"dataloaders_save_path": "x.pth"}, "dataloaders_save_path makes RecBole"),
+        ({"local_rank": 0}, "Several processes are not supported"),
+        ({"train_neg_sample_args": "many"}, "train_neg_sample_args"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**changes)
+
+
+@pytest.mark.parametrize("dataset", ["../ml-100k", "a/b", "/etc", "..", ".hidden", "", "a\\b", "a b", "x\n", 5])
+def test_a_dataset_is_the_name_of_one_folder(dataset):
+    with pytest.raises(ConfigError, match="must be the name of one folder"):
+        make(dataset=dataset)
+
+
+@pytest.mark.parametrize("model", ["../../store", "recbole_genrec.model.store", "os", "", "SASRec.yaml", "store/STORE"])
+def test_a_model_is_a_name_of_the_table(model):
+    with pytest.raises(ConfigError, match="There is no model"):
+        make(model)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("STOER", "STORE"), ("sasrec", "SASRec"), ("LightGCM", "LightGCN"), ("bert4rec", "BERT4Rec")])
+def test_a_misspelt_model_is_guessed(typed, meant):
+    with pytest.raises(ConfigError, match=f"There is no model '{typed}'. Did you mean .*{meant}"):
+        make(typed)
+
+
+def test_model_and_dataset_are_needed():
+    for model, dataset in ((None, "ml-100k"), ("STORE", None)):
+        with pytest.raises(ConfigError, match="Name a model and a dataset"):
+            GenRecConfig(model, dataset)
+    assert GenRecConfig(argv=["--model=STORE", "--dataset=ml-100k", "--gpu_id="]).model == "STORE"
+
+
+# --- files and commands ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epochs: !!python/object/apply:os.system ['touch executed']", "cannot be read as plain YAML"),
+        ("!!python/name:os.system", "cannot be read as plain YAML"),
+        ("epochs: [", "cannot be read as plain YAML"),
+        ("- epochs", "must hold 'key: value' lines"),
+        ("just words", "must hold 'key: value' lines"),
+        ("on: 1", "must hold 'key: value' lines"),
+        (b"\xff\xfe\x00", "cannot be read as plain YAML"),
+    ],
+)
+def test_files_are_plain_yaml(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=rf"mine\.yaml {message}"):
+        make(files=[str(path)])
+    assert not Path("executed").exists()
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        make(files=["none.yaml"])
+    assert make(files=[write(tmp_path / "empty.yaml", "# nothing\n")])["epochs"] == make()["epochs"]
+
+
+def test_strings_are_never_run_as_code():
+    text = "open('executed', 'w').close()"
+    assert make(wandb_project=text, argv=[f"--result_file={text}"])["wandb_project"] == text
+    assert not Path("executed").exists()
+
+
+def test_yaml_numbers_with_an_exponent(tmp_path):
+    assert make(files=[write(tmp_path / "a.yaml", "learning_rate: 1e-3\nweight_decay: 5E-4")])["learning_rate"] == 0.001
+    assert yaml.safe_load("a: 1e-3")["a"] == "1e-3"  # the loader of the process is as it was
+
+
+def test_nearest_ignores_case():
+    assert nearest("sasrec", ["SASRec", "GRU4Rec"]) == ["SASRec"] and nearest("qqqq", ["SASRec"]) == []
+
+
+def test_the_command_prints_help_and_errors(capsys):
+    assert run_cli(["--help"]) == 0 and "--model=STORE --dataset=ml-100k" in capsys.readouterr().out
+    assert run_cli(["--model=STORE", "--dataset=ml-100k", "--epochs=x"]) == 2
+    assert "ConfigError: epochs is 'x'" in capsys.readouterr().err
+    assert issubclass(ConfigError, GenRecError)

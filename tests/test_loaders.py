@@ -1,0 +1,197 @@
+"""Training rows, batches of similar length, validation subsets, and the split: nothing held out is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import TINY, toy_config, write_dataset
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.batching import length_grouped
+from recbole_genrec.errors import DataError
+from recbole_genrec.loaders import LengthGroupedLoader, create_dataset, make_loaders, row_mask
+
+# --- which rows are kept --------------------------------------------------------------------------------------------------------------
+
+# rows per user; a user with n training interactions has the rows (prefix of length t -> item t), t = 1 ... n - 1
+row_counts = st.lists(st.integers(1, 12), min_size=1, max_size=8)
+
+
+def naive_mask(counts: list[int], rows: str, max_length: int) -> list[bool]:
+    kept = []
+    for count in counts:
+        for row in range(count):
+            from_last = count - 1 - row
+            kept.append({"all": True, "longest": from_last == 0, "windows": from_last % max_length == 0}[rows])
+    return kept
+
+
+def users_of(counts: list[int]) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)) * 7 % 11 + 1, torch.tensor(counts))  # ids in no order
+
+
+@given(counts=row_counts, rows=st.sampled_from(["all", "longest", "windows"]), max_length=st.integers(1, 6))
+def test_row_mask_equals_the_definition(counts, rows, max_length):
+    mask = row_mask(users_of(counts), rows, max_length)
+    assert mask.dtype == torch.bool and mask.tolist() == naive_mask(counts, rows, max_length)
+
+
+@given(counts=row_counts, max_length=st.integers(1, 6))
+def test_windows_hold_every_interaction_and_every_target_once(counts, max_length):
+    mask = row_mask(users_of(counts), "windows", max_length).split(counts)
+    for kept in mask:
+        seen, targets = set(), []
+        for row in kept.nonzero().flatten().tolist():
+            target = row + 1  # items 0 ... n - 1; the history is cut to the last max_length items
+            first = max(0, target - max_length)
+            seen |= set(range(first, target + 1))
+            targets += range(first + 1, target + 1)  # every item of the row after its first is predicted from those before it
+        assert seen == set(range(len(kept) + 1))
+        assert sorted(targets) == list(range(1, len(kept) + 1))
+
+
+# --- batches of similar length --------------------------------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=300),
+    batch_size=st.integers(1, 9),
+    seed=st.integers(0, 5),
+)
+def test_length_grouped_yields_every_row_once(lengths, batch_size, seed):
+    lengths = torch.tensor(lengths)
+    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed))
+
+    def batches():
+        return [batch.tolist() for batch in length_grouped(order, lengths, batch_size, torch.Generator().manual_seed(seed))]
+
+    found = batches()
+    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= batch_size for batch in found) and len(found) == -(-len(lengths) // batch_size)
+    assert found == batches()
+
+
+# --- real loaders ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"), n_users=120)
+
+
+def loaders_of(folder, model="STORE", **changes):
+    if model == "STORE":
+        config = toy_config(folder, **changes)
+    else:
+        settings = {"data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 8, "gpu_id": "", "epochs": 1, **changes}
+        config = GenRecConfig(model, "toy", config_dict=settings)
+    dataset = create_dataset(config)
+    return config, dataset, make_loaders(config, dataset, model == "STORE")
+
+
+def batches_of(loader):
+    return [(batch["user_id"], batch["item_length"], batch["item_id"], batch["item_id_list"]) for batch in loader]
+
+
+def rows_of(batches):
+    return sorted((int(u), int(n), int(i)) for users, lengths, items, _ in batches for u, n, i in zip(users, lengths, items, strict=True))
+
+
+def padding_of(batches):
+    return sum(int((lengths.max() - lengths).sum()) for _, lengths, _, _ in batches)
+
+
+def histories(folder: Path) -> dict[str, list[str]]:
+    """Items by user, oldest first, from the file itself."""
+    rows = [line.split("\t") for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]]
+    found: dict[str, list[tuple[float, str]]] = {}
+    for user, item, time in rows:
+        found.setdefault(user, []).append((float(time), item))
+    return {user: [item for _, item in sorted(pairs, key=lambda pair: pair[0])] for user, pairs in found.items()}
+
+
+def test_grouped_batches_hold_every_row_once_an_epoch_with_less_padding(folder):
+    _, _, (grouped, *_) = loaders_of(folder, train_rows="all", train_batch_size=8)
+    _, _, (plain, *_) = loaders_of(folder, train_rows="all", train_batch_size=8, group_by_length=False)
+    assert isinstance(grouped, LengthGroupedLoader) and type(plain) is LengthGroupedLoader.__base__
+    first, second, reference = batches_of(grouped), batches_of(grouped), batches_of(plain)
+    assert rows_of(first) == rows_of(second) == rows_of(reference)
+    assert len(first) == len(grouped) == len(plain) == len(reference)
+    assert padding_of(first) < padding_of(reference) / 3
+    assert any(not torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=False))  # epochs differ
+    _, _, (again, *_) = loaders_of(folder, train_rows="all", train_batch_size=8)
+    for one, two in zip(first, batches_of(again), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("rows", ["all", "longest", "windows"])
+def test_training_rows_hold_the_first_n_minus_2_items_of_each_user(folder, rows):
+    config, dataset, (train, *_) = loaders_of(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=4)
+    seen: dict[str, set[tuple[str, ...]]] = {}
+    for users, lengths, items, lists in batches_of(train):
+        for user, length, item, history in zip(users, lengths, items, lists, strict=True):
+            names = dataset.id2token("item_id", torch.cat([history[:length], item.view(1)]).numpy())
+            seen.setdefault(str(dataset.id2token("user_id", user)), set()).add(tuple(names))
+    expected = {}
+    for user, items in histories(folder).items():
+        ends = range(len(items) - 2, 1, -1)  # exclusive ends of "history + target" among the n - 2 training items
+        ends = {"all": list(ends), "longest": list(ends)[:1], "windows": list(ends)[:: config["MAX_ITEM_LIST_LENGTH"]]}[rows]
+        expected[user] = {tuple(items[max(0, end - 5) : end]) for end in ends}
+    assert seen == expected
+
+
+@pytest.mark.parametrize("model", ["STORE", "SASRec", "Pop", "LightGCN"])
+def test_no_held_out_target_is_trained_on(folder, model):
+    _, dataset, (train, valid, test) = loaders_of(folder, model)
+    truth = histories(folder)
+
+    def pairs(loader):
+        frame = loader._dataset.inter_feat
+        users, items = dataset.id2token("user_id", frame["user_id"]), dataset.id2token("item_id", frame["item_id"])
+        return sorted(zip(map(str, users), map(str, items), strict=True))
+
+    assert pairs(valid) == sorted((user, items[-2]) for user, items in truth.items())
+    assert pairs(test) == sorted((user, items[-1]) for user, items in truth.items())
+    trained = {user: [] for user in truth}
+    for user, item in pairs(train):
+        trained[user].append(item)
+    if model in ("SASRec", "Pop", "LightGCN"):  # all targets; sequential models have no prefix for the first item
+        first = 1 if model == "SASRec" else 0
+        assert trained == {user: sorted(items[first:-2]) for user, items in truth.items()}
+    frame = train._dataset.inter_feat
+    if "item_id_list" in frame.interaction:  # nor does a history hold more than the training items
+        for user, history, length in zip(frame["user_id"], frame["item_id_list"], frame["item_length"], strict=True):
+            items = truth[str(dataset.id2token("user_id", user))]
+            assert set(dataset.id2token("item_id", history[:length].numpy())) <= set(items[:-2])
+
+
+def test_valid_users_are_a_fixed_subset(folder):
+    _, _, (_, whole, test) = loaders_of(folder)
+    _, _, (_, some, same_test) = loaders_of(folder, valid_users=30)
+    _, _, (_, again, _) = loaders_of(folder, "SASRec", valid_users=30)
+    _, _, (_, other, _) = loaders_of(folder, valid_users=30, seed=1)
+    users = [loader._dataset.inter_feat["user_id"].tolist() for loader in (whole, some, again, other)]
+    assert len(set(users[1])) == 30 and set(users[1]) < set(users[0])
+    assert users[1] == users[2] != users[3]
+    assert len(some) == -(-30 // some.step)
+    assert len(test._dataset) == len(same_test._dataset) == len(users[0])
+    _, _, (_, everyone, _) = loaders_of(folder, valid_users=10_000)
+    assert len(everyone._dataset) == len(users[0])
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------------------------
+
+
+def test_missing_interactions_are_named(folder):
+    with pytest.raises(DataError, match=r"other\.inter does not exist.*prepare other"):
+        create_dataset(GenRecConfig("STORE", "other", config_dict={**TINY, "data_path": str(folder)}))
+
+
+def test_pickles_of_another_dataset_are_no_reason_to_stop(folder, tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "toy-2-SequentialDataset.pth").write_bytes(b"of the dataset toy-2")
+    assert loaders_of(folder)[1].item_num == 41
