@@ -114,7 +114,7 @@ def test_arguments_beat_dictionary_beats_files_beat_ours(tmp_path):
         write(tmp_path / "1.yaml", "epochs: 1\nseed: 1\nlearning_rate: 1e-2\nstopping_step: 1"),
         write(tmp_path / "2.yaml", "epochs: 2\nseed: 2"),
     ]
-    config = make(files=files, epochs=3, argv=["--seed=4"])
+    config = make(dataset="other", files=files, epochs=3, argv=["--seed=4"])
     assert (config["stopping_step"], config["learning_rate"], config["epochs"], config["seed"]) == (1, 0.01, 3, 4)
     ours = yaml.safe_load((properties_folder() / "model" / "STORE.yaml").read_text())
     assert config["train_batch_size"] == ours["train_batch_size"]

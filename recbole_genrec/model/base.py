@@ -1,4 +1,4 @@
-"""What all generative methods share: the code table, the search, and RecBole's interface. A method adds its loss and its next-code scores."""
+"""What all generative methods share: code table, search, RecBole's interface. A method adds its loss and its next-code scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from recbole.utils import InputType, init_seed
 from torch import Tensor
 
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_search, grammar_search, path_scores
+from recbole_genrec.decoding import (
+    CodeDecoder,
+    ItemTrie,
+    SearchResult,
+    beam_search,
+    beam_search_auto,
+    exact_search,
+    grammar_search,
+    path_scores,
+)
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
@@ -142,7 +151,9 @@ class GenerativeRecommender(SequentialRecommender):
     # --- search ---------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def search(self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None) -> SearchResult:
+    def search(
+        self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None
+    ) -> SearchResult:
         """The best ``k`` items (default ``max(topk)``) per user by the configured search.
 
         Args:
@@ -214,7 +225,8 @@ class GenerativeRecommender(SequentialRecommender):
         known = {token: number for number, token in enumerate(self.item_tokens)}
         unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
         if unknown:
-            raise ConfigError(f"There is no item {unknown[0]!r} ({len(unknown)} of {len(tokens)} ids are unknown). Give ids of the .item file.")
+            count = f"{len(unknown)} of {len(tokens)} ids are unknown"
+            raise ConfigError(f"There is no item {unknown[0]!r} ({count}). Give ids of the .item file.")
         return [known[str(token)] for token in tokens]
 
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
@@ -259,7 +271,7 @@ class GenerativeRecommender(SequentialRecommender):
             "tokenizer": f"{config['tokenizer']}, sizes {list(self.level_sizes)}, collision {config['collision']}",
             "item text": f"{', '.join(config['item_text_fields'] or [])} (text encoder: {config['text_encoder']})",
             "backbone": f"{config['backbone']}, tuning {config['tuning']}",
-            "search": f"{config['score_mode']}, beam {config['beam_width']}, score {config['score_type']}, constraint {config['constraint']}",
+            "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
 
     def report(self) -> dict:
