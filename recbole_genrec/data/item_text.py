@@ -18,7 +18,7 @@ from recbole_genrec.errors import DataError
 PLACEHOLDER = "item"
 """Text of an item that has none (STORE's rule)."""
 
-_NO_TEXT_NEEDED = "or choose a tokenizer that needs no text (`tokenizer: random`)"
+_NO_TEXT_NEEDED = "or choose a model that needs no item text"
 logger = getLogger(__name__)
 
 
