@@ -71,7 +71,7 @@ def test_ml_100k_of_the_recbole_package():
     ("content", "fields", "tokens", "message"),
     [
         (None, ["title"], ["[PAD]", "a"], r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no item text"),
-        (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*tokenizer: random"),
+        (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*needs no item text"),
         (HEADER, None, ["[PAD]", "a"], r"item_text_fields. is not set"),
         (HEADER, ["titel"], ["[PAD]", "a"], r"`titel`, which is no column of .*item_id, title, brand, categories; did you mean `title`"),
         ("title:token\nx\n", ["title"], ["[PAD]", "a"], r"line 1 has no item id column `item_id:token`; its columns are title"),
