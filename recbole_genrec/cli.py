@@ -57,9 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "prepare":
             return prepare_main(args) or 0
+        from recbole_genrec.compat import quiet_pandas_warnings
         from recbole_genrec.quick_start import recommend
 
-        history = args.history.split(",") if args.history is not None else None
+        quiet_pandas_warnings()
+        history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         changes = {"data_path": args.data_path} if args.data_path else {}
         for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")

@@ -27,6 +27,9 @@ _STAGES = "it trains in stages that hand over a pickled checkpoint, which this p
 REFUSED_MODELS = {
     **dict.fromkeys(["NGCF", "NCL", "GCMC", "SpectralCF", "KGIN", "MCCLK"], _SCIPY),
     **dict.fromkeys(["S3Rec", "RaCT"], _STAGES),
+    **dict.fromkeys(
+        ["SASRecF", "GRU4RecF", "FDSA"], "it needs item features as columns of every batch, which the shared protocol leaves out"
+    ),
 }
 
 
@@ -148,7 +151,7 @@ def set_rng_state(state: dict) -> None:
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

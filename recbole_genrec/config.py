@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from enum import Enum
@@ -132,6 +133,12 @@ class GenRecConfig(Config):
         needed = loss == "BPR" or (hasattr(model_class, "input_type") and not is_generative(model_class))
         self.internal_config_dict.setdefault("train_neg_sample_args", dict(NEGATIVES) if needed else None)
 
+    def _set_default_parameters(self):
+        folder = Path(self.final_config_dict["data_path"]) / self.dataset
+        super()._set_default_parameters()
+        if (folder / f"{self.dataset}.inter").is_file():  # RecBole takes its own copy of ml-100k whatever data_path says
+            self.final_config_dict["data_path"] = str(folder)
+
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
             raise ConfigError("Several processes are not supported yet; leave out local_rank / nproc.")
@@ -186,6 +193,7 @@ class GenRecConfig(Config):
                 raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
         if is_generative(self.model_class):
             self._check_generative(values)
+            self.model_class.check_config(values)
 
     @staticmethod
     def _check_generative(values: dict) -> None:
@@ -210,9 +218,11 @@ class GenRecConfig(Config):
         return {key: _plain(self.final_config_dict[key]) for key in self._settings}
 
     def run_name(self) -> str:
-        """``<Model>-<dataset>-<hash>``: the same settings give the same name, which is how ``--resume`` finds its run."""
+        """``<Model>-<dataset>-<hash>``: the same settings and interactions give the same name, which is how ``--resume`` finds its run."""
         content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
-        return f"{self.model}-{self.dataset}-{digest(content, size=8)}"
+        data = Path(self["data_path"]) / f"{self.dataset}.inter"  # another folder may hold other data of the same name
+        interactions = hashlib.sha256(data.read_bytes()).hexdigest() if data.is_file() else None
+        return f"{self.model}-{self.dataset}-{digest(content, interactions, size=8)}"
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:

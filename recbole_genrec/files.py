@@ -23,6 +23,7 @@ from safetensors.torch import save as dump_safetensors
 from recbole_genrec.errors import ArtefactError
 
 META = "meta.json"
+EDGE = 2**20
 
 
 def digest(*parts: object, size: int = 16) -> str:
@@ -107,3 +108,16 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         return load_safetensors(blob), meta
     except (SafetensorError, ValueError) as error:
         raise ArtefactError(f"{folder / name} is no safetensors file ({error}). {hint}") from error
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Per file: name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+        size = path.stat().st_size
+        with open(path, "rb") as stream:
+            edges = stream.read(EDGE)
+            stream.seek(max(EDGE, size - EDGE))
+            edges += stream.read(EDGE)
+        files.append((path.relative_to(folder).as_posix(), size, hashlib.sha256(edges).hexdigest()))
+    return digest(files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import DataError
+
+FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number
 
 
 class LengthGroupedLoader(TrainDataLoader):
@@ -63,7 +66,14 @@ def create_dataset(config):
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
         if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
-    return recbole_create_dataset(config)
+    dataset = recbole_create_dataset(config)
+    times = dataset.inter_feat.get(dataset.time_field)
+    if times is not None and float(times.max()) > FLOAT32_INTEGERS:
+        getLogger().warning(
+            f"RecBole keeps {dataset.time_field!r} as float32, which cannot tell values near {float(times.max()):.0f} apart by one: events "
+            "close in time may change their order. Use --normalize_all=True, or positions 1, 2, 3, ... as times."
+        )
+    return dataset
 
 
 def _refuse_pickle(file: Path) -> None:
@@ -90,6 +100,12 @@ def make_loaders(config, dataset, grouped: bool):
             data = data.copy(data.inter_feat[mask])
         loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
         train = loader(config, data, train._sampler, shuffle=config["shuffle"])
+    for name, loader in (("training", train), ("validation", valid), ("test", test)):
+        if not len(loader._dataset):
+            raise DataError(
+                f"The {name} split of {config['dataset']} is empty. Leave-one-out needs users with three or more interactions; "
+                "four or more give each a training, a validation and a test step."
+            )
     users = config["valid_users"] or 0
     if 0 < users < len(valid._dataset) and config["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(valid, FullSortEvalDataLoader):
         chosen = np.random.default_rng(config["seed"]).choice(len(valid._dataset), users, replace=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import resource
+import shlex
 import subprocess
 import time
 from importlib import metadata
@@ -13,6 +15,7 @@ from pathlib import Path
 import torch
 
 from recbole_genrec import __version__
+from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
 from recbole_genrec.errors import ArtefactError, ConfigError
@@ -24,7 +27,6 @@ from recbole.utils import init_logger, init_seed  # noqa: E402
 
 from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
-from recbole_genrec.trainer import load_checkpoint, load_state  # noqa: E402
 
 PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
 
@@ -52,6 +54,9 @@ def run_recbole_genrec(
         GenRecError: a setting, a file or a number is wrong; the message says which and what to do.
     """
     arguments = parse_arguments(list(argv or []))
+    if "config_files" in arguments:  # RecBole's way to name YAML files on the command line
+        config_file_list = [*(config_file_list or []), *str(arguments["config_files"]).replace(",", " ").split()]
+        argv = [argument for argument in argv if not argument.startswith("--config_files")]
     model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
     if not isinstance(model, str) or "," not in model:
         return _run_one(model, dataset, config_file_list, config_dict, saved, argv)
@@ -59,13 +64,14 @@ def run_recbole_genrec(
     if arguments.get("result_file") or (config_dict or {}).get("result_file"):
         raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
     rest = [argument for argument in argv or [] if not argument.startswith("--model=")]
+    each = {name: [f"--model={name}", *rest] for name in names}
     for name in names:  # every setting is checked before the first training starts
-        GenRecConfig(name, dataset, config_file_list, config_dict, rest)
-    return {name: _run_one(name, dataset, config_file_list, config_dict, saved, rest) for name in names}
+        GenRecConfig(name, dataset, config_file_list, config_dict, each[name])
+    return {name: _run_one(name, dataset, config_file_list, config_dict, saved, each[name]) for name in names}
 
 
 def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) -> dict:
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     config = GenRecConfig(model, dataset_name, config_file_list, config_dict, argv)
     forget_logger_handlers()
     init_logger(config)
@@ -75,21 +81,27 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     generative = is_generative(config.model_class)
     train, valid, test = make_loaders(config, dataset, generative)
     logger.info(dataset)
-    prepared = time.perf_counter()
+    if max(config["topk"]) >= dataset.item_num:
+        raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
+    logger.info(start_summary(config))
+    prepared, memory = time.perf_counter(), {"data": _peak_memory_mb()}
     init_seed(config["seed"], config["reproducibility"])
     network = config.model_class(config, train._dataset).to(config["device"])
     built = time.perf_counter()
-    logger.info(start_summary(config, network))
+    memory["model_and_tokenizer"] = _peak_memory_mb()
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
     init_seed(config["seed"], config["reproducibility"])
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
-    fitted = time.perf_counter()
+    fitted, memory["fit"] = time.perf_counter(), _peak_memory_mb()
     test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
-    ended = time.perf_counter()
+    ended, memory["test"] = time.perf_counter(), _peak_memory_mb()
+    score = float(trainer.best_valid_score)
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
-        "best_valid_score": float(trainer.best_valid_score),
+        "best_valid_score": score if math.isfinite(score) else None,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
         "test_result": test_result,
@@ -102,12 +114,12 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
             "fit": fitted - built,
             **trainer.seconds,
             "test": ended - fitted,
-            "cpu": time.process_time(),
+            "cpu": time.process_time() - cpu_started,
         },
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": memory,
         "epochs": trainer.history,
         "checkpoint": trainer.saved_model_file if saved else None,
-        "command": " ".join(["recbole-genrec run", *(argv or [])]) if argv else None,
+        "command": shlex.join(["recbole-genrec", "run", *argv]) if argv else None,
         "commit": commit(),
         "versions": versions(),
         "config": config.plain(),
@@ -119,18 +131,16 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     return result
 
 
-def start_summary(config, model) -> str:
+def start_summary(config) -> str:
     """What is about to run, one setting a line."""
-    parameters = sum(p.numel() for p in model.parameters())
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     rows = {
-        "model": f"{config['model']} ({parameters:,} parameters, {trainable:,} trained)",
+        "model": config["model"],
         "dataset": f"{config['dataset']}, histories of up to {config['MAX_ITEM_LIST_LENGTH']} items",
         "device / precision": f"{config['device']} / {config['precision']}, {torch.get_num_threads()} threads",
         "training": f"{config['epochs']} epochs, batch {config['train_batch_size']}, {config['learner']} {config['learning_rate']}",
     }
-    if is_generative(type(model)):
-        rows |= model.describe()
+    if is_generative(config.model_class):
+        rows |= config.model_class.describe(config)
     width = max(map(len, rows))
     return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
@@ -227,6 +237,7 @@ def commit() -> str | None:
 
 
 def _peak_memory_mb() -> dict[str, float]:
+    """Highest memory of the process so far, MiB."""
     peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20

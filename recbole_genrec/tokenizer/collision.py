@@ -68,6 +68,15 @@ def collision_stats(codes: Tensor) -> dict:
     }
 
 
+def check_capacity(n_items: int, sizes: Sequence[int], policies: str | Sequence[str]) -> None:
+    """:class:`ConfigError` when ``policies`` end without an extra token and ``sizes`` cannot name ``n_items`` items."""
+    if parse_policies(policies)[-1] in ("sinkhorn", "nearest_free") and math.prod(sizes) < n_items:
+        raise ConfigError(
+            f"collision: {n_items} items, but codebook_sizes {list(sizes)} can name {math.prod(sizes)} only. "
+            "Raise codebook_sizes or add 'extra_token' to collision."
+        )
+
+
 def resolve_collisions(
     codes: Tensor,
     sizes: Sequence[int],
@@ -87,11 +96,7 @@ def resolve_collisions(
     """
     policies = parse_policies(policies)
     sizes = learned = tuple(int(size) for size in sizes)
-    if policies[-1] in ("sinkhorn", "nearest_free") and math.prod(sizes) < len(codes):
-        raise ConfigError(
-            f"collision: {len(codes)} items, but codebook_sizes {list(sizes)} can name {math.prod(sizes)} only. "
-            "Raise codebook_sizes or add 'extra_token' to collision."
-        )
+    check_capacity(len(codes), sizes, policies)
     for policy in policies:
         if policy in ("sinkhorn", "nearest_free") and distances is None:
             raise ConfigError(f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'.")

@@ -16,6 +16,7 @@ would read keys of the layer below, and the vectors that k-means clusters would 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 
@@ -23,13 +24,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from recbole_genrec.backbone import apply_tuning, build_backbone, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, compose, constant, embed_mixed, tokenise_texts
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.errors import GenRecError
+from recbole_genrec.errors import ArtefactError, GenRecError
 from recbole_genrec.files import load_artefact, save_artefact
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import codes_for_new_items
+from recbole_genrec.tokenizer.collision import check_capacity, codes_for_new_items
 from recbole_genrec.tokenizer.kmeans import PCAKMeans
 
 SETTINGS = (
@@ -52,6 +53,7 @@ SETTINGS = (
     "collision",
     "dedup_spare",
     "prompts",
+    "precision",
 )
 
 
@@ -111,6 +113,7 @@ class DenseTokenizer(nn.Module):
     @torch.no_grad()
     def scale_injection(self, ids: Tensor, valid: Tensor) -> None:
         """Scale P so that P(D) enters with the mean norm of the text embeddings."""
+        self.eval()
         injected = self.inject(self.dense(ids, valid)).norm(dim=-1).mean()
         self.inject.weight.mul_(self.backbone.text_table.weight.norm(dim=-1).mean() / injected.clamp(min=1e-6))
 
@@ -135,12 +138,13 @@ class STORETokenizer(ItemTokenizer):
 
     def config_key(self) -> dict:
         """The settings that stages 1 and 2 depend on."""
-        return {key: self.config[key] for key in SETTINGS}
+        return {**{key: self.config[key] for key in SETTINGS}, "backbone": backbone_identity(self.config["backbone"])}
 
     # --- stage 1 ------------------------------------------------------------------------------------------------------------------
 
     def fit(self, content) -> ItemCodes:
         """Train the language model on the item texts, cluster its dense tokens, repair collisions."""
+        check_capacity(len(content.text) - 1, self.sizes, self.config["collision"])
         network, ids, valid = self._network(content.text[1:], [*content.text[1:], *self.config["prompts"].values()])
         self._train(network, ids, valid)
         dense = self._export(network, ids, valid)
@@ -166,8 +170,9 @@ class STORETokenizer(ItemTokenizer):
     def _train(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> None:
         device, batch_size = self.config["device"], self.config["tokenizer_batch_size"]
         generator = torch.Generator().manual_seed(self.seed)
-        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        optimiser = torch.optim.Adam(trained.values(), lr=self.config["tokenizer_lr"])
+        kept = self.config["backbone"] == "scratch"  # random weights that no folder holds
+        stored = {name: p for name, p in network.named_parameters() if p.requires_grad or kept}
+        optimiser = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"])
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
         progress = tqdm(range(self.config["tokenizer_epochs"]), desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
         network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
@@ -189,7 +194,7 @@ class STORETokenizer(ItemTokenizer):
                     loss.backward()
                     optimiser.step()
                 progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
-        self.weights = {name: p.detach().cpu().clone() for name, p in trained.items()}
+        self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
     def extra_stage1_losses(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor) -> Tensor | float:
         """Hook for further self-supervised tasks; the paper names none."""
@@ -207,13 +212,16 @@ class STORETokenizer(ItemTokenizer):
     @torch.no_grad()
     def _reconstruction_quality(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor, rows: int = 512) -> dict:
         """Reconstruction loss of up to ``rows`` items with their own dense tokens and with those of another item."""
+        network.eval()
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(len(ids), generator=generator)[:rows]
         device = self.config["device"]
-        right, text, mask = dense[chosen].to(device), ids[chosen].to(device), valid[chosen].to(device)
-        own = network.reconstruction_loss(right, text, mask)
-        shuffled = network.reconstruction_loss(right.roll(1, 0), text, mask)
-        return {"reconstruction_loss": float(own), "reconstruction_loss_shuffled": float(shuffled)}
+        sums = torch.zeros(3, dtype=torch.float64)
+        for own, other in zip(chosen.split(64), chosen.roll(1).split(64), strict=True):
+            text, mask = ids[own].to(device), valid[own].to(device)
+            losses = [network.reconstruction_loss(dense[rows].to(device), text, mask).item() for rows in (own, other)]
+            sums += torch.tensor([*losses, 1.0], dtype=torch.float64) * int(mask.sum())
+        return {"reconstruction_loss": float(sums[0] / sums[2]), "reconstruction_loss_shuffled": float(sums[1] / sums[2])}
 
     # --- stage 2 ------------------------------------------------------------------------------------------------------------------
 
@@ -228,6 +236,12 @@ class STORETokenizer(ItemTokenizer):
             for j in range(self.n_dense)
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
+        for j, (used, wanted) in enumerate(zip(sizes, self.sizes, strict=True)):
+            if used < 0.05 * min(wanted, len(dense)):
+                logging.getLogger().warning(
+                    f"LEVEL {j} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items take {used} different values. "
+                    "Check that the item texts differ, or train the tokenizer longer."
+                )
         distances = partial(self._distances, dense)
         return ItemCodes.build(
             self._assign(dense), sizes, tokens, self.config["collision"], distances=distances, spare=self.config["dedup_spare"]
@@ -271,11 +285,14 @@ class STORETokenizer(ItemTokenizer):
         tensors = {f"network.{name}": value for name, value in self.weights.items()}
         for j, quantiser in enumerate(self.quantisers):
             tensors |= {f"quantiser.{j}.{name}": value for name, value in quantiser.tensors().items()}
-        return tensors, {"vocabulary": self.vocabulary, "quality": self.quality}
+        identity = backbone_identity(self.config["backbone"])
+        return tensors, {"vocabulary": self.vocabulary, "quality": self.quality, "backbone": identity}
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
         self.vocabulary, self.quality = meta["vocabulary"], meta["quality"]
+        if self.config["tuning"] == "lora" and meta["backbone"] != backbone_identity(self.config["backbone"]):
+            raise ArtefactError(f"The adapter was trained on other weights than {self.config['backbone']} holds now. Restore that folder.")
         self.weights = _part(tensors, "network.")
         self.quantisers = [PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)]
 
