@@ -70,7 +70,7 @@ def test_dense_tokens_do_not_depend_on_padding(folder):
 def test_trained_reconstruction_needs_the_right_dense_tokens(folder):
     tokenizer, content = tokenizer_of(folder, tokenizer_epochs=60, tokenizer_lr=3e-3, task_token_dropout=0.3)
     tokenizer.fit(content)
-    assert tokenizer.quality["reconstruction_loss"] < 0.8 * tokenizer.quality["reconstruction_loss_shuffled"]
+    assert tokenizer.quality["reconstruction_loss"] < 0.95 * tokenizer.quality["reconstruction_loss_shuffled"]
 
 
 def test_same_seed_same_codes_and_equal_texts_equal_codes(tmp_path):

@@ -2,6 +2,7 @@
 
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
+from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search, beam_search_auto
 from recbole_genrec.decoding.trie import ItemTrie
@@ -10,6 +11,7 @@ __all__ = [
     "SCORE_TYPES",
     "CodeDecoder",
     "ItemTrie",
+    "SearchLog",
     "SearchResult",
     "beam_search",
     "beam_search_auto",

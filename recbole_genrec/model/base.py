@@ -15,6 +15,7 @@ from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import (
     CodeDecoder,
     ItemTrie,
+    SearchLog,
     SearchResult,
     beam_search,
     beam_search_auto,
@@ -181,21 +182,12 @@ class GenerativeRecommender(SequentialRecommender):
             result = beam_search_auto(decoder, trie, max(20, wanted), k=wanted, **limits, **options)
         else:
             result = beam_search(decoder, trie, max(width, wanted), **options)
-        self._log_search(result, trie)
+        self.search_log.add(result)
         return result
 
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
-        self.search_log = {"users": 0, "unfilled_users": 0, "invalid": 0.0, "certified": dict.fromkeys(self.config["topk"], 0)}
-
-    def _log_search(self, result: SearchResult, trie: ItemTrie) -> None:
-        log, width = self.search_log, result.items.shape[1]
-        log["users"] += len(result.items)
-        log["unfilled_users"] += int((result.items[:, min(width, max(self.config["topk"])) - 1] == 0).sum())
-        if result.invalid is not None:
-            log["invalid"] += float(result.invalid.sum())
-        for k in log["certified"]:
-            log["certified"][k] += int(result.certified(min(k, width)).sum())
+        self.search_log = SearchLog(self.config["topk"])
 
     @torch.no_grad()
     def recommend(self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None) -> list[dict]:
@@ -294,12 +286,8 @@ class GenerativeRecommender(SequentialRecommender):
 
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
-        users = max(self.search_log["users"], 1)
-        searched = self.search_log["users"] > 0  # sampled evaluation scores candidates without a search
-        certified = {f"certified@{k}": count / users if searched else None for k, count in self.search_log["certified"].items()}
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
-        shares = {"unfilled": self.search_log["unfilled_users"] / users, "invalid_beams": self.search_log["invalid"] / users}
         return {
             "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
-            "search": {**search, **certified, **shares},
+            "search": {**search, **self.search_log.shares()},
         }

@@ -3,8 +3,8 @@
 ==============================  ==================================================================
 task of the paper               here
 ==============================  ==================================================================
-text-to-token (tokenization)    ``tokenizer/store.py``: ``DenseTokenizer.dense``
-token-to-text (reconstruction)  ``tokenizer/store.py``: ``DenseTokenizer.reconstruction_loss``
+text-to-token (tokenization)    ``tokenizer/dense.py``: ``DenseTokenizer.dense``
+token-to-text (reconstruction)  ``tokenizer/dense.py``: ``DenseTokenizer.reconstruction_loss``
 token-to-token (recommendation) :meth:`STORE.recommendation_loss`
 text-to-token (alignment)       :meth:`STORE.alignment_loss`
 conditional beam search         ``decoding/``, through :meth:`STORE.item_logits`

@@ -4,8 +4,8 @@ which PCA and k-means turn into M codes.
 ==================================  ===========================================================================
 paper                               here
 ==================================  ===========================================================================
-text-to-token                       :meth:`DenseTokenizer.dense`
-token-to-text, L_t2t                :meth:`DenseTokenizer.reconstruction_loss`
+text-to-token                       ``dense.py``: ``DenseTokenizer.dense``
+token-to-text, L_t2t                ``dense.py``: ``DenseTokenizer.reconstruction_loss``
 PCA + k-means per position          :meth:`STORETokenizer.quantise`
 weight hand-over to stage 3         :meth:`STORETokenizer.hand_over`
 ==================================  ===========================================================================
@@ -21,16 +21,17 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError, GenRecError
 from recbole_genrec.files import load_artefact, save_artefact
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, codes_for_new_items
+from recbole_genrec.tokenizer.dense import DenseTokenizer
 from recbole_genrec.tokenizer.kmeans import PCAKMeans
 
 SETTINGS = (
@@ -55,67 +56,6 @@ SETTINGS = (
     "prompts",
     "precision",
 )
-
-
-class DenseTokenizer(nn.Module):
-    """Stage 1: text -> M dense tokens -> text, all by one causal language model.
-
-    Args:
-        backbone: a ``CausalBackbone``.
-        n_dense: M.
-        prompt: token ids ``[p]`` of the sentence that asks for the reconstruction.
-    """
-
-    def __init__(self, backbone, n_dense: int, prompt: Tensor):
-        super().__init__()
-        self.backbone, self.n_dense = backbone, n_dense
-        table = backbone.text_table.weight
-        self.queries = nn.Parameter(torch.randn(n_dense, backbone.d_in) * table.std().item())
-        self.mask_vector = nn.Parameter(torch.randn(backbone.d_in) * table.std().item())
-        self.inject = nn.Linear(backbone.d_model, backbone.d_in, bias=False)  # P
-        nn.init.orthogonal_(self.inject.weight)
-        if backbone.d_model == backbone.d_in:
-            nn.init.eye_(self.inject.weight)
-        self.register_buffer("prompt", prompt, persistent=False)
-
-    def dense(self, ids: Tensor, valid: Tensor) -> Tensor:
-        """Pass 1, ``[emb(x) ; q_1..q_M]``: the last states at the queries.
-
-        Args:
-            ids, valid: text tokens ``[B, T]`` and which of them count.
-
-        Returns:
-            ``[B, M, d_model]``.
-        """
-        rows, n_text = len(ids), self.backbone.text_table.num_embeddings
-        query_ids = n_text + torch.arange(self.n_dense, device=ids.device)
-        sequence, lengths = compose((ids, valid), constant(query_ids, rows))
-        states = self.backbone.hidden_states(embed_mixed(sequence, self.backbone.text_table, self.queries))
-        at = (lengths - self.n_dense).unsqueeze(1) + torch.arange(self.n_dense, device=ids.device)
-        return states.gather(1, at.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
-
-    def reconstruction_loss(self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0) -> Tensor:
-        """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t.
-
-        Args:
-            dense: ``[B, M, d_model]``.
-            dropout: probability with which an input token (never a target) is replaced by the learned mask vector.
-        """
-        text = self.backbone.text_table(ids)
-        hidden_input = torch.rand(ids.shape, device=ids.device) < dropout
-        text = torch.where(hidden_input.unsqueeze(-1), self.mask_vector.to(text.dtype), text)
-        prompt = self.backbone.text_table(self.prompt).expand(len(ids), -1, -1)
-        states = self.backbone(torch.cat([self.inject(dense).to(text.dtype), prompt, text], dim=1))
-        before_text = self.n_dense + len(self.prompt) - 1
-        logits = self.backbone.text_logits(states[:, before_text:-1][valid])
-        return nn.functional.cross_entropy(logits.float(), ids[valid])
-
-    @torch.no_grad()
-    def scale_injection(self, ids: Tensor, valid: Tensor) -> None:
-        """Scale P so that P(D) enters with the mean norm of the text embeddings."""
-        self.eval()
-        injected = self.inject(self.dense(ids, valid)).norm(dim=-1).mean()
-        self.inject.weight.mul_(self.backbone.text_table.weight.norm(dim=-1).mean() / injected.clamp(min=1e-6))
 
 
 class STORETokenizer(ItemTokenizer):
