@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SIZES = (6, 5, 4)
 
@@ -83,3 +86,15 @@ def reference_scores(decoder: ToyDecoder, codes: Tensor, items: list[int], catal
                 values = values - values[:, legal].logsumexp(-1, keepdim=True)
             scores[:, column] += values[:, code]
     return scores
+
+
+class CountOperators(TorchDispatchMode):
+    """Counts the tensor operators that run inside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen[str(func)] += 1
+        return func(*args, **(kwargs or {}))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import huggingface_hub.constants
 import pytest
 import torch
-from decoders import random_codes
+from decoders import CountOperators, random_codes
 from language_models import FAMILIES, SIZES, TEXTS, Generator
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genrec.backbone import (
     CausalBackbone,
@@ -95,16 +92,6 @@ def test_prompt_keys_stay_where_they_are_and_work_is_tensor_work():
         assert decoder.cache.get_seq_length() == 4 + 2 * beams
     assert counts[0] == counts[1]
     assert not [name for name in counts[0] if "local_scalar" in name or "nonzero" in name]
-
-
-class CountOperators(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.seen = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("family", ["opt-projected", "llama"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decoders import SIZES, ToyDecoder, random_codes
-from test_search import CLOSE, CountOperators
+from decoders import SIZES, CountOperators, ToyDecoder, random_codes
+from test_search import CLOSE
 from test_trie import items_by_path
 
 from recbole_genrec.decoding import ItemTrie, beam_search, exact_scores, grammar_search

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import torch
-from decoders import SIZES, ToyDecoder, random_codes, reference_scores
-from torch.utils._python_dispatch import TorchDispatchMode
+from decoders import SIZES, CountOperators, ToyDecoder, random_codes, reference_scores
 
 from recbole_genrec.decoding import (
     SCORE_TYPES,
@@ -26,16 +23,6 @@ CLOSE = {"atol": 1e-5, "rtol": 0}
 
 def everything(decoder, trie, width, score_type):
     return beam_search(decoder, trie, width, score_type=score_type, fill=True)
-
-
-class CountOperators(TorchDispatchMode):
-    def __init__(self):
-        super().__init__()
-        self.seen = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen[str(func)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
