@@ -94,7 +94,9 @@ class GenRecConfig(Config):
         return content
 
     def _load_cmd_line(self):
-        return parse_arguments(self._argv)
+        arguments = parse_arguments(self._argv)
+        arguments.pop("config_files", None)  # run_recbole_genrec has added them to config_file_list
+        return arguments
 
     def _get_model_and_dataset(self, model, dataset):
         model = model if model is not None else self.external_config_dict.get("model")

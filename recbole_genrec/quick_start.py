@@ -56,7 +56,6 @@ def run_recbole_genrec(
     arguments = parse_arguments(list(argv or []))
     if "config_files" in arguments:  # RecBole's way to name YAML files on the command line
         config_file_list = [*(config_file_list or []), *str(arguments["config_files"]).replace(",", " ").split()]
-        argv = [argument for argument in argv if not argument.startswith("--config_files")]
     model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
     if not isinstance(model, str) or "," not in model:
         return _run_one(model, dataset, config_file_list, config_dict, saved, argv)

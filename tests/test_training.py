@@ -138,6 +138,14 @@ def test_result_file_says_what_a_number_stands_on(folder):
     assert stored["config"]["text_encoder"] == "default" and stored["config"]["beam_width"] == 20
 
 
+def test_settings_from_a_named_file_are_used_and_recorded(folder):
+    Path("mine.yaml").write_text("epochs: 1\nbeam_width: 30\n")
+    options = {key: value for key, value in settings(folder).items() if key != "epochs"}
+    result = run_recbole_genrec("STORE", "toy", config_dict=options, argv=["--config_files=mine.yaml"])
+    assert (result["config"]["epochs"], result["config"]["beam_width"]) == (1, 30)
+    assert "--config_files=mine.yaml" in result["command"]
+
+
 def test_toy_config_reads_no_arguments(folder, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--epochs=99"])
     assert toy_config(folder)["epochs"] == TINY["epochs"]
