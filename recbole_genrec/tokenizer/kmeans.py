@@ -43,11 +43,7 @@ class PCAKMeans:
         """
         if n_clusters < 1 or pca_dim < 1:
             raise ConfigError(f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and {pca_dim}.")
-        bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
-        if len(bad) or len(x) == 0:
-            raise DataError(
-                f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}."
-            )
+        check_rows(x)
         x = x.detach().cpu().double()
         rows, counts = torch.unique(x, dim=0, return_counts=True)
         mean, components = x.mean(0), x.new_zeros(0, x.shape[1])
@@ -58,7 +54,7 @@ class PCAKMeans:
                 components = torch.from_numpy(PCA(dims, random_state=seed).fit(x.numpy()).components_).contiguous()
             projected = (rows - mean) @ components.T
             points = normalize(projected) if l2 else projected
-            centroids = _cluster(points, counts, n_clusters, n_init, seed)
+            centroids = cluster(points, counts, n_clusters, n_init, seed)
         used, codes = torch.unique(cls(mean, components, centroids, projected if l2 else None).assign(rows), return_inverse=True)
         raw_means = None
         if l2:
@@ -76,8 +72,7 @@ class PCAKMeans:
         """Squared Euclidean distances of ``x [n, d]`` to the centroids, after PCA (and normalisation), float64 ``[n, K_j]``."""
         points = (x.detach().cpu().double() - self.mean) @ self.components.T
         points = points if self.raw_means is None else normalize(points)
-        squares = points.square().sum(1, keepdim=True) + self.centroids.square().sum(1)
-        return (squares - 2 * points @ self.centroids.T).clamp_min(0)
+        return squared_distances(points, self.centroids)
 
     def centroid_vectors(self) -> Tensor:
         """The codes as vectors of the input space, float32 ``[K_j, d]``: PCA inverse of the centroids (with ``l2`` of the raw means)."""
@@ -94,11 +89,32 @@ class PCAKMeans:
         return cls(**tensors)
 
 
-def _cluster(points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int) -> Tensor:
-    """Centroids ``[K, d']`` of the distinct ``points`` weighted by ``counts``: the points themselves while there are few enough."""
+def check_rows(x: Tensor) -> None:
+    """:class:`DataError` unless ``x [n, d]`` has rows and all of them are finite numbers."""
+    bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
+    if len(bad) or len(x) == 0:
+        raise DataError(f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}.")
+
+
+def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
+    """Squared Euclidean distances ``[n, K]`` of ``points [n, d]`` to ``centroids [K, d]``, never negative."""
+    squares = points.square().sum(1, keepdim=True) + centroids.square().sum(1)
+    return (squares - 2 * points @ centroids.T).clamp_min(0)
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest of ``centroids [K, d]`` for each of ``points [n, d]``, int64 ``[n]``, the first of equally near ones."""
+    return torch.cat([squared_distances(part, centroids).argmin(1) for part in points.split(max(1, CHUNK // len(centroids)))])
+
+
+def cluster(points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int, max_iter: int = 300) -> Tensor:
+    """Centroids ``[K, d']`` of ``points [n, d']`` weighted by ``counts [n]``, float64: the distinct points while there are few enough.
+
+    The result depends on the number of threads; limit them to one.
+    """
     distinct = torch.unique(points, dim=0) if len(points) > 1 else points
     if len(distinct) <= n_clusters:
         return distinct
-    kmeans = KMeans(n_clusters, n_init=n_init, random_state=seed)
+    kmeans = KMeans(n_clusters, n_init=n_init, max_iter=max_iter, random_state=seed)
     kmeans.fit(points.float().numpy(), sample_weight=counts.numpy().astype(np.float32))
     return torch.from_numpy(kmeans.cluster_centers_).double()
