@@ -2,14 +2,24 @@
 
 from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
+from recbole_genrec.backbone.depth import DepthMLP, DepthTransformer, TimelineDecoder
+from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
+from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
 from recbole_genrec.backbone.text_vocabulary import tokenise_texts, train_text_vocabulary
 
 __all__ = [
+    "BeamDecoder",
     "CausalBackbone",
     "CausalDecoder",
     "CodeVocabulary",
+    "DepthMLP",
+    "DepthTransformer",
+    "EncoderDecoderBackbone",
+    "TiedCodeVocabulary",
+    "TimelineDecoder",
     "apply_tuning",
     "backbone_identity",
     "build_backbone",
@@ -17,6 +27,7 @@ __all__ = [
     "constant",
     "embed_mixed",
     "load_causal_lm",
+    "load_encoder_decoder",
     "tokenise_texts",
     "train_text_vocabulary",
 ]

@@ -1,0 +1,185 @@
+"""Encoder-decoder language models of the T5 family: the weights of transformers, with the queries of a step as one block.
+
+A user's history is encoded once, its cross-attention keys and values are computed once, and any number of decoder queries read them:
+cross-attention has no position bias in T5 (arXiv 1910.10683, section 2.1), so beams of one user are simply further queries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.backbone.causal import BeamCache
+from recbole_genrec.errors import BackboneError
+
+FAMILIES = ("t5", "mt5")
+
+
+def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None):
+    """A language model of the T5 family.
+
+    Args:
+        backbone: ``scratch`` (random weights from ``settings``), a folder, or a hub id.
+        settings: ``{model_type: t5 | mt5, d_model: ..., num_layers: ..., ...}`` for ``scratch``. Without ``vocab_size`` the text table
+            has one row, since item codes have a table of their own.
+
+    Returns:
+        ``AutoModelForSeq2SeqLM`` in float32.
+
+    Raises:
+        BackboneError: unknown model type or setting, missing folder, no network, or files that are no model of the T5 family.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    if backbone == "scratch":
+        settings = {"model_type": "t5", "vocab_size": 1, "eos_token_id": None, **(settings or {})}
+        model_type = settings.pop("model_type")
+        try:
+            if model_type not in FAMILIES:
+                raise ValueError(f"{model_type} is not of the T5 family")
+            known = AutoConfig.for_model(model_type)
+            for name in settings:  # transformers stores what it does not know
+                if not hasattr(known, name):
+                    raise ValueError(f"{model_type} has no setting {name}")
+            return AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(model_type, **settings))
+        except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+            raise BackboneError(
+                f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
+                f"Use model_type {' or '.join(FAMILIES)} and the setting names of transformers (d_model, d_kv, d_ff, num_heads, ...)."
+            ) from error
+    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
+    folder = Path(backbone).expanduser()
+    if looks_local and not folder.is_dir():
+        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
+    source = str(folder) if folder.is_dir() else backbone
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if config.model_type not in FAMILIES:
+            raise ValueError(f"its model_type is {config.model_type}, not {' or '.join(FAMILIES)}.")
+        return AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with config.json and safetensors weights (convert "
+            "pickled .bin weights with save_pretrained), or a hub id that this machine can reach or has in its cache. Without either, "
+            "backbone: scratch trains from random weights."
+        ) from error
+
+
+@dataclass
+class Memory:
+    """What decoder queries read of B histories: keys and values ``[B, heads, S, d_kv]`` per layer, ``mask`` bool ``[B, 1, 1, S]``."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> Memory:
+        """The memory of some of the users."""
+        return Memory([(keys[rows], values[rows]) for keys, values in self.layers], self.mask[rows])
+
+
+class EncoderDecoderBackbone(nn.Module):
+    """A model of the T5 family seen as *embeddings in, states out*, with the parameter names of transformers.
+
+    Takes over the stacks of ``lm``; its text table and output layer are left behind and are no parameters of this module.
+
+    Args:
+        lm: from :func:`load_encoder_decoder`.
+
+    Attributes:
+        d_model: width of embeddings and states.
+    """
+
+    def __init__(self, lm: nn.Module):
+        super().__init__()
+        if lm.config.model_type not in FAMILIES:
+            raise BackboneError(f"{type(lm).__name__} is not of the T5 family; model_type must be {' or '.join(FAMILIES)}.")
+        self.encoder, self.decoder = lm.encoder, lm.decoder
+        self.encoder.embed_tokens = self.decoder.embed_tokens = None
+        self.d_model = lm.config.d_model
+
+    def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """``[B, S, d_model]`` -> states ``[B, S, d_model]``.
+
+        Args:
+            mask: bool ``[B, S]``, False for padding (on the right); at least one True in each row. States of padding mean nothing.
+        """
+        steps = torch.arange(embeddings.shape[1], device=embeddings.device)
+        bias = _position_bias(self.encoder, steps, steps, mask[:, None, None])
+        hidden = self.encoder.dropout(embeddings)
+        for block in self.encoder.block:
+            hidden = block.layer[-1](_self_attention(block.layer[0], hidden, bias))
+        return self.encoder.dropout(self.encoder.final_layer_norm(hidden))
+
+    def memory(self, states: Tensor, mask: Tensor) -> Memory:
+        """Cross-attention keys and values of encoder ``states`` ``[B, S, d_model]``; ``mask`` as in :meth:`encode`."""
+        layers = [block.layer[1].EncDecAttention for block in self.decoder.block]
+        return Memory([(_heads(x.k(states), x), _heads(x.v(states), x)) for x in layers], mask[:, None, None])
+
+    def decode(self, embeddings: Tensor, memory: Memory) -> Tensor:
+        """Teacher forcing: ``[B, T, d_model]``, one sequence per user, -> states ``[B, T, d_model]``; step t sees steps 0 to t."""
+        steps = torch.arange(embeddings.shape[1], device=embeddings.device)
+        bias = _position_bias(self.decoder, steps, steps, steps <= steps.unsqueeze(1))
+        return self._decode(embeddings, memory, bias, None)
+
+    def extend(self, embeddings: Tensor, memory: Memory, cache: BeamCache, steps: Tensor, sees: Tensor) -> Tensor:
+        """States ``[B, Q, d_model]`` of Q queries per user at the same step; their keys and values are appended to ``cache``.
+
+        Args:
+            embeddings: ``[B, Q, d_model]``.
+            steps: ``[N]`` step of each token in the cache, the Q new ones last.
+            sees: bool ``[B, Q, N]``, the tokens on the path of each query, itself included.
+        """
+        bias = _position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
+        return self._decode(embeddings, memory, bias, cache)
+
+    def _decode(self, embeddings: Tensor, memory: Memory, bias: Tensor, cache: BeamCache | None) -> Tensor:
+        hidden = self.decoder.dropout(embeddings)
+        for index, (block, (keys, values)) in enumerate(zip(self.decoder.block, memory.layers, strict=True)):
+            hidden = _self_attention(block.layer[0], hidden, bias, cache, index)
+            cross = block.layer[1]
+            hidden = hidden + cross.dropout(_attention(cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask))
+            hidden = block.layer[-1](hidden)
+        return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
+
+
+def _position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
+    """Bias of self-attention ``[B or 1, heads, Q, N]``, -inf where a query does not see a key; block 0 holds the table of its stack.
+
+    ``queries`` ``[Q or 1]`` and ``keys`` ``[N]`` are steps, ``sees`` bool ``[B, 1, Q or 1, N]`` or ``[Q, N]``.
+    """
+    attention = stack.block[0].layer[0].SelfAttention
+    buckets = attention._relative_position_bucket(
+        keys - queries.unsqueeze(1),
+        bidirectional=not stack.is_decoder,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )
+    bias = attention.relative_attention_bias(buckets).permute(2, 0, 1).unsqueeze(0)
+    return torch.where(sees, bias, -torch.inf)
+
+
+def _self_attention(layer: nn.Module, hidden: Tensor, bias: Tensor, cache: BeamCache | None = None, index: int = 0) -> Tensor:
+    attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
+    keys, values = _heads(attention.k(normed), attention), _heads(attention.v(normed), attention)
+    if cache is not None:
+        keys, values = cache.update(keys, values, index)
+    return hidden + layer.dropout(_attention(attention, normed, keys, values, bias))
+
+
+def _attention(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights."""
+    dropout = attention.dropout if attention.training else 0.0
+    read = nn.functional.scaled_dot_product_attention(
+        _heads(attention.q(queries), attention), keys, values, attn_mask=mask, dropout_p=dropout, scale=1.0
+    )
+    return attention.o(read.transpose(1, 2).flatten(2))
+
+
+def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
+    """``[B, N, heads * d_kv]`` -> ``[B, heads, N, d_kv]``."""
+    return projected.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)

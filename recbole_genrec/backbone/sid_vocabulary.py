@@ -1,0 +1,73 @@
+"""Item codes as the whole vocabulary of an encoder-decoder: one table for inputs and outputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class TiedCodeVocabulary(nn.Module):
+    """One table ``[T, d_model]`` for padding, codes, end and users, tied to the output layer (TIGER, arXiv 2305.05065, section 3.2).
+
+    Token 0 is padding and the decoder's start; code ``k`` of level ``j`` is token ``1 + sizes[0] + .. + sizes[j-1] + k``; then the end
+    token, if any; then the user tokens. The output layer covers all but the user tokens, which are never targets (our choice,
+    unpublished). T5's factor ``d_model^-0.5`` on the state goes with the table's start, a normal of standard deviation 1
+    (arXiv 1910.10683).
+
+    Args:
+        sizes: alphabet size of each level.
+        d_model: width of the backbone.
+        use_eos: with an end token. It counts as one more level with an alphabet of 1, which a search may ask for after the codes.
+        n_user_tokens: users share this many tokens; 0 = none.
+        std: standard deviation of the table's start.
+
+    Attributes:
+        level_sizes: ``sizes``, and 1 for the end token if there is one.
+        n_outputs: width of the output layer.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], d_model: int, use_eos: bool = False, n_user_tokens: int = 0, std: float = 1.0):
+        super().__init__()
+        self.level_sizes = (*sizes, 1) if use_eos else tuple(sizes)
+        self.first = [1 + sum(self.level_sizes[:level]) for level in range(len(self.level_sizes))]
+        self.n_outputs = 1 + sum(self.level_sizes)
+        self.eos = self.n_outputs - 1 if use_eos else None
+        self.n_user_tokens, self.scale = n_user_tokens, d_model**-0.5
+        self.table = nn.Parameter(torch.randn(self.n_outputs + n_user_tokens, d_model) * std)
+
+    @property
+    def start(self) -> Tensor:
+        """Embedding ``[d_model]`` of the decoder's start."""
+        return self.table[0]
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        """Tokens of codes ``[..., L']`` (the first L' levels)."""
+        return codes + torch.tensor(self.first[: codes.shape[-1]], device=codes.device)
+
+    def user_tokens(self, users: Tensor) -> Tensor:
+        """Tokens of user ids; users whose ids agree modulo ``n_user_tokens`` share one (TIGER, section 4)."""
+        return self.n_outputs + users % self.n_user_tokens
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """``[...]`` tokens -> ``[..., d_model]``."""
+        return nn.functional.embedding(tokens, self.table)
+
+    def embed_code(self, codes: Tensor, level: int) -> Tensor:
+        """``[...]`` codes of one level -> ``[..., d_model]``."""
+        return self.embed(codes + self.first[level])
+
+    def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
+        """``[..., d_model]`` -> ``[..., level_sizes[level]]``, or ``[..., n_outputs]`` without a level; column = token."""
+        rows = (0, self.n_outputs) if level is None else (self.first[level], self.level_sizes[level])
+        return nn.functional.linear(hidden * self.scale, self.table.narrow(0, *rows))
+
+    def log_probs(self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities of one level's codes in float32, ``[..., level_sizes[level]]``.
+
+        ``joint`` normalises over all ``n_outputs`` tokens; ``level`` and ``renormalised`` over the level (the search renormalises the
+        latter over the legal children, which does not depend on this constant). Logits are divided by ``temperature`` before.
+        """
+        if score_type == "joint":
+            every = (self.logits(hidden).float() / temperature).log_softmax(-1)
+            return every.narrow(-1, self.first[level], self.level_sizes[level])
+        return (self.logits(hidden, level).float() / temperature).log_softmax(-1)
