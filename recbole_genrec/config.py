@@ -14,6 +14,7 @@ from recbole_genrec.files import digest
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import MODELS, get_model_class, is_generative, model_names
+from recbole_genrec.tokenizer import tokenizer_class
 
 check_installation()
 
@@ -45,8 +46,9 @@ def properties_folder() -> Path:
 class GenRecConfig(Config):
     """RecBole's ``Config`` that knows our models, keys and property files.
 
-    Order, later wins: RecBole's own files, our ``overall.yaml``, ``dataset/<dataset>.yaml``, ``model/<Model>.yaml``, the section of the
-    dataset file named after the model, ``paper/<Model>.yaml`` with ``preset: paper``, the user's files, dictionary and arguments.
+    Order, later wins: RecBole's own files, ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml``,
+    ``model/<Model>.yaml``, the section of the dataset file named after the model, ``paper/<Model>.yaml`` with ``preset: paper``, the
+    user's files, dictionary and arguments.
     A key written ``Model.key`` applies to that model alone, which is how one command tunes several models.
 
     Args:
@@ -129,8 +131,13 @@ class GenRecConfig(Config):
                 raise ConfigError(f"preset: paper is not known for {model}; there is no {paper.name} in {paper.parent}.")
         elif preset is not None:
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
-        self._known.update(self.internal_config_dict)
         self.external_config_dict = self._external_for(model)
+        tokenizer = self._get_final_config_dict().get("tokenizer")
+        if is_generative(model_class) and tokenizer is not None:
+            check_value("tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"])
+            defaults = folder / "tokenizer" / f"{tokenizer_class(tokenizer).name}.yaml"
+            self.internal_config_dict = {**(read_yaml(defaults) if defaults.is_file() else {}), **self.internal_config_dict}
+        self._known.update(self.internal_config_dict)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (hasattr(model_class, "input_type") and not is_generative(model_class))
         self.internal_config_dict.setdefault("train_neg_sample_args", dict(NEGATIVES) if needed else None)
@@ -181,7 +188,11 @@ class GenRecConfig(Config):
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"Unknown key {key!r} for {self.model}.{hint}")
         values = self.final_config_dict
-        for key, rule in {**SHARED_KEYS, **getattr(self.model_class, "config_rules", {})}.items():
+        rules = {**SHARED_KEYS, **getattr(self.model_class, "config_rules", {})}
+        if is_generative(self.model_class):
+            check_value("tokenizer", values.get("tokenizer"), rules["tokenizer"])
+            rules |= tokenizer_class(values["tokenizer"]).config_rules
+        for key, rule in rules.items():
             if key in values:
                 check_value(key, values[key], rule)
         computed = {f"{metric}@{k}".lower() for metric in values["metrics"] for k in values["topk"]}

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +51,28 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; on success it is renamed to it, on error it is removed.
+
+    When another process was first, its result stays.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    outer = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    inner = outer / "result"  # with the permissions of any new folder, unlike those of ``tempfile``
+    inner.mkdir()
+    try:
+        yield inner
+        try:
+            inner.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

@@ -11,6 +11,9 @@ from recbole_genrec.keys import nearest
 
 MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
+    "TIGER": "recbole_genrec.model.tiger:TIGER",
+    "LETTER": "recbole_genrec.model.letter:LETTER",
+    "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
     "Pop": "recbole_genrec.model.pop:Pop",
 }

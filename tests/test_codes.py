@@ -13,8 +13,10 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.files import load_artefact, read_json, save_artefact
-from recbole_genrec.tokenizer.base import ItemTokenizer, RandomTokenizer, StoredCodes, fit_or_load
+from recbole_genrec.tokenizer import make_tokenizer
+from recbole_genrec.tokenizer.base import ItemTokenizer, fit_or_load
 from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.simple import RandomTokenizer
 
 TOKENS = ["[PAD]", "a", "b", "c"]
 
@@ -144,12 +146,11 @@ class CountingTokenizer(ItemTokenizer):
     """Learns one number: how often it was fitted."""
 
     name = "counting"
+    settings = ("width",)
 
     def __init__(self, width=4, broken=False):
+        super().__init__({"width": width}, seed=1)
         self.width, self.broken, self.fits = width, broken, 0
-
-    def config_key(self):
-        return {"width": self.width}
 
     def fit(self, content):
         self.fits += 1
@@ -228,24 +229,30 @@ def test_random_tokenizer(tmp_path):
     content = Content(["[PAD]", *map(str, range(300))])
 
     def make(seed):
-        return RandomTokenizer([4, 8], seed, spare=1)
+        return RandomTokenizer({"codebook_sizes": [4, 8], "collision": ["extra_token"], "dedup_spare": 1}, seed)
 
     codes = fit_or_load(make(3), content, tmp_path, 3, lambda message: None)
     assert codes.sizes[:2] == (4, 8) and codes.stats()["unique_ids"] == 300
     assert [level["used"] for level in codes.stats()["levels"][:2]] == [4, 8]
     assert torch.equal(fit_or_load(make(3), content, tmp_path, 3, lambda message: None).codes, codes.codes)
     assert not torch.equal(make(4).fit(content).codes[:, :2], codes.codes[:, :2])
-    assert make(3).encode(["x", "y"]).shape == (2, 2) and make(3).encode(content).shape == (300, 2)
+    assert make(3).encode(["x", "y"]).shape == (2, 2)
+    placed, moved = make(3).place(["x", "y"], codes.codes[1:], codes.sizes)
+    assert moved == 0 and not (placed[:, None] == codes.codes[None, 1:]).all(-1).any()
+
+
+def stored_codes(path):
+    return make_tokenizer({"tokenizer": str(path)}, seed=0)
 
 
 def test_stored_codes(tmp_path):
     content = Content(TOKENS)
     small().save(tmp_path / "mine")
-    stored = StoredCodes(tmp_path / "mine")
+    stored = stored_codes(tmp_path / "mine")
     assert stored.fit(Content(["[PAD]", "b", "c", "a"])).codes[1].tolist() == [2, 3, 0]
     fit_or_load(CountingTokenizer(), content, tmp_path / "root", 1, lambda message: None)
     (result,) = (tmp_path / "root").iterdir()
-    assert StoredCodes(result).fit(content).sizes == (4, 1)
+    assert stored_codes(result).fit(content).sizes == (4, 1)
     key = stored.config_key()
     assert key["sha256"] == read_json(tmp_path / "mine" / "meta.json")["sha256"]
     small(policy=["none"]).save(tmp_path / "mine")
@@ -255,4 +262,4 @@ def test_stored_codes(tmp_path):
     with pytest.raises(ConfigError, match="cannot encode new items"):
         stored.encode(["text"])
     with pytest.raises(ConfigError, match="neither the name of a tokenizer nor a folder"):
-        StoredCodes(tmp_path / "rqvea")
+        stored_codes(tmp_path / "rqvea")

@@ -1,4 +1,4 @@
-"""A small generated dataset in RecBole's format, and a STORE small enough for a test."""
+"""A small generated dataset in RecBole's format, and our models small enough for a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from recbole_genrec.loaders import create_dataset, make_loaders
 ADJECTIVES = ["red", "green", "soft", "dry", "cold", "sweet", "dark", "light"]
 NOUNS = ["soap", "brush", "cream", "mirror", "comb", "lotion", "powder", "oil"]
 
-TINY = {
+SMALL = {
+    "train_batch_size": 32,
+    "epochs": 2,
+    "MAX_ITEM_LIST_LENGTH": 8,
+    "item_text_fields": ["title", "brand"],
+    "topk": [5, 10],
+    "show_progress": False,
+    "gpu_id": "",
+}
+TINY = {  # a small STORE
+    **SMALL,
     "backbone_config": {
         "model_type": "opt",
         "hidden_size": 32,
@@ -29,14 +39,16 @@ TINY = {
     "pca_dim": 8,
     "tokenizer_epochs": 2,
     "tokenizer_batch_size": 16,
-    "train_batch_size": 32,
     "align_batch": 8,
-    "epochs": 2,
-    "MAX_ITEM_LIST_LENGTH": 8,
-    "item_text_fields": ["title", "brand"],
-    "topk": [5, 10],
-    "show_progress": False,
-    "gpu_id": "",
+}
+TINY_T5 = {
+    "backbone_config": {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16, "dropout_rate": 0.0}
+}
+TINY_OF = {
+    "STORE": TINY,
+    "TIGER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8]},
+    "LETTER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8], "tokenizer_epochs": 2, "cf_dim": 8, "code_dim": 8, "cf_epochs": 1},
+    "TimelineRec": {**SMALL, "codebook_sizes": [8, 8], "d_model": 32, "n_heads": 2, "timeline_dropout": 0.0, "beam_width": 20},
 }
 
 
@@ -59,12 +71,12 @@ def write_dataset(folder: Path, name: str = "toy", n_users: int = 60, n_items: i
 
 def toy_config(folder: Path, model: str = "STORE", **changes) -> GenRecConfig:
     """Configuration of a tiny run on :func:`write_dataset`."""
-    return GenRecConfig(model, "toy", config_dict={**TINY, "data_path": str(folder), **changes})
+    return GenRecConfig(model, "toy", config_dict={**TINY_OF[model], "data_path": str(folder), **changes})
 
 
-def toy_model(folder: Path, **changes):
-    """``(model, config, loaders)`` of a tiny untrained STORE."""
-    config = toy_config(folder, **changes)
+def toy_model(folder: Path, model: str = "STORE", **changes):
+    """``(model, config, loaders)`` of a tiny untrained model."""
+    config = toy_config(folder, model, **changes)
     dataset = create_dataset(config)
     loaders = make_loaders(config, dataset, True)
     return config.model_class(config, loaders[0]._dataset).eval(), config, loaders

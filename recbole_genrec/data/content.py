@@ -1,10 +1,10 @@
-"""What a tokenizer may look at: item ids, item text and its sentence embeddings. Nothing in here is learned from interactions."""
+"""What a tokenizer may look at: item ids, item text and its embeddings, and what the training split says about the items."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +16,27 @@ from recbole_genrec.files import digest
 DEFAULT_CACHE = ".cache"
 
 
+class Interactions(Protocol):
+    """What may be learned from interactions; :class:`recbole_genrec.collaborative.TrainingInteractions` reads the training split alone."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that :meth:`vectors` and :attr:`sequences` depend on."""
+
+    @property
+    def sequences(self) -> dict[str, list[str]]:
+        """Raw item ids of each user in the order of time."""
+
+    def vectors(self) -> tuple[list[str], np.ndarray]:
+        """Raw ids of n items and their collaborative vectors, float32 ``[n, d]``."""
+
+
 @dataclass
 class ItemContent:
-    """Content of all items by RecBole item id; entry 0 is the padding item with text ``""`` and a zero embedding."""
+    """Content of all items by RecBole item id; entry 0 is the padding item with text ``""`` and a zero embedding.
+
+    ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from; everything else comes from ids and texts.
+    """
 
     tokens: list[str]
     text: list[str]
@@ -26,7 +44,9 @@ class ItemContent:
     cache_dir: str | Path | None = DEFAULT_CACHE
     device: Any = "cpu"
     show_progress: bool = True
+    interactions: Interactions | None = field(default=None, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
+    _collaborative: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.text):
@@ -75,3 +95,60 @@ class ItemContent:
                 self.text, self.text_encoder, self.cache_dir, device=self.device, show_progress=self.show_progress
             )
         return self._embeddings
+
+    def forget_embeddings(self) -> None:
+        """Compute them again when they are next asked for: the texts have changed."""
+        self._embeddings = None
+
+    # --- from the training split ----------------------------------------------------------------------------------------------------
+
+    @property
+    def interactions_fingerprint(self) -> str:
+        """Digest of the training interactions and of the settings of the collaborative vectors; part of the key of what uses them."""
+        return self._source().fingerprint
+
+    def collaborative(self) -> np.ndarray:
+        """Collaborative vectors, float32 ``[n_items, d]``, made on first use and kept; zero in row 0 and where :attr:`trained` is False.
+
+        Raises:
+            DataError: ``interactions`` is not set, or no item of this content has a vector.
+        """
+        return self._aligned_vectors()[0]
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Which items have a collaborative vector, bool ``[n_items]``: those of the training split, or of ``cf_file``."""
+        return self._aligned_vectors()[1]
+
+    def item_sequences(self) -> list[np.ndarray]:
+        """Item ids of each user's training interactions, oldest first, int64; users in the order of their raw ids.
+
+        Raises:
+            DataError: ``interactions`` is not set, or an interaction names an item that this content lacks.
+        """
+        row = {token: number for number, token in enumerate(self.tokens)}
+        try:
+            return [np.array([row[token] for token in items], dtype=np.int64) for items in self._source().sequences.values()]
+        except KeyError as error:
+            raise DataError(
+                f"Item {error.args[0]!r} of the training split is not in this item content; take both from one dataset."
+            ) from None
+
+    def _source(self) -> Interactions:
+        if self.interactions is None:
+            raise DataError(
+                "This item content knows no interactions. Set content.interactions = TrainingInteractions(config) "
+                "(recbole_genrec.collaborative), or use a tokenizer that needs item text only."
+            )
+        return self.interactions
+
+    def _aligned_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._collaborative is None:
+            tokens, vectors = self._source().vectors()
+            found = {token: number for number, token in enumerate(tokens)}
+            rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
+            trained = rows >= 0
+            if not trained.any():
+                raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
+            self._collaborative = np.where(trained[:, None], vectors[rows], np.float32(0)), trained
+        return self._collaborative

@@ -130,11 +130,11 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
         ) from error
 
 
-def standardise(x: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance per column of ``x [n, D]`` (float32); columns that do not vary become 0.
+def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and factor per column, float64 ``[D]``: ``(x - mean) * factor`` has unit variance; the factor of a constant column is 0.
 
     A column counts as constant when its deviation is below 1e-6 of the root mean square of ``x`` (our choice, unpublished: float32
-    rounding makes constant columns differ in the last digit). Give real rows only, e.g. ``embeddings()[1:]``.
+    rounding makes constant columns differ in the last digit). Give real rows ``x [n, D]`` only, e.g. ``embeddings()[1:]``.
 
     Raises:
         DataError: ``x`` holds values that are not finite.
@@ -143,7 +143,7 @@ def standardise(x: np.ndarray) -> np.ndarray:
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
         raise DataError(f"Embeddings cannot be standardised: row {bad} holds values that are not finite. Compute them again.")
-    centred = x - x.mean(axis=0)
-    deviation = centred.std(axis=0)
+    mean = x.mean(axis=0)
+    deviation = (x - mean).std(axis=0)
     varies = deviation > 1e-6 * np.sqrt(np.mean(x**2))
-    return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)
+    return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)

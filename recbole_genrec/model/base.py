@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -11,6 +10,7 @@ from recbole.utils import InputType, init_seed
 from torch import Tensor
 
 from recbole_genrec.checkpoints import load_state, save_checkpoint
+from recbole_genrec.collaborative import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import (
     CodeDecoder,
@@ -23,13 +23,14 @@ from recbole_genrec.decoding import (
     grammar_search,
     path_scores,
 )
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ArtefactError
 from recbole_genrec.keys import Rule
+from recbole_genrec.model.serving import Serving
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
 
-class GenerativeRecommender(SequentialRecommender):
+class GenerativeRecommender(Serving, SequentialRecommender):
     """A sequential recommender that generates the codes of the next item.
 
     A method overrides two functions: :meth:`loss` and :meth:`item_logits`. Prompts and labels are built from item ids through
@@ -46,6 +47,7 @@ class GenerativeRecommender(SequentialRecommender):
 
     generative = True
     input_type = InputType.POINTWISE
+    uses_users = False  # whether loss and item_logits take ``user``, RecBole's user ids [B]
     config_rules: dict[str, Rule] = {}
 
     def __init__(self, config, dataset, stored: dict | None = None):
@@ -54,6 +56,7 @@ class GenerativeRecommender(SequentialRecommender):
         self.logger = logging.getLogger()
         self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         self.content = ItemContent.from_dataset(dataset, config)
+        self.content.interactions = TrainingInteractions(config, self.logger.info)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
             self.content.text += stored["added"]["texts"]
@@ -110,8 +113,13 @@ class GenerativeRecommender(SequentialRecommender):
         """The item trie of the present code table; rebuilt when the table has changed."""
         key = (int(self.codes_version), self.codes._version, self.codes.data_ptr(), self.codes.device)
         if self._trie is None or self._trie[0] != key:
-            self._trie = key, ItemTrie(self.codes.cpu(), self.level_sizes, budget_mb=self.config["trie_budget_mb"]).to(self.codes.device)
+            codes, sizes = self.trie_table()
+            self._trie = key, ItemTrie(codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"]).to(codes.device)
         return self._trie[1]
+
+    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
+        """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
+        return self.codes, self.level_sizes
 
     # --- RecBole's interface --------------------------------------------------------------------------------------------------------
 
@@ -124,7 +132,7 @@ class GenerativeRecommender(SequentialRecommender):
                 "gradient accumulation, --resume and checkpoints without pickles are not available; RecBole's evaluate cannot reload the "
                 "best epoch on torch 2.6 or newer (use saved=False and load_best_model=False)."
             )
-        return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID])
+        return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID], **self._user(interaction))
 
     def on_epoch_start(self, epoch: int):
         """Called by our trainer before each epoch; may return losses to optimise first, one at a time."""
@@ -135,13 +143,18 @@ class GenerativeRecommender(SequentialRecommender):
         length = interaction[self.ITEM_SEQ_LEN]
         return interaction[self.ITEM_SEQ][:, : int(length.max())], length
 
+    def _user(self, interaction) -> dict[str, Tensor]:
+        return {"user": interaction[self.USER_ID]} if self.uses_users else {}
+
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> Tensor:
         """Scores of all items, float32 ``[B, n_items]``: reached items their log-likelihood, the others finite and below, padding -inf."""
         history, length = self._history(interaction)
+        more = self._user(interaction)
         scores = torch.empty(len(length), len(self.codes), device=history.device)
         for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
-            scores[rows] = self.search(history[rows], length[rows], fill=True).full
+            own = {name: value[rows] for name, value in more.items()}
+            scores[rows] = self.search(history[rows], length[rows], fill=True, **own).full
         scores[:, 0] = -torch.inf
         return scores
 
@@ -149,11 +162,11 @@ class GenerativeRecommender(SequentialRecommender):
     def predict(self, interaction) -> Tensor:
         """Teacher-forced score ``[B]`` of the candidate item of each row, under the same ``score_type``."""
         history, length = self._history(interaction)
-        items = interaction[self.ITEM_ID].unsqueeze(1)
+        items, more = interaction[self.ITEM_ID].unsqueeze(1), self._user(interaction)
         step = self.config["search_batch_size"]
         parts = []
         for rows in torch.arange(len(length), device=length.device).split(step):
-            decoder = self.item_logits(history[rows], length[rows])
+            decoder = self.item_logits(history[rows], length[rows], **{name: value[rows] for name, value in more.items()})
             parts.append(path_scores(decoder, self.trie, items[rows], score_type=self.config["score_type"]))
         return torch.cat(parts).squeeze(1)
 
@@ -161,15 +174,16 @@ class GenerativeRecommender(SequentialRecommender):
 
     @torch.no_grad()
     def search(
-        self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None
+        self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None, **more: Tensor
     ) -> SearchResult:
         """The best ``k`` items (default ``max(topk)``) per user by the configured search.
 
         Args:
             history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: candidates, default all items.
+            more: ``user`` ids ``[B]``, for methods that use them.
         """
         config, trie = self.config, trie or self.trie
-        decoder = self.item_logits(history[:, : int(length.max())], length)
+        decoder = self.item_logits(history[:, : int(length.max())], length, **more)
         wanted = k or max(config["topk"])
         options = {"score_type": config["score_type"], "fill": fill}
         width = config["beam_width"]
@@ -188,46 +202,6 @@ class GenerativeRecommender(SequentialRecommender):
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
         self.search_log = SearchLog(self.config["topk"])
-
-    @torch.no_grad()
-    def recommend(self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None) -> list[dict]:
-        """The best next items after a history of raw item ids; the user need not have been in training.
-
-        Args:
-            history: raw item ids, oldest first; the last ``MAX_ITEM_LIST_LENGTH`` count.
-            candidates: raw ids to choose among; default all items.
-
-        Returns:
-            ``[{"rank", "item", "text", "score", "certified"}]``; scores are sums of log-probabilities; ``certified`` = the list up to this
-            rank is proven to be the exact best.
-        """
-        if not len(history):
-            raise ConfigError("The history is empty; give at least one item id.")
-        if k < 1:
-            raise ConfigError(f"k is {k}; it must be at least 1.")
-        ids = torch.tensor([self._ids(history)[-self.max_seq_length :]], device=self.codes.device)
-        trie = self.trie if candidates is None else self.trie.subset(torch.tensor(self._ids(candidates), device=self.codes.device))
-        self.eval()
-        result = self.search(ids, torch.tensor([ids.shape[1]], device=ids.device), k=k, trie=trie)
-        return [
-            {
-                "rank": rank,
-                "item": self.item_tokens[item],
-                "text": self.content.text[item],
-                "score": score,
-                "certified": bool(result.certified(rank)),
-            }
-            for rank, (item, score) in enumerate(zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True), start=1)
-            if item
-        ]
-
-    def _ids(self, tokens: Sequence[str]) -> list[int]:
-        known = {token: number for number, token in enumerate(self.item_tokens)}
-        unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
-        if unknown:
-            count = f"{len(unknown)} of {len(tokens)} ids are unknown"
-            raise ConfigError(f"There is no item {unknown[0]!r} ({count}). Give ids of the .item file.")
-        return [known[str(token)] for token in tokens]
 
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
@@ -280,7 +254,6 @@ class GenerativeRecommender(SequentialRecommender):
         return {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
             "item text": ", ".join(config["item_text_fields"] or []),
-            "backbone": f"{config['backbone']}, tuning {config['tuning']}",
             "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
 

@@ -16,7 +16,7 @@ Unpublished and our choice: centroid start of the code embeddings, separators in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -34,28 +34,12 @@ class STORE(GenerativeRecommender):
 
     config_rules = {
         "tokenizer": Rule(str, "STORE brings its own tokenizer", choices=("store",)),
-        "text_vocab_size": Rule(int, "tokens of the text vocabulary", low=300),
-        "tuning": Rule(str, "which weights train", choices=("full", "lora")),
-        "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
         "align_text_len": Rule(int, "text tokens per item in the alignment task", low=1),
-        "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
-        "task_token_dropout": Rule(float, "share of masked input tokens in the reconstruction", low=0, high=1),
-        "tokenizer_epochs": Rule(int, "epochs of stage 1", low=0),
-        "tokenizer_lr": Rule(float, "learning rate of stage 1", low=0),
-        "tokenizer_batch_size": Rule(int, "items per batch of stage 1", low=1),
-        "dedup_spare": Rule(int, "free values of the extra token", low=0),
         "code_init": Rule(str, "start of the code embeddings", choices=("centroid", "random")),
         "code_lr": Rule(float, "learning rate of the code tables", low=0),
         "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
         "lambda_align": Rule(float, "weight of the alignment task", low=0),
         "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
-        "lora_rank": Rule(int, "rank of the adapter", low=1),
-        "lora_alpha": Rule(float, "scale of the adapter", low=0),
-        "lora_dropout": Rule(float, "dropout of the adapter", low=0, high=1),
-        "lora_targets": Rule(list, "modules that get an adapter", optional=True),
-        "pca_l2": Rule(bool, "normalise before k-means"),
-        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
-        "prompts": Rule(dict, "sentences of the prompts"),
         "align_batch": Rule(int, "items per batch of the alignment task", low=1),
         "item_prefix": Rule(str, "what announces an item", choices=("sep", "number")),
     }
@@ -76,12 +60,17 @@ class STORE(GenerativeRecommender):
         super().check_config(values)
         missing = {"reconstruct", "recommend", "history", "next", "describe", "answer"} - set(values["prompts"])
         if missing:
-            raise ConfigError(f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/model/STORE.yaml.")
+            raise ConfigError(f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/tokenizer/store.yaml.")
         if values["loss_positions"] == "target" and values["train_rows"] != "all":
             raise ConfigError(
                 f"loss_positions: target learns from the last item of a row only; with train_rows: {values['train_rows']} most "
                 "interactions would never be a target. Use train_rows: all, or loss_positions: all."
             )
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the language model."""
+        return {**super().describe(config), "backbone": f"{config['backbone']}, tuning {config['tuning']}"}
 
     @torch.no_grad()
     def start_from_centroids(self, inject: Tensor) -> None:
@@ -188,27 +177,3 @@ class STORE(GenerativeRecommender):
         ids, lengths = compose(*self._prompt(history, length))
         log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"])
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
-
-    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
-        """Make new items recommendable without training: stage-1 codes, a free extra token, a new leaf.
-
-        Args:
-            texts: one text an item. tokens: their raw ids; default ``new-1``, ``new-2``, ...
-
-        Returns:
-            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
-        """
-        first = len(self.codes)
-        if not len(texts):
-            return []
-        tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
-        codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
-        if moved:
-            self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
-        self.item_codes = self.item_codes.append(codes, tokens)
-        self.codes = torch.cat([self.codes, codes.to(self.codes.device)])
-        self.codes_version += 1
-        self.item_tokens += tokens
-        self.content.text += list(texts)
-        self.n_items = len(self.codes)
-        return list(range(first, self.n_items))

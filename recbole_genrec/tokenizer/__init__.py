@@ -5,24 +5,54 @@ Start with :mod:`~recbole_genrec.tokenizer.base` (what a tokenizer is) and :mod:
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import os
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.keys import nearest
 from recbole_genrec.tokenizer.base import ItemTokenizer, fit_or_load
 from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.collision import repair_collisions, sinkhorn_codes
+from recbole_genrec.tokenizer.letter_loss import LETTERLoss
+from recbole_genrec.tokenizer.rqvae import RQVAE
 
-TOKENIZERS = {"store": "recbole_genrec.tokenizer.store:STORETokenizer"}
+TOKENIZERS = {
+    "store": "recbole_genrec.tokenizer.store:STORETokenizer",
+    "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
+    "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
+    "letter": "recbole_genrec.tokenizer.rqvae_tokenizer:LETTERTokenizer",
+    "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",
+}
+STORED = "recbole_genrec.tokenizer.simple:StoredCodes"
 
-__all__ = ["TOKENIZERS", "ItemCodes", "ItemTokenizer", "fit_or_load", "make_tokenizer"]
+__all__ = [
+    "TOKENIZERS",
+    "LETTERLoss",
+    "RQVAE",
+    "ItemCodes",
+    "ItemTokenizer",
+    "fit_or_load",
+    "make_tokenizer",
+    "repair_collisions",
+    "sinkhorn_codes",
+    "tokenizer_class",
+]
+
+
+def tokenizer_class(name: str) -> type[ItemTokenizer]:
+    """The class for ``tokenizer: name``; whatever looks like a path stands for stored codes.
+
+    Raises:
+        ConfigError: neither a known name nor a folder.
+    """
+    if name not in TOKENIZERS and os.sep not in str(name) and not os.path.isdir(str(name)):
+        near = nearest(name, TOKENIZERS)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"tokenizer is {name!r}; known are {', '.join(TOKENIZERS)}, or a folder with stored codes.{hint}")
+    module, _, attribute = TOKENIZERS.get(name, STORED).partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def make_tokenizer(config, seed: int) -> ItemTokenizer:
     """The tokenizer that the key ``tokenizer`` names."""
-    name = config["tokenizer"]
-    if name not in TOKENIZERS:
-        near = difflib.get_close_matches(str(name), TOKENIZERS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"tokenizer is {name!r}; known are {', '.join(TOKENIZERS)}.{hint}")
-    module, _, attribute = TOKENIZERS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)(config, seed)
+    return tokenizer_class(config["tokenizer"])(config, seed)

@@ -1,21 +1,19 @@
-"""What a tokenizer is, the store of finished results, and the two tokenizers that learn nothing."""
+"""What a tokenizer is, and the store of finished results."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from recbole_genrec.errors import ConfigError
-from recbole_genrec.files import META, digest, load_artefact, read_json, save_artefact
+from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
+from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -24,30 +22,66 @@ if TYPE_CHECKING:
 class ItemTokenizer(ABC):
     """Turns item content into codes. Fitted once per data, settings and seed by :func:`fit_or_load`.
 
-    A new tokenizer writes the five methods below; its ``fit`` ends with :meth:`ItemCodes.build`.
+    A new tokenizer writes ``fit``, which ends with :meth:`ItemCodes.build`, and ``encode``; with ``state`` and ``set_state`` if it learns
+    something that ``encode`` needs. Its keys stand in ``properties/tokenizer/<name>.yaml``.
+
+    Args:
+        config: settings by key; only those in ``settings`` may decide the codes.
+        seed: of everything random.
+
+    Attributes:
+        name: value of the key ``tokenizer``.
+        settings: the keys that the codes depend on; part of the key of the stored result.
+        config_rules: what these keys may hold.
+        uses_interactions: whether the codes depend on the training interactions too.
+        quality: figures of the fit for the result file.
     """
 
     name: str
+    settings: tuple[str, ...] = ()
+    config_rules: dict[str, Rule] = {}
+    uses_interactions = False
 
-    @abstractmethod
+    def __init__(self, config, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.quality: dict = {}
+
     def config_key(self) -> dict:
-        """Every setting that the codes depend on, JSON-serialisable; part of the key of the stored result."""
+        """Every setting that the codes depend on, JSON-serialisable."""
+        return {key: self.config[key] for key in self.settings}
 
     @abstractmethod
     def fit(self, content: ItemContent) -> ItemCodes:
         """Learn from ``content`` and return the codes of its items, rows in the order of ``content.tokens``."""
 
     @abstractmethod
-    def encode(self, content: ItemContent | Sequence[str]) -> Tensor:
-        """Learned codes of n new items, int64 ``[n, M]``; nothing is refitted. Place them with :func:`codes_for_new_items`."""
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Learned codes of n new items, int64 ``[n, M]``; nothing is refitted."""
 
-    @abstractmethod
+    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+        """Codes ``[n, L]`` of new items beside ``existing [n_items, L]`` (no row changes), and how many had to leave their own codes."""
+        return self._place(self.encode(texts), existing, sizes)
+
+    def _place(self, learned: Tensor, existing: Tensor, sizes: Sequence[int], distances: Distances | None = None) -> tuple[Tensor, int]:
+        if learned.shape[1] == len(sizes) and parse_policies(self.config["collision"])[-1] in ("none", "sinkhorn"):
+            return learned, 0
+        return codes_for_new_items(existing, sizes, learned, distances)
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """What :meth:`encode` needs after a restart: tensors, and JSON-like values."""
+        return {}, {"quality": self.quality}
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        """Undo :meth:`state`."""
+        self.quality = meta["quality"]
+
     def save(self, folder: str | os.PathLike) -> None:
-        """Store what :meth:`encode` needs, with :func:`save_artefact`."""
+        """Store :meth:`state` as an artefact."""
+        save_artefact(folder, *self.state())
 
-    @abstractmethod
     def load(self, folder: str | os.PathLike) -> None:
         """Take over what :meth:`save` stored; :class:`ArtefactError` when it is damaged."""
+        self.set_state(*load_artefact(folder))
 
 
 def fit_or_load(
@@ -55,14 +89,18 @@ def fit_or_load(
 ) -> ItemCodes:
     """Codes of ``content`` by ``tokenizer``: the stored result if there is one, else a fit that is then stored.
 
-    The key is (content fingerprint, tokenizer, its settings, seed). A result appears in ``<folder_root>/<name>-<key>`` complete or not
-    at all. Rows follow ``content.tokens``; :class:`ArtefactError` when the stored result is damaged or belongs to other items.
+    The key is (content fingerprint, training interactions if they count, tokenizer, its settings, seed). A result appears in
+    ``<folder_root>/<name>-<key>`` complete or not at all. Rows follow ``content.tokens``; :class:`ArtefactError` when the stored result
+    is damaged or belongs to other items.
     """
-    key = digest(content.fingerprint, tokenizer.name, tokenizer.config_key(), seed)
+    interactions = content.interactions_fingerprint if tokenizer.uses_interactions else None
+    key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     if not folder.exists():
         codes = tokenizer.fit(content).aligned(content.tokens)
-        _store(tokenizer, codes, folder)
+        with publish_folder(folder) as temporary:
+            codes.save(temporary / "codes")
+            tokenizer.save(temporary / "tokenizer")
         log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
     else:
         codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
@@ -72,80 +110,3 @@ def fit_or_load(
     for warning in codes.warnings():
         log(f"WARNING: {warning}")
     return codes
-
-
-def _store(tokenizer: ItemTokenizer, codes: ItemCodes, folder: Path) -> None:
-    """Write beside ``folder`` and rename; when another process was first, its equal result stays."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        codes.save(temporary / "result" / "codes")
-        tokenizer.save(temporary / "result" / "tokenizer")
-        try:
-            (temporary / "result").rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-class RandomTokenizer(ItemTokenizer):
-    """Uniform random codes: the control that shows what the content of the codes is worth."""
-
-    name = "random"
-
-    def __init__(self, codebook_sizes: Sequence[int], seed: int, collision: str | Sequence[str] = "extra_token", spare: int = 0) -> None:
-        self.sizes, self.seed, self.collision, self.spare = tuple(codebook_sizes), seed, collision, spare
-
-    def config_key(self) -> dict:
-        return {"codebook_sizes": self.sizes, "seed": self.seed, "collision": self.collision, "spare": self.spare}
-
-    def fit(self, content: ItemContent) -> ItemCodes:
-        learned = self._draw(len(content.tokens) - 1, self.seed)
-        return ItemCodes.build(learned, self.sizes, content.tokens, self.collision, spare=self.spare)
-
-    def encode(self, content: ItemContent | Sequence[str]) -> Tensor:
-        """Random codes of new items, drawn apart from the fitted ones. The padding row of an ``ItemContent`` gets none."""
-        return self._draw(len(content.tokens) - 1 if hasattr(content, "tokens") else len(content), self.seed + 1)
-
-    def _draw(self, n: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.stack([torch.randint(size, (n,), generator=generator) for size in self.sizes], dim=1)
-
-    def save(self, folder: str | os.PathLike) -> None:
-        save_artefact(folder, {}, self.config_key())
-
-    def load(self, folder: str | os.PathLike) -> None:
-        load_artefact(folder)
-
-
-class StoredCodes(ItemTokenizer):
-    """Codes from a folder that :meth:`ItemCodes.save` wrote, or from a folder of :func:`fit_or_load` (``tokenizer: <path>``)."""
-
-    name = "stored"
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        found = [folder for folder in (Path(path), Path(path) / "codes") if (folder / META).is_file()]
-        if not found:
-            raise ConfigError(f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes.")
-        self.folder = found[0]
-
-    def config_key(self) -> dict:
-        header = read_json(self.folder / META)
-        return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
-
-    def fit(self, content: ItemContent) -> ItemCodes:
-        return ItemCodes.load(self.folder).aligned(content.tokens)
-
-    def encode(self, content: ItemContent | Sequence[str]) -> Tensor:
-        """Always an error: stored codes hold no rule for new items."""
-        raise ConfigError(
-            f"The codes stored in {self.folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer."
-        )
-
-    def save(self, folder: str | os.PathLike) -> None:
-        save_artefact(folder, {}, self.config_key())
-
-    def load(self, folder: str | os.PathLike) -> None:
-        load_artefact(folder)

@@ -27,58 +27,70 @@ from tqdm import tqdm
 from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError, GenRecError
-from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import check_capacity, codes_for_new_items
+from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.dense import DenseTokenizer
 from recbole_genrec.tokenizer.kmeans import PCAKMeans
-
-SETTINGS = (
-    "backbone",
-    "backbone_config",
-    "text_vocab_size",
-    "tuning",
-    "lora_rank",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_targets",
-    "text_max_len",
-    "codebook_sizes",
-    "pca_dim",
-    "pca_l2",
-    "task_token_dropout",
-    "tokenizer_epochs",
-    "tokenizer_lr",
-    "tokenizer_batch_size",
-    "collision",
-    "dedup_spare",
-    "prompts",
-    "precision",
-)
 
 
 class STORETokenizer(ItemTokenizer):
     """STORE's item tokenizer.
 
     Args:
-        config: reads the keys in ``SETTINGS`` and ``precision``, ``device``, ``show_progress``.
+        config: reads the keys in ``settings`` and ``device``, ``show_progress``.
         seed: of everything random in stages 1 and 2.
     """
 
     name = "store"
+    settings = (
+        "backbone",
+        "backbone_config",
+        "text_vocab_size",
+        "tuning",
+        "lora_rank",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_targets",
+        "text_max_len",
+        "codebook_sizes",
+        "pca_dim",
+        "pca_l2",
+        "task_token_dropout",
+        "tokenizer_epochs",
+        "tokenizer_lr",
+        "tokenizer_batch_size",
+        "collision",
+        "dedup_spare",
+        "prompts",
+        "precision",
+    )
+    config_rules = {
+        "text_vocab_size": Rule(int, "tokens of the text vocabulary", low=300),
+        "tuning": Rule(str, "which weights train", choices=("full", "lora")),
+        "lora_rank": Rule(int, "rank of the adapter", low=1),
+        "lora_alpha": Rule(float, "scale of the adapter", low=0),
+        "lora_dropout": Rule(float, "dropout of the adapter", low=0, high=1),
+        "lora_targets": Rule(list, "modules that get an adapter", optional=True),
+        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
+        "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
+        "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
+        "pca_l2": Rule(bool, "normalise before k-means"),
+        "task_token_dropout": Rule(float, "share of masked input tokens in the reconstruction", low=0, high=1),
+        "prompts": Rule(dict, "sentences of the prompts"),
+    }
 
     def __init__(self, config, seed: int):
-        self.config, self.seed = config, seed
+        super().__init__(config, seed)
         self.sizes, self.n_dense = list(config["codebook_sizes"]), len(config["codebook_sizes"])
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
         self.quantisers: list[PCAKMeans] = []
-        self.quality: dict[str, float] = {}
 
     def config_key(self) -> dict:
-        """The settings that stages 1 and 2 depend on."""
-        return {**{key: self.config[key] for key in SETTINGS}, "backbone": backbone_identity(self.config["backbone"])}
+        """The settings that stages 1 and 2 depend on, and what the backbone's folder holds."""
+        return {**super().config_key(), "backbone": backbone_identity(self.config["backbone"])}
 
     # --- stage 1 ------------------------------------------------------------------------------------------------------------------
 
@@ -210,11 +222,9 @@ class STORETokenizer(ItemTokenizer):
         return self._assign(self._dense_of(texts))
 
     def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
-        """Codes ``[n, L]`` of new items beside ``existing [n_items, L]`` (no row changes), and how many had to leave their nearest code."""
+        """As the base says; an item whose codes are full takes the nearest free ones."""
         dense = self._dense_of(texts)
-        if len(sizes) == self.n_dense and self.config["collision"][-1] == "none":
-            return self._assign(dense), 0
-        return codes_for_new_items(existing, sizes, self._assign(dense), partial(self._distances, dense))
+        return self._place(self._assign(dense), existing, sizes, partial(self._distances, dense))
 
     def _dense_of(self, texts: Sequence[str]) -> Tensor:
         network, ids, valid = self._network(list(texts))
@@ -235,14 +245,6 @@ class STORETokenizer(ItemTokenizer):
             raise ArtefactError(f"The adapter was trained on other weights than {self.config['backbone']} holds now. Restore that folder.")
         self.weights = _part(tensors, "network.")
         self.quantisers = [PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)]
-
-    def save(self, folder) -> None:
-        """Store :meth:`state` as an artefact."""
-        save_artefact(folder, *self.state())
-
-    def load(self, folder) -> None:
-        """Take over what :meth:`save` stored."""
-        self.set_state(*load_artefact(folder))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,26 @@
+"""LETTER (arXiv 2405.07314): a learnable tokenizer with semantic, collaborative and diversity losses, on an unchanged generator.
+
+==============================  ===========================================================================
+paper                           here
+==============================  ===========================================================================
+semantic regularisation         ``tokenizer/rqvae.py``: ``RQVAE``
+collaborative regularisation    ``tokenizer/letter_loss.py``: ``LETTERLoss.collaborative``
+diversity regularisation        ``tokenizer/letter_loss.py``: ``diversity``, ``balanced_clusters``
+training of the tokenizer       ``tokenizer/rqvae_tokenizer.py``: ``LETTERTokenizer``
+ranking-guided generation loss  :func:`ranking_guided_loss`, key ``temperature``
+generator                       ``generator: tiger`` (this class) or ``timeline``
+==============================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from recbole_genrec.keys import Rule
+from recbole_genrec.model.tiger import TIGER, ranking_guided_loss
+
+__all__ = ["LETTER", "ranking_guided_loss"]
+
+
+class LETTER(TIGER):
+    """TIGER's generator on LETTER's codes, with the temperature of its loss; see ``properties/model/LETTER.yaml`` for the keys."""
+
+    config_rules = {**TIGER.config_rules, "tokenizer": Rule(str, "LETTER's tokenizer, or the folder of stored codes")}

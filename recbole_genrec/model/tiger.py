@@ -1,0 +1,119 @@
+"""TIGER (arXiv 2305.05065): an encoder-decoder reads a history as semantic ids and generates the semantic id of the next item.
+
+==============================  ===========================================================================
+paper                           here
+==============================  ===========================================================================
+semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means), ``tokenizer/rqvae.py``
+fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
+sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`; user token: ``n_user_tokens``
+retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
+new items (5.2)                 :meth:`TIGER.add_items`
+==============================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+
+from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.keys import Rule
+from recbole_genrec.model.base import GenerativeRecommender
+
+
+def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of ``logits / temperature`` (LETTER, arXiv 2405.07314, ranking-guided generation loss); 1 is the plain loss.
+
+    Args:
+        logits: ``[..., V]``. labels: ``[...]``, -100 is ignored.
+    """
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    return cross_entropy((logits if temperature == 1 else logits / temperature).flatten(0, -2), labels.flatten())
+
+
+class TIGER(GenerativeRecommender):
+    """TIGER on the codes of any vector tokenizer; see ``properties/model/TIGER.yaml`` for the keys."""
+
+    config_rules = {
+        "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
+        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
+        "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
+        "use_eos": Rule(bool, "an end token after history and target"),
+        "score_eos": Rule(bool, "the end token counts in the score"),
+        "temperature": Rule(float, "divides the logits in training", low=1e-6),
+        "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
+    }
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
+        self.backbone = EncoderDecoderBackbone(load_encoder_decoder(config["backbone"], config["backbone_config"]))
+        self.vocabulary = TiedCodeVocabulary(self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"])
+        self.uses_users = config["n_user_tokens"] > 0
+        match = config["infer_temperature"] == "match"
+        self.infer_temperature = config["temperature"] if match else config["infer_temperature"]
+
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, and an end token where it is scored."""
+        super().check_config(values)
+        if values["score_eos"] and not (values["use_eos"] and values["score_type"] == "joint"):
+            raise ConfigError("score_eos: True needs use_eos: True and score_type: joint; the other scores give the end token no cost.")
+        if values["tokenizer"] == "store":
+            raise ConfigError("tokenizer: store trains a causal language model; use it with STORE or TimelineRec.")
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the backbone."""
+        return {**super().describe(config), "backbone": f"{config['backbone']}, {config['backbone_config']}"}
+
+    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
+        """With ``score_eos`` the end token is one more level."""
+        codes, sizes = super().trie_table()
+        return (pad(codes, (0, 1)), (*sizes, 1)) if self.config["score_eos"] else (codes, sizes)
+
+    def source(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encoder input "user, codes of item 1, codes of item 2, ..., end": tokens and mask ``[B, S]``, right-padded."""
+        levels = self.codes.shape[1]
+        tokens = self.vocabulary.tokens(self.codes[history]).flatten(1)
+        ends = length * levels
+        if self.vocabulary.eos is not None:
+            tokens = pad(tokens, (0, 1)).scatter(1, ends.unsqueeze(1), self.vocabulary.eos)
+            ends = ends + 1
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
+        if self.uses_users and user is not None:
+            tokens = torch.cat([self.vocabulary.user_tokens(user).unsqueeze(1), tokens], dim=1)
+            mask = pad(mask, (1, 0), value=True)
+        return tokens, mask
+
+    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None):
+        tokens, mask = self.source(history, length, user)
+        return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
+
+    def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None) -> Tensor:
+        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token."""
+        labels = self.vocabulary.tokens(self.codes[target])
+        if self.vocabulary.eos is not None:
+            labels = pad(labels, (0, 1), value=self.vocabulary.eos)
+        states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
+        return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+
+    def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
+        """Next-code log-probabilities after the encoded histories."""
+        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"], temperature=self.infer_temperature)
+        memory = self._memory(history, length, user)
+        return BeamDecoder(self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs)
+
+    @torch.no_grad()
+    def add_items(self, texts, tokens=None) -> list[int]:
+        """As the base's; values of the extra token that no item had start at the mean of those in use (our choice, unpublished)."""
+        used = self.codes[1 : self.n_dataset_items]
+        added = super().add_items(texts, tokens)
+        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
+            rows = self.vocabulary.table.narrow(0, self.vocabulary.first[level], self.level_sizes[level])
+            seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used[:, level], True)
+            rows[~seen] = rows[seen].mean(0)
+        return added

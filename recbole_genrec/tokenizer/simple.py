@@ -1,0 +1,64 @@
+"""The tokenizers that learn nothing: random codes, and codes from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.files import META, read_json
+from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.codes import ItemCodes
+
+
+class RandomTokenizer(ItemTokenizer):
+    """Uniform random codes: the control that shows what the content of the codes is worth."""
+
+    name = "random"
+    settings = ("codebook_sizes", "collision", "dedup_spare")
+
+    def fit(self, content) -> ItemCodes:
+        """Draw the codes of all items with the seed."""
+        options = {"spare": self.config["dedup_spare"]}
+        learned = self._draw(len(content.tokens) - 1, self.seed)
+        return ItemCodes.build(learned, self.config["codebook_sizes"], content.tokens, self.config["collision"], **options)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Random codes of new items, drawn apart from the fitted ones."""
+        return self._draw(len(texts), self.seed + 1)
+
+    def _draw(self, n: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([torch.randint(size, (n,), generator=generator) for size in self.config["codebook_sizes"]], dim=1)
+
+
+class StoredCodes(ItemTokenizer):
+    """Codes from a folder that :meth:`ItemCodes.save` wrote, or from a folder of the artefact store (``tokenizer: <path>``)."""
+
+    name = "stored"
+
+    def __init__(self, config, seed: int) -> None:
+        super().__init__(config, seed)
+        path = Path(config["tokenizer"])
+        found = [folder for folder in (path, path / "codes") if (folder / META).is_file()]
+        if not found:
+            raise ConfigError(f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes.")
+        self.folder = found[0]
+
+    def config_key(self) -> dict:
+        """What the folder holds."""
+        header = read_json(self.folder / META)
+        return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
+
+    def fit(self, content) -> ItemCodes:
+        """Read the codes; :class:`ArtefactError` when they belong to other items."""
+        return ItemCodes.load(self.folder).aligned(content.tokens)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Always an error: stored codes hold no rule for new items."""
+        raise ConfigError(
+            f"The codes stored in {self.folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer."
+        )

@@ -1,0 +1,145 @@
+"""What the tokenizers of item vectors share: inputs, standardisation, collapse check, collisions, new items."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
+from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.keys import Rule
+from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
+from recbole_genrec.tokenizer.residual_kmeans import ResidualKMeans
+
+COLLAPSED = 0.9
+"""Share of the items that may have one and the same tuple before the fit is refused."""
+
+
+class VectorTokenizer(ItemTokenizer):
+    """Quantises one vector an item: its sentence embedding, or its collaborative vector (``tokenizer_input: cf``).
+
+    A subclass writes :meth:`learn`, which sets ``quantiser``: an object with ``sizes``, ``assign(x) -> codes [n, L]``,
+    ``level_distances(x) -> L tensors [n, K_l]`` and ``reconstruct(codes) -> x [n, D]``.
+    """
+
+    settings = ("tokenizer_input", "standardize", "codebook_sizes", "collision", "dedup_spare")
+    config_rules = {
+        "tokenizer_input": Rule(str, "vectors that are quantised", choices=("text", "cf")),
+        "standardize": Rule(bool, "zero mean and unit variance in each dimension"),
+    }
+
+    def config_key(self) -> dict:
+        """The settings, and the text encoder's weights where it is used."""
+        text = self.config["tokenizer_input"] == "text"
+        return {**super().config_key(), "text_encoder": encoder_identity(self.config["text_encoder"]) if text else None}
+
+    @property
+    def uses_interactions(self) -> bool:
+        """``tokenizer_input: cf`` reads the training split."""
+        return self.config["tokenizer_input"] == "cf"
+
+    @abstractmethod
+    def learn(self, x: Tensor, content) -> None:
+        """Set ``self.quantiser`` from the item vectors ``x [n, D]``, float32."""
+
+    def vectors(self, content) -> np.ndarray:
+        """What is quantised, ``[n_items, D]``, row 0 = padding item."""
+        return content.embeddings() if self.config["tokenizer_input"] == "text" else content.collaborative()
+
+    def fit(self, content) -> ItemCodes:
+        """Vectors -> quantiser -> codes -> collision policies, all in the order of the raw item ids (``self.order``, rows of ``content``).
+
+        The numbering of the items therefore changes no item's codes.
+        """
+        check_capacity(len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"])
+        self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
+        vectors = self.vectors(content)[self.order]
+        started = time.process_time()
+        self.centre, self.factor = column_scale(vectors) if self.config["standardize"] else _unscaled(vectors.shape[1])
+        x = self._scaled(vectors)
+        self.learn(x, content)
+        learned = self.quantiser.assign(x)
+        _refuse_collapse(learned)
+        self.quality["reconstruction_error"] = float((self.quantiser.reconstruct(learned) - x).square().mean())
+        codes = ItemCodes.build(
+            learned,
+            self.quantiser.sizes,
+            [content.tokens[row] for row in (0, *self.order)],
+            self.config["collision"],
+            distances=lambda rows: self.quantiser.level_distances(x[rows]),
+            spare=self.config["dedup_spare"],
+        )
+        self.quality["fit_cpu_seconds"] = time.process_time() - started
+        return codes.aligned(content.tokens)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Codes of new items from their texts alone."""
+        return self.quantiser.assign(self._new(texts))
+
+    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+        """As the base says; an item whose codes are full takes the nearest free ones."""
+        x = self._new(texts)
+        return self._place(self.quantiser.assign(x), existing, sizes, lambda rows: self.quantiser.level_distances(x[rows]))
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Scaling and quantiser; a subclass adds what its quantiser is made of."""
+        tensors, meta = super().state()
+        return {**tensors, "centre": torch.from_numpy(self.centre), "factor": torch.from_numpy(self.factor)}, meta
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        """Undo :meth:`state`."""
+        super().set_state(tensors, meta)
+        self.centre, self.factor = tensors["centre"].numpy(), tensors["factor"].numpy()
+
+    def _scaled(self, vectors: np.ndarray) -> Tensor:
+        return torch.from_numpy(((vectors - self.centre) * self.factor).astype(np.float32))
+
+    def _new(self, texts: Sequence[str]) -> Tensor:
+        if self.config["tokenizer_input"] != "text":
+            raise ConfigError(
+                "tokenizer_input: cf quantises collaborative vectors, which new items do not have. Use tokenizer_input: text."
+            )
+        options = {"device": self.config["device"] or "cpu", "show_progress": False}
+        return self._scaled(encode_texts(["", *texts], self.config["text_encoder"], None, **options)[1:])
+
+
+class RKMeansTokenizer(VectorTokenizer):
+    """Residual k-means: equal to RQ-VAE in several reports, without training (our default where nothing else is asked)."""
+
+    name = "rkmeans"
+    settings = (*VectorTokenizer.settings, "pca_dim")
+    config_rules = {**VectorTokenizer.config_rules, "pca_dim": Rule(int, "dimensions that k-means sees; null = all", low=1, optional=True)}
+
+    def learn(self, x: Tensor, content) -> None:
+        """k-means, level by level, on what the levels before leave."""
+        self.quantiser = ResidualKMeans.fit(x, self.config["codebook_sizes"], self.seed, self.config["pca_dim"])
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Scaling and codebooks."""
+        tensors, meta = super().state()
+        return {**tensors, **self.quantiser.tensors()}, meta
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+        """Undo :meth:`state`."""
+        super().set_state(tensors, meta)
+        self.quantiser = ResidualKMeans.from_tensors({name: value for name, value in tensors.items() if name not in ("centre", "factor")})
+
+
+def _unscaled(width: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(width), np.ones(width)
+
+
+def _refuse_collapse(codes: Tensor) -> None:
+    stats = collision_stats(codes)
+    if len(codes) > 1 and stats["largest_group"] > COLLAPSED * len(codes):
+        raise GenRecError(
+            f"The tokenizer collapsed: {stats['largest_group']} of {len(codes)} items have the same codes. Check that the item "
+            "texts differ, keep standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
+        )

@@ -1,0 +1,117 @@
+"""TIGER and LETTER: input sequences, ranking-guided loss, learning a rule, settings that cannot work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden.loading_t5 import arrays
+from toy import toy_config, toy_model, write_dataset
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.letter import ranking_guided_loss
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def test_ranking_guided_loss_against_the_published_numbers():
+    golden = arrays("letter_ranking_loss")
+    for number, tau in enumerate(golden["taus"].tolist()):
+        logits = golden["logits"].clone().requires_grad_()
+        loss = ranking_guided_loss(logits, golden["labels"], tau)
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), golden[f"tau{number}/loss"], atol=1e-10, rtol=0)
+        torch.testing.assert_close(logits.grad, golden[f"tau{number}/grad"], atol=1e-10, rtol=0)
+
+
+def test_temperature_one_is_the_plain_loss_bit_for_bit():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(7, 3, 11), torch.randint(0, 11, (7, 3))
+    plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    assert torch.equal(ranking_guided_loss(logits, labels, 1.0), plain)
+
+
+def test_source_is_user_codes_and_end(folder):
+    model, *_ = toy_model(folder, "TIGER", n_user_tokens=7, use_eos=True)
+    history, length, user = torch.tensor([[5, 9, 0], [3, 0, 0]]), torch.tensor([2, 1]), torch.tensor([8, 3])
+    tokens, mask = model.source(history, length, user)
+    flat = model.vocabulary.tokens(model.codes)
+    first = [model.vocabulary.n_outputs + 1, *flat[5].tolist(), *flat[9].tolist(), model.vocabulary.eos]
+    second = [model.vocabulary.n_outputs + 3, *flat[3].tolist(), model.vocabulary.eos]
+    assert tokens[0][mask[0]].tolist() == first and tokens[1][mask[1]].tolist() == second
+    assert tokens[:, 1:][mask[:, 1:]].max() < model.vocabulary.n_outputs, "user tokens stand in front only"
+    assert model.source(history, length)[0].shape[1] == tokens.shape[1] - 1, "an unknown user has no token"
+
+
+def test_the_same_temperature_in_training_and_search(folder):
+    model, config, loaders = toy_model(folder, "LETTER", temperature=0.7, infer_temperature="match", score_type="joint")
+    assert model.infer_temperature == 0.7
+    history, length = torch.tensor([[5, 9], [3, 4]]), torch.tensor([2, 2])
+    target = torch.tensor([7, 8])
+    score = model.loss(history, length, target)
+    codes = model.codes[target]
+    from recbole_genrec.decoding import path_scores
+
+    with torch.no_grad():
+        total = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="joint").squeeze(1)
+    if model.vocabulary.eos is None:
+        torch.testing.assert_close(-total.sum() / codes.numel(), score.detach(), atol=1e-5, rtol=0)
+
+
+def test_a_deterministic_rule_is_learned(tmp_path):
+    """Users walk along a ring of items: the next item is a function of the last."""
+    folder = tmp_path / "data" / "toy"
+    folder.mkdir(parents=True)
+    rows = [f"u{user}\ti{(user + step) % 20}\t{step}" for user in range(50) for step in range(8)]
+    (folder / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    items = [f"i{item}\tthing number {item} of colour {item % 5}" for item in range(20)]
+    (folder / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
+    model, _, loaders = toy_model(tmp_path / "data", "TIGER", item_text_fields=["title"])
+    rows = loaders[0]._dataset.inter_feat
+    history, length, target = rows["item_id_list"][:, :5], rows["item_length"], rows["item_id"]
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.005)
+    for _ in range(150):
+        optimiser.zero_grad()
+        model.loss(history, length, target).backward()
+        optimiser.step()
+    best = model.search(history, length).items[:, 0]
+    assert len(rows) == 250 and torch.equal(best, target)
+
+
+def test_unseen_values_of_the_extra_token_start_at_the_mean_of_the_seen(folder):
+    model, *_ = toy_model(folder, "TIGER", dedup_spare=3)
+    level = model.item_codes.n_learned
+    table = model.vocabulary.table.narrow(0, model.vocabulary.first[level], model.level_sizes[level])
+    seen = torch.bincount(model.codes[1:, level], minlength=len(table)) > 0
+    model.add_items(["title: a new thing"])
+    torch.testing.assert_close(table[~seen], table[seen].mean(0).expand(int((~seen).sum()), -1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score_eos": True}, "score_eos: True needs use_eos"),
+        ({"tokenizer": "store"}, "tokenizer: store"),
+        ({"tokenizer": "rkmean"}, "Did you mean rkmeans"),
+        ({"infer_temperature": "mach"}, "infer_temperature"),
+        ({"temperature": 0}, "temperature"),
+        ({"alpha": 0.1}, "Unknown key 'alpha'"),
+        ({"backbone_config": {"model_type": "opt"}}, "T5 family"),
+    ],
+)
+def test_settings_that_cannot_work(folder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        toy_model(folder, "TIGER", **changes)
+
+
+def test_published_settings_are_one_switch(folder):
+    for model, size in (("TIGER", 3), ("LETTER", 4)):
+        from recbole_genrec.config import GenRecConfig
+
+        config = GenRecConfig(model, "toy", config_dict={"preset": "paper", "data_path": str(folder), "gpu_id": ""})
+        assert config["backbone_config"]["d_ff"] == 1024 and config["tokenizer_epochs"] == 20000
+        assert len(config["codebook_sizes"]) == size and config["score_type"] == "joint"
+    with pytest.raises(ConfigError, match="preset"):
+        toy_config(folder, "TimelineRec", preset="paper")

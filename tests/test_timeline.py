@@ -1,0 +1,66 @@
+"""TimelineRec: causality, loss by hand, rows, every tokenizer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy import toy_model, write_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def test_a_later_item_changes_no_earlier_state(folder):
+    model, *_ = toy_model(folder, "TimelineRec")
+    history = torch.tensor([[5, 9, 3, 7]])
+    other = torch.tensor([[5, 9, 3, 8]])
+    with torch.no_grad():
+        a, b = model.timeline(history), model.timeline(other)
+    torch.testing.assert_close(a[:, :3], b[:, :3], atol=1e-6, rtol=0)
+    assert (a[:, 3] - b[:, 3]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("depth", ["mlp", "transformer"])
+def test_loss_is_the_mean_over_positions_of_each_users_own(folder, depth):
+    model, *_ = toy_model(folder, "TimelineRec", depth=depth)
+    history, length, target = torch.tensor([[5, 9, 3], [7, 2, 0], [4, 0, 0]]), torch.tensor([3, 2, 1]), torch.tensor([8, 6, 1])
+    together = model.loss(history, length, target)
+    own = [model.loss(history[u : u + 1, : length[u]], length[u : u + 1], target[u : u + 1]) for u in range(3)]
+    torch.testing.assert_close(sum(loss * n for loss, n in zip(own, length, strict=True)) / length.sum(), together, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("depth", ["mlp", "transformer"])
+def test_training_and_search_see_the_same_probabilities(folder, depth):
+    model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all")
+    history, length, target = torch.tensor([[5, 9, 3], [7, 2, 0]]), torch.tensor([3, 2]), torch.tensor([8, 6])
+    from recbole_genrec.decoding import path_scores
+
+    with torch.no_grad():
+        scores = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="level")
+        loss = model.loss(history, length, target)
+    torch.testing.assert_close(-scores.mean(), loss, atol=1e-5, rtol=0)
+
+
+def test_longest_rows_hold_recboles_targets(folder):
+    """Every (prefix, target) pair of RecBole's rows is a (position, next item) pair of the longest rows."""
+    every = toy_model(folder, "TimelineRec", train_rows="all", MAX_ITEM_LIST_LENGTH=20)[2][0]._dataset.inter_feat
+    longest = toy_model(folder, "TimelineRec", train_rows="longest", MAX_ITEM_LIST_LENGTH=20)[2][0]._dataset.inter_feat
+    wanted = {
+        (int(u), *h[:n].tolist(), int(t))
+        for u, h, n, t in zip(every["user_id"], every["item_id_list"], every["item_length"], every["item_id"], strict=True)
+    }
+    found = set()
+    for u, h, n, t in zip(longest["user_id"], longest["item_id_list"], longest["item_length"], longest["item_id"], strict=True):
+        row = [*h[:n].tolist(), int(t)]
+        found |= {(int(u), *row[:end]) for end in range(2, len(row) + 1)}
+    assert found == wanted
+
+
+@pytest.mark.parametrize("tokenizer", ["rkmeans", "rqvae", "letter", "random", "text-hierarchical", "cid"])
+def test_every_tokenizer(folder, tokenizer):
+    changes = {"tokenizer_epochs": 1} if tokenizer in ("rqvae", "letter") else {}
+    changes |= {"cf_epochs": 1} if tokenizer == "letter" else {}
+    model, config, loaders = toy_model(folder, "TimelineRec", tokenizer=tokenizer, **changes)
+    assert model.full_sort_predict(next(iter(loaders[2]))[0]).shape[1] == 41
