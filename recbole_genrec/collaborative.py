@@ -28,8 +28,9 @@ from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.trainer import GenRecTrainer
 
 SETTINGS = ("cf_dim", "cf_epochs", "cf_file", "allow_external_cf")
-# What the model of the vectors takes over from the run: data, split, seed and device, nothing of the run's own model.
-CARRIED = {*dataset_arguments, *evaluation_arguments, *general_arguments} - COMPUTED - {"config_file", "log_wandb"}
+# What the model of the vectors takes over from the run: data, split, seed and device, nothing of the run's own model. Not its history
+# length either, so that generators with different ones share the codes.
+CARRIED = {*dataset_arguments, *evaluation_arguments, *general_arguments} - COMPUTED - {"config_file", "log_wandb", "MAX_ITEM_LIST_LENGTH"}
 
 
 class TrainingInteractions:

@@ -85,7 +85,7 @@ def test_no_row_of_the_split_that_is_trained_on_holds_a_held_out_interaction(fol
         seen[user] += 1
         position = seen[user]  # of the target, among all interactions of the user
         assert position < len(users[user]) - 2
-        assert [*history, target] == users[user][max(0, position - 8) : position + 1]
+        assert [*history, target] == users[user][: position + 1]
     assert seen == {user: len(items) - 3 for user, items in users.items()}  # every training target, once
 
 
@@ -131,11 +131,10 @@ def test_stored_vectors_are_reused_by_every_run_with_the_same_training_split(fol
     train = TrainingInteractions._train
     monkeypatch.setattr(TrainingInteractions, "_train", lambda self: trained.append(1) or train(self))
     first = vectors_of(folder, "one")
-    assert_same(first, vectors_of(folder, "one", train_rows="all", epochs=9, train_batch_size=5, topk=[10], valid_metric="NDCG@10"))
+    assert_same(first, vectors_of(folder, "one", MAX_ITEM_LIST_LENGTH=4, epochs=9, train_batch_size=5, topk=[10], valid_metric="NDCG@10"))
     assert len(trained) == 1
     vectors_of(folder, "one", cf_epochs=1)
-    vectors_of(folder, "one", MAX_ITEM_LIST_LENGTH=4)
-    assert len(trained) == 3
+    assert len(trained) == 2
 
 
 def test_damaged_vectors_are_refused(folder):
