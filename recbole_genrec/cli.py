@@ -12,6 +12,11 @@ RUN_HELP = """usage: recbole-genrec run --model=STORE --dataset=ml-100k [--key=v
 Trains and tests one model, or several on the same split (--model=STORE,SASRec). Keys are those of RecBole and of properties/;
 --Model.key=value is meant for one model, --preset=paper takes the published setting, --resume continues an interrupted run."""
 
+TUNE_HELP = """usage: recbole-genrec tune --model=SASRec --dataset=ml-100k --params_file=F [--key=value ...]
+
+Searches parameters with RecBole's HyperTuning. F holds lines like 'learning_rate choice [0.01,0.001]'. --algo=exhaustive|random|bayes,
+--max_evals=10, --early_stop=10 (trials without improvement), --output_file=tuning.json; other keys are those of run."""
+
 
 def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
@@ -33,11 +38,48 @@ def run(argv: list[str] | None = None) -> int:
     return 0
 
 
+def tune(argv: list[str]) -> int:
+    """``recbole-genrec tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...``"""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(TUNE_HELP)
+        return 0 if argv else 2
+    try:
+        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+        from recbole_genrec.tuning import tune as search
+
+        keep_freed_memory()
+        quiet_pandas_warnings()
+        best = search(argv)
+        print(f"Best of {len(best['trials'])} trials: {best['best_params']}")
+        print(f"validation {best['best_valid_score']}, test {best['test_result']}")
+    except GenRecError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def benchmark(file: str) -> int:
+    """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
+    from recbole_genrec.report.benchmark import read_benchmark, run_benchmark
+    from recbole_genrec.report.leaderboard import make_leaderboard
+
+    plan = read_benchmark(file)
+    try:
+        failed = run_benchmark(plan)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command continues.", file=sys.stderr)
+        return 130
+    print(make_leaderboard([plan.output], output=plan.output))
+    return 1 if failed else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Dispatch to a sub-command; the exit status is 2 for an error that the user can mend."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["run"]:
         return run(argv[1:])
+    if argv[:1] == ["tune"]:
+        return tune(argv[1:])
     parser = argparse.ArgumentParser(prog="recbole-genrec", description="Generative recommendation with semantic ids, inside RecBole.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
@@ -48,6 +90,13 @@ def main(argv: list[str] | None = None) -> int:
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
+    runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
+    runs.add_argument("file", help="the YAML file; see recbole_genrec/report/benchmark.py")
+    table = commands.add_parser("leaderboard", help="the leaderboard of finished runs")
+    table.add_argument("paths", nargs="+", help="output folders of benchmarks, folders with result files, or result files")
+    table.add_argument("--baseline", help="name of the run that the others are tested against")
+    table.add_argument("--output", help="folder for leaderboard.md, .csv and .json")
     prepare = commands.add_parser("prepare", help="download and convert a dataset")
     from recbole_genrec.data.prepare import add_arguments
     from recbole_genrec.data.prepare import main as prepare_main
@@ -57,6 +106,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "prepare":
             return prepare_main(args) or 0
+        if args.command == "benchmark":
+            return benchmark(args.file)
+        if args.command == "leaderboard":
+            from recbole_genrec.report.leaderboard import make_leaderboard
+
+            print(make_leaderboard(args.paths, args.baseline, args.output))
+            return 0
         from recbole_genrec.compat import quiet_pandas_warnings
         from recbole_genrec.quick_start import recommend
 

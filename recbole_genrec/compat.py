@@ -125,6 +125,7 @@ def make_collector(config):
             for key, value in data.items():
                 data[key] = value.cpu() if torch.is_tensor(value) else value
             result = copy.deepcopy(self.data_struct)
+            self.hits = data.get("rec.topk")  # of the last evaluation, [users, max(topk) + 1]
             for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
                 if key in self.data_struct:
                     del self.data_struct[key]

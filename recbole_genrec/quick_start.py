@@ -8,7 +8,6 @@ import platform
 import resource
 import shlex
 import subprocess
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +26,8 @@ from recbole.utils import init_logger, init_seed  # noqa: E402
 
 from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
+from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
+from recbole_genrec.trainer import clocks  # noqa: E402
 
 PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
 
@@ -70,7 +71,7 @@ def run_recbole_genrec(
 
 
 def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) -> dict:
-    started, cpu_started = time.perf_counter(), time.process_time()
+    stages = _Stages()
     config = GenRecConfig(model, dataset_name, config_file_list, config_dict, argv)
     forget_logger_handlers()
     init_logger(config)
@@ -82,20 +83,25 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     logger.info(dataset)
     if max(config["topk"]) >= dataset.item_num:
         raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
+    users = evaluated_users(test) if config["save_ranks"] else None
     logger.info(start_summary(config))
-    prepared, memory = time.perf_counter(), {"data": _peak_memory_mb()}
+    stages.end("data")
     init_seed(config["seed"], config["reproducibility"])
     network = config.model_class(config, train._dataset).to(config["device"])
-    built = time.perf_counter()
-    memory["model_and_tokenizer"] = _peak_memory_mb()
+    stages.end("model_and_tokenizer")
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
     init_seed(config["seed"], config["reproducibility"])
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
+    if users and not trainer.eval_collector.register.need("rec.topk"):
+        raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
-    fitted, memory["fit"] = time.perf_counter(), _peak_memory_mb()
+    stages.end("fit")
     test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
-    ended, memory["test"] = time.perf_counter(), _peak_memory_mb()
+    stages.end("test")
+    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    if users:
+        UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
     score = float(trainer.best_valid_score)
     result = {
         "model": config["model"],
@@ -107,23 +113,17 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
         "report": network.report() if generative else {},
-        "seconds": {
-            "data": prepared - started,
-            "model_and_tokenizer": built - prepared,
-            "fit": fitted - built,
-            **trainer.seconds,
-            "test": ended - fitted,
-            "cpu": time.process_time() - cpu_started,
-        },
-        "peak_memory_mb": memory,
+        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(stages.cpu_seconds.values())},
+        "cpu_seconds": {**stages.cpu_seconds, **trainer.cpu_seconds},
+        "peak_memory_mb": stages.memory,
         "epochs": trainer.history,
         "checkpoint": trainer.saved_model_file if saved else None,
+        "ranks": ranks_folder(path).name if users else None,
         "command": shlex.join(["recbole-genrec", "run", *argv]) if argv else None,
         "commit": commit(),
         "versions": versions(),
         "config": config.plain(),
     }
-    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
     write_json(path, result)
     logger.info(f"test result: {test_result}")
     logger.info(f"Result written to {path}")
@@ -233,6 +233,19 @@ def commit() -> str | None:
         return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+class _Stages:
+    """Wall seconds, CPU seconds and peak memory of the stages of a run, one after another."""
+
+    def __init__(self) -> None:
+        self.seconds, self.cpu_seconds, self.memory = {}, {}, {}
+        self._last = clocks()
+
+    def end(self, name: str) -> None:
+        now = clocks()
+        self.seconds[name], self.cpu_seconds[name] = (after - before for after, before in zip(now, self._last, strict=True))
+        self.memory[name], self._last = _peak_memory_mb(), now
 
 
 def _peak_memory_mb() -> dict[str, float]:

@@ -18,6 +18,11 @@ from recbole_genrec.errors import GenRecError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def clocks() -> tuple[float, float]:
+    """Wall and CPU seconds so far, of this process with all its threads."""
+    return time.perf_counter(), time.process_time()
+
+
 class GenRecTrainer(Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
@@ -37,6 +42,7 @@ class GenRecTrainer(Trainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16 and self.device.type == "cuda")
         self.scheduler = None
         self.seconds = {"train": 0.0, "valid": 0.0}
+        self.cpu_seconds = {"train": 0.0, "valid": 0.0}
         self.history: list[dict] = []
 
     # --- optimiser ------------------------------------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ class GenRecTrainer(Trainer):
         if self._saved:
             self._save_resume_point(train_data, epoch_idx)
         self.model.train()
-        started = time.perf_counter()
+        started = clocks()
         self._epoch_start(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
         batches = train_data
@@ -98,7 +104,7 @@ class GenRecTrainer(Trainer):
             total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
             if self.gpu_available and show_progress:
                 batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
-        self.seconds["train"] += time.perf_counter() - started
+        self._count("train", started)
         means = [value / max(count, 1) for value in total]
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
@@ -145,11 +151,15 @@ class GenRecTrainer(Trainer):
     # --- evaluation -----------------------------------------------------------------------------------------------------------------
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        started = time.perf_counter()
+        started = clocks()
         score, result = super()._valid_epoch(valid_data, show_progress)
-        self.seconds["valid"] += time.perf_counter() - started
+        self._count("valid", started)
         self.history[-1]["valid"] = result
         return float(score), result
+
+    def _count(self, stage: str, started: tuple[float, float]) -> None:
+        for total, before, now in zip((self.seconds, self.cpu_seconds), started, clocks(), strict=True):
+            total[stage] += now - before
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """As RecBole's, from a checkpoint that cannot run code; metrics are plain floats."""
@@ -205,6 +215,7 @@ class GenRecTrainer(Trainer):
                 "rng": rng_state(),
                 "loader": train_data.generator.get_state(),
                 "seconds": self.seconds,
+                "cpu_seconds": self.cpu_seconds,
                 "history": self.history,
             },
         )
@@ -224,6 +235,6 @@ class GenRecTrainer(Trainer):
         train_data.generator.set_state(state["loader"].cpu())
         self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.seconds, self.history = state["seconds"], state["history"]
+        self.seconds, self.cpu_seconds, self.history = state["seconds"], state["cpu_seconds"], state["history"]
         set_rng_state(state["rng"])
         self.logger.info(f"Resuming at epoch {self.start_epoch} from {self.resume_file}")

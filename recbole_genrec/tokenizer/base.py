@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,7 +98,9 @@ def fit_or_load(
     key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     if not folder.exists():
+        started = time.process_time()
         codes = tokenizer.fit(content).aligned(content.tokens)
+        tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
         with publish_folder(folder) as temporary:
             codes.save(temporary / "codes")
             tokenizer.save(temporary / "tokenizer")

@@ -21,10 +21,10 @@ class RandomTokenizer(ItemTokenizer):
     settings = ("codebook_sizes", "collision", "dedup_spare")
 
     def fit(self, content) -> ItemCodes:
-        """Draw the codes of all items with the seed."""
-        options = {"spare": self.config["dedup_spare"]}
-        learned = self._draw(len(content.tokens) - 1, self.seed)
-        return ItemCodes.build(learned, self.config["codebook_sizes"], content.tokens, self.config["collision"], **options)
+        """Draw the codes of all items with the seed, in the order of their raw ids."""
+        tokens = [content.tokens[0], *sorted(content.tokens[1:])]
+        learned = self._draw(len(tokens) - 1, self.seed)
+        return ItemCodes.build(learned, self.config["codebook_sizes"], tokens, self.config["collision"], spare=self.config["dedup_spare"])
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Random codes of new items, drawn apart from the fitted ones."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -61,12 +60,12 @@ class VectorTokenizer(ItemTokenizer):
         check_capacity(len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"])
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         vectors = self.vectors(content)[self.order]
-        started = time.process_time()
         self.centre, self.factor = column_scale(vectors) if self.config["standardize"] else _unscaled(vectors.shape[1])
         x = self._scaled(vectors)
+        _refuse_collapse(x, "vector")
         self.learn(x, content)
         learned = self.quantiser.assign(x)
-        _refuse_collapse(learned)
+        _refuse_collapse(learned, "codes, or the same first code")
         self.quality["reconstruction_error"] = float((self.quantiser.reconstruct(learned) - x).square().mean())
         codes = ItemCodes.build(
             learned,
@@ -76,7 +75,6 @@ class VectorTokenizer(ItemTokenizer):
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
             spare=self.config["dedup_spare"],
         )
-        self.quality["fit_cpu_seconds"] = time.process_time() - started
         return codes.aligned(content.tokens)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -136,10 +134,13 @@ def _unscaled(width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(width), np.ones(width)
 
 
-def _refuse_collapse(codes: Tensor) -> None:
-    stats = collision_stats(codes)
-    if len(codes) > 1 and stats["largest_group"] > COLLAPSED * len(codes):
+def _refuse_collapse(rows: Tensor, what: str) -> None:
+    """Refuse ``rows [n, ...]`` nearly all of which are equal, or agree in their first code."""
+    same = collision_stats(rows)["largest_group"] if rows.dtype == torch.long else int((rows == rows[0]).all(1).sum())
+    if rows.dtype == torch.long and bool((rows[:, 0] == rows[0, 0]).all()):
+        same = len(rows)
+    if len(rows) > 1 and same > COLLAPSED * len(rows):
         raise GenRecError(
-            f"The tokenizer collapsed: {stats['largest_group']} of {len(codes)} items have the same codes. Check that the item "
-            "texts differ, keep standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
+            f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. Check that the item texts differ, keep "
+            "standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
         )

@@ -1,0 +1,158 @@
+"""Training examples per CPU-second of an encoder-decoder over item codes: our step and the usual one of transformers.
+
+Ours has a vocabulary of codes only and batches of similar length, trimmed to their longest window. The usual way adds the codes to the
+32,100 words of a T5 and pads every window to its longest possible length. Both take the same windows, start from the same weights and do
+one AdamW step a batch; before, without dropout, their logits of the codes are compared.
+
+    OMP_NUM_THREADS=1 python benchmarks/training.py --dataset=amazon-beauty --data_path=<folder that holds amazon-beauty/>
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+
+import torch
+from common import arguments, load, medians, spread, write_result
+from torch import Tensor, nn
+
+from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
+from recbole_genrec.compat import keep_freed_memory
+from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
+
+WORDS = 32100  # of T5; its table then takes the codes
+SIZES = (256, 256, 256, 256)
+MODELS = {
+    "2 + 2 layers, d_model 64, d_ff 256, 4 heads x 16": {"d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16, "num_layers": 2},
+    "4 + 4 layers, d_model 128, d_ff 1024, 6 heads x 64": {"d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64, "num_layers": 4},
+}
+
+
+class Ours(nn.Module):
+    """Our backbone; token 0 is padding, then the codes, then the end."""
+
+    def __init__(self, settings: dict):
+        super().__init__()
+        self.backbone = EncoderDecoderBackbone(load_encoder_decoder("scratch", settings))
+        self.vocabulary = TiedCodeVocabulary(SIZES, settings["d_model"], use_eos=True)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits ``[B, 5, V]``."""
+        mask = source > 0
+        memory = self.backbone.memory(self.backbone.encode(self.vocabulary.embed(source), mask), mask)
+        inputs = nn.functional.pad(target[:, :-1], (1, 0))
+        return self.vocabulary.logits(self.backbone.decode(self.vocabulary.embed(inputs), memory))
+
+
+class Usual(nn.Module):
+    """transformers' T5 on the weights of ``ours``; a code's token comes after the words, padding stays 0."""
+
+    def __init__(self, settings: dict, ours: Ours):
+        super().__init__()
+        self.lm = load_encoder_decoder("scratch", {**settings, "vocab_size": WORDS + ours.vocabulary.n_outputs})
+        self.lm.load_state_dict(copy.deepcopy(ours.backbone.state_dict()), strict=False)
+        with torch.no_grad():
+            self.lm.shared.weight[WORDS:] = ours.vocabulary.table
+            self.lm.shared.weight[0] = ours.vocabulary.table[0]
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits ``[B, 5, 32100 + V]``."""
+        inputs = nn.functional.pad(_after_words(target)[:, :-1], (1, 0))
+        return self.lm(input_ids=_after_words(source), attention_mask=(source > 0).long(), decoder_input_ids=inputs).logits
+
+
+def _after_words(tokens: Tensor) -> Tensor:
+    return torch.where(tokens > 0, tokens + WORDS, 0)
+
+
+def windows(options, vocabulary: TiedCodeVocabulary) -> tuple[list, list, int, float]:
+    """``(our batches, usual batches, items, mean items of a window)``; a batch is ``(source [B, S], target [B, 5])`` in tokens."""
+    config, dataset, (train, _, _) = load("SASRec", options, MAX_ITEM_LIST_LENGTH=options.history)
+    data, generator = train._dataset.inter_feat, torch.Generator().manual_seed(config["seed"])
+    rows, lengths = torch.randperm(len(data), generator=generator), data[train._dataset.item_list_length_field]
+    chunk = sorted(
+        length_grouped(rows[: CHUNK_BATCHES * options.batch], lengths, options.batch, generator), key=lambda x: int(lengths[x].max())
+    )
+    chosen = [chunk[int((step + 0.5) * len(chunk) / options.steps)] for step in range(options.steps)]  # of short, middling, long windows
+    rows = torch.cat(chosen)
+    rows = rows[torch.randperm(len(rows), generator=generator)]
+    codes = torch.cat([torch.randint(size, (dataset.item_num, 1), generator=generator) for size in SIZES], 1)
+    tokens = nn.functional.pad(vocabulary.tokens(codes), (0, 1), value=vocabulary.eos)
+
+    def batch(part: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        items, length = data[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]][part, :width], lengths[part].unsqueeze(1)
+        place = torch.arange(4 * width + 1)
+        source = nn.functional.pad(tokens[items, :-1].flatten(1), (0, 1))
+        source = torch.where(place < 4 * length, source, 0).masked_fill(place == 4 * length, vocabulary.eos)
+        return source, tokens[data[config["ITEM_ID_FIELD"]][part]]
+
+    grouped = [batch(part, int(lengths[part].max())) for part in chosen]
+    padded = [batch(part, options.history) for part in rows.split(options.batch)]
+    return grouped, padded, dataset.item_num - 1, lengths[rows].double().mean().item()
+
+
+def timed(model: nn.Module, batches: list, shift: int):
+    """Seconds of CPU per pass over the batches, from the same weights each time."""
+    start = copy.deepcopy(model.state_dict())
+
+    def run() -> float:
+        model.load_state_dict(start)
+        model.train()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        started = time.process_time()
+        for source, target in batches:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(source, target).flatten(0, 1), (target + shift).flatten()).backward()
+            optimiser.step()
+        return time.process_time() - started
+
+    return run
+
+
+@torch.no_grad()
+def difference(ours: Ours, usual: Usual, source: Tensor, target: Tensor) -> float:
+    """Largest difference of the logits of codes and end, without dropout."""
+    return (ours.eval()(source, target)[..., 1:] - usual.eval()(source, target)[..., WORDS + 1 :]).abs().max().item()
+
+
+def main() -> None:
+    options = arguments(__doc__, steps=10, batch=128, history=20, repeats=3)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    results, rows = {}, []
+    for name, settings in MODELS.items():
+        ours = Ours(settings)
+        usual = Usual(settings, ours)
+        grouped, padded, items, mean = windows(options, ours.vocabulary)
+        gap = difference(ours, usual, *padded[0])
+        if gap > 1e-4:
+            raise SystemExit(f"The two models disagree by {gap:.1e}, so the ratio means nothing.")
+        seconds = medians(options.repeats, timed(ours, grouped, 0), timed(usual, padded, WORDS))
+        speed = [[options.steps * options.batch / value for value in values] for values in seconds]
+        ratio = statistics.median(speed[0]) / statistics.median(speed[1])
+        counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, usual)]
+        results[name] = {
+            "examples_per_cpu_second": {"ours": speed[0], "usual": speed[1]},
+            "parameters": {"ours": counts[0], "usual": counts[1]},
+            "ratio_of_medians": ratio,
+            "largest_logit_difference": gap,
+        }
+        rows += [[name, "ours", f"{counts[0]:,}", spread(speed[0]), 1.0]]
+        rows += [[name, "transformers, 32k words, all windows padded", f"{counts[1]:,}", spread(speed[1]), 1 / ratio]]
+        print(f"{name}: ratio {ratio:.1f}", flush=True)
+    notes = (
+        f"{options.steps} batches of {options.batch} training windows of {options.dataset} ({items} items), drawn at random, up to "
+        f"{options.history} items, {mean:.1f} on average, 4 random codes of 256 each and an end token. Forward pass, backward pass and "
+        f"AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Largest difference of a "
+        f"code's logit before training: {max(result['largest_logit_difference'] for result in results.values()):.1e}."
+    )
+    about = {"dataset": options.dataset, "items": items, "steps": options.steps, "batch": options.batch, "history": options.history}
+    header = ["model", "training step", "parameters", "examples per CPU-second", "relative"]
+    result = {**about, "mean_items": mean, "models": results}
+    write_result("training", "Training examples per CPU-second", result, header, rows, notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Per-user ranks of the test target: what a paired comparison of two models needs.
+
+A rank is the position of a user's target in the ranked list, 1 = first, 0 = not among the first ``depth``. With one target a user
+Recall@k is the share of users with a rank of 1..k and NDCG@k the mean of 1 / log2(rank + 1) over them (0 for the others).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.files import load_artefact, save_artefact
+
+
+@dataclass(frozen=True)
+class UserRanks:
+    """Test ranks of one run.
+
+    Args:
+        ranks: int64 ``[n_users]``, 1..depth, or 0 for a target below the list.
+        users: raw user ids, in the order of ``ranks``.
+        depth: length of the ranked lists, ``max(topk)``.
+    """
+
+    ranks: np.ndarray
+    users: tuple[str, ...]
+    depth: int
+
+    def recall(self, k: int) -> np.ndarray:
+        """Recall@k of each user, float64 ``[n_users]``; k must not exceed ``depth``."""
+        return self._within(k).astype(np.float64)
+
+    def ndcg(self, k: int) -> np.ndarray:
+        """NDCG@k of each user, float64 ``[n_users]``; k must not exceed ``depth``."""
+        return np.where(self._within(k), 1 / np.log2(np.maximum(self.ranks, 1) + 1), 0.0)
+
+    def _within(self, k: int) -> np.ndarray:
+        if k > self.depth:
+            raise ConfigError(f"The ranks reach down to place {self.depth}; metrics at {k} need --topk with {k} in the runs.")
+        return (self.ranks >= 1) & (self.ranks <= k)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Store as an artefact: ranks int16, users in the JSON."""
+        save_artefact(folder, {"ranks": torch.from_numpy(self.ranks).to(torch.int16)}, {"users": list(self.users), "depth": self.depth})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> UserRanks:
+        """Undo :meth:`save`; :class:`ArtefactError` when the folder is missing, damaged or holds something else."""
+        tensors, meta = load_artefact(folder)
+        if "ranks" not in tensors or not isinstance(meta, dict) or len(meta.get("users", ())) != len(tensors["ranks"]):
+            raise ArtefactError(f"{folder} holds no test ranks. Delete the folder and run the model again with --save_ranks=True.")
+        return cls(tensors["ranks"].numpy().astype(np.int64), tuple(meta["users"]), int(meta["depth"]))
+
+
+def ranks_folder(result_file: str | os.PathLike) -> Path:
+    """Where the ranks of a result file lie: ``<name>.ranks`` beside ``<name>.json``."""
+    return Path(result_file).with_suffix(".ranks")
+
+
+def ranks_from_hits(hits: Tensor) -> np.ndarray:
+    """Ranks int64 ``[n_users]`` from RecBole's ``rec.topk`` ``[n_users, depth + 1]``.
+
+    Its columns say whether place 1, 2, ... holds the target; the last one counts the targets of the user.
+    """
+    places = hits[:, :-1].bool()
+    return torch.where(places.any(1), places.int().argmax(1) + 1, 0).cpu().numpy().astype(np.int64)
+
+
+def evaluated_users(loader) -> tuple[str, ...]:
+    """Raw ids of the users of a full-ranking loader, in the order in which it evaluates them.
+
+    General models are evaluated by ascending internal id, sequential ones in the order of the interactions, so only raw ids align two
+    models.
+
+    Raises:
+        ConfigError: sampled evaluation, or a user with several targets; ranks are one number a user.
+    """
+    from recbole.data.dataloader import FullSortEvalDataLoader
+
+    if not isinstance(loader, FullSortEvalDataLoader):
+        raise ConfigError("save_ranks needs eval_args with mode: full; sampled candidates give no rank among all items.")
+    data = loader._dataset
+    targets = data.inter_feat[data.uid_field]
+    if len(targets.unique()) != len(targets):
+        raise ConfigError("save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}.")
+    ids = targets if loader.is_sequential else loader.uid_list
+    return tuple(str(token) for token in data.id2token(data.uid_field, ids.numpy()))

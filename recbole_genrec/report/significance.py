@@ -1,0 +1,91 @@
+"""Is the difference between two models more than luck of the users? Paired tests over users.
+
+Both treat the trained models as given and the users as the sample; how much a model changes with its seed is shown by the standard
+deviation over seeds. The unit is a user's difference of the metric, averaged over the seeds that both models ran (our choice,
+unpublished). The tests are those of Efron & Tibshirani, "An Introduction to the Bootstrap", 1993: sections 15.2 (permutation, here
+with the signs of the pairs as the group) and 13.3 (percentile interval).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+SEED = 2020
+REPEATS = 10_000
+CHUNK = 2**22  # random numbers held at once
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean difference to the baseline over ``users``, its 95 % interval, the two-sided p-value, and the seeds it is averaged over."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    users: int
+    seeds: tuple[int, ...] = ()
+
+    def plain(self) -> dict:
+        """As JSON-like values."""
+        return {**asdict(self), "seeds": list(self.seeds)}
+
+
+def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEED) -> float:
+    """Two-sided p-value of "the mean difference is 0": the share of random sign assignments with a mean at least as far from 0.
+
+    Args:
+        differences: float ``[n]``, one a user.
+
+    Returns:
+        (1 + hits) / (1 + repeats), which is never 0 (Phipson & Smyth, "Permutation p-values should never be zero", 2010).
+    """
+    moving = differences[differences != 0]  # the sign of a 0 changes nothing
+    if not len(moving):
+        return 1.0
+    draw = np.random.default_rng(seed)
+    observed = abs(moving.sum()) - 1e-9 * np.abs(moving).sum()  # equal sums in another order of addition count as equal
+    hits = 0
+    for rows in _chunks(repeats, len(moving)):
+        signs = draw.integers(0, 2, (rows, len(moving)), dtype=np.int8)
+        hits += int((np.abs(2 * (signs @ moving) - moving.sum()) >= observed).sum())
+    return (1 + hits) / (1 + repeats)
+
+
+def bootstrap_interval(differences: np.ndarray, level: float = 0.95, repeats: int = REPEATS, seed: int = SEED) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of ``differences [n]``; n users are drawn with replacement each time.
+
+    How often each distinct value is drawn is multinomial, which is the same draw as one user after another and far fewer numbers.
+    """
+    values, counts = np.unique(differences, return_counts=True)
+    draw = np.random.default_rng(seed)
+    n = len(differences)
+    parts = [draw.multinomial(n, counts / n, size=rows) @ values / n for rows in _chunks(repeats, len(values))]
+    low, high = np.quantile(np.concatenate(parts), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def compare(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]) -> Comparison | None:
+    """Compare two models by a metric per seed and user.
+
+    Args:
+        runs, baseline: seed -> raw user id -> metric.
+
+    Returns:
+        The comparison over the users that both have, in all common seeds; ``None`` without a common seed or user.
+    """
+    seeds = sorted(runs.keys() & baseline.keys())
+    users = sorted(set.intersection(*(set(side[seed]) for seed in seeds for side in (runs, baseline)))) if seeds else []
+    if not users:
+        return None
+    pairs = np.array([[runs[seed][user] - baseline[seed][user] for user in users] for seed in seeds])
+    differences = pairs.mean(0)
+    low, high = bootstrap_interval(differences)
+    return Comparison(float(differences.mean()), low, high, sign_flip_p(differences), len(users), tuple(seeds))
+
+
+def _chunks(repeats: int, width: int) -> list[int]:
+    step = max(1, CHUNK // width)
+    return [min(step, repeats - start) for start in range(0, repeats, step)]

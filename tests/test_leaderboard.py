@@ -1,0 +1,219 @@
+"""Per-user ranks against RecBole's metrics, the significance tests against scipy's, and the tables made of result files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from toy import TINY, write_dataset
+
+from recbole_genrec.cli import main
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.files import write_json
+from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.report.leaderboard import collect, make_leaderboard, make_rows
+from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
+from recbole_genrec.report.significance import bootstrap_interval, compare, sign_flip_p
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The toy dataset with its rows in another order and a user with two interactions, whom sequential models cannot be tested on."""
+    root = write_dataset(tmp_path_factory.mktemp("data"))
+    file = root / "toy" / "toy.inter"
+    header, *rows = file.read_text().splitlines()
+    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))] + ["short\ti1\t0", "short\ti2\t1"]
+    file.write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def settings(folder, **changes):
+    return {**TINY, "data_path": str(folder), "epochs": 1, "save_ranks": True, **changes}
+
+
+SASREC = {"hidden_size": 16, "inner_size": 16, "n_layers": 1}
+
+
+@pytest.mark.parametrize(("model", "changes"), [("Pop", {}), ("SASRec", SASREC), ("STORE", {})])
+def test_ranks_give_recboles_metrics_and_belong_to_their_users(folder, model, changes):
+    known = settings(folder, **changes) if model == "STORE" else {k: v for k, v in settings(folder, **changes).items() if k in PLAIN}
+    result = run_recbole_genrec(model, "toy", config_dict=known)
+    file = Path(result["checkpoint"]).with_suffix(".json")
+    assert result["ranks"] == ranks_folder(file).name
+    ranks = UserRanks.load(ranks_folder(file))
+    assert ranks.depth == 10 and ranks.ranks.max() <= 10
+    for k in (5, 10):
+        assert ranks.recall(k).mean() == pytest.approx(result["test_result"][f"recall@{k}"], abs=1e-6)
+        assert ranks.ndcg(k).mean() == pytest.approx(result["test_result"][f"ndcg@{k}"], abs=1e-6)
+    last: dict[str, tuple[float, str]] = {}  # the test target of each user, from the file
+    for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]:
+        user, item, time = line.split("\t")
+        last[user] = max(last.get(user, (-1.0, "")), (float(time), item))
+    assert set(ranks.users) - {"short"} == set(last) - {"short"}
+    _, network, dataset, _, _, test = load_data_and_model(result["checkpoint"])
+    found = dict(zip(ranks.users, ranks.ranks.tolist(), strict=True))
+    for batch, *_ in test:
+        scores = network.full_sort_predict(batch).view(len(batch), -1)
+        for user, row in zip(dataset.id2token("user_id", batch["user_id"].numpy()), scores, strict=True):
+            target = row[dataset.token2id("item_id", last[user][1])]
+            above, level = int((row[1:] > target).sum()), int((row[1:] >= target).sum())
+            assert above < found[user] <= level if found[user] else level > 10, user
+    assert set(result["cpu_seconds"]) == {"data", "model_and_tokenizer", "fit", "train", "valid", "test"}
+    assert result["cpu_seconds"]["fit"] >= result["cpu_seconds"]["train"] + result["cpu_seconds"]["valid"] > 0
+
+
+PLAIN = {"data_path", "epochs", "save_ranks", "MAX_ITEM_LIST_LENGTH", "topk", "show_progress", "gpu_id", "train_batch_size", *SASREC}
+
+
+def test_ranks_of_a_hit_matrix():
+    hits = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1]], dtype=torch.int)
+    ranks = UserRanks(ranks_from_hits(hits), ("a", "b", "c"), 3)
+    assert ranks.ranks.tolist() == [2, 0, 1]
+    assert ranks.recall(1).tolist() == [0, 0, 1]
+    assert ranks.ndcg(3).tolist() == pytest.approx([1 / np.log2(3), 0, 1])
+    with pytest.raises(ConfigError, match="down to place 3"):
+        ranks.ndcg(10)
+
+
+def test_ranks_need_one_target_a_user_and_full_ranking(folder):
+    known = {k: v for k, v in settings(folder, **SASREC).items() if k in PLAIN}
+    split = {"split": {"RS": [0.5, 0.2, 0.3]}, "group_by": "user", "order": "TO", "mode": "full"}
+    with pytest.raises(ConfigError, match="one test target a user"):
+        run_recbole_genrec("SASRec", "toy", config_dict={**known, "eval_args": split})
+    sampled = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni20"}
+    with pytest.raises(ConfigError, match="mode: full"):
+        run_recbole_genrec("SASRec", "toy", config_dict={**known, "eval_args": sampled})
+
+
+def test_damaged_ranks_are_refused(tmp_path):
+    UserRanks(np.array([1, 0]), ("a", "b"), 10).save(tmp_path / "x.ranks")
+    (file,) = (tmp_path / "x.ranks").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match="truncated"):
+        UserRanks.load(tmp_path / "x.ranks")
+
+
+# --- significance ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_permutation_test_is_scipys():
+    differences = np.array([0.3, -0.1, 0.0, 0.25, 0.4, -0.05, 0.1, 0.2, 0.0, 0.15, -0.2, 0.3])
+    exact = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided")
+    assert sign_flip_p(differences) == pytest.approx(exact.pvalue, abs=0.01)
+    assert sign_flip_p(-differences) == pytest.approx(exact.pvalue, abs=0.01)
+    assert sign_flip_p(differences) == sign_flip_p(differences)
+
+
+def test_p_is_never_zero_and_one_without_a_difference():
+    assert sign_flip_p(np.ones(200), repeats=99) == 1 / 100
+    assert sign_flip_p(np.zeros(10)) == 1.0
+    assert sign_flip_p(np.array([0.1, -0.1])) == 1.0  # sums that differ by rounding alone
+
+
+def test_the_bootstrap_interval_is_scipys():
+    differences = np.random.default_rng(1).normal(0.2, 1.0, 80).round(1)
+    expected = stats.bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", random_state=2).confidence_interval
+    assert bootstrap_interval(differences) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_users_are_paired_by_id_and_seeds_by_number():
+    run = {1: {"a": 1.0, "b": 0.0, "c": 0.5}, 2: {"c": 0.0, "b": 0.0, "a": 0.5}, 3: {"a": 9.0, "b": 9.0, "c": 9.0}}
+    other = {2: {"b": 0.25, "a": 0.0, "c": 0.0, "d": 1.0}, 1: {"c": 0.5, "a": 0.0, "b": 0.25}}
+    found = compare(run, other)
+    assert (found.users, found.seeds) == (3, (1, 2))
+    assert found.difference == pytest.approx(statistics.fmean([0.75, -0.25, 0.0]))
+    assert found.low <= found.difference <= found.high
+    assert compare({1: {"a": 1.0}}, {2: {"a": 1.0}}) is None
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------------------------
+
+
+def result_file(folder, stem, model, seed, ndcg, tokenizer=None, ranks=None, **config):
+    report = {}
+    if tokenizer:
+        before = {"items": 4, "unique_ids": 3, "collision_rate": 0.5, "largest_group": 2}
+        levels = [{"size": 8, "perplexity": 4.0 + seed}, {"size": 2, "perplexity": 1.5}]
+        stats_ = {"levels": levels, "unique_ids": 4, "before": before, "fit_cpu_seconds": 7.0}
+        report = {"tokenizer": stats_, "search": {"certified@10": 0.25}}
+    content = {
+        "model": model,
+        "dataset": "toy",
+        "seed": seed,
+        "test_result": {"recall@10": 2 * ndcg, "ndcg@10": ndcg},
+        "best_valid_result": {"recall@10": 1.0, "ndcg@10": 0.5},
+        "parameters": 1234,
+        "report": report,
+        "cpu_seconds": {"data": 1.0, "model_and_tokenizer": 9.0, "fit": 60.0, "train": 50.0, "valid": 8.0, "test": 3.0},
+        "ranks": f"{stem}.ranks" if ranks else None,
+        "command": f"recbole-genrec run --model={model} --dataset=toy --seed={seed} --data_path=/home/data --resume --result_file=x.json",
+        "commit": "abc",
+        "versions": {"torch": "2"},
+        "config": {"tokenizer": tokenizer, "seed": seed, "beam_width": 20, "learning_rate": 0.001, "data_path": f"/{seed}", **config},
+    }
+    write_json(folder / f"{stem}.json", content)
+    if ranks:
+        UserRanks(np.array(list(ranks.values())), tuple(ranks), 10).save(folder / f"{stem}.ranks")
+    return folder / f"{stem}.json"
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    result_file(folder, "a1", "SASRec", 1, 0.04, ranks={"x": 1, "y": 0, "z": 3})
+    result_file(folder, "a2", "SASRec", 2, 0.05, ranks={"x": 1, "y": 0, "z": 0})
+    result_file(folder, "b1", "STORE", 1, 0.06, "store", ranks={"z": 3, "x": 2, "y": 1})
+    result_file(folder, "b2", "STORE", 2, 0.07, "store", ranks={"y": 1, "z": 1, "x": 1})
+    return folder
+
+
+def test_rows_hold_means_costs_codes_and_the_paired_test(results):
+    best, base = make_rows(collect([results])[0], "SASRec")
+    assert (best["run"], best["tokenizer"], best["seeds"]) == ("STORE-store", "store", [1, 2])
+    assert best["test"]["ndcg@10"] == {"mean": pytest.approx(0.065), "std": pytest.approx(statistics.stdev([0.06, 0.07])), "n": 2}
+    assert best["cpu_seconds"] == {"tokenizer": 7.0, "training": 50.0, "validation": 8.0, "test": 3.0}
+    assert best["certified"] == 0.25 and best["parameters"] == 1234
+    assert best["codes"]["perplexity"] == [5.5, 1.5] and best["codes"]["collision_rate"] == 0.5
+    gain = {"x": (1 / np.log2(3) - 1 + 0) / 2, "y": 1.0, "z": (0 + 1) / 2}
+    assert best["against_baseline"]["difference"] == pytest.approx(statistics.fmean(gain.values()))
+    assert best["against_baseline"]["seeds"] == [1, 2] and base["against_baseline"] is None
+    assert base["is_baseline"] and base["codes"] is None and base["cpu_seconds"]["tokenizer"] is None
+
+
+def test_markdown_csv_and_json(results, tmp_path, capsys):
+    assert main(["leaderboard", str(results), "--baseline=SASRec", f"--output={tmp_path / 'out'}"]) == 0
+    text = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert text in capsys.readouterr().out
+    assert text.index("| STORE-store | STORE | store | 2/2 | 3 | 0.1300 ± 0.0141 | 0.0650 ± 0.0071 | 0.5000") < text.index("| SASRec |")
+    assert "`recbole-genrec run --model=STORE --dataset=toy --seed=1 --data_path=DATA`, seeds 1, 2, commit abc" in text
+    assert "beam_width 20" in text and "/home" not in text and "| baseline |" in text and "6/8, 2/2" in text
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "leaderboard.csv").read_text())))
+    assert [row["run"] for row in rows] == ["STORE-store", "SASRec"]
+    assert float(rows[0]["test.ndcg@10.mean"]) == pytest.approx(0.065) and rows[0]["seeds"] == "1;2"
+    stored = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert stored["baseline"] == "SASRec" and stored["rows"][0]["run"] == "STORE-store"
+
+
+def test_runs_of_one_model_are_told_apart_by_what_differs(results):
+    result_file(results, "c1", "SASRec", 1, 0.01, learning_rate=0.1)
+    names = {run.name for run in collect([results])[0]}
+    assert names == {"STORE-store", "SASRec learning_rate=0.001", "SASRec learning_rate=0.1"}
+
+
+def test_wrong_requests_are_refused(results, tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean SASRec"):
+        make_leaderboard([results], baseline="SASrek")
+    with pytest.raises(ArtefactError, match="does not exist"):
+        make_leaderboard([tmp_path / "nowhere.json"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtefactError, match="no result file"):
+        make_leaderboard([tmp_path / "empty"])
+    with pytest.raises(ConfigError, match="same run, dataset and seed"):
+        make_leaderboard([results, results / "a1.json"])
