@@ -13,7 +13,7 @@ from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import digest
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
-from recbole_genrec.registry import MODELS, get_model_class, is_generative, model_names
+from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names
 from recbole_genrec.tokenizer import tokenizer_class
 
 check_installation()
@@ -107,9 +107,19 @@ class GenRecConfig(Config):
             raise ConfigError("Name a model and a dataset, for example --model=STORE --dataset=ml-100k.")
         if not isinstance(dataset, str) or not re.fullmatch(r"[\w.-]+", dataset) or dataset.startswith("."):
             raise ConfigError(f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.').")
+        model = self._other_generator(model) if isinstance(model, str) else model
         model_class = get_model_class(model) if isinstance(model, str) else model
         quiet_anomaly_detection()
         return model_class.__name__, model_class, dataset
+
+    def _other_generator(self, model: str) -> str:
+        """``--model=LETTER --generator=timeline`` is TimelineRec on LETTER's tokenizer; the name of the model that runs."""
+        other = GENERATORS.get((model, self._user_value("generator", model)))
+        if other is None:
+            return model
+        settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
+        self.external_config_dict = {"tokenizer": read_yaml(properties_folder() / "model" / f"{model}.yaml")["tokenizer"], **settings}
+        return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)

@@ -18,6 +18,9 @@ MODELS = {
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 
+# (model, generator) -> the model that runs instead, on the tokenizer of the first
+GENERATORS = {("TIGER", "timeline"): "TimelineRec", ("LETTER", "timeline"): "TimelineRec"}
+
 
 def recbole_model_names() -> list[str]:
     """Names of the models that RecBole ships (its model YAMLs)."""

@@ -6,6 +6,10 @@ import pytest
 import torch
 from toy import toy_model, write_dataset
 
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.decoding import path_scores
+from recbole_genrec.errors import ConfigError
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -35,8 +39,6 @@ def test_loss_is_the_mean_over_positions_of_each_users_own(folder, depth):
 def test_training_and_search_see_the_same_probabilities(folder, depth):
     model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all")
     history, length, target = torch.tensor([[5, 9, 3], [7, 2, 0]]), torch.tensor([3, 2]), torch.tensor([8, 6])
-    from recbole_genrec.decoding import path_scores
-
     with torch.no_grad():
         scores = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="level")
         loss = model.loss(history, length, target)
@@ -56,6 +58,15 @@ def test_longest_rows_hold_recboles_targets(folder):
         row = [*h[:n].tolist(), int(t)]
         found |= {(int(u), *row[:end]) for end in range(2, len(row) + 1)}
     assert found == wanted
+
+
+def test_it_is_a_generator_of_tiger_and_letter(folder):
+    for model, tokenizer in (("TIGER", "rkmeans"), ("LETTER", "letter")):
+        settings = {"data_path": str(folder), "gpu_id": "", "item_text_fields": ["title"], "generator": "timeline", f"{model}.d_model": 64}
+        config = GenRecConfig(model, "toy", config_dict=settings)
+        assert (config["model"], config["tokenizer"], config["d_model"], config["beam_width"]) == ("TimelineRec", tokenizer, 64, 50)
+    with pytest.raises(ConfigError, match="Did you mean timeline"):
+        GenRecConfig("TIGER", "toy", config_dict={**settings, "generator": "timelin"})
 
 
 @pytest.mark.parametrize("tokenizer", ["rkmeans", "rqvae", "letter", "random", "text-hierarchical", "cid"])
