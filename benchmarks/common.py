@@ -18,6 +18,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.files import atomic_write, write_json
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import commit, versions
+from recbole_genrec.registry import is_generative
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,7 +39,7 @@ def load(model: str, options: argparse.Namespace, **settings: object):
     config = GenRecConfig(model, options.dataset, config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
-    return config, dataset, make_loaders(config, dataset, model == "STORE")
+    return config, dataset, make_loaders(config, dataset, is_generative(config.model_class))
 
 
 def untrained_store(options: argparse.Namespace, cache_dir: str | None = None, **settings: object):

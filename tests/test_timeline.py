@@ -8,7 +8,7 @@ from toy import toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,17 @@ def test_every_tokenizer(folder, tokenizer):
     changes |= {"cf_epochs": 1} if tokenizer == "letter" else {}
     model, config, loaders = toy_model(folder, "TimelineRec", tokenizer=tokenizer, **changes)
     assert model.full_sort_predict(next(iter(loaders[2]))[0]).shape[1] == 41
+
+
+def test_data_without_item_text(tmp_path):
+    """Codes from interactions alone, or random ones, need no .item file; text tokenizers say what is missing."""
+    write_dataset(tmp_path)
+    (tmp_path / "toy" / "toy.item").unlink()
+    missing = {"item_text_fields": None, "cf_epochs": 1, "cache_dir": str(tmp_path)}
+    for changes in ({"tokenizer": "cid"}, {"tokenizer": "random"}, {"tokenizer_input": "cf"}):
+        model, *_ = toy_model(tmp_path, "TimelineRec", **missing, **changes)
+        assert [row["text"] for row in model.recommend(["i1"], k=2)] == [row["item"] for row in model.recommend(["i1"], k=2)]
+    with pytest.raises(ConfigError, match="new items do not have"):
+        model.add_items(["title: new"])
+    with pytest.raises(DataError, match="item_text_fields"):
+        toy_model(tmp_path, "TimelineRec", **missing)

@@ -53,8 +53,8 @@ class ItemContent:
             raise DataError(f"Item content needs one text per item id: {len(self.tokens)} ids, {len(self.text)} texts.")
 
     @classmethod
-    def from_dataset(cls, dataset: Any, config: Any) -> ItemContent:
-        """Content of the items of a RecBole dataset.
+    def from_dataset(cls, dataset: Any, config: Any, needed: bool = True) -> ItemContent:
+        """Content of the items of a RecBole dataset; their raw ids stand for texts that are neither there nor ``needed``.
 
         Reads ``item_text_fields``, ``text_encoder`` and ``cache_dir`` of ``config`` and the file ``<data_path>/<dataset>.item``
         (RecBole's ``data_path`` ends in the dataset's folder).
@@ -64,10 +64,13 @@ class ItemContent:
         """
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
-        items = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field)
+        if needed or (config["item_text_fields"] and path.is_file()):
+            texts = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field).texts
+        else:
+            texts = ["", *tokens[1:]]
         return cls(
             tokens=tokens,
-            text=items.texts,
+            text=texts,
             text_encoder=config["text_encoder"] or "default",
             cache_dir=config["cache_dir"] or DEFAULT_CACHE,
             device=config["device"] or "cpu",

@@ -55,7 +55,8 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.config, self.stored = config, stored
         self.logger = logging.getLogger()
         self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        self.content = ItemContent.from_dataset(dataset, config)
+        self.tokenizer = make_tokenizer(config, config["seed"])
+        self.content = ItemContent.from_dataset(dataset, config, needed=self.tokenizer.uses_text or bool(config["input_text"]))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
@@ -96,7 +97,6 @@ class GenerativeRecommender(Serving, SequentialRecommender):
 
     def pretrain_tokenizer(self, dataset) -> ItemCodes:
         """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
-        self.tokenizer = make_tokenizer(self.config, self.config["seed"])
         if self.stored is None:
             return fit_or_load(self.tokenizer, self.content, self.config["cache_dir"], self.config["seed"], self.logger.info)
         self.tokenizer.set_state(self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"])
@@ -253,7 +253,8 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Lines for the summary that is printed when a run starts."""
         return {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
-            "item text": ", ".join(config["item_text_fields"] or []),
+            "item text": ", ".join(config["item_text_fields"] or ["none"]),
+            **({"text encoder": config["text_encoder"]} if config["tokenizer_input"] == "text" or config["input_text"] else {}),
             "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
 

@@ -34,6 +34,7 @@ class ItemTokenizer(ABC):
         name: value of the key ``tokenizer``.
         settings: the keys that the codes depend on; part of the key of the stored result.
         config_rules: what these keys may hold.
+        uses_text: whether it needs item texts.
         uses_interactions: whether the codes depend on the training interactions too.
         quality: figures of the fit for the result file.
     """
@@ -41,6 +42,7 @@ class ItemTokenizer(ABC):
     name: str
     settings: tuple[str, ...] = ()
     config_rules: dict[str, Rule] = {}
+    uses_text = True
     uses_interactions = False
 
     def __init__(self, config, seed: int) -> None:

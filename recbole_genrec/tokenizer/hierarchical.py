@@ -15,7 +15,6 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
-from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.kmeans import CHUNK, check_rows, cluster, nearest, squared_distances
 from recbole_genrec.tokenizer.residual_kmeans import effective_sizes
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
@@ -144,13 +143,10 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     """
 
     name = "cid"
+    uses_text = False
     uses_interactions = True
     settings = ("spectral_dim", "standardize", "codebook_sizes", "collision", "dedup_spare")
     config_rules = {**VectorTokenizer.config_rules, "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2)}
-
-    def config_key(self) -> dict:
-        """The settings; no text is read."""
-        return ItemTokenizer.config_key(self)
 
     def vectors(self, content) -> np.ndarray:
         """Spectral embedding of the items by raw id, so that their order changes nothing; ``quality`` counts those without neighbours."""

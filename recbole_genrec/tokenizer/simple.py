@@ -18,6 +18,7 @@ class RandomTokenizer(ItemTokenizer):
     """Uniform random codes: the control that shows what the content of the codes is worth."""
 
     name = "random"
+    uses_text = False
     settings = ("codebook_sizes", "collision", "dedup_spare")
 
     def fit(self, content) -> ItemCodes:
@@ -39,6 +40,7 @@ class StoredCodes(ItemTokenizer):
     """Codes from a folder that :meth:`ItemCodes.save` wrote, or from a folder of the artefact store (``tokenizer: <path>``)."""
 
     name = "stored"
+    uses_text = False
 
     def __init__(self, config, seed: int) -> None:
         super().__init__(config, seed)

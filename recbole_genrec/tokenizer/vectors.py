@@ -36,8 +36,12 @@ class VectorTokenizer(ItemTokenizer):
 
     def config_key(self) -> dict:
         """The settings, and the text encoder's weights where it is used."""
-        text = self.config["tokenizer_input"] == "text"
-        return {**super().config_key(), "text_encoder": encoder_identity(self.config["text_encoder"]) if text else None}
+        return {**super().config_key(), "text_encoder": encoder_identity(self.config["text_encoder"]) if self.uses_text else None}
+
+    @property
+    def uses_text(self) -> bool:
+        """``tokenizer_input: text`` reads the item texts."""
+        return self.config["tokenizer_input"] == "text"
 
     @property
     def uses_interactions(self) -> bool:
@@ -50,7 +54,7 @@ class VectorTokenizer(ItemTokenizer):
 
     def vectors(self, content) -> np.ndarray:
         """What is quantised, ``[n_items, D]``, row 0 = padding item."""
-        return content.embeddings() if self.config["tokenizer_input"] == "text" else content.collaborative()
+        return content.embeddings() if self.uses_text else content.collaborative()
 
     def fit(self, content) -> ItemCodes:
         """Vectors -> quantiser -> codes -> collision policies, all in the order of the raw item ids (``self.order``, rows of ``content``).
@@ -100,7 +104,7 @@ class VectorTokenizer(ItemTokenizer):
         return torch.from_numpy(((vectors - self.centre) * self.factor).astype(np.float32))
 
     def _new(self, texts: Sequence[str]) -> Tensor:
-        if self.config["tokenizer_input"] != "text":
+        if not self.uses_text:
             raise ConfigError(
                 "tokenizer_input: cf quantises collaborative vectors, which new items do not have. Use tokenizer_input: text."
             )
