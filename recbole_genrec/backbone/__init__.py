@@ -3,6 +3,7 @@
 from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
 from recbole_genrec.backbone.depth import DepthMLP, DepthTransformer, TimelineDecoder
+from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
@@ -23,6 +24,7 @@ __all__ = [
     "apply_tuning",
     "backbone_identity",
     "build_backbone",
+    "cheapen",
     "compose",
     "constant",
     "embed_mixed",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone.causal import BeamCache
+from recbole_genrec.backbone.dropout import cheapen, dropout
 from recbole_genrec.errors import BackboneError
 
 FAMILIES = ("t5", "mt5")
@@ -101,6 +102,7 @@ class EncoderDecoderBackbone(nn.Module):
         self.encoder, self.decoder = lm.encoder, lm.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = None
         self.d_model = lm.config.d_model
+        cheapen(self)
 
     def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """``[B, S, d_model]`` -> states ``[B, S, d_model]``.
@@ -173,10 +175,13 @@ def _self_attention(layer: nn.Module, hidden: Tensor, bias: Tensor, cache: BeamC
 
 def _attention(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights."""
-    dropout = attention.dropout if attention.training else 0.0
-    read = nn.functional.scaled_dot_product_attention(
-        _heads(attention.q(queries), attention), keys, values, attn_mask=mask, dropout_p=dropout, scale=1.0
-    )
+    queries = _heads(attention.q(queries), attention)
+    if attention.training and attention.dropout > 0:
+        scores = queries @ keys.transpose(-1, -2)
+        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+        read = dropout(scores.softmax(-1), attention.dropout) @ values
+    else:
+        read = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
     return attention.o(read.transpose(1, 2).flatten(2))
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder
+from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
 from recbole_genrec.data.text_encoder import column_scale
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -56,6 +56,7 @@ class TimelineRec(GenerativeRecommender):
         if config["input_text"]:
             self._load_texts()
             self.text_projection = nn.Linear(self.texts.shape[1], d)
+        cheapen(self)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
