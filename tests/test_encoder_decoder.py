@@ -99,6 +99,7 @@ def test_logits_and_gradients_equal_transformers(family):
 @torch.no_grad()
 def test_dropout_is_where_transformers_has_it(family, monkeypatch):
     model = Generator(family)
+    model.lm.set_attn_implementation("eager")  # the others draw their masks where Python cannot reach
     monkeypatch.setattr(nn.functional, "dropout", lambda x, p=0.5, training=True, inplace=False: dropout(x, p, training))
     inputs, logits = nn.functional.pad(model.codes.tokens(torch.randint(5, (3, 3))), (1, 0)), []
     for seed in (1, 1, 2):
@@ -116,9 +117,9 @@ def test_cheap_dropout_keeps_the_mean_and_drops_the_share():
     x = torch.ones(1000, 1001, requires_grad=True)
     out = dropout(x, 0.3)
     out.sum().backward()
-    assert set(out.unique().tolist()) == {0.0, 256 / (256 - 77)}
+    assert out.unique().tolist() == pytest.approx([0.0, 256 / (256 - 77)])
     assert abs((out == 0).float().mean() - 77 / 256) < 2e-3 and torch.equal(x.grad, out)
-    assert dropout(x, 0.3, training=False) is x and torch.equal(dropout(x, 0.0), x)
+    assert torch.equal(dropout(x, 0.3, training=False), x) and torch.equal(dropout(x, 0.0), x)
     module = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.1)))
     cheapen(module)
     assert [(type(child), child.p) for child in (module[0], module[1][0])] == [(Dropout, 0.2), (Dropout, 0.1)]
