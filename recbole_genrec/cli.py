@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from recbole_genrec.errors import GenRecError
 
@@ -20,42 +21,48 @@ Searches parameters with RecBole's HyperTuning. F holds lines like 'learning_rat
 
 def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(RUN_HELP)
-        return 0 if argv else 2
-    try:
-        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+
+    def body(argv: list[str]) -> None:
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
-        keep_freed_memory()
-        quiet_pandas_warnings()
         result = run_recbole_genrec(argv=argv)
         print(results_table({result["model"]: result} if "test_result" in result else result))
-    except GenRecError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return _with_keys(body, sys.argv[1:] if argv is None else argv, RUN_HELP)
 
 
 def tune(argv: list[str]) -> int:
     """``recbole-genrec tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...``"""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(TUNE_HELP)
-        return 0 if argv else 2
-    try:
-        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+
+    def body(argv: list[str]) -> None:
         from recbole_genrec.tuning import tune as search
 
-        keep_freed_memory()
-        quiet_pandas_warnings()
         best = search(argv)
         print(f"Best of {len(best['trials'])} trials: {best['best_params']}")
         print(f"validation {best['best_valid_score']}, test {best['test_result']}")
+
+    return _with_keys(body, argv, TUNE_HELP)
+
+
+def _with_keys(body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
+    """A command that takes ``--key=value``: its help without arguments, and one line for an error that the user can mend."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage)
+        return 0 if argv else 2
+    try:
+        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+
+        keep_freed_memory()
+        quiet_pandas_warnings()
+        body(argv)
     except GenRecError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        return _said(error)
     return 0
+
+
+def _said(error: GenRecError) -> int:
+    print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+    return 2
 
 
 def benchmark(file: str) -> int:
@@ -122,8 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        return _said(error)
     return 0
 
 
