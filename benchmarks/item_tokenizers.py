@@ -1,7 +1,7 @@
 """Tokenizers side by side: code use, perplexity, collisions before repair, reconstruction error, CPU time of the fit, and how many codes
 two items share that follow each other in a training sequence, against two random items.
 
-OMP_NUM_THREADS=1 python benchmarks/tokenizers.py --dataset=amazon-beauty --names=rkmeans,rqvae,letter
+OMP_NUM_THREADS=1 python benchmarks/item_tokenizers.py --dataset=amazon-beauty --names=rkmeans,rqvae,letter
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main() -> None:
         "error of the standardised input. Shared codes: share of pairs that agree in the first 1, 2, ... codes, items that follow each "
         "other in a training sequence / random pairs of the same items. The time of LETTER leaves out the SASRec behind it."
     )
-    write_result("tokenizers", f"Tokenizers on {options.dataset}", {"dataset": options.dataset, "tokenizers": results}, HEADER, rows, notes)
+    write_result(
+        "item_tokenizers", f"Tokenizers on {options.dataset}", {"dataset": options.dataset, "tokenizers": results}, HEADER, rows, notes
+    )
 
 
 if __name__ == "__main__":
