@@ -12,7 +12,7 @@ from decoders import CountOperators, random_codes
 from golden.loading_t5 import with_end
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.dropout import Dropout, cheapen, dropout
+from recbole_genrec.backbone.dropout import dropout
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
@@ -110,19 +110,6 @@ def test_dropout_is_where_transformers_has_it(family, monkeypatch):
     theirs = theirs * model.codes.scale if family == "mt5" else theirs
     torch.testing.assert_close(logits[0], theirs, **CLOSE)
     assert torch.equal(logits[0], logits[1]) and (logits[0] - logits[2]).abs().max() > 0.1
-
-
-def test_cheap_dropout_keeps_the_mean_and_drops_the_share():
-    torch.manual_seed(0)
-    x = torch.ones(1000, 1001, requires_grad=True)
-    out = dropout(x, 0.3)
-    out.sum().backward()
-    assert out.unique().tolist() == pytest.approx([0.0, 256 / (256 - 77)])
-    assert abs((out == 0).float().mean() - 77 / 256) < 2e-3 and torch.equal(x.grad, out)
-    assert torch.equal(dropout(x, 0.3, training=False), x) and torch.equal(dropout(x, 0.0), x)
-    module = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.1)))
-    cheapen(module)
-    assert [(type(child), child.p) for child in (module[0], module[1][0])] == [(Dropout, 0.2), (Dropout, 0.1)]
 
 
 @pytest.mark.parametrize("end", [False, True])
