@@ -159,6 +159,21 @@ def _grown(tensor: Tensor, keep: int, capacity: int) -> Tensor:
     return buffer
 
 
+def own_paths(sees: Tensor, parents: Tensor) -> Tensor:
+    """What a new block of queries sees of all blocks so far: the path of its parent, and itself.
+
+    Args:
+        sees: bool ``[B, Q_before, N]`` of the previous block. parents: ``[B, Q]``, index in the previous block.
+
+    Returns:
+        bool ``[B, Q, N + Q]``.
+    """
+    count = parents.shape[1]
+    ancestors = sees.gather(1, parents.unsqueeze(-1).expand(-1, -1, sees.shape[-1]))
+    own = torch.eye(count, dtype=torch.bool, device=sees.device).expand(len(sees), -1, -1)
+    return torch.cat([ancestors, own], dim=-1)
+
+
 class CausalDecoder:
     """Next-code log-probabilities for the search (a ``CodeDecoder``): prompts of B users, queries that share them.
 
@@ -212,9 +227,7 @@ class CausalDecoder:
         """
         count = codes.shape[1]
         self.backbone.check_length(self.longest + self.level + 1)
-        ancestors = self.sees.gather(1, parents.unsqueeze(-1).expand(-1, -1, self.sees.shape[-1]))
-        own = torch.eye(count, dtype=torch.bool, device=self.device).expand(self.batch_size, -1, -1)
-        self.sees = torch.cat([ancestors, own], dim=-1)
+        self.sees = own_paths(self.sees, parents)
         visible = torch.cat([self.sees_prompt.expand(-1, count, -1), self.sees], dim=-1)
         embeddings = self.embed_code(codes, self.level)
         positions = (self.lengths + self.level).unsqueeze(1).expand(-1, count)

@@ -7,13 +7,13 @@ cross-attention has no position bias in T5 (arXiv 1910.10683, section 2.1), so b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone.causal import BeamCache
 from recbole_genrec.backbone.dropout import cheapen, dropout
+from recbole_genrec.backbone.load import locate, unloadable
 from recbole_genrec.errors import BackboneError
 
 FAMILIES = ("t5", "mt5")
@@ -52,23 +52,14 @@ def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None
                 f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
                 f"Use model_type {' or '.join(FAMILIES)} and the setting names of transformers (d_model, d_kv, d_ff, num_heads, ...)."
             ) from error
-    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
-    folder = Path(backbone).expanduser()
-    if looks_local and not folder.is_dir():
-        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
-    source = str(folder) if folder.is_dir() else backbone
+    source = locate(backbone)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if config.model_type not in FAMILIES:
             raise ValueError(f"its model_type is {config.model_type}, not {' or '.join(FAMILIES)}.")
         return AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BackboneError(
-            f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with config.json and safetensors weights (convert "
-            "pickled .bin weights with save_pretrained), or a hub id that this machine can reach or has in its cache. Without either, "
-            "backbone: scratch trains from random weights."
-        ) from error
+        raise unloadable(backbone, error, "config.json and safetensors weights") from error
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.causal import BeamCache
+from recbole_genrec.backbone.causal import BeamCache, own_paths
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, Memory
 
 
@@ -63,9 +63,7 @@ class BeamDecoder:
             Log-probabilities of the following code, ``[B, Q, V_next]``.
         """
         count = codes.shape[1]
-        ancestors = self.sees.gather(1, parents.unsqueeze(-1).expand(-1, -1, len(self.steps)))
-        own = torch.eye(count, dtype=torch.bool, device=self.device).expand(self.batch_size, -1, -1)
-        self.sees = torch.cat([ancestors, own], dim=-1)
+        self.sees = own_paths(self.sees, parents)
         embeddings = self.embed_code(codes, self.level)
         self.level += 1
         self.steps = torch.cat([self.steps, self.steps.new_full((count,), self.level)])

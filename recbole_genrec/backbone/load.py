@@ -53,23 +53,33 @@ def load_causal_lm(
                 f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
                 "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."
             ) from error
-    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
-    folder = Path(backbone).expanduser()
-    if looks_local and not folder.is_dir():
-        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
-    source = str(folder) if folder.is_dir() else backbone
+    source = locate(backbone)
     safe = {"trust_remote_code": False, "attn_implementation": "sdpa", "use_safetensors": True}
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BackboneError(
-            f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with config.json, safetensors weights and a "
-            "tokenizer (convert pickled .bin weights with save_pretrained), or a hub id that this machine can reach or has in its "
-            "cache. Without either, backbone: scratch trains from random weights."
-        ) from error
+        raise unloadable(backbone, error, "config.json, safetensors weights and a tokenizer") from error
     return model, tokenizer
+
+
+def locate(backbone: str) -> str:
+    """The folder or hub id that ``backbone`` names; :class:`BackboneError` for a folder that does not exist."""
+    folder = Path(backbone).expanduser()
+    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
+    if looks_local and not folder.is_dir():
+        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
+    return str(folder) if folder.is_dir() else backbone
+
+
+def unloadable(backbone: str, error: Exception, needed: str) -> BackboneError:
+    """What to do when transformers cannot load ``backbone``, of which it wants the files ``needed``."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BackboneError(
+        f"The backbone {backbone!r} cannot be loaded: {reason} It must be a folder with {needed} (convert pickled .bin weights with "
+        "save_pretrained), or a hub id that this machine can reach or has in its cache. Without either, backbone: scratch trains from "
+        "random weights."
+    )
 
 
 def backbone_identity(backbone: str) -> str:
