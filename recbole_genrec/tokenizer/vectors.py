@@ -36,7 +36,7 @@ class VectorTokenizer(ItemTokenizer):
 
     def config_key(self) -> dict:
         """The settings, and the text encoder's weights where it is used."""
-        return {**super().config_key(), "text_encoder": encoder_identity(self.config["text_encoder"]) if self.uses_text else None}
+        return super().config_key() | ({"text_encoder": encoder_identity(self.config["text_encoder"])} if self.uses_text else {})
 
     @property
     def uses_text(self) -> bool:
