@@ -45,7 +45,7 @@ class TiedCodeVocabulary(nn.Module):
         return codes + torch.tensor(self.first[: codes.shape[-1]], device=codes.device)
 
     def user_tokens(self, users: Tensor) -> Tensor:
-        """Tokens of user ids; users whose ids agree modulo ``n_user_tokens`` share one (TIGER, section 4)."""
+        """Tokens of user ids; users whose ids agree modulo ``n_user_tokens`` share one (TIGER)."""
         return self.n_outputs + users % self.n_user_tokens
 
     def embed(self, tokens: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.logger = logging.getLogger()
         self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         self.tokenizer = make_tokenizer(config, config["seed"])
-        self.content = ItemContent.from_dataset(dataset, config, needed=self.tokenizer.uses_text or bool(config["input_text"]))
+        self.content = ItemContent.from_dataset(dataset, config, needed=self.tokenizer.uses_text or self.reads_text(config))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
@@ -244,6 +244,11 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         return model
 
     @classmethod
+    def reads_text(cls, config) -> bool:
+        """Whether the generator reads sentence embeddings itself, besides what the tokenizer does."""
+        return False
+
+    @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
         parse_policies(values["collision"])
@@ -254,7 +259,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         return {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
             "item text": ", ".join(config["item_text_fields"] or ["none"]),
-            **({"text encoder": config["text_encoder"]} if config["tokenizer_input"] == "text" or config["input_text"] else {}),
+            **({"text encoder": config["text_encoder"]} if config["tokenizer_input"] == "text" or cls.reads_text(config) else {}),
             "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
 

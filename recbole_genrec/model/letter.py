@@ -14,7 +14,6 @@ generator                       ``generator: tiger`` (this class) or ``timeline`
 
 from __future__ import annotations
 
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.tiger import TIGER, ranking_guided_loss
 
 __all__ = ["LETTER", "ranking_guided_loss"]
@@ -22,5 +21,3 @@ __all__ = ["LETTER", "ranking_guided_loss"]
 
 class LETTER(TIGER):
     """TIGER's generator on LETTER's codes, with the temperature of its loss; see ``properties/model/LETTER.yaml`` for the keys."""
-
-    config_rules = {**TIGER.config_rules, "tokenizer": Rule(str, "LETTER's tokenizer, or the folder of stored codes")}

@@ -7,7 +7,7 @@ semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means), ``t
 fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
 sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`; user token: ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
-new items (5.2)                 :meth:`TIGER.add_items`
+new items                       :meth:`TIGER.add_items`
 ==============================  ===========================================================================
 """
 

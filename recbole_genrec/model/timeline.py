@@ -59,6 +59,11 @@ class TimelineRec(GenerativeRecommender):
         cheapen(self)
 
     @classmethod
+    def reads_text(cls, config) -> bool:
+        """With ``input_text``."""
+        return config["input_text"]
+
+    @classmethod
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the size."""
         size = f"{config['n_layers']} layers of width {config['d_model']}, depth {config['depth']}"

@@ -77,7 +77,10 @@ class RQVAETokenizer(VectorTokenizer):
         """Called once before training; further parameters to train."""
         return ()
 
-    def losses(self, x: Tensor, rows: Tensor, epoch: int) -> dict[str, Tensor]:
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def losses(self, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Losses of the items ``rows``; ``total`` is minimised."""
         return self.network(x[rows])[3]
 
@@ -97,9 +100,10 @@ class RQVAETokenizer(VectorTokenizer):
         progress = tqdm(range(1, epochs + 1), desc=f"{self.name} tokenizer", disable=not config["show_progress"], ncols=100)
         for epoch in progress:
             network.train()
+            self.begin_epoch(epoch - 1)
             sums: dict[str, float] = {}
             for rows in torch.randperm(len(x), generator=self.generator).tensor_split(batches):
-                losses = self.losses(x, rows.to(x.device), epoch)
+                losses = self.losses(x, rows.to(x.device))
                 optimiser.zero_grad()
                 losses["total"].backward()
                 optimiser.step()
@@ -178,13 +182,15 @@ class LETTERTokenizer(RQVAETokenizer):
         self.letter_loss = LETTERLoss(*weights, projection)
         return self.letter_loss.parameters()
 
-    def losses(self, x: Tensor, rows: Tensor, epoch: int) -> dict[str, Tensor]:
-        """L_Sem + alpha L_CF + beta L_Div; codes are clustered anew every ``div_refresh`` epochs."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Codes are clustered anew every ``div_refresh`` epochs."""
         config = self.config
-        if config["beta"] > 0 and (self.labels is None or (epoch - 1) % config["div_refresh"] == 0 and self.clustered != epoch):
+        if config["beta"] > 0 and epoch % config["div_refresh"] == 0:
             options = {"n_clusters": config["n_clusters"], "seed": self.seed, "clustering": config["code_clustering"]}
             self.labels = [balanced_clusters(book.detach(), **options) for book in self.network.codebooks]
-            self.clustered = epoch
+
+    def losses(self, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """L_Sem + alpha L_CF + beta L_Div."""
         cf = None if self.cf is None else self.cf[rows]
         cf_rows = None if self.cf is None else self.cf_rows[rows]
         return self.letter_loss(self.network, x[rows], cf, cf_rows, self.labels, generator=self.generator)

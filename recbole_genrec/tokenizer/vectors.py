@@ -113,7 +113,7 @@ class VectorTokenizer(ItemTokenizer):
 
 
 class RKMeansTokenizer(VectorTokenizer):
-    """Residual k-means: equal to RQ-VAE in several reports, without training (our default where nothing else is asked)."""
+    """Residual k-means, no training: the libraries cornac and GRID report it within a few percent of RQ-VAE (our default)."""
 
     name = "rkmeans"
     settings = (*VectorTokenizer.settings, "pca_dim")
