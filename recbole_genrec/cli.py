@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
+    wanted.add_argument("--candidate_file", help="choose among the raw item ids in this file, one a line (default: all items)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
     runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
@@ -126,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         quiet_pandas_warnings()
         history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         changes = {"data_path": args.data_path} if args.data_path else {}
-        for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
+        for row in recommend(args.checkpoint, args.user, history, args.top, args.candidate_file, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:
         return _said(error)

@@ -217,6 +217,8 @@ class GenRecConfig(Config):
         if is_generative(self.model_class):
             self._check_generative(values)
             self.model_class.check_config(values)
+        elif values.get("candidate_file") is not None:
+            raise ConfigError(f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out.")
 
     @staticmethod
     def _check_generative(values: dict) -> None:

@@ -19,6 +19,7 @@ from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.files import write_json
+from recbole_genrec.parsing import read_ids
 
 check_installation()
 
@@ -179,22 +180,31 @@ def load_data_and_model(checkpoint: str, **changes: object):
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 
-def recommend(checkpoint: str, user: str | None = None, history: list[str] | None = None, k: int = 10, **changes: object) -> list[dict]:
-    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist).
+def recommend(
+    checkpoint: str,
+    user: str | None = None,
+    history: list[str] | None = None,
+    k: int = 10,
+    candidate_file: str | None = None,
+    **changes: object,
+) -> list[dict]:
+    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist), among all items
+    or those of ``candidate_file`` (raw item ids, one a line).
 
     Returns:
         ``[{"rank", "item", "text", "score", "certified"}]``, best first.
 
     Raises:
-        ConfigError: unknown user or item id, empty history, or neither given.
+        ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
     """
-    config, model, dataset, *_ = load_data_and_model(checkpoint, **changes)
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
     if not is_generative(type(model)):
         raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k)
+    return model.recommend(history, k=k, candidates=candidates)
 
 
 def user_history(dataset, user: str) -> list[str]:

@@ -171,6 +171,8 @@ class GenRecTrainer(Trainer):
             self.model.reset_search_log()
         with self._autocast():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        if hasattr(self.model, "search_log"):
+            self.logger.info(str(self.model.search_log))
         return {name: float(value) for name, value in result.items()}
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------

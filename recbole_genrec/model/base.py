@@ -23,9 +23,10 @@ from recbole_genrec.decoding import (
     grammar_search,
     path_scores,
 )
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.serving import Serving
+from recbole_genrec.parsing import read_ids
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
@@ -55,6 +56,8 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.config, self.stored = config, stored
         self.logger = logging.getLogger()
         self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        file = config["candidate_file"]
+        self.candidates = None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
         self.tokenizer = make_tokenizer(config, config["seed"])
         self.content = ItemContent.from_dataset(dataset, config, needed=self.tokenizer.uses_text or self.reads_text(config))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
@@ -67,6 +70,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.n_items = len(self.codes)
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self._trie: tuple[tuple, ItemTrie] | None = None
+        self._subset: tuple[ItemTrie, ItemTrie] | None = None
         self._epoch_hook_seen = None
         self.reset_search_log()
         init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
@@ -116,6 +120,16 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             codes, sizes = self.trie_table()
             self._trie = key, ItemTrie(codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"]).to(codes.device)
         return self._trie[1]
+
+    @property
+    def search_trie(self) -> ItemTrie:
+        """The trie that evaluations follow: :attr:`trie`, or its part for the items of ``candidate_file``."""
+        trie = self.trie
+        if self.candidates is None:
+            return trie
+        if self._subset is None or self._subset[0] is not trie:
+            self._subset = trie, trie.subset(self.candidates)
+        return self._subset[1]
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
@@ -167,7 +181,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         parts = []
         for rows in torch.arange(len(length), device=length.device).split(step):
             decoder = self.item_logits(history[rows], length[rows], **{name: value[rows] for name, value in more.items()})
-            parts.append(path_scores(decoder, self.trie, items[rows], score_type=self.config["score_type"]))
+            parts.append(path_scores(decoder, self.search_trie, items[rows], score_type=self.config["score_type"]))
         return torch.cat(parts).squeeze(1)
 
     # --- search ---------------------------------------------------------------------------------------------------------------------
@@ -179,10 +193,10 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """The best ``k`` items (default ``max(topk)``) per user by the configured search.
 
         Args:
-            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: candidates, default all items.
+            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: default :attr:`search_trie`.
             more: ``user`` ids ``[B]``, for methods that use them.
         """
-        config, trie = self.config, trie or self.trie
+        config, trie = self.config, trie or self.search_trie
         decoder = self.item_logits(history[:, : int(length.max())], length, **more)
         wanted = k or max(config["topk"])
         options = {"score_type": config["score_type"], "fill": fill}
@@ -193,7 +207,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             result = exact_search(decoder, trie, wanted, **options)
         elif width == "auto":
             limits = {"beam_max": max(config["beam_max"], wanted), "uncertified": config["uncertified"]}
-            result = beam_search_auto(decoder, trie, max(20, wanted), k=wanted, **limits, **options)
+            result = beam_search_auto(decoder, trie, wanted, **limits, **options)
         else:
             result = beam_search(decoder, trie, max(width, wanted), **options)
         self.search_log.add(result)
@@ -252,6 +266,9 @@ class GenerativeRecommender(Serving, SequentialRecommender):
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
         parse_policies(values["collision"])
+        file, deepest = values["candidate_file"], max(values["topk"])
+        if file is not None and len(read_ids(file)) < deepest:
+            raise ConfigError(f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk.")
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -268,5 +285,5 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         return {
             "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
-            "search": {**search, **self.search_log.shares()},
+            "search": {**search, "candidates": None if self.candidates is None else len(self.candidates), **self.search_log.shares()},
         }

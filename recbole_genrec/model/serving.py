@@ -28,8 +28,8 @@ class Serving:
             raise ConfigError("The history is empty; give at least one item id.")
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
-        ids = torch.tensor([self._ids(history)[-self.max_seq_length :]], device=self.codes.device)
-        trie = self.trie if candidates is None else self.trie.subset(torch.tensor(self._ids(candidates), device=self.codes.device))
+        ids = torch.tensor([self.item_ids(history)[-self.max_seq_length :]], device=self.codes.device)
+        trie = self.trie if candidates is None else self.trie.subset(torch.tensor(self.item_ids(candidates), device=self.codes.device))
         self.eval()
         result = self.search(ids, torch.tensor([ids.shape[1]], device=ids.device), k=k, trie=trie)
         return [
@@ -44,12 +44,13 @@ class Serving:
             if item
         ]
 
-    def _ids(self, tokens: Sequence[str]) -> list[int]:
+    def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
+        """Internal ids of raw item ids; :class:`ConfigError` for the first unknown one, found ``where``."""
         known = {token: number for number, token in enumerate(self.item_tokens)}
         unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
         if unknown:
             count = f"{len(unknown)} of {len(tokens)} ids are unknown"
-            raise ConfigError(f"There is no item {unknown[0]!r} ({count}). Give ids of the .item file.")
+            raise ConfigError(f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file.")
         return [known[str(token)] for token in tokens]
 
     def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
