@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import resource
 import time
@@ -116,6 +117,7 @@ def peak_mib(function: Callable[[], object]) -> float:
         function()
         answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - pages * resource.getpagesize() / 2**20)
 
+    ctypes.CDLL(None).malloc_trim(0)  # else the child fills memory that the parent has freed and kept
     context = multiprocessing.get_context("fork")
     answer = context.SimpleQueue()
     process = context.Process(target=child, args=(answer,))
