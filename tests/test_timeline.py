@@ -37,7 +37,7 @@ def test_loss_is_the_mean_over_positions_of_each_users_own(folder, depth):
 
 @pytest.mark.parametrize("depth", ["mlp", "transformer"])
 def test_training_and_search_see_the_same_probabilities(folder, depth):
-    model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all")
+    model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all", loss_vocab="level")
     history, length, target = torch.tensor([[5, 9, 3], [7, 2, 0]]), torch.tensor([3, 2]), torch.tensor([8, 6])
     with torch.no_grad():
         scores = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="level")

@@ -2,6 +2,7 @@
 
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
+from recbole_genrec.decoding.likelihood import item_cross_entropy
 from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search, beam_search_auto
@@ -18,5 +19,6 @@ __all__ = [
     "exact_scores",
     "exact_search",
     "grammar_search",
+    "item_cross_entropy",
     "path_scores",
 ]

@@ -68,6 +68,11 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self._trie: tuple[tuple, ItemTrie] | None = None
         self._epoch_hook_seen = None
+        if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
+            self.logger.warning(
+                f"loss_vocab: trie never learns which codes are illegal, so score_type: {config['score_type']} ranks by probabilities that "
+                "are not trained. Use score_type: renormalised, or another loss_vocab."
+            )
         self.reset_search_log()
         init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
 

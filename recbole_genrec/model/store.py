@@ -21,9 +21,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -38,6 +39,7 @@ class STORE(GenerativeRecommender):
         "code_init": Rule(str, "start of the code embeddings", choices=("centroid", "random")),
         "code_lr": Rule(float, "learning rate of the code tables", low=0),
         "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "lambda_align": Rule(float, "weight of the alignment task", low=0),
         "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
         "align_batch": Rule(int, "items per batch of the alignment task", low=1),
@@ -124,21 +126,31 @@ class STORE(GenerativeRecommender):
     def _embed(self, ids: Tensor) -> Tensor:
         return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
 
-    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
-        """Cross-entropy over all C codes at the code positions from ``first`` on, each predicted from the position before."""
+    def _code_states(self, ids: Tensor, first: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """States ``[P, d_out]`` that predict the code positions from ``first`` on, each from the position before, and their codes."""
         states = self.backbone(self._embed(ids))[:, :-1]
         labels = ids[:, 1:] - self.n_text
         is_code = (labels >= 0) & (torch.arange(1, ids.shape[1], device=ids.device) >= first)
-        return cross_entropy(self.vocabulary.logits(states[is_code]).float(), labels[is_code])
+        return states[is_code], labels[is_code]
+
+    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
+        """Cross-entropy over all C codes at the code positions from ``first`` on."""
+        states, labels = self._code_states(ids, first)
+        return cross_entropy(self.vocabulary.logits(states).float(), labels)
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
 
     def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Token-to-token: codes of the history -> codes of the next item, L_rec."""
-        codes = self._codes(target)
+        """Token-to-token: codes of the history -> codes of the next item, L_rec; with ``loss_vocab: trie`` the sum over an item's codes."""
+        codes, every = self._codes(target), self.config["loss_positions"] == "all"
         ids, lengths = compose(*self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool)))
-        only_target = self.config["loss_positions"] == "target"
-        return self._code_loss(ids, (lengths - codes.shape[1]).unsqueeze(1) if only_target else 0)
+        first = 0 if every else (lengths - codes.shape[1]).unsqueeze(1)
+        if self.config["loss_vocab"] == "full":
+            return self._code_loss(ids, first)
+        place, last = torch.arange(history.shape[1] + 1, device=length.device), length.unsqueeze(1)
+        items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[place <= last if every else place == last]
+        states = self._code_states(ids, first)[0].unflatten(0, (len(items), -1))
+        return item_cross_entropy(self.trie, items, (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1))))
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""

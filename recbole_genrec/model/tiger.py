@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -45,6 +46,7 @@ class TIGER(GenerativeRecommender):
         "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
         "use_eos": Rule(bool, "an end token after history and target"),
         "score_eos": Rule(bool, "the end token counts in the score"),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
         "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
     }
@@ -95,12 +97,18 @@ class TIGER(GenerativeRecommender):
         return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None) -> Tensor:
-        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token."""
+        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token.
+
+        With ``loss_vocab: trie`` the sum over the item's codes, each among those that the trie allows.
+        """
         labels = self.vocabulary.tokens(self.codes[target])
         if self.vocabulary.eos is not None:
             labels = pad(labels, (0, 1), value=self.vocabulary.eos)
         states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
-        return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        if self.config["loss_vocab"] == "full":
+            return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        blocks = (self.vocabulary.logits(state, n) / self.config["temperature"] for n, state in enumerate(states.unbind(1)))
+        return item_cross_entropy(self.trie, target, blocks)
 
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""

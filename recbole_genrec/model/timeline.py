@@ -6,7 +6,7 @@ The idea, a spatial transformer over positions and a small depth decoder over th
     x_t = sum_l E_l[c_tl]  (+ I[i_t])  (+ W e_t)  + p_t          E_l code tables, I item ids, e_t sentence embedding, p_t position
     h   = LN(Transformer_causal(x))                              one pass trains all next-item targets of a row
     s_0 = h_t ;  logits_l = W_l LN_l(s_{l-1}) ;  s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])
-    loss = mean over positions of sum_l CE(logits_l, c_l of the next item)
+    loss = mean over positions of sum_l CE(logits_l, c_l of the next item)      over the codes that the trie allows, or over the level
 
 Outputs are codes in every variant: an item id or text on the input side does not make it a retrieval model.
 """
@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
 from recbole_genrec.data.text_encoder import column_scale
+from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 
@@ -37,6 +38,7 @@ class TimelineRec(GenerativeRecommender):
         "depth_layers": Rule(int, "layers of depth: transformer", low=1),
         "input_id": Rule(bool, "add an embedding of the item's id to its input vector"),
         "input_text": Rule(bool, "add the item's projected sentence embedding to its input vector"),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("level", "trie")),
         "tie_code_tables": Rule(bool, "input and depth decoder share their code embeddings (ablation)"),
     }
 
@@ -92,7 +94,7 @@ class TimelineRec(GenerativeRecommender):
         return torch.ones(slots, slots, dtype=torch.bool, device=self.codes.device).triu(1)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Mean over positions of the sum over levels of the cross-entropy of the next item's codes.
+        """Mean over positions of the sum over levels of the cross-entropy of the next item's codes: -log p(item) in nats.
 
         ``train_rows: all`` learns from the last position of each row only, the others from every position.
         """
@@ -101,11 +103,10 @@ class TimelineRec(GenerativeRecommender):
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
         wanted = last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
         states, codes = self.timeline(history)[wanted], self.codes[following[wanted]]
-        losses = [
-            cross_entropy(self.vocabulary.logits(state, level).float(), codes[:, level])
-            for level, state in enumerate(self.depth.teach(states, codes))
-        ]
-        return torch.stack(losses).sum()
+        logits = (self.vocabulary.logits(state, level).float() for level, state in enumerate(self.depth.teach(states, codes)))
+        if self.config["loss_vocab"] == "trie":
+            return item_cross_entropy(self.trie, following[wanted], logits)
+        return torch.stack([cross_entropy(block, code) for block, code in zip(logits, codes.unbind(1), strict=True)]).sum()
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""
