@@ -34,8 +34,8 @@ def explained_files() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename!r}" if error.filename else "A file"
         raise GenRecError(
-            f"{name} cannot be read or written: {error.strerror or error}. Check that it exists, that its folder may be written by you, and "
-            "that the disk has room; log/ and log_tensorboard/ are made in the current folder."
+            f"{name} cannot be read or written: {error.strerror or error}. Check that it exists, that you may write its folder, and that "
+            "the disk has room; log/ and log_tensorboard/ are made in the current folder."
         ) from error
 
 

@@ -90,8 +90,8 @@ def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
             os.fsync(parent)  # the new name
     except OSError as error:
         raise ArtefactError(
-            f"{path} cannot be written: {error.strerror or error}. What was there is unchanged. Make room, or choose another folder with the "
-            "setting that names this one (checkpoint_dir, cache_dir, result_file, data_path)."
+            f"{path} cannot be written: {error.strerror or error}. What was there is unchanged. Make room, or choose another folder with "
+            "the setting that names this one (checkpoint_dir, cache_dir, result_file, data_path)."
         ) from error
 
 

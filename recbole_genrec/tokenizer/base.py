@@ -120,7 +120,7 @@ def fit_or_load(
     else:
         hint = f"Delete the folder {folder}; it is made again."
         if read_json(folder / MADE_FOR).get("key") != key:
-            raise ArtefactError(f"{folder} holds the codes of other items, settings or another seed: it was renamed or replaced. {hint}")
+            raise ArtefactError(f"{folder} was renamed or replaced: its codes belong to other items, settings or another seed. {hint}")
         with explained_content(str(folder), hint):
             codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
             tokenizer.load(folder / "tokenizer")
