@@ -52,11 +52,11 @@ def explained_memory(advice: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained_content(what: str, advice: str) -> Iterator[None]:
-    """Refuse ``what`` when its parts are not those that this version writes, whatever error that leads to."""
+def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -> Iterator[None]:
+    """Refuse ``what`` (a file from outside), whatever error its content leads to."""
     try:
         yield
     except GenRecError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-        raise ArtefactError(f"{what} does not hold what this version writes ({type(error).__name__}: {error}). {advice}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise kind(f"{what} cannot be used ({type(error).__name__}: {error}). {advice}") from error

@@ -162,6 +162,7 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
     hint = f"Delete the folder {folder}; it is made again."
     if (
         not isinstance(name, str)
+        or not isinstance(meta, dict)
         or not re.fullmatch(r"tensors-[0-9a-f]{12}\.safetensors", name)
         or digest(meta, size=64) != header.get("meta_digest")
     ):

@@ -17,7 +17,7 @@ from recbole_genrec import __version__
 from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
-from recbole_genrec.errors import ArtefactError, ConfigError, explained_content, explained_files
+from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
 from recbole_genrec.files import write_json
 
 check_installation()
@@ -168,7 +168,7 @@ def load_data_and_model(checkpoint: str, **changes: object):
         ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
     """
     state = load_checkpoint(checkpoint)
-    with explained_content(f"The checkpoint {checkpoint}", "Train the model again."):
+    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
         config = config_from_plain(state["config"], **changes)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)

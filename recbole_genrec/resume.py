@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole_genrec import interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import rng_state, set_rng_state
-from recbole_genrec.errors import ArtefactError, explained_content
+from recbole_genrec.errors import ArtefactError, explained
 
 
 class ResumePoints:
@@ -77,7 +77,7 @@ class ResumePoints:
 
     def _restore(self, train_data) -> None:
         state = load_checkpoint(self.resume_file)
-        with explained_content(f"The resume file {self.resume_file}", "Delete it; the run then starts from the beginning."):
+        with explained(f"The resume file {self.resume_file}", "Delete it; the run then starts from the beginning."):
             if state["run"] != self.run_name:
                 raise ArtefactError(f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings.")
             load_state(self.model, state["state_dict"])

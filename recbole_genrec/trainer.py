@@ -15,7 +15,7 @@ from tqdm import tqdm
 from recbole_genrec import interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import make_collector, set_rng_state, storable
-from recbole_genrec.errors import GenRecError, explained_content, explained_memory
+from recbole_genrec.errors import GenRecError, explained, explained_memory
 from recbole_genrec.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -218,7 +218,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
         file = model_file or self.saved_model_file
         checkpoint = load_checkpoint(file, self.device)
-        with explained_content(f"The checkpoint {file}", "Train the model again."):
+        with explained(f"The checkpoint {file}", "Train the model again."):
             load_state(self.model, checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
             self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")

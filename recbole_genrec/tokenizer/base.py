@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from recbole_genrec.errors import ArtefactError, explained_content
+from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.files import digest, load_artefact, publish_folder, read_json, save_artefact, write_json
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -121,7 +121,7 @@ def fit_or_load(
         hint = f"Delete the folder {folder}; it is made again."
         if read_json(folder / MADE_FOR).get("key") != key:
             raise ArtefactError(f"{folder} was renamed or replaced: its codes belong to other items, settings or another seed. {hint}")
-        with explained_content(str(folder), hint):
+        with explained(str(folder), hint):
             codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
             tokenizer.load(folder / "tokenizer")
         log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")

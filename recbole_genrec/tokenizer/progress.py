@@ -12,7 +12,7 @@ import torch
 from recbole_genrec import interrupts
 from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.compat import rng_state, set_rng_state
-from recbole_genrec.errors import ArtefactError, explained_content
+from recbole_genrec.errors import ArtefactError, explained
 
 
 class FitProgress:
@@ -60,7 +60,7 @@ class FitProgress:
         except ArtefactError as error:
             logging.getLogger().warning(f"The fit starts from the beginning: {error}")
             return 0
-        with explained_content(str(self.path), "Delete it; the fit then starts from the beginning."):
+        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
             if state["key"] != self.key:
                 raise ArtefactError(f"{self.path} belongs to another fit. Delete it.")
             for name, part in parts.items():
