@@ -34,7 +34,7 @@ class ResumePoints:
             for _ in self.model.on_epoch_start(epoch):
                 pass
             load_state(self.model, state["state_dict"])
-        self._rng = state["rng"]
+        self._rng, self._saved_at = state["rng"], time.monotonic()
         return state["batch"], state["sums"]
 
     def _safe_point(self, epoch: int, batch: int, sums: list[float], stop_if_asked) -> None:
