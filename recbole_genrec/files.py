@@ -66,6 +66,12 @@ def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
                 raise
 
 
+def check_writable(path: str | os.PathLike) -> None:
+    """Raise :class:`ArtefactError` now, not after hours of training, when ``path`` cannot be written."""
+    with _temporary(Path(path), Path.touch):
+        pass
+
+
 @contextlib.contextmanager
 def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
     """A new file or folder beside ``path``, gone at the end unless it was renamed.

@@ -18,7 +18,7 @@ from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
-from recbole_genrec.files import write_json
+from recbole_genrec.files import check_writable, write_json
 
 check_installation()
 
@@ -96,12 +96,13 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
     if users and not trainer.eval_collector.register.need("rec.topk"):
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
+    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
     test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
     stages.end("test")
     trainer.tensorboard.close()
-    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
     if users:
         UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
     score = float(trainer.best_valid_score)

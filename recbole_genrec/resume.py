@@ -87,9 +87,10 @@ class ResumePoints:
             self.scaler.load_state_dict(state["scaler"])
             self._loader_state = state["loader"].cpu()
             train_data.generator.set_state(self._loader_state)
-            self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
-            self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-            self.seconds, self.cpu_seconds, self.history = state["seconds"], state["cpu_seconds"], state["history"]
+            self.start_epoch, self.cur_step = int(state["epoch"]), int(state["cur_step"])
+            self.best_valid_score, self.best_valid_result = float(state["best_valid_score"]), state["best_valid_result"]
+            self.seconds, self.cpu_seconds = dict(state["seconds"]), dict(state["cpu_seconds"])
+            self.history = [dict(epoch) for epoch in state["history"]]
             self._inside = state if state["batch"] else None
             set_rng_state(state["rng"])
         where = f"epoch {self.start_epoch}" + (f", batch {state['batch']}" if state["batch"] else "")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from recbole_genrec import interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import make_collector, set_rng_state, storable
-from recbole_genrec.errors import GenRecError, explained, explained_memory
+from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
 from recbole_genrec.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -204,6 +204,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         save_checkpoint(
             path,
             {
+                "run": self.run_name,
                 "config": self.config.plain(),
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
@@ -219,6 +220,8 @@ class GenRecTrainer(ResumePoints, Trainer):
         file = model_file or self.saved_model_file
         checkpoint = load_checkpoint(file, self.device)
         with explained(f"The checkpoint {file}", "Train the model again."):
+            if model_file is None and checkpoint["run"] != self.run_name:
+                raise ArtefactError(f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again.")
             load_state(self.model, checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
             self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")

@@ -27,7 +27,10 @@ def check_interactions(path: Path, ids: Sequence[str], time: str | None, separat
     """
     between = separator.encode()
     with open(path, "rb") as stream:
-        names = [cell.partition(b":")[0].decode(encoding, "replace") for cell in stream.readline().rstrip(b"\r\n").split(between)]
+        header = stream.readline().removesuffix(b"\n").removesuffix(b"\r")
+        if b"\r" in header:
+            raise DataError(f"{path}, line 1: lines end with carriage returns. Write the file with line feeds.")
+        names = [cell.partition(b":")[0].decode(encoding, "replace") for cell in header.split(between)]
         for wanted in [*ids, *([time] if time else [])]:
             if wanted not in names:
                 raise DataError(f"{path}, line 1: there is no column {wanted!r}; the columns are {', '.join(map(ascii, names))}.")

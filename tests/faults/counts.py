@@ -8,7 +8,7 @@ from collections.abc import Iterator
 KILLS = "kills survived / tried"
 SIGNALS = "signals answered / tried"
 DISK = "full or forbidden disks explained / tried"
-REFUSED = "damaged or foreign files refused or repaired / tried"
+REFUSED = "damaged and foreign files refused or read unchanged / tried"
 DATA = "hostile datasets and settings refused or read / tried"
 EXECUTED = "hostile files that executed anything / tried"
 COUNTS: dict[str, list[int]] = {name: [0, 0] for name in (KILLS, SIGNALS, DISK, REFUSED, DATA, EXECUTED)}
