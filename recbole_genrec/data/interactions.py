@@ -12,8 +12,10 @@ from pathlib import Path
 
 from recbole_genrec.errors import DataError
 
-MISSING = frozenset(b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null".split(b","))
-"""What ``pandas.read_csv`` takes for a missing value, besides the empty cell."""
+RESERVED = frozenset(
+    b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null,[PAD]".split(b",")
+)
+"""What ``pandas.read_csv`` takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
 
 
 def check_interactions(path: Path, ids: Sequence[str], time: str | None, separator: str = "\t", encoding: str = "utf-8") -> None:
@@ -57,8 +59,8 @@ def _wrong_with(line: bytes, cells: list[bytes], width: int, keys: list[int], nu
         except UnicodeDecodeError:
             return f"it is not {encoding}."
     for key in keys:
-        if not cells[key].strip() or cells[key] in MISSING:
-            return f"{cells[key].decode(encoding)!r} as an id means a missing value to pandas; rename it."
+        if not cells[key].strip() or cells[key] in RESERVED:
+            return f"{cells[key].decode(encoding)!r} as an id means a missing value to pandas, or padding to RecBole; rename it."
     if number_at is not None:
         try:
             finite = math.isfinite(float(cells[number_at])) and b"_" not in cells[number_at]

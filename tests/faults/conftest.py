@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from counts import COUNTS
+from counts import COUNTS, SOAK
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -16,3 +16,5 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for what, (good, tried) in COUNTS.items():
             if tried:
                 terminalreporter.write_line(f"{what}: {good} / {tried}")
+        for model, figures in SOAK.items():
+            terminalreporter.write_line(f"{model}, a long training: " + ", ".join(f"{what} {n:.4g}" for what, n in figures.items()))

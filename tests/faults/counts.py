@@ -1,4 +1,4 @@
-"""``{what: [number, tried]}``, filled by the tests of this folder."""
+"""What the tests of this folder tried and measured: ``COUNTS`` is ``{what: [number, tried]}``, ``SOAK`` is ``{model: figures}``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ REFUSED = "damaged and foreign files refused or read unchanged / tried"
 DATA = "hostile datasets and settings refused or read / tried"
 EXECUTED = "hostile files that executed anything / tried"
 COUNTS: dict[str, list[int]] = {name: [0, 0] for name in (KILLS, SIGNALS, DISK, REFUSED, DATA, EXECUTED)}
+
+SOAK: dict[str, dict[str, float]] = {}
 
 
 @contextlib.contextmanager
