@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -16,7 +17,10 @@ FORMAT = 1
 def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
     """Write ``content`` (plain values and tensors only) atomically so that ``weights_only=True`` can read it."""
     with atomic_write(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+        try:
+            torch.save({"format": FORMAT, **content}, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict:
@@ -28,6 +32,9 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu")
     if not Path(path).is_file():
         raise ArtefactError(f"The checkpoint {path} does not exist.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch does not look at the checksums
+                raise zipfile.BadZipFile(damaged)
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for damaged and for foreign files
         raise ArtefactError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.interrupts import Interrupted, handled_signals
 
 RUN_HELP = """usage: recbole-genrec run --model=STORE --dataset=ml-100k [--key=value ...]
 
@@ -28,7 +30,7 @@ def run(argv: list[str] | None = None) -> int:
         result = run_recbole_genrec(argv=argv)
         print(results_table({result["model"]: result} if "test_result" in result else result))
 
-    return _with_keys(body, sys.argv[1:] if argv is None else argv, RUN_HELP)
+    return _with_keys("run", body, sys.argv[1:] if argv is None else argv, RUN_HELP)
 
 
 def tune(argv: list[str]) -> int:
@@ -41,11 +43,12 @@ def tune(argv: list[str]) -> int:
         print(f"Best of {len(best['trials'])} trials: {best['best_params']}")
         print(f"validation {best['best_valid_score']}, test {best['test_result']}")
 
-    return _with_keys(body, argv, TUNE_HELP)
+    return _with_keys("tune", body, argv, TUNE_HELP)
 
 
-def _with_keys(body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
-    """A command that takes ``--key=value``: its help without arguments, and one line for an error that the user can mend."""
+def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
+    """A command that takes ``--key=value``: its help without arguments, one line for an error that the user can mend, and how to go on
+    after SIGINT or SIGTERM (exit status 130 or 143)."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage)
         return 0 if argv else 2
@@ -54,9 +57,14 @@ def _with_keys(body: Callable[[list[str]], None], argv: list[str], usage: str) -
 
         keep_freed_memory()
         quiet_pandas_warnings()
-        body(argv)
+        with handled_signals():
+            body(argv)
     except GenRecError as error:
         return _said(error)
+    except Interrupted as signal:
+        again = shlex.join(["recbole-genrec", name, *(argument for argument in argv if argument != "--resume"), "--resume"])
+        print(f"\nEnded by {signal}. What is saved is kept; this continues from there:\n  {again}", file=sys.stderr)
+        return signal.status
     return 0
 
 

@@ -22,7 +22,7 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments,
 
 from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.config import COMPUTED, COSMETIC, GenRecConfig
-from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.trainer import GenRecTrainer
@@ -95,9 +95,12 @@ class TrainingInteractions:
         else:
             tokens, vectors = self._train()
             with publish_folder(folder) as temporary:
-                save_artefact(temporary, {"vectors": torch.from_numpy(vectors)}, {"tokens": tokens, **self.settings})
+                meta = {"fingerprint": self.fingerprint, "tokens": tokens, **self.settings}
+                save_artefact(temporary, {"vectors": torch.from_numpy(vectors)}, meta)
             self.log(f"Collaborative vectors stored in {folder}.")
         tensors, meta = load_artefact(folder)
+        if meta.get("fingerprint") != self.fingerprint:
+            raise ArtefactError(f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder.")
         return meta["tokens"], tensors["vectors"].numpy()
 
     def _train(self) -> tuple[list[str], np.ndarray]:
@@ -112,15 +115,20 @@ class TrainingInteractions:
             model = config.model_class(config, data).to(config["device"])
             trainer = _Trainer(config, model)
             rows = TrainDataLoader(config, data, None, shuffle=True)
-            trainer.fit(rows, verbose=False, saved=False, show_progress=config["show_progress"])
+            config["resume"] = trainer.resume_file.is_file()
+            trainer.fit(rows, verbose=False, show_progress=config["show_progress"])
             trainer.tensorboard.close()
+            trainer.resume_file.unlink(missing_ok=True)
         first, last = (trainer.history[epoch]["loss"][0] for epoch in (0, -1))
         self.log(f"Collaborative vectors: loss {first:.4f} in the first epoch, {last:.4f} in the last.")
         return list(data.field2id_token[data.iid_field][1:].tolist()), model.item_embedding.weight[1:].detach().cpu().numpy()
 
 
 class _Trainer(GenRecTrainer):
-    """Keeps its curves out of the TensorBoard folder, which belongs to the run."""
+    """Keeps its curves out of the TensorBoard folder, which belongs to the run, and nothing but its resume file."""
+
+    def _save_checkpoint(self, *_, **__):
+        pass
 
     def _add_train_loss_to_tensorboard(self, *_, **__):
         pass
@@ -134,6 +142,7 @@ def sasrec_config(config, dim: int, epochs: int) -> GenRecConfig:
     values = {key: value for key, value in config.plain().items() if key in CARRIED}
     values["data_path"] = str(Path(values["data_path"]).parent)
     values |= {"hidden_size": dim, "inner_size": 4 * dim, "n_heads": 2 if dim % 2 == 0 else 1, "loss_type": "CE"}
+    values |= {"checkpoint_dir": config["cache_dir"]}  # for the resume file
     values |= {"epochs": epochs, "learner": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "train_batch_size": 512}
     return GenRecConfig("SASRec", config["dataset"], config_dict=values)
 

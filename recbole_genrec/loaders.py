@@ -14,7 +14,8 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.errors import DataError
+from recbole_genrec.data.interactions import check_interactions
+from recbole_genrec.errors import DataError, explained
 
 FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number
 
@@ -58,15 +59,22 @@ def create_dataset(config):
         DataError: the ``.inter`` file is missing, or a pickled dataset lies where RecBole would load it.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
-    if not (folder / f"{name}.inter").is_file() and not config["benchmark_filename"]:
+    files = [folder / f"{name}.{part}.inter" for part in config["benchmark_filename"] or ()] or [folder / f"{name}.inter"]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
         raise DataError(
-            f"{folder / name}.inter does not exist. Make it with 'recbole-genrec prepare {name}', "
+            f"{missing[0]} does not exist. Make it with 'recbole-genrec prepare {name}', "
             "or point --data_path at the folder that holds the dataset's folder."
         )
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
         if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
-    dataset = recbole_create_dataset(config)
+    ids, columns = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], (config["load_col"] or {}).get("inter")
+    time = config["TIME_FIELD"] if columns is None or columns == "*" or config["TIME_FIELD"] in columns else None
+    for file in files:
+        check_interactions(file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8")
+    with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
+        dataset = recbole_create_dataset(config)
     times = dataset.inter_feat.get(dataset.time_field)
     if times is not None and float(times.max()) > FLOAT32_INTEGERS:
         getLogger().warning(
@@ -92,7 +100,8 @@ def make_loaders(config, dataset, grouped: bool):
     file = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
     if file.exists():
         _refuse_pickle(file)
-    train, valid, test = data_preparation(config, dataset)
+    with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
+        train, valid, test = data_preparation(config, dataset)
     if grouped or config["model"] == "BERT4Rec":
         data = train._dataset
         mask = row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])

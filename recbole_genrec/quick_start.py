@@ -17,8 +17,8 @@ from recbole_genrec import __version__
 from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.files import write_json
+from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
+from recbole_genrec.files import check_writable, write_json
 
 check_installation()
 
@@ -32,6 +32,7 @@ from recbole_genrec.trainer import clocks  # noqa: E402
 PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
 
 
+@explained_files()
 def run_recbole_genrec(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -95,11 +96,13 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
     if users and not trainer.eval_collector.register.need("rec.topk"):
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
+    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
     test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
     stages.end("test")
-    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    trainer.tensorboard.close()
     if users:
         UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
     score = float(trainer.best_valid_score)
@@ -166,16 +169,18 @@ def load_data_and_model(checkpoint: str, **changes: object):
         ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
     """
     state = load_checkpoint(checkpoint)
-    config = config_from_plain(state["config"], **changes)
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
-    if is_generative(config.model_class):
-        model = config.model_class.from_checkpoint(config, train._dataset, state)
-    else:
-        model = config.model_class(config, train._dataset)
-        load_state(model, state["state_dict"])
-        model.load_other_parameter({k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()})
+    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
+        config = config_from_plain(state["config"], **changes)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
+        if is_generative(config.model_class):
+            model = config.model_class.from_checkpoint(config, train._dataset, state)
+        else:
+            model = config.model_class(config, train._dataset)
+            load_state(model, state["state_dict"])
+            stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
+            model.load_other_parameter(stored)
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 

@@ -41,9 +41,10 @@ def encode_texts(
     """
     texts = list(texts)
     folder = locate_encoder(encoder)
-    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / digest(folder_fingerprint(folder), texts)
+    key = digest(folder_fingerprint(folder), texts)
+    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / key
     if entry is not None and (entry / META).exists():
-        cached = _load_cached(entry, len(texts))
+        cached = _load_cached(entry, key, len(texts))
         if cached is not None:
             return cached
     unique = list(dict.fromkeys(text for text in texts if text))
@@ -58,19 +59,20 @@ def encode_texts(
     row = {text: index for index, text in enumerate(unique, start=1)}
     embeddings = vectors[[row.get(text, 0) for text in texts]]
     if entry is not None:
-        save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, {"encoder": str(encoder), "texts": len(texts)})
+        meta = {"key": key, "encoder": str(encoder), "texts": len(texts)}
+        save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, meta)
     return embeddings
 
 
-def _load_cached(entry: Path, rows: int) -> np.ndarray | None:
-    """The stored embeddings; a damaged entry is deleted with a warning and gives None."""
+def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
+    """The stored embeddings; a damaged entry, or one of other texts, is deleted with a warning and gives None."""
     try:
-        tensors, _ = load_artefact(entry)
-        if "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
-            raise ArtefactError(f"{entry} does not hold the embeddings of {rows} texts.")
+        tensors, meta = load_artefact(entry)
+        if meta.get("key") != key or "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
+            raise ArtefactError(f"{entry} does not hold the embeddings of these {rows} texts.")
     except ArtefactError as error:
         logger.warning("Text embeddings are computed again: %s", error)
-        shutil.rmtree(entry)
+        shutil.rmtree(entry, ignore_errors=True)
         return None
     return tensors["embeddings"].numpy()
 

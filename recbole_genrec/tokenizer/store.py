@@ -126,10 +126,13 @@ class STORETokenizer(ItemTokenizer):
         stored = {name: p for name, p in network.named_parameters() if p.requires_grad or kept}
         optimiser = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"])
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
-        progress = tqdm(range(self.config["tokenizer_epochs"]), desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
+        scaler = torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
         network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
+            epochs, parts = self.config["tokenizer_epochs"], {"optimiser": optimiser, "generator": generator, "scaler": scaler}
+            remaining = self.progress.epochs(epochs, network=network, **parts)
+            progress = tqdm(remaining, total=epochs, desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
             for epoch in progress:
                 network.train()
                 order = torch.randperm(len(ids), generator=generator)
@@ -143,8 +146,9 @@ class STORETokenizer(ItemTokenizer):
                     if not torch.isfinite(loss):
                         raise GenRecError(f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr.")
                     optimiser.zero_grad()
-                    loss.backward()
-                    optimiser.step()
+                    scaler.scale(loss).backward()
+                    scaler.step(optimiser)
+                    scaler.update()
                 progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
