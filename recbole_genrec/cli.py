@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -26,7 +27,8 @@ def run(argv: list[str] | None = None) -> int:
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
         result = run_recbole_genrec(argv=argv)
-        print(results_table({result["model"]: result} if "test_result" in result else result))
+        if os.environ.get("RANK", "0") == "0" and result is not None:  # torchrun starts this command once a process
+            print(results_table({result["model"]: result} if "test_result" in result else result))
 
     return _with_keys(body, sys.argv[1:] if argv is None else argv, RUN_HELP)
 

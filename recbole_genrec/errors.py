@@ -19,3 +19,7 @@ class ArtefactError(GenRecError):
 
 class BackboneError(GenRecError):
     """A language model or sentence encoder cannot be built or loaded."""
+
+
+class ProcessError(GenRecError):
+    """One of several processes has ended before its work was done."""

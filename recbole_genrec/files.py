@@ -7,6 +7,7 @@ An *artefact* is a folder with ``meta.json`` and one safetensors file that ``met
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -73,6 +74,29 @@ def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[bool]:
+    """Yield whether ``path`` has to be made, and let one process at a time make it: the others wait, and find it made.
+
+    The lock is a hidden file beside ``path`` that is left there; it is released by the system when its holder ends, in whatever way.
+    A file system without locks gets a notice: two runs may then do the same work, and the first result stays.
+    """
+    path = Path(path)
+    if path.exists():
+        yield False
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"Another run is making {path}. Waiting for it.")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            log(f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}.")
+        yield not path.exists()
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_genrec import distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.compat import make_collector, rng_state, set_rng_state, storable
+from recbole_genrec.compat import Silent, make_collector, rng_state, scratch_folder, set_rng_state, storable
 from recbole_genrec.errors import GenRecError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,12 +29,18 @@ class GenRecTrainer(Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
     Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
-    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit, and
-    metrics as plain floats.
+    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
+    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.distributed`).
     """
 
     def __init__(self, config, model):
-        super().__init__(config, model)
+        self.writes = distributed.rank() == 0
+        with contextlib.nullcontext() if self.writes else scratch_folder():
+            super().__init__(config, model)
+        if not self.writes:
+            self.tensorboard.close()
+            self.tensorboard = Silent()
+        self.replicas = distributed.Replicas(model)
         self.eval_collector = make_collector(config)
         folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(folder / f"{config.run_name()}.pth")
@@ -82,6 +90,7 @@ class GenRecTrainer(Trainer):
             self._save_resume_point(train_data, epoch_idx)
         self.model.train()
         started = clocks()
+        distributed.vary_dropout(self.config["seed"], epoch_idx)
         self._epoch_start(epoch_idx)
         loss_func = loss_func or self.model.calculate_loss
         batches = train_data
@@ -90,13 +99,14 @@ class GenRecTrainer(Trainer):
         total, count = None, len(train_data)
         self.optimizer.zero_grad()
         for index, interaction in enumerate(batches):
-            with self._autocast():
-                losses = loss_func(interaction.to(self.device))
-            parts = losses if isinstance(losses, tuple) else (losses,)
-            loss = sum(parts)
-            self._check_finite(loss, epoch_idx, index)
-            self.scaler.scale(loss / self.accumulation).backward()
-            if (index + 1) % self.accumulation == 0 or index + 1 == count:
+            step = (index + 1) % self.accumulation == 0 or index + 1 == count
+            own = distributed.own_part(interaction).to(self.device)
+            with self.replicas.accumulating(more=not step):
+                parts = self.replicas(self._parts(loss_func, own))
+                loss = sum(parts)
+                self._check_finite(loss, epoch_idx, index)
+                self.scaler.scale(loss / self.accumulation).backward()
+            if step:
                 self._optimiser_step()
                 if self.scheduler is not None:
                     self.scheduler.step()
@@ -105,9 +115,18 @@ class GenRecTrainer(Trainer):
             if self.gpu_available and show_progress:
                 batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
         self._count("train", started)
-        means = [value / max(count, 1) for value in total]
+        means = distributed.mean([value / max(count, 1) for value in total])
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
+
+    def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
+        """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
+        with self._autocast():
+            losses = loss_func(own)
+        parts = losses if isinstance(losses, tuple) else (losses,)
+        if getattr(self.model, "generative", False):
+            return parts
+        return tuple(distributed.balanced(part, len(own)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
@@ -121,12 +140,14 @@ class GenRecTrainer(Trainer):
                 loss = next(losses, None)
             if loss is None:
                 break
+            loss = self.replicas(loss)
             self._check_finite(loss, epoch, len(values))
             self.scaler.scale(loss).backward()
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
-            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {sum(values) / len(values):.4f}")
+            (mean,) = distributed.mean([sum(values) / len(values)])
+            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _autocast(self):
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
@@ -167,15 +188,21 @@ class GenRecTrainer(Trainer):
             return None
         if load_best_model:
             self.load_best(model_file)
+        if distributed.size() > 1:
+            eval_data.batch_sampler.sampler = distributed.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
         with self._autocast():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        if hasattr(self.model, "search_log"):
+            self.model.search_log.add_up(distributed.summed)
         return {name: float(value) for name, value in result.items()}
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if not self.writes:
+            return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         state = getattr(self.model, "checkpoint_state", self.model.state_dict)()
         save_checkpoint(
@@ -193,13 +220,16 @@ class GenRecTrainer(Trainer):
 
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
+        distributed.wait_for_all()  # process 0 has written it
         checkpoint = load_checkpoint(model_file or self.saved_model_file, self.device)
         load_state(self.model, checkpoint["state_dict"])
         self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
         self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {model_file or self.saved_model_file}")
 
     def _save_resume_point(self, train_data, epoch: int) -> None:
-        """Everything that the rest of the run depends on, as it stands before ``epoch`` begins."""
+        """Everything that the rest of the run depends on, as it stands before ``epoch`` begins; the same in every process."""
+        if not self.writes:
+            return
         save_checkpoint(
             self.resume_file,
             {

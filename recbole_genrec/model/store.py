@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.distributed import balanced, from_first, own_part
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -129,7 +130,7 @@ class STORE(GenerativeRecommender):
         states = self.backbone(self._embed(ids))[:, :-1]
         labels = ids[:, 1:] - self.n_text
         is_code = (labels >= 0) & (torch.arange(1, ids.shape[1], device=ids.device) >= first)
-        return cross_entropy(self.vocabulary.logits(states[is_code]).float(), labels[is_code])
+        return balanced(cross_entropy(self.vocabulary.logits(states[is_code]).float(), labels[is_code]), int(is_code.sum()))
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
 
@@ -154,16 +155,17 @@ class STORE(GenerativeRecommender):
         weight = self.config["lambda_align"]
         if weight == 0 or self.config["align_mode"] == "alternate":
             return recommendation
-        items = torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device)
-        return recommendation, weight * self.alignment_loss(items)
+        items = from_first(torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device))
+        return recommendation, weight * self.alignment_loss(own_part(items))
 
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
         """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
         super().on_epoch_start(epoch)
         weight = self.config["lambda_align"]
         if self.config["align_mode"] == "alternate" and weight > 0:
-            for items in (1 + torch.randperm(len(self.text_ids) - 1)).split(self.config["align_batch"]):
-                yield weight * self.alignment_loss(items.to(self.codes.device))
+            order = from_first((1 + torch.randperm(len(self.text_ids) - 1)).to(self.codes.device))
+            for items in order.split(self.config["align_batch"]):
+                yield weight * self.alignment_loss(own_part(items))
 
     def parameter_groups(self) -> list[dict]:
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -100,7 +101,7 @@ class TIGER(GenerativeRecommender):
         if self.vocabulary.eos is not None:
             labels = pad(labels, (0, 1), value=self.vocabulary.eos)
         states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
-        return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        return balanced(ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"]), len(labels))
 
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""

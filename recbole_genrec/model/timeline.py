@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
 from recbole_genrec.data.text_encoder import column_scale
+from recbole_genrec.distributed import balanced
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 
@@ -105,7 +106,7 @@ class TimelineRec(GenerativeRecommender):
             cross_entropy(self.vocabulary.logits(state, level).float(), codes[:, level])
             for level, state in enumerate(self.depth.teach(states, codes))
         ]
-        return torch.stack(losses).sum()
+        return balanced(torch.stack(losses).sum(), len(codes))
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""

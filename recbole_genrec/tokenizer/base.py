@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
+from recbole_genrec.files import digest, load_artefact, made_once, publish_folder, save_artefact
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
@@ -99,15 +99,16 @@ def fit_or_load(
     interactions = content.interactions_fingerprint if tokenizer.uses_interactions else None
     key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
-    if not folder.exists():
-        started = time.process_time()
-        codes = tokenizer.fit(content).aligned(content.tokens)
-        tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
-        with publish_folder(folder) as temporary:
-            codes.save(temporary / "codes")
-            tokenizer.save(temporary / "tokenizer")
-        log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
-    else:
+    with made_once(folder, log) as missing:
+        if missing:
+            started = time.process_time()
+            codes = tokenizer.fit(content).aligned(content.tokens)
+            tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
+            with publish_folder(folder) as temporary:
+                codes.save(temporary / "codes")
+                tokenizer.save(temporary / "tokenizer")
+            log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
+    if not missing:
         codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
         tokenizer.load(folder / "tokenizer")
         log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
