@@ -179,14 +179,13 @@ class Replicas:
     """The copies of a model, one a process, with common gradients (PyTorch's ``DistributedDataParallel``).
 
     Args:
-        model: all processes start from the weights and buffers of process 0.
+        model: all processes start from the parameters of process 0.
     """
 
     def __init__(self, model: nn.Module):
         self._parallel = None
         if size() > 1:  # a parameter that no part of the batch uses keeps grad = None, as in one process
-            options = {"broadcast_buffers": False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
-            self._parallel = DistributedDataParallel(_Identity(model), **options)
+            self._parallel = DistributedDataParallel(_Identity(model), find_unused_parameters=True, gradient_as_bucket_view=True)
 
     def __call__(self, losses):
         """``losses`` (a tensor or a tuple), through which backward leaves the mean gradient over the processes."""
@@ -198,11 +197,14 @@ class Replicas:
 
 
 class _Identity(nn.Module):
-    """What DistributedDataParallel wraps: our losses are no ``forward``, and it needs only to see what backward starts from."""
+    """What DistributedDataParallel wraps: it needs only the parameters, and to see what backward starts from.
+
+    Our losses are no ``forward``, and buffers, which it would send around before every batch, are the same everywhere.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.parameters_of_model = nn.ParameterList(model.parameters())
 
     def forward(self, losses):
         return losses

@@ -80,23 +80,35 @@ def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
 def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[bool]:
     """Yield whether ``path`` has to be made, and let one process at a time make it: the others wait, and find it made.
 
-    The lock is a hidden file beside ``path`` that is left there; it is released by the system when its holder ends, in whatever way.
-    A file system without locks gets a notice: two runs may then do the same work, and the first result stays.
+    The lock is a hidden file beside ``path``; the system releases it when its holder ends, in whatever way.
     """
     path = Path(path)
     if path.exists():
         yield False
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"Another run is making {path}. Waiting for it.")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            log(f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}.")
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        while not _locked(stack.enter_context(open(lock, "a")).fileno(), lock, path, log):
+            pass
+        stack.callback(lock.unlink, missing_ok=True)
         yield not path.exists()
+
+
+def _locked(descriptor: int, lock: Path, path: Path, log: Callable[[str], None]) -> bool:
+    """Wait for the lock; ``False`` when its last holder has removed the file meanwhile, so that others do not look at it any more."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log(f"Another run is making {path}. Waiting for it.")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        log(f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}.")
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(lock))
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
