@@ -23,8 +23,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, ProcessError
 from recbole_genrec.files import digest
@@ -173,41 +172,6 @@ def vary_dropout(seed: int, epoch: int) -> None:
     """Give every process but the first a torch stream of its own in an epoch; a resumed run finds it again."""
     if rank() > 0:
         torch.manual_seed(int(digest(seed, epoch, rank()), 16))
-
-
-class Replicas:
-    """The copies of a model, one a process, with common gradients (PyTorch's ``DistributedDataParallel``).
-
-    Args:
-        model: all processes start from the parameters of process 0.
-    """
-
-    def __init__(self, model: nn.Module):
-        self._parallel = None
-        if size() > 1:  # a parameter that no part of the batch uses keeps grad = None, as in one process
-            self._parallel = DistributedDataParallel(_Identity(model), find_unused_parameters=True, gradient_as_bucket_view=True)
-
-    def __call__(self, losses):
-        """``losses`` (a tensor or a tuple), through which backward leaves the mean gradient over the processes."""
-        return self._parallel(losses) if self._parallel else losses
-
-    def accumulating(self, more: bool) -> contextlib.AbstractContextManager:
-        """Around :meth:`__call__` and backward of a batch; with ``more`` batches to come before the step, gradients stay where they are."""
-        return self._parallel.no_sync() if self._parallel and more else contextlib.nullcontext()
-
-
-class _Identity(nn.Module):
-    """What DistributedDataParallel wraps: it needs only the parameters, and to see what backward starts from.
-
-    Our losses are no ``forward``, and buffers, which it would send around before every batch, are the same everywhere.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.parameters_of_model = nn.ParameterList(model.parameters())
-
-    def forward(self, losses):
-        return losses
 
 
 # --- numbers and rows of all processes ----------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "save_ranks": Rule(bool, "store the rank of each user's test item beside the result file"),
     "cache_dir": Rule(str, "folder for tokenizers and embeddings"),
     "nproc": Rule(int, "processes on this machine", low=1),
+    "fsdp": Rule(bool, "each process keeps a share of the weights instead of a copy"),
     "world_size": Rule(int, "processes on all machines together; -1 = nproc", low=-1),
     "group_offset": Rule(int, "number of the first process of this machine", low=0),
     "ip": Rule(str, "address of the machine of process 0"),

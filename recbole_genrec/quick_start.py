@@ -74,20 +74,21 @@ def run_recbole_genrec(
     with distributed.joined(configs[names[0]]["device"]):
         for name, config in configs.items():
             together = distributed.size() > 1
-            if together or launches(config):
-                _check_trains_by_gradients(config)
+            _check_processes(config, together or launches(config))
             run = _run_one if together or not launches(config) else partial(launch, config)
             results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
     return results if several else results[model]
 
 
-def _check_trains_by_gradients(config) -> None:
+def _check_processes(config, several: bool) -> None:
     trainer = get_trainer_class(config.model_class, config["model"])
-    if trainer is not GenRecTrainer:
+    if several and trainer is not GenRecTrainer:
         raise ConfigError(
             f"{config['model']} does not learn in the common training loop ({trainer.__name__}), so several processes cannot share its "
             f"work. Leave out --nproc, or add --{config['model']}.nproc=1."
         )
+    if config["fsdp"] and not several:
+        raise ConfigError("fsdp shares a model among several processes; add --nproc=2, or leave it out.")
 
 
 def _run_one(arguments: dict) -> dict:

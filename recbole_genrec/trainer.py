@@ -16,6 +16,7 @@ from recbole_genrec import distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import Silent, make_collector, rng_state, scratch_folder, set_rng_state, storable
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.replicas import Replicas
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,12 +36,12 @@ class GenRecTrainer(Trainer):
 
     def __init__(self, config, model):
         self.writes = distributed.rank() == 0
+        self.replicas = Replicas(model, bool(config["fsdp"]))
         with contextlib.nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
         if not self.writes:
             self.tensorboard.close()
             self.tensorboard = Silent()
-        self.replicas = distributed.Replicas(model)
         self.eval_collector = make_collector(config)
         folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(folder / f"{config.run_name()}.pth")
@@ -102,7 +103,7 @@ class GenRecTrainer(Trainer):
             step = (index + 1) % self.accumulation == 0 or index + 1 == count
             own = distributed.own_part(interaction).to(self.device)
             with self.replicas.accumulating(more=not step):
-                parts = self.replicas(self._parts(loss_func, own))
+                parts = self.replicas(lambda own=own: self._parts(loss_func, own))
                 loss = sum(parts)
                 self._check_finite(loss, epoch_idx, index)
                 self.scaler.scale(loss / self.accumulation).backward()
@@ -137,10 +138,9 @@ class GenRecTrainer(Trainer):
         values = []
         while True:
             with self._autocast():
-                loss = next(losses, None)
+                loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
-            loss = self.replicas(loss)
             self._check_finite(loss, epoch, len(values))
             self.scaler.scale(loss).backward()
             self._optimiser_step()
@@ -192,7 +192,7 @@ class GenRecTrainer(Trainer):
             eval_data.batch_sampler.sampler = distributed.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
-        with self._autocast():
+        with self._autocast(), self.replicas.whole():
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(distributed.summed)
@@ -201,10 +201,10 @@ class GenRecTrainer(Trainer):
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        state = self._weights()
         if not self.writes:
             return
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = getattr(self.model, "checkpoint_state", self.model.state_dict)()
         save_checkpoint(
             path,
             {
@@ -218,16 +218,20 @@ class GenRecTrainer(Trainer):
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return self.replicas.gathered(getattr(self.model, "checkpoint_state", self.model.state_dict)())
+
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
         distributed.wait_for_all()  # process 0 has written it
         checkpoint = load_checkpoint(model_file or self.saved_model_file, self.device)
-        load_state(self.model, checkpoint["state_dict"])
+        load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
         self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
         self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {model_file or self.saved_model_file}")
 
     def _save_resume_point(self, train_data, epoch: int) -> None:
         """Everything that the rest of the run depends on, as it stands before ``epoch`` begins; the same in every process."""
+        weights, optimiser = self._weights(), self.replicas.gathered(self.optimizer.state_dict())
         if not self.writes:
             return
         save_checkpoint(
@@ -238,8 +242,8 @@ class GenRecTrainer(Trainer):
                 "cur_step": int(self.cur_step),
                 "best_valid_score": float(self.best_valid_score),
                 "best_valid_result": self.best_valid_result,
-                "state_dict": getattr(self.model, "checkpoint_state", self.model.state_dict)(),
-                "optimizer": self.optimizer.state_dict(),
+                "state_dict": weights,
+                "optimizer": optimiser,
                 "scheduler": self.scheduler.state_dict() if self.scheduler else None,
                 "scaler": self.scaler.state_dict(),
                 "rng": rng_state(),
@@ -257,8 +261,8 @@ class GenRecTrainer(Trainer):
 
     def _restore(self, train_data) -> None:
         state = load_checkpoint(self.resume_file)
-        load_state(self.model, state["state_dict"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_state(self.model, self.replicas.weights(state["state_dict"]))
+        self.optimizer.load_state_dict(self.replicas.optimiser_state(self.optimizer, state["optimizer"]))
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
