@@ -24,10 +24,11 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
+        from recbole_genrec.distributed import started_with_others
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
         result = run_recbole_genrec(argv=argv)
-        if os.environ.get("RANK", "0") == "0" and result is not None:  # torchrun starts this command once a process
+        if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
             print(results_table({result["model"]: result} if "test_result" in result else result))
 
     return _with_keys(body, sys.argv[1:] if argv is None else argv, RUN_HELP)

@@ -35,9 +35,10 @@ POLL_SECONDS = 0.1
 class _Group:
     """The processes that this one has joined."""
 
-    store: dist.Store | None = None
+    meeting: dist.Store | None = None  # where they find each other, once in the life of the process
+    store: dist.Store | None = None  # of the present block ``joined``
     alone = False  # inside first_process_first
-    turns = 0
+    joins = turns = 0
 
 
 def started_with_others() -> bool:
@@ -55,10 +56,14 @@ def joined(device: torch.device) -> Iterator[None]:
     if not started_with_others() or _Group.store is not None:
         yield
         return
-    store, rank, world_size = next(dist.rendezvous("env://"))
+    if _Group.meeting is None:
+        _Group.meeting, *_ = next(dist.rendezvous("env://"))
+    _Group.joins += 1
+    store = dist.PrefixStore(f"run {_Group.joins}", _Group.meeting)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world_size)
-    _Group.store = dist.PrefixStore("genrec", store)
+    _Group.store = dist.PrefixStore("turns", store)
     yield
     _Group.store = None  # after an error the process ends, and waiting for the others could hang
     dist.destroy_process_group()

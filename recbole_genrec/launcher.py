@@ -2,7 +2,7 @@
 
 The processes find each other like those of torchrun, through the same environment variables; from there on the two ways are one
 (:mod:`recbole_genrec.distributed`). Several machines: the same command on each, with ``--world_size``, ``--group_offset``, ``--ip`` and
-``--port``.
+``--port``, and ``data_path`` and ``checkpoint_dir`` on a disk that they share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch.multiprocessing as mp
 
 from recbole_genrec import errors
 
-GRACE_SECONDS = 10  # for the others to end by themselves once one has failed
+GRACE_SECONDS = 5  # for the others to end by themselves once one has failed, then after SIGTERM
 
 
 def launches(config) -> bool:
@@ -29,8 +29,8 @@ def launches(config) -> bool:
     return max(config["nproc"], config["world_size"]) > 1
 
 
-def launch(config, arguments: dict) -> dict | None:
-    """``run_recbole_genrec(**arguments)`` in ``nproc`` processes; its result, or ``None`` on a machine without process 0.
+def launch(config, arguments: dict) -> dict:
+    """The result of ``run_recbole_genrec(**arguments)``, carried out by ``nproc`` processes.
 
     Raises:
         GenRecError: the error of the process that failed first.
@@ -52,7 +52,9 @@ def launch(config, arguments: dict) -> dict | None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn that find_unused_parameters costs time
     given = (config["group_offset"], reports.port, environment, arguments)
     _watch(mp.spawn(run_recboles, given, nprocs=nproc, join=False).processes, reports)
-    return json.loads(reports.get("result")) if reports.check(["result"]) else None
+    if not reports.check(["result"]):
+        raise errors.ProcessError("The processes were interrupted before they had a result.")
+    return json.loads(reports.get("result"))
 
 
 def run_recboles(local_rank: int, offset: int, report_port: int, environment: dict[str, str], arguments: dict) -> None:
@@ -76,7 +78,7 @@ def run_recboles(local_rank: int, offset: int, report_port: int, environment: di
         text = f"Process {os.environ['RANK']} failed:\n{traceback.format_exc()}"
         reports.compare_set("error", "", json.dumps(["ProcessError", text]))
         sys.exit(1)
-    if os.environ["RANK"] == "0":
+    if local_rank == 0:
         reports.set("result", json.dumps(result, default=str))
 
 
@@ -106,11 +108,11 @@ def _watch(processes: list, reports: dist.TCPStore) -> None:
 
 
 def _end(processes: list) -> None:
-    """Ask the processes that still run to end, and kill those that do not."""
-    for ask in ("terminate", "kill"):
+    """Let the processes that still run end, then ask them to, then kill them."""
+    for urge in (None, "terminate", "kill"):
         for process in processes:
-            if process.exitcode is None:
-                getattr(process, ask)()
+            if urge and process.exitcode is None:
+                getattr(process, urge)()
         deadline = time.monotonic() + GRACE_SECONDS
         for process in processes:
             process.join(max(0.0, deadline - time.monotonic()))

@@ -70,6 +70,8 @@ def run_recbole_genrec(
     options = {"dataset": dataset, "config_file_list": config_file_list, "config_dict": config_dict}
     # every setting is checked before the first training starts
     configs = {name: GenRecConfig(name, argv=each[name], **options) for name in names}
+    if several and any(config["world_size"] > config["nproc"] for config in configs.values()):
+        raise ConfigError("Several machines train one model at a time: give --model a single name.")
     results = {}
     with distributed.joined(configs[names[0]]["device"]):
         for name, config in configs.items():

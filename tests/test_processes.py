@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -250,6 +251,21 @@ def test_torchrun_gives_the_same_and_ends_when_a_worker_is_killed(folder):
 
 
 @pytest.mark.slow
+def test_two_machines(folder):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    given = arguments(folder, **PLAIN, world_size=2, port=port)
+    machines = [start("run", *given, f"--group_offset={number}") for number in (0, 1)]
+    outputs = [machine.communicate(timeout=600)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert all("| TIGER |" in output for output in outputs)
+    assert len(list(Path("saved").glob("*.json"))) == len(list(Path("log").glob("*/*.log"))) == 1
+    result = json.loads(next(Path("saved").glob("*.json")).read_text())
+    same_run(run_recbole_genrec("TIGER", "toy", config_dict=settings(folder, **PLAIN, checkpoint_dir="one")), result)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -285,13 +301,14 @@ def test_two_runs_that_fit_the_same_tokenizer_at_once(folder):
         ("TIGER", {"nproc": 0}, "nproc is 0; it must be at least 1"),
         ("TIGER", {"fsdp": True}, "fsdp shares a model among several processes; add --nproc=2"),
         ("TIGER", {"nproc": 2, "world_size": 3, "group_offset": 2}, "beyond world_size 3"),
+        ("TIGER,TimelineRec", {"world_size": 2}, "Several machines train one model at a time"),
         ("Pop", {"nproc": 2}, r"Pop does not learn in the common training loop.*--Pop\.nproc=1"),
     ],
 )
 def test_settings_that_cannot_work(folder, model, changes, message):
-    given = {key: value for key, value in settings(folder, model, **changes).items() if model != "Pop" or key not in SASREC or key in SMALL}
+    given = {**TINY_OF.get(model, SMALL), "data_path": str(folder), **changes}
     with pytest.raises(ConfigError, match=message):
-        run_recbole_genrec(model, "toy", config_dict={**given})
+        run_recbole_genrec(model, "toy", config_dict=given)
 
 
 def test_the_number_of_processes_does_not_name_the_run(folder):
