@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -25,10 +26,12 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
+        from recbole_genrec.distributed import started_with_others
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
         result = run_recbole_genrec(argv=argv)
-        print(results_table({result["model"]: result} if "test_result" in result else result))
+        if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
+            print(results_table({result["model"]: result} if "test_result" in result else result))
 
     return _with_keys("run", body, sys.argv[1:] if argv is None else argv, RUN_HELP)
 

@@ -23,7 +23,7 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments,
 from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.config import COMPUTED, COSMETIC, GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
+from recbole_genrec.files import digest, load_artefact, made_once, publish_folder, save_artefact
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.trainer import GenRecTrainer
 
@@ -90,14 +90,15 @@ class TrainingInteractions:
             self.log(f"WARNING: collaborative vectors come from {self.file}; whether they saw held-out interactions is unchecked.")
             return read_vectors(self.file)
         folder = Path(self.run_config["cache_dir"]) / f"cf-{self.fingerprint}"
-        if folder.exists():
+        with made_once(folder, self.log) as missing:
+            if missing:
+                tokens, vectors = self._train()
+                with publish_folder(folder) as temporary:
+                    meta = {"fingerprint": self.fingerprint, "tokens": tokens, **self.settings}
+                    save_artefact(temporary, {"vectors": torch.from_numpy(vectors)}, meta)
+                self.log(f"Collaborative vectors stored in {folder}.")
+        if not missing:
             self.log(f"Collaborative vectors not trained again: reused from {folder}.")
-        else:
-            tokens, vectors = self._train()
-            with publish_folder(folder) as temporary:
-                meta = {"fingerprint": self.fingerprint, "tokens": tokens, **self.settings}
-                save_artefact(temporary, {"vectors": torch.from_numpy(vectors)}, meta)
-            self.log(f"Collaborative vectors stored in {folder}.")
         tensors, meta = load_artefact(folder)
         if meta.get("fingerprint") != self.fingerprint:
             raise ArtefactError(f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder.")

@@ -8,6 +8,7 @@ import re
 from enum import Enum
 from pathlib import Path
 
+from recbole_genrec import distributed
 from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import digest
@@ -29,6 +30,7 @@ from recbole.utils.argument_list import (  # noqa: E402
 # Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
 COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
 COSMETIC |= {"save_ranks", "wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files"}
+COSMETIC |= {"nproc", "fsdp", "world_size", "group_offset", "ip", "port", "local_rank"}
 # Keys that RecBole computes from others: never the input of a later run.
 COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank"}
 COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args"}
@@ -160,10 +162,14 @@ class GenRecConfig(Config):
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
-            raise ConfigError("Several processes are not supported yet; leave out local_rank / nproc.")
+            raise ConfigError("local_rank is given by the launcher. For several processes use --nproc=2, or torchrun --nproc_per_node=2.")
         if self.final_config_dict.get("use_gpu") is False:
             self.final_config_dict["gpu_id"] = ""
+        # RecBole sees a single process (single_spec): its own way with several needs CUDA, repeats users and averages metrics wrongly
         super()._init_device()
+        self.final_config_dict["device"] = distributed.own_device(self.final_config_dict["device"])
+        if distributed.rank() > 0:
+            self.final_config_dict.update({"show_progress": False, "log_wandb": False, "state": "error"})
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
 

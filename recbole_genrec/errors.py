@@ -60,3 +60,7 @@ def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise kind(f"{what} cannot be used ({type(error).__name__}: {error}). {advice}") from error
+
+
+class ProcessError(GenRecError):
+    """One of several processes has ended before its work was done."""

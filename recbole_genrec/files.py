@@ -78,7 +78,7 @@ def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
 
     The writer holds a lock on it. One without a lock was left by a process that was killed, and is deleted here.
     """
-    try:
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             with contextlib.suppress(OSError), _locked(old):
@@ -94,6 +94,13 @@ def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
                 _remove(temporary)
         with contextlib.suppress(OSError), _opened(path.parent) as parent:  # some file systems refuse it for folders
             os.fsync(parent)  # the new name
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What the system refuses, in one sentence."""
+    try:
+        yield
     except OSError as error:
         raise ArtefactError(
             f"{path} cannot be written: {error.strerror or error}. What was there is unchanged. Make room, or choose another folder with "
@@ -123,6 +130,42 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[bool]:
+    """Yield whether ``path`` has to be made, and let one process at a time make it: the others wait, and find it made.
+
+    The lock is a hidden file beside ``path``; the system releases it when its holder ends, in whatever way.
+    """
+    path = Path(path)
+    if path.exists():
+        yield False
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while not _obtained(stack.enter_context(open(lock, "a")).fileno(), lock, path, log):
+                pass
+        stack.callback(lock.unlink, missing_ok=True)
+        yield not path.exists()
+
+
+def _obtained(descriptor: int, lock: Path, path: Path, log: Callable[[str], None]) -> bool:
+    """Wait for the lock; ``False`` when its last holder has removed the file meanwhile, so that others do not look at it any more."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log(f"Another run is making {path}. Waiting for it.")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        log(f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}.")
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(lock))
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

@@ -8,17 +8,19 @@ import platform
 import resource
 import shlex
 import subprocess
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from recbole_genrec import __version__
+from recbole_genrec import __version__, distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
 from recbole_genrec.files import check_writable, write_json
+from recbole_genrec.launcher import launch, launches
 
 check_installation()
 
@@ -27,7 +29,7 @@ from recbole.utils import init_logger, init_seed  # noqa: E402
 from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
-from recbole_genrec.trainer import clocks  # noqa: E402
+from recbole_genrec.trainer import GenRecTrainer, clocks  # noqa: E402
 
 PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
 
@@ -50,7 +52,8 @@ def run_recbole_genrec(
         saved: whether to write checkpoints (without them there is no resume and the last epoch is tested).
 
     Returns:
-        The result of the run (the content of its JSON file); for several models ``{name: result}``.
+        The result of the run (the content of its JSON file); for several models ``{name: result}``. With ``nproc`` above 1 the calling
+        script needs Python's ``if __name__ == "__main__":``, because the processes import it.
 
     Raises:
         GenRecError: a setting, a file or a number is wrong; the message says which and what to do.
@@ -59,23 +62,48 @@ def run_recbole_genrec(
     if "config_files" in arguments:  # RecBole's way to name YAML files on the command line
         config_file_list = [*(config_file_list or []), *str(arguments["config_files"]).replace(",", " ").split()]
     model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
-    if not isinstance(model, str) or "," not in model:
-        return _run_one(model, dataset, config_file_list, config_dict, saved, argv)
-    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip()))
-    if arguments.get("result_file") or (config_dict or {}).get("result_file"):
+    several = isinstance(model, str) and "," in model
+    if several and (arguments.get("result_file") or (config_dict or {}).get("result_file")):
         raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
+    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip())) if several else [model]
     rest = [argument for argument in argv or [] if not argument.startswith("--model=")]
-    each = {name: [f"--model={name}", *rest] for name in names}
-    for name in names:  # every setting is checked before the first training starts
-        GenRecConfig(name, dataset, config_file_list, config_dict, each[name])
-    return {name: _run_one(name, dataset, config_file_list, config_dict, saved, each[name]) for name in names}
+    each = {name: [f"--model={name}", *rest] if several else argv for name in names}
+    options = {"dataset": dataset, "config_file_list": config_file_list, "config_dict": config_dict}
+    # every setting is checked before the first training starts
+    configs = {name: GenRecConfig(name, argv=each[name], **options) for name in names}
+    if several and any(config["world_size"] > config["nproc"] for config in configs.values()):
+        raise ConfigError("Several machines train one model at a time: give --model a single name.")
+    results = {}
+    with distributed.joined(configs[names[0]]["device"]):
+        for name, config in configs.items():
+            together = distributed.size() > 1
+            _check_processes(config, together or launches(config))
+            run = _run_one if together or not launches(config) else partial(launch, config)
+            results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
+    return results if several else results[model]
 
 
-def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) -> dict:
+def _check_processes(config, several: bool) -> None:
+    trainer = get_trainer_class(config.model_class, config["model"])
+    if several and trainer is not GenRecTrainer:
+        raise ConfigError(
+            f"{config['model']} does not learn in the common training loop ({trainer.__name__}), so several processes cannot share its "
+            f"work. Leave out --nproc, or add --{config['model']}.nproc=1."
+        )
+    if config["fsdp"] and not several:
+        raise ConfigError("fsdp shares a model among several processes; add --nproc=2, or leave it out.")
+
+
+def _run_one(arguments: dict) -> dict:
     stages = _Stages()
-    config = GenRecConfig(model, dataset_name, config_file_list, config_dict, argv)
+    saved, argv = arguments["saved"], arguments["argv"]
+    config = GenRecConfig(**{key: value for key, value in arguments.items() if key != "saved"})
+    writes = distributed.rank() == 0
     forget_logger_handlers()
-    init_logger(config)
+    if writes:
+        init_logger(config)
+    else:
+        logging.basicConfig(level=logging.ERROR)
     logger = logging.getLogger()
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
@@ -88,7 +116,8 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     logger.info(start_summary(config))
     stages.end("data")
     init_seed(config["seed"], config["reproducibility"])
-    network = config.model_class(config, train._dataset).to(config["device"])
+    with distributed.first_process_first("fitting the tokenizer and building the model"):
+        network = config.model_class(config, train._dataset).to(config["device"])
     stages.end("model_and_tokenizer")
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
@@ -103,9 +132,11 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
     stages.end("test")
     trainer.tensorboard.close()
-    if users:
+    if users and writes:
         UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
     score = float(trainer.best_valid_score)
+    cpu_seconds = {**stages.cpu_seconds, **trainer.cpu_seconds}  # of all processes
+    cpu_seconds = dict(zip(cpu_seconds, distributed.summed(cpu_seconds.values()), strict=True))
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -115,9 +146,10 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "test_result": test_result,
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
+        "processes": distributed.size(),
         "report": network.report() if generative else {},
-        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(stages.cpu_seconds.values())},
-        "cpu_seconds": {**stages.cpu_seconds, **trainer.cpu_seconds},
+        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(cpu_seconds[stage] for stage in stages.seconds)},
+        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": stages.memory,
         "epochs": trainer.history,
         "checkpoint": trainer.saved_model_file if saved else None,
@@ -127,7 +159,8 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "versions": versions(),
         "config": config.plain(),
     }
-    write_json(path, result)
+    if writes:
+        write_json(path, result)
     logger.info(f"test result: {test_result}")
     logger.info(f"Result written to {path}")
     return result
@@ -141,6 +174,8 @@ def start_summary(config) -> str:
         "device / precision": f"{config['device']} / {config['precision']}, {torch.get_num_threads()} threads",
         "training": f"{config['epochs']} epochs, batch {config['train_batch_size']}, {config['learner']} {config['learning_rate']}",
     }
+    if distributed.size() > 1:
+        rows["processes"] = f"{distributed.size()}, which share each batch"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
     width = max(map(len, rows))

@@ -8,19 +8,26 @@ from pathlib import Path
 from recbole_genrec import interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import rng_state, set_rng_state
+from recbole_genrec.distributed import size, vary_dropout
 from recbole_genrec.errors import ArtefactError, explained
 
 
 class ResumePoints:
-    """Part of ``GenRecTrainer``: its resume file."""
+    """Part of ``GenRecTrainer``: its resume file, which process 0 writes. Several processes resume at the start of an epoch only."""
 
     _inside: dict | None = None  # the resume point of a run that stopped inside an epoch, until that epoch goes on
+
+    @property
+    def _saves_inside(self) -> bool:
+        """Whether the run is saved inside epochs: several processes would have to agree on a batch."""
+        return self._saved and size() == 1
 
     def _started(self, train_data, epoch: int) -> tuple[int, None]:
         """Save the state before the epoch and call the model's hook: no batch is done."""
         if self._saved:
             self._loader_state = train_data.generator.get_state()
             self._save_resume_point(epoch)
+        vary_dropout(self.config["seed"], epoch)
         self._epoch_start(epoch)
         return 0, None
 
@@ -47,6 +54,9 @@ class ResumePoints:
         """Everything that the rest of the run depends on, as it stands before ``epoch`` begins or after ``batch`` batches of it, whose
         losses sum up to ``sums``."""
         self._saved_at = time.monotonic()
+        weights, optimiser = self._weights(), self.replicas.gathered(self.optimizer.state_dict())
+        if not self.writes:
+            return
         save_checkpoint(
             self.resume_file,
             {
@@ -58,8 +68,8 @@ class ResumePoints:
                 "cur_step": int(self.cur_step),
                 "best_valid_score": float(self.best_valid_score),
                 "best_valid_result": self.best_valid_result,
-                "state_dict": getattr(self.model, "checkpoint_state", self.model.state_dict)(),
-                "optimizer": self.optimizer.state_dict(),
+                "state_dict": weights,
+                "optimizer": optimiser,
                 "scheduler": self.scheduler.state_dict() if self.scheduler else None,
                 "scaler": self.scaler.state_dict(),
                 "rng": rng_state(),
@@ -80,8 +90,8 @@ class ResumePoints:
         with explained(f"The resume file {self.resume_file}", "Delete it; the run then starts from the beginning."):
             if state["run"] != self.run_name:
                 raise ArtefactError(f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings.")
-            load_state(self.model, state["state_dict"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_state(self.model, self.replicas.weights(state["state_dict"]))
+            self.optimizer.load_state_dict(self.replicas.optimiser_state(self.optimizer, state["optimizer"]))
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +13,11 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_genrec import interrupts
+from recbole_genrec import distributed, interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.compat import make_collector, set_rng_state, storable
+from recbole_genrec.compat import Silent, make_collector, scratch_folder, set_rng_state, storable
 from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
+from recbole_genrec.replicas import Replicas
 from recbole_genrec.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,12 +34,18 @@ class GenRecTrainer(ResumePoints, Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
     Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
-    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit, and
-    metrics as plain floats.
+    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
+    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.distributed`).
     """
 
     def __init__(self, config, model):
-        super().__init__(config, model)
+        self.writes = distributed.rank() == 0
+        self.replicas = Replicas(model, bool(config["fsdp"]))
+        with contextlib.nullcontext() if self.writes else scratch_folder():
+            super().__init__(config, model)
+        if not self.writes:
+            self.tensorboard.close()
+            self.tensorboard = Silent()
         self.eval_collector = make_collector(config)
         folder, self.run_name = Path(config["checkpoint_dir"]), config.run_name()
         self.saved_model_file = str(folder / f"{self.run_name}.pth")
@@ -87,33 +95,35 @@ class GenRecTrainer(ResumePoints, Trainer):
         started = clocks()
         with explained_memory(SMALLER_BATCH):
             done, total = self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
-            means = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
+            sums = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
         self._count("train", started)
+        means = distributed.mean([value / max(len(train_data), 1) for value in sums])
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
 
     def _train_batches(self, train_data, epoch: int, loss_func, show_progress: bool, done: int, total: list[float] | None) -> list[float]:
-        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the mean losses of the epoch."""
+        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the sums of the losses of the epoch."""
         batches, count = train_data, len(train_data)
         if show_progress:
             batches = tqdm(train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink"))
         self.optimizer.zero_grad()
         with ExitStack() as stack:
-            stop_if_asked = stack.enter_context(interrupts.safe_points()) if self._saved else None
+            stop_if_asked = stack.enter_context(interrupts.safe_points()) if self._saves_inside else None
             for index, interaction in enumerate(batches):
                 if index < done:
                     if index + 1 == done:
                         set_rng_state(self._rng)
                     continue
-                with self._autocast():
-                    losses = loss_func(interaction.to(self.device))
-                parts = losses if isinstance(losses, tuple) else (losses,)
-                loss = sum(parts)
-                self._check_finite(loss, epoch, index)
-                self.scaler.scale(loss / self.accumulation).backward()
+                step = (index + 1) % self.accumulation == 0 or index + 1 == count
+                own = distributed.own_part(interaction).to(self.device)
+                with self.replicas.accumulating(more=not step):
+                    parts = self.replicas(lambda own=own: self._parts(loss_func, own))
+                    loss = sum(parts)
+                    self._check_finite(loss, epoch, index)
+                    self.scaler.scale(loss / self.accumulation).backward()
                 values = [float(part.detach()) for part in parts]
                 total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
-                if (index + 1) % self.accumulation == 0 or index + 1 == count:
+                if step:
                     self._optimiser_step()
                     if self.scheduler is not None:
                         self.scheduler.step()
@@ -121,7 +131,16 @@ class GenRecTrainer(ResumePoints, Trainer):
                         self._safe_point(epoch, index + 1, total, stop_if_asked)
                 if self.gpu_available and show_progress:
                     batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
-        return [value / max(count, 1) for value in total]
+        return total
+
+    def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
+        """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
+        with self._autocast():
+            losses = loss_func(own)
+        parts = losses if isinstance(losses, tuple) else (losses,)
+        if getattr(self.model, "generative", False):
+            return parts
+        return tuple(distributed.balanced(part, len(own)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
@@ -132,7 +151,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         values = []
         while True:
             with self._autocast():
-                loss = next(losses, None)
+                loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
             self._check_finite(loss, epoch, len(values))
@@ -140,7 +159,8 @@ class GenRecTrainer(ResumePoints, Trainer):
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
-            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {sum(values) / len(values):.4f}")
+            (mean,) = distributed.mean([sum(values) / len(values)])
+            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _autocast(self):
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
@@ -180,11 +200,15 @@ class GenRecTrainer(ResumePoints, Trainer):
             return None
         if load_best_model:
             self.load_best(model_file)
+        if distributed.size() > 1:
+            eval_data.batch_sampler.sampler = distributed.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
         search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
-        with self._autocast(), explained_memory(SMALLER_SEARCH.format(search)):
+        with self._autocast(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        if hasattr(self.model, "search_log"):
+            self.model.search_log.add_up(distributed.summed)
         return {name: float(value) for name, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):
@@ -200,7 +224,9 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = getattr(self.model, "checkpoint_state", self.model.state_dict)()
+        state = self._weights()
+        if not self.writes:
+            return
         save_checkpoint(
             path,
             {
@@ -215,13 +241,17 @@ class GenRecTrainer(ResumePoints, Trainer):
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return self.replicas.gathered(getattr(self.model, "checkpoint_state", self.model.state_dict)())
+
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
         file = model_file or self.saved_model_file
+        distributed.wait_for_all()  # process 0 has written it
         checkpoint = load_checkpoint(file, self.device)
         with explained(f"The checkpoint {file}", "Train the model again."):
             if model_file is None and checkpoint["run"] != self.run_name:
                 raise ArtefactError(f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again.")
-            load_state(self.model, checkpoint["state_dict"])
+            load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
             self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
             self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")

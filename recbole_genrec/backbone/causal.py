@@ -48,6 +48,12 @@ class CausalBackbone(nn.Module):
         return lm.base_model
 
     @property
+    def layers_called_whole(self) -> list[nn.Module]:
+        """The layers of the stack, whose weights are needed only while they run; FSDP may gather each by itself."""
+        names = self.stack._no_split_modules or ()
+        return [module for module in self.stack.modules() if type(module).__name__ in names]
+
+    @property
     def max_positions(self) -> int | None:
         """Longest sequence the model can read, in tokens; ``None`` if it sets no limit."""
         return getattr(self.lm.config, "max_position_embeddings", None)

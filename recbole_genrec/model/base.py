@@ -79,7 +79,8 @@ class GenerativeRecommender(Serving, SequentialRecommender):
     # --- what a method writes -------------------------------------------------------------------------------------------------------
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Training loss of a batch; a tuple is summed and logged part by part.
+        """Training loss of a batch; a tuple is summed and logged part by part. Each mean over n terms goes through ``balanced(mean, n)``
+        of :mod:`recbole_genrec.distributed`, so that several processes get the gradient of one.
 
         Args:
             history: item ids ``[B, T]``, oldest first, right-padded with 0. length: ``[B]``. target: next item ids ``[B]``.

@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
 from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced, from_first, own_part
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -136,7 +137,7 @@ class STORE(GenerativeRecommender):
     def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
         """Cross-entropy over all C codes at the code positions from ``first`` on."""
         states, labels = self._code_states(ids, first)
-        return cross_entropy(self.vocabulary.logits(states).float(), labels)
+        return balanced(cross_entropy(self.vocabulary.logits(states).float(), labels), len(labels))
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,8 @@ class STORE(GenerativeRecommender):
         place, last = torch.arange(history.shape[1] + 1, device=length.device), length.unsqueeze(1)
         items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[place <= last if every else place == last]
         states = self._code_states(ids, first)[0].unflatten(0, (len(items), -1))
-        return item_cross_entropy(self.trie, items, (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1))))
+        blocks = (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1)))
+        return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
@@ -166,16 +168,17 @@ class STORE(GenerativeRecommender):
         weight = self.config["lambda_align"]
         if weight == 0 or self.config["align_mode"] == "alternate":
             return recommendation
-        items = torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device)
-        return recommendation, weight * self.alignment_loss(items)
+        items = from_first(torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device))
+        return recommendation, weight * self.alignment_loss(own_part(items))
 
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
         """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
         super().on_epoch_start(epoch)
         weight = self.config["lambda_align"]
         if self.config["align_mode"] == "alternate" and weight > 0:
-            for items in (1 + torch.randperm(len(self.text_ids) - 1)).split(self.config["align_batch"]):
-                yield weight * self.alignment_loss(items.to(self.codes.device))
+            order = from_first((1 + torch.randperm(len(self.text_ids) - 1)).to(self.codes.device))
+            for items in order.split(self.config["align_batch"]):
+                yield weight * self.alignment_loss(own_part(items))
 
     def parameter_groups(self) -> list[dict]:
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""

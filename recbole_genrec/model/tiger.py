@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
 from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -106,9 +107,11 @@ class TIGER(GenerativeRecommender):
             labels = pad(labels, (0, 1), value=self.vocabulary.eos)
         states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
         if self.config["loss_vocab"] == "full":
-            return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
-        blocks = (self.vocabulary.logits(state, n) / self.config["temperature"] for n, state in enumerate(states.unbind(1)))
-        return item_cross_entropy(self.trie, target, blocks)
+            loss = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        else:
+            blocks = (self.vocabulary.logits(state, n) / self.config["temperature"] for n, state in enumerate(states.unbind(1)))
+            loss = item_cross_entropy(self.trie, target, blocks)
+        return balanced(loss, len(labels))
 
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy, pad
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
 from recbole_genrec.data.text_encoder import column_scale
 from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.path_vectors import PathVectors
@@ -114,8 +115,10 @@ class TimelineRec(GenerativeRecommender):
         nodes = self.trie.paths(self.trie.leaf_of_item[following[wanted]])
         blocks = (logits(state, level, nodes[level]) for level, state in enumerate(self.depth.teach(states, codes)))
         if self.config["loss_vocab"] == "trie":
-            return item_cross_entropy(self.trie, following[wanted], blocks)
-        return torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes.unbind(1), strict=True)]).sum()
+            loss = item_cross_entropy(self.trie, following[wanted], blocks)
+        else:
+            loss = torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes.unbind(1), strict=True)]).sum()
+        return balanced(loss, len(codes))
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
-from recbole_genrec.files import digest, load_artefact, publish_folder, read_json, save_artefact, write_json
+from recbole_genrec.files import digest, load_artefact, made_once, publish_folder, read_json, save_artefact, write_json
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
@@ -106,18 +106,19 @@ def fit_or_load(
     interactions = content.interactions_fingerprint if tokenizer.uses_interactions else None
     key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
-    if not folder.exists():
-        started = time.process_time()
-        tokenizer.progress = FitProgress(Path(folder_root) / f"fit-{tokenizer.name}-{key}.pth", key)
-        codes = tokenizer.fit(content).aligned(content.tokens)
-        tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
-        with publish_folder(folder) as temporary:
-            codes.save(temporary / "codes")
-            tokenizer.save(temporary / "tokenizer")
-            write_json(temporary / MADE_FOR, {"key": key, "seed": seed, "settings": tokenizer.config_key()})
-        tokenizer.progress.clear()
-        log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
-    else:
+    with made_once(folder, log) as missing:
+        if missing:
+            started = time.process_time()
+            tokenizer.progress = FitProgress(Path(folder_root) / f"fit-{tokenizer.name}-{key}.pth", key)
+            codes = tokenizer.fit(content).aligned(content.tokens)
+            tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
+            with publish_folder(folder) as temporary:
+                codes.save(temporary / "codes")
+                tokenizer.save(temporary / "tokenizer")
+                write_json(temporary / MADE_FOR, {"key": key, "seed": seed, "settings": tokenizer.config_key()})
+            tokenizer.progress.clear()
+            log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
+    if not missing:
         hint = f"Delete the folder {folder}; it is made again."
         if read_json(folder / MADE_FOR).get("key") != key:
             raise ArtefactError(f"{folder} was renamed or replaced: its codes belong to other items, settings or another seed. {hint}")
