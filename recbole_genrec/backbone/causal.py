@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from recbole_genrec.backbone.packing import flat_index, length_groups
 from recbole_genrec.errors import BackboneError
 
 
@@ -40,6 +41,11 @@ class CausalBackbone(nn.Module):
     def text_table(self) -> nn.Embedding:
         """Embedding of the text vocabulary."""
         return self.lm.get_input_embeddings()
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer over the text vocabulary is the text table itself."""
+        return self.lm.get_output_embeddings().weight is self.text_table.weight
 
     @property
     def stack(self) -> nn.Module:
@@ -75,6 +81,31 @@ class CausalBackbone(nn.Module):
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
         )
         return output.last_hidden_state
+
+    def states(self, embeddings: Tensor, lengths: Tensor, packing: str = "groups") -> Tensor:
+        """States of many sequences of different length, each as if it had been read alone from position 0.
+
+        A loss over right-padded ``ids [B, S]`` with ``lengths [B]`` becomes::
+
+            valid = torch.arange(S) < lengths.unsqueeze(1)
+            states = backbone.states(embed(ids[valid]), lengths)  # [T, d_out]
+            label_of_next = labels.roll(-1, 1)[valid]  # [T]; ignored (-100) at the last token of each sequence
+
+        Args:
+            embeddings: ``[T, d_in]``, the sequences one after another.
+            lengths: ``[B]``, at least 1 each, sum T.
+            packing: ``groups`` or ``pack``; the result is the same.
+
+        Returns:
+            ``[T, d_out]`` in the order of ``embeddings``.
+        """
+        self.check_length(int(lengths.max()))
+        parts, places = [], []
+        for rows in length_groups(lengths):
+            place, valid = flat_index(lengths, rows)
+            parts.append(self(embeddings[place])[valid])
+            places.append(place[valid])
+        return torch.cat(parts)[torch.cat(places).argsort()]
 
     def hidden_states(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Last states of the stack ``[B, S, d_model]``: before the output projection where a model has one (OPT-350M)."""

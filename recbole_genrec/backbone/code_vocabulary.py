@@ -16,13 +16,14 @@ class CodeVocabulary(nn.Module):
         d_in: width of the backbone's input embeddings.
         d_out: width of the state that the output layer reads.
         std: standard deviation of the normal start of both tables.
+        tied: one table for both, for language models whose own two tables are one (``CausalBackbone.tied``).
     """
 
-    def __init__(self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02):
+    def __init__(self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02, tied: bool = False):
         super().__init__()
         self.sizes = tuple(sizes)
         self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
-        self.classifier = nn.Parameter(torch.randn(sum(sizes), d_out) * std)
+        self.classifier = self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
 
     def flat(self, codes: Tensor) -> Tensor:
