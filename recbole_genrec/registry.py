@@ -13,6 +13,7 @@ MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
+    "LCRec": "recbole_genrec.model.lcrec:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
     "Pop": "recbole_genrec.model.pop:Pop",

@@ -26,6 +26,18 @@ class CodeVocabulary(nn.Module):
         self.classifier = self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
 
+    @torch.no_grad()
+    def start_like(self, inputs: Tensor, outputs: Tensor, spread: float = 0.02) -> None:
+        """Start as the mean of the text rows ``inputs [V, d_in]`` and ``outputs [V, d_out]``, with noise of ``spread`` times their
+        standard deviation (our choice, unpublished)."""
+        for table, rows in {self.embedding: inputs.float(), self.classifier: outputs.float()}.items():
+            table.copy_(rows.mean(0) + spread * rows.std(0) * torch.randn_like(table))
+
+    def level_rows(self, level: int) -> list[Tensor]:
+        """The rows of one level in each table, as views."""
+        tables = {id(table): table for table in (self.embedding, self.classifier)}
+        return [table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables.values()]
+
     def flat(self, codes: Tensor) -> Tensor:
         """Flat indices of codes ``[..., L']`` (the first L' levels)."""
         return codes + torch.tensor(self.offsets[: codes.shape[-1]], device=codes.device)

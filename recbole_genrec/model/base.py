@@ -8,6 +8,7 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, init_seed
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.checkpoints import load_state, save_checkpoint
 from recbole_genrec.collaborative import TrainingInteractions
@@ -60,7 +61,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
-            self.content.text += stored["added"]["texts"]
+            self.content.extend(stored["added"]["texts"])
         self.n_dataset_items = dataset.item_num
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
@@ -88,6 +89,13 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             history: item ids ``[B, T]``, right-padded with 0. length: ``[B]``.
         """
         raise NotImplementedError
+
+    def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The item after each position ``[B, T]``, and which of them to learn ``[B, T]``: with ``train_rows: all`` the target alone."""
+        at = torch.arange(history.shape[1], device=history.device)
+        last = at == length.unsqueeze(1) - 1
+        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
+        return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""

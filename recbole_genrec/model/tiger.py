@@ -110,11 +110,7 @@ class TIGER(GenerativeRecommender):
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's; values of the extra token that no item had start at the mean of those in use (our choice, unpublished)."""
-        used = self.codes[1 : self.n_dataset_items]
+        """As the base's, with a start for values of the extra token that no item had."""
         added = super().add_items(texts, tokens)
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            rows = self.vocabulary.table.narrow(0, self.vocabulary.first[level], self.level_sizes[level])
-            seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used[:, level], True)
-            rows[~seen] = rows[seen].mean(0)
+        self.start_unused_codes()
         return added
