@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from recbole_genrec.backbone.packing import flat_index, length_groups
+from recbole_genrec.backbone.packing import LAYOUTS
 from recbole_genrec.errors import BackboneError
 
 
@@ -94,18 +94,13 @@ class CausalBackbone(nn.Module):
         Args:
             embeddings: ``[T, d_in]``, the sequences one after another.
             lengths: ``[B]``, at least 1 each, sum T.
-            packing: ``groups`` or ``pack``; the result is the same.
+            packing: ``groups`` or ``pack``, see ``packing.py``; the states are equal.
 
         Returns:
             ``[T, d_out]`` in the order of ``embeddings``.
         """
         self.check_length(int(lengths.max()))
-        parts, places = [], []
-        for rows in length_groups(lengths):
-            place, valid = flat_index(lengths, rows)
-            parts.append(self(embeddings[place])[valid])
-            places.append(place[valid])
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        return LAYOUTS[packing](self, embeddings, lengths)
 
     def hidden_states(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Last states of the stack ``[B, S, d_model]``: before the output projection where a model has one (OPT-350M)."""
