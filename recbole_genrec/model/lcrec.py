@@ -86,7 +86,9 @@ class LCRec(GenerativeRecommender):
 
         templates = Templates(self.prompts, self.text_tokenizer)
         if config["test_prompt_ids"] >= len(templates.tasks["seqrec"]):
-            raise ConfigError(f"test_prompt_ids is {config['test_prompt_ids']}; seqrec has templates 0 to {len(templates.tasks['seqrec']) - 1}.")
+            raise ConfigError(
+                f"test_prompt_ids is {config['test_prompt_ids']}; seqrec has templates 0 to {len(templates.tasks['seqrec']) - 1}."
+            )
         limit = min(config["max_length"], self.backbone.max_positions or config["max_length"])
         self.instructions = Instructions(templates, self._code_ids, limit)
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
@@ -235,7 +237,9 @@ class LCRec(GenerativeRecommender):
             ConfigError: unknown item, or a model that was not trained to describe items.
         """
         if "index2item" not in self.mixture.tasks:
-            raise ConfigError(f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items.")
+            raise ConfigError(
+                f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items."
+            )
         self.eval()
         template = self.instructions.templates.tasks["index2item"][0]
         items = torch.tensor(self._ids(tokens), device=self.codes.device)
