@@ -97,6 +97,11 @@ def main(argv: list[str] | None = None) -> int:
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
+    exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
+    exported.add_argument("--to", required=True, help="new folder")
+    exported.add_argument("--merge", action="store_true", help="one model for transformers, whose vocabulary holds the codes")
+    exported.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
     runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
     runs.add_argument("file", help="the YAML file; see recbole_genrec/report/benchmark.py")
@@ -121,11 +126,15 @@ def main(argv: list[str] | None = None) -> int:
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
         from recbole_genrec.compat import quiet_pandas_warnings
-        from recbole_genrec.quick_start import recommend
+        from recbole_genrec.quick_start import export, recommend
 
         quiet_pandas_warnings()
-        history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         changes = {"data_path": args.data_path} if args.data_path else {}
+        if args.command == "export":
+            export(args.checkpoint, args.to, args.merge, **changes)
+            print(f"Exported to {args.to}")
+            return 0
+        history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:

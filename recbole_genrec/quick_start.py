@@ -159,7 +159,7 @@ def load_data_and_model(checkpoint: str, **changes: object):
     """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
 
     Args:
-        checkpoint: the ``.pth`` file beside the result file.
+        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
         changes: settings to replace, for example ``data_path`` or ``beam_width``.
 
     Raises:
@@ -195,6 +195,18 @@ def recommend(checkpoint: str, user: str | None = None, history: list[str] | Non
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
     return model.recommend(history, k=k)
+
+
+def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
+    """Write the language model of a checkpoint to a new folder: see ``save_pretrained`` in ``model/exporting.py``.
+
+    Raises:
+        ArtefactError: the checkpoint holds a model without a causal language model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "save_pretrained"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
+    model.save_pretrained(folder, merge)
 
 
 def user_history(dataset, user: str) -> list[str]:

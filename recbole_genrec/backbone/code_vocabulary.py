@@ -21,10 +21,15 @@ class CodeVocabulary(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02, tied: bool = False):
         super().__init__()
-        self.sizes = tuple(sizes)
+        self.sizes, self.tied = tuple(sizes), tied
         self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
         self.classifier = self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
+
+    @property
+    def words(self) -> list[str]:
+        """A word for each code, by flat index: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in LC-Rec (arXiv 2311.09049)."""
+        return [f"<{chr(ord('a') + level)}_{code}>" for level, size in enumerate(self.sizes) for code in range(size)]
 
     @torch.no_grad()
     def start_like(self, inputs: Tensor, outputs: Tensor, spread: float = 0.02) -> None:

@@ -49,12 +49,16 @@ def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
             )
 
 
-def save_adapter(lm: nn.Module, folder: Path) -> dict[str, str]:
+def save_adapter(lm: nn.Module, folder: Path, base: str) -> dict[str, str]:
     """Write the adapter in peft's format.
+
+    Args:
+        base: folder or hub id of the weights that it belongs on; ``""`` = none holds them.
 
     Returns:
         For each of its weights, the name in ``lm.state_dict()`` -> the name in ``adapter_model.safetensors``.
     """
+    lm.peft_config["default"].base_model_name_or_path = base
     lm.save_pretrained(folder, save_embedding_layers=False)
     return {name: name.replace(".default.", ".") for name in lm.state_dict() if ".lora_" in name}
 

@@ -215,10 +215,12 @@ class GenerativeRecommender(Serving, SequentialRecommender):
 
     @property
     def frozen_names(self) -> set[str]:
-        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them."""
+        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, with all that quantised ones need."""
         if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
             return set()
-        return {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        trains = {name: parameter.requires_grad for name, parameter in self.named_parameters(remove_duplicate=False)}
+        modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
+        return {name for name in self.state_dict() if not trains.get(name) and not modules.isdisjoint(_above(name))}
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """``state_dict()`` without :attr:`frozen_names`."""
@@ -233,10 +235,14 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         added = {"tokens": list(self.item_tokens[first:]), "texts": list(self.content.text[first:])}
         return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": added}
 
+    def checkpoint(self) -> dict:
+        """The content of a checkpoint of the model as it is."""
+        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
+        return {**state, "other_parameter": self.other_parameter()}
+
     def save(self, path: str) -> None:
         """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
-        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
-        save_checkpoint(path, {**state, "other_parameter": self.other_parameter()})
+        save_checkpoint(path, self.checkpoint())
 
     def load_other_parameter(self, para) -> None:
         """Nothing to do: the constructor reads it (``stored``)."""
@@ -278,3 +284,9 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, **self.search_log.shares()},
         }
+
+
+def _above(name: str) -> list[str]:
+    """Paths of the modules that hold ``a.b.c``: ``a`` and ``a.b``."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]

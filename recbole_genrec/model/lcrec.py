@@ -26,8 +26,6 @@ from torch.nn.functional import linear
 from recbole_genrec.backbone import (
     CausalDecoder,
     CodeVocabulary,
-    apply_tuning,
-    backbone_identity,
     branch_states,
     build_backbone,
     embed_mixed,
@@ -35,10 +33,11 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.files import properties_folder
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.model.exporting import Exporting
 from recbole_genrec.model.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.letter import ranking_guided_loss
 from recbole_genrec.model.task_mixture import TaskMixture, check_tasks
@@ -48,7 +47,7 @@ from recbole_genrec.parsing import read_yaml
 PROMPT_REPEATS = 100  # how often the vocabulary from scratch sees the prompts: every word of theirs becomes one token
 
 
-class LCRec(GenerativeRecommender):
+class LCRec(Exporting, GenerativeRecommender):
     """LC-Rec on the codes of any tokenizer; see ``properties/model/LCRec.yaml`` for the keys."""
 
     uses_users = True  # for messages; recommendations do not depend on them
@@ -72,13 +71,11 @@ class LCRec(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        own = stored["lcrec"] if stored else {"vocabulary": None, "backbone": backbone_identity(config["backbone"])}
-        if config["tuning"] == "lora" and own["backbone"] != backbone_identity(config["backbone"]):
-            raise ArtefactError(f"The adapter was trained on other weights than {config['backbone']} holds now. Restore that folder.")
+        own = stored["lcrec"] if stored else {"vocabulary": None}
         self.prompts = own["prompts"] if stored else read_yaml(config["prompt_file"] or properties_folder() / "prompts" / "lcrec.yaml")
         self.mixture = TaskMixture(config, dataset, bool(self.content.titles), self.logger.info)
         self.backbone, self.text_tokenizer = build_backbone(config, self._all_texts(), own["vocabulary"])
-        apply_tuning(self.backbone, config)
+        self.tune_backbone()
         self.n_text = self.backbone.text_table.num_embeddings
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out, tied=self.backbone.tied)
         if config["code_init"] == "mean":
@@ -86,9 +83,7 @@ class LCRec(GenerativeRecommender):
 
         templates = Templates(self.prompts, self.text_tokenizer)
         if config["test_prompt_ids"] >= len(templates.tasks["seqrec"]):
-            raise ConfigError(
-                f"test_prompt_ids is {config['test_prompt_ids']}; seqrec has templates 0 to {len(templates.tasks['seqrec']) - 1}."
-            )
+            raise ConfigError(f"test_prompt_ids is {config['test_prompt_ids']}; seqrec has templates 0 to {len(templates.tasks['seqrec']) - 1}.")
         limit = min(config["max_length"], self.backbone.max_positions or config["max_length"])
         self.instructions = Instructions(templates, self._code_ids, limit)
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
@@ -237,9 +232,7 @@ class LCRec(GenerativeRecommender):
             ConfigError: unknown item, or a model that was not trained to describe items.
         """
         if "index2item" not in self.mixture.tasks:
-            raise ConfigError(
-                f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items."
-            )
+            raise ConfigError(f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items.")
         self.eval()
         template = self.instructions.templates.tasks["index2item"][0]
         items = torch.tensor(self._ids(tokens), device=self.codes.device)
@@ -255,8 +248,7 @@ class LCRec(GenerativeRecommender):
     def other_parameter(self) -> dict:
         """As the base's, with the prompts and the text vocabulary that the weights were trained on."""
         vocabulary = self.text_tokenizer.backend_tokenizer.to_str() if self.config["backbone"] == "scratch" else None
-        own = {"prompts": self.prompts, "vocabulary": vocabulary, "backbone": backbone_identity(self.config["backbone"])}
-        return {**super().other_parameter(), "lcrec": own}
+        return {**super().other_parameter(), "lcrec": {"prompts": self.prompts, "vocabulary": vocabulary}}
 
 
 def _responses(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
