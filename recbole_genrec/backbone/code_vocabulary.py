@@ -27,7 +27,7 @@ class CodeVocabulary(nn.Module):
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
 
     @torch.no_grad()
-    def start_like(self, inputs: Tensor, outputs: Tensor, spread: float = 0.02) -> None:
+    def start_like(self, inputs: Tensor, outputs: Tensor, spread: float) -> None:
         """Start as the mean of the text rows ``inputs [V, d_in]`` and ``outputs [V, d_out]``, with noise of ``spread`` times their
         standard deviation (our choice, unpublished)."""
         for table, rows in {self.embedding: inputs.float(), self.classifier: outputs.float()}.items():

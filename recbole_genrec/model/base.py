@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -210,6 +211,10 @@ class GenerativeRecommender(Serving, SequentialRecommender):
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
         self.search_log = SearchLog(self.config["topk"])
+
+    def test_variants(self) -> Iterator[str]:
+        """Names of the ways to test the model, whose metrics are averaged; it is set to each while that one is handed out."""
+        yield "all"
 
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
