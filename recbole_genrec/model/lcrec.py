@@ -246,7 +246,9 @@ class LCRec(GenerativeRecommender):
             ConfigError: unknown item, or a model that was not trained to describe items.
         """
         if "index2item" not in self.mixture.tasks:
-            raise ConfigError(f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items.")
+            raise ConfigError(
+                f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items."
+            )
         self.eval()
         template = self.instructions.templates.tasks["index2item"][0]
         items = torch.tensor(self._ids(tokens), device=self.codes.device)
