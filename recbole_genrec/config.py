@@ -111,7 +111,10 @@ class GenRecConfig(Config):
         if other is None:
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
-        self.external_config_dict = {"tokenizer": read_yaml(properties_folder() / "model" / f"{model}.yaml")["tokenizer"], **settings}
+        kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
+        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
+        own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
+        self.external_config_dict = {**own, **settings}
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):

@@ -97,7 +97,11 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
-    test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    tests = {
+        name: trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+        for name in (network.test_variants() if generative else ["all"])
+    }
+    test_result = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
     stages.end("test")
     path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
     if users:
@@ -110,6 +114,7 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
         "test_result": test_result,
+        **({"test_variants": tests} if len(tests) > 1 else {}),
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
         "report": network.report() if generative else {},
@@ -207,6 +212,21 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: object)
     if not hasattr(model, "save_pretrained"):
         raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
     model.save_pretrained(folder, merge)
+
+
+def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
+    """What a model that learned to describe items (LCRec) says about them when it sees their codes alone, beside their true texts.
+
+    Returns:
+        ``[{"item", "codes", "generated", "text"}]``.
+
+    Raises:
+        ConfigError: unknown item id. ArtefactError: the checkpoint holds another model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "inspect_items"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
+    return model.inspect_items(items)
 
 
 def user_history(dataset, user: str) -> list[str]:

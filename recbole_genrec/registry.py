@@ -19,8 +19,13 @@ MODELS = {
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 
-# (model, generator) -> the model that runs instead, on the tokenizer of the first
-GENERATORS = {("TIGER", "timeline"): "TimelineRec", ("LETTER", "timeline"): "TimelineRec"}
+# (model, generator) -> the model that runs instead, on the tokenizer of the first and with the section of its files named after the second
+GENERATORS = {
+    ("TIGER", "timeline"): "TimelineRec",
+    ("LETTER", "timeline"): "TimelineRec",
+    ("TIGER", "lcrec"): "LCRec",
+    ("LETTER", "lcrec"): "LCRec",
+}
 
 
 def recbole_model_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -211,11 +212,15 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Forget the search statistics; our trainer does so before each evaluation."""
         self.search_log = SearchLog(self.config["topk"])
 
+    def test_variants(self) -> Iterator[str]:
+        """Names of the ways to test the model, whose metrics are averaged; it is set to each while that one is handed out."""
+        yield "all"
+
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
     @property
     def frozen_names(self) -> set[str]:
-        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, with all that quantised ones need."""
+        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, and their quantisation."""
         if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
             return set()
         trains = {name: parameter.requires_grad for name, parameter in self.named_parameters(remove_duplicate=False)}

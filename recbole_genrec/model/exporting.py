@@ -52,7 +52,7 @@ class Exporting:
                 lm, tokenizer = merged_lm(self.backbone, self.vocabulary, self.text_tokenizer)
                 lm.save_pretrained(inside)
                 tokenizer.save_pretrained(inside)
-                write_json(inside / "items.json", self.item_words())
+                write_json(inside / "items.json", {token: self.code_words(item) for item, token in enumerate(self.item_tokens) if item})
             else:
                 save_checkpoint_folder(inside, self.checkpoint(), self._save_adapter(inside))
 
@@ -62,10 +62,9 @@ class Exporting:
         names = save_adapter(self.backbone.lm, folder / ADAPTER, self.config["backbone"] if self.backbone.origin else "")
         return {f"{ADAPTER}/adapter_model.safetensors": {f"backbone.lm.{name}": there for name, there in names.items()}}
 
-    def item_words(self) -> dict[str, str]:
-        """``{raw item id: "<a_12><b_7>..."}``."""
-        words, flat = self.vocabulary.words, self.vocabulary.flat(self.codes[1:]).tolist()
-        return {token: "".join(words[code] for code in row) for token, row in zip(self.item_tokens[1:], flat, strict=True)}
+    def code_words(self, item: int) -> str:
+        """The codes of an item as one text, ``<a_12><b_7>...``."""
+        return "".join(self.vocabulary.words[code] for code in self.vocabulary.flat(self.codes[item]).tolist())
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, config, dataset):

@@ -155,7 +155,7 @@ class Instructions(nn.Module):
             return
         row = int(over[0])
         known = case.user is not None and len(self.user_names)
-        whose = f"of user {self.user_names[int(case.user[row])]!r}" if known else f"about the item with id {int(case.item[row])}"
+        whose = f"of user {str(self.user_names[int(case.user[row])])!r}" if known else f"about the item with id {int(case.item[row])}"
         raise BackboneError(
             f"The prompt {whose} and its response need {self.limit - int(left[row])} tokens with a single item of history, and {self.limit} "
             "fit (the smaller one of max_length and the backbone's context). Raise max_length and the context "

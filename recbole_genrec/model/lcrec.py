@@ -17,7 +17,7 @@ separate samples at a fraction of the tokens (our choice, unpublished).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -59,10 +59,9 @@ class LCRec(Exporting, GenerativeRecommender):
         "task_weights": Rule(dict, "how often a task is drawn, times its natural number of samples"),
         "user_text_file": Rule(str, "JSON file: user -> preference and query", optional=True),
         "prompt_file": Rule(str, "YAML file with the prompts; ~ = ours", optional=True),
-        "test_prompt_ids": Rule(int, "template of seqrec that recommends", low=0),
+        "test_prompt_ids": Rule(list, "templates of seqrec that are tested, or all; the metrics are averaged", (0, "all"), low=0, item=int),
         "max_length": Rule(int, "tokens of the longest sequence", low=16),
         "text_max_len": Rule(int, "tokens of a title or another text", low=1),
-        "code_init": Rule(str, "start of the code embeddings", choices=("mean", "random")),
         "sid_loss_vocab": Rule(str, "softmax of code responses", choices=("full", "sid")),
         "align_new_items": Rule(bool, "whether item2index and index2item may draw items without training interactions"),
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
@@ -78,12 +77,15 @@ class LCRec(Exporting, GenerativeRecommender):
         self.tune_backbone()
         self.n_text = self.backbone.text_table.num_embeddings
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out, tied=self.backbone.tied)
-        if config["code_init"] == "mean":
-            self.vocabulary.start_like(self.backbone.text_table.weight, self.backbone.lm.get_output_embeddings().weight)
+        spread = 1.0 if config["backbone"] == "scratch" else 0.02  # random among random words, or near the mean of the known ones
+        self.vocabulary.start_like(self.backbone.text_table.weight, self.backbone.lm.get_output_embeddings().weight, spread)
 
         templates = Templates(self.prompts, self.text_tokenizer)
-        if config["test_prompt_ids"] >= len(templates.tasks["seqrec"]):
-            raise ConfigError(f"test_prompt_ids is {config['test_prompt_ids']}; seqrec has templates 0 to {len(templates.tasks['seqrec']) - 1}.")
+        every = list(range(len(templates.tasks["seqrec"])))
+        self.test_prompts = every if config["test_prompt_ids"] == "all" else config["test_prompt_ids"] or [0]
+        if not set(self.test_prompts) <= set(every):
+            raise ConfigError(f"test_prompt_ids is {self.test_prompts}; seqrec has templates 0 to {every[-1]}.")
+        self.prompt = self.test_prompts[0]
         limit = min(config["max_length"], self.backbone.max_positions or config["max_length"])
         self.instructions = Instructions(templates, self._code_ids, limit)
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
@@ -108,6 +110,9 @@ class LCRec(Exporting, GenerativeRecommender):
         """The base's checks, and tasks and weights that exist."""
         super().check_config(values)
         check_tasks(values["tasks"], values["task_weights"])
+        several = values["test_prompt_ids"] == "all" or (values["test_prompt_ids"] and len(values["test_prompt_ids"]) > 1)
+        if values["save_ranks"] and several:
+            raise ConfigError("save_ranks stores one rank a user; use it with a single template, for example --test_prompt_ids=0.")
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -192,9 +197,15 @@ class LCRec(Exporting, GenerativeRecommender):
 
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> CausalDecoder:
         """Next-code log-probabilities after the users' sequential prompts, which all beams share."""
-        template = self.instructions.templates.tasks["seqrec"][self.config["test_prompt_ids"]]
+        template = self.instructions.templates.tasks["seqrec"][self.prompt]
         ids, lengths = self.instructions.prompts(template, Case(history[:, 0], history, length, user=user), len(self.level_sizes) + 1)
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, self.log_probs)
+
+    def test_variants(self) -> Iterator[str]:
+        """The templates of ``test_prompt_ids``."""
+        for self.prompt in self.test_prompts:
+            yield f"prompt {self.prompt}"
+        self.prompt = self.test_prompts[0]
 
     def log_probs(self, states: Tensor, level: int) -> Tensor:
         """Log-probabilities of one level's codes ``[..., V_level]``; ``joint`` normalises over the softmax of the loss."""
@@ -214,10 +225,6 @@ class LCRec(Exporting, GenerativeRecommender):
         self._tokenise_texts()
         return added
 
-    def code_words(self, item: int) -> str:
-        """The codes of an item as the paper writes them, ``<a_12><b_7>...``."""
-        return "".join(f"<{chr(ord('a') + level)}_{code}>" for level, code in enumerate(self.codes[item].tolist()))
-
     @torch.no_grad()
     def inspect_items(self, tokens: Sequence[str]) -> list[dict]:
         """What the model says about items when it sees their codes alone (task ``index2item``, template 0, most likely tokens).
@@ -232,7 +239,9 @@ class LCRec(Exporting, GenerativeRecommender):
             ConfigError: unknown item, or a model that was not trained to describe items.
         """
         if "index2item" not in self.mixture.tasks:
-            raise ConfigError(f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items.")
+            raise ConfigError(
+                f"This model was trained without index2item (tasks {', '.join(self.mixture.tasks)}); it cannot describe items."
+            )
         self.eval()
         template = self.instructions.templates.tasks["index2item"][0]
         items = torch.tensor(self._ids(tokens), device=self.codes.device)

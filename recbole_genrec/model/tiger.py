@@ -40,7 +40,7 @@ class TIGER(GenerativeRecommender):
 
     config_rules = {
         "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
-        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline")),
+        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline", "lcrec")),
         "backbone_config": Rule(dict, "settings of a backbone from scratch"),
         "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
         "use_eos": Rule(bool, "an end token after history and target"),
