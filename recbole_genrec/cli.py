@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
     wanted = commands.add_parser("recommend", help="the best next items for a user or a history")
-    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run, or the folder of an export")
     who = wanted.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")

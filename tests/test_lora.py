@@ -89,6 +89,17 @@ def test_full_tuning_gives_every_parameter_a_gradient(folder, case):
     assert all("k_proj.bias" in name for name in without)  # softmax does not see a shift of all keys
 
 
+def test_bf16_trains_float32_adapters_on_nearly_the_same_loss(folder):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        model, config, loaders = toy_model(folder, "LCRec", tuning="lora", precision=precision, epochs=1)
+        trainer = GenRecTrainer(config, model)
+        trainer.fit(loaders[0], None, saved=False)
+        losses.append(trainer.train_loss_dict[0])
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+    assert losses[0] != losses[1] and abs(losses[1] - losses[0]) < 0.02 * losses[0]
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tied_model_stays_tied_through_lora_and_merging(folder, tied):
     model, config, loaders = toy_model(folder, "LCRec", **(TIED if tied else {}), tuning="lora")
