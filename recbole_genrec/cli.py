@@ -76,6 +76,10 @@ def _said(error: GenRecError) -> int:
     return 2
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
 def benchmark(file: str) -> int:
     """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
     from recbole_genrec.report.benchmark import read_benchmark, run_benchmark
@@ -102,12 +106,21 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
     wanted = commands.add_parser("recommend", help="the best next items for a user or a history")
-    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run, or the folder of an export")
     who = wanted.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
+    exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
+    exported.add_argument("--to", required=True, help="new folder")
+    exported.add_argument("--merge", action="store_true", help="one model for transformers, whose vocabulary holds the codes")
+    exported.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    told = commands.add_parser("inspect", help="what LCRec says about an item when it sees its codes alone, beside the true title")
+    told.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    told.add_argument("--item", required=True, help="raw item ids, separated by commas")
+    told.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
     runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
     runs.add_argument("file", help="the YAML file; see recbole_genrec/report/benchmark.py")
@@ -132,11 +145,19 @@ def main(argv: list[str] | None = None) -> int:
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
         from recbole_genrec.compat import quiet_pandas_warnings
-        from recbole_genrec.quick_start import recommend
+        from recbole_genrec.quick_start import export, inspect, recommend
 
         quiet_pandas_warnings()
-        history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         changes = {"data_path": args.data_path} if args.data_path else {}
+        if args.command == "inspect":
+            for row in inspect(args.checkpoint, _words(args.item), **changes):
+                print(f"{row['item']}  {row['codes']}\n  generated: {row['generated']}\n  true:      {row['text']}")
+            return 0
+        if args.command == "export":
+            export(args.checkpoint, args.to, args.merge, **changes)
+            print(f"Exported to {args.to}")
+            return 0
+        history = _words(args.history) if args.history is not None else None
         for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:

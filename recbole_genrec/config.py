@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_genrec import distributed
 from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import digest
+from recbole_genrec.files import digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names
@@ -36,13 +36,6 @@ COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spe
 COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args"}
 # RecBole's default, for the models that learn from negatives.
 NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
-
-
-def properties_folder() -> Path:
-    """Where our YAML files are: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "properties"
-    return inside if inside.is_dir() else package.parent / "properties"
 
 
 class GenRecConfig(Config):
@@ -120,7 +113,10 @@ class GenRecConfig(Config):
         if other is None:
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
-        self.external_config_dict = {"tokenizer": read_yaml(properties_folder() / "model" / f"{model}.yaml")["tokenizer"], **settings}
+        kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
+        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
+        own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
+        self.external_config_dict = {**own, **settings}
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):

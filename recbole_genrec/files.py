@@ -35,6 +35,13 @@ def digest(*parts: object, size: int = 16) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:size]
 
 
+def properties_folder() -> Path:
+    """Where our YAML files are: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "properties"
+    return inside if inside.is_dir() else package.parent / "properties"
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed, on error it is removed.

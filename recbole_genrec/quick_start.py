@@ -129,7 +129,11 @@ def _run_one(arguments: dict) -> dict:
     check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
-    test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    tests = {
+        name: trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+        for name in (network.test_variants() if generative else ["all"])
+    }
+    test_result = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
     stages.end("test")
     trainer.tensorboard.close()
     if users and writes:
@@ -144,6 +148,7 @@ def _run_one(arguments: dict) -> dict:
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
         "test_result": test_result,
+        **({"test_variants": tests} if len(tests) > 1 else {}),
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
         "processes": distributed.size(),
@@ -197,7 +202,7 @@ def load_data_and_model(checkpoint: str, **changes: object):
     """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
 
     Args:
-        checkpoint: the ``.pth`` file beside the result file.
+        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
         changes: settings to replace, for example ``data_path`` or ``beam_width``.
 
     Raises:
@@ -235,6 +240,33 @@ def recommend(checkpoint: str, user: str | None = None, history: list[str] | Non
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
     return model.recommend(history, k=k)
+
+
+def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
+    """Write the language model of a checkpoint to a new folder: see ``save_pretrained`` in ``model/exporting.py``.
+
+    Raises:
+        ArtefactError: the checkpoint holds a model without a causal language model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "save_pretrained"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
+    model.save_pretrained(folder, merge)
+
+
+def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
+    """What a model that learned to describe items (LCRec) says about them when it sees their codes alone, beside their true texts.
+
+    Returns:
+        ``[{"item", "codes", "generated", "text"}]``.
+
+    Raises:
+        ConfigError: unknown item id. ArtefactError: the checkpoint holds another model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "inspect_items"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
+    return model.inspect_items(items)
 
 
 def user_history(dataset, user: str) -> list[str]:

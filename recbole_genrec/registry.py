@@ -13,13 +13,19 @@ MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
+    "LCRec": "recbole_genrec.model.lcrec:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 
-# (model, generator) -> the model that runs instead, on the tokenizer of the first
-GENERATORS = {("TIGER", "timeline"): "TimelineRec", ("LETTER", "timeline"): "TimelineRec"}
+# (model, generator) -> the model that runs instead, on the tokenizer of the first and with the section of its files named after the second
+GENERATORS = {
+    ("TIGER", "timeline"): "TimelineRec",
+    ("LETTER", "timeline"): "TimelineRec",
+    ("TIGER", "lcrec"): "LCRec",
+    ("LETTER", "lcrec"): "LCRec",
+}
 
 
 def recbole_model_names() -> list[str]:

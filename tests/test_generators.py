@@ -17,6 +17,8 @@ CASES = [
     ("TIGER", {"n_user_tokens": 7, "use_eos": True, "score_eos": True, "score_type": "joint"}),
     ("TIGER", {"score_type": "level", "infer_temperature": 0.7}),
     ("LETTER", {}),
+    ("LCRec", {}),
+    ("LCRec", {"tasks": ["seqrec"], "train_rows": "all", "score_type": "joint", "sid_loss_vocab": "sid", "temperature": 0.7}),
     ("TimelineRec", {}),
     ("TimelineRec", {"depth": "transformer", "input_text": True, "tie_code_tables": True}),
 ]

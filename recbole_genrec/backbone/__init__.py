@@ -1,11 +1,13 @@
 """Language models behind one interface: built from a configuration, a folder or a hub id, with or without LoRA."""
 
+from recbole_genrec.backbone.branches import branch_states
 from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
 from recbole_genrec.backbone.depth import DepthMLP, DepthTransformer, TimelineDecoder
 from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
+from recbole_genrec.backbone.greedy import greedy_text
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
@@ -23,11 +25,13 @@ __all__ = [
     "TimelineDecoder",
     "apply_tuning",
     "backbone_identity",
+    "branch_states",
     "build_backbone",
     "cheapen",
     "compose",
     "constant",
     "embed_mixed",
+    "greedy_text",
     "load_causal_lm",
     "load_encoder_decoder",
     "tokenise_texts",

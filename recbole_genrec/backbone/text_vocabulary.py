@@ -20,7 +20,7 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
         size: largest number of tokens; small catalogues give fewer.
 
     Returns:
-        A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator.
+        A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator and end.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -44,7 +44,8 @@ def wrap_text_vocabulary(serialised: str):
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), pad_token=PAD, unk_token=UNKNOWN, sep_token=SEPARATOR)
+    special = {"pad_token": PAD, "unk_token": UNKNOWN, "sep_token": SEPARATOR, "eos_token": SEPARATOR}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), **special)
 
 
 def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ class Interactions(Protocol):
 class ItemContent:
     """Content of all items by RecBole item id; entry 0 is the padding item with text ``""`` and a zero embedding.
 
+    ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds their ids.
     ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from; everything else comes from ids and texts.
     """
 
@@ -44,6 +45,7 @@ class ItemContent:
     cache_dir: str | Path | None = DEFAULT_CACHE
     device: Any = "cpu"
     show_progress: bool = True
+    titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False, compare=False)
@@ -65,9 +67,10 @@ class ItemContent:
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
         if needed or (config["item_text_fields"] and path.is_file()):
-            texts = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field).texts
+            read = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field)
+            texts, titles = read.texts, read.titles
         else:
-            texts = ["", *tokens[1:]]
+            texts, titles = ["", *tokens[1:]], None
         return cls(
             tokens=tokens,
             text=texts,
@@ -75,7 +78,14 @@ class ItemContent:
             cache_dir=config["cache_dir"] or DEFAULT_CACHE,
             device=config["device"] or "cpu",
             show_progress=config["show_progress"] is not False,
+            titles=titles,
         )
+
+    def extend(self, texts: list[str]) -> None:
+        """Texts of items that the dataset does not have, with the next ids."""
+        self.text += texts
+        if self.titles is not None:
+            self.titles += texts
 
     @property
     def n_items(self) -> int:

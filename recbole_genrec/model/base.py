@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType, init_seed
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.checkpoints import load_state, save_checkpoint
 from recbole_genrec.collaborative import TrainingInteractions
@@ -60,7 +62,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
-            self.content.text += stored["added"]["texts"]
+            self.content.extend(stored["added"]["texts"])
         self.n_dataset_items = dataset.item_num
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
@@ -94,6 +96,13 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             history: item ids ``[B, T]``, right-padded with 0. length: ``[B]``.
         """
         raise NotImplementedError
+
+    def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The item after each position ``[B, T]``, and which of them to learn ``[B, T]``: with ``train_rows: all`` the target alone."""
+        at = torch.arange(history.shape[1], device=history.device)
+        last = at == length.unsqueeze(1) - 1
+        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
+        return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""
@@ -209,14 +218,20 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Forget the search statistics; our trainer does so before each evaluation."""
         self.search_log = SearchLog(self.config["topk"])
 
+    def test_variants(self) -> Iterator[str]:
+        """Names of the ways to test the model, whose metrics are averaged; it is set to each while that one is handed out."""
+        yield "all"
+
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
     @property
     def frozen_names(self) -> set[str]:
-        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them."""
+        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, and their quantisation."""
         if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
             return set()
-        return {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        trains = {name: parameter.requires_grad for name, parameter in self.named_parameters(remove_duplicate=False)}
+        modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
+        return {name for name in self.state_dict() if not trains.get(name) and not modules.isdisjoint(_above(name))}
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """``state_dict()`` without :attr:`frozen_names`."""
@@ -231,10 +246,14 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         added = {"tokens": list(self.item_tokens[first:]), "texts": list(self.content.text[first:])}
         return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": added}
 
+    def checkpoint(self) -> dict:
+        """The content of a checkpoint of the model as it is."""
+        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
+        return {**state, "other_parameter": self.other_parameter()}
+
     def save(self, path: str) -> None:
         """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
-        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
-        save_checkpoint(path, {**state, "other_parameter": self.other_parameter()})
+        save_checkpoint(path, self.checkpoint())
 
     def load_other_parameter(self, para) -> None:
         """Nothing to do: the constructor reads it (``stored``)."""
@@ -276,3 +295,9 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, **self.search_log.shares()},
         }
+
+
+def _above(name: str) -> list[str]:
+    """Paths of the modules that hold ``a.b.c``: ``a`` and ``a.b``."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]

@@ -23,15 +23,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, compose, constant, embed_mixed, tokenise_texts
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.distributed import balanced, from_first, own_part
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.model.exporting import Exporting
 
 
-class STORE(GenerativeRecommender):
+class STORE(Exporting, GenerativeRecommender):
     """STORE, stages 1 to 3; see ``properties/model/STORE.yaml`` for the keys."""
 
     config_rules = {
@@ -49,13 +50,13 @@ class STORE(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.backbone, text_tokenizer, inject = self.tokenizer.hand_over()
-        apply_tuning(self.backbone, config)
+        self.backbone, self.text_tokenizer, inject = self.tokenizer.hand_over()
+        self.tune_backbone()
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
         if config["code_init"] == "centroid":
             self.start_from_centroids(inject)
         self.n_text = self.backbone.text_table.num_embeddings
-        self._tokenise_prompts(text_tokenizer)
+        self._tokenise_prompts(self.text_tokenizer)
 
     @classmethod
     def check_config(cls, values: dict) -> None:

@@ -42,7 +42,7 @@ class TIGER(GenerativeRecommender):
 
     config_rules = {
         "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
-        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline")),
+        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline", "lcrec")),
         "backbone_config": Rule(dict, "settings of a backbone from scratch"),
         "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
         "use_eos": Rule(bool, "an end token after history and target"),
@@ -121,11 +121,7 @@ class TIGER(GenerativeRecommender):
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's; values of the extra token that no item had start at the mean of those in use (our choice, unpublished)."""
-        used = self.codes[1 : self.n_dataset_items]
+        """As the base's, with a start for values of the extra token that no item had."""
         added = super().add_items(texts, tokens)
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            rows = self.vocabulary.table.narrow(0, self.vocabulary.first[level], self.level_sizes[level])
-            seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used[:, level], True)
-            rows[~seen] = rows[seen].mean(0)
+        self.start_unused_codes()
         return added

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
 from recbole_genrec.data.text_encoder import column_scale
@@ -106,10 +106,7 @@ class TimelineRec(GenerativeRecommender):
 
         ``train_rows: all`` learns from the last position of each row only, the others from every position.
         """
-        at = torch.arange(history.shape[1], device=history.device)
-        last = at == length.unsqueeze(1) - 1
-        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
-        wanted = last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
+        following, wanted = self.next_items(history, length, target)
         states, codes = self.timeline(history)[wanted], self.codes[following[wanted]]
         logits = self._logits()
         nodes = self.trie.paths(self.trie.leaf_of_item[following[wanted]])

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
+from recbole_genrec.backbone.settings import BACKBONE_RULES
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError, GenRecError
 from recbole_genrec.keys import Rule
@@ -53,6 +54,7 @@ class STORETokenizer(ItemTokenizer):
         "lora_alpha",
         "lora_dropout",
         "lora_targets",
+        "quantisation",
         "text_max_len",
         "codebook_sizes",
         "pca_dim",
@@ -67,13 +69,7 @@ class STORETokenizer(ItemTokenizer):
         "precision",
     )
     config_rules = {
-        "text_vocab_size": Rule(int, "tokens of the text vocabulary", low=300),
-        "tuning": Rule(str, "which weights train", choices=("full", "lora")),
-        "lora_rank": Rule(int, "rank of the adapter", low=1),
-        "lora_alpha": Rule(float, "scale of the adapter", low=0),
-        "lora_dropout": Rule(float, "dropout of the adapter", low=0, high=1),
-        "lora_targets": Rule(list, "modules that get an adapter", optional=True),
-        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
+        **BACKBONE_RULES,
         "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
         "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
         "pca_l2": Rule(bool, "normalise before k-means"),
