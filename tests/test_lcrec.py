@@ -193,7 +193,9 @@ def test_a_long_history_loses_its_oldest_items_whole(make, slot):
 def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
     model, *_ = make(max_length=30)
     history, length = torch.tensor([[5, 9, 3]]), torch.tensor([3])
-    with pytest.raises(BackboneError, match=r"user 'u\d+' and its response need \d+ tokens with a single item .* 30 fit.*Raise max_length"):
+    with pytest.raises(
+        BackboneError, match=r"user 'u\d+' and its response need \d+ tokens even with a single item .* 30 fit.*Raise max_length"
+    ):
         model.item_logits(history, length, user=torch.tensor([4]))
     with pytest.raises(BackboneError, match="about the item with id 5"):
         model.read([(model.instructions.templates.tasks["item2index"][1], Case(torch.tensor([5])))])
@@ -227,7 +229,7 @@ def test_own_prompts_are_read_and_travel_with_the_checkpoint(make, tmp_path):
         "header: Shop.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history} comes', answer: '{index}'}\n"
     )
     model, *_ = make(prompt_file=str(path), tasks=["seqrec"])
-    assert list(pieces_of(model.prompts)) == ["Shop.", "Answer:", ";", "After", " comes"]
+    assert list(pieces_of(model.prompt_texts)) == ["Shop.", "Answer:", ";", "After", " comes"]
     assert model.other_parameter()["lcrec"]["prompts"] == read_yaml(path)
 
 
@@ -282,8 +284,8 @@ def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(ma
 @pytest.mark.parametrize("rows", ["all", "windows"])
 def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
     """Next items of a user in training batches, of all tasks, are training items of that user; so are the items of the histories."""
-    model, _, loaders = make(train_rows=rows)
-    log, held = {}, {}
+    model, _, loaders = make(train_rows=rows, MAX_ITEM_LIST_LENGTH=20)
+    log = {}
     for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]:
         user, item, _ = line.split("\t")
         log.setdefault(user, []).append(item)
@@ -305,8 +307,8 @@ def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
         for user, *sequence in seen[task]:
             train = log[user][:-2]
             assert any(train[start : start + len(sequence)] == sequence for start in range(len(train))), task
-    pairs = {(user, n) for user, own in log.items() for n in range(1, len(own) - 2)}
-    assert len({(user, len(sequence)) for user, *sequence in seen["seqrec"]}) == len(pairs) or model.max_seq_length < 11
+    every = {(user, *own[: end + 1]) for user, own in log.items() for end in range(1, len(own) - 2)}
+    assert seen["seqrec"] == every, "and every training item but the first is one"
     for user, *sequence in seen["preferenceobtain"]:
         assert sequence == log[user][:-2][-len(sequence) :], "the longest training row: history without the last three of the data"
 
@@ -514,20 +516,30 @@ def test_it_learns_a_rule_and_can_say_what_an_item_is(tmp_path, capsys):
     words = ["red", "green", "blue", "dry", "cold", "sweet", "dark", "light", "soft", "old"]
     items = [f"i{n}\t{word} thing\tb" for n, word in enumerate(words)]
     (tmp_path / "toy" / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq\tbrand:token", *items]) + "\n")
-    settings = {**TINY_OF["LCRec"], "data_path": str(tmp_path), "cache_dir": str(tmp_path), "codebook_sizes": [4, 4], "topk": [1, 5]}
-    settings |= {"epochs": 60, "learning_rate": 0.004, "valid_metric": "Recall@1", "eval_step": 60, "train_batch_size": 16}
-    settings |= {"tasks": ["seqrec", "index2item"], "task_weights": {"index2item": 8.0}, "backbone_config": {**TINY_LLAMA, "initializer_range": 0.1}}
-    result = run_recbole_genrec("LCRec", "toy", config_dict=settings)
-    _, model, _, train, *_ = load_data_and_model(result["checkpoint"])
+    (tmp_path / "short.yaml").write_text(
+        "header: Task.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history}', answer: '{index}'}\n"
+        "  index2item:\n    - {ask: 'Name {index}', answer: '{title}'}\n"
+    )
+    settings = {"codebook_sizes": [4, 4], "tasks": ["seqrec", "index2item"], "task_weights": {"index2item": 12.0}}
+    settings |= {"prompt_file": str(tmp_path / "short.yaml"), "backbone_config": {**TINY_LLAMA, "initializer_range": 0.1}}
+    torch.manual_seed(0)
+    model, _, (train, *_) = toy_model(tmp_path, "LCRec", cache_dir=str(tmp_path), train_batch_size=50, **settings)
+    optimiser = torch.optim.AdamW(model.parameter_groups(), lr=5e-3)
+    for batch in [batch for _ in range(120) for batch in train]:
+        optimiser.zero_grad()
+        model.calculate_loss(batch).backward()
+        optimiser.step()
+    model.eval()
     for batch in train:
         history, length = model._history(batch)
         assert torch.equal(model.search(history, length, k=1).items[:, 0], batch["item_id"])
+    model.save("ring.pth")
     told = model.inspect_items([f"i{n}" for n in range(10)])
     assert [row["generated"] for row in told] == [row["text"] for row in told] == [f"{word} thing" for word in words]
     capsys.readouterr()
-    assert main(["inspect", f"--checkpoint={result['checkpoint']}", "--item=i3, i7"]) == 0
+    assert main(["inspect", "--checkpoint=ring.pth", "--item=i3, i7"]) == 0
     assert capsys.readouterr().out.count("generated: dry thing") == 1
-    assert main(["inspect", f"--checkpoint={result['checkpoint']}", "--item=nothing"]) == 2
+    assert main(["inspect", "--checkpoint=ring.pth", "--item=nothing"]) == 2
 
 
 # --- LETTER and tuning ------------------------------------------------------------------------------------------------------------------
