@@ -1,9 +1,10 @@
 """Users per CPU-second of our search and of transformers' ``generate`` with a trie callback: same weights, codes and histories.
 
-The peer is as fast as ``generate`` can be made: its vocabulary is the code vocabulary alone, prompts enter as embeddings, and the trie is
-a dictionary of lists. Both return the best ``--beam`` items under ``score_type: joint``, and the lists are compared.
+The peer is as fast as ``generate`` can be made: its vocabulary is what the model's softmax covers (codes alone for STORE, words and codes
+for LCRec), prompts enter as embeddings, and the trie is a dictionary of lists. Both return the best ``--beam`` items under
+``score_type: joint``, and the lists are compared.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoding.py --dataset=ml-100k
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model=STORE --dataset=ml-100k
 """
 
 from __future__ import annotations
@@ -13,25 +14,29 @@ import statistics
 import time
 
 import torch
-from common import arguments, medians, spread, untrained_store, write_result
+from common import arguments, medians, spread, untrained, write_result
 from torch import Tensor, nn
 
-from recbole_genrec.backbone import compose
 from recbole_genrec.compat import keep_freed_memory
 
 
 class Peer:
-    """``generate`` of transformers on the weights of a STORE."""
+    """``generate`` of transformers on the weights of a STORE or an LCRec."""
 
-    def __init__(self, model):
+    def __init__(self, model, words: bool):
         self.model = model
         self.lm = copy.deepcopy(model.backbone.lm)
-        self.lm.set_input_embeddings(nn.Embedding.from_pretrained(model.vocabulary.embedding))
-        self.lm.lm_head = nn.Linear(*model.vocabulary.classifier.shape[::-1], bias=False)
-        self.lm.lm_head.weight = model.vocabulary.classifier
-        self.lm.config.vocab_size = len(model.vocabulary.classifier)
+        inputs, outputs = model.vocabulary.embedding, model.vocabulary.classifier
+        if words:
+            head = self.lm.get_output_embeddings().weight
+            inputs, outputs = torch.cat([self.lm.get_input_embeddings().weight, inputs]), torch.cat([head, outputs])
+        first = len(outputs) - len(model.vocabulary.classifier)
+        self.lm.set_input_embeddings(nn.Embedding.from_pretrained(inputs))
+        self.lm.lm_head = nn.Linear(*outputs.shape[::-1], bias=False)
+        self.lm.lm_head.weight = nn.Parameter(outputs)
+        self.lm.config.vocab_size = len(outputs)
         self.item_of, self.children = {}, {}
-        for item, row in enumerate(model.vocabulary.flat(model.codes[1:]).tolist(), start=1):
+        for item, row in enumerate((first + model.vocabulary.flat(model.codes[1:])).tolist(), start=1):
             self.item_of[tuple(row)] = item
             for level, code in enumerate(row):
                 self.children.setdefault(tuple(row[:level]), {})[code] = None
@@ -39,8 +44,8 @@ class Peer:
 
     @torch.no_grad()
     def search(self, history: Tensor, length: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Items and scores ``[B, width]``; prompts as STORE builds them, padded on the left as ``generate`` wants them."""
-        ids, lengths = compose(*self.model._prompt(history, length))
+        """Items and scores ``[B, width]``; prompts as the model builds them, padded on the left as ``generate`` wants them."""
+        ids, lengths = self.model.prompts(history, length)
         prompt, longest = self.model._embed(ids), ids.shape[1]
         source = torch.arange(longest) - (longest - lengths).unsqueeze(1)
         prompt = prompt.gather(1, source.clamp(min=0).unsqueeze(-1).expand_as(prompt))
@@ -62,15 +67,18 @@ class Peer:
 
 
 def main() -> None:
-    options = arguments(__doc__, users=64, beam=20, repeats=5, batch=64, peer_batch=16, history=20)
+    options = arguments(__doc__, model="STORE", users=64, beam=20, repeats=5, batch=64, peer_batch=16, history=20, words=8000)
     keep_freed_memory()
-    model, loader = untrained_store(options, MAX_ITEM_LIST_LENGTH=options.history, beam_width=options.beam, score_type="joint")
+    settings = {"tokenizer_epochs": 0} if options.model == "STORE" else {"text_vocab_size": options.words}
+    model, loader = untrained(
+        options.model, options, **settings, MAX_ITEM_LIST_LENGTH=options.history, beam_width=options.beam, score_type="joint"
+    )
     history = torch.cat([batch[0][model.ITEM_SEQ] for batch in loader])
     length = torch.cat([batch[0][model.ITEM_SEQ_LEN] for batch in loader])
     chosen = (length == options.history).nonzero().flatten()[: options.users]
     if len(chosen) < options.users:
         print(f"{options.dataset} has only {len(chosen)} test users with {options.history} items of history.")
-    peer, lists = Peer(model), {}
+    peer, lists = Peer(model, options.model == "LCRec"), {}
 
     def timed(name, search, batch_size):
         def run() -> float:
@@ -93,10 +101,12 @@ def main() -> None:
     same = (lists["ours"][0] == lists["peer"][0]).all(1).double().mean().item()
     difference = (lists["ours"][1] - lists["peer"][1]).abs().max().item()
     speed = [[len(chosen) / value for value in values] for values in seconds]
-    prompt_tokens = compose(*model._prompt(history[chosen], length[chosen]))[0].shape[1]
+    prompt_tokens = model.prompts(history[chosen], length[chosen])[0].shape[1]
     ratio = statistics.median(speed[0]) / statistics.median(speed[1])
     result = {
+        "model": options.model,
         "dataset": options.dataset,
+        "outputs": peer.lm.config.vocab_size,
         "items": len(model.codes) - 1,
         "levels": list(model.level_sizes),
         "users": len(chosen),
@@ -111,13 +121,14 @@ def main() -> None:
     }
     notes = (
         f"Test users of {options.dataset} ({result['items']} items, code sizes {result['levels']}) with {options.history} items of "
-        f"history, prompts of {prompt_tokens} tokens, beam {options.beam}, score_type joint, the default STORE backbone with random "
-        f"weights. Batches of {options.batch} (our default) and, for generate, {options.peer_batch} (its fastest of 4, 16 and 64). "
-        f"CPU time of the process, median (range) of {options.repeats} turns. "
+        f"history, prompts of {prompt_tokens} tokens, beam {options.beam}, score_type joint over {result['outputs']} words and codes, the "
+        f"default {options.model} backbone with random weights. Batches of {options.batch} (our default) and, for generate, "
+        f"{options.peer_batch} (its fastest of 4, 16 and 64). CPU time of the process, median (range) of {options.repeats} turns. "
         f"Users whose {options.beam} items come in the same order: {same:.2%}; largest difference of a score: {difference:.1e}."
     )
     rows = [["ours", spread(speed[0]), 1.0], ["transformers' generate, trie callback", spread(speed[1]), 1 / ratio]]
-    write_result("decoding", "Users per CPU-second of the search", result, ["search", "users per CPU-second", "relative"], rows, notes)
+    name = "decoding" if options.model == "STORE" else f"decoding-{options.model.lower()}"
+    write_result(name, "Users per CPU-second of the search", result, ["search", "users per CPU-second", "relative"], rows, notes)
     print(f"\nratio {ratio:.1f}")
     if same < 0.98 or difference > 1e-4:
         raise SystemExit("The two searches disagree, so the ratio means nothing.")

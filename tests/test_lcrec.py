@@ -1,361 +1,30 @@
-"""LCRec: prompts and labels by hand, what each task sees, the loss, the search, texts generated from codes."""
+"""LCRec's loss, search and learning; as a generator of LETTER; LoRA. Prompts and tasks: ``test_lcrec_prompts.py``."""
 
 from __future__ import annotations
 
-import copy
-import json
-import logging
-
 import pytest
 import torch
-from toy import TINY_LLAMA, TINY_OF, toy_config, toy_model, write_dataset
+from lcrec import FAMILIES, LLAMA, PROMPTS, ByHand, batch_of, cases_of, maker, write_data
+from toy import TINY_LLAMA, TINY_OF, toy_model
 
 from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
-from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError
-from recbole_genrec.files import properties_folder
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.instructions import Case
-from recbole_genrec.model.templates import FORMS, Templates, check_prompts, pieces_of
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.model.templates import pieces_of
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
-
-PROMPTS = read_yaml(properties_folder() / "prompts" / "lcrec.yaml")
-OPT = {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64, "dropout": 0.0}
-OPT |= {"word_embed_proj_dim": 16, "do_layer_norm_before": False, "max_position_embeddings": 512, "init_std": 0.2}
-LLAMA = {**TINY_LLAMA, "initializer_range": 0.2}
-FAMILIES = {
-    "untied": {**LLAMA, "tie_word_embeddings": False},
-    "tied": {**LLAMA, "tie_word_embeddings": True},
-    "qwen3": {**LLAMA, "model_type": "qwen3", "head_dim": 16, "tie_word_embeddings": True},
-    "opt-projected": OPT,
-}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    target = write_dataset(tmp_path_factory.mktemp("data"))
-    texts = {f"u{n}": {"preference": f"likes kind {n}", "query": f"something for {n}"} for n in range(0, 60, 2)}
-    (target / "users.json").write_text(json.dumps({**texts, "nobody": {"preference": "x", "query": "y"}}))
-    return target
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def make(folder, cache):
-    def made(**changes):
-        torch.manual_seed(0)
-        return toy_model(folder, "LCRec", **{"cache_dir": cache, "user_text_file": str(folder / "users.json"), **changes})
-
-    return made
-
-
-def batch_of(model, loader):
-    batch = next(iter(loader))
-    history, length = model._history(batch)
-    return history, length, batch["item_id"], batch["user_id"]
-
-
-class ByHand:
-    """Prompts and responses of a model as Python lists, one row at a time, from texts and the code table alone."""
-
-    def __init__(self, model):
-        self.model, self.tokenizer = model, model.text_tokenizer
-
-    def words(self, text):
-        return self.tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
-
-    def limited(self, text):
-        return self.tokenizer(" " + text, add_special_tokens=False)["input_ids"][: self.model.config["text_max_len"]]
-
-    def codes(self, item):
-        sizes, row = self.model.level_sizes, self.model.codes[item].tolist()
-        return [self.model.n_text + sum(sizes[:level]) + code for level, code in enumerate(row)]
-
-    def listed(self, parts):
-        separator = self.words(PROMPTS["separator"])
-        return [token for number, part in enumerate(parts) for token in (separator if number else []) + part]
-
-    def slot(self, name, item, history, person):
-        content = self.model.content
-        if name == "index":
-            return self.codes(item)
-        if name == "history":
-            return self.listed([self.codes(one) for one in history])
-        if name == "titles":
-            return self.listed([self.limited(content.titles[one]) for one in history])
-        if name in ("title", "text"):
-            return self.limited(content.titles[item] if name == "title" else content.text[item])
-        return self.limited(self.model.mixture.people[name][person])
-
-    def sequence(self, task, number, item, history=(), person=None):
-        """``(prompt ids, response ids)``."""
-        entry = PROMPTS["tasks"][task][number]
-        prompt, rest = self.words(PROMPTS["header"]), entry["ask"]
-        while "{" in rest:
-            text, _, rest = rest.partition("{")
-            name, _, rest = rest.partition("}")
-            prompt += self.words(text) + self.slot(name, item, history, person)
-        prompt += self.words(rest) + self.words(PROMPTS["response"])
-        return prompt, [*self.slot(entry["answer"].strip("{}"), item, history, person), self.tokenizer.eos_token_id]
-
-
-def cases_of(model, loaders):
-    """One case with rows of different length for each task."""
-    history, length, target, user = batch_of(model, loaders[0])
-    rows = length.argsort(descending=True)[[0, 3, -1]]
-    sequential = Case(target[rows], history[rows], length[rows], user=user[rows])
-    described = Case(torch.tensor([3, 17, 40]))
-    people = model.mixture.people["case"].pick(torch.tensor([0, 9, 4]), torch.device("cpu"))
-    known = {"item2index": described, "index2item": described, "itemsearch": people, "preferenceobtain": people}
-    return {task: known.get(task, sequential) for task in FORMS}
-
-
-# --- templates and prompts --------------------------------------------------------------------------------------------------------------
-
-
-def test_our_prompts_have_three_templates_for_each_of_the_six_tasks():
-    check_prompts(PROMPTS)
-    assert list(PROMPTS["tasks"]) == list(FORMS)
-    assert all(len(entries) >= 3 for entries in PROMPTS["tasks"].values())
-    answers = {entry["answer"] for entry in PROMPTS["tasks"]["fusionseqrec"]}
-    assert {"{index}", "{title}"} <= answers, "both directions"
-
-
-def test_prompts_and_labels_of_every_template_by_hand(make):
-    model, _, loaders = make(text_max_len=5)
-    hand = ByHand(model)
-    for task, case in cases_of(model, loaders).items():
-        for number, template in enumerate(model.instructions.templates.tasks[task]):
-            ids, labels, lengths = model.instructions.sequences(template, case)
-            for row, item in enumerate(case.item.tolist()):
-                history = [] if case.history is None else case.history[row, : case.length[row]].tolist()
-                person = None if case.person is None else int(case.person[row])
-                prompt, response = hand.sequence(task, number, item, history, person)
-                assert ids[row, : lengths[row]].tolist() == prompt + response
-                assert labels[row].tolist() == [-100] * len(prompt) + response + [-100] * (ids.shape[1] - lengths[row])
-            if template.answer == "index":
-                prompts, lengths = model.instructions.prompts(template, case, len(model.level_sizes) + 1)
-                assert prompts[0, : lengths[0]].tolist() == ids[0][labels[0] == -100][: lengths[0]].tolist()
-
-
-def test_padding_ids_change_nothing(make):
-    model, _, loaders = make()
-    case = cases_of(model, loaders)["fusionseqrec"]
-    template = model.instructions.templates.tasks["fusionseqrec"][0]
-    loss = model.token_loss(model.read([(template, case)]))
-    noise = torch.where(torch.arange(case.history.shape[1]) < case.length.unsqueeze(1), case.history, 7)
-    again = model.token_loss(model.read([(template, Case(case.item, noise, case.length))]))
-    assert torch.equal(loss, again)
-
-
-def test_every_code_is_one_token_and_decodes_to_itself(make):
-    model, *_ = make()
-    ids = model._code_ids(torch.arange(1, model.n_items))
-    first = torch.tensor([model.n_text + offset for offset in model.vocabulary.offsets])
-    assert torch.equal(ids - first, model.codes[1:])
-    every = torch.cat([torch.arange(size) + offset for size, offset in zip(model.level_sizes, model.vocabulary.offsets, strict=True)])
-    assert every.tolist() == list(range(len(model.vocabulary.embedding))), "all codes of all levels, each its own id"
-    assert [model.code_words(item) for item in (1, 2)] == [
-        "".join(f"<{letter}_{code}>" for letter, code in zip("abc", model.codes[item].tolist(), strict=False)) for item in (1, 2)
-    ]
-
-
-def test_a_swapped_code_table_changes_the_next_prompt(make):
-    model, *_ = make()
-    template, case = model.instructions.templates.tasks["seqrec"][0], Case(torch.tensor([5]), torch.tensor([[3, 9]]), torch.tensor([2]))
-    before, _ = model.instructions.prompts(template, case, 4)
-    model.codes[[3, 9]] = model.codes[[9, 3]]
-    after, _ = model.instructions.prompts(template, case, 4)
-    swapped, _ = model.instructions.prompts(template, Case(case.item, torch.tensor([[9, 3]]), case.length), 4)
-    assert not torch.equal(before, after) and torch.equal(before, swapped)
-
-
-@pytest.mark.parametrize("slot", ["history", "titles"])
-def test_a_long_history_loses_its_oldest_items_whole(make, slot):
-    model, *_ = make()
-    hand, history = ByHand(model), [5, 9, 3, 7, 1, 2]
-    task, number = ("seqrec", 0) if slot == "history" else ("fusionseqrec", 3)
-    template, case = model.instructions.templates.tasks[task][number], Case(torch.tensor([8]), torch.tensor([history]), torch.tensor([6]))
-    for kept in range(1, 7):
-        prompt, response = hand.sequence(task, number, 8, history[-kept:])
-        for spare in (0, 1):
-            model.instructions.limit = len(prompt) + len(response) + spare
-            ids, _, lengths = model.instructions.sequences(template, case)
-            assert ids[0, : lengths[0]].tolist() == prompt + response
-
-
-def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
-    model, *_ = make(max_length=30)
-    history, length = torch.tensor([[5, 9, 3]]), torch.tensor([3])
-    with pytest.raises(BackboneError, match=r"user 'u\d+' and its response need \d+ tokens with a single item .* 30 fit.*Raise max_length"):
-        model.item_logits(history, length, user=torch.tensor([4]))
-    with pytest.raises(BackboneError, match="about the item with id 5"):
-        model.read([(model.instructions.templates.tasks["item2index"][1], Case(torch.tensor([5])))])
-    short, *_ = make(backbone_config={**TINY_LLAMA, "max_position_embeddings": 40})
-    assert short.instructions.limit == 40
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("header"), "needs 'header'"),
-        (lambda c: c["tasks"].update(sekrec=[]), "templates of 'sekrec'; the tasks are seqrec"),
-        (lambda c: c["tasks"].update(seqrec=[]), "a list of templates for seqrec"),
-        (lambda c: c["tasks"]["seqrec"].append({"ask": "x {titles}", "answer": "{index}"}), r"Template 3 of seqrec asks with \{titles\}"),
-        (lambda c: c["tasks"]["seqrec"].append({"ask": "x", "answer": "{index}"}), "asks with no slot"),
-        (lambda c: c["tasks"]["index2item"].append({"ask": "{index}", "answer": "{index}"}), "index2item asks with {index} answered by"),
-        (lambda c: c["tasks"]["fusionseqrec"].append({"ask": "{history}", "answer": "{index}"}), "Template 6 of fusionseqrec"),
-        (lambda c: c["tasks"]["seqrec"].append("words"), "must be {ask"),
-    ],
-)
-def test_a_wrong_prompt_file_is_an_error(change, message):
-    content = copy.deepcopy(PROMPTS)
-    change(content)
-    with pytest.raises(ConfigError, match=message):
-        check_prompts(content)
-
-
-def test_own_prompts_are_read_and_travel_with_the_checkpoint(make, tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(
-        "header: Shop.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history} comes', answer: '{index}'}\n"
-    )
-    model, *_ = make(prompt_file=str(path), tasks=["seqrec"])
-    assert list(pieces_of(model.prompts)) == ["Shop.", "Answer:", ";", "After", " comes"]
-    assert model.other_parameter()["lcrec"]["prompts"] == read_yaml(path)
-
-
-# --- tasks ------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_tasks_without_their_texts_switch_themselves_off(folder, cache, caplog, tmp_path):
-    caplog.set_level(logging.INFO)
-    model, *_ = toy_model(folder, "LCRec", cache_dir=cache)
-    assert model.mixture.tasks == ["seqrec", "item2index", "index2item", "fusionseqrec"]
-    assert "itemsearch is off: there are no user texts (user_text_file: ~)" in caplog.text
-    write_dataset(tmp_path)
-    (tmp_path / "toy" / "toy.item").unlink()
-    bare = {"item_text_fields": None, "tokenizer": "random", "cache_dir": str(tmp_path)}
-    model, _, loaders = toy_model(tmp_path, "LCRec", **bare, user_text_file=str(tmp_path / "missing.json"))
-    assert model.mixture.tasks == ["seqrec"] and "Tasks: seqrec\n" in caplog.text + "\n"
-    assert "index2item is off: there is no item text" in caplog.text and "missing.json" in caplog.text
-    model.calculate_loss(next(iter(loaders[0]))).backward()
-    with pytest.raises(ConfigError, match="trained without index2item"):
-        model.inspect_items(["i1"])
-
-
-def test_samples_are_drawn_in_their_natural_proportions(make):
-    model, _, loaders = make(task_weights={"index2item": 3.0, "fusionseqrec": 0.5})
-    mixture, rows = model.mixture, loaders[0]._dataset.inter_feat
-    targets, drawn, seen = int(rows["item_length"].sum()), dict.fromkeys(FORMS, 0), set()
-    for batch in [batch for _ in range(30) for batch in loaders[0]]:
-        history, length = model._history(batch)
-        for task, case in mixture.draw(
-            Case(batch["item_id"], history, length, user=batch["user_id"]), *model.next_items(history, length, batch["item_id"])
-        ):
-            drawn[task] += len(case.item)
-            seen.update(case.item.tolist() if task == "item2index" else [])
-    expected = {"item2index": 40, "index2item": 120, "fusionseqrec": 0.5 * targets, "itemsearch": 30, "preferenceobtain": 30}
-    for task, number in expected.items():
-        assert drawn[task] / 30 == pytest.approx(number, rel=0.1)
-    assert seen == set(range(1, 41))
-
-
-def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(make):
-    model, _, loaders = make()
-    history, length, target, user = batch_of(model, loaders[0])
-    state = torch.get_rng_state()
-    model.on_epoch_start(3)
-    first = model.loss(history, length, target, user)
-    assert torch.equal(torch.get_rng_state(), state)
-    second = model.loss(history, length, target, user)
-    model.on_epoch_start(3)
-    assert torch.equal(model.loss(history, length, target, user), first) and not torch.equal(second, first)
-
-
-@pytest.mark.parametrize("rows", ["all", "windows"])
-def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
-    """Next items of a user in training batches, of all tasks, are training items of that user; so are the items of the histories."""
-    model, _, loaders = make(train_rows=rows)
-    log, held = {}, {}
-    for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]:
-        user, item, _ = line.split("\t")
-        log.setdefault(user, []).append(item)
-    names, items = loaders[0]._dataset.field2id_token["user_id"], model.item_tokens
-    seen = {task: set() for task in FORMS}
-    model.mixture.per_target = dict.fromkeys(model.mixture.per_target, 1.0)
-    for batch in loaders[0]:
-        history, length = model._history(batch)
-        following, wanted = model.next_items(history, length, batch["item_id"])
-        sequential = Case(batch["item_id"], history, length, user=batch["user_id"])
-        places = wanted.nonzero()
-        tree = Case(following[wanted], history[places[:, 0]], places[:, 1] + 1, user=batch["user_id"][places[:, 0]])
-        for task, case in [("seqrec", tree), *model.mixture.draw(sequential, following, wanted)]:
-            if case.user is not None:
-                rows_of_case = zip(case.user.tolist(), case.history.tolist(), case.length.tolist(), case.item.tolist(), strict=True)
-                seen[task] |= {(names[u], *(items[i] for i in h[:n]), items[t]) for u, h, n, t in rows_of_case}
-    for task in ("seqrec", "fusionseqrec", "itemsearch", "preferenceobtain"):
-        assert seen[task]
-        for user, *sequence in seen[task]:
-            train = log[user][:-2]
-            assert any(train[start : start + len(sequence)] == sequence for start in range(len(train))), task
-    pairs = {(user, n) for user, own in log.items() for n in range(1, len(own) - 2)}
-    assert len({(user, len(sequence)) for user, *sequence in seen["seqrec"]}) == len(pairs) or model.max_seq_length < 11
-    for user, *sequence in seen["preferenceobtain"]:
-        assert sequence == log[user][:-2][-len(sequence) :], "the longest training row: history without the last three of the data"
-
-
-def test_new_items_take_part_only_when_asked(folder, tmp_path):
-    write_dataset(tmp_path)
-    with (tmp_path / "toy" / "toy.inter").open("a") as stream:
-        stream.write("u0\tcold\t99\n")  # the last item of a user: never in training
-    with (tmp_path / "toy" / "toy.item").open("a") as stream:
-        stream.write("cold\tnew soap\tbrand9\n")
-    for asked, count in ((False, 40), (True, 41)):
-        model, *_ = toy_model(tmp_path, "LCRec", cache_dir=str(tmp_path), align_new_items=asked)
-        assert len(model.mixture.items) == count
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"tasks": ["item2index"]}, "seqrec, the task that recommends, must be there"),
-        ({"tasks": ["seqrec", "itemsearsh"]}, "tasks names 'itemsearsh'"),
-        ({"task_weights": {"seqrek": 1}}, "task_weights names 'seqrek'"),
-        ({"task_weights": {"seqrec": 0}}, "weight above 0"),
-        ({"task_weights": {"item2index": "much"}}, "weights are numbers"),
-        ({"test_prompt_ids": 3}, "test_prompt_ids is 3; it must be a list"),
-        ({"test_prompt_ids": "all", "save_ranks": True}, "save_ranks stores one rank a user"),
-    ],
-)
-def test_settings_that_cannot_work(folder, changes, message):
-    with pytest.raises(ConfigError, match=message):
-        toy_config(folder, "LCRec", **changes)
-
-
-def test_user_texts_that_cannot_be_read(make, tmp_path):
-    path = tmp_path / "users.json"
-    for content, message in (("{", "cannot be read as JSON"), ("[]", "one object"), ('{"u1": {"query": "x"}}', "user 'u1' needs"),
-                             ('{"zz": {"query": "x", "preference": "y"}}', "names no user")):  # fmt: skip
-        path.write_text(content)
-        with pytest.raises(DataError, match=message):
-            make(user_text_file=str(path))
-
-
-def test_a_tokenizer_without_an_end_token_is_an_error(make):
-    tokenizer = copy.deepcopy(make()[0].text_tokenizer)
-    tokenizer.eos_token = None
-    with pytest.raises(BackboneError, match="no end token"):
-        Templates(PROMPTS, tokenizer)
-    tokenizer.eos_token = tokenizer.bos_token = "<sep>"
-    piece = Templates(PROMPTS, tokenizer).tasks["seqrec"][0].pieces[0]
-    assert piece[0] == tokenizer.bos_token_id, "models with a start token get it"
+def make(folder, tmp_path_factory):
+    return maker(folder, tmp_path_factory.mktemp("cache"))
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------------------------
@@ -489,8 +158,8 @@ def test_the_trie_returns_items_only_and_the_level_grammar_counts_what_is_none(m
     assert model.report()["search"]["invalid_beams"] == share
 
 
-def test_several_templates_are_tested_one_by_one(make, folder, cache, tmp_path):
-    settings = {**TINY_OF["LCRec"], "data_path": str(folder), "cache_dir": cache, "epochs": 1, "tasks": ["seqrec"]}
+def test_several_templates_are_tested_one_by_one(make, folder, tmp_path):
+    settings = {**TINY_OF["LCRec"], "data_path": str(folder), "cache_dir": str(tmp_path), "epochs": 1, "tasks": ["seqrec"]}
     result = run_recbole_genrec("LCRec", "toy", config_dict={**settings, "test_prompt_ids": "all"})
     each = result["test_variants"]
     assert list(each) == ["prompt 0", "prompt 1", "prompt 2"]
@@ -514,20 +183,30 @@ def test_it_learns_a_rule_and_can_say_what_an_item_is(tmp_path, capsys):
     words = ["red", "green", "blue", "dry", "cold", "sweet", "dark", "light", "soft", "old"]
     items = [f"i{n}\t{word} thing\tb" for n, word in enumerate(words)]
     (tmp_path / "toy" / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq\tbrand:token", *items]) + "\n")
-    settings = {**TINY_OF["LCRec"], "data_path": str(tmp_path), "cache_dir": str(tmp_path), "codebook_sizes": [4, 4], "topk": [1, 5]}
-    settings |= {"epochs": 60, "learning_rate": 0.004, "valid_metric": "Recall@1", "eval_step": 60, "train_batch_size": 16}
-    settings |= {"tasks": ["seqrec", "index2item"], "task_weights": {"index2item": 8.0}, "backbone_config": {**TINY_LLAMA, "initializer_range": 0.1}}
-    result = run_recbole_genrec("LCRec", "toy", config_dict=settings)
-    _, model, _, train, *_ = load_data_and_model(result["checkpoint"])
+    (tmp_path / "short.yaml").write_text(
+        "header: Task.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history}', answer: '{index}'}\n"
+        "  index2item:\n    - {ask: 'Name {index}', answer: '{title}'}\n"
+    )
+    settings = {"codebook_sizes": [4, 4], "tasks": ["seqrec", "index2item"], "task_weights": {"index2item": 12.0}}
+    settings |= {"prompt_file": str(tmp_path / "short.yaml"), "backbone_config": {**TINY_LLAMA, "initializer_range": 0.1}}
+    torch.manual_seed(0)
+    model, _, (train, *_) = toy_model(tmp_path, "LCRec", cache_dir=str(tmp_path), train_batch_size=50, **settings)
+    optimiser = torch.optim.AdamW(model.parameter_groups(), lr=5e-3)
+    for batch in [batch for _ in range(120) for batch in train]:
+        optimiser.zero_grad()
+        model.calculate_loss(batch).backward()
+        optimiser.step()
+    model.eval()
     for batch in train:
         history, length = model._history(batch)
         assert torch.equal(model.search(history, length, k=1).items[:, 0], batch["item_id"])
+    model.save("ring.pth")
     told = model.inspect_items([f"i{n}" for n in range(10)])
     assert [row["generated"] for row in told] == [row["text"] for row in told] == [f"{word} thing" for word in words]
     capsys.readouterr()
-    assert main(["inspect", f"--checkpoint={result['checkpoint']}", "--item=i3, i7"]) == 0
+    assert main(["inspect", "--checkpoint=ring.pth", "--item=i3, i7"]) == 0
     assert capsys.readouterr().out.count("generated: dry thing") == 1
-    assert main(["inspect", f"--checkpoint={result['checkpoint']}", "--item=nothing"]) == 2
+    assert main(["inspect", "--checkpoint=ring.pth", "--item=nothing"]) == 2
 
 
 # --- LETTER and tuning ------------------------------------------------------------------------------------------------------------------
@@ -552,11 +231,17 @@ def test_letters_codes_train_and_recommend(folder, tmp_path):
     assert model.mixture.tasks == ["seqrec"] and len(model.recommend(["i1", "i2"], k=5)) == 5
 
 
-def test_lora_trains_adapter_and_code_rows_and_reloads_from_the_checkpoint(folder, cache, tmp_path):
+def test_lora_trains_adapter_and_code_rows_and_reloads_from_the_checkpoint(folder, tmp_path):
     lm, tokenizer = load_causal_lm("scratch", LLAMA, ["red soap no 1", *pieces_of(PROMPTS)], 400)
     lm.save_pretrained(tmp_path / "lm")
     tokenizer.save_pretrained(tmp_path / "lm")
-    settings = {**TINY_OF["LCRec"], "data_path": str(folder), "cache_dir": cache, "backbone": str(tmp_path / "lm"), "tuning": "lora"}
+    settings = {
+        **TINY_OF["LCRec"],
+        "data_path": str(folder),
+        "cache_dir": str(tmp_path),
+        "backbone": str(tmp_path / "lm"),
+        "tuning": "lora",
+    }
     result = run_recbole_genrec("LCRec", "toy", config_dict={**settings, "lora_rank": 2, "epochs": 1})
     _, model, _, train, _, test = load_data_and_model(result["checkpoint"])
     scores = model.full_sort_predict(next(iter(test))[0])

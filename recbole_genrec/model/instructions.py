@@ -119,7 +119,10 @@ class Instructions(nn.Module):
         return compose(*segments, constant(template.closing.to(case.item.device), len(case.item)))
 
     def sequences(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts with their responses: ids and labels ``[n, S]``, right-padded, and lengths ``[n]``; label = id in the response, else -100."""
+        """Prompts with their responses: ids and labels ``[n, S]``, right-padded, and lengths ``[n]``.
+
+        The label of a response token is its id, every other one is -100.
+        """
         rows, answer = len(case.item), self.fill(template.answer, case)
         tokens = answer[1].sum(1) + 1
         segments, _ = self.trunk(template, case, tokens)
@@ -157,7 +160,7 @@ class Instructions(nn.Module):
         known = case.user is not None and len(self.user_names)
         whose = f"of user {str(self.user_names[int(case.user[row])])!r}" if known else f"about the item with id {int(case.item[row])}"
         raise BackboneError(
-            f"The prompt {whose} and its response need {self.limit - int(left[row])} tokens with a single item of history, and {self.limit} "
-            "fit (the smaller one of max_length and the backbone's context). Raise max_length and the context "
+            f"The prompt {whose} and its response need {self.limit - int(left[row])} tokens even with a single item of history, and "
+            f"{self.limit} fit (the smaller one of max_length and the backbone's context). Raise max_length and the context "
             "(max_position_embeddings in backbone_config), lower text_max_len, or shorten the templates (prompt_file)."
         )

@@ -33,6 +33,7 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
+from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.files import properties_folder
 from recbole_genrec.keys import Rule
@@ -71,7 +72,7 @@ class LCRec(Exporting, GenerativeRecommender):
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         own = stored["lcrec"] if stored else {"vocabulary": None}
-        self.prompts = own["prompts"] if stored else read_yaml(config["prompt_file"] or properties_folder() / "prompts" / "lcrec.yaml")
+        self.prompt_texts = own["prompts"] if stored else read_yaml(config["prompt_file"] or properties_folder() / "prompts" / "lcrec.yaml")
         self.mixture = TaskMixture(config, dataset, bool(self.content.titles), self.logger.info)
         self.backbone, self.text_tokenizer = build_backbone(config, self._all_texts(), own["vocabulary"])
         self.tune_backbone()
@@ -80,7 +81,7 @@ class LCRec(Exporting, GenerativeRecommender):
         spread = 1.0 if config["backbone"] == "scratch" else 0.02  # random among random words, or near the mean of the known ones
         self.vocabulary.start_like(self.backbone.text_table.weight, self.backbone.lm.get_output_embeddings().weight, spread)
 
-        templates = Templates(self.prompts, self.text_tokenizer)
+        templates = Templates(self.prompt_texts, self.text_tokenizer)
         every = list(range(len(templates.tasks["seqrec"])))
         self.test_prompts = every if config["test_prompt_ids"] == "all" else config["test_prompt_ids"] or [0]
         if not set(self.test_prompts) <= set(every):
@@ -97,7 +98,7 @@ class LCRec(Exporting, GenerativeRecommender):
         """What a vocabulary from scratch is trained on."""
         items = self.content.text[1:] if self.content.titles else []
         people = [text for kind in KINDS for text in self.mixture.people.get(kind, ())]
-        return [*items, *people, *PROMPT_REPEATS * list(pieces_of(self.prompts))]
+        return [*items, *people, *PROMPT_REPEATS * list(pieces_of(self.prompt_texts))]
 
     def _tokenise_texts(self) -> None:
         """Texts of all items and users; again after items were added."""
@@ -191,20 +192,25 @@ class LCRec(Exporting, GenerativeRecommender):
             if codes_only:
                 labels = (labels - self.n_text + 1).clamp(min=0)
             loss = loss + ranking_guided_loss(self.outputs(states, codes_only), labels, self.config["temperature"]) * (len(labels) / total)
-        return loss
+        return balanced(loss, total)
 
     # --- search -----------------------------------------------------------------------------------------------------------------------
 
+    def prompts(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids ``[B, S]``, right-padded, and lengths ``[B]`` of the sequential prompt in the template that is tested."""
+        template, case = self.instructions.templates.tasks["seqrec"][self.prompt], Case(history[:, 0], history, length, user=user)
+        return self.instructions.prompts(template, case, len(self.level_sizes) + 1)
+
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> CausalDecoder:
         """Next-code log-probabilities after the users' sequential prompts, which all beams share."""
-        template = self.instructions.templates.tasks["seqrec"][self.prompt]
-        ids, lengths = self.instructions.prompts(template, Case(history[:, 0], history, length, user=user), len(self.level_sizes) + 1)
+        ids, lengths = self.prompts(history, length, user)
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, self.log_probs)
 
     def test_variants(self) -> Iterator[str]:
         """The templates of ``test_prompt_ids``."""
-        for self.prompt in self.test_prompts:
-            yield f"prompt {self.prompt}"
+        for number in self.test_prompts:
+            self.prompt = number
+            yield f"prompt {number}"
         self.prompt = self.test_prompts[0]
 
     def log_probs(self, states: Tensor, level: int) -> Tensor:
@@ -257,7 +263,7 @@ class LCRec(Exporting, GenerativeRecommender):
     def other_parameter(self) -> dict:
         """As the base's, with the prompts and the text vocabulary that the weights were trained on."""
         vocabulary = self.text_tokenizer.backend_tokenizer.to_str() if self.config["backbone"] == "scratch" else None
-        return {**super().other_parameter(), "lcrec": {"prompts": self.prompts, "vocabulary": vocabulary}}
+        return {**super().other_parameter(), "lcrec": {"prompts": self.prompt_texts, "vocabulary": vocabulary}}
 
 
 def _responses(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,6 +125,10 @@ class STORE(Exporting, GenerativeRecommender):
         history_segment = (items.flatten(1), (present & shown).flatten(1))
         return [constant(self.task_ids, rows), history_segment, constant(self.next_ids, rows)]
 
+    def prompts(self, history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids ``[B, S]``, right-padded, and lengths ``[B]`` of what the codes of the next item follow."""
+        return compose(*self._prompt(history, length))
+
     def _embed(self, ids: Tensor) -> Tensor:
         return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
 
@@ -190,6 +194,6 @@ class STORE(Exporting, GenerativeRecommender):
 
     def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the users' prompts."""
-        ids, lengths = compose(*self._prompt(history, length))
+        ids, lengths = self.prompts(history, length)
         log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"])
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)

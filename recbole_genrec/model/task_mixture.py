@@ -13,12 +13,14 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.instructions import Case
 from recbole_genrec.model.templates import FORMS, TEXT_TASKS, USER_TASKS
 
+FUSION_SHARE = 0.15  # samples of fusionseqrec for one training target: the release takes 20,000 of 131,837 on Instruments
+
 
 class TaskMixture:
     """Draws samples of the tasks beside ``seqrec``, in proportion to their natural numbers times ``task_weights``.
 
-    Natural numbers: one sample for each training target (``fusionseqrec``), item (``item2index``, ``index2item``) or user with texts
-    (``itemsearch``, ``preferenceobtain``). Everything drawn comes from training rows, item texts and user texts.
+    Natural numbers: one sample for each item (``item2index``, ``index2item``) or user with texts (``itemsearch``, ``preferenceobtain``), and
+    for a share of the training targets (``fusionseqrec``). Everything drawn comes from training rows, item texts and user texts.
 
     Args:
         config, dataset: of the model; the dataset holds the training rows.
@@ -68,7 +70,7 @@ class TaskMixture:
     def _per_target(self, targets: int) -> dict[str, float]:
         """Samples of each other task for one of ``seqrec``."""
         people, weights = len(self.people.get("query", ())), self.config["task_weights"]
-        natural = {"item2index": len(self.items), "index2item": len(self.items), "fusionseqrec": targets}
+        natural = {"item2index": len(self.items), "index2item": len(self.items), "fusionseqrec": FUSION_SHARE * targets}
         natural |= dict.fromkeys(USER_TASKS, people)
         of_seqrec = weights.get("seqrec", 1) * targets
         return {task: weights.get(task, 1) * natural[task] / of_seqrec for task in self.tasks if task != "seqrec"}
