@@ -32,3 +32,11 @@ class LightGCN(RecBoleLightGCN):
         indices = torch.from_numpy(np.stack([normalised.row, normalised.col]).astype(np.int64))
         values = torch.from_numpy(normalised.data).float()
         return torch.sparse_coo_tensor(indices, values, normalised.shape, check_invariants=True).coalesce()
+
+    @torch.no_grad()
+    def layers(self) -> tuple[Tensor, Tensor]:
+        """Every layer of :meth:`forward`'s mean: users ``[n_layers + 1, n_users, d]`` and items ``[n_layers + 1, n_items, d]``."""
+        layers = [self.get_ego_embeddings()]
+        for _ in range(self.n_layers):
+            layers.append(torch.sparse.mm(self.norm_adj_matrix, layers[-1]))
+        return torch.stack(layers).split([self.n_users, self.n_items], dim=1)
