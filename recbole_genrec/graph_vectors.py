@@ -199,7 +199,7 @@ class TrainingGraph:
                 name = users[int(degrees[0].argmax())]
                 raise DataError(f"User {name!r} has all {len(items)} items of the training split: there is no negative to learn from.")
             rows = TrainDataLoader(config, data, Sampler("train", data).set_phase("train"), shuffle=True)
-            layers = [layer[:, 1:].cpu() for layer in trained_model(config, data, rows, self.log).layers()]
+            layers = [layer[:, 1:].detach().cpu() for layer in trained_model(config, data, rows, self.log).layers()]
         return StoredGraph(users, items, *layers, *degrees)
 
     def _from_files(self) -> StoredGraph:
