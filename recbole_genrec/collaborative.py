@@ -92,6 +92,15 @@ class TrainingInteractions:
         tensors, meta = load_artefact(folder)
         return meta["tokens"], tensors["vectors"].numpy()
 
+    @cached_property
+    def _graph(self) -> TrainingGraph:
+        return TrainingGraph(self.run_config, self.sequences, self.log)
+
+    @property
+    def graph_fingerprint(self) -> str:
+        """Digest of the training edges and of all that :meth:`graph` depends on besides."""
+        return self._graph.fingerprint
+
     def graph(self) -> tuple[list[str], np.ndarray]:
         """``(raw item ids, float32 [n, d])``: the propagated vectors of LightGCN on the training split.
 
@@ -99,7 +108,7 @@ class TrainingInteractions:
             ArtefactError: the stored vectors are damaged.
             DataError: the dataset or the files of ``graph_user_file`` and ``graph_item_file`` cannot be used.
         """
-        graph = TrainingGraph(self.run_config, self.sequences, self.log).load()
+        graph = self._graph.load()
         return graph.item_tokens, graph.item_layers.mean(0).numpy()
 
     def _train(self) -> tuple[list[str], np.ndarray]:

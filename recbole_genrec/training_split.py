@@ -228,8 +228,7 @@ def read_vectors(file: Path) -> tuple[list[str], np.ndarray]:
         size = size or len(vector)
         if not token or token in vectors or not len(vector) or len(vector) != size or not np.isfinite(vector).all():
             raise DataError(
-                f"{file}, line {number}, id {token!r}: expected a new id, a tab and {size or 'some'} finite numbers, "
-                "separated by spaces."
+                f"{file}, line {number}, id {token!r}: expected a new id, a tab and {size or 'some'} finite numbers, separated by spaces."
             )
         vectors[token] = vector
     if not vectors:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -17,7 +19,9 @@ class LightGCN(RecBoleLightGCN):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.norm_adj_matrix = self.norm_adj_matrix.to_sparse_csr()  # multiplies several times faster than coordinates
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+            self.norm_adj_matrix = self.norm_adj_matrix.to_sparse_csr()  # multiplies several times faster than coordinates
 
     def get_norm_adj_mat(self) -> Tensor:
         """The normalised user-item graph of the training rows (arXiv 2002.02126, eq. 8).
