@@ -15,6 +15,8 @@ MODELS = {
     "LETTER": "recbole_genrec.model.letter:LETTER",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
+    "LightGCNDot": "recbole_genrec.model.lightgcn_vectors:LightGCNDot",
+    "LightGCNCosine": "recbole_genrec.model.lightgcn_vectors:LightGCNCosine",
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 

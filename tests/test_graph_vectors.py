@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy
 from test_collaborative import ONLY_HELD_OUT, read_users, settings, write_users
 from test_collaborative import folder as folder  # noqa: PLC0414
 from toy import write_dataset
@@ -19,6 +20,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.files import META
 from recbole_genrec.graph_vectors import GraphVectors, TrainingGraph, graph_vectors
 from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.quick_start import load_data_and_model, results_table, run_recbole_genrec
 from recbole_genrec.training_split import edges_only, model_config, read_sequences, training_split
 
 SMALL = {"graph_dim": 6, "graph_epochs": 2, "graph_batch": 64, "graph_layers": 2}
@@ -253,6 +255,37 @@ def test_progress_is_shown_when_asked(folder, capsys):
     assert "LightGCN vectors: 100%" in capsys.readouterr().err
     make(folder, "two")
     assert "LightGCN" not in capsys.readouterr().err
+
+
+# --- ranked as they are ---------------------------------------------------------------------------------------------------------------
+
+
+def test_dot_and_cosine_are_rows_of_a_table(folder, tmp_path):
+    names = ("LightGCNDot", "LightGCNCosine")
+    folders = {"data_path": folder, "cache_dir": tmp_path / "cache", "checkpoint_dir": tmp_path / "saved"}
+    values = {**toy.SMALL, **SMALL, "epochs": 1, **{key: str(value) for key, value in folders.items()}}
+    results = run_recbole_genrec(",".join(names), "toy", config_dict=values)
+    assert [line.split("|")[1].strip() for line in results_table(results).splitlines()[2:]] == list(names)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # the same vectors
+    for name in names:
+        config, model, _, train, _, test = load_data_and_model(results[name]["checkpoint"])
+        graph = graph_vectors(config, train._dataset, lambda _: None)
+        users, items = graph.users, graph.items
+        if name == "LightGCNCosine":
+            users, items = (rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for rows in (users, items))
+        rows = test._dataset.inter_feat
+        expected = users[rows["user_id"]] @ items.T
+        expected[:, 0] = -torch.inf
+        torch.testing.assert_close(model.full_sort_predict(rows), expected)
+        own = expected.gather(1, rows["item_id"].unsqueeze(1))
+        torch.testing.assert_close(model.predict(rows), own.squeeze(1))
+        assert results[name]["test_result"]["recall@5"] == pytest.approx(float(((expected > own).sum(1) < 5).double().mean()), abs=1e-6)
+        model.user_degree[2] = 0  # as if unknown
+        found = model.full_sort_predict(rows)[rows["user_id"] == 2]
+        history = rows["item_id_list"][rows["user_id"] == 2][0]
+        vector = graph.new_user(history)
+        vector = vector / vector.norm() if name == "LightGCNCosine" else vector
+        torch.testing.assert_close(found[0, 1:], items[1:] @ vector)
 
 
 # --- for tokenizers -------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -187,7 +188,7 @@ class MQTokenizer(VectorTokenizer):
     def learn(self, x: Tensor, content) -> None:
         """Train on the scaled vectors."""
         self.quantiser = self._quantiser()
-        self.quantiser.fit(x)
+        self.quantiser.fit(x, logging.getLogger().info)
         self.quality |= self.quantiser.quality
 
     def _quantiser(self) -> MQQuantiser:
