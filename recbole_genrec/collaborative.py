@@ -36,11 +36,13 @@ SETTINGS = ("cf_dim", "cf_epochs", "cf_file", "allow_external_cf")
 class TrainingInteractions:
     """What a tokenizer may learn from interactions: sequences and collaborative vectors of the training split of ``config``.
 
+    The vectors are those of SASRec (:meth:`vectors`) or of LightGCN (:meth:`graph`).
+
     The split is made anew from the settings, with all rows, whatever ``train_rows`` the run uses. Everything is keyed by raw ids.
     Nothing is read before it is asked for. Random states and log handlers of the caller stay as they are.
 
     Args:
-        config: the run's ``GenRecConfig``; reads ``cf_dim``, ``cf_epochs``, ``cf_file``, ``allow_external_cf``, ``cache_dir``.
+        config: the run's ``GenRecConfig``; reads the keys ``cf_*`` and ``graph_*``, ``allow_external_cf`` and ``cache_dir``.
         log: takes one line of text.
 
     Raises:

@@ -251,8 +251,8 @@ def test_the_epoch_with_the_lowest_loss_on_held_out_rows_is_kept(monkeypatch):
     assert fitted.quality["loss"] == min(losses) and losses[fitted.quality["best_epoch"] - 1] == min(losses)
     assert fitted.quality["best_epoch"] < 30  # so that keeping the last epoch would be seen
     held = torch.randperm(60, generator=torch.Generator().manual_seed(1))[:12]
-    again = forward(fitted.network, fitted._scaled(noise[held]))[-1]["total"]
-    assert math.isclose(float(again), min(losses), rel_tol=1e-5)
+    again = forward(fitted.network, fitted._scaled(noise[held]))[-1]["total"].item()
+    assert math.isclose(again, min(losses), rel_tol=1e-5)
 
 
 def test_state_survives_the_disk(tmp_path):
@@ -268,6 +268,13 @@ def test_state_survives_the_disk(tmp_path):
     next((tmp_path / "mq").glob("*.safetensors")).write_bytes(b"half")
     with pytest.raises(ArtefactError):
         load_artefact(tmp_path / "mq")
+
+
+def test_progress_is_shown_when_asked(capsys):
+    quantiser(show_progress=True, tokenizer_epochs=1).fit(blobs(20), quiet)
+    assert "mq of vectors: 100%" in capsys.readouterr().err
+    quantiser(tokenizer_epochs=1).fit(blobs(20), quiet)
+    assert not capsys.readouterr().err
 
 
 def test_codebooks_are_never_larger_than_the_number_of_distinct_vectors():

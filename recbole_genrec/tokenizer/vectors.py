@@ -49,10 +49,15 @@ class VectorTokenizer(ItemTokenizer):
         """``tokenizer_input: cf`` and ``graph`` read the training split."""
         return not self.uses_text
 
+    @property
+    def uses_graph(self) -> bool:
+        """``tokenizer_input: graph`` reads LightGCN's vectors."""
+        return self.config["tokenizer_input"] == "graph"
+
     def interactions_key(self, content) -> object:
         """As the base says, with the settings of LightGCN where its vectors are used."""
         key = super().interactions_key(content)
-        return [key, content.graph_fingerprint] if self.config["tokenizer_input"] == "graph" else key
+        return [key, content.graph_fingerprint] if self.uses_graph else key
 
     @abstractmethod
     def learn(self, x: Tensor, content) -> None:
