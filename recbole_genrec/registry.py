@@ -16,6 +16,8 @@ MODELS = {
     "LCRec": "recbole_genrec.model.lcrec:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
+    "LightGCNDot": "recbole_genrec.model.lightgcn_vectors:LightGCNDot",
+    "LightGCNCosine": "recbole_genrec.model.lightgcn_vectors:LightGCNCosine",
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 

@@ -30,6 +30,13 @@ class Interactions(Protocol):
     def vectors(self) -> tuple[list[str], np.ndarray]:
         """Raw ids of n items and their collaborative vectors, float32 ``[n, d]``."""
 
+    @property
+    def graph_fingerprint(self) -> str:
+        """Digest of all that :meth:`graph` depends on."""
+
+    def graph(self) -> tuple[list[str], np.ndarray]:
+        """The same as :meth:`vectors` from the graph of users and items."""
+
 
 @dataclass
 class ItemContent:
@@ -129,6 +136,19 @@ class ItemContent:
         return self._aligned_vectors()[0]
 
     @property
+    def graph_fingerprint(self) -> str:
+        """Digest of all that :meth:`graph` depends on."""
+        return self._source().graph_fingerprint
+
+    def graph(self) -> np.ndarray:
+        """LightGCN's propagated vectors, float32 ``[n_items, d]``, zero in row 0 and for items without training interactions.
+
+        Raises:
+            DataError: ``interactions`` is not set, or no item of this content has a vector.
+        """
+        return self._aligned(*self._source().graph())[0]
+
+    @property
     def trained(self) -> np.ndarray:
         """Which items have a collaborative vector, bool ``[n_items]``: those of the training split, or of ``cf_file``."""
         return self._aligned_vectors()[1]
@@ -157,11 +177,13 @@ class ItemContent:
 
     def _aligned_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         if self._collaborative is None:
-            tokens, vectors = self._source().vectors()
-            found = {token: number for number, token in enumerate(tokens)}
-            rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
-            trained = rows >= 0
-            if not trained.any():
-                raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
-            self._collaborative = np.where(trained[:, None], vectors[rows], np.float32(0)), trained
+            self._collaborative = self._aligned(*self._source().vectors())
         return self._collaborative
+
+    def _aligned(self, tokens: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = {token: number for number, token in enumerate(tokens)}
+        rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
+        known = rows >= 0
+        if not known.any():
+            raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
+        return np.where(known[:, None], vectors[rows], np.float32(0)), known

@@ -60,6 +60,10 @@ class ItemTokenizer(ABC):
         """Every setting that the codes depend on, JSON-serialisable."""
         return {key: self.config[key] for key in self.settings}
 
+    def interactions_key(self, content: ItemContent) -> object:
+        """What the codes depend on in the training interactions, JSON-serialisable."""
+        return content.interactions_fingerprint if self.uses_interactions else None
+
     @abstractmethod
     def fit(self, content: ItemContent) -> ItemCodes:
         """Learn from ``content`` and return the codes of its items, rows in the order of ``content.tokens``."""
@@ -103,8 +107,7 @@ def fit_or_load(
     ``<folder_root>/<name>-<key>`` complete or not at all. Rows follow ``content.tokens``; :class:`ArtefactError` when the stored result
     is damaged or belongs to other items.
     """
-    interactions = content.interactions_fingerprint if tokenizer.uses_interactions else None
-    key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
+    key = digest(content.fingerprint, tokenizer.interactions_key(content), tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     with made_once(folder, log) as missing:
         if missing:

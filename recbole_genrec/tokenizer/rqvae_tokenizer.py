@@ -63,7 +63,7 @@ class RQVAETokenizer(VectorTokenizer):
             x = x.to(device)
             self.network.codebook_init(x, self.seed)
             self._train(x, content)
-        self.quantiser = _Quantiser(self.network.cpu().eval())
+        self.quantiser = self.network.cpu().eval()
 
     def _build(self, d_in: int, sizes: tuple[int, ...]) -> RQVAE:
         config = self.config
@@ -149,7 +149,7 @@ class RQVAETokenizer(VectorTokenizer):
         with torch.random.fork_rng():  # so that a stored tokenizer leaves the caller's random numbers as a fitted one does
             self.network = self._build(len(self.centre), tuple(meta["sizes"])).eval()
         self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
-        self.quantiser = _Quantiser(self.network)
+        self.quantiser = self.network
 
 
 class LETTERTokenizer(RQVAETokenizer):
@@ -199,19 +199,6 @@ class LETTERTokenizer(RQVAETokenizer):
         cf = None if self.cf is None else self.cf[rows]
         cf_rows = None if self.cf is None else self.cf_rows[rows]
         return self.letter_loss(self.network, x[rows], cf, cf_rows, self.track["labels"], generator=self.generator)
-
-
-class _Quantiser:
-    """An RQ-VAE as a quantiser of numbers: codes, distances, reconstructions, on the CPU."""
-
-    def __init__(self, network: RQVAE):
-        self.network, self.sizes = network, network.sizes
-        self.assign, self.level_distances = network.encode, network.level_distances
-
-    @torch.no_grad()
-    def reconstruct(self, codes: Tensor) -> Tensor:
-        """``[n, L]`` -> ``[n, D]``."""
-        return self.network.decoder(sum(book[column] for book, column in zip(self.network.codebooks, codes.unbind(1), strict=True)))
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
