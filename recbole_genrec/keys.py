@@ -69,6 +69,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "result_file": Rule(str, "where the JSON result goes", optional=True),
     "save_ranks": Rule(bool, "store the rank of each user's test item beside the result file"),
     "cache_dir": Rule(str, "folder for tokenizers and embeddings"),
+    "cold_users": Rule(float, "share of the users that is kept out of training and reported apart", low=0, high=0.9),
     "valid_users": Rule(int, "validate on this many users drawn once with the seed; 0 = all", low=0),
     "precision": Rule(str, "number format of training and search", choices=("fp32", "bf16", "fp16")),
     "lr_scheduler": Rule(str, "learning-rate schedule", choices=("constant", "linear", "cosine", "inverse_sqrt", "constant_with_warmup")),
