@@ -15,6 +15,7 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.sampler import Sampler
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
@@ -69,22 +70,40 @@ class GraphVectors:
         Raises:
             DataError: no item of the history has a training edge, or the vectors are a file's.
         """
-        return _propagated(self.item_layers, self.item_degree, items, "user", "items")
+        _check_neighbours(self.item_layers, self.item_degree, items, "user", "items")
+        return self.new_users(items.unsqueeze(0))[0]
+
+    def new_users(self, histories: Tensor) -> Tensor:
+        """:meth:`new_user` of many, ``[B, d]``, from ``histories [B, T]`` padded with 0; zero without an item that counts."""
+        _check_layers(self.item_layers, "user", "items")
+        return _propagated(self.item_layers, self.item_degree, histories)
 
     def new_item(self, users: Tensor) -> Tensor:
         """Vector ``[d]`` of an item that is no row here, from the RecBole ids ``users [m]`` of those who chose it; see :meth:`new_user`."""
-        return _propagated(self.user_layers, self.user_degree, users, "item", "users")
+        _check_neighbours(self.user_layers, self.user_degree, users, "item", "users")
+        return _propagated(self.user_layers, self.user_degree, users.unsqueeze(0))[0]
 
 
-def _propagated(layers: Tensor, degree: Tensor, neighbours: Tensor, new: str, known: str) -> Tensor:
+def _check_layers(layers: Tensor, new: str, known: str) -> None:
     if len(layers) == 1:
-        raise DataError(f"Vectors of a file have no layers, so a new {new} cannot get one. Leave {FILES[known]} out to train them.")
-    neighbours = neighbours.unique()
-    neighbours = neighbours[degree[neighbours] > 0]
-    if not len(neighbours):
+        raise DataError(
+            f"Vectors of a file have no layers, so a new {new} cannot get one; nor have those of official_compat. Leave {FILES[known]} and "
+            "official_compat out to train them."
+        )
+
+
+def _check_neighbours(layers: Tensor, degree: Tensor, neighbours: Tensor, new: str, known: str) -> None:
+    _check_layers(layers, new, known)
+    if not (degree[neighbours] > 0).any():
         raise DataError(f"The new {new} has no {known} with a training interaction, hence no collaborative vector. Give it at least one.")
-    scale = (len(neighbours) * degree[neighbours]).to(layers.dtype).rsqrt()
-    return (scale @ layers[:-1, neighbours]).sum(0) / len(layers)
+
+
+def _propagated(layers: Tensor, degree: Tensor, neighbours: Tensor) -> Tensor:
+    """Mean over the layers of new nodes ``[B, d]`` with these ``neighbours [B, T]``, of which repeated and unknown ones do not count."""
+    ids = neighbours.sort(1).values
+    counts = (degree[ids] > 0) & ~pad(ids[:, 1:] == ids[:, :-1], (1, 0))
+    scale = torch.where(counts, (counts.sum(1, keepdim=True) * degree[ids]).to(layers.dtype).rsqrt(), 0)
+    return torch.einsum("bt,lbtd->bd", scale, layers[:-1, ids]) / len(layers)
 
 
 def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphVectors:
@@ -108,10 +127,10 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     sequences = {user: sequence for user, sequence in read_sequences(config).items() if user in present}
     graph = TrainingGraph(config, sequences, log).load()
     vectors = GraphVectors(
-        _rows(graph.user_layers, graph.user_tokens, users, dim=1),
-        _rows(graph.item_layers, graph.item_tokens, items, dim=1),
-        _rows(graph.user_degree, graph.user_tokens, users, dim=0),
-        _rows(graph.item_degree, graph.item_tokens, items, dim=0),
+        rows_by_token(graph.user_layers, graph.user_tokens, users, dim=1),
+        rows_by_token(graph.item_layers, graph.item_tokens, items, dim=1),
+        rows_by_token(graph.user_degree, graph.user_tokens, users, dim=0),
+        rows_by_token(graph.item_degree, graph.item_tokens, items, dim=0),
     )
     alone = [int((degree[1:] == 0).sum()) for degree in (vectors.user_degree, vectors.item_degree)]
     if any(alone):
@@ -119,7 +138,7 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     return vectors
 
 
-def _rows(values: Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int) -> Tensor:
+def rows_by_token(values: Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int) -> Tensor:
     """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
     row = {token: number for number, token in enumerate(tokens)}
     rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])])

@@ -14,6 +14,7 @@ MODELS = {
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
+    "TokenRec": "recbole_genrec.model.tokenrec:TokenRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
     "Pop": "recbole_genrec.model.pop:Pop",
 }
