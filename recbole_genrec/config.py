@@ -217,26 +217,9 @@ class GenRecConfig(Config):
             if values.get(key):
                 raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
         if is_generative(self.model_class):
-            self._check_generative(values)
+            if values["train_neg_sample_args"]["distribution"] != "none":
+                raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
             self.model_class.check_config(values)
-
-    @staticmethod
-    def _check_generative(values: dict) -> None:
-        beam, deepest = values.get("beam_width"), max(values["topk"])
-        if isinstance(beam, int) and beam < deepest:
-            raise ConfigError(
-                f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
-                f"Use --beam_width={deepest} or more, or a smaller topk."
-            )
-        free = values.get("constraint", "trie") != "trie"
-        if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
-            raise ConfigError(
-                f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
-                "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
-                "or constraint: trie."
-            )
-        if values["train_neg_sample_args"]["distribution"] != "none":
-            raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""

@@ -75,6 +75,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "group_offset": Rule(int, "number of the first process of this machine", low=0),
     "ip": Rule(str, "address of the machine of process 0"),
     "port": Rule(int, "free port of that machine", low=1, high=65535),
+    "cold_users": Rule(float, "share of the users that is kept out of training and reported apart", low=0, high=0.9),
     "valid_users": Rule(int, "validate on this many users drawn once with the seed; 0 = all", low=0),
     "precision": Rule(str, "number format of training and search", choices=("fp32", "bf16", "fp16")),
     "lr_scheduler": Rule(str, "learning-rate schedule", choices=("constant", "linear", "cosine", "inverse_sqrt", "constant_with_warmup")),

@@ -26,7 +26,7 @@ check_installation()
 
 from recbole.utils import init_logger, init_seed  # noqa: E402
 
-from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
+from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
 from recbole_genrec.trainer import GenRecTrainer, clocks  # noqa: E402
@@ -138,6 +138,13 @@ def _run_one(arguments: dict) -> dict:
     trainer.tensorboard.close()
     if users and writes:
         UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
+    report = network.report() if generative else {}
+    by_user = None
+    if config["cold_users"]:
+        parts = seen_and_unseen(config, test)
+        by_user = {name: {"users": len(part._dataset), **trainer.evaluate(part, load_best_model=False)} for name, part in parts.items()}
+        logger.info("test result by kind of user\n" + side_by_side(by_user))
+        stages.end("test_by_user")
     score = float(trainer.best_valid_score)
     cpu_seconds = {**stages.cpu_seconds, **trainer.cpu_seconds}  # of all processes
     cpu_seconds = dict(zip(cpu_seconds, distributed.summed(cpu_seconds.values()), strict=True))
@@ -149,10 +156,11 @@ def _run_one(arguments: dict) -> dict:
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
         "test_result": test_result,
         **({"test_variants": tests} if len(tests) > 1 else {}),
+        "test_by_user": by_user,
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
         "processes": distributed.size(),
-        "report": network.report() if generative else {},
+        "report": report,
         "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(cpu_seconds[stage] for stage in stages.seconds)},
         "cpu_seconds": cpu_seconds,
         "peak_memory_mb": stages.memory,
@@ -185,6 +193,14 @@ def start_summary(config) -> str:
         rows |= config.model_class.describe(config)
     width = max(map(len, rows))
     return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+
+
+def side_by_side(columns: dict[str, dict[str, float]]) -> str:
+    """The same figures of several groups, one a line."""
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in columns)]
+    for figure in next(iter(columns.values())):
+        lines.append(f"{figure:<12}" + "".join(f"{group[figure]:>10.6g}" for group in columns.values()))
+    return "\n".join(lines)
 
 
 def results_table(results: dict[str, dict]) -> str:
@@ -228,7 +244,7 @@ def recommend(checkpoint: str, user: str | None = None, history: list[str] | Non
     """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist).
 
     Returns:
-        ``[{"rank", "item", "text", "score", "certified"}]``, best first.
+        ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
 
     Raises:
         ConfigError: unknown user or item id, empty history, or neither given.
@@ -239,7 +255,7 @@ def recommend(checkpoint: str, user: str | None = None, history: list[str] | Non
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k)
+    return model.recommend(history, k=k, user=user)
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:

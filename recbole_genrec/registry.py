@@ -15,6 +15,7 @@ MODELS = {
     "LETTER": "recbole_genrec.model.letter:LETTER",
     "LCRec": "recbole_genrec.model.lcrec:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
+    "TokenRec": "recbole_genrec.model.tokenrec:TokenRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
     "LightGCNDot": "recbole_genrec.model.lightgcn_vectors:LightGCNDot",
     "LightGCNCosine": "recbole_genrec.model.lightgcn_vectors:LightGCNCosine",

@@ -30,7 +30,8 @@ from recbole_genrec.trainer import GenRecTrainer
 
 # What a model of vectors takes over from the run: data, split, seed and device, nothing of the run's own model. Not its history
 # length either, so that generators with different ones share the codes.
-CARRIED = {*dataset_arguments, *evaluation_arguments, *general_arguments} - COMPUTED - {"config_file", "log_wandb", "MAX_ITEM_LIST_LENGTH"}
+CARRIED = {"cold_users", *dataset_arguments, *evaluation_arguments, *general_arguments}
+CARRIED -= COMPUTED | {"config_file", "log_wandb", "MAX_ITEM_LIST_LENGTH"}
 
 
 def model_config(config, model: str, **values: object) -> GenRecConfig:
@@ -43,7 +44,7 @@ def model_config(config, model: str, **values: object) -> GenRecConfig:
 
 def settings_that_count(config: GenRecConfig) -> dict:
     """All settings of a :func:`model_config` that its vectors depend on besides the interactions."""
-    data = {*dataset_arguments, *evaluation_arguments} - {"MAX_ITEM_LIST_LENGTH"}  # they act through the interactions
+    data = {"cold_users", *dataset_arguments, *evaluation_arguments} - {"MAX_ITEM_LIST_LENGTH"}  # they act through the interactions
     return {key: value for key, value in config.plain().items() if key not in COSMETIC | data | {"dataset"}}
 
 

@@ -51,6 +51,19 @@ TINY_OF = {
     "LCRec": {**SMALL, "backbone_config": TINY_LLAMA, "text_vocab_size": 400, "codebook_sizes": [8, 8]},
     "TIGER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8]},
     "LETTER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8], "tokenizer_epochs": 2, "cf_dim": 8, "code_dim": 8, "cf_epochs": 1},
+    "TokenRec": {
+        **SMALL,
+        **TINY_T5,
+        "graph_dim": 16,
+        "graph_epochs": 2,
+        "codebook_sizes": [8, 8],
+        "code_dim": 8,
+        "hidden_sizes": [16],
+        "tokenizer_epochs": 3,
+        "proj_hidden": 16,
+        "proj_dropout": 0.0,
+        "dec_len": 4,
+    },
     "TimelineRec": {**SMALL, "codebook_sizes": [8, 8], "d_model": 32, "n_heads": 2, "timeline_dropout": 0.0, "beam_width": 20},
 }
 

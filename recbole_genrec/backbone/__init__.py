@@ -8,10 +8,10 @@ from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.greedy import greedy_text
-from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
+from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm, load_text_tokenizer
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
-from recbole_genrec.backbone.text_vocabulary import tokenise_texts, train_text_vocabulary
+from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
 
 __all__ = [
     "BeamDecoder",
@@ -34,6 +34,8 @@ __all__ = [
     "greedy_text",
     "load_causal_lm",
     "load_encoder_decoder",
+    "load_text_tokenizer",
+    "pad_rows",
     "tokenise_texts",
     "train_text_vocabulary",
 ]

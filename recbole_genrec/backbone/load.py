@@ -71,6 +71,16 @@ def load_causal_lm(
     return model, tokenizer
 
 
+def load_text_tokenizer(backbone: str):
+    """The text tokenizer of a folder or hub id; :class:`BackboneError` when there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(locate(backbone), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise unloadable(backbone, error, "the files of its text tokenizer") from error
+
+
 def locate(backbone: str) -> str:
     """The folder or hub id that ``backbone`` names; :class:`BackboneError` for a folder that does not exist."""
     folder = Path(backbone).expanduser()

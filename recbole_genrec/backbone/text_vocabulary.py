@@ -50,7 +50,11 @@ def wrap_text_vocabulary(serialised: str):
 
 def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
     """Token ids and validity ``[n, T]``, right-padded, at most ``max_length`` tokens each, no special tokens."""
-    rows = [text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts]
+    return pad_rows([text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts])
+
+
+def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Lists of token ids as one tensor: ids and validity ``[n, T]``, right-padded with 0."""
     width = max((len(row) for row in rows), default=0)
     ids, valid = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.bool)
     for number, row in enumerate(rows):
