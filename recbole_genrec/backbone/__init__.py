@@ -9,6 +9,7 @@ from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
+from recbole_genrec.backbone.soft_prefix import SoftPrefix
 from recbole_genrec.backbone.text_vocabulary import tokenise_texts, train_text_vocabulary
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DepthMLP",
     "DepthTransformer",
     "EncoderDecoderBackbone",
+    "SoftPrefix",
     "TiedCodeVocabulary",
     "TimelineDecoder",
     "apply_tuning",

@@ -1,5 +1,6 @@
 """Search over item codes: item trie, beam search with an exactness proof, exact scores. Knows tensors only."""
 
+from recbole_genrec.decoding.candidates import AdjustedDecoder, grammar_candidates, sampled_candidates, tuple_scores
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
 from recbole_genrec.decoding.log import SearchLog
@@ -9,6 +10,7 @@ from recbole_genrec.decoding.trie import ItemTrie
 
 __all__ = [
     "SCORE_TYPES",
+    "AdjustedDecoder",
     "CodeDecoder",
     "ItemTrie",
     "SearchLog",
@@ -17,6 +19,9 @@ __all__ = [
     "beam_search_auto",
     "exact_scores",
     "exact_search",
+    "grammar_candidates",
     "grammar_search",
     "path_scores",
+    "sampled_candidates",
+    "tuple_scores",
 ]

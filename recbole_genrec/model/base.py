@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -88,6 +89,27 @@ class GenerativeRecommender(Serving, SequentialRecommender):
             history: item ids ``[B, T]``, right-padded with 0. length: ``[B]``.
         """
         raise NotImplementedError
+
+    # what self_improve asks for besides: the codes of an item from its own content, by the same weights
+
+    prefix_width: int | None = None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the first ``n_aligned`` codes of ``items [B]`` given their content, in the unit of :meth:`loss`."""
+        raise NotImplementedError
+
+    def item_decoder(self, items: Tensor) -> CodeDecoder:
+        """Next-code log-probabilities (``score_type: level``) given the content of ``items [B]``, in the place of a history."""
+        raise NotImplementedError
+
+    def reserved_codes(self) -> Tensor:
+        """Codes ``[R, L]`` that no item may take; none by default."""
+        return self.codes[:0]
+
+    @property
+    def n_aligned(self) -> int:
+        """Levels that :meth:`alignment_loss` covers: the learned ones; all of them with self_improve, which replaces all."""
+        return self.item_codes.n_learned
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""
@@ -267,6 +289,6 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Tokenizer and search statistics for the result file."""
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         return {
-            "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, **self.search_log.shares()},
         }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
-from recbole_genrec.data.text_encoder import column_scale
+from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 
@@ -71,11 +71,8 @@ class TimelineRec(GenerativeRecommender):
 
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items; padding stays zero."""
-        embeddings = self.content.embeddings()
-        mean, factor = column_scale(embeddings[1 : self.n_dataset_items])
-        scaled = torch.from_numpy((embeddings - mean) * factor).float()
-        scaled[0] = 0
-        self.register_buffer("texts", scaled, persistent=False)
+        texts = standardised(self.content.embeddings(), self.n_dataset_items)
+        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 
     def timeline(self, history: Tensor) -> Tensor:
         """States ``h [B, T, d]``; state t knows items 1 to t of ``history [B, T]``."""
@@ -100,7 +97,10 @@ class TimelineRec(GenerativeRecommender):
         last = at == length.unsqueeze(1) - 1
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
         wanted = last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
-        states, codes = self.timeline(history)[wanted], self.codes[following[wanted]]
+        return self._teach(self.timeline(history)[wanted], following[wanted])
+
+    def _teach(self, states: Tensor, items: Tensor) -> Tensor:
+        codes = self.codes[items]
         losses = [
             cross_entropy(self.vocabulary.logits(state, level).float(), codes[:, level])
             for level, state in enumerate(self.depth.teach(states, codes))
@@ -109,8 +109,23 @@ class TimelineRec(GenerativeRecommender):
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""
-        states = self.timeline(history)[torch.arange(len(length), device=length.device), length - 1]
+        return self._decoder(self.timeline(history)[torch.arange(len(length), device=length.device), length - 1])
+
+    def _decoder(self, states: Tensor) -> TimelineDecoder:
         return TimelineDecoder(self.depth, states, lambda state, level: self.vocabulary.logits(state, level).float().log_softmax(-1))
+
+    @property
+    def prefix_width(self) -> int:
+        """The item's projected content vector stands in the place of ``h``."""
+        return self.config["d_model"]
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Sum over levels, as :meth:`loss`."""
+        return self._teach(self.item_prefix(items).sum(1), items)
+
+    def item_decoder(self, items: Tensor) -> TimelineDecoder:
+        """Next-code log-probabilities from the item's own content."""
+        return self._decoder(self.item_prefix(items).sum(1))
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
