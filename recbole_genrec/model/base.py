@@ -273,7 +273,8 @@ class GenerativeRecommender(Serving, SequentialRecommender):
     @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
-        parse_policies(values["collision"])
+        if "collision" in values:  # stored codes have none
+            parse_policies(values["collision"])
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,8 +78,11 @@ class ItemCoder:
         return AdjustedDecoder(decoder, addends)
 
 
-def refined_codes(model: GenerativeRecommender, draw: torch.Generator) -> tuple[Tensor, dict]:
-    """The next table ``[n_items, L]`` of ``model`` and what is worth logging. Nothing of the model changes."""
+def refined_codes(model: GenerativeRecommender, draw: torch.Generator, popularity: Tensor) -> tuple[Tensor, dict]:
+    """The next table ``[n_items, L]`` of ``model`` and what is worth logging; ``popularity [N]`` counts interactions.
+
+    Nothing of the model changes.
+    """
     started, config, coder = time.process_time(), model.config, ItemCoder(model, draw)
     before, reserved, rows = coder.codes, model.reserved_codes().cpu(), torch.arange(len(coder.codes))
     width, widest = config["si_num_candidates"], config["si_max_candidates"]
@@ -96,14 +98,14 @@ def refined_codes(model: GenerativeRecommender, draw: torch.Generator) -> tuple[
         left = assignment.take_candidates(left, *coder.propose(torch.tensor(left), width), wider=True)
     for row in left:
         assignment.take_nearest(row, codes[row, 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix))
-    after = assignment.codes if config["si_control"] == "none" else shuffled(before, assignment.codes, draw)
+    after = shuffled(before, assignment.codes, draw) if config["si_control"] == "shuffled" else assignment.codes
     changed = before != after
     wanted = torch.where(movers.unsqueeze(1), codes[:, 0], before)
     entry = {
         "movers": int(movers.sum()),
         "churn": float(changed.any(1).float().mean()),
         "churn_per_level": changed.float().mean(0).tolist(),
-        "churn_per_popularity": by_popularity(model, changed.any(1)),
+        "churn_per_popularity": by_popularity(changed.any(1), popularity),
         "fit_before": float(fit.mean()),
         "fit_after": float(coder.fit(after).mean()),
         "mean_gain": float(gain.mean()),
@@ -115,8 +117,7 @@ def refined_codes(model: GenerativeRecommender, draw: torch.Generator) -> tuple[
     return torch.cat([model.codes[:1], after.to(model.codes.device)]), entry
 
 
-def by_popularity(model: GenerativeRecommender, changed: Tensor) -> list[float]:
-    """Share of ``changed [N]`` items in each quarter of the catalogue, fewest training interactions first."""
-    count = np.bincount(np.concatenate(model.content.item_sequences()), minlength=len(changed) + 1)[1:]
-    order = torch.from_numpy(np.argsort(count, kind="stable"))
+def by_popularity(changed: Tensor, popularity: Tensor) -> list[float]:
+    """Share of ``changed [N]`` items in each quarter of the catalogue, least ``popularity [N]`` first."""
+    order = popularity.argsort(stable=True)
     return [float(part.float().mean()) for part in changed[order].tensor_split(POPULARITY_BUCKETS)]

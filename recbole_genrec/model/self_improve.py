@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -53,7 +54,7 @@ RULES = {
     "si_fixed_levels": Rule(int, "first levels that never change", low=0),
     "si_balance": Rule(float, "weight of the penalty on codes in use", low=0),
     "si_batch_size": Rule(int, "items decoded at once", low=1),
-    "si_control": Rule(str, "what the items that change get", choices=("none", "shuffled")),
+    "si_control": Rule(str, "what the items that change get", choices=("shuffled",), optional=True),
 }
 
 
@@ -149,7 +150,7 @@ class SelfImprovement:
     def describe(cls, config) -> dict[str, str]:
         """The method's lines and when the codes are refreshed."""
         when = ", ".join(map(str, refresh_epochs(config))) or "none"
-        control = "" if config["si_control"] == "none" else f", CONTROL: {config['si_control']}"
+        control = f", CONTROL: {config['si_control']}" if config["si_control"] else ""
         return {**super().describe(config), "self-improvement": f"our interpretation; refresh before epochs {when}{control}"}
 
     # --- training -------------------------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class SelfImprovement:
         if weight == 0:
             return parts
         count = max(1, round(self.config["si_align_ratio"] * self.config["train_batch_size"]))
-        draw = self._generator("alignment", int(self.si_epoch), self._step, dist.get_rank() if _several() else 0)
+        draw = self._generator("alignment", int(self.si_epoch), self._step)  # the same items in every process
         self._step += 1
         items = torch.randint(1, len(self.codes), (count,), generator=draw)
         return *parts, weight * self.alignment_loss(items.to(self.codes.device))
@@ -203,7 +204,9 @@ class SelfImprovement:
         randomness, training = rng_state(), self.training
         self.eval()
         try:
-            table, entry = refined_codes(self, self._generator("refresh", int(self.si_round))) if _first() else (self.codes.clone(), {})
+            popularity, table = self._popularity(), self.codes.clone()
+            if _first():
+                table, entry = refined_codes(self, self._generator("refresh", int(self.si_round)), popularity)
             if _several():
                 dist.broadcast(table, 0)
             self._commit(table)
@@ -228,6 +231,11 @@ class SelfImprovement:
         return torch.Generator().manual_seed(int(digest(self.config["seed"], *key), 16) % 2**63)
 
     # --- log ------------------------------------------------------------------------------------------------------------------------
+
+    def _popularity(self) -> Tensor:
+        """Training interactions of each real item, ``[N]``."""
+        count = np.bincount(np.concatenate(self.content.item_sequences()), minlength=len(self.codes))
+        return torch.from_numpy(count[1:])
 
     def _record(self, entry: dict) -> None:
         levels = [{key: level[key] for key in ("used", "entropy")} for level in self.item_codes.stats()["levels"]]
