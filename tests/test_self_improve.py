@@ -32,12 +32,12 @@ def folder(tmp_path_factory):
 
 
 def settings(folder, name="TIGER", **changes):
-    return {**TINY_OF[name], "data_path": str(folder), "epochs": 4, **SOON, **changes}
+    return {**TINY_OF[name], "data_path": str(folder), "cache_dir": str(folder / "cache"), "epochs": 4, **SOON, **changes}
 
 
 def improving(folder, name="TIGER", **changes):
     """``(model, config, loaders)`` of an untrained model with the switch on."""
-    return toy_model(folder, name, **{"epochs": 4, **SOON, **changes})
+    return toy_model(folder, name, **{"cache_dir": str(folder / "cache"), "epochs": 4, **SOON, **changes})
 
 
 def batch_of(loaders):
@@ -71,7 +71,7 @@ def assert_sound(model):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name):
-    off, _, loaders = toy_model(folder, name)
+    off, _, loaders = toy_model(folder, name, cache_dir=str(folder / "cache"))
     assert type(off) is get_model_class(name)
     on, *_ = improving(folder, name, si_align_weight=0)
     added = set(on.state_dict()) - set(off.state_dict())
@@ -154,7 +154,7 @@ def test_a_refresh_gives_a_sound_table(folder, name, scope):
     assert_sound(model)
     scores = model.full_sort_predict(next(iter(loaders[2]))[0])
     assert scores.shape[1] == 41 and scores[:, 1:].isfinite().all()
-    (entry,) = model.log
+    (entry,) = model.refreshes
     assert entry["churn"] == pytest.approx(float(changed) / 40) and entry["movers"] >= changed
     assert entry["churn_per_level"] == pytest.approx((before != model.codes)[1:].float().mean(0).tolist())
     assert sum(entry["churn_per_popularity"]) / 4 == pytest.approx(entry["churn"])
@@ -182,7 +182,7 @@ def test_an_overfitted_model_is_a_fixed_point(folder, scope):
     assert ItemCoder(model, torch.Generator()).fit(model.codes[1:]).exp().min() > 0.95
     before = model.codes.clone()
     model.refine_codes()
-    assert torch.equal(before, model.codes) and model.log[0]["churn"] == 0
+    assert torch.equal(before, model.codes) and model.refreshes[0]["churn"] == 0
 
 
 @pytest.mark.parametrize("scope", ["outlier", "all"])
@@ -193,7 +193,7 @@ def test_collisions_end_with_the_first_refresh(folder, scope):
     model.refine_codes()
     assert_sound(model)
     if scope == "outlier":  # outside the cap, and nobody else
-        assert model.log[0]["movers"] == 40 - unique
+        assert model.refreshes[0]["movers"] == 40 - unique
 
 
 def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
@@ -206,7 +206,7 @@ def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
         model.refine_codes()
         taken = {tuple(row) for row in model.codes[1:].tolist()}
         assert len(taken) == 40 and not taken & {tuple(row) for row in reserved.tolist()}
-        fallbacks = model.log[0]["fallbacks"]
+        fallbacks = model.refreshes[0]["fallbacks"]
         assert fallbacks["last_level"] > 0 and fallbacks["shorter_prefix"] > 0
     finally:
         del type(model).reserved_codes
@@ -239,7 +239,7 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
         model.refine_codes()
         assert_sound(model)
         tables.append(model.codes.clone())
-        logs.append(model.log[0])
+        logs.append(model.refreshes[0])
     assert not torch.equal(*tables) and logs[0]["movers"] == logs[1]["movers"] and logs[1]["churn"] == logs[0]["churn"] > 0
     assert torch.equal(*(table[1:].unique(dim=0) for table in tables)) and logs[1]["fit_after"] < logs[0]["fit_after"]
 
@@ -292,7 +292,7 @@ def test_weights_and_codes_of_the_best_epoch_belong_together(folder):
     assert not torch.equal(saved, model.codes)
     assert trainer.evaluate(test, load_best_model=True) == result
     assert torch.equal(saved, model.codes) and torch.equal(model.full_sort_predict(batch), scores)
-    assert int(model.si_round) == 1 and len(model.log) == 2
+    assert int(model.si_round) == 1 and len(model.refreshes) == 2
     assert model.report()["tokenizer"]["levels"][0]["used"] == len(saved[1:, 0].unique())
 
 
@@ -429,3 +429,22 @@ def test_path_scores_follow_the_new_table(folder):
         moved = (old != model.codes).any(1)[1:]
         after = path_scores(model.item_logits(history, length), model.trie, items)
     assert moved.any() and not torch.equal(before[0, moved], after[0, moved])
+
+
+@pytest.mark.slow
+def test_a_refresh_costs_little_and_the_control_much(tmp_path):
+    """600 users on a ring of 300 items with random codes: the epoch after a refresh of the codes and of the control."""
+    write_dataset(tmp_path, n_users=600, n_items=300)
+    schedule = {"epochs": 15, "si_start_epoch": 12, "si_rounds": 1, "si_freeze_epochs": 2, "si_scope": "all", "si_num_candidates": 20}
+    training = {"d_model": 64, "learning_rate": 0.005, "lr_scheduler": "constant", "train_batch_size": 64, "si_align_ratio": 1.0}
+    codes = {"tokenizer": "random", "codebook_sizes": [32, 32], "input_id": False, "si_align_weight": 1.0}
+    drops, ends = [], []
+    for control in (None, "shuffled"):
+        model, config, (train, valid, _) = improving(tmp_path, "TimelineRec", **schedule, **training, **codes, si_control=control)
+        trainer = GenRecTrainer(config, model)
+        trainer.fit(train, valid)
+        recall = [epoch["valid"]["recall@10"] for epoch in trainer.history]
+        drops.append(recall[11] - recall[12])
+        ends.append(recall[-1])
+        assert model.refreshes[0]["churn"] > 0.15
+    assert drops[0] < 0.12 and drops[1] > drops[0] + 0.08 and ends[0] > ends[1]

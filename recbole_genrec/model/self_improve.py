@@ -98,14 +98,14 @@ class SelfImprovement:
 
     Attributes:
         si_epoch, si_round: buffers, epochs begun and refreshes made.
-        log: one entry a refresh, in the ``state_dict`` as extra state.
+        refreshes: the log, one entry a refresh, in the ``state_dict`` as extra state.
     """
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.register_buffer("si_epoch", torch.zeros((), dtype=torch.long))
         self.register_buffer("si_round", torch.zeros((), dtype=torch.long))
-        self.log: list[dict] = []
+        self.refreshes: list[dict] = []
         self._step = 0
         ids, n_items = math.prod(self.level_sizes) - len(self.reserved_codes()), len(self.codes) - 1
         if ids <= n_items:
@@ -239,7 +239,7 @@ class SelfImprovement:
 
     def _record(self, entry: dict) -> None:
         levels = [{key: level[key] for key in ("used", "entropy")} for level in self.item_codes.stats()["levels"]]
-        self.log = [*self.log[: entry["round"] - 1], {**entry, "levels": levels}]
+        self.refreshes = [*self.refreshes[: entry["round"] - 1], {**entry, "levels": levels}]
         path = Path(self.config["checkpoint_dir"]) / f"{self.config.run_name()}.codes_v{entry['round']}"
         self.item_codes.save(path)
         fallbacks = ", ".join(f"{name} {count}" for name, count in entry["fallbacks"].items())
@@ -252,11 +252,11 @@ class SelfImprovement:
 
     def get_extra_state(self) -> dict:
         """The log travels with the weights, so that a resumed run has it."""
-        return {"log": self.log}
+        return {"log": self.refreshes}
 
     def set_extra_state(self, state: dict) -> None:
         """Take over the log; the best epoch's weights do not shorten it."""
-        self.log = max(self.log, state["log"], key=len)
+        self.refreshes = max(self.refreshes, state["log"], key=len)
 
     def add_items(self, texts, tokens=None) -> list[int]:
         """As the method's, as long as the codes are the tokenizer's own."""
@@ -269,7 +269,7 @@ class SelfImprovement:
 
     def report(self) -> dict:
         """The method's report, the log, and which round's codes the model has."""
-        return {**super().report(), "self_improve": {"round": int(self.si_round), "refreshes": self.log}}
+        return {**super().report(), "self_improve": {"round": int(self.si_round), "refreshes": self.refreshes}}
 
 
 def _several() -> bool:
