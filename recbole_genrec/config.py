@@ -14,7 +14,7 @@ from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
-from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names
+from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
 from recbole_genrec.tokenizer import tokenizer_class
 
 check_installation()
@@ -68,6 +68,8 @@ class GenRecConfig(Config):
             raise
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
+        check_value("self_improve", self.final_config_dict["self_improve"], SHARED_KEYS["self_improve"])
+        self.model_class = with_switches(self.model_class, self.final_config_dict)
         self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._check()
 
@@ -124,7 +126,7 @@ class GenRecConfig(Config):
         del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
         folder = properties_folder()
         dataset_file = folder / "dataset" / f"{dataset}.yaml"
-        files = [folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
+        files = [folder / "self_improve.yaml", folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
         preset = self._user_value("preset", model)
         for file in files:
             if file.is_file():

@@ -55,6 +55,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "graph_item_file": Rule(str, "file of item vectors made elsewhere, with graph_user_file", optional=True),
     "allow_external_cf": Rule(bool, "whether such files of vectors may be used, whose training data nobody can check"),
     "generator": Rule(str, "generator, where a method offers several"),
+    "self_improve": Rule(bool, "refine the item codes while training"),
     "train_rows": Rule(str, "which training rows", choices=("all", "longest", "windows")),
     "beam_width": Rule(int, "beams per user, or 'auto'", choices=("auto",), low=1),
     "beam_max": Rule(int, "widest beam of beam_width: auto", low=1),

@@ -74,6 +74,15 @@ def get_model_class(name: str) -> type:
     return found
 
 
+def with_switches(model_class: type, values: dict) -> type:
+    """The class that runs: ``self_improve: True`` makes a generative method refine its codes."""
+    if not values.get("self_improve"):
+        return model_class
+    from recbole_genrec.model.self_improve import self_improving
+
+    return self_improving(model_class)
+
+
 def is_generative(model_class: type) -> bool:
     """Whether a class is one of our generative methods (they alone carry ``generative = True``)."""
     return getattr(model_class, "generative", False)

@@ -11,6 +11,7 @@ from recbole_genrec.backbone.greedy import greedy_text
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm, load_text_tokenizer
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
+from recbole_genrec.backbone.soft_prefix import SoftPrefix
 from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "DepthMLP",
     "DepthTransformer",
     "EncoderDecoderBackbone",
+    "SoftPrefix",
     "TiedCodeVocabulary",
     "TimelineDecoder",
     "apply_tuning",

@@ -157,3 +157,11 @@ def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deviation = (x - mean).std(axis=0)
     varies = deviation > 1e-6 * np.sqrt(np.mean(x**2))
     return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+
+
+def standardised(vectors: np.ndarray, n_fitted: int) -> np.ndarray:
+    """Item vectors ``[n_items, D]`` scaled by :func:`column_scale` of rows 1 to ``n_fitted`` - 1, float32; row 0 (padding) is zero."""
+    mean, factor = column_scale(vectors[1:n_fitted])
+    scaled = ((vectors - mean) * factor).astype(np.float32)
+    scaled[0] = 0
+    return scaled

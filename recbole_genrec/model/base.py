@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from recbole.utils import init_seed
@@ -76,6 +77,27 @@ class GenerativeRecommender(GenRecModel):
         last = at == length.unsqueeze(1) - 1
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
         return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
+
+    # what self_improve asks for besides: the codes of an item from its own content, by the same weights
+
+    prefix_width: int | None = None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the first ``n_aligned`` codes of ``items [B]`` given their content, in the unit of :meth:`loss`."""
+        raise NotImplementedError
+
+    def item_decoder(self, items: Tensor) -> CodeDecoder:
+        """Next-code log-probabilities (``score_type: level``) given the content of ``items [B]``, in the place of a history."""
+        raise NotImplementedError
+
+    def reserved_codes(self) -> Tensor:
+        """Codes ``[R, L]`` that no item may take; none by default."""
+        return self.codes[:0]
+
+    @property
+    def n_aligned(self) -> int:
+        """Levels that :meth:`alignment_loss` covers: the learned ones; all of them with self_improve, which replaces all."""
+        return self.item_codes.n_learned
 
     # --- tokenizer ------------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +218,8 @@ class GenerativeRecommender(GenRecModel):
     @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
-        parse_policies(values["collision"])
+        if "collision" in values:  # stored codes have none
+            parse_policies(values["collision"])
         beam, deepest = values["beam_width"], max(values["topk"])
         if isinstance(beam, int) and beam < deepest:
             raise ConfigError(
@@ -225,6 +248,6 @@ class GenerativeRecommender(GenRecModel):
         """Tokenizer and search statistics for the result file."""
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         return {
-            "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, **self.search_log.shares()},
         }

@@ -161,11 +161,14 @@ class STORE(Exporting, GenerativeRecommender):
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
-        codes = self._codes(items, self.item_codes.n_learned)
-        text = (self.text_ids[items], self.text_valid[items])
-        answer = constant(self.answer_ids, len(items))
-        ids, _ = compose(constant(self.describe_ids, len(items)), text, answer, (codes, torch.ones_like(codes, dtype=torch.bool)))
+        codes = self._codes(items, self.n_aligned)
+        ids, _ = compose(*self._description(items), (codes, torch.ones_like(codes, dtype=torch.bool)))
         return self._code_loss(ids)
+
+    def _description(self, items: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Segments of "task, text, answer:"."""
+        text = (self.text_ids[items], self.text_valid[items])
+        return [constant(self.describe_ids, len(items)), text, constant(self.answer_ids, len(items))]
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor):
         """``L_rec + lambda_align * L_align``; the parts are logged apart."""
@@ -194,6 +197,12 @@ class STORE(Exporting, GenerativeRecommender):
 
     def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the users' prompts."""
-        ids, lengths = self.prompts(history, length)
-        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"])
+        return self._decoder(*self.prompts(history, length), self.config["score_type"])
+
+    def item_decoder(self, items: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the text-to-token prompt."""
+        return self._decoder(*compose(*self._description(items)), "level")
+
+    def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)

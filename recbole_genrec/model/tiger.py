@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder import Memory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
@@ -93,7 +94,7 @@ class TIGER(GenerativeRecommender):
             mask = pad(mask, (1, 0), value=True)
         return tokens, mask
 
-    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None):
+    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> Memory:
         tokens, mask = self.source(history, length, user)
         return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
 
@@ -102,10 +103,7 @@ class TIGER(GenerativeRecommender):
 
         With ``loss_vocab: trie`` the sum over the item's codes, each among those that the trie allows.
         """
-        labels = self.vocabulary.tokens(self.codes[target])
-        if self.vocabulary.eos is not None:
-            labels = pad(labels, (0, 1), value=self.vocabulary.eos)
-        states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
+        states, labels = self._teach(self._memory(history, length, user), target)
         if self.config["loss_vocab"] == "full":
             loss = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
         else:
@@ -113,11 +111,40 @@ class TIGER(GenerativeRecommender):
             loss = item_cross_entropy(self.trie, target, blocks)
         return balanced(loss, len(labels))
 
+    def _teach(self, memory: Memory, target: Tensor) -> tuple[Tensor, Tensor]:
+        """States ``[B, L', d_model]`` that predict the target's codes (and end token), and these tokens ``[B, L']``."""
+        labels = self.vocabulary.tokens(self.codes[target])
+        if self.vocabulary.eos is not None:
+            labels = pad(labels, (0, 1), value=self.vocabulary.eos)
+        return self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), memory), labels
+
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""
-        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"], temperature=self.infer_temperature)
-        memory = self._memory(history, length, user)
+        return self._decoder(self._memory(history, length, user), self.config["score_type"], self.infer_temperature)
+
+    def _decoder(self, memory: Memory, score_type: str, temperature: float) -> BeamDecoder:
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type, temperature=temperature)
         return BeamDecoder(self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs)
+
+    @property
+    def prefix_width(self) -> int:
+        """The item's projected content vector is the encoder's input."""
+        return self.backbone.d_model
+
+    def _item_memory(self, items: Tensor) -> Memory:
+        prefix = self.item_prefix(items)
+        mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
+        return self.backbone.memory(self.backbone.encode(prefix, mask), mask)
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """In the unit of :meth:`loss`, always over the whole vocabulary: a refresh looks beyond the trie."""
+        states, labels = self._teach(self._item_memory(items), items)
+        mean = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        return balanced(mean if self.config["loss_vocab"] == "full" else mean * labels.shape[1], len(labels))
+
+    def item_decoder(self, items: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities from the item's own content."""
+        return self._decoder(self._item_memory(items), "level", self.config["temperature"])
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:

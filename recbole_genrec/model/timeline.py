@@ -14,14 +14,14 @@ variant: an item id or text on the input side does not make it a retrieval model
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
-from recbole_genrec.data.text_encoder import column_scale
+from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.distributed import balanced
 from recbole_genrec.keys import Rule
@@ -81,11 +81,8 @@ class TimelineRec(GenerativeRecommender):
 
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items; padding stays zero."""
-        embeddings = self.content.embeddings()
-        mean, factor = column_scale(embeddings[1 : self.n_dataset_items])
-        scaled = torch.from_numpy((embeddings - mean) * factor).float()
-        scaled[0] = 0
-        self.register_buffer("texts", scaled, persistent=False)
+        texts = standardised(self.content.embeddings(), self.n_dataset_items)
+        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 
     def timeline(self, history: Tensor) -> Tensor:
         """States ``h [B, T, d]``; state t knows items 1 to t of ``history [B, T]``."""
@@ -107,20 +104,24 @@ class TimelineRec(GenerativeRecommender):
         ``train_rows: all`` learns from the last position of each row only, the others from every position.
         """
         following, wanted = self.next_items(history, length, target)
-        states, codes = self.timeline(history)[wanted], self.codes[following[wanted]]
-        logits = self._logits()
-        nodes = self.trie.paths(self.trie.leaf_of_item[following[wanted]])
-        blocks = (logits(state, level, nodes[level]) for level, state in enumerate(self.depth.teach(states, codes)))
-        if self.config["loss_vocab"] == "trie":
-            loss = item_cross_entropy(self.trie, following[wanted], blocks)
-        else:
-            loss = torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes.unbind(1), strict=True)]).sum()
-        return balanced(loss, len(codes))
+        states, items, logits = self.timeline(history)[wanted], following[wanted], self._logits()
+        nodes = self.trie.paths(self.trie.leaf_of_item[items])
+        steps = enumerate(self.depth.teach(states, self.codes[items]))
+        blocks = (logits(state, level, nodes[level]) for level, state in steps)
+        loss = item_cross_entropy(self.trie, items, blocks) if self.config["loss_vocab"] == "trie" else self._level_loss(blocks, items)
+        return balanced(loss, len(items))
+
+    def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
+        codes = self.codes[items].unbind(1)
+        return torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]).sum()
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""
         states = self.timeline(history)[torch.arange(len(length), device=length.device), length - 1]
-        logits, levels = self._logits(), self.trie.levels
+        return self._decoder(states, self._logits())
+
+    def _decoder(self, states: Tensor, logits: Callable[[Tensor, int, Tensor], Tensor]) -> TimelineDecoder:
+        levels = self.trie.levels
         return TimelineDecoder(
             self.depth,
             states,
@@ -133,10 +134,27 @@ class TimelineRec(GenerativeRecommender):
         paths = PathVectors(self.trie, self.id_table) if self.config["output_id"] else None
 
         def logits(states: Tensor, level: int, nodes: Tensor) -> Tensor:
-            own = self.vocabulary.logits(states, level).float()
+            own = self._code_logits(states, level)
             return own if paths is None else own + paths.logits(states, level, nodes)
 
         return logits
+
+    def _code_logits(self, states: Tensor, level: int, *_) -> Tensor:
+        return self.vocabulary.logits(states, level).float()
+
+    @property
+    def prefix_width(self) -> int:
+        """The item's projected content vector stands in the place of ``h``."""
+        return self.config["d_model"]
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Sum over levels, as :meth:`loss`; over whole levels and without path vectors, because a refresh looks beyond the trie."""
+        states = self.depth.teach(self.item_prefix(items).sum(1), self.codes[items])
+        return balanced(self._level_loss((self._code_logits(state, level) for level, state in enumerate(states)), items), len(items))
+
+    def item_decoder(self, items: Tensor) -> TimelineDecoder:
+        """Next-code log-probabilities from the item's own content."""
+        return self._decoder(self.item_prefix(items).sum(1), self._code_logits)
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
