@@ -149,7 +149,7 @@ def test_damaged_vectors_are_refused(folder):
 def test_an_interrupted_store_leaves_nothing_and_the_first_of_two_processes_wins(folder, monkeypatch):
     source = TrainingInteractions(settings(folder, "one"))
     with monkeypatch.context() as patch:
-        patch.setattr(collaborative, "save_artefact", lambda target, *_: (target / "half").write_text("") / "fails")
+        patch.setattr(split_module, "save_artefact", lambda target, *_: (target / "half").write_text("") / "fails")
         with pytest.raises(TypeError):
             source.vectors()
     assert not list(Path("one").iterdir())

@@ -257,10 +257,10 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
 
     save = GenRecTrainer._save_resume_point
 
-    def killed(self, train_data, epoch):
+    def killed(self, epoch, *inside):
         if epoch == 2:
             raise Killed
-        save(self, train_data, epoch)
+        save(self, epoch, *inside)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(GenRecTrainer, "_save_resume_point", killed)
