@@ -127,7 +127,7 @@ def main() -> None:
         rows += [[model, name, f"{padding[name]:.1%}", spread(own), statistics.median(own) / usual] for name, own in speeds.items()]
         print(f"{model}: {[f'{row[-1]:.2f}' for row in rows[-len(WAYS) :]]}", flush=True)
     notes = (
-        f"{options.steps} batches of {options.batch} sequences of {SHORTEST} to {LONGEST} tokens, uniform, as LC-Rec's prompts have; "
+        f"{options.steps} batches of {options.batch} sequences of {SHORTEST} to {LONGEST} tokens, drawn uniformly; "
         f"{tokens} tokens without padding. Batches of similar length are cut from {CHUNK_BATCHES} batches sorted together. Forward pass, "
         f"loss of the last {RESPONSE} tokens over {WORDS} words, backward pass and AdamW step. CPU time of the process, median (range) of "
         f"{options.repeats} turns; padding does not count as tokens. Largest difference of a state: {max(gaps):.1e}."

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.files import atomic_write, load_artefact, save_artefact
+from recbole_genrec.files import META, atomic_write, load_artefact, save_artefact
 
 FORMAT = 1
 TENSOR = "__tensor__"
@@ -65,6 +65,10 @@ def save_checkpoint_folder(folder: str | os.PathLike, content: dict, elsewhere: 
 
 
 def _load_folder(folder: Path, device: torch.device | str) -> dict:
+    if not (folder / META).is_file():
+        raise ArtefactError(
+            f"{folder} holds no checkpoint: {META} is missing. Merged exports are for transformers; export without merging."
+        )
     tensors, meta = load_artefact(folder)
     if meta.get("format") != FORMAT:
         raise ArtefactError(f"{folder} is not a checkpoint of this version of recbole_genrec.")

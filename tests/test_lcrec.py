@@ -11,7 +11,7 @@ from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import BackboneError, ConfigError
 from recbole_genrec.model.instructions import Case
 from recbole_genrec.model.templates import pieces_of
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
@@ -256,7 +256,7 @@ def test_lora_trains_adapter_and_code_rows_and_reloads_from_the_checkpoint(folde
     assert torch.equal(again.full_sort_predict(next(iter(test))[0]), scores)
     lm.get_input_embeddings().weight.data.add_(1)
     lm.save_pretrained(tmp_path / "lm")
-    with pytest.raises(ArtefactError, match="other weights"):
+    with pytest.raises(BackboneError, match="another base"):
         load_data_and_model(result["checkpoint"])
 
 

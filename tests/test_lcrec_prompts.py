@@ -71,9 +71,8 @@ def test_every_code_is_one_token_and_decodes_to_itself(make):
     assert torch.equal(ids - first, model.codes[1:])
     every = torch.cat([torch.arange(size) + offset for size, offset in zip(model.level_sizes, model.vocabulary.offsets, strict=True)])
     assert every.tolist() == list(range(len(model.vocabulary.embedding))), "all codes of all levels, each its own id"
-    assert [model.code_words(item) for item in (1, 2)] == [
-        "".join(f"<{letter}_{code}>" for letter, code in zip("abc", model.codes[item].tolist(), strict=False)) for item in (1, 2)
-    ]
+    own = "".join(f"<{letter}_{code}>" for letter, code in zip("abc", model.codes[2].tolist(), strict=False))
+    assert model.code_words(2) == own
 
 
 def test_a_swapped_code_table_changes_the_next_prompt(make):

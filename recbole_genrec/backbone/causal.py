@@ -139,7 +139,7 @@ class CausalBackbone(nn.Module):
     @property
     def has_lora(self) -> bool:
         """Whether an adapter is attached."""
-        return hasattr(self.lm, "peft_config")
+        return hasattr(self.lm, "get_base_model")
 
     def add_lora(self, rank: int, alpha: float, dropout: float, targets: list[str] | None = None) -> None:
         """Freeze the model and attach a fresh adapter; ``targets: None`` = peft's default modules of the model family."""

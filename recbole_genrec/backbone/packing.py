@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-PASS_COST = 64  # what one more pass costs, in tokens (our choice; measured flat between 16 and 256 on the CPU)
+PASS_COST = 64  # what one more pass costs, in tokens (our choice; measured flat between 16 and 128 on the CPU)
 
 Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 

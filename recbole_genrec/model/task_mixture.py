@@ -19,9 +19,8 @@ FUSION_SHARE = 0.15  # samples of fusionseqrec for one training target: the rele
 class TaskMixture:
     """Draws samples of the tasks beside ``seqrec``, in proportion to their natural numbers times ``task_weights``.
 
-    Natural numbers: one sample for each item (``item2index``, ``index2item``) or user with texts (``itemsearch``,
-    ``preferenceobtain``), and for a share of the training targets (``fusionseqrec``). Everything drawn comes from training rows, item
-    texts and user texts.
+    Natural numbers: one sample for each item (``item2index``, ``index2item``) or user with texts (``itemsearch``, ``preferenceobtain``),
+    and for a share of the training targets (``fusionseqrec``). Everything drawn comes from training rows, item texts and user texts.
 
     Args:
         config, dataset: of the model; the dataset holds the training rows.
