@@ -8,7 +8,7 @@ The processes compute what one process would, up to float error:
   gradients over the processes is then the gradient of the whole batch.
 * In an evaluation each process takes a block of the users (:func:`own_block`) and :func:`gathered` puts the blocks together: every user
   counts once, and all processes see the same metrics.
-* Randomness of the data (numpy, Python) is common to all; that of torch (dropout) is a process's own (:func:`vary_dropout`).
+* Randomness of the data (numpy, Python) is common to all; that of torch (dropout) is a process's own (:func:`own_stream`).
 
 In a single process, and inside :func:`first_process_first`, every function here leaves its argument as it is.
 """
@@ -173,10 +173,29 @@ def from_first(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def vary_dropout(seed: int, epoch: int) -> None:
-    """Give every process but the first a torch stream of its own in an epoch; a resumed run finds it again."""
-    if rank() > 0:
-        torch.manual_seed(int(digest(seed, epoch, rank()), 16))
+def own_stream(seed: int, saved: Tensor | None = None) -> None:
+    """Give every process but the first a torch stream (dropout) of its own.
+
+    Args:
+        saved: from :func:`streams`; it continues if it is that of as many processes, else a new one starts.
+    """
+    if rank() == 0:
+        return
+    if saved is None or len(saved) != size():
+        torch.manual_seed(int(digest(seed, rank()), 16))
+        return
+    cpu = len(torch.get_rng_state())
+    torch.set_rng_state(saved[rank(), :cpu].clone())  # torch 2.13 crashes on a view that does not begin its storage
+    if saved.shape[1] > cpu:
+        torch.cuda.set_rng_state(saved[rank(), cpu:].clone())
+
+
+def streams() -> Tensor:
+    """States of torch's generators in all processes, uint8 ``[size(), bytes]``: the CPU's, then that of the process's own GPU."""
+    own = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        own.append(torch.cuda.get_rng_state())
+    return gathered(torch.cat(own).unsqueeze(0))
 
 
 # --- numbers and rows of all processes ----------------------------------------------------------------------------------------------------
@@ -194,6 +213,15 @@ def summed(values: Sequence[float]) -> list[float]:
 def mean(values: Sequence[float]) -> list[float]:
     """Means over the processes, number by number."""
     return [value / size() for value in summed(values)]
+
+
+def largest(values: Sequence[float]) -> list[float]:
+    """Maxima over the processes, number by number."""
+    if size() == 1:
+        return list(values)
+    found = torch.tensor(list(values), dtype=torch.float64)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.tolist()
 
 
 def wait_for_all() -> None:

@@ -24,19 +24,29 @@ class _State:
     stages = 0  # running stages that have safe points
 
 
+def announce(number: int) -> None:
+    """Tell the user what a signal does."""
+    name = signal.Signals(number).name
+    os.write(2, f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n".encode())
+
+
 @contextlib.contextmanager
-def handled_signals() -> Iterator[None]:
+def handled_signals(watched: bool = False) -> Iterator[None]:
     """Until the end of the block SIGINT and SIGTERM raise :class:`Interrupted`: inside :func:`safe_points` at the next safe point.
 
     Only for the main thread of a command; whoever calls this package keeps the handlers of his own program.
+
+    Args:
+        watched: another process speaks to the user and ends this one if need be; a second signal changes nothing here (Ctrl-C reaches all
+            processes of a command, and the watching one passes it on).
     """
 
     def receive(number: int, _) -> None:
-        if _State.asked is not None or not _State.stages:
+        if not _State.stages or (_State.asked is not None and not watched):
             raise Interrupted(number)
+        if _State.asked is None and not watched:
+            announce(number)
         _State.asked = number
-        name = signal.Signals(number).name
-        os.write(2, f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n".encode())
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -45,6 +55,11 @@ def handled_signals() -> Iterator[None]:
         _State.asked = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asked() -> int:
+    """Number of the signal that waits for the next safe point, or 0."""
+    return _State.asked or 0
 
 
 @contextlib.contextmanager

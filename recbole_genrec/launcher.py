@@ -20,6 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from recbole_genrec import errors
+from recbole_genrec.interrupts import Interrupted, announce, handled_signals
 
 GRACE_SECONDS = 5  # for the others to end by themselves once one has failed, then after SIGTERM
 
@@ -70,7 +71,10 @@ def run_recboles(local_rank: int, offset: int, report_port: int, environment: di
     try:
         from recbole_genrec.quick_start import run_recbole_genrec
 
-        result = run_recbole_genrec(**arguments)
+        with handled_signals(watched=True):
+            result = run_recbole_genrec(**arguments)
+    except Interrupted as error:
+        sys.exit(error.status)
     except errors.GenRecError as error:
         reports.compare_set("error", "", json.dumps([type(error).__name__, str(error)]))
         sys.exit(1)
@@ -88,6 +92,13 @@ def _watch(processes: list, reports: dist.TCPStore) -> None:
         while (running := [p for p in processes if p.exitcode is None]) and not any(p.exitcode for p in processes):
             wait([p.sentinel for p in running])
         codes = [p.exitcode for p in processes]
+    except Interrupted as asked:
+        announce(asked.status - 128)
+        for process in processes:
+            process.terminate()  # they save and end together; a second signal ends this waiting
+        for process in processes:
+            process.join()
+        raise
     finally:
         _end(processes)
     if not any(codes):
@@ -104,6 +115,8 @@ def _watch(processes: list, reports: dist.TCPStore) -> None:
         name, text = json.loads(reports.get("error"))
         raise getattr(errors, name)(text)
     number = next(number for number, code in enumerate(codes) if code)
+    if codes[number] > 128:
+        raise Interrupted(codes[number] - 128)
     raise errors.ProcessError(f"Process {number} of {len(processes)} ended with status {codes[number]} and without a message.")
 
 

@@ -5,29 +5,22 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from recbole_genrec import interrupts
+from recbole_genrec import distributed, interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.compat import rng_state, set_rng_state
-from recbole_genrec.distributed import size, vary_dropout
 from recbole_genrec.errors import ArtefactError, explained
 
 
 class ResumePoints:
-    """Part of ``GenRecTrainer``: its resume file, which process 0 writes. Several processes resume at the start of an epoch only."""
+    """Part of ``GenRecTrainer``: its resume file."""
 
     _inside: dict | None = None  # the resume point of a run that stopped inside an epoch, until that epoch goes on
-
-    @property
-    def _saves_inside(self) -> bool:
-        """Whether the run is saved inside epochs: several processes would have to agree on a batch."""
-        return self._saved and size() == 1
 
     def _started(self, train_data, epoch: int) -> tuple[int, None]:
         """Save the state before the epoch and call the model's hook: no batch is done."""
         if self._saved:
             self._loader_state = train_data.generator.get_state()
             self._save_resume_point(epoch)
-        vary_dropout(self.config["seed"], epoch)
         self._epoch_start(epoch)
         return 0, None
 
@@ -38,23 +31,28 @@ class ResumePoints:
         """
         state, self._inside = self._inside, None
         if hasattr(self.model, "on_epoch_start"):
-            for _ in self.model.on_epoch_start(epoch):
-                pass
-            load_state(self.model, state["state_dict"])
-        self._rng, self._saved_at = state["rng"], time.monotonic()
+            with self.replicas.whole():
+                for _ in self.model.on_epoch_start(epoch):
+                    pass
+            load_state(self.model, self.replicas.weights(state["state_dict"]))
+        self._random, self._saved_at = state["random"], time.monotonic()
         return state["batch"], state["sums"]
 
-    def _safe_point(self, epoch: int, batch: int, sums: list[float], stop_if_asked) -> None:
-        """After an optimiser step: save now and then, and stop when a signal asks for it."""
-        if time.monotonic() - self._saved_at >= interrupts.SAVE_EVERY:
+    def _safe_point(self, epoch: int, batch: int, sums: list[float]) -> None:
+        """After an optimiser step: save now and then, and stop when a signal asks for it; all processes together."""
+        since, asked = distributed.largest([time.monotonic() - self._saved_at, interrupts.asked()])
+        if asked or since >= interrupts.SAVE_EVERY:
             self._save_resume_point(epoch, batch, sums)
-        stop_if_asked(lambda: self._save_resume_point(epoch, batch, sums))
+        if asked:
+            raise interrupts.Interrupted(int(asked))
 
     def _save_resume_point(self, epoch: int, batch: int = 0, sums: list[float] | None = None) -> None:
         """Everything that the rest of the run depends on, as it stands before ``epoch`` begins or after ``batch`` batches of it, whose
-        losses sum up to ``sums``."""
+        losses sum up to ``sums``. The file is the same whatever the number of processes."""
         self._saved_at = time.monotonic()
+        sums = sums and distributed.mean(sums)
         weights, optimiser = self._weights(), self.replicas.gathered(self.optimizer.state_dict())
+        random = {"process_0": rng_state(), "streams": distributed.streams()}
         if not self.writes:
             return
         save_checkpoint(
@@ -72,13 +70,17 @@ class ResumePoints:
                 "optimizer": optimiser,
                 "scheduler": self.scheduler.state_dict() if self.scheduler else None,
                 "scaler": self.scaler.state_dict(),
-                "rng": rng_state(),
+                "random": random,
                 "loader": self._loader_state,
                 "seconds": self.seconds,
                 "cpu_seconds": self.cpu_seconds,
                 "history": self.history,
             },
         )
+
+    def _set_random_states(self, random: dict) -> None:
+        set_rng_state(random["process_0"])
+        distributed.own_stream(self.config["seed"], random["streams"])
 
     def resume_checkpoint(self, resume_file):
         """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""
@@ -102,6 +104,6 @@ class ResumePoints:
             self.seconds, self.cpu_seconds = dict(state["seconds"]), dict(state["cpu_seconds"])
             self.history = [dict(epoch) for epoch in state["history"]]
             self._inside = state if state["batch"] else None
-            set_rng_state(state["rng"])
+            self._set_random_states(state["random"])
         where = f"epoch {self.start_epoch}" + (f", batch {state['batch']}" if state["batch"] else "")
         self.logger.info(f"Resuming at {where} from {self.resume_file}")

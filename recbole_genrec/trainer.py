@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from recbole_genrec import distributed, interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.compat import Silent, make_collector, scratch_folder, set_rng_state, storable
+from recbole_genrec.compat import Silent, make_collector, scratch_folder, storable
 from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
 from recbole_genrec.replicas import Replicas
 from recbole_genrec.resume import ResumePoints
@@ -41,7 +40,7 @@ class GenRecTrainer(ResumePoints, Trainer):
     def __init__(self, config, model):
         self.writes = distributed.rank() == 0
         self.replicas = Replicas(model, bool(config["fsdp"]))
-        with contextlib.nullcontext() if self.writes else scratch_folder():
+        with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
         if not self.writes:
             self.tensorboard.close()
@@ -82,6 +81,7 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         self.scheduler = self._build_scheduler(len(train_data))
+        distributed.own_stream(self.config["seed"])
         if self.config["resume"]:
             if self.resume_file.is_file():
                 self._restore(train_data)
@@ -95,24 +95,22 @@ class GenRecTrainer(ResumePoints, Trainer):
         started = clocks()
         with explained_memory(SMALLER_BATCH):
             done, total = self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
-            sums = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
+            means = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
         self._count("train", started)
-        means = distributed.mean([value / max(len(train_data), 1) for value in sums])
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
 
     def _train_batches(self, train_data, epoch: int, loss_func, show_progress: bool, done: int, total: list[float] | None) -> list[float]:
-        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the sums of the losses of the epoch."""
+        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the mean losses of the epoch."""
         batches, count = train_data, len(train_data)
         if show_progress:
             batches = tqdm(train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink"))
         self.optimizer.zero_grad()
-        with ExitStack() as stack:
-            stop_if_asked = stack.enter_context(interrupts.safe_points()) if self._saves_inside else None
+        with interrupts.safe_points() if self._saved else nullcontext():
             for index, interaction in enumerate(batches):
                 if index < done:
                     if index + 1 == done:
-                        set_rng_state(self._rng)
+                        self._set_random_states(self._random)
                     continue
                 step = (index + 1) % self.accumulation == 0 or index + 1 == count
                 own = distributed.own_part(interaction).to(self.device)
@@ -127,11 +125,11 @@ class GenRecTrainer(ResumePoints, Trainer):
                     self._optimiser_step()
                     if self.scheduler is not None:
                         self.scheduler.step()
-                    if stop_if_asked:
-                        self._safe_point(epoch, index + 1, total, stop_if_asked)
+                    if self._saved:
+                        self._safe_point(epoch, index + 1, total)
                 if self.gpu_available and show_progress:
                     batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
-        return total
+        return distributed.mean([value / max(count, 1) for value in total])
 
     def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
@@ -246,8 +244,8 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
-        file = model_file or self.saved_model_file
         distributed.wait_for_all()  # process 0 has written it
+        file = model_file or self.saved_model_file
         checkpoint = load_checkpoint(file, self.device)
         with explained(f"The checkpoint {file}", "Train the model again."):
             if model_file is None and checkpoint["run"] != self.run_name:

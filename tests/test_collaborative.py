@@ -11,7 +11,6 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
-from recbole_genrec import collaborative
 from recbole_genrec import training_split as split_module
 from recbole_genrec.collaborative import TrainingInteractions
 from recbole_genrec.data.content import ItemContent

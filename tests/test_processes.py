@@ -216,6 +216,31 @@ def test_resume_in_two_processes_with_dropout(folder):
     assert [epoch["loss"] for epoch in cut["epochs"]] == [epoch["loss"] for epoch in whole["epochs"]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["TIGER", "STORE"])
+def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, model):
+    dropout = {"dropout_rate": 0.3} if model == "TIGER" else {"dropout": 0.3}
+    backbone = {**TINY_OF[model]["backbone_config"], **dropout}
+    own = PLAIN if model == "TIGER" else {"align_mode": "alternate"}
+    run = partial(arguments, folder, model, **own, backbone_config=backbone, train_batch_size=2, epochs=3, nproc=2)
+    process = start("run", *run(checkpoint_dir="cut"))
+    wait_until(lambda: any(load_checkpoint(path)["epoch"] >= 1 for path in Path("cut").glob("*.resume.pth")), process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 143 and "Ended by SIGTERM" in output and "--resume" in output, output
+    stopped = load_checkpoint(next(Path("cut").glob("*.resume.pth")))
+    assert len(stopped["random"]["streams"]) == 2 and not torch.equal(*stopped["random"]["streams"])
+    print(f"\nstopped in epoch {stopped['epoch']}, after batch {stopped['batch']}")
+    for more in (run(checkpoint_dir="cut", resume=True), run(checkpoint_dir="whole")):
+        process = start("run", *more)
+        output = process.communicate()[0]
+        assert process.returncode == 0, output
+    cut, whole = (json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole"))
+    assert cut["test_result"] == whole["test_result"]
+    for one, other in zip(cut["epochs"], whole["epochs"], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)  # the order of a sum
+
+
 # --- failures -----------------------------------------------------------------------------------------------------------------------------
 
 
