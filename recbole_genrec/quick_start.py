@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
-import resource
 import shlex
-import subprocess
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from recbole_genrec import __version__, distributed
+from recbole_genrec import distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
@@ -26,12 +22,11 @@ check_installation()
 
 from recbole.utils import init_logger, init_seed  # noqa: E402
 
+from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
 from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
-from recbole_genrec.trainer import GenRecTrainer, clocks  # noqa: E402
-
-PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
+from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
 
 
 @explained_files()
@@ -95,7 +90,7 @@ def _check_processes(config, several: bool) -> None:
 
 
 def _run_one(arguments: dict) -> dict:
-    stages = _Stages()
+    stages = Stages()
     saved, argv = arguments["saved"], arguments["argv"]
     config = GenRecConfig(**{key: value for key, value in arguments.items() if key != "saved"})
     writes = distributed.rank() == 0
@@ -298,47 +293,3 @@ def user_history(dataset, user: str) -> list[str]:
     history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
     items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
     return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries a number depends on."""
-    found = {"recbole_genrec": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> str | None:
-    """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
-        return None
-    try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-class _Stages:
-    """Wall seconds, CPU seconds and peak memory of the stages of a run, one after another."""
-
-    def __init__(self) -> None:
-        self.seconds, self.cpu_seconds, self.memory = {}, {}, {}
-        self._last = clocks()
-
-    def end(self, name: str) -> None:
-        now = clocks()
-        self.seconds[name], self.cpu_seconds[name] = (after - before for after, before in zip(now, self._last, strict=True))
-        self.memory[name], self._last = _peak_memory_mb(), now
-
-
-def _peak_memory_mb() -> dict[str, float]:
-    """Highest memory of the process so far, MiB."""
-    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if torch.cuda.is_available():
-        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
-    return peak
