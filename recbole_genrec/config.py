@@ -68,7 +68,7 @@ class GenRecConfig(Config):
             raise
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
-        check_value("self_improve", self.final_config_dict["self_improve"], SHARED_KEYS["self_improve"])
+        check_value("self_improve", self.final_config_dict.get("self_improve", False), SHARED_KEYS["self_improve"])
         self.model_class = with_switches(self.model_class, self.final_config_dict)
         self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._check()
