@@ -51,15 +51,16 @@ class Harness:
         return self.known[model]
 
     def interrupted(self, folder: Path, model: str, moment: dict) -> int:
-        """Start from what the run has when the stage begins; halve the delay until the signal comes before the end."""
+        """Start a run, with what it needs from the cache when its evaluation is meant; halve the delay until the signal comes in time."""
         self.reference(model)
         while True:
             shutil.rmtree(folder, ignore_errors=True)
-            if moment["stage"] in ("training", "evaluation"):
+            if moment["stage"] == "evaluation":
                 shutil.copytree(self.home / f"{model}-whole" / ".cache", folder / ".cache")
             status = self.runs.run(folder, self.command(model), moment)
             if status != 0:
                 return status
+            assert moment["delay"] > 1e-4, "the stage was never entered"
             moment = {**moment, "delay": moment["delay"] / 2}
 
     def continues(self, folder: Path, model: str) -> None:
