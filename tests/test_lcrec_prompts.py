@@ -140,6 +140,8 @@ def test_own_prompts_are_read_and_travel_with_the_checkpoint(make, tmp_path):
     model, *_ = make(prompt_file=str(path), tasks=["seqrec"])
     assert list(pieces_of(model.prompt_texts)) == ["Shop.", "Answer:", ";", "After", " comes"]
     assert model.other_parameter()["lcrec"]["prompts"] == read_yaml(path)
+    with pytest.raises(ConfigError, match="no templates for item2index"):
+        make(prompt_file=str(path), tasks=["seqrec", "item2index"])
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------------------------

@@ -82,6 +82,9 @@ class LCRec(Exporting, GenerativeRecommender):
         self.vocabulary.start_like(self.backbone.text_table.weight, self.backbone.lm.get_output_embeddings().weight, spread)
 
         templates = Templates(self.prompt_texts, self.text_tokenizer)
+        missing = [task for task in self.mixture.tasks if task not in templates.tasks]
+        if missing:
+            raise ConfigError(f"The prompt file has no templates for {', '.join(missing)}. Add some, or leave these tasks out of tasks.")
         every = list(range(len(templates.tasks["seqrec"])))
         self.test_prompts = every if config["test_prompt_ids"] == "all" else config["test_prompt_ids"] or [0]
         if not set(self.test_prompts) <= set(every):
