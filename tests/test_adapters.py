@@ -10,21 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from language_models import FAMILIES, TEXTS
+from language_models import FAMILIES, save_base
 from peft import PeftModel
 from safetensors.torch import load_file
 from toy import SMALL, TINY, TINY_OF, toy_model, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recbole_genrec.backbone import load_causal_lm
-from recbole_genrec.backbone.quantise import quantised_options
 from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint_folder
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError
 from recbole_genrec.quick_start import load_data_and_model
-from recbole_genrec.trainer import GenRecTrainer
 
-LONG = {"max_position_embeddings": 512}
 LCREC = {**SMALL, "tokenizer": "random", "codebook_sizes": [8, 8], "text_vocab_size": 400, "lora_rank": 2, "tasks": ["seqrec"]}
 STORE = {"tokenizer_epochs": 1, "lora_rank": 2}
 OPT_TARGETS = {"lora_targets": ["q_proj", "fc1"]}
@@ -32,7 +28,7 @@ CASES = {
     "lcrec, llama folder, lora": ("LCRec", {"tuning": "lora"}, "llama"),
     "lcrec, tied opt folder, lora": ("LCRec", {"tuning": "lora", **OPT_TARGETS}, "opt-projected"),
     "lcrec, opt folder, full": ("LCRec", {"tuning": "full"}, "opt"),
-    "lcrec, scratch, lora": ("LCRec", {"tuning": "lora", "backbone_config": {**FAMILIES["llama"], **LONG}}, None),
+    "lcrec, scratch, lora": ("LCRec", {"tuning": "lora", "backbone_config": {**FAMILIES["llama"], "max_position_embeddings": 512}}, None),
     "store, opt folder, lora": ("STORE", {"tuning": "lora", **STORE}, "opt"),
     "store, scratch, full": ("STORE", STORE, None),
 }
@@ -51,14 +47,6 @@ def tiny_lcrec():
         patch.setitem(TINY_OF, "LCRec", LCREC)
         patch.setitem(TINY_OF, "STORE", TINY)
         yield
-
-
-def save_base(folder: Path, family: str, seed: int = 0, **changes) -> str:
-    torch.manual_seed(seed)
-    lm, tokenizer = load_causal_lm("scratch", {**FAMILIES[family], **LONG, **changes}, TEXTS, 300)
-    lm.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +131,6 @@ LOAD = """
 import sys
 import torch
 from recbole_genrec.quick_start import load_data_and_model
-from recbole_genrec.trainer import GenRecTrainer
 torch.set_num_threads(1)
 for name in sys.argv[2:]:
     model, users = load_data_and_model(name)[1], torch.load(sys.argv[1] + "/users.pt", weights_only=True)
@@ -203,41 +190,6 @@ def test_a_tokenizer_smaller_than_the_table_keeps_the_place_of_the_codes(folder,
     with pytest.raises(BackboneError, match="already has words like <a_0>"):
         model.save_pretrained(tmp_path / "again", merge=True)
     assert not (tmp_path / "again").exists() and not list(tmp_path.glob(".again*"))
-
-
-# --- quantised bases ----------------------------------------------------------------------------------------------------------------
-
-
-def test_checkpoints_leave_out_what_quantisation_adds_to_frozen_layers(folder, bases):
-    model, *_ = toy_model(folder, "LCRec", tuning="lora", backbone=bases["llama"])
-    before = set(model.checkpoint_state())
-    model.backbone.stack.layers[0].self_attn.q_proj.base_layer.register_buffer("SCB", torch.ones(32))
-    assert any(name.endswith("base_layer.SCB") for name in model.state_dict())
-    assert set(model.checkpoint_state()) == before
-    assert {"codes", "codes_version", "vocabulary.embedding", "vocabulary.classifier"} < before
-    assert all(".lora_" in name for name in before if name.startswith("backbone"))
-
-
-@pytest.mark.parametrize("quantisation", ["4bit", "8bit"])
-def test_an_adapter_on_quantised_weights_trains_and_reloads(folder, tmp_path, monkeypatch, quantisation):
-    pytest.importorskip("bitsandbytes")  # it also runs on the CPU, which is enough for this
-    monkeypatch.setattr("recbole_genrec.backbone.load.loading_options", lambda name, *at: quantised_options(name, *at) if name else {})
-    base = save_base(tmp_path / "base", "llama", hidden_size=64, intermediate_size=128)
-    model, config, loaders = toy_model(folder, "LCRec", tuning="lora", backbone=base, quantisation=quantisation)
-    before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    trainer = GenRecTrainer(config, model)
-    model.train().calculate_loss(next(iter(loaders[0]))).backward()
-    trainer._optimiser_step()
-    changed = {name for name, value in before.items() if not torch.equal(model.state_dict()[name], value)}
-    assert changed and all(".lora_" in name or name.startswith("vocabulary") for name in changed)
-    model.eval().save_pretrained(tmp_path / "export")
-    users = next(iter(loaders[2]))[0]
-    again = load_data_and_model(str(tmp_path / "export"))[1]
-    assert torch.equal(again.full_sort_predict(users), model.full_sort_predict(users))
-    with pytest.raises(BackboneError, match="Quantised weights cannot be merged"):
-        model.save_pretrained(tmp_path / "merged", merge=True)
-    with pytest.raises(BackboneError, match="another base.*with the same quantisation"):
-        load_data_and_model(str(tmp_path / "export"), quantisation=None)
 
 
 # --- what cannot be loaded ----------------------------------------------------------------------------------------------------------

@@ -1,15 +1,13 @@
-"""Tuning of causal language models: what trains, gradient checkpointing, quantised bases, and adapters that cannot be."""
+"""Tuning of causal language models: what trains, gradient checkpointing, and adapters that cannot be."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from language_models import FAMILIES, TEXTS, Generator
+from language_models import Generator
 from toy import SMALL, TINY, TINY_OF, toy_model, write_dataset
 
-from recbole_genrec.backbone import build_backbone, load_causal_lm
 from recbole_genrec.backbone.lora import base_facts, check_base
-from recbole_genrec.backbone.quantise import loading_options, quantised_options
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.trainer import GenRecTrainer
 
@@ -173,39 +171,6 @@ def test_the_key_switches_checkpointing_on(folder):
         model, *_ = toy_model(folder, "LCRec", gradient_checkpointing=value)
         layer = model.backbone.stack.layers[0]
         assert layer.gradient_checkpointing is value
-
-
-# --- quantised bases ----------------------------------------------------------------------------------------------------------------
-
-
-def test_quantisation_says_what_is_missing(monkeypatch, tmp_path):
-    model = Generator("llama")
-    model.lm.save_pretrained(tmp_path)
-    model.text_tokenizer.save_pretrained(tmp_path)
-    for installed, device, reason in (
-        (False, "cuda", "needs the package bitsandbytes, which is not installed: pip install bitsandbytes"),
-        (True, "cpu", "needs an NVIDIA GPU and a CUDA build of torch; the device of this run is cpu"),
-    ):
-        monkeypatch.setattr("recbole_genrec.backbone.quantise.find_spec", lambda name, found=installed: found or None)
-        with pytest.raises(BackboneError, match=f"quantisation: 4bit {reason}"):
-            load_causal_lm(str(tmp_path), quantisation="4bit", device=device)
-    with pytest.raises(BackboneError, match="quantisation: 8bit is for pretrained weights; backbone: scratch has none"):
-        load_causal_lm("scratch", FAMILIES["llama"], TEXTS, 300, quantisation="8bit")
-    assert loading_options(None, "cpu") == {}
-
-
-def test_quantised_weights_cannot_be_tuned_fully(folder):
-    with pytest.raises(BackboneError, match="tuning: full trains. Use tuning: lora"):
-        build_backbone({"backbone": "x", "quantisation": "4bit", "tuning": "full"})
-    with pytest.raises(BackboneError, match="quantisation: 4bit"):
-        toy_model(folder, "LCRec", tuning="full", quantisation="4bit")
-
-
-def test_quantisation_asks_transformers_for_frozen_linear_layers_on_the_device():
-    four, eight = (quantised_options(name, "cuda:1") for name in ("4bit", "8bit"))
-    assert four["quantization_config"].load_in_4bit and four["quantization_config"].bnb_4bit_quant_type == "nf4"
-    assert four["quantization_config"].bnb_4bit_compute_dtype == torch.bfloat16
-    assert eight["quantization_config"].load_in_8bit and eight["device_map"] == {"": "cuda:1"}
 
 
 # --- the base of an adapter ---------------------------------------------------------------------------------------------------------

@@ -343,7 +343,7 @@ def test_checkpoints_with_wrong_settings(copy, key, value):
     assert sorted(copy.home.parent.rglob("*")) == before
 
 
-@pytest.mark.parametrize("key", ["optimizer", "rng", "loader", "epoch", "history", "run"])
+@pytest.mark.parametrize("key", ["optimizer", "random", "loader", "epoch", "history", "run"])
 @pytest.mark.parametrize("wrong", ["gone", "text"])
 def test_resume_files_with_a_wrong_part(copy, key, wrong):
     state = load_checkpoint(copy.resume)
