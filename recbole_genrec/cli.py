@@ -111,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
+    wanted.add_argument("--candidate_file", help="choose among the raw item ids in this file, one a line (default: all items)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
     exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Exported to {args.to}")
             return 0
         history = _words(args.history) if args.history is not None else None
-        for row in recommend(args.checkpoint, args.user, history, args.top, **changes):
+        for row in recommend(args.checkpoint, args.user, history, args.top, args.candidate_file, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:
         return _said(error)

@@ -222,6 +222,8 @@ class GenRecConfig(Config):
             if values["train_neg_sample_args"]["distribution"] != "none":
                 raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
             self.model_class.check_config(values)
+        elif values.get("candidate_file") is not None:
+            raise ConfigError(f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out.")
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""

@@ -64,6 +64,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "score_mode": Rule(str, "beam search, or every item", choices=("beam", "exact")),
     "constraint": Rule(str, "what the beam may emit", choices=("trie", "level", "slice")),
     "search_batch_size": Rule(int, "users searched at once", low=1),
+    "candidate_file": Rule(str, "file of raw item ids, one a line; evaluations rank these above all others", optional=True),
     "trie_budget_mb": Rule(float, "memory for dense trie tables, MiB", low=0),
     "preset": Rule(str, "'paper' for the published setting", choices=("paper",), optional=True),
     "resume": Rule(bool, "continue an interrupted run of the same settings"),

@@ -155,3 +155,18 @@ def seen_and_unseen(config, loader) -> dict:
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
     parts = {"seen": data.copy(data.inter_feat[~unseen]), "unseen": data.copy(data.inter_feat[unseen])}
     return {name: type(loader)(config, part, loader._sampler, shuffle=False) for name, part in parts.items()}
+
+
+def user_history(dataset, user: str) -> list[str]:
+    """Raw item ids of a user, oldest first."""
+    ids = dataset.field2token_id[dataset.uid_field]
+    if str(user) not in ids:
+        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
+    rows = dataset.inter_feat  # after the loaders: one row per prefix, the last one of a user is the longest
+    own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
+    if not len(own):
+        raise ConfigError(f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead.")
+    last = int(own[-1])
+    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
+    items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
+    return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]

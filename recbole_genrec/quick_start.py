@@ -17,13 +17,14 @@ from recbole_genrec.config import GenRecConfig, config_from_plain, parse_argumen
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
 from recbole_genrec.files import check_writable, write_json
 from recbole_genrec.launcher import launch, launches
+from recbole_genrec.parsing import read_ids
 
 check_installation()
 
 from recbole.utils import init_logger, init_seed  # noqa: E402
 
 from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
-from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen  # noqa: E402
+from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen, user_history  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
 from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
@@ -235,22 +236,31 @@ def load_data_and_model(checkpoint: str, **changes: object):
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 
-def recommend(checkpoint: str, user: str | None = None, history: list[str] | None = None, k: int = 10, **changes: object) -> list[dict]:
-    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist).
+def recommend(
+    checkpoint: str,
+    user: str | None = None,
+    history: list[str] | None = None,
+    k: int = 10,
+    candidate_file: str | None = None,
+    **changes: object,
+) -> list[dict]:
+    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist), among all items
+    or those of ``candidate_file`` (raw item ids, one a line).
 
     Returns:
         ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
 
     Raises:
-        ConfigError: unknown user or item id, empty history, or neither given.
+        ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
     """
-    config, model, dataset, *_ = load_data_and_model(checkpoint, **changes)
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
     if not is_generative(type(model)):
         raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k, user=user)
+    return model.recommend(history, k=k, candidates=candidates, user=user)
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
@@ -278,18 +288,3 @@ def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
     if not hasattr(model, "inspect_items"):
         raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
     return model.inspect_items(items)
-
-
-def user_history(dataset, user: str) -> list[str]:
-    """Raw item ids of a user, oldest first."""
-    ids = dataset.field2token_id[dataset.uid_field]
-    if str(user) not in ids:
-        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
-    rows = dataset.inter_feat  # after the loaders: one row per prefix, the last one of a user is the longest
-    own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
-    if not len(own):
-        raise ConfigError(f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead.")
-    last = int(own[-1])
-    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
-    items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
-    return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]

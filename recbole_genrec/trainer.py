@@ -207,6 +207,7 @@ class GenRecTrainer(ResumePoints, Trainer):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(distributed.summed)
+            self.logger.info(str(self.model.search_log))
         return {name: float(value) for name, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):

@@ -53,5 +53,26 @@ def test_automatic_width_widens_for_uncertified_users_only():
     for result in (accepted, exact):
         assert result.items.shape == (40, 5) and result.certified(5).all() and torch.equal(result.items, best.items)
         torch.testing.assert_close(result.scores, best.scores, **CLOSE)
-    first = beam_search_auto(decoder, trie, 5, k=1, beam_max=5)
-    assert torch.equal(first.items, narrow.items) and (first.certified(1).sum() > proven.sum())
+    first = beam_search_auto(decoder, trie, 1, beam_max=5)
+    sure = first.certified(1)
+    assert torch.equal(first.items[sure], best.items[sure, :1]) and sure.sum() > proven.sum()
+
+
+@pytest.mark.parametrize("score_type", SCORE_TYPES)
+@pytest.mark.parametrize("unique", [True, False])
+def test_automatic_width_equals_the_exact_search_wherever_it_is_certified(score_type, unique):
+    sizes, users = (32, 6, 6), 30
+    trie = ItemTrie(random_codes(sizes, 260, unique=unique), sizes)
+    proven = []
+    for scale in (0.5, 1.0, 3.0):
+        decoder = ToyDecoder(users, sizes, score_type, scale)
+        exact = exact_search(decoder, trie, 4, score_type=score_type, fill=True)
+        for beam_max in (4, 8, 20, 64):
+            result = beam_search_auto(decoder, trie, 4, beam_max=beam_max, score_type=score_type, fill=True)
+            sure = result.certified(4)
+            proven.append(sure.float().mean().item())
+            assert torch.equal(result.items[sure], exact.items[sure]) and torch.equal(result.full.topk(4).indices, result.items)
+            torch.testing.assert_close(result.scores[sure], exact.scores[sure], **CLOSE)
+            assert (result.full.sort(1).values[:, -4:] <= exact.full.sort(1).values[:, -4:] + 1e-5).all()
+            assert result.full.isfinite().all()
+    assert min(proven) < 0.5 and max(proven) == 1 and (score_type == "joint" or min(proven[3::4]) > 0.9)

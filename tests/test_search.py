@@ -86,8 +86,8 @@ def test_full_scores_order_unreached_items_by_bound(score_type):
 
 
 def plain_beam(decoder, codes, exact, user, width, score_type):
-    """Textbook beam search with dictionaries: the bound of every item and the items reached."""
-    rows, scores = codes.tolist(), {(): 0.0}
+    """Beam search with dictionaries, without and with early finish: the bound of every item and the items reached."""
+    rows, scores, finished = codes.tolist(), {(): 0.0}, set()
     one = decoder.select(torch.tensor([user]))
     bounds, items = {}, range(1, len(rows))
     for level in range(codes.shape[1]):
@@ -103,8 +103,12 @@ def plain_beam(decoder, codes, exact, user, width, score_type):
             candidates.update({(*prefix, code): score + float(values[code]) for code in legal})
         for item in items:
             bounds[item] = candidates.get(tuple(rows[item][: level + 1]), bounds.get(item))
+        alone = [prefix for prefix in candidates if sum(tuple(row[: level + 1]) == prefix for row in rows[1:]) == 1]
+        if score_type == "renormalised" or level + 1 == codes.shape[1]:
+            finished |= {item for item in items if tuple(rows[item][: level + 1]) in alone}
+            candidates = {prefix: score for prefix, score in candidates.items() if prefix not in alone}
         scores = dict(sorted(candidates.items(), key=lambda pair: -pair[1])[:width])
-    return bounds, [item for item in items if tuple(rows[item]) in candidates]
+    return bounds, sorted(finished)
 
 
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
@@ -214,6 +218,27 @@ def test_forced_codes_cost_nothing_and_skip_the_decoder():
     assert (beam_search(decoder, one, 1, score_type="renormalised").scores == 0).all()
 
 
+@pytest.mark.parametrize("width", [1, 3, 10, 60])
+def test_finished_prefixes_take_no_beam_and_do_not_change_the_exact_scores(width):
+    sizes, codes = (16, 8, 8), random_codes((16, 8, 8), 120)
+    counted, waiting = ToyDecoder(8, sizes, "renormalised"), ToyDecoder(8, sizes, "renormalised")
+    trie = ItemTrie(codes, sizes)
+    exact = exact_scores(counted, trie, score_type="renormalised")
+    asked = []
+    step = counted.step
+    counted.step = lambda codes, parents: asked.append(codes.shape[1]) or step(codes, parents)
+    result = everything(counted, trie, width, "renormalised")
+    other = beam_search(waiting, trie, width, score_type="renormalised", fill=True, count=False)
+    assert torch.equal(result.items, other.items) and torch.equal(result.bound, other.bound)
+    torch.testing.assert_close(result.full, other.full, **CLOSE)
+    torch.testing.assert_close(result.scores, exact.gather(1, result.items), **CLOSE)
+    prefixes = codes[1:].unique(dim=0)[:, :2].unique(dim=0, return_counts=True)[1]
+    assert (prefixes == 1).sum() > 20 and asked[-1] <= (prefixes > 1).sum()
+    alone = ItemTrie(torch.tensor([[0, 0, 0], [0, 1, 2], [3, 1, 2], [5, 0, 0]]), sizes)  # every item has its own first code
+    decoder = ToyDecoder(8, sizes, "renormalised")
+    assert beam_search(decoder, alone, 1, score_type="renormalised").certified(1).all() and decoder.calls == 1
+
+
 def test_equal_scores_prefer_smaller_codes_in_every_mode():
     codes = random_codes(n=50)
     decoder = ToyDecoder(4, SIZES, scale=0.0)
@@ -258,11 +283,11 @@ def test_work_is_tensor_work():
         for users, width in ((2, 2), (9, 2), (9, 7), (3, 300)):
             decoder = ToyDecoder(users, sizes, score_type)
             with CountOperators() as operators:
-                beam_search(decoder, trie, width, score_type=score_type, fill=True)
+                beam_search(decoder, trie, width, score_type=score_type, fill=True, count=False)
             counts.append(operators.seen)
             assert not [name for name in operators.seen if "local_scalar" in name or "nonzero" in name or "unique" in name]
         assert counts[0] == counts[1] == counts[2]
-        assert abs(counts[3].total() - counts[0].total()) <= 2 * len(sizes)  # nothing left to prune: one gather less per level
+        assert abs(counts[3].total() - counts[0].total()) <= 4 * len(sizes)  # nothing left to prune: one gather less per choice
     exact = []
     for users in (2, 9):
         with CountOperators() as operators:

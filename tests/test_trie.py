@@ -146,3 +146,11 @@ def test_errors_name_the_item():
         trie.subset(torch.tensor([2]))
     with pytest.raises(ConfigError, match="subset_norm"):
         trie.subset(torch.tensor([1]), norm="none")
+
+
+def test_the_only_leaf_below_a_node():
+    codes = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 2], [1, 1, 1], [1, 1, 3], [2, 2, 2]])
+    trie = ItemTrie(codes, (3, 3, 4))  # leaves 000 (two items), 012, 111, 113, 222
+    expected = [[-1], [-1, -1, 4], [0, 1, -1, 4], [0, 1, 2, 3, 4]]
+    for t, leaves in enumerate(expected):
+        assert trie.leaf_below(t, torch.tensor([*range(len(leaves)), -1])).tolist() == [*leaves, -1]

@@ -33,6 +33,10 @@ class SearchLog:
         self.users, self.unfilled, self.invalid, *certified = summed([self.users, self.unfilled, self.invalid, *self.certified.values()])
         self.certified = dict(zip(self.topk, certified, strict=True))
 
+    def __str__(self) -> str:
+        proven = ", ".join(f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()) if self.users else "no search"
+        return f"certified lists: {proven} ({self.users} users)"
+
     def shares(self) -> dict[str, float | None]:
         """Shares of users with a certified top k and an unfilled list, and of beams without an item; ``None`` without a search."""
         counts = {f"certified@{k}": count for k, count in self.certified.items()}

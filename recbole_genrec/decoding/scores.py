@@ -51,17 +51,25 @@ def break_ties(scores: Tensor, rank: Tensor | float) -> Tensor:
     return scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE, 1)
 
 
-def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best items on the candidate ``leaves`` int64 ``[B, C]`` (-1 = none) with leaf ``scores`` ``[B, C]``.
+def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of the candidate ``leaves`` int64 ``[B, C]`` (-1 = none), in their order, and their ``scores`` ``[B, C]``.
 
-    Returns items int64 ``[B, k]`` and scores ``[B, k]``, padded with 0 and -inf. Equal scores: smaller codes first, then the tie order.
+    Equal scores: the first of ``leaves`` wins.
     """
     adjusted = scores
     if trie.max_rank:
         first_rank = trie.leaf_rank[trie.leaf_ptr[leaves.clamp(min=0)]]
         adjusted = break_ties(scores, first_rank)
     chosen = top(adjusted, k)[0].sort(-1).values
-    leaf, scores = leaves.gather(1, chosen), scores.gather(1, chosen)
+    return leaves.gather(1, chosen), scores.gather(1, chosen)
+
+
+def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best items on the candidate ``leaves`` int64 ``[B, C]`` (in order, -1 = none) with leaf ``scores`` ``[B, C]``.
+
+    Returns items int64 ``[B, k]`` and scores ``[B, k]``, padded with 0 and -inf. Equal scores: smaller codes first, then the tie order.
+    """
+    leaf, scores = best_leaves(trie, scores, leaves, k)
     leaf = torch.where(leaf < 0, trie.n_leaves, leaf)
     rows = trie.leaf_ptr[leaf].unsqueeze(-1) + torch.arange(min(k, trie.leaf_width), device=leaf.device)
     valid = rows < trie.leaf_ptr[leaf + 1].unsqueeze(-1)
@@ -79,25 +87,45 @@ def outside_score(trie: ItemTrie) -> float:
     return 2 * (trie.depth + 1) * FLOOR
 
 
-def spread(trie: ItemTrie, t: int, table: Tensor, children: Children, scores: Tensor) -> Tensor:
-    """Carry upper bounds ``table`` ``[B, S_t]`` down to depth t + 1 and overwrite those of scored candidates: ``[B, S_{t+1}]``."""
-    level = trie.levels[t]
-    lower = torch.nn.functional.pad(table.index_select(1, level.parent[:-1]), (0, 1))
-    return lower.scatter_(1, _columns(children, level.n_edges), scores.flatten(1))[:, :-1]
+class Ranking:
+    """Scores of all items after a beam search (our choice, unpublished).
 
-
-def fill_items(trie: ItemTrie, table: Tensor, children: Children, scores: Tensor) -> Tensor:
-    """Scores of all items, float32 ``[B, n_items]``, all finite, after a beam search (our choice, unpublished).
-
-    ``table`` ``[B, S_L]`` from :func:`spread`; ``children`` and ``scores`` ``[B, Q, W]`` of the last step. Reached items keep their exact
-    score, the others follow strictly below in the order of their upper bounds (up to tie steps), items outside the trie come last.
+    Upper bounds of all nodes of a depth, carried down level by level; a leaf that the search scored keeps its exact score.
     """
-    reached = torch.zeros(len(table), trie.n_leaves + 1, dtype=torch.bool, device=table.device)
-    reached = reached.scatter_(1, _columns(children, trie.n_leaves), True)[:, :-1]
-    lowest = break_ties(scores.masked_fill(children.nodes < 0, 0).flatten(1).amin(1, keepdim=True), trie.max_rank)
-    highest = table.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
-    filled = torch.where(reached, table, lowest - 1 - (highest - table))
-    return item_scores(trie, filled)
+
+    def __init__(self, trie: ItemTrie, scores: Tensor):
+        self.trie, self.bounds, self.depth = trie, scores, 0
+        self.reached = torch.zeros(len(scores), trie.n_leaves + 1, dtype=torch.bool, device=scores.device)
+
+    def down(self, t: int, nodes: Tensor, scores: Tensor) -> None:
+        """From depth t to t + 1: every node takes its parent's bound, the scored ``nodes`` ``[B, C]`` (-1 = none) their ``scores``."""
+        lower = torch.nn.functional.pad(self.bounds.index_select(1, self.trie.levels[t].parent[:-1]), (0, 1))
+        self.bounds = lower.scatter_(1, _or_last(nodes, lower), scores)[:, :-1]
+        self.depth = t + 1
+
+    def reach(self, leaves: Tensor) -> None:
+        """Note leaves int64 ``[B, C]`` (-1 = none) whose score is exact."""
+        self.reached.scatter_(1, _or_last(leaves, self.reached), True)
+
+    def add(self, rows: Tensor, more: Ranking) -> None:
+        """Take over what another search of some users reached; of two bounds the lower one holds."""
+        self._to_leaves(), more._to_leaves()
+        self.bounds[rows] = torch.minimum(self.bounds[rows], more.bounds)
+        self.reached[rows] |= more.reached
+
+    def _to_leaves(self) -> None:
+        for level in self.trie.levels[self.depth :]:
+            self.bounds = self.bounds.index_select(1, level.parent[:-1])
+        self.depth = self.trie.depth
+
+    def items(self) -> Tensor:
+        """float32 ``[B, n_items]``, all finite: exact scores of the reached items, the others strictly below in the order of their bounds
+        (up to tie steps), items outside the trie last."""
+        self._to_leaves()
+        reached = self.reached[:, :-1]
+        lowest = break_ties(self.bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
+        highest = self.bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
+        return item_scores(self.trie, torch.where(reached, self.bounds, lowest - 1 - (highest - self.bounds)))
 
 
 def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
@@ -108,5 +136,5 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
     return full
 
 
-def _columns(children: Children, dead: int) -> Tensor:
-    return torch.where(children.nodes < 0, dead, children.nodes).flatten(1).long()
+def _or_last(index: Tensor, table: Tensor) -> Tensor:
+    return torch.where(index < 0, table.shape[1] - 1, index)

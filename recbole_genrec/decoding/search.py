@@ -2,107 +2,154 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from recbole_genrec.decoding.exact import exact_search
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
-from recbole_genrec.decoding.scores import best_items, child_log_probs, decoder_calls, fill_items, spread, top
+from recbole_genrec.decoding.scores import Ranking, best_items, best_leaves, child_log_probs, decoder_calls, top
 from recbole_genrec.decoding.trie import ItemTrie
-from recbole_genrec.errors import ConfigError
 
 
 @torch.no_grad()
-def beam_search(decoder: CodeDecoder, trie: ItemTrie, beam_width: int, *, score_type: str = "level", fill: bool = False) -> SearchResult:
+def beam_search(
+    decoder: CodeDecoder,
+    trie: ItemTrie,
+    beam_width: int,
+    *,
+    score_type: str = "level",
+    fill: bool = False,
+    count: bool | None = None,
+) -> SearchResult:
     """The ``beam_width`` best items per user among those the beams reach.
 
     Only prefixes of items are followed (TIGER, arXiv 2305.05065, section 3.2, with a trie instead of filtering afterwards). The search
-    starts with one beam per user; nothing is pruned after the last code, so every leaf below a live beam has its exact score. Beams stand
-    in lexicographic order, hence equal scores are decided by smaller codes first. Nothing waits for the device inside the loop.
+    starts with one beam per user; nothing is pruned after the last code, so every leaf below a live beam has its exact score. Under
+    ``renormalised`` a prefix of a single leaf is finished, since all further codes cost 0: it joins the found items and takes no beam (our
+    choice, unpublished). Beams stand in lexicographic order, hence equal scores are decided by smaller codes first.
 
     Args:
         decoder: the generator for B users, in evaluation mode.
         trie: the items that may be returned, on the decoder's device.
-        beam_width: K, number of prefixes kept per step and of items returned.
+        beam_width: K, number of unfinished prefixes kept per step and of items returned.
         score_type: ``joint`` or ``level`` (the decoder's log-probabilities), or ``renormalised`` (over the legal codes).
         fill: also return ``full`` ``[B, n_items]`` for full ranking.
+        count: under ``renormalised``, keep no more beams than some user has, and stop when nobody has any; the results are the same. The
+            number is read on the host at every step, so the default is True on a CPU and False elsewhere, where nothing waits.
 
     Raises:
         ConfigError: unknown score type or width; BackboneError: the decoder's output does not fit the alphabets.
     """
     check_search(score_type, beam_width)
-    calls, users = decoder_calls(trie, score_type), decoder.batch_size
+    count = score_type == "renormalised" and (decoder.device.type == "cpu" if count is None else count)
+    return descend(decoder, trie, beam_width, beam_width, score_type=score_type, fill=fill, count=count).result(trie)
+
+
+@dataclass
+class Found:
+    """What a search reached: the k best leaves int64 ``[B, k]`` (in any order, -1 = none) and their ``scores`` ``[B, k]``.
+
+    ``first`` and ``longer`` ``[B]``: scores of the best pruned first code and of the best longer prefix that was pruned.
+    """
+
+    leaves: Tensor
+    scores: Tensor
+    first: Tensor
+    longer: Tensor
+    ranking: Ranking | None
+
+    def worst(self) -> Tensor:
+        """Score of the k-th leaf ``[B]``, -inf with fewer."""
+        return self.scores.amin(1)
+
+    def add(self, trie: ItemTrie, rows: Tensor, more: Found, longer: Tensor) -> None:
+        """Take over what another search of some users found; ``longer`` ``[R]`` is their new bound on longer prefixes."""
+        leaves, scores = torch.cat([self.leaves[rows], more.leaves], 1), torch.cat([self.scores[rows], more.scores], 1)
+        self.leaves[rows], self.scores[rows] = best_of(trie, leaves, scores, self.leaves.shape[1])
+        self.first[rows], self.longer[rows] = more.first, longer
+        if self.ranking:
+            self.ranking.add(rows, more.ranking)
+
+    @property
+    def bound(self) -> Tensor:
+        """Best score that anything pruned could still reach ``[B]``."""
+        return torch.maximum(self.first, self.longer)
+
+    def result(self, trie: ItemTrie) -> SearchResult:
+        """The items on the leaves."""
+        order = self.leaves.argsort(1)
+        items, scores = best_items(trie, self.scores.gather(1, order), self.leaves.gather(1, order), self.leaves.shape[1])
+        return SearchResult(items, scores, self.bound, self.ranking.items() if self.ranking else None)
+
+
+def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of ``leaves`` ``[B, C]`` in any order, also repeated, padded to ``k``: leaves and scores ``[B, k]``."""
+    leaves, order = leaves.sort(1)
+    repeated = pad(leaves[:, 1:] == leaves[:, :-1], (1, 0)) if leaves.shape[1] else leaves < 0
+    scores = scores.gather(1, order).masked_fill(repeated, -torch.inf)
+    leaves, scores = best_leaves(trie, scores, leaves.masked_fill(repeated, -1), k)
+    padding = (0, k - leaves.shape[1])
+    return pad(leaves, padding, value=-1), pad(scores, padding, value=-torch.inf)
+
+
+def descend(
+    decoder: CodeDecoder,
+    trie: ItemTrie,
+    width: int,
+    k: int,
+    *,
+    score_type: str,
+    fill: bool,
+    count: bool,
+    skip: int = 0,
+    floor: Tensor | None = None,
+    widest: int | None = None,
+) -> Found:
+    """One pass from the root to the leaves, see :func:`beam_search`.
+
+    Args:
+        width: beams kept per step. k: leaves returned. count: keep no more beams than some user has (reads a number at every step).
+        skip: leave out that many of the best first codes.
+        floor: float32 ``[B]``; prefixes below it are pruned. widest: beams kept after the first step, default ``width``.
+    """
+    calls, users, free = decoder_calls(trie, score_type), decoder.batch_size, score_type == "renormalised"
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)
     scores = torch.zeros(users, 1, device=decoder.device)
-    bound = torch.full((users,), -torch.inf, device=decoder.device)
-    bounds = scores
+    pruned = torch.full((2, users), -torch.inf, device=decoder.device)  # after the first code, after longer prefixes
+    ranking = Ranking(trie, scores) if fill else None
+    found = [(nodes[:, :0], scores[:, :0])]
     block = decoder.start() if calls else None
-    for t, level in enumerate(trie.levels):
+    for t, level in enumerate(trie.levels[: max(calls, 1)]):
         if block is not None:
             block = check_block(block, users, nodes.shape[1], level.size, t)
         children = trie.children(t, nodes)
-        candidates = scores.unsqueeze(-1) + child_log_probs(children, block, score_type)
+        candidates = (scores.unsqueeze(-1) + child_log_probs(children, block, score_type)).flatten(1)
+        below = children.nodes.flatten(1).long()
         if fill:
-            bounds = spread(trie, t, bounds, children, candidates)
-        if t == trie.depth - 1:
+            ranking.down(t, below, candidates)
+        if free or t + 1 == trie.depth:
+            leaves = trie.leaf_below(t + 1, below)
+            found.append(best_leaves(trie, candidates.masked_fill(leaves < 0, -torch.inf), leaves, k))
+            candidates = candidates.masked_fill(leaves >= 0, -torch.inf)
+            if fill:
+                ranking.reach(leaves)
+        if t + 1 == max(calls, 1):
             break
-        kept, pruned = top(candidates.flatten(1), min(beam_width, level.n_edges))
-        bound = torch.maximum(bound, pruned)
-        kept = kept.sort(-1).values
-        scores = candidates.flatten(1).gather(1, kept)
-        nodes = children.nodes.flatten(1).gather(1, kept).long()
-        slots = children.nodes.shape[-1]
-        if t + 1 < calls:
-            codes = kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
-            block = decoder.step(codes, kept // slots)
-        else:
-            block = None
-    items, best = best_items(trie, candidates.flatten(1), children.nodes.flatten(1).long(), beam_width)
-    return SearchResult(items, best, bound, fill_items(trie, bounds, children, candidates) if fill else None)
-
-
-@torch.no_grad()
-def beam_search_auto(
-    decoder: CodeDecoder,
-    trie: ItemTrie,
-    beam_width: int,
-    *,
-    k: int | None = None,
-    beam_max: int = 160,
-    uncertified: str = "accept",
-    score_type: str = "level",
-    fill: bool = False,
-    chunk_size: int = 256,
-) -> SearchResult:
-    """Beam search that widens only where the proof of exactness fails (our choice, unpublished).
-
-    Users whose first ``k`` items (default ``beam_width``) are not certified are searched again with twice the width, up to ``beam_max``.
-    Those still uncertified keep the widest result (``uncertified="accept"``) or get the exact one (``"exact"``, in chunks of
-    ``chunk_size`` leaves). Returns ``beam_width`` items per user; ``bound`` belongs to each user's last search.
-    """
-    if uncertified not in ("accept", "exact"):
-        raise ConfigError(f"uncertified is '{uncertified}'. Choose 'accept' or 'exact'.")
-    k, width = beam_width if k is None else k, beam_width
-    result = beam_search(decoder, trie, width, score_type=score_type, fill=fill)
-    rows = _uncertified(result, k)
-    while len(rows) and width < beam_max:
-        width = min(2 * width, beam_max)
-        _replace(result, rows, beam_search(decoder.select(rows), trie, width, score_type=score_type, fill=fill))
-        rows = _uncertified(result, k)
-    if len(rows) and uncertified == "exact":
-        _replace(
-            result, rows, exact_search(decoder.select(rows), trie, beam_width, score_type=score_type, fill=fill, chunk_size=chunk_size)
-        )
-    return result
-
-
-def _uncertified(result: SearchResult, k: int) -> Tensor:
-    return (~result.certified(k)).nonzero().squeeze(1)
-
-
-def _replace(result: SearchResult, rows: Tensor, better: SearchResult) -> None:
-    """Write the results of some users, cut to the width of ``result``."""
-    width = result.items.shape[1]
-    result.items[rows], result.scores[rows], result.bound[rows] = better.items[:, :width], better.scores[:, :width], better.bound
-    if result.full is not None:
-        result.full[rows] = better.full
+        first, beams = (0, widest or width) if t else (skip, width)
+        if count:
+            wanted = candidates > -torch.inf if floor is None else candidates >= floor.unsqueeze(1)
+            beams = min(beams, int(wanted.sum(1).max()) - first)
+        if beams < 1:
+            pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], candidates.amax(1))
+            break
+        kept, left_out = top(candidates, min(first + beams, level.n_edges))
+        pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], left_out)
+        kept = kept[:, first:].sort(-1).values
+        scores, slots = candidates.gather(1, kept), children.nodes.shape[-1]
+        nodes = below.gather(1, kept).masked_fill(scores == -torch.inf, -1)
+        codes = kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
+        block = decoder.step(codes, kept // slots)
+    leaves, scores = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    return Found(*best_of(trie, leaves, scores, k), *pruned, ranking)

@@ -48,6 +48,7 @@ class TrieLevel:
     parent: Tensor  # int32 [n_edges + 1], dead: -1
     ptr: Tensor  # int32 [n_nodes + 2]
     table: Tensor | None
+    leaf: Tensor  # int32 [n_nodes + 1], the only leaf below a node, -1 where there are several
     allowed: Tensor | None = None  # bool [n_edges + 1] in a subset
 
     def children(self, nodes: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -136,6 +137,11 @@ class ItemTrie:
             budget -= 0 if built.table is None else built.table.nbytes
             self.levels.append(built)
             parents, n_nodes = new.cumsum(0) - 1, built.n_edges
+        leaf = torch.arange(n_nodes + 1, dtype=torch.int32)
+        for depth in reversed(range(self.depth)):
+            ptr = self.levels[depth].ptr
+            leaf = torch.where(ptr.diff() == 1, leaf[ptr[:-1].long()], -1)
+            self.levels[depth] = replace(self.levels[depth], leaf=leaf)
         self._set_leaves(order, parents)
 
     def _set_leaves(self, items: Tensor, leaves: Tensor, rank: Tensor | None = None) -> None:
@@ -178,6 +184,10 @@ class ItemTrie:
         allowed = self.levels[t].allowed
         legal = counted if allowed is None else torch.where(allowed[counted], counted, -1)
         return Children(codes, legal, counted if self.subset_norm == "full" else legal)
+
+    def leaf_below(self, t: int, nodes: Tensor) -> Tensor:
+        """The only leaf below each of ``nodes`` (int, any shape, nodes of depth ``t``, -1 = dead) in the full catalogue, int64; else -1."""
+        return nodes.long() if t == self.depth else self.levels[t].leaf[nodes].long()
 
     def paths(self, leaves: Tensor) -> list[Tensor]:
         """Nodes on the way to ``leaves`` (int64 ``[...]``, -1 = dead): ``depth + 1`` tensors, from the root to the leaf."""
@@ -233,7 +243,7 @@ def _build_level(n_nodes: int, size: int, code: Tensor, parent: Tensor, budget: 
         table[parent, code] = torch.arange(n_edges, dtype=torch.int32)
     code = torch.nn.functional.pad(code, (0, 1)).int()
     parent = torch.nn.functional.pad(parent, (0, 1), value=-1).int()
-    return TrieLevel(n_nodes, n_edges, size, width, code, parent, ptr, table)
+    return TrieLevel(n_nodes, n_edges, size, width, code, parent, ptr, table, leaf=ptr[:0])
 
 
 def _pointers(owner: Tensor, n: int) -> Tensor:

@@ -24,6 +24,7 @@ from recbole_genrec.decoding import (
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.common import GenRecModel
+from recbole_genrec.parsing import read_ids
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
@@ -46,6 +47,8 @@ class GenerativeRecommender(GenRecModel):
     def __init__(self, config, dataset, stored: dict | None = None):
         tokenizer = make_tokenizer(config, config["seed"])
         super().__init__(config, dataset, stored, needs_text=tokenizer.uses_text or self.reads_text(config))
+        file = config["candidate_file"]
+        self.candidates = None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
         self.tokenizer = tokenizer
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         self.item_codes = self.pretrain_tokenizer(dataset)
@@ -58,6 +61,7 @@ class GenerativeRecommender(GenRecModel):
                 f"loss_vocab: trie never learns which codes are illegal, so score_type: {config['score_type']} ranks by probabilities that "
                 "are not trained. Use score_type: renormalised, or another loss_vocab."
             )
+        self._subset: tuple[ItemTrie, ItemTrie] | None = None
         self.reset_search_log()
         init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
 
@@ -123,6 +127,16 @@ class GenerativeRecommender(GenRecModel):
             self._trie = key, ItemTrie(codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"]).to(codes.device)
         return self._trie[1]
 
+    @property
+    def search_trie(self) -> ItemTrie:
+        """The trie that evaluations follow: :attr:`trie`, or its part for the items of ``candidate_file``."""
+        trie = self.trie
+        if self.candidates is None:
+            return trie
+        if self._subset is None or self._subset[0] is not trie:
+            self._subset = trie, trie.subset(self.candidates)
+        return self._subset[1]
+
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
         return self.codes, self.level_sizes
@@ -142,7 +156,7 @@ class GenerativeRecommender(GenRecModel):
         parts = []
         for rows in torch.arange(len(length), device=length.device).split(step):
             decoder = self.item_logits(history[rows], length[rows], **{name: value[rows] for name, value in more.items()})
-            parts.append(path_scores(decoder, self.trie, items[rows], score_type=self.config["score_type"]))
+            parts.append(path_scores(decoder, self.search_trie, items[rows], score_type=self.config["score_type"]))
         return torch.cat(parts).squeeze(1)
 
     # --- search ---------------------------------------------------------------------------------------------------------------------
@@ -154,10 +168,10 @@ class GenerativeRecommender(GenRecModel):
         """The best ``k`` items (default ``max(topk)``) per user by the configured search.
 
         Args:
-            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: candidates, default all items.
+            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: default :attr:`search_trie`.
             more: ``user`` ids ``[B]``, for methods that use them.
         """
-        config, trie = self.config, trie or self.trie
+        config, trie = self.config, trie or self.search_trie
         decoder = self.item_logits(history[:, : int(length.max())], length, **more)
         wanted = k or max(config["topk"])
         options = {"score_type": config["score_type"], "fill": fill}
@@ -168,7 +182,7 @@ class GenerativeRecommender(GenRecModel):
             result = exact_search(decoder, trie, wanted, **options)
         elif width == "auto":
             limits = {"beam_max": max(config["beam_max"], wanted), "uncertified": config["uncertified"]}
-            result = beam_search_auto(decoder, trie, max(20, wanted), k=wanted, **limits, **options)
+            result = beam_search_auto(decoder, trie, wanted, **limits, **options)
         else:
             result = beam_search(decoder, trie, max(width, wanted), **options)
         self.search_log.add(result)
@@ -233,6 +247,9 @@ class GenerativeRecommender(GenRecModel):
                 "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
                 "or constraint: trie."
             )
+        file = values["candidate_file"]
+        if file is not None and len(read_ids(file)) < deepest:
+            raise ConfigError(f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk.")
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -249,5 +266,5 @@ class GenerativeRecommender(GenRecModel):
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         return {
             "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
-            "search": {**search, **self.search_log.shares()},
+            "search": {**search, "candidates": None if self.candidates is None else len(self.candidates), **self.search_log.shares()},
         }

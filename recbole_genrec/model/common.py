@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_genrec.checkpoints import load_state, save_checkpoint
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.serving import Serving
 
@@ -165,6 +165,10 @@ class GenRecModel(Serving, SequentialRecommender):
     @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
+        if values.get("candidate_file") is not None:
+            raise ConfigError(
+                "candidate_file restricts a search over codes; this method has none. Leave it out, or use recommend(candidates=...)."
+            )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:

@@ -253,7 +253,7 @@ class LCRec(Exporting, GenerativeRecommender):
             )
         self.eval()
         template = self.instructions.templates.tasks["index2item"][0]
-        items = torch.tensor(self._ids(tokens), device=self.codes.device)
+        items = torch.tensor(self.item_ids(tokens), device=self.codes.device)
         ids, _ = self.instructions.prompts(template, Case(items), self.config["text_max_len"] + 1)
         found = greedy_text(self.backbone, self._embed(ids), self.instructions.templates.end, self.config["text_max_len"])
         truth = self.content.titles if template.answer == "title" else self.content.text

@@ -32,8 +32,8 @@ class Serving:
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
         device = self.codes.device
-        ids = torch.tensor([self._ids(history)[-self.max_seq_length :]], device=device)
-        chosen = None if candidates is None else torch.tensor(self._ids(candidates), device=device)
+        ids = torch.tensor([self.item_ids(history)[-self.max_seq_length :]], device=device)
+        chosen = None if candidates is None else torch.tensor(self.item_ids(candidates), device=device)
         more = {"user": torch.tensor([self._user_id(user)], device=device)} if self.uses_users and user is not None else {}
         self.eval()
         rows = self.ranked(ids, torch.tensor([ids.shape[1]], device=device), k, chosen, **more)
@@ -42,12 +42,13 @@ class Serving:
             for rank, (item, columns) in enumerate(rows, start=1)
         ]
 
-    def _ids(self, tokens: Sequence[str]) -> list[int]:
+    def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
+        """Internal ids of raw item ids; :class:`ConfigError` for the first unknown one, found ``where``."""
         known = {token: number for number, token in enumerate(self.item_tokens)}
         unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
         if unknown:
             count = f"{len(unknown)} of {len(tokens)} ids are unknown"
-            raise ConfigError(f"There is no item {unknown[0]!r} ({count}). Give ids of the .item file.")
+            raise ConfigError(f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file.")
         return [known[str(token)] for token in tokens]
 
     def _user_id(self, token: str) -> int:

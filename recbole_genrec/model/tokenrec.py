@@ -248,7 +248,8 @@ class TokenRec(GenRecModel):
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """Settings of the tokenizer that mean something for item codes alone."""
+        """The base's checks, and settings of the tokenizer that mean something for item codes alone."""
+        super().check_config(values)
         if values["tokenizer_input"] != "graph" or list(values["collision"]) != ["none"]:
             raise ConfigError("TokenRec quantises LightGCN's vectors and ranks the vectors: tokenizer_input: graph and collision: [none].")
 
