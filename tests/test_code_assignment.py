@@ -12,8 +12,10 @@ CODES = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]])
 def test_present_codes_take_their_place_among_the_candidates():
     codes, fits = torch.tensor([[[2, 1], [0, 0]], [[1, 1], [2, 0]]]), torch.tensor([[-1.0, -2.0], [-1.0, -3.0]])
     codes, fits = with_current(codes, fits, torch.tensor([[0, 0], [0, 1]]), torch.tensor([-2.0, -1.0]))
-    assert codes.tolist() == [[[2, 1], [0, 0], [0, 0]], [[0, 1], [1, 1], [2, 0]]]
-    assert fits.tolist() == [[-1.0, -2.0, -torch.inf], [-1.0, -1.0, -3.0]]
+    assert codes.tolist() == [[[2, 1], [0, 0]], [[0, 1], [1, 1]]]
+    assert fits.tolist() == [[-1.0, -2.0], [-1.0, -1.0]]
+    codes, fits = with_current(codes, fits, torch.tensor([[2, 2], [2, 2]]), torch.tensor([-1.5, -2.5]))
+    assert codes.tolist() == [[[2, 1], [2, 2]], [[0, 1], [1, 1]]] and fits.tolist() == [[-1.0, -1.5], [-1.0, -1.0]]
 
 
 def test_outliers_move_largest_gain_first_up_to_the_cap():
@@ -49,6 +51,13 @@ def test_movers_take_the_first_free_candidate_and_free_codes_of_movers():
     assert assignment.codes.tolist() == [[2, 1], [0, 1], [1, 0], [1, 1], [2, 0], [0, 0]]
     assert take(assignment, [1], [[[1, 1], [0, 1], [2, 2]]]) == []
     assert assignment.fallbacks == {"wider_search": 0, "own_codes": 1, "last_level": 0, "shorter_prefix": 0}
+
+
+def test_own_codes_are_kept_where_nobody_took_them():
+    assignment = Assignment(CODES, torch.tensor([True, True, True, False, False, False]), (3, 3))
+    assert take(assignment, [0], [[[0, 1]]]) == []
+    assert assignment.take_own([1, 2]) == [1]
+    assert assignment.codes.tolist() == [[0, 1], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]] and assignment.fallbacks["own_codes"] == 1
 
 
 def test_what_is_no_candidate_is_not_taken():

@@ -17,11 +17,14 @@ FALLBACKS = ("wider_search", "own_codes", "last_level", "shorter_prefix")
 
 
 def with_current(codes: Tensor, fits: Tensor, current: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
-    """Candidates ``[N, K, L]`` and their ``fits [N, K]`` with the ``current [N, L]`` codes inserted by their ``fit [N]``, before equals."""
+    """The best K of candidates ``[N, K, L]`` with ``fits [N, K]`` and the ``current [N, L]`` codes with their ``fit [N]``, before equals.
+
+    Current codes that are worse than all K are left out: better ones that a wider search would find come first.
+    """
     fits = fits.masked_fill((codes == current.unsqueeze(1)).all(-1), -torch.inf)
     codes, fits = torch.cat([current.unsqueeze(1), codes], dim=1), torch.cat([fit.unsqueeze(1), fits], dim=1)
-    order = fits.argsort(dim=1, descending=True, stable=True)
-    return codes.gather(1, order.unsqueeze(-1).expand_as(codes)), fits.gather(1, order)
+    order = fits.argsort(dim=1, descending=True, stable=True)[:, :-1]
+    return codes.gather(1, order.unsqueeze(-1).expand(-1, -1, codes.shape[2])), fits.gather(1, order)
 
 
 def choose_movers(
@@ -83,21 +86,34 @@ class Assignment:
             if rank is None:
                 left.append(row)
                 continue
-            self._set(row, tuple(candidates[rank]))
-            self.free.add(tuple(candidates[rank]))
             self.ranks.append(rank)
-            kind = "wider_search" if wider else "own_codes" if rank and candidates[rank] == self.before[row].tolist() else None
-            if kind:
-                self.fallbacks[kind] += 1
+            self._take(row, tuple(candidates[rank]))
+            if rank and candidates[rank] == self.before[row].tolist():
+                self.fallbacks["own_codes"] += 1
+            elif wider:
+                self.fallbacks["wider_search"] += 1
+        return left
+
+    def take_own(self, rows: Sequence[int]) -> list[int]:
+        """The items ``rows`` keep their own codes where these are still free; returns the others."""
+        left = []
+        for row in rows:
+            own = tuple(self.before[row].tolist())
+            if self.free.full(own):
+                left.append(row)
+            else:
+                self._take(row, own)
+                self.fallbacks["own_codes"] += 1
         return left
 
     def take_nearest(self, row: int, best: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]) -> None:
         """Item ``row`` keeps the longest prefix of its ``best`` candidate that has a free id, then follows ``rank(prefix)``."""
         codes, kept = self.free.take(best, rank)
-        self._set(row, codes)
+        self.codes[row] = torch.tensor(codes)
         self.fallbacks["last_level" if kept == len(best) - 1 else "shorter_prefix"] += 1
 
-    def _set(self, row: int, codes: tuple[int, ...]) -> None:
+    def _take(self, row: int, codes: tuple[int, ...]) -> None:
+        self.free.add(codes)
         self.codes[row] = torch.tensor(codes)
 
 

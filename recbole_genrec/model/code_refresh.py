@@ -95,8 +95,10 @@ def refined_codes(model: GenerativeRecommender, draw: torch.Generator, popularit
     left = assignment.take_candidates(order.tolist(), codes[order], fits[order])
     while left and width < widest:
         width = min(2 * width, widest)
-        left = assignment.take_candidates(left, *coder.propose(torch.tensor(left), width), wider=True)
-    for row in left:
+        pending = torch.tensor(left)
+        wider = with_current(*coder.propose(pending, width), before[pending], fit[pending])
+        left = assignment.take_candidates(left, *wider, wider=True)
+    for row in assignment.take_own(left):
         assignment.take_nearest(row, codes[row, 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix))
     after = shuffled(before, assignment.codes, draw) if config["si_control"] == "shuffled" else assignment.codes
     changed = before != after
