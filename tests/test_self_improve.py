@@ -76,7 +76,7 @@ def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name
     on, *_ = improving(folder, name, si_align_weight=0)
     added = set(on.state_dict()) - set(off.state_dict())
     assert set(off.state_dict()) <= set(on.state_dict())
-    assert {key.partition(".")[0] for key in added} <= {"si_epoch", "si_round", "item_prefix", "_extra_state"}
+    assert {key.partition(".")[0] for key in added} <= {"si_epoch", "si_step", "si_round", "item_prefix", "_extra_state"}
     assert ("item_prefix.marker" in added) == (name != "STORE")
     losses, batch = [], batch_of(loaders)
     for model in (off, on):

@@ -156,6 +156,14 @@ class LCRec(Exporting, GenerativeRecommender):
         self.mixture.start_epoch(epoch)
         return ()
 
+    def get_extra_state(self) -> Tensor:
+        """Where the draws stand, so that a run that stopped inside an epoch goes on with the same samples."""
+        return self.mixture.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Undo :meth:`get_extra_state`."""
+        self.mixture.generator.set_state(state.cpu())
+
     def read_tree(self, template: Template, case: Case, following: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, bool]:
         """States and labels of all response tokens of the batch's recommendations, which share their histories."""
         trunk, branches, attach, labels = self.instructions.tree(template, case, following, wanted)

@@ -97,16 +97,16 @@ class SelfImprovement:
     """The part of a method's class that :func:`self_improving` adds; see ``properties/self_improve.yaml`` for the keys.
 
     Attributes:
-        si_epoch, si_round: buffers, epochs begun and refreshes made.
+        si_epoch, si_step, si_round: buffers, epochs begun, batches of the last one, and refreshes made.
         refreshes: the log, one entry a refresh, in the ``state_dict`` as extra state.
     """
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.register_buffer("si_epoch", torch.zeros((), dtype=torch.long))
+        self.register_buffer("si_step", torch.zeros((), dtype=torch.long))
         self.register_buffer("si_round", torch.zeros((), dtype=torch.long))
         self.refreshes: list[dict] = []
-        self._step = 0
         ids, n_items = math.prod(self.level_sizes) - len(self.reserved_codes()), len(self.codes) - 1
         if ids <= n_items:
             raise ConfigError(
@@ -163,8 +163,8 @@ class SelfImprovement:
         if weight == 0:
             return parts
         count = max(1, round(self.config["si_align_ratio"] * self.config["train_batch_size"]))
-        draw = self._generator("alignment", int(self.si_epoch), self._step)  # the same items in every process
-        self._step += 1
+        draw = self._generator("alignment", int(self.si_epoch), int(self.si_step))  # the same items in every process
+        self.si_step += 1
         items = torch.randint(1, len(self.codes), (count,), generator=draw)
         return *parts, weight * self.alignment_loss(items.to(self.codes.device))
 
@@ -182,7 +182,7 @@ class SelfImprovement:
         if epoch in refresh_epochs(self.config):
             self.refine_codes(epoch)
         self.si_epoch.fill_(epoch + 1)
-        self._step = 0
+        self.si_step.zero_()
         return super().on_epoch_start(epoch)
 
     def parameter_groups(self) -> list[dict]:

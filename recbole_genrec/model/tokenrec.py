@@ -28,6 +28,7 @@ from torch.nn.functional import cosine_similarity, embedding, normalize
 from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder, load_text_tokenizer
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.config import properties_folder
+from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.common import GenRecModel
@@ -162,7 +163,8 @@ class TokenRec(GenRecModel):
             history, shown = history.gather(1, order), shown.gather(1, order)
         projected = self.project(template, self.user_codes[user], history, shown).float()
         negative = torch.randint(1, self.n_items, target.shape, device=target.device)
-        return cosine_loss(projected, self.item_vectors[target], self.item_vectors[negative], self.config["gamma"])
+        loss = cosine_loss(projected, self.item_vectors[target], self.item_vectors[negative], self.config["gamma"])
+        return balanced(loss, len(target))
 
     def _draw_templates(self, length: Tensor) -> Tensor:
         draw, share = torch.rand(2, len(length), device=length.device), self.config["user_only_prob"]
