@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from recbole.utils import init_seed
 
+from recbole_genrec.accounting import commit, versions
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.files import atomic_write, write_json
 from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import commit, versions
 from recbole_genrec.registry import is_generative
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,15 +42,15 @@ def load(model: str, options: argparse.Namespace, **settings: object):
     return config, dataset, make_loaders(config, dataset, is_generative(config.model_class))
 
 
-def untrained_store(options: argparse.Namespace, cache_dir: str | None = None, **settings: object):
-    """``(model, test loader)``: the default STORE with random weights; its codes are clusters of what these weights make of the texts.
+def untrained(model: str, options: argparse.Namespace, cache_dir: str | None = None, **settings: object):
+    """``(model, test loader)``: a model in its default size with random weights, on codes that its tokenizer makes of the texts.
 
     The codes are stored in ``cache_dir`` and taken from there the next time.
     """
     if cache_dir is None:
         with tempfile.TemporaryDirectory() as folder:
-            return untrained_store(options, folder, **settings)
-    config, _, (train, _, test) = load("STORE", options, tokenizer_epochs=0, cache_dir=cache_dir, **settings)
+            return untrained(model, options, folder, **settings)
+    config, _, (train, _, test) = load(model, options, cache_dir=cache_dir, **settings)
     return config.model_class(config, train._dataset).eval(), test
 
 

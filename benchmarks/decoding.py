@@ -12,11 +12,11 @@ import statistics
 import time
 
 import torch
-from common import arguments, load, medians, spread, untrained_store, write_result
+from common import arguments, load, medians, spread, untrained, write_result
 from measure import Parts, causal_flops, ceiling, peak_mib, t5_flops
 from peers import CausalPeer, T5Peer
 
-from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, compose, encoder_decoder
+from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, encoder_decoder
 from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.decoding import ItemTrie, search
 
@@ -39,7 +39,8 @@ class Case:
 
     def __init__(self, name: str, model, loader, peer, parts: list, options):
         self.name, self.model, self.peer = name, model, peer(model)
-        self.parts = [*parts, (type(model.vocabulary), "log_probs", "output layer", True)]
+        scorer = type(model) if hasattr(model, "log_probs") else type(model.vocabulary)
+        self.parts = [*parts, (scorer, "log_probs", "output layer", True)]
         batches = [batch[0] for batch in loader]
         self.history, self.length = (torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN))
         drawn = torch.randperm(len(self.length), generator=torch.Generator().manual_seed(0))
@@ -68,7 +69,7 @@ class Case:
         if isinstance(self.peer, T5Peer):
             steps = [(1, 1), *((queries, step + 2) for step, queries in enumerate(widths))]
             return t5_flops(TIGER, self.length[self.users] * levels, steps, self.model.vocabulary.n_outputs)
-        tokens = compose(*self.model._prompt(self.history[self.users], self.length[self.users]))[1]
+        tokens = self.model.prompts(self.history[self.users], self.length[self.users])[1]
         steps = [(queries, step + 1) for step, queries in enumerate(widths)]
         return causal_flops(self.model.config["backbone_config"], tokens, steps, sum(self.model.level_sizes))
 
@@ -133,14 +134,17 @@ def measure(case: Case, width: int, options, fastest: float) -> tuple[dict, list
 
 
 def main() -> None:
-    options = arguments(__doc__, beams="10,20,50", users=256, peer_users=32, repeats=5, history=20, whole=0, cache_dir=".cache")
+    options = arguments(
+        __doc__, beams="10,20,50", users=256, peer_users=32, repeats=5, history=20, whole=0, cache_dir=".cache", causal="STORE"
+    )
     keep_freed_memory()
     shared = {"MAX_ITEM_LIST_LENGTH": options.history, "beam_width": 20}
     config, _, (train, _, test) = load("TIGER", options, backbone_config=TIGER, cache_dir=options.cache_dir, **shared)
-    store, store_test = untrained_store(options, options.cache_dir, **shared)
+    settings = {"tokenizer_epochs": 0} if options.causal == "STORE" else {}
+    causal, causal_test = untrained(options.causal, options, options.cache_dir, **settings, **shared)
     cases = [
         Case("T5", config.model_class(config, train._dataset).eval(), test, T5Peer, T5_PARTS, options),
-        Case("causal", store, store_test, CausalPeer, CAUSAL_PARTS, options),
+        Case("causal", causal, causal_test, CausalPeer, CAUSAL_PARTS, options),
     ]
     sizes = ceiling([(1024, 1024, 1024), (1280, 128, 384), (1280, 384, 128), (1280, 128, 1024), (1280, 1024, 128)])
     fastest, results, rows = max(sizes.values()), {}, []
@@ -171,13 +175,13 @@ def write(options, cases: list[Case], results: dict, rows: list, sizes: dict, wh
     }
     lines = [
         f"CPU, one thread. T5: TIGER's size, 4 + 4 layers, d_model 128, d_ff 1024, 6 heads x 64, codes of `rkmeans` "
-        f"{about['code_sizes']['T5']}. Causal: STORE's default language model, untrained. {options.dataset}, {about['items']} items, test "
+        f"{about['code_sizes']['T5']}. Causal: {options.causal}'s default language model, untrained. {options.dataset}, {about['items']} items, test "
         f"histories of at most {options.history} items. Ours ranks {len(t5.users)} users drawn at random (mean history "
         f"{about['mean_history']['ours']:.1f}), {about['search_batch_size']} at a time; generate searches every n-th of them by length, "
         f"{len(t5.few)} users (mean {about['mean_history']['generate']:.1f}), 1280 beams at a time but at most 64 users. "
         f"CPU time of the process, median (range) of {options.repeats} turns. MiB: growth of the resident memory in one turn. "
         "bf16: autocast, as `precision: bf16` sets it; everything else is float32. ",
-        "(a) and (b) score the T5's 32,100 words, or STORE's text vocabulary, and the codes; (b) normalises over the codes, as (c) does. "
+        f"(a) and (b) score the T5's 32,100 words, or {options.causal}'s text vocabulary, and the codes; (b) normalises over the codes, as (c) does. "
         "Lists of (b) and (c) joint that are the same: "
         + ", ".join(f"{name} {result['identical_lists']:.1%}" for name, result in results.items())
         + f"; largest difference of a score {max(result['largest_score_difference'] for result in results.values()):.1e}.",
@@ -199,7 +203,14 @@ def write(options, cases: list[Case], results: dict, rows: list, sizes: dict, wh
         lines += ["", f"The whole test set, {len(t5.length):,} users, T5, beam 20, all items ranked: {spent}."]
     header = ["model", "beam", "search", "users per CPU-second", "times (a)", "MiB", "useful GFLOP/s (share of the ceiling)"]
     title = "Users per CPU-second of a full-sort evaluation"
-    write_result("decoding", title, {**about, "results": results}, header, rows, "\n".join(lines))
+    write_result(
+        "decoding" if options.causal == "STORE" else f"decoding-{options.causal.lower()}",
+        title,
+        {**about, "results": results},
+        header,
+        rows,
+        "\n".join(lines),
+    )
 
 
 if __name__ == "__main__":

@@ -100,9 +100,10 @@ def t5_flops(settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, in
 
 def causal_flops(settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int) -> float:
     """As :func:`t5_flops` for a decoder-only model that reads ``tokens`` ``[B]`` and then takes ``steps``; the last token gives step 0."""
-    d, wide, layers = settings["hidden_size"], settings["ffn_dim"], settings["num_hidden_layers"]
+    d, layers = settings["hidden_size"], settings["num_hidden_layers"]
+    feed_forward = 2 * d * settings["ffn_dim"] if "ffn_dim" in settings else 3 * d * settings["intermediate_size"]  # OPT; Llama
     read = tokens.double()
-    one = 2 * (4 * d * d + 2 * d * wide)
+    one = 2 * (4 * d * d + feed_forward)
     total = layers * (read * one + 4 * d * read * (read + 1) / 2) + 2 * d * outputs
     for queries, seen in steps:
         total = total + queries * (layers * (one + 4 * d * (seen + read)) + 2 * d * outputs)

@@ -10,9 +10,11 @@ import resource
 import tempfile
 import time
 
-from common import arguments, untrained_store, write_result
+from common import arguments, untrained, write_result
 
 from recbole_genrec.compat import keep_freed_memory
+
+SETTINGS = {"tokenizer_epochs": 0}
 
 
 def peak_mib() -> float:
@@ -25,11 +27,11 @@ def main() -> None:
     keep_freed_memory()  # as our commands do
     with tempfile.TemporaryDirectory() as cache:
         # the codes are made in another process, so that making them does not count
-        fitting = multiprocessing.get_context("spawn").Process(target=untrained_store, args=(options, cache))
+        fitting = multiprocessing.get_context("spawn").Process(target=untrained, args=("STORE", options, cache), kwargs=SETTINGS)
         fitting.start()
         fitting.join()
         imported = peak_mib()
-        model, loader = untrained_store(options, cache)
+        model, loader = untrained("STORE", options, cache, **SETTINGS)
     built, users, started = peak_mib(), 0, time.process_time()
     for batch in loader:
         scores = model.full_sort_predict(batch[0])

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.backbone import compose, load_encoder_decoder
+from recbole_genrec.backbone import load_encoder_decoder
 
 WORDS = 32100  # of T5; LETTER's release adds the codes behind them
 
@@ -95,7 +95,7 @@ class T5Peer(Peer):
 
 
 class CausalPeer(Peer):
-    """The language model of a STORE with its codes as words."""
+    """The language model of a STORE or an LCRec with its codes as words; LCRec's own softmax covers the words too."""
 
     def __init__(self, model):
         codes, lm = model.vocabulary, copy.deepcopy(model.backbone.lm)
@@ -104,10 +104,10 @@ class CausalPeer(Peer):
         lm.lm_head = nn.Linear(head.shape[1], len(head) + len(codes.classifier), bias=False)
         lm.lm_head.weight = nn.Parameter(torch.cat([head, codes.classifier]))
         lm.config.vocab_size = len(head) + len(codes.classifier)
-        self.columns = slice(len(head), lm.config.vocab_size)
+        self.columns = slice(0 if type(model).__name__ == "LCRec" else len(head), lm.config.vocab_size)
         super().__init__(model, lm, [len(head) + offset for offset in codes.offsets])
 
     def prompt(self, history: Tensor, length: Tensor) -> dict[str, Tensor | int]:
-        ids, lengths = compose(*self.model._prompt(history, length))
+        ids, lengths = self.model.prompts(history, length)
         source = torch.arange(ids.shape[1]) - (ids.shape[1] - lengths).unsqueeze(1)  # padded on the left, as generate wants it
         return {"input_ids": ids.gather(1, source.clamp(min=0)), "attention_mask": (source >= 0).long()}

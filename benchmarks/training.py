@@ -171,8 +171,8 @@ def main() -> None:
     notes = (
         f"CPU, one thread. {options.steps} batches of {options.batch} training windows of {options.dataset} ({items} items), drawn "
         f"at random, up to {options.history} items, {mean:.1f} on average, 4 random codes of 256 each and an end token. Forward pass, "
-        f"backward pass and AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Padding: share "
-        "of the encoder's positions. Largest difference of a code's logit before training: "
+        f"backward pass and AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Padding: "
+        "share of the encoder's positions. Largest difference of a code's logit before training: "
         f"{max(result['largest_logit_difference'] for result in results.values()):.1e}.\n"
         "Ceiling, GFLOP/s of a float32 product: " + ", ".join(f"{size} {value:.0f}" for size, value in sizes.items()) + ". The share "
         "counts the useful operations of our model, three times those of the forward pass, against the fastest of them."

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable
 
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.interrupts import Interrupted, handled_signals
 
 RUN_HELP = """usage: recbole-genrec run --model=STORE --dataset=ml-100k [--key=value ...]
 
@@ -23,12 +26,14 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
+        from recbole_genrec.distributed import started_with_others
         from recbole_genrec.quick_start import results_table, run_recbole_genrec
 
         result = run_recbole_genrec(argv=argv)
-        print(results_table({result["model"]: result} if "test_result" in result else result))
+        if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
+            print(results_table({result["model"]: result} if "test_result" in result else result))
 
-    return _with_keys(body, sys.argv[1:] if argv is None else argv, RUN_HELP)
+    return _with_keys("run", body, sys.argv[1:] if argv is None else argv, RUN_HELP)
 
 
 def tune(argv: list[str]) -> int:
@@ -41,11 +46,12 @@ def tune(argv: list[str]) -> int:
         print(f"Best of {len(best['trials'])} trials: {best['best_params']}")
         print(f"validation {best['best_valid_score']}, test {best['test_result']}")
 
-    return _with_keys(body, argv, TUNE_HELP)
+    return _with_keys("tune", body, argv, TUNE_HELP)
 
 
-def _with_keys(body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
-    """A command that takes ``--key=value``: its help without arguments, and one line for an error that the user can mend."""
+def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
+    """A command that takes ``--key=value``: its help without arguments, one line for an error that the user can mend, and how to go on
+    after SIGINT or SIGTERM (exit status 130 or 143)."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage)
         return 0 if argv else 2
@@ -54,15 +60,24 @@ def _with_keys(body: Callable[[list[str]], None], argv: list[str], usage: str) -
 
         keep_freed_memory()
         quiet_pandas_warnings()
-        body(argv)
+        with handled_signals():
+            body(argv)
     except GenRecError as error:
         return _said(error)
+    except Interrupted as signal:
+        again = shlex.join(["recbole-genrec", name, *(argument for argument in argv if argument != "--resume"), "--resume"])
+        print(f"\nEnded by {signal}. What is saved is kept; this continues from there:\n  {again}", file=sys.stderr)
+        return signal.status
     return 0
 
 
 def _said(error: GenRecError) -> int:
     print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
     return 2
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def benchmark(file: str) -> int:
@@ -91,13 +106,22 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
     wanted = commands.add_parser("recommend", help="the best next items for a user or a history")
-    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run, or the folder of an export")
     who = wanted.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     wanted.add_argument("--candidate_file", help="choose among the raw item ids in this file, one a line (default: all items)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
+    exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
+    exported.add_argument("--to", required=True, help="new folder")
+    exported.add_argument("--merge", action="store_true", help="one model for transformers, whose vocabulary holds the codes")
+    exported.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    told = commands.add_parser("inspect", help="what LCRec says about an item when it sees its codes alone, beside the true title")
+    told.add_argument("--checkpoint", required=True, help="the .pth file of a run")
+    told.add_argument("--item", required=True, help="raw item ids, separated by commas")
+    told.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
     runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
     runs.add_argument("file", help="the YAML file; see recbole_genrec/report/benchmark.py")
@@ -122,11 +146,19 @@ def main(argv: list[str] | None = None) -> int:
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
         from recbole_genrec.compat import quiet_pandas_warnings
-        from recbole_genrec.quick_start import recommend
+        from recbole_genrec.quick_start import export, inspect, recommend
 
         quiet_pandas_warnings()
-        history = [item.strip() for item in args.history.split(",")] if args.history is not None else None
         changes = {"data_path": args.data_path} if args.data_path else {}
+        if args.command == "inspect":
+            for row in inspect(args.checkpoint, _words(args.item), **changes):
+                print(f"{row['item']}  {row['codes']}\n  generated: {row['generated']}\n  true:      {row['text']}")
+            return 0
+        if args.command == "export":
+            export(args.checkpoint, args.to, args.merge, **changes)
+            print(f"Exported to {args.to}")
+            return 0
+        history = _words(args.history) if args.history is not None else None
         for row in recommend(args.checkpoint, args.user, history, args.top, args.candidate_file, **changes):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:

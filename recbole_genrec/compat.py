@@ -6,15 +6,20 @@ RecBole that it repairs. Nothing is written into ``recbole.*`` modules.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import importlib.util
+import os
 import random
+import tempfile
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from recbole_genrec.distributed import gathered
 from recbole_genrec.errors import GenRecError
 
 INSTALL_HELP = (
@@ -112,26 +117,54 @@ def storable(parameters: dict) -> dict:
 
 
 def make_collector(config):
-    """RecBole's ``Collector``, repaired: counts and integers have no ``.cpu()``.
+    """RecBole's ``Collector``, repaired: counts and integers have no ``.cpu()``, and several processes put their users together.
 
     recbole/evaluator/collector.py: ``get_data_struct`` calls ``.cpu()`` on everything, so ItemCoverage, GiniIndex,
-    AveragePopularity and TailPercentage raise AttributeError in RecBole 1.2.1.
+    AveragePopularity and TailPercentage raise AttributeError in RecBole 1.2.1. recbole/trainer/trainer.py: ``_map_reduce`` averages
+    the metrics of the processes, which is wrong for coverage, Gini index and entropy, after ``DistributedSampler`` has repeated users.
     """
     from recbole.evaluator import Collector
+
+    per_user = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
     class TensorCollector(Collector):
         def get_data_struct(self):
             data = self.data_struct._data_dict
             for key, value in data.items():
                 data[key] = value.cpu() if torch.is_tensor(value) else value
+            for key in per_user:
+                if key in self.data_struct:
+                    data[key] = gathered(data[key])
             result = copy.deepcopy(self.data_struct)
             self.hits = data.get("rec.topk")  # of the last evaluation, [users, max(topk) + 1]
-            for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
+            for key in per_user:
                 if key in self.data_struct:
                     del self.data_struct[key]
             return result
 
     return TensorCollector(config)
+
+
+class Silent:
+    """In place of a log that this process does not write: takes every call and does nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: None
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[None]:
+    """Work in an empty folder that is removed at the end.
+
+    recbole/trainer/trainer.py: ``Trainer.__init__`` opens a TensorBoard file below the working folder, in every process.
+    """
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def rng_state() -> dict:

@@ -8,12 +8,13 @@ import re
 from enum import Enum
 from pathlib import Path
 
+from recbole_genrec import distributed
 from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import digest
+from recbole_genrec.files import digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
-from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names
+from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
 from recbole_genrec.tokenizer import tokenizer_class
 
 check_installation()
@@ -29,18 +30,12 @@ from recbole.utils.argument_list import (  # noqa: E402
 # Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
 COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
 COSMETIC |= {"save_ranks", "wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files"}
+COSMETIC |= {"nproc", "fsdp", "world_size", "group_offset", "ip", "port", "local_rank"}
 # Keys that RecBole computes from others: never the input of a later run.
 COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank"}
 COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args"}
 # RecBole's default, for the models that learn from negatives.
 NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
-
-
-def properties_folder() -> Path:
-    """Where our YAML files are: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "properties"
-    return inside if inside.is_dir() else package.parent / "properties"
 
 
 class GenRecConfig(Config):
@@ -73,6 +68,8 @@ class GenRecConfig(Config):
             raise
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
+        check_value("self_improve", self.final_config_dict.get("self_improve", False), SHARED_KEYS["self_improve"])
+        self.model_class = with_switches(self.model_class, self.final_config_dict)
         self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._check()
 
@@ -118,7 +115,10 @@ class GenRecConfig(Config):
         if other is None:
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
-        self.external_config_dict = {"tokenizer": read_yaml(properties_folder() / "model" / f"{model}.yaml")["tokenizer"], **settings}
+        kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
+        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
+        own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
+        self.external_config_dict = {**own, **settings}
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -126,7 +126,7 @@ class GenRecConfig(Config):
         del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
         folder = properties_folder()
         dataset_file = folder / "dataset" / f"{dataset}.yaml"
-        files = [folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
+        files = [folder / "self_improve.yaml", folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
         preset = self._user_value("preset", model)
         for file in files:
             if file.is_file():
@@ -160,10 +160,14 @@ class GenRecConfig(Config):
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
-            raise ConfigError("Several processes are not supported yet; leave out local_rank / nproc.")
+            raise ConfigError("local_rank is given by the launcher. For several processes use --nproc=2, or torchrun --nproc_per_node=2.")
         if self.final_config_dict.get("use_gpu") is False:
             self.final_config_dict["gpu_id"] = ""
+        # RecBole sees a single process (single_spec): its own way with several needs CUDA, repeats users and averages metrics wrongly
         super()._init_device()
+        self.final_config_dict["device"] = distributed.own_device(self.final_config_dict["device"])
+        if distributed.rank() > 0:
+            self.final_config_dict.update({"show_progress": False, "log_wandb": False, "state": "error"})
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
 
@@ -215,28 +219,11 @@ class GenRecConfig(Config):
             if values.get(key):
                 raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
         if is_generative(self.model_class):
-            self._check_generative(values)
+            if values["train_neg_sample_args"]["distribution"] != "none":
+                raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
             self.model_class.check_config(values)
         elif values.get("candidate_file") is not None:
             raise ConfigError(f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out.")
-
-    @staticmethod
-    def _check_generative(values: dict) -> None:
-        beam, deepest = values.get("beam_width"), max(values["topk"])
-        if isinstance(beam, int) and beam < deepest:
-            raise ConfigError(
-                f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
-                f"Use --beam_width={deepest} or more, or a smaller topk."
-            )
-        free = values.get("constraint", "trie") != "trie"
-        if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
-            raise ConfigError(
-                f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
-                "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
-                "or constraint: trie."
-            )
-        if values["train_neg_sample_args"]["distribution"] != "none":
-            raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""

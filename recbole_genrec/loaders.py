@@ -14,7 +14,8 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.errors import DataError
+from recbole_genrec.data.interactions import check_interactions
+from recbole_genrec.errors import ConfigError, DataError, explained
 
 FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number
 
@@ -58,15 +59,22 @@ def create_dataset(config):
         DataError: the ``.inter`` file is missing, or a pickled dataset lies where RecBole would load it.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
-    if not (folder / f"{name}.inter").is_file() and not config["benchmark_filename"]:
+    files = [folder / f"{name}.{part}.inter" for part in config["benchmark_filename"] or ()] or [folder / f"{name}.inter"]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
         raise DataError(
-            f"{folder / name}.inter does not exist. Make it with 'recbole-genrec prepare {name}', "
+            f"{missing[0]} does not exist. Make it with 'recbole-genrec prepare {name}', "
             "or point --data_path at the folder that holds the dataset's folder."
         )
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
         if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
-    dataset = recbole_create_dataset(config)
+    ids, columns = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], (config["load_col"] or {}).get("inter")
+    time = config["TIME_FIELD"] if columns is None or columns == "*" or config["TIME_FIELD"] in columns else None
+    for file in files:
+        check_interactions(file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8")
+    with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
+        dataset = recbole_create_dataset(config)
     times = dataset.inter_feat.get(dataset.time_field)
     if times is not None and float(times.max()) > FLOAT32_INTEGERS:
         getLogger().warning(
@@ -81,7 +89,7 @@ def _refuse_pickle(file: Path) -> None:
 
 
 def make_loaders(config, dataset, grouped: bool):
-    """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``group_by_length`` and ``valid_users``.
+    """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
 
     ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec, whose paper trains on one row a user.
     SASRec and GRU4Rec of RecBole learn from the last position only and keep all rows.
@@ -92,12 +100,17 @@ def make_loaders(config, dataset, grouped: bool):
     file = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
     if file.exists():
         _refuse_pickle(file)
-    train, valid, test = data_preparation(config, dataset)
+    with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
+        train, valid, test = data_preparation(config, dataset)
+    data = train._dataset
+    keep = torch.ones(len(data.inter_feat), dtype=torch.bool)
     if grouped or config["model"] == "BERT4Rec":
-        data = train._dataset
-        mask = row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])
-        if not bool(mask.all()):
-            data = data.copy(data.inter_feat[mask])
+        keep &= row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])
+    if config["cold_users"]:
+        keep &= ~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]
+    if not bool(keep.all()):
+        data = data.copy(data.inter_feat[keep])
+    if grouped or data is not train._dataset:
         loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
         train = loader(config, data, train._sampler, shuffle=config["shuffle"])
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
@@ -112,3 +125,48 @@ def make_loaders(config, dataset, grouped: bool):
         subset = valid._dataset.copy(valid._dataset.inter_feat[torch.from_numpy(np.sort(chosen))])
         valid = FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
     return train, valid, test
+
+
+def cold_users(config, data) -> torch.Tensor:
+    """Whom the key ``cold_users`` keeps out of training, bool ``[n_users]``: that share of the users in ``data``, drawn with the seed.
+
+    Their rows leave the training split before anything is learned from it; validation and test keep them. The draw goes by raw id, so it
+    does not depend on the order of the file.
+
+    Args:
+        data: RecBole's test dataset.
+
+    Raises:
+        ConfigError: a model that knows users by their ids alone.
+    """
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise ConfigError(f"cold_users: {config['model']} knows users by their ids alone; use a sequential model, or cold_users: 0.")
+    users = data.inter_feat[data.uid_field].unique().numpy()
+    users = users[np.argsort(data.field2id_token[data.uid_field].astype(str)[users])]
+    count = max(1, round(config["cold_users"] * len(users)))
+    chosen = torch.zeros(data.user_num, dtype=torch.bool)
+    chosen[np.random.default_rng(config["seed"]).choice(users, count, replace=False)] = True
+    return chosen
+
+
+def seen_and_unseen(config, loader) -> dict:
+    """A test loader's users as two loaders: those in training, and those whom ``cold_users`` kept out."""
+    data = loader._dataset
+    unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
+    parts = {"seen": data.copy(data.inter_feat[~unseen]), "unseen": data.copy(data.inter_feat[unseen])}
+    return {name: type(loader)(config, part, loader._sampler, shuffle=False) for name, part in parts.items()}
+
+
+def user_history(dataset, user: str) -> list[str]:
+    """Raw item ids of a user, oldest first."""
+    ids = dataset.field2token_id[dataset.uid_field]
+    if str(user) not in ids:
+        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
+    rows = dataset.inter_feat  # after the loaders: one row per prefix, the last one of a user is the longest
+    own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
+    if not len(own):
+        raise ConfigError(f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead.")
+    last = int(own[-1])
+    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
+    items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
+    return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]

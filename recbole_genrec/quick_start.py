@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
-import resource
 import shlex
-import subprocess
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from recbole_genrec import __version__
+from recbole_genrec import distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.files import write_json
+from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
+from recbole_genrec.files import check_writable, write_json
+from recbole_genrec.launcher import launch, launches
 from recbole_genrec.parsing import read_ids
 
 check_installation()
 
 from recbole.utils import init_logger, init_seed  # noqa: E402
 
-from recbole_genrec.loaders import create_dataset, make_loaders  # noqa: E402
+from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
+from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen, user_history  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
-from recbole_genrec.trainer import clocks  # noqa: E402
-
-PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
+from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
 
 
+@explained_files()
 def run_recbole_genrec(
     model: str | type | None = None,
     dataset: str | None = None,
@@ -50,7 +48,8 @@ def run_recbole_genrec(
         saved: whether to write checkpoints (without them there is no resume and the last epoch is tested).
 
     Returns:
-        The result of the run (the content of its JSON file); for several models ``{name: result}``.
+        The result of the run (the content of its JSON file); for several models ``{name: result}``. With ``nproc`` above 1 the calling
+        script needs Python's ``if __name__ == "__main__":``, because the processes import it.
 
     Raises:
         GenRecError: a setting, a file or a number is wrong; the message says which and what to do.
@@ -59,23 +58,48 @@ def run_recbole_genrec(
     if "config_files" in arguments:  # RecBole's way to name YAML files on the command line
         config_file_list = [*(config_file_list or []), *str(arguments["config_files"]).replace(",", " ").split()]
     model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
-    if not isinstance(model, str) or "," not in model:
-        return _run_one(model, dataset, config_file_list, config_dict, saved, argv)
-    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip()))
-    if arguments.get("result_file") or (config_dict or {}).get("result_file"):
+    several = isinstance(model, str) and "," in model
+    if several and (arguments.get("result_file") or (config_dict or {}).get("result_file")):
         raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
+    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip())) if several else [model]
     rest = [argument for argument in argv or [] if not argument.startswith("--model=")]
-    each = {name: [f"--model={name}", *rest] for name in names}
-    for name in names:  # every setting is checked before the first training starts
-        GenRecConfig(name, dataset, config_file_list, config_dict, each[name])
-    return {name: _run_one(name, dataset, config_file_list, config_dict, saved, each[name]) for name in names}
+    each = {name: [f"--model={name}", *rest] if several else argv for name in names}
+    options = {"dataset": dataset, "config_file_list": config_file_list, "config_dict": config_dict}
+    # every setting is checked before the first training starts
+    configs = {name: GenRecConfig(name, argv=each[name], **options) for name in names}
+    if several and any(config["world_size"] > config["nproc"] for config in configs.values()):
+        raise ConfigError("Several machines train one model at a time: give --model a single name.")
+    results = {}
+    with distributed.joined(configs[names[0]]["device"]):
+        for name, config in configs.items():
+            together = distributed.size() > 1
+            _check_processes(config, together or launches(config))
+            run = _run_one if together or not launches(config) else partial(launch, config)
+            results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
+    return results if several else results[model]
 
 
-def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) -> dict:
-    stages = _Stages()
-    config = GenRecConfig(model, dataset_name, config_file_list, config_dict, argv)
+def _check_processes(config, several: bool) -> None:
+    trainer = get_trainer_class(config.model_class, config["model"])
+    if several and trainer is not GenRecTrainer:
+        raise ConfigError(
+            f"{config['model']} does not learn in the common training loop ({trainer.__name__}), so several processes cannot share its "
+            f"work. Leave out --nproc, or add --{config['model']}.nproc=1."
+        )
+    if config["fsdp"] and not several:
+        raise ConfigError("fsdp shares a model among several processes; add --nproc=2, or leave it out.")
+
+
+def _run_one(arguments: dict) -> dict:
+    stages = Stages()
+    saved, argv = arguments["saved"], arguments["argv"]
+    config = GenRecConfig(**{key: value for key, value in arguments.items() if key != "saved"})
+    writes = distributed.rank() == 0
     forget_logger_handlers()
-    init_logger(config)
+    if writes:
+        init_logger(config)
+    else:
+        logging.basicConfig(level=logging.ERROR)
     logger = logging.getLogger()
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
@@ -88,7 +112,8 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     logger.info(start_summary(config))
     stages.end("data")
     init_seed(config["seed"], config["reproducibility"])
-    network = config.model_class(config, train._dataset).to(config["device"])
+    with distributed.first_process_first("fitting the tokenizer and building the model"):
+        network = config.model_class(config, train._dataset).to(config["device"])
     stages.end("model_and_tokenizer")
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
@@ -96,14 +121,29 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
     if users and not trainer.eval_collector.register.need("rec.topk"):
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
+    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
+    check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
-    test_result = trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+    tests = {
+        name: trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
+        for name in (network.test_variants() if generative else ["all"])
+    }
+    test_result = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
     stages.end("test")
-    path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
-    if users:
+    trainer.tensorboard.close()
+    if users and writes:
         UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
+    report = network.report() if generative else {}
+    by_user = None
+    if config["cold_users"]:
+        parts = seen_and_unseen(config, test)
+        by_user = {name: {"users": len(part._dataset), **trainer.evaluate(part, load_best_model=False)} for name, part in parts.items()}
+        logger.info("test result by kind of user\n" + side_by_side(by_user))
+        stages.end("test_by_user")
     score = float(trainer.best_valid_score)
+    cpu_seconds = {**stages.cpu_seconds, **trainer.cpu_seconds}  # of all processes
+    cpu_seconds = dict(zip(cpu_seconds, distributed.summed(cpu_seconds.values()), strict=True))
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -111,11 +151,14 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
         "test_result": test_result,
+        **({"test_variants": tests} if len(tests) > 1 else {}),
+        "test_by_user": by_user,
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
-        "report": network.report() if generative else {},
-        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(stages.cpu_seconds.values())},
-        "cpu_seconds": {**stages.cpu_seconds, **trainer.cpu_seconds},
+        "processes": distributed.size(),
+        "report": report,
+        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(cpu_seconds[stage] for stage in stages.seconds)},
+        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": stages.memory,
         "epochs": trainer.history,
         "checkpoint": trainer.saved_model_file if saved else None,
@@ -125,7 +168,8 @@ def _run_one(model, dataset_name, config_file_list, config_dict, saved, argv) ->
         "versions": versions(),
         "config": config.plain(),
     }
-    write_json(path, result)
+    if writes:
+        write_json(path, result)
     logger.info(f"test result: {test_result}")
     logger.info(f"Result written to {path}")
     return result
@@ -139,10 +183,20 @@ def start_summary(config) -> str:
         "device / precision": f"{config['device']} / {config['precision']}, {torch.get_num_threads()} threads",
         "training": f"{config['epochs']} epochs, batch {config['train_batch_size']}, {config['learner']} {config['learning_rate']}",
     }
+    if distributed.size() > 1:
+        rows["processes"] = f"{distributed.size()}, which share each batch"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
     width = max(map(len, rows))
     return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
+
+
+def side_by_side(columns: dict[str, dict[str, float]]) -> str:
+    """The same figures of several groups, one a line."""
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in columns)]
+    for figure in next(iter(columns.values())):
+        lines.append(f"{figure:<12}" + "".join(f"{group[figure]:>10.6g}" for group in columns.values()))
+    return "\n".join(lines)
 
 
 def results_table(results: dict[str, dict]) -> str:
@@ -160,23 +214,25 @@ def load_data_and_model(checkpoint: str, **changes: object):
     """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
 
     Args:
-        checkpoint: the ``.pth`` file beside the result file.
+        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
         changes: settings to replace, for example ``data_path`` or ``beam_width``.
 
     Raises:
         ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
     """
     state = load_checkpoint(checkpoint)
-    config = config_from_plain(state["config"], **changes)
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
-    if is_generative(config.model_class):
-        model = config.model_class.from_checkpoint(config, train._dataset, state)
-    else:
-        model = config.model_class(config, train._dataset)
-        load_state(model, state["state_dict"])
-        model.load_other_parameter({k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()})
+    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
+        config = config_from_plain(state["config"], **changes)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
+        if is_generative(config.model_class):
+            model = config.model_class.from_checkpoint(config, train._dataset, state)
+        else:
+            model = config.model_class(config, train._dataset)
+            load_state(model, state["state_dict"])
+            stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
+            model.load_other_parameter(stored)
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 
@@ -192,7 +248,7 @@ def recommend(
     or those of ``candidate_file`` (raw item ids, one a line).
 
     Returns:
-        ``[{"rank", "item", "text", "score", "certified"}]``, best first.
+        ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
 
     Raises:
         ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
@@ -204,63 +260,31 @@ def recommend(
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k, candidates=candidates)
+    return model.recommend(history, k=k, candidates=candidates, user=user)
 
 
-def user_history(dataset, user: str) -> list[str]:
-    """Raw item ids of a user, oldest first."""
-    ids = dataset.field2token_id[dataset.uid_field]
-    if str(user) not in ids:
-        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
-    rows = dataset.inter_feat  # after the loaders: one row per prefix, the last one of a user is the longest
-    own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
-    if not len(own):
-        raise ConfigError(f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead.")
-    last = int(own[-1])
-    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
-    items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
-    return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]
+def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
+    """Write the language model of a checkpoint to a new folder: see ``save_pretrained`` in ``model/exporting.py``.
+
+    Raises:
+        ArtefactError: the checkpoint holds a model without a causal language model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "save_pretrained"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
+    model.save_pretrained(folder, merge)
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries a number depends on."""
-    found = {"recbole_genrec": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
+    """What a model that learned to describe items (LCRec) says about them when it sees their codes alone, beside their true texts.
 
+    Returns:
+        ``[{"item", "codes", "generated", "text"}]``.
 
-def commit() -> str | None:
-    """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
-        return None
-    try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-class _Stages:
-    """Wall seconds, CPU seconds and peak memory of the stages of a run, one after another."""
-
-    def __init__(self) -> None:
-        self.seconds, self.cpu_seconds, self.memory = {}, {}, {}
-        self._last = clocks()
-
-    def end(self, name: str) -> None:
-        now = clocks()
-        self.seconds[name], self.cpu_seconds[name] = (after - before for after, before in zip(now, self._last, strict=True))
-        self.memory[name], self._last = _peak_memory_mb(), now
-
-
-def _peak_memory_mb() -> dict[str, float]:
-    """Highest memory of the process so far, MiB."""
-    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if torch.cuda.is_available():
-        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
-    return peak
+    Raises:
+        ConfigError: unknown item id. ArtefactError: the checkpoint holds another model.
+    """
+    config, model, *_ = load_data_and_model(checkpoint, **changes)
+    if not hasattr(model, "inspect_items"):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
+    return model.inspect_items(items)

@@ -13,13 +13,22 @@ MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
+    "LCRec": "recbole_genrec.model.lcrec:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
+    "TokenRec": "recbole_genrec.model.tokenrec:TokenRec",
     "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
+    "LightGCNDot": "recbole_genrec.model.lightgcn_vectors:LightGCNDot",
+    "LightGCNCosine": "recbole_genrec.model.lightgcn_vectors:LightGCNCosine",
     "Pop": "recbole_genrec.model.pop:Pop",
 }
 
-# (model, generator) -> the model that runs instead, on the tokenizer of the first
-GENERATORS = {("TIGER", "timeline"): "TimelineRec", ("LETTER", "timeline"): "TimelineRec"}
+# (model, generator) -> the model that runs instead, on the tokenizer of the first and with the section of its files named after the second
+GENERATORS = {
+    ("TIGER", "timeline"): "TimelineRec",
+    ("LETTER", "timeline"): "TimelineRec",
+    ("TIGER", "lcrec"): "LCRec",
+    ("LETTER", "lcrec"): "LCRec",
+}
 
 
 def recbole_model_names() -> list[str]:
@@ -63,6 +72,15 @@ def get_model_class(name: str) -> type:
             )
     quiet_anomaly_detection()
     return found
+
+
+def with_switches(model_class: type, values: dict) -> type:
+    """The class that runs: ``self_improve: True`` makes a generative method refine its codes."""
+    if not values.get("self_improve"):
+        return model_class
+    from recbole_genrec.model.self_improve import self_improving
+
+    return self_improving(model_class)
 
 
 def is_generative(model_class: type) -> bool:

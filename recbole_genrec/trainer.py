@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,11 +12,16 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_genrec import distributed, interrupts
 from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.compat import make_collector, rng_state, set_rng_state, storable
-from recbole_genrec.errors import GenRecError
+from recbole_genrec.compat import Silent, make_collector, scratch_folder, storable
+from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
+from recbole_genrec.replicas import Replicas
+from recbole_genrec.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLER_BATCH = "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for it."
+SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 
 
 def clocks() -> tuple[float, float]:
@@ -23,23 +29,29 @@ def clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-class GenRecTrainer(Trainer):
+class GenRecTrainer(ResumePoints, Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
     Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
-    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit, and
-    metrics as plain floats.
+    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
+    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.distributed`).
     """
 
     def __init__(self, config, model):
-        super().__init__(config, model)
+        self.writes = distributed.rank() == 0
+        self.replicas = Replicas(model, bool(config["fsdp"]))
+        with nullcontext() if self.writes else scratch_folder():
+            super().__init__(config, model)
+        if not self.writes:
+            self.tensorboard.close()
+            self.tensorboard = Silent()
         self.eval_collector = make_collector(config)
-        folder = Path(config["checkpoint_dir"])
-        self.saved_model_file = str(folder / f"{config.run_name()}.pth")
-        self.resume_file = folder / f"{config.run_name()}.resume.pth"
+        folder, self.run_name = Path(config["checkpoint_dir"]), config.run_name()
+        self.saved_model_file = str(folder / f"{self.run_name}.pth")
+        self.resume_file = folder / f"{self.run_name}.resume.pth"
         self.accumulation = config["gradient_accumulation_steps"] or 1
         self.dtype = DTYPES[config["precision"] or "fp32"]
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16 and self.device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.scheduler = None
         self.seconds = {"train": 0.0, "valid": 0.0}
         self.cpu_seconds = {"train": 0.0, "valid": 0.0}
@@ -69,6 +81,7 @@ class GenRecTrainer(Trainer):
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         self.scheduler = self._build_scheduler(len(train_data))
+        distributed.own_stream(self.config["seed"])
         if self.config["resume"]:
             if self.resume_file.is_file():
                 self._restore(train_data)
@@ -78,36 +91,54 @@ class GenRecTrainer(Trainer):
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        if self._saved:
-            self._save_resume_point(train_data, epoch_idx)
         self.model.train()
         started = clocks()
-        self._epoch_start(epoch_idx)
-        loss_func = loss_func or self.model.calculate_loss
-        batches = train_data
-        if show_progress:
-            batches = tqdm(train_data, total=len(train_data), ncols=100, desc=set_color(f"Train {epoch_idx:>5}", "pink"))
-        total, count = None, len(train_data)
-        self.optimizer.zero_grad()
-        for index, interaction in enumerate(batches):
-            with self._autocast():
-                losses = loss_func(interaction.to(self.device))
-            parts = losses if isinstance(losses, tuple) else (losses,)
-            loss = sum(parts)
-            self._check_finite(loss, epoch_idx, index)
-            self.scaler.scale(loss / self.accumulation).backward()
-            if (index + 1) % self.accumulation == 0 or index + 1 == count:
-                self._optimiser_step()
-                if self.scheduler is not None:
-                    self.scheduler.step()
-            values = [float(part.detach()) for part in parts]
-            total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
-            if self.gpu_available and show_progress:
-                batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
+        with explained_memory(SMALLER_BATCH):
+            done, total = self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
+            means = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
         self._count("train", started)
-        means = [value / max(count, 1) for value in total]
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
+
+    def _train_batches(self, train_data, epoch: int, loss_func, show_progress: bool, done: int, total: list[float] | None) -> list[float]:
+        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the mean losses of the epoch."""
+        batches, count = train_data, len(train_data)
+        if show_progress:
+            batches = tqdm(train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink"))
+        self.optimizer.zero_grad()
+        with interrupts.safe_points() if self._saved else nullcontext():
+            for index, interaction in enumerate(batches):
+                if index < done:
+                    if index + 1 == done:
+                        self._set_random_states(self._random)
+                    continue
+                step = (index + 1) % self.accumulation == 0 or index + 1 == count
+                own = distributed.own_part(interaction).to(self.device)
+                with self.replicas.accumulating(more=not step):
+                    parts = self.replicas(lambda own=own: self._parts(loss_func, own))
+                    loss = sum(parts)
+                    self._check_finite(loss, epoch, index)
+                    self.scaler.scale(loss / self.accumulation).backward()
+                values = [float(part.detach()) for part in parts]
+                total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
+                if step:
+                    self._optimiser_step()
+                    if self.scheduler is not None:
+                        self.scheduler.step()
+                    if self._saved:
+                        self._safe_point(epoch, index + 1, total)
+                if self.gpu_available and show_progress:
+                    batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
+        return distributed.mean([value / max(count, 1) for value in total])
+
+    def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
+        """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
+        with self._autocast():
+            losses = loss_func(own)
+        parts = losses if isinstance(losses, tuple) else (losses,)
+        if getattr(self.model, "generative", False):
+            return parts
+        return tuple(distributed.balanced(part, len(own)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
@@ -118,7 +149,7 @@ class GenRecTrainer(Trainer):
         values = []
         while True:
             with self._autocast():
-                loss = next(losses, None)
+                loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
             self._check_finite(loss, epoch, len(values))
@@ -126,7 +157,8 @@ class GenRecTrainer(Trainer):
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
-            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {sum(values) / len(values):.4f}")
+            (mean,) = distributed.mean([sum(values) / len(values)])
+            self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _autocast(self):
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
@@ -144,8 +176,7 @@ class GenRecTrainer(Trainer):
             rate = self.optimizer.param_groups[0]["lr"]
             raise GenRecError(
                 f"The training loss is {float(loss.detach())} in epoch {epoch}, batch {batch}, at learning rate {rate:g}. Try a lower "
-                "--learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32. The last good epoch can be continued "
-                "with --resume."
+                "--learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32."
             )
 
     # --- evaluation -----------------------------------------------------------------------------------------------------------------
@@ -167,22 +198,38 @@ class GenRecTrainer(Trainer):
             return None
         if load_best_model:
             self.load_best(model_file)
+        if distributed.size() > 1:
+            eval_data.batch_sampler.sampler = distributed.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
-        with self._autocast():
+        search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
+        with self._autocast(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
+            self.model.search_log.add_up(distributed.summed)
             self.logger.info(str(self.model.search_log))
         return {name: float(value) for name, value in result.items()}
+
+    def _full_sort_batch_eval(self, batched_data):
+        found = super()._full_sort_batch_eval(batched_data)
+        if torch.isnan(found[1]).any():
+            raise GenRecError(
+                "The model gives scores that are not numbers (NaN), so its lists would be arbitrary: its weights went wrong in the last "
+                "epochs. Train again with a lower --learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32."
+            )
+        return found
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = getattr(self.model, "checkpoint_state", self.model.state_dict)()
+        state = self._weights()
+        if not self.writes:
+            return
         save_checkpoint(
             path,
             {
+                "run": self.run_name,
                 "config": self.config.plain(),
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
@@ -193,50 +240,17 @@ class GenRecTrainer(Trainer):
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return self.replicas.gathered(getattr(self.model, "checkpoint_state", self.model.state_dict)())
+
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
-        checkpoint = load_checkpoint(model_file or self.saved_model_file, self.device)
-        load_state(self.model, checkpoint["state_dict"])
-        self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
-        self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {model_file or self.saved_model_file}")
-
-    def _save_resume_point(self, train_data, epoch: int) -> None:
-        """Everything that the rest of the run depends on, as it stands before ``epoch`` begins."""
-        save_checkpoint(
-            self.resume_file,
-            {
-                "config": self.config.plain(),
-                "epoch": epoch,
-                "cur_step": int(self.cur_step),
-                "best_valid_score": float(self.best_valid_score),
-                "best_valid_result": self.best_valid_result,
-                "state_dict": getattr(self.model, "checkpoint_state", self.model.state_dict)(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-                "scaler": self.scaler.state_dict(),
-                "rng": rng_state(),
-                "loader": train_data.generator.get_state(),
-                "seconds": self.seconds,
-                "cpu_seconds": self.cpu_seconds,
-                "history": self.history,
-            },
-        )
-
-    def resume_checkpoint(self, resume_file):
-        """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""
-        self.resume_file = Path(resume_file)
-        self.config["resume"] = True
-
-    def _restore(self, train_data) -> None:
-        state = load_checkpoint(self.resume_file)
-        load_state(self.model, state["state_dict"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        train_data.generator.set_state(state["loader"].cpu())
-        self.start_epoch, self.cur_step = state["epoch"], state["cur_step"]
-        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.seconds, self.cpu_seconds, self.history = state["seconds"], state["cpu_seconds"], state["history"]
-        set_rng_state(state["rng"])
-        self.logger.info(f"Resuming at epoch {self.start_epoch} from {self.resume_file}")
+        distributed.wait_for_all()  # process 0 has written it
+        file = model_file or self.saved_model_file
+        checkpoint = load_checkpoint(file, self.device)
+        with explained(f"The checkpoint {file}", "Train the model again."):
+            if model_file is None and checkpoint["run"] != self.run_name:
+                raise ArtefactError(f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again.")
+            load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
+            self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
+            self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ FAMILIES = {
     "qwen2": {"model_type": "qwen2", **ROTARY},
     "qwen3": {"model_type": "qwen3", "head_dim": 8, **ROTARY},
 }
+
+
+def save_base(folder: Path, family: str, seed: int = 0, **changes) -> str:
+    """A folder with random weights of a family and a text vocabulary; its path."""
+    torch.manual_seed(seed)
+    lm, tokenizer = load_causal_lm("scratch", {**FAMILIES[family], "max_position_embeddings": 512, **changes}, TEXTS, 300)
+    lm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @cache

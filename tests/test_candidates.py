@@ -1,101 +1,94 @@
-"""Candidate files: evaluations and recommendations among some items, with errors that name the line's item."""
+"""Candidates under the level grammar, against a naive beam over dictionaries and hand-computed draws."""
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
-from toy import toy_config, toy_model, write_dataset
+from decoders import SIZES, ToyDecoder, random_codes
+from test_grammar import naive_beam
 
-from recbole_genrec.cli import main
-from recbole_genrec.decoding import SearchLog, SearchResult
-from recbole_genrec.errors import ConfigError
-from recbole_genrec.quick_start import recommend, run_recbole_genrec
+from recbole_genrec.decoding import AdjustedDecoder, ItemTrie, beam_search, grammar_candidates, sampled_candidates, tuple_scores
 
-NAMES = [f"i{number}" for number in (3, 4, 8, 11, 15, 16, 21, 27, 33, 38, 39)]
+CLOSE = {"atol": 1e-5, "rtol": 0}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data"))
+@pytest.mark.parametrize("width", [1, 4, 15, 130])  # 130: more than the 120 tuples of the grammar
+def test_beam_agrees_with_a_naive_one(width):
+    decoder = ToyDecoder(5, SIZES)
+    codes, scores = grammar_candidates(decoder, SIZES, width)
+    assert codes.shape == (5, min(width, 120), 3)
+    for user in range(5):
+        expected = naive_beam(decoder, user, width)
+        assert [tuple(row) for row in codes[user].tolist()] == list(expected)
+        torch.testing.assert_close(scores[user], torch.tensor(list(expected.values())), **CLOSE)
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "fresh.txt"
-    path.write_text("\n".join(["", *NAMES, NAMES[0]]) + "\r\n", encoding="utf-8-sig")
-    return str(path)
+def test_it_finds_codes_that_no_item_has_and_the_trie_does_not():
+    table = random_codes(n=20)
+    owned = {tuple(row) for row in table[1:].tolist()}
+    decoder = ToyDecoder(5, SIZES)
+    free = grammar_candidates(decoder, SIZES, 10)[0].flatten(0, 1).tolist()
+    bound = table[beam_search(decoder, ItemTrie(table, SIZES), 10).items].flatten(0, 1).tolist()
+    assert any(tuple(row) not in owned for row in free) and all(tuple(row) in owned for row in bound)
 
 
-@pytest.mark.parametrize("settings", [{}, {"beam_width": "auto"}, {"constraint": "level", "score_type": "level", "beam_width": 40}])
-def test_evaluations_rank_the_candidates_above_all_others(folder, file, settings):
-    everything, _, loaders = toy_model(folder, "TIGER", tokenizer="random", **settings)
-    model, *_ = toy_model(folder, "TIGER", tokenizer="random", candidate_file=file, **settings)
-    model.load_state_dict(everything.state_dict())
-    members = torch.tensor(model.item_ids(NAMES))
-    others = torch.tensor([item for item in range(1, 41) if item not in members.tolist()])
-    batch = next(iter(loaders[2]))[0]
-    scores = model.full_sort_predict(batch)
-    assert (scores[:, members].amin(1) > scores[:, others].amax(1)).all() and scores[:, 1:].isfinite().all()
-    history, length = batch["item_id_list"], batch["item_length"]
-    restricted = model.search(history, length, k=10).items[:, :10]
-    assert torch.isin(restricted[restricted > 0], members).all()
-    if "constraint" not in settings:  # else beams leave the catalogue
-        everywhere = everything.search(history, length, k=40).items.tolist()  # 40 beams reach every item
-        assert restricted.tolist() == [[item for item in row if item in members.tolist()][:10] for row in everywhere]
-    batch["item_id"] = members[:1].expand(len(length))
-    torch.testing.assert_close(model.predict(batch), everything.predict(batch), atol=1e-5, rtol=0)
-    batch["item_id"] = others[:1].expand(len(length))
-    assert (model.predict(batch) < everything.predict(batch).amin() - 100).all()
+@pytest.mark.parametrize("penalty", [0.0, 30.0])
+def test_groups_choose_in_turn_and_avoid_the_codes_of_the_groups_before(penalty):
+    """Two groups of one beam: the second is a greedy path whose codes are cheaper by the penalty where the first did not go."""
+    decoder, users = ToyDecoder(6, SIZES), 6
+    codes, scores = grammar_candidates(decoder, SIZES, 2, groups=2, penalty=penalty)
+    first = grammar_candidates(decoder, SIZES, 1)[0][:, 0]
+    for user in range(users):
+        one, path, total = decoder.select(torch.tensor([user])), [], 0.0
+        for level in range(3):
+            values = one.start()
+            for code in path:
+                values = one.step(torch.tensor([[code]]), torch.zeros(1, 1, dtype=torch.int64))
+            reduced = values[0, 0].clone()
+            reduced[first[user, level]] -= penalty
+            path.append(int(reduced.argmax()))
+            total += float(values[0, 0, path[-1]])
+        found = {tuple(row): score for row, score in zip(codes[user].tolist(), scores[user].tolist(), strict=True) if score > -torch.inf}
+        assert set(found) == {tuple(first[user].tolist()), tuple(path)}  # one row when both took the same way
+        assert found[tuple(path)] == pytest.approx(total, abs=1e-5)
+        assert (len(found) == 1) == (penalty == 0)
 
 
-def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):
-    settings = {"data_path": str(folder), "checkpoint_dir": str(tmp_path / "saved"), "cache_dir": str(tmp_path / "cache"), "epochs": 1}
-    config = toy_config(folder, "TIGER", tokenizer="random", **settings)
-    values = {
-        key: config[key]
-        for key in ("tokenizer", "backbone_config", "codebook_sizes", "item_text_fields", "topk", "show_progress", "gpu_id")
-    }
-    with caplog.at_level(logging.INFO):
-        result = run_recbole_genrec("TIGER", "toy", config_dict={**values, **settings, "candidate_file": file})
-    assert result["report"]["search"]["candidates"] == len(NAMES)
-    assert "certified lists: " in caplog.text and "of the top 10 (60 users)" in caplog.text
-    rows = recommend(result["checkpoint"], history=["i1", "i2"], k=30, candidate_file=file)
-    assert {row["item"] for row in rows} == set(NAMES)
-    assert main(["recommend", "--checkpoint", result["checkpoint"], "--history", "i1,i2", "--top", "3", "--candidate_file", file]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[-3:]] == [row["item"] for row in rows[:3]]
-    assert len(recommend(result["checkpoint"], history=["i1", "i2"], k=40)) == 40, "without the file, all items"
+def test_samples_follow_the_model_at_a_temperature():
+    decoder = ToyDecoder(1, (4, 3), scale=1.0)
+    logits = decoder.start()[0, 0].double()
+    first = []
+    for seed in range(400):
+        codes, scores = sampled_candidates(decoder, (4, 3), 1, 2.0, torch.Generator().manual_seed(seed))
+        first.append(int(codes[0, 0, 0]))
+        torch.testing.assert_close(scores[:, 0], tuple_scores(decoder, codes[:, 0]), **CLOSE)
+    share = torch.bincount(torch.tensor(first), minlength=4) / 400
+    torch.testing.assert_close(share.double(), (logits / 2).softmax(-1), atol=0.08, rtol=0)
+    many = [sampled_candidates(decoder, (4, 3), 50, 1.0, torch.Generator().manual_seed(7)) for _ in range(2)]
+    assert torch.equal(many[0][0], many[1][0])
+    live = many[0][1][0] > -torch.inf
+    rows, scores = many[0][0][0][live], many[0][1][0][live]
+    assert 1 < len(rows) == len(rows.unique(dim=0)) <= 12 and (scores.diff() <= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read.*one raw item id a line"),
-        ("\n \n", "names no item"),
-        ("i1\ni2\n", "names 2 items, but topk asks for 10"),
-        ("\n".join([*NAMES, "x7", "x8"]), r"There is no item 'x7' \(2 of 13 ids are unknown\) in .*bad.txt"),
-        (b"\xff\xfe\x00", "cannot be read"),
-    ],
-)
-def test_files_that_cannot_work(folder, tmp_path, text, message):
-    path = tmp_path / "bad.txt"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=message):
-        toy_model(folder, "TIGER", tokenizer="random", candidate_file=str(path))
+def test_scores_of_given_tuples_are_those_of_the_beam():
+    decoder = ToyDecoder(5, SIZES)
+    codes, scores = grammar_candidates(decoder, SIZES, 120)
+    for place in (0, 17, 119):
+        torch.testing.assert_close(tuple_scores(decoder, codes[:, place]), scores[:, place], **CLOSE)
 
 
-def test_other_models_refuse_a_candidate_file(folder, file):
-    from recbole_genrec.config import GenRecConfig
-
-    with pytest.raises(ConfigError, match="SASRec ranks all items"):
-        GenRecConfig("SASRec", "toy", config_dict={"data_path": str(folder), "candidate_file": file})
-
-
-def test_the_log_line_of_an_evaluation():
-    log = SearchLog([1, 2])
-    assert str(log) == "certified lists: no search (0 users)"
-    scores, bound = torch.tensor([[-1.0, -3.0], [-1.0, -2.0], [-4.0, -5.0]]), torch.tensor([-2.0, -2.0, -2.0])
-    log.add(SearchResult(torch.ones(3, 2, dtype=torch.int64), scores, bound))
-    assert str(log) == "certified lists: 66.67% of the top 1, 33.33% of the top 2 (3 users)"
+def test_addends_change_order_and_forbid():
+    decoder = ToyDecoder(5, SIZES)
+    only = torch.full((5, 1, 6), -torch.inf)
+    only[torch.arange(5), 0, torch.arange(5)] = 0
+    liked = torch.zeros(1, 1, 5)
+    liked[..., 1:] = -50.0
+    adjusted = AdjustedDecoder(decoder, [only, liked, torch.zeros(1, 1, 4)])
+    codes, scores = grammar_candidates(adjusted, SIZES, 10)
+    for user in range(5):
+        live = codes[user][scores[user] > -torch.inf]
+        assert (live[:, 0] == user).all() and (live[:4, 1] == 0).all() and len(live) == 10
+    rows = torch.tensor([3, 1])
+    part = grammar_candidates(adjusted.select(rows), SIZES, 10)
+    assert torch.equal(part[0], codes[rows]) and torch.equal(part[1], scores[rows])

@@ -1,5 +1,7 @@
 """ItemCodes and the store of finished results."""
 
+import errno
+import fcntl
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -209,14 +211,21 @@ def test_nothing_half_written_stays_and_damage_is_named(tmp_path):
         fit_or_load(CountingTokenizer(), Content(TOKENS), tmp_path, 1)
 
 
-def test_when_another_process_was_first_its_result_stays(tmp_path):
+def test_without_locks_the_result_of_the_first_process_stays(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    notices = []
+
     class Slow(CountingTokenizer):
         def fit(self, content):
             fit_or_load(CountingTokenizer(), content, tmp_path, 1, lambda message: None)
             return super().fit(content)
 
-    codes = fit_or_load(Slow(), Content(TOKENS), tmp_path, 1, lambda message: None)
+    codes = fit_or_load(Slow(), Content(TOKENS), tmp_path, 1, notices.append)
     assert codes.n_items == 4 and len(list(tmp_path.iterdir())) == 1
+    assert "file system without locks (No locks available)" in notices[0]
 
 
 def test_collapse_is_logged_loudly(tmp_path):

@@ -11,12 +11,13 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
-from recbole_genrec import collaborative
-from recbole_genrec.collaborative import TrainingInteractions, only_trained_items, training_split
+from recbole_genrec import training_split as split_module
+from recbole_genrec.collaborative import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.files import META, publish_folder
 from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.training_split import only_trained_items, training_split
 
 ONLY_HELD_OUT = "z-never-trained"
 
@@ -147,7 +148,7 @@ def test_damaged_vectors_are_refused(folder):
 def test_an_interrupted_store_leaves_nothing_and_the_first_of_two_processes_wins(folder, monkeypatch):
     source = TrainingInteractions(settings(folder, "one"))
     with monkeypatch.context() as patch:
-        patch.setattr(collaborative, "save_artefact", lambda target, *_: (target / "half").write_text("") / "fails")
+        patch.setattr(split_module, "save_artefact", lambda target, *_: (target / "half").write_text("") / "fails")
         with pytest.raises(TypeError):
             source.vectors()
     assert not list(Path("one").iterdir())
@@ -181,8 +182,8 @@ def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
     def guarded(config, dataset, grouped):
         return make_loaders(config, dataset, grouped)[0], None, None
 
-    monkeypatch.setattr(collaborative, "make_loaders", guarded)
-    monkeypatch.setattr(collaborative.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated"))
+    monkeypatch.setattr(split_module, "make_loaders", guarded)
+    monkeypatch.setattr(split_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated"))
     assert len(vectors_of(folder, "one")) > 30
 
 
@@ -275,10 +276,10 @@ def test_an_external_file_is_refused_unless_it_is_allowed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("i1\t1 2\ni2\t1 2 3\n", "line 2, item 'i2'.*2 finite numbers"),
-        ("i1\t1 2\ni1\t3 4\n", "line 2, item 'i1'.*new item id"),
-        ("i1\t1 nan\n", "line 1, item 'i1'"),
-        ("item_id\tvector\n", "line 1, item 'item_id'"),
+        ("i1\t1 2\ni2\t1 2 3\n", "line 2, id 'i2'.*2 finite numbers"),
+        ("i1\t1 2\ni1\t3 4\n", "line 2, id 'i1'.*new id"),
+        ("i1\t1 nan\n", "line 1, id 'i1'"),
+        ("item_id\tvector\n", "line 1, id 'item_id'"),
         ("i1 1 2\n", "line 1"),
         ("", "holds no vectors"),
         ("elsewhere\t1 2\n", "None of the"),

@@ -99,7 +99,7 @@ def test_encoding_is_a_function_of_the_row(monkeypatch):
     assert torch.equal(model.encode(x[order]), codes[order])
     assert torch.equal(torch.cat([model.encode(part) for part in x.split(7)]), codes)
     assert torch.equal(model.eval().encode(x), codes) and torch.equal(model(x)[2], codes)
-    monkeypatch.setattr("recbole_genrec.tokenizer.rqvae.CHUNK", 500)
+    monkeypatch.setattr("recbole_genrec.tokenizer.codebook_network.CHUNK", 500)
     assert torch.equal(model.encode(x), codes)
     assert torch.equal(torch.stack([level.argmin(1) for level in model.level_distances(x)], dim=1), codes)
 

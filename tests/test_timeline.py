@@ -7,8 +7,9 @@ import torch
 from toy import toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.decoding import path_scores
+from recbole_genrec.decoding import beam_search, exact_scores, path_scores
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.model.path_vectors import PathVectors
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_loss_is_the_mean_over_positions_of_each_users_own(folder, depth):
 
 @pytest.mark.parametrize("depth", ["mlp", "transformer"])
 def test_training_and_search_see_the_same_probabilities(folder, depth):
-    model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all")
+    model, *_ = toy_model(folder, "TimelineRec", depth=depth, train_rows="all", loss_vocab="level")
     history, length, target = torch.tensor([[5, 9, 3], [7, 2, 0]]), torch.tensor([3, 2]), torch.tensor([8, 6])
     with torch.no_grad():
         scores = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="level")
@@ -89,3 +90,45 @@ def test_data_without_item_text(tmp_path):
         model.add_items(["title: new"])
     with pytest.raises(DataError, match="item_text_fields"):
         toy_model(tmp_path, "TimelineRec", **missing)
+
+
+def test_path_vectors_make_a_tree_over_item_embeddings(folder):
+    """Against a slow reference: a prefix stands for the mean id embedding of the items below it."""
+    model, *_ = toy_model(folder, "TimelineRec")
+    trie, table, state = model.trie, model.id_table.detach(), torch.randn(model.config["d_model"])
+    paths = PathVectors(trie, table)
+    prefixes = {tuple(row[:level]) for row in model.codes[1:].tolist() for level in range(len(model.level_sizes))}
+    for prefix in prefixes:
+        level, node = len(prefix), torch.zeros(1, dtype=torch.long)
+        for depth, code in enumerate(prefix):
+            node = trie.levels[depth].child(node, torch.tensor([code]))
+        expected = torch.zeros(model.level_sizes[level])
+        for code in range(model.level_sizes[level]):
+            below = (model.codes[:, : level + 1] == torch.tensor([*prefix, code])).all(1)
+            below[0] = False
+            if below.any():
+                expected[code] = table[below].mean(0) @ state
+        torch.testing.assert_close(paths.logits(state.unsqueeze(0), level, node)[0].detach(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_prefix_of_no_item_adds_nothing(folder):
+    model, *_ = toy_model(folder, "TimelineRec")
+    free = next(
+        c for c in range(model.level_sizes[1]) if not (model.codes[1:, :2] == torch.tensor([int(model.codes[1, 0]), c])).all(1).any()
+    )
+    start = model.trie.levels[0].child(torch.zeros(1, dtype=torch.long), model.codes[1, :1])
+    node = model.trie.levels[1].child(start, torch.tensor([free]))
+    assert node.tolist() == [-1]
+    assert not PathVectors(model.trie, model.id_table).logits(torch.randn(1, model.config["d_model"]), 2, node).any()
+
+
+@pytest.mark.parametrize("changes", [{}, {"output_id": False}, {"input_id": False}, {"depth": "transformer"}], ids=str)
+def test_wide_beam_equals_exact_scores(folder, changes):
+    model, *_ = toy_model(folder, "TimelineRec", **changes)
+    history, length = torch.tensor([[5, 9, 3], [7, 2, 0]]), torch.tensor([3, 2])
+    decoder = model.item_logits(history, length)
+    found = beam_search(decoder, model.trie, len(model.codes), score_type="renormalised")
+    scores = exact_scores(decoder, model.trie, score_type="renormalised")
+    best = scores[:, 1:].topk(10)
+    assert (found.items[:, :10] == best.indices + 1).all()
+    torch.testing.assert_close(found.scores[:, :10], best.values, atol=1e-5, rtol=0)

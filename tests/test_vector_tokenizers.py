@@ -22,7 +22,7 @@ from recbole_genrec.parsing import read_yaml
 from recbole_genrec.tokenizer import fit_or_load, make_tokenizer, vectors
 from recbole_genrec.tokenizer.collision import collision_stats
 
-TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical"]
+TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq"]
 NAMES = [*TEXT, "cid"]
 NEW = ["red soap no 3", "dark oil of another brand", "red soap no 3", "an entirely different thing"]
 SMALL = {"codebook_sizes": [8, 8], "spectral_dim": 8, "hidden_sizes": [16], "code_dim": 8, "tokenizer_batch_size": 16}
@@ -46,6 +46,7 @@ def settings(name: str, **changes) -> dict:
     """The tokenizer's own file, made small."""
     values = read_yaml(properties_folder() / "tokenizer" / f"{name}.yaml")
     values |= {key: value for key, value in SMALL.items() if key in values}
+    values |= {"tokenizer_input": "text"} if "tokenizer_input" in values else {}  # also where that is not the default
     return {**values, "tokenizer": name, "text_encoder": "default", "device": "cpu", "show_progress": False, **changes}
 
 
@@ -56,7 +57,7 @@ def tokenizer(name: str, seed: int = 1, **changes):
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    config = toy_config(write_dataset(folder), cache_dir=str(folder / "cache"), cf_dim=8, cf_epochs=1)
+    config = toy_config(write_dataset(folder), cache_dir=str(folder / "cache"), cf_dim=8, cf_epochs=1, graph_epochs=2)
     dataset = create_dataset(config)
     return ItemContent.from_dataset(dataset, config), TrainingInteractions(config)
 
@@ -78,6 +79,9 @@ class Given:
 
     def vectors(self):
         return self.tokens, self.cf
+
+    graph_fingerprint = "edges"
+    graph = vectors
 
 
 def by_token(codes) -> dict:
@@ -157,20 +161,31 @@ def test_collision_policies_leave_no_shared_ids(name, policies, content):
 # --- collaborative input --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", TEXT)
-def test_collaborative_input(name, content, monkeypatch):
+@pytest.mark.parametrize(("name", "source"), [*((name, "cf") for name in TEXT), ("rkmeans", "graph"), ("mq", "graph")])
+def test_collaborative_input(name, source, content, monkeypatch):
     monkeypatch.setattr(content_module, "encode_texts", None)  # no text is read
     cf = np.random.default_rng(0).standard_normal((39, 8)).astype(np.float32)
     cf[3] = cf[17]
     content.interactions = Given(content.tokens[1:-1], cf)  # the last item has no vector
-    fitted = tokenizer(name, tokenizer_input="cf")
+    fitted = tokenizer(name, tokenizer_input=source)
     codes = fitted.fit(content)
     assert torch.equal(codes.codes[4, :2], codes.codes[18, :2]) and codes.stats()["unique_ids"] == 40
     with pytest.raises(ConfigError, match="Use tokenizer_input: text"):
         fitted.encode(NEW)
     assert fitted.uses_interactions and "text_encoder" not in fitted.config_key()
+    assert ("edges" in fitted.interactions_key(content)) == (source == "graph")
     text = tokenizer(name)
     assert text.uses_interactions == (name == "letter") and text.config_key()["text_encoder"] == "identity of default"
+
+
+def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
+    assert read_yaml(properties_folder() / "tokenizer" / "mq.yaml")["tokenizer_input"] == "graph"
+    content.interactions = TrainingInteractions(content.interactions.run_config, lambda _: None)
+    fitted = tokenizer("mq", tokenizer_input="graph")
+    codes = fitted.fit(content)
+    learned = fitted.quantiser.encode(fitted._scaled(content.graph()[1:]))
+    assert torch.equal(codes.codes[1:, :2], learned) and codes.stats()["unique_ids"] == content.n_items - 1
+    assert fitted.quality["used"] == [len(column.unique()) for column in learned.T] and fitted.quality["n"] == content.n_items - 1
 
 
 def test_co_occurrence_decides_the_codes_of_cid(content):

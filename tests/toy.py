@@ -44,10 +44,26 @@ TINY = {  # a small STORE
 TINY_T5 = {
     "backbone_config": {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16, "dropout_rate": 0.0}
 }
+TINY_LLAMA = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+TINY_LLAMA |= {"intermediate_size": 64, "max_position_embeddings": 512}
 TINY_OF = {
     "STORE": TINY,
+    "LCRec": {**SMALL, "backbone_config": TINY_LLAMA, "text_vocab_size": 400, "codebook_sizes": [8, 8]},
     "TIGER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8]},
     "LETTER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8], "tokenizer_epochs": 2, "cf_dim": 8, "code_dim": 8, "cf_epochs": 1},
+    "TokenRec": {
+        **SMALL,
+        **TINY_T5,
+        "graph_dim": 16,
+        "graph_epochs": 2,
+        "codebook_sizes": [8, 8],
+        "code_dim": 8,
+        "hidden_sizes": [16],
+        "tokenizer_epochs": 3,
+        "proj_hidden": 16,
+        "proj_dropout": 0.0,
+        "dec_len": 4,
+    },
     "TimelineRec": {**SMALL, "codebook_sizes": [8, 8], "d_model": 32, "n_heads": 2, "timeline_dropout": 0.0, "beam_width": 20},
 }
 

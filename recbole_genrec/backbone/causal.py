@@ -6,12 +6,15 @@ ancestors. Prompt keys and values are computed once per user; the cache only gro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from recbole_genrec.backbone.lora import attach_lora
+from recbole_genrec.backbone.packing import LAYOUTS
 from recbole_genrec.errors import BackboneError
 
 
@@ -20,15 +23,16 @@ class CausalBackbone(nn.Module):
 
     Args:
         lm: ``AutoModelForCausalLM``.
+        origin: what tells the folder or hub id that holds these weights from others (``lora.base_facts``); ``None`` = none holds them.
 
     Attributes:
         d_in: width of the input embeddings. d_out: width of the states that the output layer reads. d_model: hidden size.
             They differ only for models with projections around the stack (OPT-350M: 512, 512, 1024).
     """
 
-    def __init__(self, lm: nn.Module):
+    def __init__(self, lm: nn.Module, origin: dict | None = None):
         super().__init__()
-        self.lm = lm
+        self.lm, self.origin = lm, origin
         head = lm.get_output_embeddings()
         if head is None:
             raise BackboneError(f"{type(lm).__name__} has no output layer; a causal language model is needed.")
@@ -42,10 +46,21 @@ class CausalBackbone(nn.Module):
         return self.lm.get_input_embeddings()
 
     @property
+    def tied(self) -> bool:
+        """Whether the output layer over the text vocabulary is the text table itself."""
+        return self.lm.get_output_embeddings().weight is self.text_table.weight
+
+    @property
     def stack(self) -> nn.Module:
         """The model below its output layer; peft wraps the whole model."""
-        lm = self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        lm = self.lm.get_base_model() if self.has_lora else self.lm
         return lm.base_model
+
+    @property
+    def layers_called_whole(self) -> list[nn.Module]:
+        """The layers of the stack, whose weights are needed only while they run; FSDP may gather each by itself."""
+        names = self.stack._no_split_modules or ()
+        return [module for module in self.stack.modules() if type(module).__name__ in names]
 
     @property
     def max_positions(self) -> int | None:
@@ -76,6 +91,26 @@ class CausalBackbone(nn.Module):
         )
         return output.last_hidden_state
 
+    def states(self, embeddings: Tensor, lengths: Tensor, packing: str = "groups") -> Tensor:
+        """States of many sequences of different length, each as if it had been read alone from position 0.
+
+        A loss over right-padded ``ids [B, S]`` with ``lengths [B]`` becomes::
+
+            valid = torch.arange(S) < lengths.unsqueeze(1)
+            states = backbone.states(embed(ids[valid]), lengths)  # [T, d_out]
+            label_of_next = labels.roll(-1, 1)[valid]  # [T]; ignored (-100) at the last token of each sequence
+
+        Args:
+            embeddings: ``[T, d_in]``, the sequences one after another.
+            lengths: ``[B]``, at least 1 each, sum T.
+            packing: ``groups`` or ``pack``, see ``packing.py``; the states are equal.
+
+        Returns:
+            ``[T, d_out]`` in the order of ``embeddings``.
+        """
+        self.check_length(int(lengths.max()))
+        return LAYOUTS[packing](self, embeddings, lengths)
+
     def hidden_states(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Last states of the stack ``[B, S, d_model]``: before the output projection where a model has one (OPT-350M)."""
         projection = next((module for name, module in self.lm.named_modules() if name.endswith("project_out")), None)
@@ -93,20 +128,26 @@ class CausalBackbone(nn.Module):
         """``[..., d_out]`` -> logits over the text vocabulary."""
         return self.lm.get_output_embeddings()(states)
 
-    # --- LoRA (arXiv 2106.09685), by peft ---------------------------------------------------------------------------------------
+    def checkpoint_gradients(self) -> None:
+        """In training, keep the inputs of each layer only and compute the rest again in the backward pass (arXiv 1604.06174)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # late releases of transformers 5 prefer a name that early ones lack
+            self.stack.gradient_checkpointing_enable({"use_reentrant": False})
+
+    # --- LoRA -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether an adapter is attached."""
+        return hasattr(self.lm, "get_base_model")
 
     def add_lora(self, rank: int, alpha: float, dropout: float, targets: list[str] | None = None) -> None:
         """Freeze the model and attach a fresh adapter; ``targets: None`` = peft's default modules of the model family."""
-        from peft import LoraConfig, get_peft_model
-
-        settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
-        try:
-            self.lm = get_peft_model(self.lm, settings)
-        except ValueError as error:
-            raise BackboneError(f"LoRA cannot be attached: {error}. Name the modules in lora_targets.") from error
+        self.lm = attach_lora(self.lm, rank, alpha, dropout, targets)
 
     def merge_lora(self) -> None:
-        """Add the adapter to the weights it adapts and remove it; all weights are trainable again."""
+        """Add the adapter to the weights it adapts and remove it; all weights are trainable again, and no folder holds them."""
+        self.origin = None
         self.lm = self.lm.merge_and_unload()
         self.lm.requires_grad_(True)
 

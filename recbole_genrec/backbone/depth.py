@@ -95,26 +95,38 @@ class TimelineDecoder:
     Args:
         depth: the decoder along the codes, in evaluation mode.
         states: ``[B, d]``, one for each user.
-        log_probs: ``(states [B, Q, d], level) -> float32 [B, Q, V_level]``.
+        log_probs: ``(states [B, Q, d], level, prefixes [B, Q]) -> float32 [B, Q, V_level]``.
+        child: ``(prefixes [B, Q], codes [B, Q], level) -> [B, Q]``, numbers of the longer prefixes; the empty prefix is 0.
     """
 
-    def __init__(self, depth: DepthMLP, states: Tensor, log_probs: Callable[[Tensor, int], Tensor]):
-        self.depth, self.states, self.log_probs = depth, states, log_probs
+    def __init__(
+        self,
+        depth: DepthMLP,
+        states: Tensor,
+        log_probs: Callable[[Tensor, int, Tensor], Tensor],
+        child: Callable[[Tensor, Tensor, int], Tensor],
+    ):
+        self.depth, self.states, self.log_probs, self.child = depth, states, log_probs, child
         self.batch_size, self.device = len(states), states.device
         self.start()
 
     def start(self) -> Tensor:
         """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
         self.level, self.carried = 0, self.depth.begin(self.states.unsqueeze(1))
-        return self.log_probs(self.depth.read(self.carried, 0), 0)
+        self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
+        return self._answer()
 
     def step(self, codes: Tensor, parents: Tensor) -> Tensor:
         """Append ``codes [B, Q]`` to the queries ``parents [B, Q]`` of the previous block; ``[B, Q, V_next]``."""
         rows = torch.arange(self.batch_size, device=self.device).unsqueeze(1)
         self.carried = self.depth.advance(self.carried[rows, parents], codes, self.level)
+        self.prefixes = self.child(self.prefixes[rows, parents], codes, self.level)
         self.level += 1
-        return self.log_probs(self.depth.read(self.carried, self.level), self.level)
+        return self._answer()
+
+    def _answer(self) -> Tensor:
+        return self.log_probs(self.depth.read(self.carried, self.level), self.level, self.prefixes)
 
     def select(self, rows: Tensor) -> TimelineDecoder:
         """A decoder at the root for some of the users."""
-        return TimelineDecoder(self.depth, self.states[rows], self.log_probs)
+        return TimelineDecoder(self.depth, self.states[rows], self.log_probs, self.child)

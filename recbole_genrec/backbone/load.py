@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from recbole_genrec.backbone.lora import base_facts
+from recbole_genrec.backbone.quantise import loading_options
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.files import folder_fingerprint
@@ -18,6 +20,8 @@ def load_causal_lm(
     texts: Sequence[str] = (),
     text_vocab_size: int = 8000,
     vocabulary: str | None = None,
+    quantisation: str | None = None,
+    device: torch.device | str = "cpu",
 ):
     """A causal language model and its text tokenizer.
 
@@ -26,17 +30,21 @@ def load_causal_lm(
         settings: ``{model_type: opt | llama | qwen2 | qwen3 | ..., hidden_size: ..., ...}`` for ``scratch``.
         texts: what the vocabulary of ``scratch`` is trained on.
         vocabulary: stored vocabulary (JSON) to use instead of training one.
+        quantisation: ``8bit`` or ``4bit`` for the linear layers, which then stay as they are; they are put on ``device``.
 
     Returns:
         ``(AutoModelForCausalLM, tokenizer)``.
 
     Raises:
-        BackboneError: unknown model type or setting, missing folder, no network, or files that are no causal language model.
+        BackboneError: unknown model type or setting, missing folder, no network, files that are no causal language model, or
+            quantisation that cannot be had.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     if backbone == "scratch":
+        if quantisation is not None:
+            raise BackboneError(f"quantisation: {quantisation} is for pretrained weights; backbone: scratch has none. Use quantisation: ~.")
         settings = dict(settings or {})
         model_type = settings.pop("model_type", "opt")
         tokenizer = wrap_text_vocabulary(vocabulary) if vocabulary else train_text_vocabulary(texts, text_vocab_size)
@@ -54,13 +62,23 @@ def load_causal_lm(
                 "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."
             ) from error
     source = locate(backbone)
-    safe = {"trust_remote_code": False, "attn_implementation": "sdpa", "use_safetensors": True}
+    safe = {"trust_remote_code": False, "attn_implementation": "sdpa", "use_safetensors": True, **loading_options(quantisation, device)}
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # the libraries raise whatever the damaged file leads to
         raise unloadable(backbone, error, "config.json, safetensors weights and a tokenizer") from error
     return model, tokenizer
+
+
+def load_text_tokenizer(backbone: str):
+    """The text tokenizer of a folder or hub id; :class:`BackboneError` when there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(locate(backbone), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise unloadable(backbone, error, "the files of its text tokenizer") from error
 
 
 def locate(backbone: str) -> str:
@@ -89,14 +107,25 @@ def backbone_identity(backbone: str) -> str:
 
 
 def build_backbone(config, texts: Sequence[str] = (), vocabulary: str | None = None):
-    """``(CausalBackbone, tokenizer)`` as the keys ``backbone``, ``backbone_config`` and ``text_vocab_size`` say."""
+    """``(CausalBackbone, tokenizer)`` as ``backbone``, ``backbone_config``, ``text_vocab_size`` and ``quantisation`` say.
+
+    Raises:
+        BackboneError: as :func:`load_causal_lm`; or quantised weights that ``tuning: full`` would have to train.
+    """
     from recbole_genrec.backbone.causal import CausalBackbone
 
-    lm, tokenizer = load_causal_lm(config["backbone"], config["backbone_config"], texts, config["text_vocab_size"], vocabulary)
-    return CausalBackbone(lm), tokenizer
+    backbone, quantisation = config["backbone"], config["quantisation"]
+    if quantisation is not None and config["tuning"] != "lora":
+        raise BackboneError(f"quantisation: {quantisation} freezes the weights, which tuning: full trains. Use tuning: lora.")
+    lm, tokenizer = load_causal_lm(
+        backbone, config["backbone_config"], texts, config["text_vocab_size"], vocabulary, quantisation, config["device"]
+    )
+    return CausalBackbone(lm, None if backbone == "scratch" else base_facts(lm)), tokenizer
 
 
 def apply_tuning(backbone, config) -> None:
-    """``tuning: full`` trains every weight; ``tuning: lora`` freezes them and attaches a fresh adapter."""
+    """``tuning: full`` trains every weight; ``tuning: lora`` freezes them and attaches a fresh adapter. Text rows are among them."""
     if config["tuning"] == "lora":
         backbone.add_lora(config["lora_rank"], config["lora_alpha"], config["lora_dropout"], config["lora_targets"])
+    if config["gradient_checkpointing"]:
+        backbone.checkpoint_gradients()

@@ -61,6 +61,10 @@ class TiedCodeVocabulary(nn.Module):
         rows = (0, self.n_outputs) if level is None else (self.first[level], self.level_sizes[level])
         return nn.functional.linear(hidden * self.scale, self.table.narrow(0, *rows))
 
+    def level_rows(self, level: int) -> list[Tensor]:
+        """The rows of one level, as views."""
+        return [self.table.narrow(0, self.first[level], self.level_sizes[level])]
+
     def log_probs(self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of one level's codes in float32, ``[..., level_sizes[level]]``.
 

@@ -20,7 +20,7 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
         size: largest number of tokens; small catalogues give fewer.
 
     Returns:
-        A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator.
+        A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator and end.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -44,12 +44,17 @@ def wrap_text_vocabulary(serialised: str):
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), pad_token=PAD, unk_token=UNKNOWN, sep_token=SEPARATOR)
+    special = {"pad_token": PAD, "unk_token": UNKNOWN, "sep_token": SEPARATOR, "eos_token": SEPARATOR}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), **special)
 
 
 def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
     """Token ids and validity ``[n, T]``, right-padded, at most ``max_length`` tokens each, no special tokens."""
-    rows = [text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts]
+    return pad_rows([text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts])
+
+
+def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Lists of token ids as one tensor: ids and validity ``[n, T]``, right-padded with 0."""
     width = max((len(row) for row in rows), default=0)
     ids, valid = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.bool)
     for number, row in enumerate(rows):

@@ -30,11 +30,19 @@ class Interactions(Protocol):
     def vectors(self) -> tuple[list[str], np.ndarray]:
         """Raw ids of n items and their collaborative vectors, float32 ``[n, d]``."""
 
+    @property
+    def graph_fingerprint(self) -> str:
+        """Digest of all that :meth:`graph` depends on."""
+
+    def graph(self) -> tuple[list[str], np.ndarray]:
+        """The same as :meth:`vectors` from the graph of users and items."""
+
 
 @dataclass
 class ItemContent:
     """Content of all items by RecBole item id; entry 0 is the padding item with text ``""`` and a zero embedding.
 
+    ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds their ids.
     ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from; everything else comes from ids and texts.
     """
 
@@ -44,6 +52,7 @@ class ItemContent:
     cache_dir: str | Path | None = DEFAULT_CACHE
     device: Any = "cpu"
     show_progress: bool = True
+    titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False, compare=False)
@@ -65,9 +74,10 @@ class ItemContent:
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
         if needed or (config["item_text_fields"] and path.is_file()):
-            texts = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field).texts
+            read = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field)
+            texts, titles = read.texts, read.titles
         else:
-            texts = ["", *tokens[1:]]
+            texts, titles = ["", *tokens[1:]], None
         return cls(
             tokens=tokens,
             text=texts,
@@ -75,7 +85,14 @@ class ItemContent:
             cache_dir=config["cache_dir"] or DEFAULT_CACHE,
             device=config["device"] or "cpu",
             show_progress=config["show_progress"] is not False,
+            titles=titles,
         )
+
+    def extend(self, texts: list[str]) -> None:
+        """Texts of items that the dataset does not have, with the next ids."""
+        self.text += texts
+        if self.titles is not None:
+            self.titles += texts
 
     @property
     def n_items(self) -> int:
@@ -119,6 +136,19 @@ class ItemContent:
         return self._aligned_vectors()[0]
 
     @property
+    def graph_fingerprint(self) -> str:
+        """Digest of all that :meth:`graph` depends on."""
+        return self._source().graph_fingerprint
+
+    def graph(self) -> np.ndarray:
+        """LightGCN's propagated vectors, float32 ``[n_items, d]``, zero in row 0 and for items without training interactions.
+
+        Raises:
+            DataError: ``interactions`` is not set, or no item of this content has a vector.
+        """
+        return self._aligned(*self._source().graph())[0]
+
+    @property
     def trained(self) -> np.ndarray:
         """Which items have a collaborative vector, bool ``[n_items]``: those of the training split, or of ``cf_file``."""
         return self._aligned_vectors()[1]
@@ -147,11 +177,13 @@ class ItemContent:
 
     def _aligned_vectors(self) -> tuple[np.ndarray, np.ndarray]:
         if self._collaborative is None:
-            tokens, vectors = self._source().vectors()
-            found = {token: number for number, token in enumerate(tokens)}
-            rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
-            trained = rows >= 0
-            if not trained.any():
-                raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
-            self._collaborative = np.where(trained[:, None], vectors[rows], np.float32(0)), trained
+            self._collaborative = self._aligned(*self._source().vectors())
         return self._collaborative
+
+    def _aligned(self, tokens: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = {token: number for number, token in enumerate(tokens)}
+        rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
+        known = rows >= 0
+        if not known.any():
+            raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
+        return np.where(known[:, None], vectors[rows], np.float32(0)), known

@@ -38,11 +38,13 @@ class ItemTable:
 class ItemTexts:
     """``texts`` by RecBole item id (entry 0, the padding item, is ``""``) and what was met on the way.
 
+    ``titles``: the first field alone, the whole text where it is empty.
     ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included (their text is ``item``);
     ``duplicate_texts``: items whose text an item with a lower id has too; the rest counts rows and characters of the file.
     """
 
     texts: list[str]
+    titles: list[str]
     missing_rows: int
     empty_texts: int
     duplicate_texts: int
@@ -144,8 +146,10 @@ def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens
             f"look like {', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item ids and that the columns hold "
             "text."
         )
+    titles = [_render(table.rows.get(item, {}), fields[:1], table.kinds) for item in items]
     result = ItemTexts(
         texts=["", *(text or PLACEHOLDER for text in found)],
+        titles=["", *(title or text or PLACEHOLDER for title, text in zip(titles, found, strict=True))],
         missing_rows=len(items) - len(table.rows),
         empty_texts=len(items) - len(filled),
         duplicate_texts=len(filled) - len(set(filled)),

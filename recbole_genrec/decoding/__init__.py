@@ -1,8 +1,10 @@
 """Search over item codes: item trie, beam search with an exactness proof, exact scores. Knows tensors only."""
 
 from recbole_genrec.decoding.auto import beam_search_auto
+from recbole_genrec.decoding.candidates import AdjustedDecoder, grammar_candidates, sampled_candidates, tuple_scores
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
+from recbole_genrec.decoding.likelihood import item_cross_entropy
 from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search
@@ -10,6 +12,7 @@ from recbole_genrec.decoding.trie import ItemTrie
 
 __all__ = [
     "SCORE_TYPES",
+    "AdjustedDecoder",
     "CodeDecoder",
     "ItemTrie",
     "SearchLog",
@@ -18,6 +21,10 @@ __all__ = [
     "beam_search_auto",
     "exact_scores",
     "exact_search",
+    "grammar_candidates",
     "grammar_search",
+    "item_cross_entropy",
     "path_scores",
+    "sampled_candidates",
+    "tuple_scores",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from recbole_genrec.decoding.protocol import SearchResult
 
@@ -27,6 +27,11 @@ class SearchLog:
             self.invalid += float(result.invalid.sum())
         for k in self.topk:
             self.certified[k] += int(result.certified(min(k, width)).sum())
+
+    def add_up(self, summed: Callable[[list[float]], list[float]]) -> None:
+        """Count the users of all processes; ``summed`` adds numbers up over them."""
+        self.users, self.unfilled, self.invalid, *certified = summed([self.users, self.unfilled, self.invalid, *self.certified.values()])
+        self.certified = dict(zip(self.topk, certified, strict=True))
 
     def __str__(self) -> str:
         proven = ", ".join(f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()) if self.users else "no search"

@@ -53,13 +53,23 @@ class TrieLevel:
 
     def children(self, nodes: Tensor) -> tuple[Tensor | None, Tensor]:
         """Codes (None when dense) and child nodes ``[..., W]`` in the full catalogue for ``nodes`` int64 ``[...]`` (-1 = dead)."""
+        if self.table is None:
+            return self.window(nodes)
         rows = torch.where(nodes < 0, self.n_nodes, nodes)
-        if self.table is not None:
-            return None, self.table.index_select(0, rows.flatten()).view(*rows.shape, self.size)
+        return None, self.table.index_select(0, rows.flatten()).view(*rows.shape, self.size)
+
+    def window(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and child nodes ``[..., width]`` for ``nodes`` int64 ``[...]`` (-1 = dead), children first, the rest -1."""
+        rows = torch.where(nodes < 0, self.n_nodes, nodes)
         first = self.ptr[rows].unsqueeze(-1)
         edges = first + torch.arange(self.width, device=nodes.device, dtype=first.dtype)
         edges = torch.where(edges < self.ptr[rows + 1].unsqueeze(-1), edges, -1)
         return self.code[edges].long(), edges
+
+    def child(self, nodes: Tensor, codes: Tensor) -> Tensor:
+        """The node that ``codes`` int64 ``[...]`` lead to from ``nodes`` int64 ``[...]``, int64; -1 where no item has that prefix."""
+        known, edges = self.window(nodes)
+        return torch.where(known == codes.unsqueeze(-1), edges, -1).amax(-1).long()
 
     def slot(self, edges: Tensor) -> Tensor:
         """Where in its parent's row of :meth:`children` each edge (int64, any shape; -1 = dead) stands."""

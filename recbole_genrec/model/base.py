@@ -1,17 +1,16 @@
-"""What all generative methods share: code table, search, RecBole's interface. A method adds its loss and its next-code scores."""
+"""What all methods share that generate codes: code table, trie and search. A method adds its loss and its next-code scores."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType, init_seed
+from recbole.utils import init_seed
 from torch import Tensor
+from torch.nn.functional import pad
 
-from recbole_genrec.checkpoints import load_state, save_checkpoint
 from recbole_genrec.collaborative import TrainingInteractions
-from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import (
     CodeDecoder,
     ItemTrie,
@@ -23,15 +22,14 @@ from recbole_genrec.decoding import (
     grammar_search,
     path_scores,
 )
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.keys import Rule
-from recbole_genrec.model.serving import Serving
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.common import GenRecModel
 from recbole_genrec.parsing import read_ids
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
 
-class GenerativeRecommender(Serving, SequentialRecommender):
+class GenerativeRecommender(GenRecModel):
     """A sequential recommender that generates the codes of the next item.
 
     A method overrides two functions: :meth:`loss` and :meth:`item_logits`. Prompts and labels are built from item ids through
@@ -46,44 +44,28 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         codes: buffer int64 ``[n_items, L]``, row 0 = padding item. codes_version: buffer, rises with every change of the table.
     """
 
-    generative = True
-    input_type = InputType.POINTWISE
-    uses_users = False  # whether loss and item_logits take ``user``, RecBole's user ids [B]
-    config_rules: dict[str, Rule] = {}
-
     def __init__(self, config, dataset, stored: dict | None = None):
-        super().__init__(config, dataset)
-        self.config, self.stored = config, stored
-        self.logger = logging.getLogger()
-        self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        tokenizer = make_tokenizer(config, config["seed"])
+        super().__init__(config, dataset, stored, needs_text=tokenizer.uses_text or self.reads_text(config))
         file = config["candidate_file"]
         self.candidates = None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
-        self.tokenizer = make_tokenizer(config, config["seed"])
-        self.content = ItemContent.from_dataset(dataset, config, needed=self.tokenizer.uses_text or self.reads_text(config))
+        self.tokenizer = tokenizer
         self.content.interactions = TrainingInteractions(config, self.logger.info)
-        if stored:  # items that add_items made recommendable
-            self.item_tokens += stored["added"]["tokens"]
-            self.content.text += stored["added"]["texts"]
-        self.n_dataset_items = dataset.item_num
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
         self.n_items = len(self.codes)
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self._trie: tuple[tuple, ItemTrie] | None = None
+        if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
+            self.logger.warning(
+                f"loss_vocab: trie never learns which codes are illegal, so score_type: {config['score_type']} ranks by probabilities that "
+                "are not trained. Use score_type: renormalised, or another loss_vocab."
+            )
         self._subset: tuple[ItemTrie, ItemTrie] | None = None
-        self._epoch_hook_seen = None
         self.reset_search_log()
         init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
 
     # --- what a method writes -------------------------------------------------------------------------------------------------------
-
-    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Training loss of a batch; a tuple is summed and logged part by part.
-
-        Args:
-            history: item ids ``[B, T]``, oldest first, right-padded with 0. length: ``[B]``. target: next item ids ``[B]``.
-        """
-        raise NotImplementedError
 
     def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
         """Next-code log-probabilities, level by level, as a decoder that the search steps through.
@@ -93,9 +75,33 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """
         raise NotImplementedError
 
-    def parameter_groups(self) -> list[dict]:
-        """Parameters for the optimiser; a group may carry its own ``lr``."""
-        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+    def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The item after each position ``[B, T]``, and which of them to learn ``[B, T]``: with ``train_rows: all`` the target alone."""
+        at = torch.arange(history.shape[1], device=history.device)
+        last = at == length.unsqueeze(1) - 1
+        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
+        return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
+
+    # what self_improve asks for besides: the codes of an item from its own content, by the same weights
+
+    prefix_width: int | None = None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the first ``n_aligned`` codes of ``items [B]`` given their content, in the unit of :meth:`loss`."""
+        raise NotImplementedError
+
+    def item_decoder(self, items: Tensor) -> CodeDecoder:
+        """Next-code log-probabilities (``score_type: level``) given the content of ``items [B]``, in the place of a history."""
+        raise NotImplementedError
+
+    def reserved_codes(self) -> Tensor:
+        """Codes ``[R, L]`` that no item may take; none by default."""
+        return self.codes[:0]
+
+    @property
+    def n_aligned(self) -> int:
+        """Levels that :meth:`alignment_loss` covers: the learned ones; all of them with self_improve, which replaces all."""
+        return self.item_codes.n_learned
 
     # --- tokenizer ------------------------------------------------------------------------------------------------------------------
 
@@ -137,40 +143,9 @@ class GenerativeRecommender(Serving, SequentialRecommender):
 
     # --- RecBole's interface --------------------------------------------------------------------------------------------------------
 
-    def calculate_loss(self, interaction):
-        """RecBole's training hook: :meth:`loss` of the batch, trimmed to its longest history."""
-        if self._epoch_hook_seen is None:
-            self._epoch_hook_seen = False
-            self.logger.warning(
-                "This is not GenRecTrainer: all parameters use learning_rate, and schedule, epoch hooks (align_mode: alternate), "
-                "gradient accumulation, --resume and checkpoints without pickles are not available; RecBole's evaluate cannot reload the "
-                "best epoch on torch 2.6 or newer (use saved=False and load_best_model=False)."
-            )
-        return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID], **self._user(interaction))
-
-    def on_epoch_start(self, epoch: int):
-        """Called by our trainer before each epoch; may return losses to optimise first, one at a time."""
-        self._epoch_hook_seen = True
-        return ()
-
-    def _history(self, interaction) -> tuple[Tensor, Tensor]:
-        length = interaction[self.ITEM_SEQ_LEN]
-        return interaction[self.ITEM_SEQ][:, : int(length.max())], length
-
-    def _user(self, interaction) -> dict[str, Tensor]:
-        return {"user": interaction[self.USER_ID]} if self.uses_users else {}
-
-    @torch.no_grad()
-    def full_sort_predict(self, interaction) -> Tensor:
-        """Scores of all items, float32 ``[B, n_items]``: reached items their log-likelihood, the others finite and below, padding -inf."""
-        history, length = self._history(interaction)
-        more = self._user(interaction)
-        scores = torch.empty(len(length), len(self.codes), device=history.device)
-        for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
-            own = {name: value[rows] for name, value in more.items()}
-            scores[rows] = self.search(history[rows], length[rows], fill=True, **own).full
-        scores[:, 0] = -torch.inf
-        return scores
+    def scores(self, history: Tensor, length: Tensor, **more: Tensor) -> Tensor:
+        """Reached items carry their log-likelihood, the others a finite value below every reached one."""
+        return self.search(history, length, fill=True, **more).full
 
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
@@ -213,60 +188,66 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         self.search_log.add(result)
         return result
 
+    def ranked(self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **more: Tensor) -> list[tuple[int, dict]]:
+        """Scores are sums of log-probabilities; ``certified`` = the list up to this rank is proven to be the exact best."""
+        trie = self.trie if candidates is None else self.trie.subset(candidates)
+        result = self.search(history, length, k=k, trie=trie, **more)
+        best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
+        return [(item, {"score": score, "certified": bool(result.certified(rank))}) for rank, (item, score) in enumerate(best, 1) if item]
+
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
         self.search_log = SearchLog(self.config["topk"])
 
+    # --- new items ------------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
+        """Make new items recommendable without training: the codes of the fitted tokenizer, a free extra token, a new leaf.
+
+        Args:
+            texts: one text an item. tokens: their raw ids; default ``new-<internal id>``
+
+        Returns:
+            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
+        """
+        if not len(texts):
+            return []
+        tokens = self.new_tokens(texts, tokens)
+        codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
+        if moved:
+            self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
+        self.item_codes = self.item_codes.append(codes, tokens)
+        self.codes_version += 1
+        return self.append_items(codes, texts, tokens)
+
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
-
-    @property
-    def frozen_names(self) -> set[str]:
-        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them."""
-        if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
-            return set()
-        return {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
-
-    def checkpoint_state(self) -> dict[str, Tensor]:
-        """``state_dict()`` without :attr:`frozen_names`."""
-        left_out = self.frozen_names
-        return {name: tensor for name, tensor in self.state_dict().items() if name not in left_out}
 
     def other_parameter(self) -> dict:
         """RecBole's hook for what is no weight: the codes by raw item id, and the tokenizer (plain values and tensors)."""
         tensors, meta = self.tokenizer.state()
         codes = {**vars(self.item_codes), "codes": self.codes.cpu(), "sizes": list(self.level_sizes), "tokens": list(self.item_tokens)}
-        first = self.n_dataset_items
-        added = {"tokens": list(self.item_tokens[first:]), "texts": list(self.content.text[first:])}
-        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": added}
-
-    def save(self, path: str) -> None:
-        """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
-        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
-        save_checkpoint(path, {**state, "other_parameter": self.other_parameter()})
-
-    def load_other_parameter(self, para) -> None:
-        """Nothing to do: the constructor reads it (``stored``)."""
-
-    @classmethod
-    def from_checkpoint(cls, config, dataset, state: dict) -> GenerativeRecommender:
-        """The model of a checkpoint: no stage runs; rows of the code table follow this dataset's item ids."""
-        if not state.get("other_parameter"):
-            raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
-        model = cls(config, dataset, stored=state["other_parameter"])
-        rows = model.codes.clone()
-        load_state(model, {**state["state_dict"], "codes": rows})
-        return model
-
-    @classmethod
-    def reads_text(cls, config) -> bool:
-        """Whether the generator reads sentence embeddings itself, besides what the tokenizer does."""
-        return False
+        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": self.added_items()}
 
     @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
-        parse_policies(values["collision"])
-        file, deepest = values["candidate_file"], max(values["topk"])
+        if "collision" in values:  # stored codes have none
+            parse_policies(values["collision"])
+        beam, deepest = values["beam_width"], max(values["topk"])
+        if isinstance(beam, int) and beam < deepest:
+            raise ConfigError(
+                f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
+                f"Use --beam_width={deepest} or more, or a smaller topk."
+            )
+        free = values["constraint"] != "trie"
+        if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
+            raise ConfigError(
+                f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
+                "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
+                "or constraint: trie."
+            )
+        file = values["candidate_file"]
         if file is not None and len(read_ids(file)) < deepest:
             raise ConfigError(f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk.")
 
@@ -275,7 +256,7 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Lines for the summary that is printed when a run starts."""
         return {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
-            "item text": ", ".join(config["item_text_fields"] or ["none"]),
+            **super().describe(config),
             **({"text encoder": config["text_encoder"]} if config["tokenizer_input"] == "text" or cls.reads_text(config) else {}),
             "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
         }
@@ -284,6 +265,6 @@ class GenerativeRecommender(Serving, SequentialRecommender):
         """Tokenizer and search statistics for the result file."""
         search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
         return {
-            "tokenizer": {**self.item_codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, "candidates": None if self.candidates is None else len(self.candidates), **self.search_log.shares()},
         }

@@ -8,7 +8,7 @@ collaborative regularisation    ``tokenizer/letter_loss.py``: ``LETTERLoss.colla
 diversity regularisation        ``tokenizer/letter_loss.py``: ``diversity``, ``balanced_clusters``
 training of the tokenizer       ``tokenizer/rqvae_tokenizer.py``: ``LETTERTokenizer``
 ranking-guided generation loss  :func:`ranking_guided_loss`, key ``temperature``
-generator                       ``generator: tiger`` (this class) or ``timeline``
+generator                       ``generator: tiger`` (this class), ``timeline`` or ``lcrec``
 ==============================  ===========================================================================
 """
 

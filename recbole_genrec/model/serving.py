@@ -5,43 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 
 
 class Serving:
-    """Part of ``GenerativeRecommender``: raw item ids in, raw item ids out."""
+    """Part of ``GenRecModel``: raw ids in, raw ids out."""
 
     @torch.no_grad()
-    def recommend(self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None) -> list[dict]:
+    def recommend(
+        self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None, user: str | None = None
+    ) -> list[dict]:
         """The best next items after a history of raw item ids; the user need not have been in training.
 
         Args:
             history: raw item ids, oldest first; the last ``MAX_ITEM_LIST_LENGTH`` count.
             candidates: raw ids to choose among; default all items.
+            user: raw id of a user of the dataset, for methods that know users; default somebody new.
 
         Returns:
-            ``[{"rank", "item", "text", "score", "certified"}]``; scores are sums of log-probabilities; ``certified`` = the list up to this
-            rank is proven to be the exact best.
+            ``[{"rank", "item", "text", "score", ...}]``, best first; scores and further columns are those of the method's ``ranked``.
         """
         if not len(history):
             raise ConfigError("The history is empty; give at least one item id.")
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
-        ids = torch.tensor([self.item_ids(history)[-self.max_seq_length :]], device=self.codes.device)
-        trie = self.trie if candidates is None else self.trie.subset(torch.tensor(self.item_ids(candidates), device=self.codes.device))
+        device = self.codes.device
+        ids = torch.tensor([self.item_ids(history)[-self.max_seq_length :]], device=device)
+        chosen = None if candidates is None else torch.tensor(self.item_ids(candidates), device=device)
+        more = {"user": torch.tensor([self._user_id(user)], device=device)} if self.uses_users and user is not None else {}
         self.eval()
-        result = self.search(ids, torch.tensor([ids.shape[1]], device=ids.device), k=k, trie=trie)
+        rows = self.ranked(ids, torch.tensor([ids.shape[1]], device=device), k, chosen, **more)
         return [
-            {
-                "rank": rank,
-                "item": self.item_tokens[item],
-                "text": self.content.text[item],
-                "score": score,
-                "certified": bool(result.certified(rank)),
-            }
-            for rank, (item, score) in enumerate(zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True), start=1)
-            if item
+            {"rank": rank, "item": self.item_tokens[item], "text": self.content.text[item], **columns}
+            for rank, (item, columns) in enumerate(rows, start=1)
         ]
 
     def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
@@ -53,26 +51,33 @@ class Serving:
             raise ConfigError(f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file.")
         return [known[str(token)] for token in tokens]
 
-    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
-        """Make new items recommendable without training: the codes of the fitted tokenizer, a free extra token, a new leaf.
+    def _user_id(self, token: str) -> int:
+        if str(token) not in self.user_tokens[1:]:
+            raise ConfigError(f"There is no user {token!r} in the dataset. Leave the user out for somebody new.")
+        return self.user_tokens.index(str(token))
 
-        Args:
-            texts: one text an item. tokens: their raw ids; default ``new-1``, ``new-2``, ...
-
-        Returns:
-            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
-        """
+    def new_tokens(self, texts: Sequence[str], tokens: Sequence[str] | None) -> list[str]:
+        """Raw ids of new items: ``tokens``, or ``new-<internal id>``; :class:`ConfigError` unless each is one item's own."""
         first = len(self.codes)
-        if not len(texts):
-            return []
         tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
-        codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
-        if moved:
-            self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
-        self.item_codes = self.item_codes.append(codes, tokens)
+        if len(tokens) != len(texts) or len({*self.item_tokens, *tokens}) != len(self.item_tokens) + len(tokens):
+            raise ConfigError(f"{len(texts)} new items need as many ids that no item has yet, got {tokens[:5]}.")
+        return tokens
+
+    def append_items(self, codes: Tensor, texts: Sequence[str], tokens: Sequence[str]) -> list[int]:
+        """Take new items with ``codes [n, L]`` into the catalogue; their internal ids."""
+        first = len(self.codes)
         self.codes = torch.cat([self.codes, codes.to(self.codes.device)])
-        self.codes_version += 1
         self.item_tokens += tokens
-        self.content.text += list(texts)
+        self.content.extend(list(texts))
         self.n_items = len(self.codes)
         return list(range(first, self.n_items))
+
+    @torch.no_grad()
+    def start_unused_codes(self) -> None:
+        """Values of the extra token that no item had in training take the mean of those in use (our choice, unpublished)."""
+        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
+            for rows in self.vocabulary.level_rows(level):
+                used = self.codes[1 : self.n_dataset_items, level]
+                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used, True)
+                rows[~seen] = rows[seen].mean(0)

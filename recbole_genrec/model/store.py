@@ -21,15 +21,18 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
-from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, apply_tuning, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced, from_first, own_part
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.model.exporting import Exporting
 
 
-class STORE(GenerativeRecommender):
+class STORE(Exporting, GenerativeRecommender):
     """STORE, stages 1 to 3; see ``properties/model/STORE.yaml`` for the keys."""
 
     config_rules = {
@@ -38,6 +41,7 @@ class STORE(GenerativeRecommender):
         "code_init": Rule(str, "start of the code embeddings", choices=("centroid", "random")),
         "code_lr": Rule(float, "learning rate of the code tables", low=0),
         "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "lambda_align": Rule(float, "weight of the alignment task", low=0),
         "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
         "align_batch": Rule(int, "items per batch of the alignment task", low=1),
@@ -46,13 +50,13 @@ class STORE(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.backbone, text_tokenizer, inject = self.tokenizer.hand_over()
-        apply_tuning(self.backbone, config)
+        self.backbone, self.text_tokenizer, inject = self.tokenizer.hand_over()
+        self.tune_backbone()
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
         if config["code_init"] == "centroid":
             self.start_from_centroids(inject)
         self.n_text = self.backbone.text_table.num_embeddings
-        self._tokenise_prompts(text_tokenizer)
+        self._tokenise_prompts(self.text_tokenizer)
 
     @classmethod
     def check_config(cls, values: dict) -> None:
@@ -121,32 +125,50 @@ class STORE(GenerativeRecommender):
         history_segment = (items.flatten(1), (present & shown).flatten(1))
         return [constant(self.task_ids, rows), history_segment, constant(self.next_ids, rows)]
 
+    def prompts(self, history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids ``[B, S]``, right-padded, and lengths ``[B]`` of what the codes of the next item follow."""
+        return compose(*self._prompt(history, length))
+
     def _embed(self, ids: Tensor) -> Tensor:
         return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
 
-    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
-        """Cross-entropy over all C codes at the code positions from ``first`` on, each predicted from the position before."""
+    def _code_states(self, ids: Tensor, first: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """States ``[P, d_out]`` that predict the code positions from ``first`` on, each from the position before, and their codes."""
         states = self.backbone(self._embed(ids))[:, :-1]
         labels = ids[:, 1:] - self.n_text
         is_code = (labels >= 0) & (torch.arange(1, ids.shape[1], device=ids.device) >= first)
-        return cross_entropy(self.vocabulary.logits(states[is_code]).float(), labels[is_code])
+        return states[is_code], labels[is_code]
+
+    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
+        """Cross-entropy over all C codes at the code positions from ``first`` on."""
+        states, labels = self._code_states(ids, first)
+        return balanced(cross_entropy(self.vocabulary.logits(states).float(), labels), len(labels))
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
 
     def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Token-to-token: codes of the history -> codes of the next item, L_rec."""
-        codes = self._codes(target)
+        """Token-to-token: codes of the history -> codes of the next item, L_rec; with ``loss_vocab: trie`` the sum over an item's codes."""
+        codes, every = self._codes(target), self.config["loss_positions"] == "all"
         ids, lengths = compose(*self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool)))
-        only_target = self.config["loss_positions"] == "target"
-        return self._code_loss(ids, (lengths - codes.shape[1]).unsqueeze(1) if only_target else 0)
+        first = 0 if every else (lengths - codes.shape[1]).unsqueeze(1)
+        if self.config["loss_vocab"] == "full":
+            return self._code_loss(ids, first)
+        place, last = torch.arange(history.shape[1] + 1, device=length.device), length.unsqueeze(1)
+        items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[place <= last if every else place == last]
+        states = self._code_states(ids, first)[0].unflatten(0, (len(items), -1))
+        blocks = (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1)))
+        return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
-        codes = self._codes(items, self.item_codes.n_learned)
-        text = (self.text_ids[items], self.text_valid[items])
-        answer = constant(self.answer_ids, len(items))
-        ids, _ = compose(constant(self.describe_ids, len(items)), text, answer, (codes, torch.ones_like(codes, dtype=torch.bool)))
+        codes = self._codes(items, self.n_aligned)
+        ids, _ = compose(*self._description(items), (codes, torch.ones_like(codes, dtype=torch.bool)))
         return self._code_loss(ids)
+
+    def _description(self, items: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Segments of "task, text, answer:"."""
+        text = (self.text_ids[items], self.text_valid[items])
+        return [constant(self.describe_ids, len(items)), text, constant(self.answer_ids, len(items))]
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor):
         """``L_rec + lambda_align * L_align``; the parts are logged apart."""
@@ -154,16 +176,17 @@ class STORE(GenerativeRecommender):
         weight = self.config["lambda_align"]
         if weight == 0 or self.config["align_mode"] == "alternate":
             return recommendation
-        items = torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device)
-        return recommendation, weight * self.alignment_loss(items)
+        items = from_first(torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device))
+        return recommendation, weight * self.alignment_loss(own_part(items))
 
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
         """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
         super().on_epoch_start(epoch)
         weight = self.config["lambda_align"]
         if self.config["align_mode"] == "alternate" and weight > 0:
-            for items in (1 + torch.randperm(len(self.text_ids) - 1)).split(self.config["align_batch"]):
-                yield weight * self.alignment_loss(items.to(self.codes.device))
+            order = from_first((1 + torch.randperm(len(self.text_ids) - 1)).to(self.codes.device))
+            for items in order.split(self.config["align_batch"]):
+                yield weight * self.alignment_loss(own_part(items))
 
     def parameter_groups(self) -> list[dict]:
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""
@@ -174,6 +197,12 @@ class STORE(GenerativeRecommender):
 
     def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the users' prompts."""
-        ids, lengths = compose(*self._prompt(history, length))
-        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"])
+        return self._decoder(*self.prompts(history, length), self.config["score_type"])
+
+    def item_decoder(self, items: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the text-to-token prompt."""
+        return self._decoder(*compose(*self._description(items)), "level")
+
+    def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)

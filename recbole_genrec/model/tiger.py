@@ -20,6 +20,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder import Memory
+from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
@@ -40,11 +43,12 @@ class TIGER(GenerativeRecommender):
 
     config_rules = {
         "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
-        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline")),
+        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline", "lcrec")),
         "backbone_config": Rule(dict, "settings of a backbone from scratch"),
         "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
         "use_eos": Rule(bool, "an end token after history and target"),
         "score_eos": Rule(bool, "the end token counts in the score"),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
         "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
     }
@@ -90,31 +94,61 @@ class TIGER(GenerativeRecommender):
             mask = pad(mask, (1, 0), value=True)
         return tokens, mask
 
-    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None):
+    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> Memory:
         tokens, mask = self.source(history, length, user)
         return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None) -> Tensor:
-        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token."""
+        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token.
+
+        With ``loss_vocab: trie`` the sum over the item's codes, each among those that the trie allows.
+        """
+        states, labels = self._teach(self._memory(history, length, user), target)
+        if self.config["loss_vocab"] == "full":
+            loss = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        else:
+            blocks = (self.vocabulary.logits(state, n) / self.config["temperature"] for n, state in enumerate(states.unbind(1)))
+            loss = item_cross_entropy(self.trie, target, blocks)
+        return balanced(loss, len(labels))
+
+    def _teach(self, memory: Memory, target: Tensor) -> tuple[Tensor, Tensor]:
+        """States ``[B, L', d_model]`` that predict the target's codes (and end token), and these tokens ``[B, L']``."""
         labels = self.vocabulary.tokens(self.codes[target])
         if self.vocabulary.eos is not None:
             labels = pad(labels, (0, 1), value=self.vocabulary.eos)
-        states = self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), self._memory(history, length, user))
-        return ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        return self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), memory), labels
 
     def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""
-        log_probs = partial(self.vocabulary.log_probs, score_type=self.config["score_type"], temperature=self.infer_temperature)
-        memory = self._memory(history, length, user)
+        return self._decoder(self._memory(history, length, user), self.config["score_type"], self.infer_temperature)
+
+    def _decoder(self, memory: Memory, score_type: str, temperature: float) -> BeamDecoder:
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type, temperature=temperature)
         return BeamDecoder(self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs)
+
+    @property
+    def prefix_width(self) -> int:
+        """The item's projected content vector is the encoder's input."""
+        return self.backbone.d_model
+
+    def _item_memory(self, items: Tensor) -> Memory:
+        prefix = self.item_prefix(items)
+        mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
+        return self.backbone.memory(self.backbone.encode(prefix, mask), mask)
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """In the unit of :meth:`loss`, always over the whole vocabulary: a refresh looks beyond the trie."""
+        states, labels = self._teach(self._item_memory(items), items)
+        mean = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+        return balanced(mean if self.config["loss_vocab"] == "full" else mean * labels.shape[1], len(labels))
+
+    def item_decoder(self, items: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities from the item's own content."""
+        return self._decoder(self._item_memory(items), "level", self.config["temperature"])
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's; values of the extra token that no item had start at the mean of those in use (our choice, unpublished)."""
-        used = self.codes[1 : self.n_dataset_items]
+        """As the base's, with a start for values of the extra token that no item had."""
         added = super().add_items(texts, tokens)
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            rows = self.vocabulary.table.narrow(0, self.vocabulary.first[level], self.level_sizes[level])
-            seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used[:, level], True)
-            rows[~seen] = rows[seen].mean(0)
+        self.start_unused_codes()
         return added

@@ -5,22 +5,28 @@ The idea, a spatial transformer over positions and a small depth decoder over th
 
     x_t = sum_l E_l[c_tl]  (+ I[i_t])  (+ W e_t)  + p_t          E_l code tables, I item ids, e_t sentence embedding, p_t position
     h   = LN(Transformer_causal(x))                              one pass trains all next-item targets of a row
-    s_0 = h_t ;  logits_l = W_l LN_l(s_{l-1}) ;  s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])
-    loss = mean over positions of sum_l CE(logits_l, c_l of the next item)
+    s_0 = h_t ;  logits_l = (W_l (+ V_l)) LN_l(s_{l-1}) ;  s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])
+    loss = mean over positions of sum_l CE(logits_l, c_l of the next item)      over the codes that the trie allows, or over the level
 
-Outputs are codes in every variant: an item id or text on the input side does not make it a retrieval model.
+V_l, with ``output_id``: the mean id embedding of the items below each continuation (``path_vectors.py``). Outputs are codes in every
+variant: an item id or text on the input side does not make it a retrieval model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
-from recbole_genrec.data.text_encoder import column_scale
+from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.distributed import balanced
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.model.path_vectors import PathVectors
 
 DEPTHS = {"mlp": DepthMLP, "transformer": DepthTransformer}
 
@@ -36,7 +42,9 @@ class TimelineRec(GenerativeRecommender):
         "depth": Rule(str, "decoder along the codes", choices=tuple(DEPTHS)),
         "depth_layers": Rule(int, "layers of depth: transformer", low=1),
         "input_id": Rule(bool, "add an embedding of the item's id to its input vector"),
+        "output_id": Rule(bool, "a code's output vector is raised by the mean id embedding of the items below it"),
         "input_text": Rule(bool, "add the item's projected sentence embedding to its input vector"),
+        "loss_vocab": Rule(str, "codes among which a target competes", choices=("level", "trie")),
         "tie_code_tables": Rule(bool, "input and depth decoder share their code embeddings (ablation)"),
     }
 
@@ -51,7 +59,8 @@ class TimelineRec(GenerativeRecommender):
         layer = nn.TransformerEncoderLayer(d, config["n_heads"], 4 * d, dropout, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, config["n_layers"], nn.LayerNorm(d), enable_nested_tensor=False)
         self.dropout = nn.Dropout(dropout)
-        self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02) if config["input_id"] else None
+        uses_ids = config["input_id"] or config["output_id"]
+        self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02) if uses_ids else None
         nn.init.normal_(self.position_table.weight, std=0.02)
         if config["input_text"]:
             self._load_texts()
@@ -67,21 +76,19 @@ class TimelineRec(GenerativeRecommender):
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the size."""
         size = f"{config['n_layers']} layers of width {config['d_model']}, depth {config['depth']}"
-        return {**super().describe(config), "generator": f"{size}, input_id {config['input_id']}, input_text {config['input_text']}"}
+        options = ", ".join(f"{key} {config[key]}" for key in ("input_id", "output_id", "input_text", "loss_vocab"))
+        return {**super().describe(config), "generator": f"{size}, {options}"}
 
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items; padding stays zero."""
-        embeddings = self.content.embeddings()
-        mean, factor = column_scale(embeddings[1 : self.n_dataset_items])
-        scaled = torch.from_numpy((embeddings - mean) * factor).float()
-        scaled[0] = 0
-        self.register_buffer("texts", scaled, persistent=False)
+        texts = standardised(self.content.embeddings(), self.n_dataset_items)
+        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 
     def timeline(self, history: Tensor) -> Tensor:
         """States ``h [B, T, d]``; state t knows items 1 to t of ``history [B, T]``."""
         slots = history.shape[1]
         x = nn.functional.embedding(self.vocabulary.flat(self.codes[history]), self.vocabulary.embedding).sum(-2)
-        if self.id_table is not None:
+        if self.config["input_id"]:
             x = x + nn.functional.embedding(history, self.id_table)
         if self.config["input_text"]:
             x = x + self.text_projection(self.texts[history])
@@ -92,25 +99,62 @@ class TimelineRec(GenerativeRecommender):
         return torch.ones(slots, slots, dtype=torch.bool, device=self.codes.device).triu(1)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Mean over positions of the sum over levels of the cross-entropy of the next item's codes.
+        """Mean over positions of the sum over levels of the cross-entropy of the next item's codes: -log p(item) in nats.
 
         ``train_rows: all`` learns from the last position of each row only, the others from every position.
         """
-        at = torch.arange(history.shape[1], device=history.device)
-        last = at == length.unsqueeze(1) - 1
-        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
-        wanted = last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
-        states, codes = self.timeline(history)[wanted], self.codes[following[wanted]]
-        losses = [
-            cross_entropy(self.vocabulary.logits(state, level).float(), codes[:, level])
-            for level, state in enumerate(self.depth.teach(states, codes))
-        ]
-        return torch.stack(losses).sum()
+        following, wanted = self.next_items(history, length, target)
+        states, items, logits = self.timeline(history)[wanted], following[wanted], self._logits()
+        nodes = self.trie.paths(self.trie.leaf_of_item[items])
+        steps = enumerate(self.depth.teach(states, self.codes[items]))
+        blocks = (logits(state, level, nodes[level]) for level, state in steps)
+        loss = item_cross_entropy(self.trie, items, blocks) if self.config["loss_vocab"] == "trie" else self._level_loss(blocks, items)
+        return balanced(loss, len(items))
+
+    def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
+        codes = self.codes[items].unbind(1)
+        return torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]).sum()
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""
         states = self.timeline(history)[torch.arange(len(length), device=length.device), length - 1]
-        return TimelineDecoder(self.depth, states, lambda state, level: self.vocabulary.logits(state, level).float().log_softmax(-1))
+        return self._decoder(states, self._logits())
+
+    def _decoder(self, states: Tensor, logits: Callable[[Tensor, int, Tensor], Tensor]) -> TimelineDecoder:
+        levels = self.trie.levels
+        return TimelineDecoder(
+            self.depth,
+            states,
+            lambda state, level, prefixes: logits(state, level, prefixes).log_softmax(-1),
+            lambda prefixes, codes, level: levels[level].child(prefixes, codes),
+        )
+
+    def _logits(self) -> Callable[[Tensor, int, Tensor], Tensor]:
+        """``(states [..., d], level, prefixes [...]) -> [..., V_level]``, for the weights as they are."""
+        paths = PathVectors(self.trie, self.id_table) if self.config["output_id"] else None
+
+        def logits(states: Tensor, level: int, nodes: Tensor) -> Tensor:
+            own = self._code_logits(states, level)
+            return own if paths is None else own + paths.logits(states, level, nodes)
+
+        return logits
+
+    def _code_logits(self, states: Tensor, level: int, *_) -> Tensor:
+        return self.vocabulary.logits(states, level).float()
+
+    @property
+    def prefix_width(self) -> int:
+        """The item's projected content vector stands in the place of ``h``."""
+        return self.config["d_model"]
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Sum over levels, as :meth:`loss`; over whole levels and without path vectors, because a refresh looks beyond the trie."""
+        states = self.depth.teach(self.item_prefix(items).sum(1), self.codes[items])
+        return balanced(self._level_loss((self._code_logits(state, level) for level, state in enumerate(states)), items), len(items))
+
+    def item_decoder(self, items: Tensor) -> TimelineDecoder:
+        """Next-code log-probabilities from the item's own content."""
+        return self._decoder(self.item_prefix(items).sum(1), self._code_logits)
 
     @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:

@@ -190,6 +190,7 @@ def _details(results: Sequence[dict]) -> dict:
     keys = ["MAX_ITEM_LIST_LENGTH", "eval_args", "repeatable", "epochs", "train_batch_size", "learning_rate", "loss_type", "train_rows"]
     if first["report"]:
         keys += ["valid_users", "backbone", "backbone_config", "item_text_fields", "text_encoder", "codebook_sizes", "collision"]
+    if "search" in first["report"]:
         keys += ["beam_width", "score_type", "score_mode", "constraint"]
     return {
         "command": _command(first["command"]),

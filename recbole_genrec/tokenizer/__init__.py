@@ -21,6 +21,7 @@ TOKENIZERS = {
     "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
     "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
     "letter": "recbole_genrec.tokenizer.rqvae_tokenizer:LETTERTokenizer",
+    "mq": "recbole_genrec.tokenizer.mq_tokenizer:MQTokenizer",
     "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",
     "cid": "recbole_genrec.tokenizer.hierarchical:CIDTokenizer",
     "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",

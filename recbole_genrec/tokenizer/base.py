@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
+from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.files import digest, load_artefact, made_once, publish_folder, read_json, save_artefact, write_json
 from recbole_genrec.keys import Rule
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
+from recbole_genrec.tokenizer.progress import FitProgress
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
+
+MADE_FOR = "made-for.json"
+"""What a stored result was made for: its key, seed and settings."""
 
 
 class ItemTokenizer(ABC):
@@ -37,6 +42,7 @@ class ItemTokenizer(ABC):
         uses_text: whether it needs item texts.
         uses_interactions: whether the codes depend on the training interactions too.
         quality: figures of the fit for the result file.
+        progress: a long fit runs its epochs through :meth:`FitProgress.epochs`, so that it survives a kill.
     """
 
     name: str
@@ -44,6 +50,7 @@ class ItemTokenizer(ABC):
     config_rules: dict[str, Rule] = {}
     uses_text = True
     uses_interactions = False
+    progress = FitProgress()
 
     def __init__(self, config, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -52,6 +59,10 @@ class ItemTokenizer(ABC):
     def config_key(self) -> dict:
         """Every setting that the codes depend on, JSON-serialisable."""
         return {key: self.config[key] for key in self.settings}
+
+    def interactions_key(self, content: ItemContent) -> object:
+        """What the codes depend on in the training interactions, JSON-serialisable."""
+        return content.interactions_fingerprint if self.uses_interactions else None
 
     @abstractmethod
     def fit(self, content: ItemContent) -> ItemCodes:
@@ -96,20 +107,27 @@ def fit_or_load(
     ``<folder_root>/<name>-<key>`` complete or not at all. Rows follow ``content.tokens``; :class:`ArtefactError` when the stored result
     is damaged or belongs to other items.
     """
-    interactions = content.interactions_fingerprint if tokenizer.uses_interactions else None
-    key = digest(content.fingerprint, interactions, tokenizer.name, tokenizer.config_key(), seed)
+    key = digest(content.fingerprint, tokenizer.interactions_key(content), tokenizer.name, tokenizer.config_key(), seed)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
-    if not folder.exists():
-        started = time.process_time()
-        codes = tokenizer.fit(content).aligned(content.tokens)
-        tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
-        with publish_folder(folder) as temporary:
-            codes.save(temporary / "codes")
-            tokenizer.save(temporary / "tokenizer")
-        log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
-    else:
-        codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
-        tokenizer.load(folder / "tokenizer")
+    with made_once(folder, log) as missing:
+        if missing:
+            started = time.process_time()
+            tokenizer.progress = FitProgress(Path(folder_root) / f"fit-{tokenizer.name}-{key}.pth", key)
+            codes = tokenizer.fit(content).aligned(content.tokens)
+            tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
+            with publish_folder(folder) as temporary:
+                codes.save(temporary / "codes")
+                tokenizer.save(temporary / "tokenizer")
+                write_json(temporary / MADE_FOR, {"key": key, "seed": seed, "settings": tokenizer.config_key()})
+            tokenizer.progress.clear()
+            log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
+    if not missing:
+        hint = f"Delete the folder {folder}; it is made again."
+        if read_json(folder / MADE_FOR).get("key") != key:
+            raise ArtefactError(f"{folder} was renamed or replaced: its codes belong to other items, settings or another seed. {hint}")
+        with explained(str(folder), hint):
+            codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
+            tokenizer.load(folder / "tokenizer")
         log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
     log(codes.report())
     for warning in codes.warnings():

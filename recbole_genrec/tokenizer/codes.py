@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.files import load_artefact, save_artefact
 from recbole_genrec.tokenizer.collision import collision_stats, item_groups, parse_policies, resolve_collisions
 
@@ -176,7 +176,8 @@ class ItemCodes:
             raise ArtefactError(
                 f"{folder} holds {meta.get('kind', 'something else')!r}, not item codes. Name the folder that ItemCodes.save wrote."
             )
-        return cls(tensors["codes"], tuple(meta["sizes"]), meta["tokens"], meta["stats_before"], meta["policy"])
+        with explained(str(folder), "Fit the tokenizer again."):
+            return cls(tensors["codes"], tuple(meta["sizes"]), meta["tokens"], meta["stats_before"], meta["policy"])
 
 
 def _wrong(what: str) -> ArtefactError:

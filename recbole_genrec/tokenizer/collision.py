@@ -145,11 +145,11 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
     own = levels[-1].gather(1, codes[rows, -1:]).flatten()
     first = torch.full_like(count, len(codes)).scatter_reduce(0, group, torch.arange(len(codes)), "amin")[group[rows]]
     queue = sorted(zip(first.tolist(), own.tolist(), range(len(rows)), strict=True))
-    codes, table = codes.clone(), _FreeCodes(codes, sizes)
+    codes, table = codes.clone(), FreeCodes(codes, sizes)
     for (before, *_), (now, _, place) in itertools.pairwise(queue):
         if now == before:  # not the first of its group
-            row = rows[place]
-            codes[row] = torch.tensor(table.take(codes[row].tolist(), [rank[place].tolist() for rank in ranks])[0])
+            row, ranked = rows[place], [rank[place].tolist() for rank in ranks]
+            codes[row] = torch.tensor(table.take(codes[row].tolist(), lambda prefix, ranked=ranked: ranked[len(prefix)])[0])
     return codes
 
 
@@ -161,7 +161,7 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
     Where equal codes are allowed (``none``) there is nothing to do: append ``new`` as it is.
     """
     n_learned, sizes, fallbacks, result = new.shape[1], tuple(sizes), 0, []
-    table = _FreeCodes(existing, sizes)
+    table = FreeCodes(existing, sizes)
     extra = [list(range(size)) for size in sizes[n_learned:]]
     for row, learned in enumerate(new.tolist()):
         if table.full(tuple(learned)):
@@ -171,9 +171,10 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
             ranks = [level[0].argsort(stable=True).tolist() for level in levels]
         else:
             ranks = [[code] for code in learned]
-        codes, moved = table.take(learned, ranks + extra)
+        ranked = ranks + extra
+        codes, kept = table.take(learned, lambda prefix, ranked=ranked: ranked[len(prefix)])
         result.append(codes)
-        fallbacks += moved
+        fallbacks += kept < len(learned)
     return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks
 
 
@@ -233,31 +234,39 @@ def repair_collisions(
     return best
 
 
-class _FreeCodes:
-    """Which ids are taken, counted under every prefix, so that a full branch is skipped at once."""
+class FreeCodes:
+    """Which ids are taken, counted under every prefix, so that a full branch is skipped at once.
+
+    Args:
+        codes: int64 ``[n, L]``, the taken ids. sizes: alphabet size of each level.
+    """
 
     def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
-        taken = torch.unique(codes, dim=0).tolist()
-        self.used = Counter(tuple(row[:depth]) for row in taken for depth in range(len(sizes) + 1))
-        self.room = [math.prod(sizes[depth:]) for depth in range(len(sizes) + 1)]
+        self.depth = len(sizes)
+        self.used = Counter(row[:depth] for row in set(map(tuple, codes.tolist())) for depth in range(self.depth + 1))
+        self.room = [math.prod(sizes[depth:]) for depth in range(self.depth + 1)]
 
     def full(self, prefix: tuple[int, ...]) -> bool:
+        """Whether no id below ``prefix`` (a whole id: the id itself) is free."""
         return self.used[prefix] >= self.room[len(prefix)]
 
-    def take(self, own: list[int], ranks: list[list[int]]) -> tuple[tuple[int, ...], bool]:
-        """Take the free id that keeps the longest prefix of ``own``, then the first free code of ``ranks`` at each level.
+    def add(self, codes: tuple[int, ...]) -> None:
+        """The free id ``codes`` is taken from now on."""
+        self.used.update(codes[:depth] for depth in range(self.depth + 1))
 
-        Also says whether a code of ``own`` gave way.
+    def take(self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]) -> tuple[tuple[int, ...], int]:
+        """Take the free id that keeps the longest prefix of ``own``, then at each level the first free code of ``rank(prefix)``.
+
+        Also returns how many codes of ``own`` were kept.
         """
-        depth = next((depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None)
-        if depth is None:
+        kept = next((depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None)
+        if kept is None:
             raise ConfigError(f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token.")
-        codes = tuple(own[:depth])
-        for rank in itertools.islice(ranks, depth, None):
-            codes += next((code,) for code in rank if not self.full((*codes, code)))
-        for end in range(len(codes) + 1):
-            self.used[codes[:end]] += 1
-        return codes, depth < len(own)
+        codes = tuple(own[:kept])
+        while len(codes) < self.depth:
+            codes += next((code,) for code in rank(codes) if not self.full((*codes, code)))
+        self.add(codes)
+        return codes, kept
 
 
 def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:

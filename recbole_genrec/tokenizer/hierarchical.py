@@ -143,7 +143,7 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     """
 
     name = "cid"
-    uses_text = False
+    uses_text = uses_graph = False
     uses_interactions = True
     settings = ("spectral_dim", "standardize", "codebook_sizes", "collision", "dedup_spare")
     config_rules = {**VectorTokenizer.config_rules, "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2)}

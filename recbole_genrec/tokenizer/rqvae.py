@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.codebook_network import CodebookNetwork
 from recbole_genrec.tokenizer.collision import sinkhorn_codes
-from recbole_genrec.tokenizer.kmeans import CHUNK, check_rows, nearest, squared_distances
+from recbole_genrec.tokenizer.kmeans import check_rows, nearest, squared_distances
 from recbole_genrec.tokenizer.residual_kmeans import ResidualKMeans, residual_path
 
 JITTER = 0.1
@@ -23,7 +23,7 @@ INIT_ROWS = 100_000
 """Rows, randomly chosen, that k-means sees at most (our choice, unpublished)."""
 
 
-class RQVAE(nn.Module):
+class RQVAE(CodebookNetwork):
     """Residual-quantised autoencoder with straight-through gradients, without EMA and without dropout.
 
     Args:
@@ -111,20 +111,6 @@ class RQVAE(nn.Module):
 
     # --- without gradients --------------------------------------------------------------------------------------------------------
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Nearest codes of ``x [n, D]``, int64 ``[n, L]`` on the device of ``x``.
-
-        A function of weights and row alone: computed in float64, so that neither batch size nor order nor training mode matters.
-        :class:`DataError` for values that are no finite numbers.
-        """
-        check_rows(x)
-        return torch.cat([torch.stack([codes for *_, codes in path], dim=1) for path in self._paths(x)]).to(x.device)
-
-    def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances of the residual that enters each level on the way of :meth:`encode`, L tensors float64 ``[n, K_l]``."""
-        parts = [[distances for _, distances, _ in path] for path in self._paths(x)]
-        return [torch.cat(level).to(x.device) for level in zip(*parts, strict=True)]
-
     @torch.no_grad()
     def codebook_init(self, x: Tensor, seed: int = 0, max_iter: int = 100) -> None:
         """Set the codes by residual k-means (k-means++ start) on the latents of all items, ``x [n, D]`` (TIGER, section 3.1).
@@ -136,7 +122,7 @@ class RQVAE(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         if len(x) > INIT_ROWS:
             x = x[torch.randperm(len(x), generator=generator)[:INIT_ROWS].to(x.device)]
-        residual = torch.cat([next(path)[0] for path in self._paths(x)]).cpu()
+        residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
         fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
         for book, found in zip(self.codebooks, fitted.codebooks, strict=True):
             copied = found[torch.randint(len(found), (len(book) - len(found),), generator=generator)]
@@ -144,31 +130,9 @@ class RQVAE(nn.Module):
             book.copy_(torch.cat([found, copied + JITTER * noise]))
             residual = residual - found[nearest(residual, found)]
 
-    @torch.no_grad()
-    def revive_dead_codes(self, x: Tensor, generator: torch.Generator) -> list[int]:
-        """Move the codes that no row of ``x [n, D]`` uses to residuals of random rows; returns how many, for each level.
-
-        ``generator`` lives on the CPU. Optimisers keep their state of the moved codes.
-        """
-        check_rows(x)
-        paths = [[(residual, codes) for residual, _, codes in path] for path in self._paths(x)]
-        moved = []
-        for book, parts in zip(self.codebooks, zip(*paths, strict=True), strict=True):
-            residuals, codes = (torch.cat(part) for part in zip(*parts, strict=True))
-            dead = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0).flatten()
-            rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[: len(dead)]
-            book[dead] = residuals[rows.to(residuals.device)].to(book.dtype)
-            moved.append(len(dead))
-        return moved
-
-    @torch.no_grad()
-    def _paths(self, x: Tensor) -> Iterator[Iterator[tuple[Tensor, Tensor, Tensor]]]:
-        """:func:`residual_path` of ``x [n, D]``, chunk by chunk, in float64."""
-        weights = {name: value.double() for name, value in self.encoder.state_dict().items()}
-        books = [book.detach().double() for book in self.codebooks]
-        widest = max(*self.sizes, *(value.shape[0] for value in weights.values()))
-        for part in x.split(max(1, CHUNK // widest)):
-            yield residual_path(functional_call(self.encoder, weights, (part.to(books[0].device).double(),)), books)
+    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Level by level, each on what the levels before leave."""
+        return residual_path(latent, books)
 
 
 def _mlp(widths: Sequence[int]) -> nn.Sequential:

@@ -63,7 +63,7 @@ class RQVAETokenizer(VectorTokenizer):
             x = x.to(device)
             self.network.codebook_init(x, self.seed)
             self._train(x, content)
-        self.quantiser = _Quantiser(self.network.cpu().eval())
+        self.quantiser = self.network.cpu().eval()
 
     def _build(self, d_in: int, sizes: tuple[int, ...]) -> RQVAE:
         config = self.config
@@ -89,18 +89,23 @@ class RQVAETokenizer(VectorTokenizer):
     def _train(self, x: Tensor, content) -> None:
         config, network = self.config, self.network
         self.generator = torch.Generator().manual_seed(self.seed)
-        parameters = [*network.parameters(), *self.begin(x, content)]
+        self.track: dict = {}  # what the epochs note; part of the saved progress
+        extra = nn.ParameterList(self.begin(x, content))
+        parameters = [*network.parameters(), *extra]
         learner = {"adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}[config["tokenizer_learner"]]
         optimiser = learner(parameters, lr=config["tokenizer_lr"], weight_decay=config["tokenizer_weight_decay"])
         batches = max(1, round(len(x) / config["tokenizer_batch_size"]))
         epochs, interval = config["tokenizer_epochs"], config["tokenizer_eval_interval"]
-        best = self._look(x, 0)
-        self.quality["curve"], kept, since = [best], _copy(network), 0
-        lowest = float("inf")
-        progress = tqdm(range(1, epochs + 1), desc=f"{self.name} tokenizer", disable=not config["show_progress"], ncols=100)
-        for epoch in progress:
+        start = self._look(x, 0)
+        self.track |= {"best": start, "curve": [start], "kept": _copy(network), "since": 0, "lowest": float("inf")}
+        track = self.track
+        parts = {"network": network, "extra": extra, "optimiser": optimiser, "generator": self.generator, "track": track}
+        remaining = self.progress.epochs(epochs, **parts)
+        progress = tqdm(remaining, total=epochs, desc=f"{self.name} tokenizer", disable=not config["show_progress"], ncols=100)
+        for done in progress:
+            epoch = done + 1
             network.train()
-            self.begin_epoch(epoch - 1)
+            self.begin_epoch(done)
             sums: dict[str, float] = {}
             for rows in torch.randperm(len(x), generator=self.generator).tensor_split(batches):
                 losses = self.losses(x, rows.to(x.device))
@@ -114,18 +119,18 @@ class RQVAETokenizer(VectorTokenizer):
             if config["dead_code_reset"] and epoch % REVIVE_EVERY == 0 and epoch <= 2 * epochs // 3:
                 network.revive_dead_codes(x, self.generator)
             if epoch % interval == 0 or epoch == epochs:
-                look = {**self._look(x, epoch), **sums}
-                self.quality["curve"].append(look)
+                look, best = {**self._look(x, epoch), **sums}, track["best"]
+                track["curve"].append(look)
                 progress.set_postfix(loss=f"{sums['total']:.4f}", collisions=f"{look['collision_rate']:.1%}")
-                better = look["collision_rate"] <= best["collision_rate"]
-                since = 0 if look["collision_rate"] < best["collision_rate"] or sums["total"] < 0.999 * lowest else since + 1
-                lowest = min(lowest, sums["total"])
-                if better or best["epoch"] == 0:  # the start is no trained autoencoder
-                    best, kept = look, _copy(network)
-                if since >= config["tokenizer_patience"]:
-                    break
-        network.load_state_dict(kept)
-        self.quality["best_epoch"] = best["epoch"]
+                improved = look["collision_rate"] < best["collision_rate"] or sums["total"] < 0.999 * track["lowest"]
+                track["since"] = 0 if improved else track["since"] + 1
+                track["lowest"] = min(track["lowest"], sums["total"])
+                if look["collision_rate"] <= best["collision_rate"] or best["epoch"] == 0:  # the start is no trained autoencoder
+                    track |= {"best": look, "kept": _copy(network)}
+                if track["since"] >= config["tokenizer_patience"]:
+                    remaining.close()
+        network.load_state_dict(track["kept"])
+        self.quality |= {"curve": track["curve"], "best_epoch": track["best"]["epoch"]}
 
     def _look(self, x: Tensor, epoch: int) -> dict:
         codes = self.network.eval().encode(x).cpu()
@@ -144,7 +149,7 @@ class RQVAETokenizer(VectorTokenizer):
         with torch.random.fork_rng():  # so that a stored tokenizer leaves the caller's random numbers as a fitted one does
             self.network = self._build(len(self.centre), tuple(meta["sizes"])).eval()
         self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
-        self.quantiser = _Quantiser(self.network)
+        self.quantiser = self.network
 
 
 class LETTERTokenizer(RQVAETokenizer):
@@ -171,7 +176,7 @@ class LETTERTokenizer(RQVAETokenizer):
     def begin(self, x: Tensor, content) -> Iterable[nn.Parameter]:
         """Collaborative vectors in the order of the items, and the map to ``code_dim`` if one is needed."""
         config = self.config
-        self.cf = self.cf_rows = self.labels = None
+        self.cf = self.cf_rows = self.track["labels"] = None
         projection = None
         if config["alpha"] > 0:
             self.cf = torch.from_numpy(content.collaborative()[self.order]).to(x)
@@ -187,26 +192,13 @@ class LETTERTokenizer(RQVAETokenizer):
         config = self.config
         if config["beta"] > 0 and epoch % config["div_refresh"] == 0:
             options = {"n_clusters": config["n_clusters"], "seed": self.seed, "clustering": config["code_clustering"]}
-            self.labels = [balanced_clusters(book.detach(), **options) for book in self.network.codebooks]
+            self.track["labels"] = [balanced_clusters(book.detach(), **options) for book in self.network.codebooks]
 
     def losses(self, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """L_Sem + alpha L_CF + beta L_Div."""
         cf = None if self.cf is None else self.cf[rows]
         cf_rows = None if self.cf is None else self.cf_rows[rows]
-        return self.letter_loss(self.network, x[rows], cf, cf_rows, self.labels, generator=self.generator)
-
-
-class _Quantiser:
-    """An RQ-VAE as a quantiser of numbers: codes, distances, reconstructions, on the CPU."""
-
-    def __init__(self, network: RQVAE):
-        self.network, self.sizes = network, network.sizes
-        self.assign, self.level_distances = network.encode, network.level_distances
-
-    @torch.no_grad()
-    def reconstruct(self, codes: Tensor) -> Tensor:
-        """``[n, L]`` -> ``[n, D]``."""
-        return self.network.decoder(sum(book[column] for book, column in zip(self.network.codebooks, codes.unbind(1), strict=True)))
+        return self.letter_loss(self.network, x[rows], cf, cf_rows, self.track["labels"], generator=self.generator)
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
+from recbole_genrec.backbone.settings import BACKBONE_RULES
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError, GenRecError
 from recbole_genrec.keys import Rule
@@ -53,6 +54,7 @@ class STORETokenizer(ItemTokenizer):
         "lora_alpha",
         "lora_dropout",
         "lora_targets",
+        "quantisation",
         "text_max_len",
         "codebook_sizes",
         "pca_dim",
@@ -67,13 +69,7 @@ class STORETokenizer(ItemTokenizer):
         "precision",
     )
     config_rules = {
-        "text_vocab_size": Rule(int, "tokens of the text vocabulary", low=300),
-        "tuning": Rule(str, "which weights train", choices=("full", "lora")),
-        "lora_rank": Rule(int, "rank of the adapter", low=1),
-        "lora_alpha": Rule(float, "scale of the adapter", low=0),
-        "lora_dropout": Rule(float, "dropout of the adapter", low=0, high=1),
-        "lora_targets": Rule(list, "modules that get an adapter", optional=True),
-        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
+        **BACKBONE_RULES,
         "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
         "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
         "pca_l2": Rule(bool, "normalise before k-means"),
@@ -126,10 +122,13 @@ class STORETokenizer(ItemTokenizer):
         stored = {name: p for name, p in network.named_parameters() if p.requires_grad or kept}
         optimiser = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"])
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
-        progress = tqdm(range(self.config["tokenizer_epochs"]), desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
+        scaler = torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
         network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
+            epochs, parts = self.config["tokenizer_epochs"], {"optimiser": optimiser, "generator": generator, "scaler": scaler}
+            remaining = self.progress.epochs(epochs, network=network, **parts)
+            progress = tqdm(remaining, total=epochs, desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
             for epoch in progress:
                 network.train()
                 order = torch.randperm(len(ids), generator=generator)
@@ -143,8 +142,9 @@ class STORETokenizer(ItemTokenizer):
                     if not torch.isfinite(loss):
                         raise GenRecError(f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr.")
                     optimiser.zero_grad()
-                    loss.backward()
-                    optimiser.step()
+                    scaler.scale(loss).backward()
+                    scaler.step(optimiser)
+                    scaler.update()
                 progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 

@@ -22,7 +22,8 @@ COLLAPSED = 0.9
 
 
 class VectorTokenizer(ItemTokenizer):
-    """Quantises one vector an item: its sentence embedding, or its collaborative vector (``tokenizer_input: cf``).
+    """Quantises one vector an item: its sentence embedding, or a collaborative vector (``tokenizer_input: cf`` from SASRec, ``graph``
+    from LightGCN).
 
     A subclass writes :meth:`learn`, which sets ``quantiser``: an object with ``sizes``, ``assign(x) -> codes [n, L]``,
     ``level_distances(x) -> L tensors [n, K_l]`` and ``reconstruct(codes) -> x [n, D]``.
@@ -30,7 +31,7 @@ class VectorTokenizer(ItemTokenizer):
 
     settings = ("tokenizer_input", "standardize", "codebook_sizes", "collision", "dedup_spare")
     config_rules = {
-        "tokenizer_input": Rule(str, "vectors that are quantised", choices=("text", "cf")),
+        "tokenizer_input": Rule(str, "vectors that are quantised", choices=("text", "cf", "graph")),
         "standardize": Rule(bool, "zero mean and unit variance in each dimension"),
     }
 
@@ -45,8 +46,18 @@ class VectorTokenizer(ItemTokenizer):
 
     @property
     def uses_interactions(self) -> bool:
-        """``tokenizer_input: cf`` reads the training split."""
-        return self.config["tokenizer_input"] == "cf"
+        """``tokenizer_input: cf`` and ``graph`` read the training split."""
+        return not self.uses_text
+
+    @property
+    def uses_graph(self) -> bool:
+        """``tokenizer_input: graph`` reads LightGCN's vectors."""
+        return self.config["tokenizer_input"] == "graph"
+
+    def interactions_key(self, content) -> object:
+        """As the base says, with the settings of LightGCN where its vectors are used."""
+        key = super().interactions_key(content)
+        return [key, content.graph_fingerprint] if self.uses_graph else key
 
     @abstractmethod
     def learn(self, x: Tensor, content) -> None:
@@ -54,7 +65,8 @@ class VectorTokenizer(ItemTokenizer):
 
     def vectors(self, content) -> np.ndarray:
         """What is quantised, ``[n_items, D]``, row 0 = padding item."""
-        return content.embeddings() if self.uses_text else content.collaborative()
+        source = {"text": content.embeddings, "cf": content.collaborative, "graph": content.graph}
+        return source[self.config["tokenizer_input"]]()
 
     def fit(self, content) -> ItemCodes:
         """Vectors -> quantiser -> codes -> collision policies, all in the order of the raw item ids (``self.order``, rows of ``content``).
@@ -64,7 +76,7 @@ class VectorTokenizer(ItemTokenizer):
         check_capacity(len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"])
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         vectors = self.vectors(content)[self.order]
-        self.centre, self.factor = column_scale(vectors) if self.config["standardize"] else _unscaled(vectors.shape[1])
+        self.centre, self.factor = scale_of(vectors, self.config["standardize"])
         x = self._scaled(vectors)
         _refuse_collapse(x, "vector")
         self.learn(x, content)
@@ -106,7 +118,8 @@ class VectorTokenizer(ItemTokenizer):
     def _new(self, texts: Sequence[str]) -> Tensor:
         if not self.uses_text:
             raise ConfigError(
-                "tokenizer_input: cf quantises collaborative vectors, which new items do not have. Use tokenizer_input: text."
+                f"tokenizer_input: {self.config['tokenizer_input']} quantises collaborative vectors, which new items do not have. "
+                "Use tokenizer_input: text."
             )
         options = {"device": self.config["device"] or "cpu", "show_progress": False}
         return self._scaled(encode_texts(["", *texts], self.config["text_encoder"], None, **options)[1:])
@@ -134,8 +147,9 @@ class RKMeansTokenizer(VectorTokenizer):
         self.quantiser = ResidualKMeans.from_tensors({name: value for name, value in tensors.items() if name not in ("centre", "factor")})
 
 
-def _unscaled(width: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(width), np.ones(width)
+def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and factor of each column of ``vectors [n, D]``, see :func:`column_scale`; 0 and 1 unless ``standardize``."""
+    return column_scale(vectors) if standardize else (np.zeros(vectors.shape[1]), np.ones(vectors.shape[1]))
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:

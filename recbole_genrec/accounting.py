@@ -1,0 +1,61 @@
+"""What a run was made with and what it used: versions, commit, time, memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from recbole_genrec import __version__
+from recbole_genrec.trainer import clocks
+
+PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries a number depends on."""
+    found = {"recbole_genrec": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+class Stages:
+    """Wall seconds, CPU seconds and peak memory of the stages of a run, one after another."""
+
+    def __init__(self) -> None:
+        self.seconds, self.cpu_seconds, self.memory = {}, {}, {}
+        self._last = clocks()
+
+    def end(self, name: str) -> None:
+        """The stage that ran since the last call, or since the start."""
+        now = clocks()
+        self.seconds[name], self.cpu_seconds[name] = (after - before for after, before in zip(now, self._last, strict=True))
+        self.memory[name], self._last = _peak_memory_mb(), now
+
+
+def _peak_memory_mb() -> dict[str, float]:
+    """Highest memory of the process so far, MiB."""
+    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
+    return peak

@@ -1,0 +1,98 @@
+"""LoRA adapters (arXiv 2106.09685) by peft, and the weights they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from recbole_genrec.errors import BackboneError
+
+EDGE = 64  # values at each end of a weight that tell it from another
+
+
+def attach_lora(lm: nn.Module, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None) -> nn.Module:
+    """``lm`` frozen, with a fresh adapter that trains.
+
+    Args:
+        lm: a causal language model of transformers.
+        targets: names of linear layers, all of which must exist; ``None`` = peft's default modules of the model family.
+
+    Raises:
+        BackboneError: a target that matches no layer, or a family for which peft has no default.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    check_targets(lm, targets)
+    chosen = list(targets) if targets is not None else None
+    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM")
+    try:
+        return get_peft_model(lm, settings)
+    except ValueError as error:
+        raise BackboneError(f"LoRA cannot be attached: {error}. Name the modules in lora_targets.") from error
+
+
+def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
+    """:class:`BackboneError` unless every target names linear layers below the output layer, by their last name or more of their path."""
+    head = lm.get_output_embeddings()
+    paths = [name for name, module in lm.named_modules() if isinstance(module, (nn.Linear, Conv1D)) and module is not head]
+    for target in targets or ():
+        if not any(path == target or path.endswith(f".{target}") for path in paths):
+            known = sorted({path.rpartition(".")[2] for path in paths})
+            raise BackboneError(
+                f"lora_targets: {target!r} matches no layer of {type(lm).__name__}. Its linear layers are {', '.join(known[:12])}; use "
+                "some of these, or lora_targets: ~ for the usual ones of the family."
+            )
+
+
+def save_adapter(lm: nn.Module, folder: Path, base: str) -> dict[str, str]:
+    """Write the adapter in peft's format.
+
+    Args:
+        base: folder or hub id of the weights that it belongs on; ``""`` = none holds them.
+
+    Returns:
+        For each of its weights, the name in ``lm.state_dict()`` -> the name in ``adapter_model.safetensors``.
+    """
+    lm.peft_config["default"].base_model_name_or_path = base
+    lm.save_pretrained(folder, save_embedding_layers=False)
+    return {name: name.replace(".default.", ".") for name in lm.state_dict() if ".lora_" in name}
+
+
+def base_facts(lm: nn.Module) -> dict[str, object]:
+    """What an adapter's base must agree in: family, sizes, and the ends of every weight. An adapter on ``lm`` makes no difference.
+
+    Returns:
+        ``{"model_type", "hidden_size", "layers", "words", "weights"}``.
+    """
+    config, seen = lm.config, hashlib.sha256()
+    for name, weight in sorted((_own_name(name), p) for name, p in lm.named_parameters() if ".lora_" not in name):
+        flat = weight.detach().flatten()
+        ends = torch.cat([flat[:EDGE], flat[-EDGE:]]).float().cpu()
+        seen.update(f"{name} {tuple(weight.shape)}".encode() + ends.numpy().tobytes())
+    return {
+        "model_type": config.model_type,
+        "hidden_size": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "words": lm.get_input_embeddings().num_embeddings,
+        "weights": seen.hexdigest()[:16],
+    }
+
+
+def _own_name(name: str) -> str:
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def check_base(expected: dict | None, found: dict | None, backbone: str) -> None:
+    """:class:`BackboneError` when an adapter trained on ``expected`` meets the base ``found`` (:func:`base_facts`; ``None`` = unknown)."""
+    differing = [key for key in expected or () if found is not None and expected[key] != found[key]]
+    if differing:
+        lines = ", ".join(f"{key} {expected[key]} there and {found[key]} here" for key in differing)
+        raise BackboneError(
+            f"This adapter was trained on another base than {backbone} holds: {lines}. Set backbone to the folder or hub id it was trained "
+            "on, with the same quantisation."
+        )
