@@ -71,7 +71,7 @@ class Case:
             return t5_flops(TIGER, self.length[self.users] * levels, steps, self.model.vocabulary.n_outputs)
         tokens = self.model.prompts(self.history[self.users], self.length[self.users])[1]
         steps = [(queries, step + 1) for step, queries in enumerate(widths)]
-        return causal_flops(self.model.config["backbone_config"], tokens, steps, sum(self.model.level_sizes))
+        return causal_flops(self.model.config["backbone_config"], tokens, steps, self.peer.columns.stop - self.peer.columns.start)
 
     def timed(self, function, *args, bf16: bool = False, **settings: object):
         def run() -> float:
@@ -175,13 +175,14 @@ def write(options, cases: list[Case], results: dict, rows: list, sizes: dict, wh
     }
     lines = [
         f"CPU, one thread. T5: TIGER's size, 4 + 4 layers, d_model 128, d_ff 1024, 6 heads x 64, codes of `rkmeans` "
-        f"{about['code_sizes']['T5']}. Causal: {options.causal}'s default language model, untrained. {options.dataset}, {about['items']} items, test "
-        f"histories of at most {options.history} items. Ours ranks {len(t5.users)} users drawn at random (mean history "
+        f"{about['code_sizes']['T5']}. Causal: {options.causal}'s default language model, untrained. "
+        f"{options.dataset}, {about['items']} items, test histories of at most {options.history} items. "
+        f"Ours ranks {len(t5.users)} users drawn at random (mean history "
         f"{about['mean_history']['ours']:.1f}), {about['search_batch_size']} at a time; generate searches every n-th of them by length, "
         f"{len(t5.few)} users (mean {about['mean_history']['generate']:.1f}), 1280 beams at a time but at most 64 users. "
         f"CPU time of the process, median (range) of {options.repeats} turns. MiB: growth of the resident memory in one turn. "
         "bf16: autocast, as `precision: bf16` sets it; everything else is float32. ",
-        f"(a) and (b) score the T5's 32,100 words, or {options.causal}'s text vocabulary, and the codes; (b) normalises over the codes, as (c) does. "
+        f"(a) and (b) score the T5's 32,100 words, or {options.causal}'s text vocabulary, and the codes; (b) normalises as (c) does. "
         "Lists of (b) and (c) joint that are the same: "
         + ", ".join(f"{name} {result['identical_lists']:.1%}" for name, result in results.items())
         + f"; largest difference of a score {max(result['largest_score_difference'] for result in results.values()):.1e}.",
