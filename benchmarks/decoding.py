@@ -39,6 +39,7 @@ PARTS += [
     (CausalBackbone, "forward", "language model", True),
 ]
 CALLBACK, MASK, JOINT, FREE = "(a) generate, callback", "(b) generate, mask", "(c) ours, joint", "(c) ours, renormalised"
+CALLBACK_16, JOINT_16 = f"{CALLBACK}, bf16", f"{JOINT}, bf16"
 
 
 class Case:
@@ -86,13 +87,14 @@ class Case:
         steps = [(queries, step + 1) for step, queries in enumerate(widths)]
         return causal_flops(self.model.config["backbone_config"], tokens, steps, self.peer.columns.stop - self.peer.columns.start) / users
 
-    def timed(self, function, *args, **settings: object):
+    def timed(self, function, *args, bf16: bool = False, **settings: object):
         """A run of ``function`` under some settings; it returns its CPU seconds."""
 
         def run() -> float:
             self.model.config.final_config_dict.update(settings)
             started = time.process_time()
-            function(*args)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                function(*args)
             return time.process_time() - started
 
         return run
@@ -106,11 +108,13 @@ def measure(case: Case, width: int, repeats: int, fastest: float) -> dict:
         MASK: case.timed(case.generate, width, "mask", **joint),
         JOINT: case.timed(case.rank, case.users, **joint),
         FREE: case.timed(case.rank, case.users, **free),
+        CALLBACK_16: case.timed(case.generate, width, "callback", bf16=True, **joint),
+        JOINT_16: case.timed(case.rank, case.users, bf16=True, **joint),
     }
     memory = {name: peak_mib(run) for name, run in ways.items()}
-    users = {CALLBACK: case.few, MASK: case.few, JOINT: case.users, FREE: case.users}
     seconds = dict(zip(ways, medians(repeats, *ways.values()), strict=True))
-    speed = {name: [len(users[name]) / value for value in values] for name, values in seconds.items()}
+    users = {name: len(case.users if "ours" in name else case.few) for name in ways}
+    speed = {name: [users[name] / value for value in values] for name, values in seconds.items()}
     middle = {name: statistics.median(values) for name, values in speed.items()}
     parts = {}
     for name in (JOINT, FREE):
@@ -177,11 +181,11 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
     words = len(case.peer.lm.get_output_embeddings().weight)
     lines = [
         f"{options.model}, random weights, backbone {about['backbone']}, codes {about['code_sizes']} of {options.dataset}'s "
-        f"{about['items']} items, test histories of at most {options.history} items. Ours ranks all items for {len(case.users)} users drawn "
-        f"at random (mean history {about['mean_history']['ours']:.1f}), {case.model.config['search_batch_size']} at a time; generate "
-        f"searches every n-th of them by length, {len(case.few)} users (mean {about['mean_history']['generate']:.1f}), at most 64 users and "
-        f"1,280 beams at a time. It scores {words:,} words and codes. CPU time of the process, float32, median (range) of "
-        f"{options.repeats} turns. MiB: growth of the resident memory in one turn.",
+        f"{about['items']} items, test histories of at most {options.history} items. Ours ranks all items for {len(case.users)} users "
+        f"drawn at random (mean history {about['mean_history']['ours']:.1f}), {case.model.config['search_batch_size']} at a time; generate "
+        f"searches every n-th of them by length, {len(case.few)} users (mean {about['mean_history']['generate']:.1f}), at most 64 users "
+        f"and 1,280 beams at a time. It scores {words:,} words and codes. CPU time of the process, median (range) of "
+        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` sets it. MiB: growth of the resident memory in one turn.",
         "",
         "Users for whom (b) and (c) joint find the same list in the same order: "
         + ", ".join(f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items())
