@@ -33,9 +33,10 @@ def main() -> None:
         options.checkpoint, **where, gpu_id="", topk=[K], valid_metric=f"NDCG@{K}", beam_width=K
     )
     batches = [batch[0] for batch in loader]
-    history, length = (torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN))
-    users = torch.randperm(len(length), generator=torch.Generator().manual_seed(0))[: options.users]
-    history, length = history[users], length[users]
+    columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
+    users = torch.randperm(len(columns[model.USER_ID]), generator=torch.Generator().manual_seed(0))[: options.users]
+    columns = {key: values[users] for key, values in columns.items()}
+    history, length = columns[model.ITEM_SEQ], columns[model.ITEM_SEQ_LEN]
 
     def lists(count: int, **settings: object):
         config.final_config_dict.update(settings)
@@ -48,7 +49,7 @@ def main() -> None:
             config.final_config_dict["beam_width"] = width
             started = time.process_time()
             for rows in torch.arange(len(users)).split(config["eval_batch_size"]):
-                model.full_sort_predict({model.ITEM_SEQ: history[rows], model.ITEM_SEQ_LEN: length[rows]})
+                model.full_sort_predict({key: values[rows] for key, values in columns.items()})
             return time.process_time() - started
 
         return run

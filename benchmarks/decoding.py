@@ -60,7 +60,8 @@ class Case:
         scorer = type(model) if hasattr(model, "log_probs") else type(model.vocabulary)
         self.parts = [*PARTS, (scorer, "log_probs", "output layer", True)]
         batches = [batch[0] for batch in loader]
-        self.history, self.length = (torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN))
+        self.columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
+        self.history, self.length = self.columns[model.ITEM_SEQ], self.columns[model.ITEM_SEQ_LEN]
         self.users = torch.randperm(len(self.length), generator=torch.Generator().manual_seed(0))[: options.users]
         by_length = self.users[self.length[self.users].argsort(stable=True)]
         few = by_length[:: -(-len(by_length) // options.peer_users)]  # few users with the lengths of all
@@ -69,7 +70,7 @@ class Case:
     def rank(self, rows: torch.Tensor) -> None:
         """Our evaluation of some users, in RecBole's batches."""
         for part in rows.split(self.model.config["eval_batch_size"]):
-            self.model.full_sort_predict({self.model.ITEM_SEQ: self.history[part], self.model.ITEM_SEQ_LEN: self.length[part]})
+            self.model.full_sort_predict({key: values[part] for key, values in self.columns.items()})
 
     def generate(self, width: int, way: str) -> list[torch.Tensor]:
         """Items and scores of the few users by the peer, 1,280 sequences at a time (beam 50: 25 users)."""
