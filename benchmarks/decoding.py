@@ -1,137 +1,220 @@
-"""Users per CPU-second of our search and of transformers' ``generate`` with a trie callback: same weights, codes and histories.
+"""Users per CPU-second of a full-sort evaluation: our search, and transformers' ``generate`` on the same weights, codes and histories.
 
-The peer is as fast as ``generate`` can be made: its vocabulary is what the model's softmax covers (codes alone for STORE, words and codes
-for LCRec), prompts enter as embeddings, and the trie is a dictionary of lists. Both return the best ``--beam`` items under
-``score_type: joint``, and the lists are compared.
+Ours ranks all items (``full_sort_predict``), ``generate`` returns the best ``beam`` items; under ``score_type: joint`` its lists, searched
+with a vectorised mask, must be ours. ``--model`` is TIGER (a T5 of the published size), STORE or LCRec (their default language models).
+Weights are random, which costs the same time as trained ones; codes and histories are real. ``--whole=1`` also ranks for every test user.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model=STORE --dataset=ml-100k
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model=TIGER --data_path=<folder that holds amazon-beauty/> --whole=1
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 
 import torch
 from common import arguments, medians, spread, untrained, write_result
-from torch import Tensor, nn
+from measure import Parts, causal_flops, ceiling, peak_mib, t5_flops
+from peers import CausalPeer, T5Peer
 
+from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, encoder_decoder
 from recbole_genrec.compat import keep_freed_memory
+from recbole_genrec.decoding import ItemTrie, search
+from recbole_genrec.decoding.scores import Ranking
+
+T5 = {"model_type": "t5", "d_model": 128, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64, "dropout_rate": 0.1}
+SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}
+TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (search, "child_log_probs")]
+RANKING = [(Ranking, name) for name in ("__init__", "down", "reach", "items")]
+PARTS = [(*place, "trie", True) for place in TRIE] + [(*place, "ranking of all items", True) for place in RANKING]
+PARTS += [(search, name, "top-k", True) for name in ("top", "best_leaves", "best_items")]
+PARTS += [
+    (EncoderDecoderBackbone, "encode", "encoder", True),
+    (EncoderDecoderBackbone, "memory", "cross-attention keys", True),
+    (EncoderDecoderBackbone, "extend", "feed-forward", False),
+    (encoder_decoder, "_self_attention", "self-attention", True),
+    (encoder_decoder, "_attention", "cross-attention", True),
+    (CausalDecoder, "__init__", "prompt", False),
+    (CausalDecoder, "step", "search state", False),
+    (CausalBackbone, "forward", "language model", True),
+]
+CALLBACK, MASK, JOINT, FREE = "(a) generate, callback", "(b) generate, mask", "(c) ours, joint", "(c) ours, renormalised"
+CALLBACK_16, JOINT_16 = f"{CALLBACK}, bf16", f"{JOINT}, bf16"
 
 
-class Peer:
-    """``generate`` of transformers on the weights of a STORE or an LCRec."""
+class Case:
+    """A model, its peer, and the test histories that both search."""
 
-    def __init__(self, model, words: bool):
-        self.model = model
-        self.lm = copy.deepcopy(model.backbone.lm)
-        inputs, outputs = model.vocabulary.embedding, model.vocabulary.classifier
-        if words:
-            head = self.lm.get_output_embeddings().weight
-            inputs, outputs = torch.cat([self.lm.get_input_embeddings().weight, inputs]), torch.cat([head, outputs])
-        first = len(outputs) - len(model.vocabulary.classifier)
-        self.lm.set_input_embeddings(nn.Embedding.from_pretrained(inputs))
-        self.lm.lm_head = nn.Linear(*outputs.shape[::-1], bias=False)
-        self.lm.lm_head.weight = nn.Parameter(outputs)
-        self.lm.config.vocab_size = len(outputs)
-        self.item_of, self.children = {}, {}
-        for item, row in enumerate((first + model.vocabulary.flat(model.codes[1:])).tolist(), start=1):
-            self.item_of[tuple(row)] = item
-            for level, code in enumerate(row):
-                self.children.setdefault(tuple(row[:level]), {})[code] = None
-        self.children = {prefix: list(codes) for prefix, codes in self.children.items()}
-
-    @torch.no_grad()
-    def search(self, history: Tensor, length: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Items and scores ``[B, width]``; prompts as the model builds them, padded on the left as ``generate`` wants them."""
-        ids, lengths = self.model.prompts(history, length)
-        prompt, longest = self.model._embed(ids), ids.shape[1]
-        source = torch.arange(longest) - (longest - lengths).unsqueeze(1)
-        prompt = prompt.gather(1, source.clamp(min=0).unsqueeze(-1).expand_as(prompt))
-        levels = self.model.codes.shape[1]
-        found = self.lm.generate(
-            inputs_embeds=prompt,
-            attention_mask=(source >= 0).long(),
-            max_new_tokens=levels,
-            num_beams=width,
-            num_return_sequences=width,
-            do_sample=False,
-            length_penalty=0.0,
-            prefix_allowed_tokens_fn=lambda _, sequence: self.children[tuple(sequence.tolist())],
-            return_dict_in_generate=True,
-            output_scores=True,
+    def __init__(self, options):
+        model, loader = untrained(
+            options.model,
+            options,
+            options.cache_dir,
+            **SETTINGS[options.model],
+            MAX_ITEM_LIST_LENGTH=options.history,
+            beam_width=20,
+            topk=[10],
+            score_type="joint",
         )
-        items = [self.item_of[tuple(row)] for row in found.sequences.tolist()]
-        return torch.tensor(items).view(-1, width), found.sequences_scores.view(-1, width)
+        self.model, self.peer = model, (T5Peer if options.model == "TIGER" else CausalPeer)(model)
+        scorer = type(model) if hasattr(model, "log_probs") else type(model.vocabulary)
+        self.parts = [*PARTS, (scorer, "log_probs", "output layer", True)]
+        batches = [batch[0] for batch in loader]
+        self.columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
+        self.history, self.length = self.columns[model.ITEM_SEQ], self.columns[model.ITEM_SEQ_LEN]
+        self.users = torch.randperm(len(self.length), generator=torch.Generator().manual_seed(0))[: options.users]
+        by_length = self.users[self.length[self.users].argsort(stable=True)]
+        few = by_length[:: -(-len(by_length) // options.peer_users)]  # few users with the lengths of all
+        self.few = few[torch.randperm(len(few), generator=torch.Generator().manual_seed(1))]
 
+    def rank(self, rows: torch.Tensor) -> None:
+        """Our evaluation of some users, in RecBole's batches."""
+        for part in rows.split(self.model.config["eval_batch_size"]):
+            self.model.full_sort_predict({key: values[part] for key, values in self.columns.items()})
 
-def main() -> None:
-    options = arguments(__doc__, model="STORE", users=64, beam=20, repeats=5, batch=64, peer_batch=16, history=20, words=8000)
-    keep_freed_memory()
-    settings = {"tokenizer_epochs": 0} if options.model == "STORE" else {"text_vocab_size": options.words}
-    model, loader = untrained(
-        options.model, options, **settings, MAX_ITEM_LIST_LENGTH=options.history, beam_width=options.beam, score_type="joint"
-    )
-    history = torch.cat([batch[0][model.ITEM_SEQ] for batch in loader])
-    length = torch.cat([batch[0][model.ITEM_SEQ_LEN] for batch in loader])
-    chosen = (length == options.history).nonzero().flatten()[: options.users]
-    if len(chosen) < options.users:
-        print(f"{options.dataset} has only {len(chosen)} test users with {options.history} items of history.")
-    peer, lists = Peer(model, options.model == "LCRec"), {}
+    def generate(self, width: int, way: str) -> list[torch.Tensor]:
+        """Items and scores of the few users by the peer, 1,280 sequences at a time (beam 50: 25 users)."""
+        parts = [self.peer.search(self.history[rows], self.length[rows], width, way) for rows in self.few.split(min(64, 1280 // width))]
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
 
-    def timed(name, search, batch_size):
+    def flops(self, width: int) -> float:
+        """Useful operations a user of the search under ``joint``: every level asks for every beam."""
+        levels, users = self.model.codes.shape[1], len(self.users)
+        widths = [min(width, level.n_edges) for level in self.model.trie.levels[: levels - 1]]
+        if isinstance(self.peer, T5Peer):
+            steps = [(1, 1), *((queries, step + 2) for step, queries in enumerate(widths))]
+            return t5_flops(T5, self.length[self.users] * levels, steps, self.model.vocabulary.n_outputs) / users
+        tokens = self.model.prompts(self.history[self.users], self.length[self.users])[1]
+        steps = [(queries, step + 1) for step, queries in enumerate(widths)]
+        return causal_flops(self.model.config["backbone_config"], tokens, steps, self.peer.columns.stop - self.peer.columns.start) / users
+
+    def timed(self, function, *args, bf16: bool = False, **settings: object):
+        """A run of ``function`` under some settings; it returns its CPU seconds."""
+
         def run() -> float:
+            self.model.config.final_config_dict.update(settings)
             started = time.process_time()
-            parts = [search(history[rows], length[rows]) for rows in chosen.split(batch_size)]
-            seconds = time.process_time() - started
-            lists[name] = [torch.cat(column) for column in zip(*parts, strict=True)]
-            return seconds
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                function(*args)
+            return time.process_time() - started
 
         return run
 
-    def ours(history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        result = model.search(history, length, k=options.beam)
-        return result.items, result.scores
 
-    def theirs(history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        return peer.search(history, length, options.beam)
-
-    seconds = medians(options.repeats, timed("ours", ours, options.batch), timed("peer", theirs, options.peer_batch))
-    same = (lists["ours"][0] == lists["peer"][0]).all(1).double().mean().item()
-    difference = (lists["ours"][1] - lists["peer"][1]).abs().max().item()
-    speed = [[len(chosen) / value for value in values] for values in seconds]
-    prompt_tokens = model.prompts(history[chosen], length[chosen])[0].shape[1]
-    ratio = statistics.median(speed[0]) / statistics.median(speed[1])
-    result = {
-        "model": options.model,
-        "dataset": options.dataset,
-        "outputs": peer.lm.config.vocab_size,
-        "items": len(model.codes) - 1,
-        "levels": list(model.level_sizes),
-        "users": len(chosen),
-        "batch": {"ours": options.batch, "generate": options.peer_batch},
-        "beam": options.beam,
-        "history": options.history,
-        "prompt_tokens": prompt_tokens,
-        "users_per_cpu_second": {"ours": speed[0], "generate": speed[1]},
-        "ratio_of_medians": ratio,
-        "identical_lists": same,
-        "largest_score_difference": difference,
+def measure(case: Case, width: int, repeats: int, fastest: float) -> dict:
+    """All searches at one beam width."""
+    joint, free = ({"beam_width": width, "topk": [min(10, width)], "score_type": kind} for kind in ("joint", "renormalised"))
+    ways = {
+        CALLBACK: case.timed(case.generate, width, "callback", **joint),
+        MASK: case.timed(case.generate, width, "mask", **joint),
+        JOINT: case.timed(case.rank, case.users, **joint),
+        FREE: case.timed(case.rank, case.users, **free),
+        CALLBACK_16: case.timed(case.generate, width, "callback", bf16=True, **joint),
+        JOINT_16: case.timed(case.rank, case.users, bf16=True, **joint),
     }
-    notes = (
-        f"Test users of {options.dataset} ({result['items']} items, code sizes {result['levels']}) with {options.history} items of "
-        f"history, prompts of {prompt_tokens} tokens, beam {options.beam}, score_type joint over {result['outputs']} words and codes, the "
-        f"default {options.model} backbone with random weights. Batches of {options.batch} (our default) and, for generate, "
-        f"{options.peer_batch} (its fastest of 4, 16 and 64). CPU time of the process, median (range) of {options.repeats} turns. "
-        f"Users whose {options.beam} items come in the same order: {same:.2%}; largest difference of a score: {difference:.1e}."
+    memory = {name: peak_mib(run) for name, run in ways.items()}
+    seconds = dict(zip(ways, medians(repeats, *ways.values()), strict=True))
+    users = {name: len(case.users if "ours" in name else case.few) for name in ways}
+    speed = {name: [users[name] / value for value in values] for name, values in seconds.items()}
+    middle = {name: statistics.median(values) for name, values in speed.items()}
+    parts = {}
+    for name in (JOINT, FREE):
+        with (clock := Parts()).installed(*case.parts):
+            ways[name]()
+        parts[name] = clock.shares()
+    case.model.config.final_config_dict.update(joint)
+    theirs, ours = case.generate(width, "mask"), case.model.search(case.history[case.few], case.length[case.few], k=width)
+    gflops = case.flops(width) * middle[JOINT] / 1e9
+    return {
+        "users_per_cpu_second": speed,
+        "ratio_over_a": {name: value / middle[CALLBACK] for name, value in middle.items()},
+        "peak_mib": memory,
+        "identical_lists": (theirs[0] == ours.items).all(1).double().mean().item(),
+        "largest_score_difference": (theirs[1] - ours.scores).abs().max().item(),
+        "useful_gflop_per_user": case.flops(width) / 1e9,
+        "useful_gflop_per_second": gflops,
+        "share_of_ceiling": gflops / fastest,
+        "time": parts,
+    }
+
+
+def main() -> None:
+    options = arguments(
+        __doc__,
+        dataset="amazon-beauty",
+        model="TIGER",
+        beams="10,20,50",
+        users=256,
+        peer_users=32,
+        repeats=5,
+        history=20,
+        whole=0,
+        cache_dir=".cache",
     )
-    rows = [["ours", spread(speed[0]), 1.0], ["transformers' generate, trie callback", spread(speed[1]), 1 / ratio]]
-    name = "decoding" if options.model == "STORE" else f"decoding-{options.model.lower()}"
-    write_result(name, "Users per CPU-second of the search", result, ["search", "users per CPU-second", "relative"], rows, notes)
-    print(f"\nratio {ratio:.1f}")
-    if same < 0.98 or difference > 1e-4:
+    keep_freed_memory()
+    case = Case(options)
+    sizes = ceiling([(1024, 1024, 1024), (1280, 128, 384), (1280, 384, 128), (1280, 128, 1024), (1280, 1024, 128)])
+    results = {}
+    for width in map(int, options.beams.split(",")):
+        results[width] = measure(case, width, options.repeats, max(sizes.values()))
+        print(f"beam {width}: {results[width]}", flush=True)
+    whole = None
+    if options.whole:
+        everyone = torch.arange(len(case.length))
+        whole = case.timed(case.rank, everyone, beam_width=20, topk=[10], score_type="renormalised")()
+    write(options, case, results, sizes, whole)
+    if min(result["identical_lists"] for result in results.values()) < 0.95:
         raise SystemExit("The two searches disagree, so the ratio means nothing.")
+
+
+def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float], whole: float | None) -> None:
+    """The result files."""
+    about = {
+        "dataset": options.dataset,
+        "items": len(case.model.codes) - 1,
+        "code_sizes": list(case.model.level_sizes),
+        "backbone": case.model.config["backbone_config"],
+        "users": {"ours": len(case.users), "generate": len(case.few), "test set": len(case.length)},
+        "mean_history": {name: case.length[users].double().mean().item() for name, users in (("ours", case.users), ("generate", case.few))},
+        "ceiling_gflop_per_second": sizes,
+        "whole_test_set_cpu_seconds": whole,
+    }
+    words = len(case.peer.lm.get_output_embeddings().weight)
+    lines = [
+        f"{options.model}, random weights, backbone {about['backbone']}, codes {about['code_sizes']} of {options.dataset}'s "
+        f"{about['items']} items, test histories of at most {options.history} items. Ours ranks all items for {len(case.users)} users "
+        f"drawn at random (mean history {about['mean_history']['ours']:.1f}), {case.model.config['search_batch_size']} at a time; generate "
+        f"searches every n-th of them by length, {len(case.few)} users (mean {about['mean_history']['generate']:.1f}), at most 64 users "
+        f"and 1,280 beams at a time. It scores {words:,} words and codes. CPU time of the process, median (range) of "
+        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` sets it. MiB: growth of the resident memory in one turn.",
+        "",
+        "Users for whom (b) and (c) joint find the same list in the same order: "
+        + ", ".join(f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items())
+        + f"; largest difference of a score {max(result['largest_score_difference'] for result in results.values()):.1e}.",
+        "",
+        "Ceiling, GFLOP/s of a float32 product: "
+        + ", ".join(f"{name} {value:.0f}" for name, value in sizes.items())
+        + ". The share counts "
+        "the model's useful operations under joint (no padding, no masked pairs) against the fastest of them.",
+        "",
+        "Where our CPU time goes:",
+        "",
+        "| beam, search | part, share of the time |",
+        "|---|---|",
+    ]
+    for width, result in results.items():
+        for name, parts in result["time"].items():
+            lines.append(f"| {width}, {name} | " + ", ".join(f"{part} {share:.1%}" for part, share in parts.items()) + " |")
+    if whole:
+        lines += ["", f"All {len(case.length):,} test users, beam 20, all items ranked, renormalised: {whole / 60:.1f} CPU-minutes."]
+    header = ["beam", "search", "users per CPU-second", "times (a)", "MiB", "useful GFLOP/s (share of the ceiling)"]
+    rows = []
+    for width, result in results.items():
+        for name, values in result["users_per_cpu_second"].items():
+            useful = f"{result['useful_gflop_per_second']:.1f} ({result['share_of_ceiling']:.0%})" if name == JOINT else "-"
+            rows.append([str(width), name, spread(values), result["ratio_over_a"][name], f"{result['peak_mib'][name]:.0f}", useful])
+    title = f"Users per CPU-second of a full-sort evaluation: {options.model}"
+    write_result(f"decoding-{options.model.lower()}", title, {**about, "results": results}, header, rows, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Ours has a vocabulary of codes only and batches of similar length, trimmed to their longest window. The usual way adds the codes to the
 32,100 words of a T5 and pads every window to its longest possible length. Both take the same windows, start from the same weights and do
-one AdamW step a batch; before, without dropout, their logits of the codes are compared.
+one AdamW step a batch; before, without dropout, their logits of the codes are compared. Both are timed in float32 and under bf16 autocast,
+which is what ``precision: bf16`` sets.
 
     OMP_NUM_THREADS=1 python benchmarks/training.py --dataset=amazon-beauty --data_path=<folder that holds amazon-beauty/>
 """
@@ -15,6 +16,7 @@ import time
 
 import torch
 from common import arguments, load, medians, spread, write_result
+from measure import ceiling, t5_flops
 from torch import Tensor, nn
 
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
@@ -93,7 +95,7 @@ def windows(options, vocabulary: TiedCodeVocabulary) -> tuple[list, list, int, f
     return grouped, padded, dataset.item_num - 1, lengths[rows].double().mean().item()
 
 
-def timed(model: nn.Module, batches: list, shift: int):
+def timed(model: nn.Module, batches: list, shift: int, bf16: bool = False):
     """Seconds of CPU per pass over the batches, from the same weights each time."""
     start = copy.deepcopy(model.state_dict())
 
@@ -104,7 +106,9 @@ def timed(model: nn.Module, batches: list, shift: int):
         started = time.process_time()
         for source, target in batches:
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model(source, target).flatten(0, 1), (target + shift).flatten()).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(source, target)
+            nn.functional.cross_entropy(logits.flatten(0, 1).float(), (target + shift).flatten()).backward()
             optimiser.step()
         return time.process_time() - started
 
@@ -117,10 +121,16 @@ def difference(ours: Ours, usual: Usual, source: Tensor, target: Tensor) -> floa
     return (ours.eval()(source, target)[..., 1:] - usual.eval()(source, target)[..., WORDS + 1 :]).abs().max().item()
 
 
+def padding(batches: list) -> float:
+    """Share of the encoder's positions that hold no token."""
+    return 1 - sum(int((source > 0).sum()) for source, _ in batches) / sum(source.numel() for source, _ in batches)
+
+
 def main() -> None:
-    options = arguments(__doc__, steps=10, batch=128, history=20, repeats=3)
+    options = arguments(__doc__, steps=10, batch=128, history=20, repeats=5)
     keep_freed_memory()
     torch.manual_seed(0)
+    sizes = ceiling([(1024, 1024, 1024), (4096, 128, 384), (4096, 384, 128), (4096, 128, 1024), (4096, 1024, 128)])
     results, rows = {}, []
     for name, settings in MODELS.items():
         ours = Ours(settings)
@@ -129,29 +139,53 @@ def main() -> None:
         gap = difference(ours, usual, *padded[0])
         if gap > 1e-4:
             raise SystemExit(f"The two models disagree by {gap:.1e}, so the ratio means nothing.")
-        seconds = medians(options.repeats, timed(ours, grouped, 0), timed(usual, padded, WORDS))
-        speed = [[options.steps * options.batch / value for value in values] for values in seconds]
-        ratio = statistics.median(speed[0]) / statistics.median(speed[1])
-        counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (ours, usual)]
+        ways = {
+            "ours": timed(ours, grouped, 0),
+            "transformers, 32k words, all windows padded": timed(usual, padded, WORDS),
+            "ours, bf16": timed(ours, grouped, 0, bf16=True),
+            "transformers, bf16": timed(usual, padded, WORDS, bf16=True),
+        }
+        seconds = dict(zip(ways, medians(options.repeats, *ways.values()), strict=True))
+        speed = {way: [options.steps * options.batch / value for value in values] for way, values in seconds.items()}
+        middle = {way: statistics.median(values) for way, values in speed.items()}
+        first = middle["transformers, 32k words, all windows padded"]
+        tokens = torch.cat([(source > 0).sum(1) for source, _ in grouped])
+        steps = [(1, step + 1) for step in range(len(SIZES) + 1)]
+        useful = 3 * t5_flops(settings, tokens, steps, ours.vocabulary.n_outputs) / len(tokens)  # a backward pass costs two forward passes
+        gflops = useful * middle["ours"] / 1e9
         results[name] = {
-            "examples_per_cpu_second": {"ours": speed[0], "usual": speed[1]},
-            "parameters": {"ours": counts[0], "usual": counts[1]},
-            "ratio_of_medians": ratio,
+            "examples_per_cpu_second": speed,
+            "times_the_usual": {way: value / first for way, value in middle.items()},
+            "parameters": {"ours": _count(ours), "usual": _count(usual)},
+            "padding": {"ours": padding(grouped), "usual": padding(padded)},
+            "useful_gflop_per_example": useful / 1e9,
+            "useful_gflop_per_second": gflops,
+            "share_of_ceiling": gflops / max(sizes.values()),
             "largest_logit_difference": gap,
         }
-        rows += [[name, "ours", f"{counts[0]:,}", spread(speed[0]), 1.0]]
-        rows += [[name, "transformers, 32k words, all windows padded", f"{counts[1]:,}", spread(speed[1]), 1 / ratio]]
-        print(f"{name}: ratio {ratio:.1f}", flush=True)
+        for way, values in speed.items():
+            model, batches = (ours, grouped) if "ours" in way else (usual, padded)
+            row = [name, way, f"{_count(model):,}", f"{padding(batches):.1%}", spread(values), middle[way] / first]
+            rows.append([*row, f"{gflops:.1f} ({gflops / max(sizes.values()):.0%})" if way == "ours" else "-"])
+        print(f"{name}: {results[name]['times_the_usual']}", flush=True)
     notes = (
-        f"{options.steps} batches of {options.batch} training windows of {options.dataset} ({items} items), drawn at random, up to "
-        f"{options.history} items, {mean:.1f} on average, 4 random codes of 256 each and an end token. Forward pass, backward pass and "
-        f"AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Largest difference of a "
-        f"code's logit before training: {max(result['largest_logit_difference'] for result in results.values()):.1e}."
+        f"CPU, one thread. {options.steps} batches of {options.batch} training windows of {options.dataset} ({items} items), drawn "
+        f"at random, up to {options.history} items, {mean:.1f} on average, 4 random codes of 256 each and an end token. Forward pass, "
+        f"backward pass and AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Padding: "
+        "share of the encoder's positions. Largest difference of a code's logit before training: "
+        f"{max(result['largest_logit_difference'] for result in results.values()):.1e}.\n"
+        "Ceiling, GFLOP/s of a float32 product: " + ", ".join(f"{size} {value:.0f}" for size, value in sizes.items()) + ". The share "
+        "counts the useful operations of our model, three times those of the forward pass, against the fastest of them."
     )
     about = {"dataset": options.dataset, "items": items, "steps": options.steps, "batch": options.batch, "history": options.history}
-    header = ["model", "training step", "parameters", "examples per CPU-second", "relative"]
-    result = {**about, "mean_items": mean, "models": results}
+    header = ["model", "training step", "parameters", "padding", "examples per CPU-second", "times the usual"]
+    header.append("useful GFLOP/s (share of the ceiling)")
+    result = {**about, "mean_items": mean, "ceiling_gflop_per_second": sizes, "models": results}
     write_result("training", "Training examples per CPU-second", result, header, rows, notes)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 if __name__ == "__main__":

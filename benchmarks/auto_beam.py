@@ -1,0 +1,93 @@
+"""What ``beam_width: auto`` costs on a trained model beside fixed beams, and what it proves.
+
+Evaluates the same test users at each width and compares the ten best items, where a width proves them, with exact scoring of all items.
+
+    OMP_NUM_THREADS=1 python benchmarks/auto_beam.py --checkpoint=saved/<model>.pth --data_path=<folder that holds the dataset>
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from common import arguments, medians, spread, write_result
+
+from recbole_genrec.compat import keep_freed_memory
+from recbole_genrec.quick_start import load_data_and_model
+
+K = 10
+WIDTHS = (10, 20, 50, 160, "auto")
+
+
+def share(chosen: torch.Tensor) -> float | None:
+    """Share of True; None of nothing."""
+    return chosen.double().mean().item() if len(chosen) else None
+
+
+def main() -> None:
+    options = arguments(__doc__, checkpoint="", users=512, exact=64, repeats=5)
+    keep_freed_memory()
+    where = {"data_path": options.data_path} if options.data_path else {}
+    config, model, *_, loader = load_data_and_model(
+        options.checkpoint, **where, gpu_id="", topk=[K], valid_metric=f"NDCG@{K}", beam_width=K
+    )
+    batches = [batch[0] for batch in loader]
+    columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
+    users = torch.randperm(len(columns[model.USER_ID]), generator=torch.Generator().manual_seed(0))[: options.users]
+    columns = {key: values[users] for key, values in columns.items()}
+    history, length = columns[model.ITEM_SEQ], columns[model.ITEM_SEQ_LEN]
+
+    def lists(count: int, **settings: object):
+        config.final_config_dict.update(settings)
+        step = config["search_batch_size"]
+        found = [model.search(history[rows], length[rows], k=K) for rows in torch.arange(count).split(step)]
+        return torch.cat([part.items[:, :K] for part in found]), torch.cat([part.certified(K) for part in found])
+
+    def evaluation(width: int | str):
+        def run() -> float:
+            config.final_config_dict["beam_width"] = width
+            started = time.process_time()
+            for rows in torch.arange(len(users)).split(config["eval_batch_size"]):
+                model.full_sort_predict({key: values[rows] for key, values in columns.items()})
+            return time.process_time() - started
+
+        return run
+
+    exact, _ = lists(options.exact, score_mode="exact")
+    config.final_config_dict["score_mode"] = "beam"
+    found = {width: lists(len(users), beam_width=width) for width in WIDTHS}
+    seconds = dict(zip(WIDTHS, medians(options.repeats, *map(evaluation, WIDTHS)), strict=True))
+    speed = {width: [len(users) / value for value in values] for width, values in seconds.items()}
+    fifty, rows, results = statistics.median(speed[50]), [], {}
+    for width, (items, proven) in found.items():
+        both, first = proven & found[50][1], slice(0, options.exact)
+        same, right = (items == found[50][0]).all(1), (items[first] == exact).all(1)
+        results[str(width)] = {
+            "users_per_cpu_second": speed[width],
+            "times_beam_50": statistics.median(speed[width]) / fifty,
+            "proven": share(proven),
+            "same_as_beam_50_where_both_prove": share(same[both]),
+            "same_as_exact": share(right),
+            "same_as_exact_where_proven": share(right[proven[first]]),
+        }
+        shares = list(results[str(width)].values())[2:]
+        rows.append([str(width), spread(speed[width]), results[str(width)]["times_beam_50"]])
+        rows[-1] += ["-" if value is None else f"{value:.1%}" for value in shares]
+    notes = (
+        f"{config['model']} trained on {config['dataset']} ({len(model.codes) - 1} items, code sizes {list(model.level_sizes)}), "
+        f"score_type {config['score_type']}, beam_max {config['beam_max']}, {len(users)} test users drawn at random, all items ranked. "
+        f"CPU time of the process, median (range) of {options.repeats} turns. Proven: users whose {K} best items the search proves to be "
+        f"exact. The last two columns: exact scores of the first {options.exact} users."
+    )
+    header = ["beam", "users per CPU-second", "times beam 50", f"top {K} proven", "as beam 50 where both prove"]
+    header += ["as exact", "as exact where proven"]
+    about = {"model": config["model"], "dataset": config["dataset"], "score_type": config["score_type"], "users": len(users)}
+    name = f"auto-beam-{config['model'].lower()}-{config['dataset']}"
+    write_result(
+        name, f"Automatic beam width: {config['model']} on {config['dataset']}", {**about, "results": results}, header, rows, notes
+    )
+
+
+if __name__ == "__main__":
+    main()
