@@ -17,7 +17,8 @@ from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.quick_start import load_data_and_model
 
 K = 10
-WIDTHS = (10, 20, 50, 160, "auto")
+WAYS = {str(width): {"beam_width": width} for width in (10, 20, 50, 160)}
+WAYS |= {f"auto, at most {widest}": {"beam_width": "auto", "beam_max": widest} for widest in (50, 160)}
 
 
 def share(chosen: torch.Tensor) -> float | None:
@@ -44,9 +45,9 @@ def main() -> None:
         found = [model.search(history[rows], length[rows], k=K) for rows in torch.arange(count).split(step)]
         return torch.cat([part.items[:, :K] for part in found]), torch.cat([part.certified(K) for part in found])
 
-    def evaluation(width: int | str):
+    def evaluation(settings: dict):
         def run() -> float:
-            config.final_config_dict["beam_width"] = width
+            config.final_config_dict.update(settings)
             started = time.process_time()
             for rows in torch.arange(len(users)).split(config["eval_batch_size"]):
                 model.full_sort_predict({key: values[rows] for key, values in columns.items()})
@@ -56,27 +57,27 @@ def main() -> None:
 
     exact, _ = lists(options.exact, score_mode="exact")
     config.final_config_dict["score_mode"] = "beam"
-    found = {width: lists(len(users), beam_width=width) for width in WIDTHS}
-    seconds = dict(zip(WIDTHS, medians(options.repeats, *map(evaluation, WIDTHS)), strict=True))
-    speed = {width: [len(users) / value for value in values] for width, values in seconds.items()}
-    fifty, rows, results = statistics.median(speed[50]), [], {}
-    for width, (items, proven) in found.items():
-        both, first = proven & found[50][1], slice(0, options.exact)
-        same, right = (items == found[50][0]).all(1), (items[first] == exact).all(1)
-        results[str(width)] = {
-            "users_per_cpu_second": speed[width],
-            "times_beam_50": statistics.median(speed[width]) / fifty,
+    found = {way: lists(len(users), **settings) for way, settings in WAYS.items()}
+    seconds = dict(zip(WAYS, medians(options.repeats, *map(evaluation, WAYS.values())), strict=True))
+    speed = {way: [len(users) / value for value in values] for way, values in seconds.items()}
+    fifty, rows, results = statistics.median(speed["50"]), [], {}
+    for way, (items, proven) in found.items():
+        both, first = proven & found["50"][1], slice(0, options.exact)
+        same, right = (items == found["50"][0]).all(1), (items[first] == exact).all(1)
+        results[way] = {
+            "users_per_cpu_second": speed[way],
+            "times_beam_50": statistics.median(speed[way]) / fifty,
             "proven": share(proven),
             "same_as_beam_50_where_both_prove": share(same[both]),
             "same_as_exact": share(right),
             "same_as_exact_where_proven": share(right[proven[first]]),
         }
-        shares = list(results[str(width)].values())[2:]
-        rows.append([str(width), spread(speed[width]), results[str(width)]["times_beam_50"]])
+        shares = list(results[way].values())[2:]
+        rows.append([way, spread(speed[way]), results[way]["times_beam_50"]])
         rows[-1] += ["-" if value is None else f"{value:.1%}" for value in shares]
     notes = (
         f"{config['model']} trained on {config['dataset']} ({len(model.codes) - 1} items, code sizes {list(model.level_sizes)}), "
-        f"score_type {config['score_type']}, beam_max {config['beam_max']}, {len(users)} test users drawn at random, all items ranked. "
+        f"score_type {config['score_type']}, {len(users)} test users drawn at random, all items ranked. "
         f"CPU time of the process, median (range) of {options.repeats} turns. Proven: users whose {K} best items the search proves to be "
         f"exact. The last two columns: exact scores of the first {options.exact} users."
     )
