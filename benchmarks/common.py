@@ -62,7 +62,7 @@ def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:
 
 def write_result(name: str, title: str, result: dict, header: Sequence[str], rows: Sequence[Sequence[object]], notes: str) -> None:
     """Print a table and write ``results/<name>.json`` and ``.md`` with the command, the versions and the machine."""
-    shown = [argument for argument in sys.argv[1:] if not argument.startswith("--data_path")]
+    shown = [argument for argument in sys.argv[1:] if not argument.startswith(("--data_path", "--cache_dir"))]
     about = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown]),
         "commit": commit(),

@@ -22,12 +22,19 @@ Searches parameters with RecBole's HyperTuning. F holds lines like 'learning_rat
 --max_evals=10, --early_stop=10 (trials without improvement), --output_file=tuning.json; other keys are those of run."""
 
 
+EVALUATE_HELP = """usage: recbole-genrec evaluate --checkpoint=F [--key=value ...]
+
+Tests the checkpoint of a run again; nothing is trained. Keys that may differ from the run: beam_width, score_type, score_mode, constraint,
+candidate_file, topk, metrics, data_path and others that the weights do not depend on. --result_file=F writes a JSON."""
+
+
 def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
         from recbole_genrec.distributed import started_with_others
-        from recbole_genrec.quick_start import results_table, run_recbole_genrec
+        from recbole_genrec.quick_start import run_recbole_genrec
+        from recbole_genrec.report.tables import results_table
 
         result = run_recbole_genrec(argv=argv)
         if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
@@ -47,6 +54,32 @@ def tune(argv: list[str]) -> int:
         print(f"validation {best['best_valid_score']}, test {best['test_result']}")
 
     return _with_keys("tune", body, argv, TUNE_HELP)
+
+
+def evaluate(argv: list[str]) -> int:
+    """``recbole-genrec evaluate --checkpoint=F --key=value ...``"""
+
+    def body(argv: list[str]) -> None:
+        from recbole_genrec.errors import ConfigError
+        from recbole_genrec.files import check_writable, write_json
+        from recbole_genrec.parsing import parse_arguments
+        from recbole_genrec.report.tables import results_table
+        from recbole_genrec.trained import evaluate as test_again
+
+        keys = parse_arguments(argv)
+        checkpoint, path = keys.pop("checkpoint", None), keys.pop("result_file", None)
+        if checkpoint is None:
+            raise ConfigError("Which checkpoint? Give --checkpoint=F, the .pth file of a run.")
+        if path is not None:
+            check_writable(path)
+        result = test_again(checkpoint, **keys)
+        print(results_table({result["model"]: result}))
+        for name, value in result["report"].get("search", {}).items():
+            print(f"  {name:<24} {value}")
+        if path is not None:
+            write_json(path, result)
+
+    return _with_keys("evaluate", body, argv, EVALUATE_HELP)
 
 
 def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
@@ -102,6 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         return run(argv[1:])
     if argv[:1] == ["tune"]:
         return tune(argv[1:])
+    if argv[:1] == ["evaluate"]:
+        return evaluate(argv[1:])
     parser = argparse.ArgumentParser(prog="recbole-genrec", description="Generative recommendation with semantic ids, inside RecBole.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
@@ -113,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     wanted.add_argument("--candidate_file", help="choose among the raw item ids in this file, one a line (default: all items)")
     wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
+    commands.add_parser("evaluate", help="test a checkpoint again: evaluate --checkpoint=F --beam_width=50 ...")
     exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
     exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
     exported.add_argument("--to", required=True, help="new folder")
@@ -146,7 +182,8 @@ def main(argv: list[str] | None = None) -> int:
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
         from recbole_genrec.compat import quiet_pandas_warnings
-        from recbole_genrec.quick_start import export, inspect, recommend
+        from recbole_genrec.quick_start import recommend
+        from recbole_genrec.trained import export, inspect
 
         quiet_pandas_warnings()
         changes = {"data_path": args.data_path} if args.data_path else {}

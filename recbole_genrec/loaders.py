@@ -29,6 +29,41 @@ class LengthGroupedLoader(TrainDataLoader):
             yield self.collate_fn(rows.numpy())
 
 
+class WindowLoader(TrainDataLoader):
+    """RecBole's training loader of windows that begin at another place of a long history in each epoch (our choice).
+
+    All windows of a user move back by the same number of interactions, drawn anew for each epoch; one that would end before the history
+    begins becomes the user's last row. A user with a single window keeps it.
+
+    Args:
+        config, sampler, shuffle: as in RecBole.
+        every: dataset of all rows; the rows of a user follow each other, shortest prefix first. windows: row numbers to start from.
+    """
+
+    def __init__(self, config, every, sampler, shuffle: bool, windows: torch.Tensor):
+        super().__init__(config, every.copy(every.inter_feat[windows]), sampler, shuffle=shuffle)
+        self._every, self._windows = every, windows
+        users = every.inter_feat[every.uid_field]
+        _, user, count = users.unique_consecutive(return_inverse=True, return_counts=True)
+        self._last = (count.cumsum(0) - 1)[user[windows]]
+        self._first = self._last - count[user[windows]] + 1
+        self._user = user[windows]
+
+    def _moved(self) -> torch.Tensor:
+        """The row that each window has in this epoch."""
+        width = self.config["MAX_ITEM_LIST_LENGTH"]
+        moved = self._windows - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[self._user]
+        single = self._last - self._first < width
+        return torch.where(single, self._windows, torch.where(moved < self._first, self._last, moved))
+
+    def __iter__(self) -> Iterator:
+        rows, order = self._moved(), torch.as_tensor(list(self.sampler))
+        lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
+        grouped = self.config["group_by_length"]
+        for batch in length_grouped(order, lengths, self.step, self.generator) if grouped else order.split(self.step):
+            yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
+
+
 def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
     """Which of RecBole's training rows (prefix -> next item) to keep.
 
@@ -103,15 +138,15 @@ def make_loaders(config, dataset, grouped: bool):
     with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
     data = train._dataset
-    keep = torch.ones(len(data.inter_feat), dtype=torch.bool)
-    if grouped or config["model"] == "BERT4Rec":
-        keep &= row_mask(data.inter_feat[data.uid_field], config["train_rows"] or "all", config["MAX_ITEM_LIST_LENGTH"])
     if config["cold_users"]:
-        keep &= ~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]
-    if not bool(keep.all()):
-        data = data.copy(data.inter_feat[keep])
-    if grouped or data is not train._dataset:
+        data = data.copy(data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]])
+    rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
+    keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])
+    if rows == "windows":
+        train = WindowLoader(config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten())
+    elif grouped or config["cold_users"] or rows == "longest":
         loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
+        data = data if rows == "all" else data.copy(data.inter_feat[keep])
         train = loader(config, data, train._sampler, shuffle=config["shuffle"])
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):

@@ -27,6 +27,7 @@ from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
 from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen, user_history  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
 from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
+from recbole_genrec.report.tables import side_by_side  # noqa: E402
 from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
 
 
@@ -125,11 +126,7 @@ def _run_one(arguments: dict) -> dict:
     check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
     stages.end("fit")
-    tests = {
-        name: trainer.evaluate(test, load_best_model=saved, show_progress=config["show_progress"])
-        for name in (network.test_variants() if generative else ["all"])
-    }
-    test_result = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
+    tests = tested(trainer, test, load_best_model=saved)
     stages.end("test")
     trainer.tensorboard.close()
     if users and writes:
@@ -150,8 +147,7 @@ def _run_one(arguments: dict) -> dict:
         "best_valid_score": score if math.isfinite(score) else None,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best and {name: float(value) for name, value in best.items()},
-        "test_result": test_result,
-        **({"test_variants": tests} if len(tests) > 1 else {}),
+        **tests,
         "test_by_user": by_user,
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -170,7 +166,7 @@ def _run_one(arguments: dict) -> dict:
     }
     if writes:
         write_json(path, result)
-    logger.info(f"test result: {test_result}")
+    logger.info(f"test result: {tests['test_result']}")
     logger.info(f"Result written to {path}")
     return result
 
@@ -189,25 +185,6 @@ def start_summary(config) -> str:
         rows |= config.model_class.describe(config)
     width = max(map(len, rows))
     return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
-
-
-def side_by_side(columns: dict[str, dict[str, float]]) -> str:
-    """The same figures of several groups, one a line."""
-    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in columns)]
-    for figure in next(iter(columns.values())):
-        lines.append(f"{figure:<12}" + "".join(f"{group[figure]:>10.6g}" for group in columns.values()))
-    return "\n".join(lines)
-
-
-def results_table(results: dict[str, dict]) -> str:
-    """Test metrics of several runs as a Markdown table, columns in the order of the first run."""
-    columns = list(next(iter(results.values()))["test_result"])
-    lines = ["| model | " + " | ".join(columns) + " | minutes |", "|---|" + "---|" * (len(columns) + 1)]
-    for name, result in results.items():
-        cells = [f"{result['test_result'][column]:.4f}" for column in columns]
-        minutes = sum(result["seconds"][key] for key in ("data", "model_and_tokenizer", "fit", "test")) / 60
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |")
-    return "\n".join(lines)
 
 
 def load_data_and_model(checkpoint: str, **changes: object):
@@ -236,6 +213,15 @@ def load_data_and_model(checkpoint: str, **changes: object):
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
 
+def tested(trainer, test, load_best_model: bool) -> dict:
+    """Entries of a result: test metrics, the mean over the variants of the model (``test_variants``), and each of several variants."""
+    variants = trainer.model.test_variants() if is_generative(type(trainer.model)) else ["all"]
+    progress = trainer.config["show_progress"]
+    tests = {name: trainer.evaluate(test, load_best_model=load_best_model, show_progress=progress) for name in variants}
+    mean = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
+    return {"test_result": mean, **({"test_variants": tests} if len(tests) > 1 else {})}
+
+
 def recommend(
     checkpoint: str,
     user: str | None = None,
@@ -261,30 +247,3 @@ def recommend(
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)
     return model.recommend(history, k=k, candidates=candidates, user=user)
-
-
-def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
-    """Write the language model of a checkpoint to a new folder: see ``save_pretrained`` in ``model/exporting.py``.
-
-    Raises:
-        ArtefactError: the checkpoint holds a model without a causal language model.
-    """
-    config, model, *_ = load_data_and_model(checkpoint, **changes)
-    if not hasattr(model, "save_pretrained"):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
-    model.save_pretrained(folder, merge)
-
-
-def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
-    """What a model that learned to describe items (LCRec) says about them when it sees their codes alone, beside their true texts.
-
-    Returns:
-        ``[{"item", "codes", "generated", "text"}]``.
-
-    Raises:
-        ConfigError: unknown item id. ArtefactError: the checkpoint holds another model.
-    """
-    config, model, *_ = load_data_and_model(checkpoint, **changes)
-    if not hasattr(model, "inspect_items"):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
-    return model.inspect_items(items)

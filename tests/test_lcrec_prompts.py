@@ -166,17 +166,17 @@ def test_tasks_without_their_texts_switch_themselves_off(folder, caplog, tmp_pat
 def test_samples_are_drawn_in_their_natural_proportions(make):
     model, _, loaders = make(task_weights={"index2item": 3.0, "fusionseqrec": 0.5})
     mixture, rows = model.mixture, loaders[0]._dataset.inter_feat
-    targets, drawn, seen = int(rows["item_length"].sum()), dict.fromkeys(FORMS, 0), set()
+    targets, asked, drawn, seen = int(rows["item_length"].sum()), 0, dict.fromkeys(FORMS, 0), set()
     for batch in [batch for _ in range(30) for batch in loaders[0]]:
         history, length = model._history(batch)
-        for task, case in mixture.draw(
-            Case(batch["item_id"], history, length, user=batch["user_id"]), *model.next_items(history, length, batch["item_id"])
-        ):
+        following, wanted = model.next_items(history, length, batch["item_id"])
+        asked += int(wanted.sum())
+        for task, case in mixture.draw(Case(batch["item_id"], history, length, user=batch["user_id"]), following, wanted):
             drawn[task] += len(case.item)
             seen.update(case.item.tolist() if task == "item2index" else [])
     expected = {"item2index": 40, "index2item": 120, "fusionseqrec": 0.15 * 0.5 * targets, "itemsearch": 30, "preferenceobtain": 30}
     for task, number in expected.items():
-        assert drawn[task] / 30 == pytest.approx(number, rel=0.1)
+        assert drawn[task] * targets / asked == pytest.approx(number, rel=0.1)  # beside one sample of seqrec for every target
     assert seen == set(range(1, 41))
 
 

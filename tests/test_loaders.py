@@ -128,7 +128,7 @@ def test_grouped_batches_hold_every_row_once_an_epoch_with_less_padding(folder):
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("rows", ["all", "longest", "windows"])
+@pytest.mark.parametrize("rows", ["all", "longest"])
 def test_training_rows_hold_the_first_n_minus_2_items_of_each_user(folder, rows):
     config, dataset, (train, *_) = loaders_of(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=4)
     seen: dict[str, set[tuple[str, ...]]] = {}
@@ -139,9 +139,37 @@ def test_training_rows_hold_the_first_n_minus_2_items_of_each_user(folder, rows)
     expected = {}
     for user, items in histories(folder).items():
         ends = range(len(items) - 2, 1, -1)  # exclusive ends of "history + target" among the n - 2 training items
-        ends = {"all": list(ends), "longest": list(ends)[:1], "windows": list(ends)[:: config["MAX_ITEM_LIST_LENGTH"]]}[rows]
+        ends = {"all": list(ends), "longest": list(ends)[:1]}[rows]
         expected[user] = {tuple(items[max(0, end - 5) : end]) for end in ends}
     assert seen == expected
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_windows_begin_elsewhere_in_each_epoch(folder, grouped):
+    """Each epoch: as many rows a user as 4 items apart give, all of them prefixes, 4 apart but for one that stands at the end; in the long
+    run, every prefix."""
+    config, dataset, (train, *_) = loaders_of(
+        folder, train_rows="windows", MAX_ITEM_LIST_LENGTH=4, train_batch_size=8, group_by_length=grouped
+    )
+    histories_of = histories(folder)
+    held = {user: len(items) - 2 for user, items in histories_of.items()}  # training items
+    drawn: dict[str, set[int]] = {user: set() for user in held}
+    for _ in range(40):
+        batches = batches_of(train)
+        assert len(batches) == len(train)
+        ends: dict[str, list[int]] = {}
+        for users, _, items, lists in batches:
+            for user, item, history in zip(dataset.id2token("user_id", users), items, lists, strict=True):
+                names = [str(name) for name in dataset.id2token("item_id", torch.cat([history[history > 0], item.view(1)]).numpy())]
+                own = histories_of[str(user)]
+                place = [end for end in range(2, held[str(user)] + 1) if own[max(0, end - 5) : end] == names]
+                ends.setdefault(str(user), []).append(place)
+        for user, n in held.items():
+            assert len(ends[user]) == -(-(n - 1) // 4) and all(ends[user])
+            drawn[user] |= {end for places in ends[user] for end in places}
+            if n - 1 <= 4:
+                assert ends[user] == [[n]] or n in ends[user][0]
+    assert all(drawn[user] == set(range(2, n + 1)) for user, n in held.items() if n - 1 > 4)
 
 
 @pytest.mark.parametrize("model", ["STORE", "SASRec", "Pop", "LightGCN"])

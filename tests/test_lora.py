@@ -67,7 +67,7 @@ def test_lora_trains_adapters_and_code_rows_and_nothing_else(folder, case):
             torch.nn.init.normal_(parameter, std=0.1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     one_step(model, config, loaders)
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])} - {"_extra_state"}  # LCRec's draws
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])} - {"_extra_state"}  # draws
     same_table = {"vocabulary.classifier"} if case == "lcrec-tied" else set()
     assert changed == TRAINED[case] | same_table
     text = [model.backbone.text_table.weight, model.backbone.lm.get_output_embeddings().weight]

@@ -13,8 +13,9 @@ import torch
 
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.lightgcn import LightGCN
-from recbole_genrec.quick_start import load_data_and_model, results_table, run_recbole_genrec
+from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.registry import get_model_class, get_trainer_class
+from recbole_genrec.report.tables import results_table
 from recbole_genrec.trainer import GenRecTrainer, load_checkpoint
 
 MODELS = ("SASRec", "BERT4Rec", "GRU4Rec", "Pop", "LightGCN")

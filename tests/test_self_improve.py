@@ -21,7 +21,7 @@ from recbole_genrec.registry import get_model_class
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.trainer import GenRecTrainer
 
-METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE"]
+METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec"]
 SOON = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2, "si_freeze_epochs": 1, "si_margin": 0.0}
 COLLIDING = {"tokenizer": "random", "codebook_sizes": [8, 8], "collision": ["none"]}  # 40 items, 64 ids
 
@@ -77,7 +77,7 @@ def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name
     added = set(on.state_dict()) - set(off.state_dict())
     assert set(off.state_dict()) <= set(on.state_dict())
     assert {key.partition(".")[0] for key in added} <= {"si_epoch", "si_step", "si_round", "item_prefix", "_extra_state"}
-    assert ("item_prefix.marker" in added) == (name != "STORE")
+    assert ("item_prefix.marker" in added) == (name not in ("STORE", "LCRec"))  # those read the item text as words
     losses, batch = [], batch_of(loaders)
     for model in (off, on):
         parts = model.recommendation_loss(*batch) if name == "STORE" else model.loss(*batch)  # STORE draws items of its own
@@ -123,7 +123,9 @@ def test_a_changed_table_changes_inputs_and_labels(folder, name):
     history, length, target = torch.tensor([[5, 9, 3]]), torch.tensor([3]), torch.tensor([8])
 
     def loss():
-        return float(sum(model.loss(history, length, target)))
+        if name == "LCRec":
+            model.on_epoch_start(0)  # the same templates
+        return float(sum(model.loss(history, length, target)).detach())
 
     first = loss()
     for item in (9, 8):  # one of the history, and the target
@@ -247,7 +249,7 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
 # --- training -------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}])
+@pytest.mark.parametrize("changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}])
 def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes):
     name, more = changes["name"], {key: value for key, value in changes.items() if key != "name"}
     whole = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="whole", **more))
@@ -448,3 +450,10 @@ def test_a_refresh_costs_little_and_the_control_much(tmp_path):
         ends.append(recall[-1])
         assert model.refreshes[0]["churn"] > 0.15
     assert drops[0] < 0.12 and drops[1] > drops[0] + 0.08 and ends[0] > ends[1]
+
+
+def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
+    write_dataset(tmp_path)
+    (tmp_path / "toy" / "toy.item").unlink()
+    with pytest.raises(ConfigError, match="item_text_fields"):
+        improving(tmp_path, "LCRec", item_text_fields=None, tokenizer="random")

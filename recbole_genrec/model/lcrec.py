@@ -18,19 +18,13 @@ separate samples at a fraction of the tokens (our choice, unpublished).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from recbole_genrec.backbone import (
-    CausalDecoder,
-    CodeVocabulary,
-    branch_states,
-    build_backbone,
-    embed_mixed,
-    greedy_text,
-)
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, branch_states, build_backbone, embed_mixed, greedy_text
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.distributed import balanced
@@ -150,6 +144,17 @@ class LCRec(Exporting, GenerativeRecommender):
         templates = self.instructions.templates.tasks[task]
         return templates[self.mixture.number(len(templates))]
 
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the responses of ``item2index`` for ``items [B]``, all in one template, drawn."""
+        templates = self._item_templates()
+        return self.token_loss(self.read([(templates[self.mixture.number(len(templates))], Case(items))]))
+
+    def _item_templates(self) -> list[Template]:
+        templates = self.instructions.templates.tasks.get("item2index")
+        if not templates:
+            raise ConfigError("The prompt file has no templates for item2index, which self_improve: True needs. Add one.")
+        return templates
+
     def on_epoch_start(self, epoch: int):
         """A new stream of draws."""
         super().on_epoch_start(epoch)
@@ -216,6 +221,12 @@ class LCRec(Exporting, GenerativeRecommender):
         """Next-code log-probabilities after the users' sequential prompts, which all beams share."""
         ids, lengths = self.prompts(history, length, user)
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, self.log_probs)
+
+    def item_decoder(self, items: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the first prompt of ``item2index``."""
+        ids, lengths = self.instructions.prompts(self._item_templates()[0], Case(items), len(self.level_sizes) + 1)
+        log_probs = partial(self.vocabulary.log_probs, score_type="level")
+        return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
 
     def test_variants(self) -> Iterator[str]:
         """The templates of ``test_prompt_ids``."""

@@ -113,6 +113,8 @@ class SelfImprovement:
                 f"self_improve: True needs more ids than items, but sizes {list(self.level_sizes)} give {ids} for {n_items} items. "
                 "Raise codebook_sizes or dedup_spare."
             )
+        if self.prefix_width is None and not config["item_text_fields"]:
+            raise ConfigError(f"{config['model']} codes an item from its words: self_improve: True needs item texts (item_text_fields).")
         if self.prefix_width is not None:
             self.item_prefix = SoftPrefix(self._content_vectors(), self.prefix_width)
         patience = config["stopping_step"] * config["eval_step"]
@@ -251,12 +253,16 @@ class SelfImprovement:
         )
 
     def get_extra_state(self) -> dict:
-        """The log travels with the weights, so that a resumed run has it."""
-        return {"log": self.refreshes}
+        """The log travels with the weights, so that a resumed run has it; beside what the method keeps there itself."""
+        own = type(self).__mro__[2].get_extra_state  # the method's
+        kept = {} if own is torch.nn.Module.get_extra_state else {"method": own(self)}
+        return {"log": self.refreshes, **kept}
 
     def set_extra_state(self, state: dict) -> None:
         """Take over the log; the best epoch's weights do not shorten it."""
         self.refreshes = max(self.refreshes, state["log"], key=len)
+        if "method" in state:
+            super().set_extra_state(state["method"])
 
     def add_items(self, texts, tokens=None) -> list[int]:
         """As the method's, as long as the codes are the tokenizer's own."""

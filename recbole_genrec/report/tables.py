@@ -157,3 +157,22 @@ def _versions(rows: Sequence[dict]) -> list[str]:
     for row in rows:
         found.setdefault(", ".join(f"{name} {version}" for name, version in row["details"]["versions"].items()), []).append(row["run"])
     return [f"* {text}" + (f" ({', '.join(names)})" if len(found) > 1 else "") for text, names in found.items()]
+
+
+def side_by_side(columns: dict[str, dict[str, float]]) -> str:
+    """The same figures of several groups, one a line."""
+    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in columns)]
+    for figure in next(iter(columns.values())):
+        lines.append(f"{figure:<12}" + "".join(f"{group[figure]:>10.6g}" for group in columns.values()))
+    return "\n".join(lines)
+
+
+def results_table(results: dict[str, dict]) -> str:
+    """Test metrics of several runs as a Markdown table, columns in the order of the first run."""
+    columns = list(next(iter(results.values()))["test_result"])
+    lines = ["| model | " + " | ".join(columns) + " | minutes |", "|---|" + "---|" * (len(columns) + 1)]
+    for name, result in results.items():
+        cells = [f"{result['test_result'][column]:.4f}" for column in columns]
+        minutes = sum(result["seconds"].get(stage, 0) for stage in ("data", "model_and_tokenizer", "fit", "test")) / 60
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |")
+    return "\n".join(lines)
