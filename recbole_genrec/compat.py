@@ -191,6 +191,15 @@ def set_rng_state(state: dict) -> None:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
+def make_folders(config) -> None:
+    """The folders of checkpoints and logs, before RecBole looks for them.
+
+    recbole/utils/utils.py, ``ensure_dir``: it makes a folder that it did not find, and fails when another run has made it meanwhile.
+    """
+    for folder in (config["checkpoint_dir"], os.path.join("log", config["model"])):
+        os.makedirs(folder, exist_ok=True)
+
+
 def forget_logger_handlers() -> None:
     """Let ``init_logger`` of a second run in one process write into its own file.
 

@@ -12,7 +12,7 @@ import torch
 
 from recbole_genrec import distributed
 from recbole_genrec.checkpoints import load_checkpoint, load_state
-from recbole_genrec.compat import check_installation, forget_logger_handlers
+from recbole_genrec.compat import check_installation, forget_logger_handlers, make_folders
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
 from recbole_genrec.files import check_writable, write_json
@@ -96,6 +96,7 @@ def _run_one(arguments: dict) -> dict:
     saved, argv = arguments["saved"], arguments["argv"]
     config = GenRecConfig(**{key: value for key, value in arguments.items() if key != "saved"})
     writes = distributed.rank() == 0
+    make_folders(config)
     forget_logger_handlers()
     if writes:
         init_logger(config)

@@ -84,6 +84,18 @@ def test_several_models_in_one_call_give_one_table(runs):
     assert [float(row.split("|")[2]) for row in rows] == [round(runs[name]["test_result"]["recall@5"], 4) for name in MODELS]
 
 
+def test_folders_are_there_before_recbole_looks(monkeypatch, tmp_path):
+    """RecBole's look-and-make fails when two runs that start together look at the same time."""
+    monkeypatch.chdir(tmp_path)
+    looked = []
+    for module in ("recbole.utils.logger", "recbole.trainer.trainer"):
+        monkeypatch.setattr(
+            f"{module}.ensure_dir", lambda folder: looked.append(Path(folder)) or Path(folder).is_dir() or pytest.fail(folder)
+        )
+    train("Pop")
+    assert {Path("saved"), Path("log/Pop")} <= set(looked)
+
+
 def test_all_settings_are_checked_before_the_first_training():
     with pytest.raises(ConfigError, match="Unknown key 'hiden_size' for SASRec"):
         train("Pop,SASRec", **{"SASRec.hiden_size": 8})
