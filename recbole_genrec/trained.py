@@ -36,6 +36,7 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     stages.end("data")
     trainer = get_trainer_class(config.model_class, config["model"])(config, model)
     tests = tested(trainer, test, load_best_model=False)
+    trainer.tensorboard.close()
     stages.end("test")
     return {
         "model": config["model"],
