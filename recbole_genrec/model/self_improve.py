@@ -254,8 +254,8 @@ class SelfImprovement:
 
     def get_extra_state(self) -> dict:
         """The log travels with the weights, so that a resumed run has it; beside what the method keeps there itself."""
-        own = type(self).__mro__[2].get_extra_state  # the method's
-        kept = {} if own is torch.nn.Module.get_extra_state else {"method": own(self)}
+        method = super().get_extra_state
+        kept = {} if method.__func__ is torch.nn.Module.get_extra_state else {"method": method()}
         return {"log": self.refreshes, **kept}
 
     def set_extra_state(self, state: dict) -> None:
