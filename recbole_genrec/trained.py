@@ -9,10 +9,11 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.quick_start import load_data_and_model, start_summary, tested
 from recbole_genrec.registry import get_trainer_class, is_generative
 
-SEARCH_KEYS = ("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size")
-OTHER_KEYS = ("topk", "metrics", "eval_batch_size", "test_prompt_ids", "infer_temperature", "eval_prompt", "mask_history", "precision")
-PLACES = ("data_path", "gpu_id", "use_gpu", "show_progress", "trie_budget_mb")
-EVALUATION_KEYS = SEARCH_KEYS + OTHER_KEYS + PLACES
+EVALUATION_KEYS = (  # what the weights do not depend on
+    *("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size"),
+    *("topk", "metrics", "eval_batch_size", "test_prompt_ids", "infer_temperature", "eval_prompt", "mask_history", "precision"),
+    *("data_path", "gpu_id", "use_gpu", "show_progress", "trie_budget_mb"),
+)
 
 
 def evaluate(checkpoint: str, **changes: object) -> dict:

@@ -155,6 +155,7 @@ def test_windows_begin_elsewhere_in_each_epoch(folder, grouped):
     held = {user: len(items) - 2 for user, items in histories_of.items()}  # training items
     drawn: dict[str, set[int]] = {user: set() for user in held}
     for _ in range(40):
+        state = train.generator.get_state()
         batches = batches_of(train)
         assert len(batches) == len(train)
         ends: dict[str, list[int]] = {}
@@ -170,6 +171,8 @@ def test_windows_begin_elsewhere_in_each_epoch(folder, grouped):
             if n - 1 <= 4:
                 assert ends[user] == [[n]] or n in ends[user][0]
     assert all(drawn[user] == set(range(2, n + 1)) for user, n in held.items() if n - 1 > 4)
+    train.generator.set_state(state)  # as a resumed run does: the same epoch again
+    assert all(torch.equal(a, b) for one, two in zip(batches, batches_of(train), strict=True) for a, b in zip(one, two, strict=True))
 
 
 @pytest.mark.parametrize("model", ["STORE", "SASRec", "Pop", "LightGCN"])

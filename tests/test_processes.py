@@ -199,6 +199,17 @@ def test_alternating_task_and_last_batches_smaller_than_the_processes(folder):
     same_run(one, two)
 
 
+def resumed_and_whole(run):
+    """Results of the run that was cut off, resumed, and of a whole one; their test metrics are equal."""
+    for more in (run(checkpoint_dir="cut", resume=True), run(checkpoint_dir="whole")):
+        process = start("run", *more)
+        output = process.communicate()[0]
+        assert process.returncode == 0, output
+    cut, whole = (json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole"))
+    assert cut["test_result"] == whole["test_result"]
+    return cut, whole
+
+
 @pytest.mark.slow
 def test_resume_in_two_processes_with_dropout(folder):
     backbone = {**TINY_OF["TIGER"]["backbone_config"], "dropout_rate": 0.3}
@@ -208,12 +219,7 @@ def test_resume_in_two_processes_with_dropout(folder):
     for worker in workers(process):
         os.kill(worker, signal.SIGKILL)
     assert process.wait(60) == 2
-    for more in (run(checkpoint_dir="cut", resume=True), run(checkpoint_dir="whole")):
-        process = start("run", *more)
-        output = process.communicate()[0]
-        assert process.returncode == 0, output
-    cut, whole = (json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole"))
-    assert cut["test_result"] == whole["test_result"]
+    cut, whole = resumed_and_whole(run)
     assert [epoch["loss"] for epoch in cut["epochs"]] == [epoch["loss"] for epoch in whole["epochs"]]
 
 
@@ -232,12 +238,7 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
     stopped = load_checkpoint(next(Path("cut").glob("*.resume.pth")))
     assert len(stopped["random"]["streams"]) == 2 and not torch.equal(*stopped["random"]["streams"])
     print(f"\nstopped in epoch {stopped['epoch']}, after batch {stopped['batch']}")
-    for more in (run(checkpoint_dir="cut", resume=True), run(checkpoint_dir="whole")):
-        process = start("run", *more)
-        output = process.communicate()[0]
-        assert process.returncode == 0, output
-    cut, whole = (json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole"))
-    assert cut["test_result"] == whole["test_result"]
+    cut, whole = resumed_and_whole(run)
     for one, other in zip(cut["epochs"], whole["epochs"], strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)  # the order of a sum
 

@@ -456,4 +456,4 @@ def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
     write_dataset(tmp_path)
     (tmp_path / "toy" / "toy.item").unlink()
     with pytest.raises(ConfigError, match="item_text_fields"):
-        improving(tmp_path, "LCRec", item_text_fields=None, tokenizer="random")
+        toy_config(tmp_path, "LCRec", **SOON, epochs=4, item_text_fields=None, tokenizer="random")

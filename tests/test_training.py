@@ -39,7 +39,10 @@ def test_same_seed_same_numbers_with_fitted_and_stored_tokenizer(folder):
     assert first["test_result"] == second["test_result"] and history_of(first) == history_of(second)
 
 
-@pytest.mark.parametrize("changes", [{}, {"lr_scheduler": "cosine", "align_mode": "alternate", "gradient_accumulation_steps": 2}])
+WINDOWS = {"train_rows": "windows", "MAX_ITEM_LIST_LENGTH": 4}
+
+
+@pytest.mark.parametrize("changes", [{}, {"lr_scheduler": "cosine", "align_mode": "alternate", "gradient_accumulation_steps": 2}, WINDOWS])
 def test_an_interrupted_run_continues_exactly(folder, monkeypatch, changes):
     whole = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, checkpoint_dir="whole", **changes))
 

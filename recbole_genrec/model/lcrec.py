@@ -76,7 +76,8 @@ class LCRec(Exporting, GenerativeRecommender):
         self.vocabulary.start_like(self.backbone.text_table.weight, self.backbone.lm.get_output_embeddings().weight, spread)
 
         templates = Templates(self.prompt_texts, self.text_tokenizer)
-        missing = [task for task in self.mixture.tasks if task not in templates.tasks]
+        needed = [*self.mixture.tasks, *(["item2index"] if config["self_improve"] else [])]
+        missing = [task for task in needed if task not in templates.tasks]
         if missing:
             raise ConfigError(f"The prompt file has no templates for {', '.join(missing)}. Add some, or leave these tasks out of tasks.")
         every = list(range(len(templates.tasks["seqrec"])))
@@ -146,14 +147,7 @@ class LCRec(Exporting, GenerativeRecommender):
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Cross-entropy of the responses of ``item2index`` for ``items [B]``, all in one template, drawn."""
-        templates = self._item_templates()
-        return self.token_loss(self.read([(templates[self.mixture.number(len(templates))], Case(items))]))
-
-    def _item_templates(self) -> list[Template]:
-        templates = self.instructions.templates.tasks.get("item2index")
-        if not templates:
-            raise ConfigError("The prompt file has no templates for item2index, which self_improve: True needs. Add one.")
-        return templates
+        return self.token_loss(self.read([(self._template("item2index"), Case(items))]))
 
     def on_epoch_start(self, epoch: int):
         """A new stream of draws."""
@@ -224,7 +218,8 @@ class LCRec(Exporting, GenerativeRecommender):
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the first prompt of ``item2index``."""
-        ids, lengths = self.instructions.prompts(self._item_templates()[0], Case(items), len(self.level_sizes) + 1)
+        template = self.instructions.templates.tasks["item2index"][0]
+        ids, lengths = self.instructions.prompts(template, Case(items), len(self.level_sizes) + 1)
         log_probs = partial(self.vocabulary.log_probs, score_type="level")
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
 

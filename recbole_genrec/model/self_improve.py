@@ -113,8 +113,6 @@ class SelfImprovement:
                 f"self_improve: True needs more ids than items, but sizes {list(self.level_sizes)} give {ids} for {n_items} items. "
                 "Raise codebook_sizes or dedup_spare."
             )
-        if self.prefix_width is None and not config["item_text_fields"]:
-            raise ConfigError(f"{config['model']} codes an item from its words: self_improve: True needs item texts (item_text_fields).")
         if self.prefix_width is not None:
             self.item_prefix = SoftPrefix(self._content_vectors(), self.prefix_width)
         patience = config["stopping_step"] * config["eval_step"]
@@ -145,6 +143,8 @@ class SelfImprovement:
         """The method's checks, and a schedule that fits."""
         super().check_config(values)
         refresh_epochs(values)
+        if cls.prefix_width is None and not values["item_text_fields"]:
+            raise ConfigError(f"{cls.__name__} codes an item from its words: self_improve: True needs item texts (item_text_fields).")
         if values["si_max_candidates"] < values["si_num_candidates"]:
             raise ConfigError(f"si_max_candidates {values['si_max_candidates']} is below si_num_candidates {values['si_num_candidates']}.")
 
