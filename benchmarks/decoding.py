@@ -14,7 +14,7 @@ import time
 
 import torch
 from common import arguments, medians, spread, untrained, write_result
-from measure import Parts, causal_flops, ceiling, peak_mib, t5_flops
+from measure import Parts, apart, causal_flops, ceiling, peak_mib, t5_flops
 from peers import CausalPeer, T5Peer
 
 from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, encoder_decoder
@@ -40,6 +40,7 @@ PARTS += [
 ]
 CALLBACK, MASK, JOINT, FREE = "(a) generate, callback", "(b) generate, mask", "(c) ours, joint", "(c) ours, renormalised"
 CALLBACK_16, JOINT_16 = f"{CALLBACK}, bf16", f"{JOINT}, bf16"
+KEPT = f"{CALLBACK}, freed memory kept"
 
 
 class Case:
@@ -101,18 +102,34 @@ class Case:
         return run
 
 
-def measure(case: Case, width: int, repeats: int, fastest: float) -> dict:
-    """All searches at one beam width."""
-    joint, free = ({"beam_width": width, "topk": [min(10, width)], "score_type": kind} for kind in ("joint", "renormalised"))
+def settings(width: int, score_type: str = "joint") -> dict:
+    """Keys of a search."""
+    return {"beam_width": width, "topk": [min(10, width)], "score_type": score_type}
+
+
+def usual(case: Case, widths: list[int]) -> dict:
+    """What (a) and (b) do at each width."""
+    ways = {CALLBACK: ("callback", False), MASK: ("mask", False), CALLBACK_16: ("callback", True)}
+    return {
+        (name, width): case.timed(case.generate, width, way, bf16=bf16, **settings(width))
+        for width in widths
+        for name, (way, bf16) in ways.items()
+    }
+
+
+def measure(case: Case, width: int, repeats: int, fastest: float, theirs: dict) -> dict:
+    """All searches at one beam width; ``theirs``: :func:`usual` in a process that does not keep freed memory."""
+    joint = settings(width)
     ways = {
-        CALLBACK: case.timed(case.generate, width, "callback", **joint),
-        MASK: case.timed(case.generate, width, "mask", **joint),
+        CALLBACK: theirs[CALLBACK, width],
+        MASK: theirs[MASK, width],
+        KEPT: case.timed(case.generate, width, "callback", **joint),
         JOINT: case.timed(case.rank, case.users, **joint),
-        FREE: case.timed(case.rank, case.users, **free),
-        CALLBACK_16: case.timed(case.generate, width, "callback", bf16=True, **joint),
+        FREE: case.timed(case.rank, case.users, **settings(width, "renormalised")),
+        CALLBACK_16: theirs[CALLBACK_16, width],
         JOINT_16: case.timed(case.rank, case.users, bf16=True, **joint),
     }
-    memory = {name: peak_mib(run) for name, run in ways.items()}
+    memory = {name: peak_mib(ways[name]) for name in (KEPT, JOINT, FREE, JOINT_16)}
     seconds = dict(zip(ways, medians(repeats, *ways.values()), strict=True))
     users = {name: len(case.users if "ours" in name else case.few) for name in ways}
     speed = {name: [users[name] / value for value in values] for name, values in seconds.items()}
@@ -123,14 +140,14 @@ def measure(case: Case, width: int, repeats: int, fastest: float) -> dict:
             ways[name]()
         parts[name] = clock.shares()
     case.model.config.final_config_dict.update(joint)
-    theirs, ours = case.generate(width, "mask"), case.model.search(case.history[case.few], case.length[case.few], k=width)
+    masked, ours = case.generate(width, "mask"), case.model.search(case.history[case.few], case.length[case.few], k=width)
     gflops = case.flops(width) * middle[JOINT] / 1e9
     return {
         "users_per_cpu_second": speed,
         "ratio_over_a": {name: value / middle[CALLBACK] for name, value in middle.items()},
         "peak_mib": memory,
-        "identical_lists": (theirs[0] == ours.items).all(1).double().mean().item(),
-        "largest_score_difference": (theirs[1] - ours.scores).abs().max().item(),
+        "identical_lists": (masked[0] == ours.items).all(1).double().mean().item(),
+        "largest_score_difference": (masked[1] - ours.scores).abs().max().item(),
         "useful_gflop_per_user": case.flops(width) / 1e9,
         "useful_gflop_per_second": gflops,
         "share_of_ceiling": gflops / fastest,
@@ -151,12 +168,13 @@ def main() -> None:
         whole=0,
         cache_dir=".cache",
     )
+    case, widths = Case(options), [int(width) for width in options.beams.split(",")]
+    theirs = apart(usual(case, widths))
     keep_freed_memory()
-    case = Case(options)
     sizes = ceiling([(1024, 1024, 1024), (1280, 128, 384), (1280, 384, 128), (1280, 128, 1024), (1280, 1024, 128)])
     results = {}
-    for width in map(int, options.beams.split(",")):
-        results[width] = measure(case, width, options.repeats, max(sizes.values()))
+    for width in widths:
+        results[width] = measure(case, width, options.repeats, max(sizes.values()), theirs)
         print(f"beam {width}: {results[width]}", flush=True)
     whole = None
     if options.whole:
@@ -186,7 +204,9 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
         f"drawn at random (mean history {about['mean_history']['ours']:.1f}), {case.model.config['search_batch_size']} at a time; generate "
         f"searches every n-th of them by length, {len(case.few)} users (mean {about['mean_history']['generate']:.1f}), at most 64 users "
         f"and 1,280 beams at a time. It scores {words:,} words and codes. CPU time of the process, median (range) of "
-        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` sets it. MiB: growth of the resident memory in one turn.",
+        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` (the `paper` presets) sets it. Our commands let the C "
+        "library keep freed memory; (a) and (b) run in a process without that, as their users run them, and (a) once more with it. MiB: "
+        "growth of the resident memory in one turn, freed memory kept.",
         "",
         "Users for whom (b) and (c) joint find the same list in the same order: "
         + ", ".join(f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items())
@@ -212,7 +232,8 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
     for width, result in results.items():
         for name, values in result["users_per_cpu_second"].items():
             useful = f"{result['useful_gflop_per_second']:.1f} ({result['share_of_ceiling']:.0%})" if name == JOINT else "-"
-            rows.append([str(width), name, spread(values), result["ratio_over_a"][name], f"{result['peak_mib'][name]:.0f}", useful])
+            memory = f"{result['peak_mib'][name]:.0f}" if name in result["peak_mib"] else "-"
+            rows.append([str(width), name, spread(values), result["ratio_over_a"][name], memory, useful])
     title = f"Users per CPU-second of a full-sort evaluation: {options.model}"
     write_result(f"decoding-{options.model.lower()}", title, {**about, "results": results}, header, rows, "\n".join(lines))
 

@@ -7,9 +7,9 @@ import multiprocessing
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 import torch
@@ -108,6 +108,25 @@ def causal_flops(settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int
     for queries, seen in steps:
         total = total + queries * (layers * (one + 4 * d * (seen + read)) + 2 * d * outputs)
     return float(total.sum())
+
+
+def apart(functions: dict[Hashable, Callable[[], float]]) -> dict[Hashable, Callable[[], float]]:
+    """The same functions, each call carried out by one copy of this process as it is now (before ``keep_freed_memory``, say)."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def serve() -> None:
+        while True:
+            there.send(functions[there.recv()]())
+
+    def call(name: Hashable) -> float:
+        here.send(name)
+        return here.recv()
+
+    process = context.Process(target=serve, daemon=True)
+    process.start()
+    there.close()  # so that the end of the copy ends the wait for its answer
+    return {name: partial(call, name) for name in functions}
 
 
 def peak_mib(function: Callable[[], object]) -> float:
