@@ -44,11 +44,13 @@ class PathVectors:
         added = torch.zeros(*nodes.shape, at.size, device=states.device)
         if level == 0:  # one prefix, the root
             return added.index_copy(-1, at.code[:-1].long(), (states @ vectors[:-1].T).float())
-        codes, edges = at.window(nodes)
-        edges = torch.where(edges < 0, at.n_edges, edges)
-        rows = max(1, MOST // (at.width * states.shape[-1]))
+        codes, edges = (found.flatten(0, -2) for found in at.window(nodes))
+        query, slot = (edges >= 0).nonzero(as_tuple=True)  # few prefixes have as many continuations as a window holds
+        edge, code = edges[query, slot], codes[query, slot]
+        rows, flat = max(1, MOST // states.shape[-1]), states.flatten(0, -2)
         parts = [
-            (embedding(edge, vectors) @ state.unsqueeze(-1)).squeeze(-1)
-            for state, edge in zip(states.flatten(0, -2).split(rows), edges.flatten(0, -2).split(rows), strict=True)
+            (embedding(some, vectors) * embedding(owner, flat)).sum(-1)
+            for some, owner in zip(edge.split(rows), query.split(rows), strict=True)
         ]
-        return added.scatter_add(-1, codes, torch.cat(parts).float().view(edges.shape))
+        values = torch.cat(parts).float()
+        return added.flatten(0, -2).index_put((query, code), values).view_as(added)
