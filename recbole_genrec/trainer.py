@@ -145,7 +145,8 @@ class GenRecTrainer(ResumePoints, Trainer):
         schedule's present step."""
         if not hasattr(self.model, "on_epoch_start"):
             return
-        losses = iter(self.model.on_epoch_start(epoch))
+        with self.replicas.whole():  # a refresh of the codes searches with the whole model
+            losses = iter(self.model.on_epoch_start(epoch))
         values = []
         while True:
             with self._autocast():

@@ -54,6 +54,13 @@ def test_the_plan_is_every_run_on_every_dataset_and_seed(folder):
     assert len({run.run_name for run in plan.runs}) == 5
 
 
+def test_runs_of_the_same_settings_have_files_of_their_own(folder):
+    runs = [{"name": "a", "model": "Pop"}, {"name": "b", "model": "Pop", "settings": {"eval_batch_size": 64}}]
+    first, second = read_benchmark(write(content(folder, runs=runs, seeds=[1]))).runs
+    assert first.run_name == second.run_name
+    assert "--checkpoint_dir=out/checkpoints/a" in first.argv and "--checkpoint_dir=out/checkpoints/b" in second.argv
+
+
 def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
     runs = [{"name": "sas", "model": "SASRec", "settings": {"train_batch_size": 64}}]
     (run, _) = read_benchmark(write(content(folder, runs=runs))).runs
@@ -109,7 +116,7 @@ def test_runs_failures_and_a_second_call_that_runs_nothing_again(folder, capsys,
     result = json.loads(Path("out/results/sas-toy-1.json").read_text())
     assert UserRanks.load("out/results/sas-toy-1.ranks").recall(10).mean() == pytest.approx(result["test_result"]["recall@10"], abs=1e-6)
     assert (result["seed"], result["config"]["train_batch_size"], result["config"]["epochs"]) == (1, 32, 2)
-    assert [file.name.split("-")[0] for file in Path("out/checkpoints").glob("*.resume.pth")] == ["SASRec"]  # of the failed one
+    assert [file.name.split("-")[0] for file in Path("out/checkpoints").glob("*/*.resume.pth")] == ["SASRec"]  # of the failed one
     assert {file.name for file in Path("out").glob("leaderboard.*")} == {"leaderboard.md", "leaderboard.csv", "leaderboard.json"}
 
     monkeypatch.setattr(module, "_start", lambda *_: pytest.fail("a finished run was started again"))
@@ -175,7 +182,7 @@ def test_a_stopped_benchmark_stops_its_runs(folder, quick):
     with pytest.raises(SystemExit):
         run_benchmark(plan)
     assert len(alive) == 2 and all(process.returncode == -signal.SIGTERM for process in alive)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
 def test_the_last_error_line_of_this_attempt(tmp_path):

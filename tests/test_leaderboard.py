@@ -213,6 +213,7 @@ def test_wrong_requests_are_refused(results, tmp_path):
     with pytest.raises(ArtefactError, match="does not exist"):
         make_leaderboard([tmp_path / "nowhere.json"])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "tuning.json").write_text('{"model": "Pop", "test_result": {"ndcg@10": 0.1}}')
     with pytest.raises(ArtefactError, match="no result file"):
         make_leaderboard([tmp_path / "empty"])
     with pytest.raises(ConfigError, match="same run, dataset and seed"):

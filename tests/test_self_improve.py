@@ -11,10 +11,13 @@ from recbole.trainer import Trainer
 from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.code_refresh import ItemCoder
+from recbole_genrec.model.refresh_schedule import refresh_epochs
 from recbole_genrec.model.self_improve import self_improving
 from recbole_genrec.quick_start import load_data_and_model, recommend, run_recbole_genrec
 from recbole_genrec.registry import get_model_class
@@ -249,8 +252,10 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
 # --- training -------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}])
-def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes):
+def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes, inside):
+    """Stopped between two epochs, or inside the one that began with the first refresh."""
     name, more = changes["name"], {key: value for key, value in changes.items() if key != "name"}
     whole = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="whole", **more))
 
@@ -259,13 +264,18 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
 
     save = GenRecTrainer._save_resume_point
 
-    def killed(self, epoch, *inside):
+    def killed(self, epoch, *more):
         if epoch == 2:
             raise Killed
-        save(self, epoch, *inside)
+        save(self, epoch, *more)
+
+    def killed_inside(self, epoch, batch, sums):
+        if epoch == 1:
+            save(self, epoch, batch, sums)
+            raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(GenRecTrainer, "_save_resume_point", killed)
+        patch.setattr(GenRecTrainer, *(("_safe_point", killed_inside) if inside else ("_save_resume_point", killed)))
         run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", **more))
     resumed = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", resume=True, **more))
     assert resumed["test_result"] == whole["test_result"]
@@ -329,6 +339,22 @@ def test_data_without_item_text(tmp_path):
     assert_sound(model)
 
 
+def test_the_content_is_what_the_tokenizer_reads(folder):
+    model, *_ = improving(folder, "TimelineRec", tokenizer_input="graph", graph_epochs=1)
+    vectors = standardised(model.content.graph(), len(model.codes))
+    assert torch.equal(model.item_prefix.vectors, torch.from_numpy(vectors))
+
+
+def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
+    result = run_recbole_genrec("TimelineRec", "toy", config_dict=settings(folder, "TimelineRec", cache_dir=str(folder / "cache")))
+    with monkeypatch.context() as patch:
+        patch.setattr(ItemContent, "embeddings", None)
+        model = load_data_and_model(result["checkpoint"])[1]
+        assert recommend(result["checkpoint"], history=["i1", "i2"], k=3)
+    model.refine_codes()
+    assert_sound(model)
+
+
 def _refine_twice(rank, model):
     """One of two forked processes."""
     dist.init_process_group("gloo", init_method=f"file://{Path('meet').absolute()}", rank=rank, world_size=2)
@@ -381,6 +407,8 @@ def test_recboles_own_models_are_refused(folder):
     ("changes", "message"),
     [
         ({"epochs": 5, "si_rounds": 4}, r"before epochs 1, 2, 3, 4 .* before epoch 3\. Use more epochs"),
+        ({"epochs": 2, "si_rounds": 1}, r"before epochs 1 .* and si_freeze_epochs: 1 none fits\. Use more epochs"),
+        ({"si_control": "shuffled", "si_fixed_levels": 1, "si_rounds": 1}, "si_control: shuffled passes whole codes on"),
         ({"si_freeze_epochs": "auto", "epochs": 10, "si_start_epoch": 7}, r"si_freeze_epochs: 2 the last one may come before epoch 7\."),
         ({"si_start_epoch": 0}, "si_start_epoch is 0; it must be at least 1"),
         ({"si_scope": "some"}, "si_scope is 'some'; it must be one of outlier, all"),
@@ -399,6 +427,8 @@ def test_too_few_ids_are_refused(folder):
     with pytest.raises(ConfigError, match=r"sizes \[6, 6\] give 36 for 40 items"):
         improving(folder, tokenizer="random", codebook_sizes=[6, 6], collision=["none"])
     improving(folder, tokenizer="random", codebook_sizes=[6, 7], collision=["none"])  # 42
+    with pytest.raises(ConfigError, match="si_fixed_levels: 2 fixes all 2 levels"):
+        improving(folder, tokenizer="random", codebook_sizes=[6, 7], collision=["none"], si_fixed_levels=2)
 
 
 def test_the_stock_trainer_is_refused(folder):
@@ -414,11 +444,23 @@ def test_little_patience_is_named(folder, caplog):
     assert "= 1 epochs of patience are fewer than si_interval + 1 = 2" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["TIGER", "LETTER", "STORE", "TimelineRec"])
-def test_ml_100k_needs_no_schedule(name):
-    """The defaults fit the epochs of the shipped settings."""
-    config = GenRecConfig(name, "ml-100k", config_dict={"self_improve": True, "gpu_id": ""})
-    assert "self-improvement" in config.model_class.describe(config)
+def test_a_missing_alignment_task_is_named(folder, caplog):
+    improving(folder, si_align_weight=0, si_rounds=0)
+    assert "refreshes will be random" not in caplog.text
+    improving(folder, si_align_weight=0)
+    assert "refreshes will be random" in caplog.text
+
+
+@pytest.mark.parametrize("preset", [{}, {"preset": "paper"}])
+@pytest.mark.parametrize("dataset", ["ml-100k", "amazon-beauty", "amazon-sports"])
+@pytest.mark.parametrize("name", ["TIGER", "LETTER", "STORE", "LCRec", "TimelineRec"])
+def test_no_shipped_setting_needs_a_schedule(name, dataset, preset):
+    """The refreshes fit the epochs, and do not stand at their beginning."""
+    if preset and name == "TimelineRec":
+        pytest.skip("no paper")
+    config = GenRecConfig(name, dataset, config_dict={"self_improve": True, "gpu_id": "", **preset})
+    refreshes = refresh_epochs(config)
+    assert len(refreshes) >= 2 and (refreshes[0] >= 10 or refreshes[-1] >= config["epochs"] / 5)
 
 
 def test_path_scores_follow_the_new_table(folder):

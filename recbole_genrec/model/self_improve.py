@@ -29,33 +29,14 @@ from torch import Tensor
 from recbole_genrec.backbone import SoftPrefix
 from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.data.text_encoder import standardised
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.distributed import first_process_first
+from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.files import digest
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.code_refresh import refined_codes
+from recbole_genrec.model.refresh_schedule import RULES, refresh_epochs
 
 CONTRACT = ("alignment_loss", "item_decoder")
-RULES = {
-    "si_align_weight": Rule(float, "weight of the alignment task", low=0),
-    "si_align_ratio": Rule(float, "items of the alignment task per row of a training batch", low=0, high=1),
-    "si_start_epoch": Rule(int, "epoch before which the first refresh comes", low=1),
-    "si_interval": Rule(int, "epochs between two refreshes", low=1),
-    "si_rounds": Rule(int, "refreshes; 0 = alignment only", low=0),
-    "si_freeze_epochs": Rule(int, "last epochs without a refresh", choices=("auto",), low=1),
-    "si_num_candidates": Rule(int, "code tuples proposed for an item", low=1),
-    "si_max_candidates": Rule(int, "the most that are proposed when all are taken", low=1),
-    "si_scope": Rule(str, "which items may change", choices=("outlier", "all")),
-    "si_margin": Rule(float, "gain from which an item changes, nats per code", low=0),
-    "si_max_churn": Rule(float, "largest share of items that change", low=0, high=1),
-    "si_decode": Rule(str, "how candidates are found", choices=("beam", "diverse_beam", "sample")),
-    "si_diversity_penalty": Rule(float, "penalty of diverse_beam", low=0),
-    "si_temperature": Rule(float, "temperature of sample", low=1e-6),
-    "si_fixed_levels": Rule(int, "first levels that never change", low=0),
-    "si_balance": Rule(float, "weight of the penalty on codes in use", low=0),
-    "si_batch_size": Rule(int, "items decoded at once", low=1),
-    "si_control": Rule(str, "what the items that change get", choices=("shuffled",), optional=True),
-}
 
 
 @cache
@@ -75,24 +56,6 @@ def self_improving(method: type) -> type:
     return type(method.__name__, (SelfImprovement, method), members)
 
 
-def refresh_epochs(values) -> list[int]:
-    """The epochs that begin with a refresh.
-
-    Raises:
-        ConfigError: they do not fit into the epochs of the run.
-    """
-    epochs, freeze, rounds = values["epochs"], values["si_freeze_epochs"], values["si_rounds"]
-    wanted = [values["si_start_epoch"] + number * values["si_interval"] for number in range(rounds)]
-    freeze = max(values["si_interval"], math.ceil(epochs / 5)) if freeze == "auto" else freeze
-    if wanted and wanted[-1] >= epochs - freeze:
-        raise ConfigError(
-            f"si_rounds: {rounds} would refresh the codes before epochs {', '.join(map(str, wanted))} (counted from 0), but with epochs: "
-            f"{epochs} and si_freeze_epochs: {freeze} the last one may come before epoch {epochs - freeze - 1}. Use more epochs, fewer "
-            "si_rounds, or a smaller si_start_epoch, si_interval or si_freeze_epochs."
-        )
-    return wanted
-
-
 class SelfImprovement:
     """The part of a method's class that :func:`self_improving` adds; see ``properties/self_improve.yaml`` for the keys.
 
@@ -107,6 +70,11 @@ class SelfImprovement:
         self.register_buffer("si_step", torch.zeros((), dtype=torch.long))
         self.register_buffer("si_round", torch.zeros((), dtype=torch.long))
         self.refreshes: list[dict] = []
+        if config["si_rounds"] and config["si_fixed_levels"] >= len(self.level_sizes):
+            raise ConfigError(
+                f"si_fixed_levels: {config['si_fixed_levels']} fixes all {len(self.level_sizes)} levels of the codes, so no refresh could "
+                "change one. Use fewer, or si_rounds: 0."
+            )
         ids, n_items = math.prod(self.level_sizes) - len(self.reserved_codes()), len(self.codes) - 1
         if ids <= n_items:
             raise ConfigError(
@@ -114,18 +82,25 @@ class SelfImprovement:
                 "Raise codebook_sizes or dedup_spare."
             )
         if self.prefix_width is not None:
-            self.item_prefix = SoftPrefix(self._content_vectors(), self.prefix_width)
+            if config["si_rounds"] and not config["si_align_weight"]:
+                self.logger.warning("With si_align_weight: 0 nothing teaches the model to code an item: its refreshes will be random.")
+            self.item_prefix = SoftPrefix(self._content_vectors, self.prefix_width, (stored or {}).get("content_width"))
         patience = config["stopping_step"] * config["eval_step"]
-        if config["si_rounds"] and 0 < patience < config["si_interval"] + 1:
+        if config["si_rounds"] and config["eval_step"] and patience < config["si_interval"] + 1:
             self.logger.warning(
                 f"Validation can dip after a refresh of the codes: stopping_step {config['stopping_step']} x eval_step "
                 f"{config['eval_step']} = {patience} epochs of patience are fewer than si_interval + 1 = {config['si_interval'] + 1}."
             )
 
     def _content_vectors(self) -> Tensor:
-        """Standardised vectors of what the tokenizer reads: sentence embeddings, or collaborative vectors for data without item text."""
-        cf = self.config["tokenizer_input"] == "cf" or not self.config["item_text_fields"]
-        vectors = self.content.collaborative() if cf else self.content.embeddings()
+        """Standardised vectors of what the tokenizer reads: sentence embeddings, or collaborative vectors, also without item text."""
+        source = self.config["tokenizer_input"]
+        if source == "graph":
+            vectors = self.content.graph()
+        elif source == "cf" or not self.config["item_text_fields"]:
+            vectors = self.content.collaborative()
+        else:
+            vectors = self.content.embeddings()
         return torch.from_numpy(standardised(vectors, self.n_dataset_items))
 
     @property
@@ -147,6 +122,8 @@ class SelfImprovement:
             raise ConfigError(f"{cls.__name__} codes an item from its words: self_improve: True needs item texts (item_text_fields).")
         if values["si_max_candidates"] < values["si_num_candidates"]:
             raise ConfigError(f"si_max_candidates {values['si_max_candidates']} is below si_num_candidates {values['si_num_candidates']}.")
+        if values["si_control"] and values["si_fixed_levels"]:
+            raise ConfigError("si_control: shuffled passes whole codes on, so it cannot keep first levels; set si_fixed_levels: 0.")
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -180,9 +157,13 @@ class SelfImprovement:
         return super().calculate_loss(interaction)
 
     def on_epoch_start(self, epoch: int):
-        """Refresh the codes where it is due, then whatever the method does before an epoch."""
-        if epoch in refresh_epochs(self.config):
-            self.refine_codes(epoch)
+        """Refresh the codes where it is due, then whatever the method does before an epoch.
+
+        A run that goes on inside an epoch has begun it before: its codes are those of the resume point.
+        """
+        if epoch in refresh_epochs(self.config) and int(self.si_epoch) <= epoch:
+            with explained_memory("Use a smaller --si_batch_size or --si_num_candidates."):
+                self.refine_codes(epoch)
         self.si_epoch.fill_(epoch + 1)
         self.si_step.zero_()
         return super().on_epoch_start(epoch)
@@ -207,8 +188,9 @@ class SelfImprovement:
         self.eval()
         try:
             popularity, table = self._popularity(), self.codes.clone()
-            if _first():
-                table, entry = refined_codes(self, self._generator("refresh", int(self.si_round)), popularity)
+            with first_process_first("refreshing the codes"):  # the broadcast would not wait as long
+                if _first():
+                    table, entry = refined_codes(self, self._generator("refresh", int(self.si_round)), popularity)
             if _several():
                 dist.broadcast(table, 0)
             self._commit(table)
@@ -263,6 +245,11 @@ class SelfImprovement:
         self.refreshes = max(self.refreshes, state["log"], key=len)
         if "method" in state:
             super().set_extra_state(state["method"])
+
+    def other_parameter(self) -> dict:
+        """The method's, and the width of the content vectors: a loaded model reads these only if it trains or refreshes on."""
+        width = None if self.prefix_width is None else self.item_prefix.projection.in_features
+        return {**super().other_parameter(), "content_width": width}
 
     def add_items(self, texts, tokens=None) -> list[int]:
         """As the method's, as long as the codes are the tokenizer's own."""

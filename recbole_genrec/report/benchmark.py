@@ -156,10 +156,11 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
     if content.get("data_path") is not None:
         settings["data_path"] = content["data_path"]
     output, planned = Path(content["output"]), []
+    checkpoints = _checkpoints(output, entry["name"])
     for dataset in entry["datasets"]:
         for seed in entry["seeds"]:
             stem = f"{entry['name']}-{dataset}-{seed}"
-            files = {"result_file": output / "results" / f"{stem}.json", "checkpoint_dir": output / "checkpoints"}
+            files = {"result_file": output / "results" / f"{stem}.json", "checkpoint_dir": checkpoints}
             chosen = {"model": model, "dataset": dataset, "seed": seed, **settings, **files, "save_ranks": True, "show_progress": False}
             argv = [f"--{key}={argument(value)}" for key, value in chosen.items()] + ["--resume"]
             try:
@@ -171,6 +172,11 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
             tokenizer = config["tokenizer"] if is_generative(config.model_class) else None
             planned.append(PlannedRun(entry["name"], model, tokenizer, dataset, seed, tuple(argv), config.run_name()))
     return planned
+
+
+def _checkpoints(output: Path, name: str) -> Path:
+    """Folder of a run's checkpoints; the files are named after the settings, which two runs may share."""
+    return output / "checkpoints" / name
 
 
 def argument(value: object) -> str:
@@ -194,7 +200,8 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
     waiting = deque(run for run in benchmark.runs if status[run] == "pending")
     running: dict[PlannedRun, tuple[subprocess.Popen, int]] = {}
     write_state(benchmark, status, errors)
-    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stopped benchmark stops its runs
+    stops = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    handlers = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in stops}  # end the runs as well
     bar = tqdm(total=len(benchmark.runs), initial=len(benchmark.runs) - len(waiting), desc="runs", unit="run")
     try:
         while waiting or running:
@@ -208,7 +215,7 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
                 del running[run]
                 status[run] = "done" if process.returncode == 0 and benchmark.is_done(run) else "failed"
                 if status[run] == "done":
-                    (benchmark.output / "checkpoints" / f"{run.run_name}.resume.pth").unlink(missing_ok=True)
+                    (_checkpoints(benchmark.output, run.name) / f"{run.run_name}.resume.pth").unlink(missing_ok=True)
                 else:
                     errors[run] = last_error(benchmark.log(run), offset, process.returncode)
                     report(f"FAILED {run.id}: {errors[run]} (log: {benchmark.log(run)})")
@@ -221,7 +228,8 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
         for process, _ in running.values():
             process.wait()
         bar.close()
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return len(errors)
 
 
@@ -233,7 +241,11 @@ def _start(benchmark: Benchmark, run: PlannedRun, environment: dict) -> tuple[su
     command = [sys.executable, "-m", "recbole_genrec.cli", "run", *run.argv]
     with open(log, "ab") as stream:
         offset = stream.tell()
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT), offset
+        # a session of its own: Ctrl-C reaches the benchmark, which asks its runs once; they save what they have and end
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        return process, offset
 
 
 def last_error(log: Path, offset: int, code: int) -> str:

@@ -18,6 +18,7 @@ from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.report.significance import compare
 from recbole_genrec.report.tables import csv_text, markdown
 
+RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}  # tells the result of a run from other files
 METRIC = "ndcg@10"
 PLACE = 10  # of the metric, and of the certified share
 
@@ -59,7 +60,7 @@ def collect(paths: Iterable[str | os.PathLike]) -> tuple[list[Run], dict]:
                 runs.append(Run(**shared, file=file, result=read_json(file) if done else None))
         else:
             files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-            loose += [(file, content) for file in files for content in [read_json(file)] if "test_result" in content]
+            loose += [(file, content) for file in files for content in [read_json(file)] if content.keys() >= RESULT]
     names = _names([content for _, content in loose])
     runs += [
         Run(name, content["dataset"], content["seed"], content["model"], _tokenizer(content), file=file, result=content)
