@@ -192,6 +192,18 @@ def test_shared_weights(folder, model):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"fsdp": True}])
+def test_refreshed_codes(folder, changes):
+    schedule = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2, "si_freeze_epochs": 1, "epochs": 4}
+    run = partial(settings, folder, "TimelineRec", **PLAIN, **schedule)
+    one = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="one"))
+    two = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2, **changes))
+    same_run(one, two)
+    logs = [[(entry["epoch"], entry["churn"]) for entry in result["report"]["self_improve"]["refreshes"]] for result in (one, two)]
+    assert logs[0] == logs[1] and [epoch for epoch, _ in logs[0]] == [1, 2] and all(churn > 0 for _, churn in logs[0])
+
+
+@pytest.mark.slow
 def test_alternating_task_and_last_batches_smaller_than_the_processes(folder):
     changes = {"align_mode": "alternate", "align_batch": 13, "train_batch_size": 30, "epochs": 2}  # 40 = 3 * 13 + 1, 61 = 2 * 30 + 1
     one = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, "STORE", checkpoint_dir="one", **changes))
