@@ -41,10 +41,11 @@ class ItemCoder:
         codes, scores = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
         return codes, scores / len(self.sizes)
 
-    def fit(self, codes: Tensor) -> Tensor:
-        """Fit ``[N]`` of the tuples ``codes [N, L]``, one for each item: their mean log-probability per code."""
-        chunks = torch.arange(len(codes)).split(self.config["si_batch_size"])
-        parts = [tuple_scores(self._decoder(chunk), codes[chunk].to(self.model.codes.device)) for chunk in chunks]
+    def fit(self, codes: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Fit ``[n]`` of the tuples ``codes [n, L]``, one for each of ``rows [n]`` (default: all): their mean log-probability per code."""
+        rows = torch.arange(len(codes)) if rows is None else rows
+        chunks = zip(rows.split(self.config["si_batch_size"]), codes.split(self.config["si_batch_size"]), strict=True)
+        parts = [tuple_scores(self._decoder(chunk), own.to(self.model.codes.device)) for chunk, own in chunks]
         return torch.cat(parts).cpu() / len(self.sizes)
 
     def ranked(self, row: int, prefix: tuple[int, ...]) -> list[int]:
@@ -85,21 +86,11 @@ def refined_codes(model: GenerativeRecommender, draw: torch.Generator, popularit
     """
     started, config, coder = time.process_time(), model.config, ItemCoder(model, draw)
     before, reserved, rows = coder.codes, model.reserved_codes().cpu(), torch.arange(len(coder.codes))
-    width, widest = config["si_num_candidates"], config["si_max_candidates"]
     fit = coder.fit(before)
-    codes, fits = with_current(*coder.propose(rows, width), before, fit)
+    codes, fits = with_current(*coder.propose(rows, config["si_num_candidates"]), before, fit)
     gain = fits[:, 0] - fit
     movers = choose_movers(before, fit, gain, config["si_scope"], config["si_margin"], config["si_max_churn"], reserved)
-    order = rows[movers][fits[movers, 0].argsort(descending=True, stable=True)]
-    assignment = Assignment(before, movers, coder.sizes, reserved)
-    left = assignment.take_candidates(order.tolist(), codes[order], fits[order])
-    while left and width < widest:
-        width = min(2 * width, widest)
-        pending = torch.tensor(left)
-        wider = with_current(*coder.propose(pending, width), before[pending], fit[pending])
-        left = assignment.take_candidates(left, *wider, wider=True)
-    for row in assignment.take_own(left):
-        assignment.take_nearest(row, codes[row, 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix))
+    assignment = _assign(coder, rows[movers], codes[movers], fits[movers], fit[movers])
     after = shuffled(before, assignment.codes, draw) if config["si_control"] == "shuffled" else assignment.codes
     changed = before != after
     wanted = torch.where(movers.unsqueeze(1), codes[:, 0], before)
@@ -117,6 +108,36 @@ def refined_codes(model: GenerativeRecommender, draw: torch.Generator, popularit
         "cpu_seconds": time.process_time() - started,
     }
     return torch.cat([model.codes[:1], after.to(model.codes.device)]), entry
+
+
+def new_codes(model: GenerativeRecommender, items: Tensor, draw: torch.Generator) -> Tensor:
+    """The table of ``model`` with the codes that it gives to ``items [n]`` by their content in the place of theirs."""
+    coder, rows = ItemCoder(model, draw), items.cpu() - 1
+    own = coder.codes[rows]
+    fit = coder.fit(own, rows)
+    codes, fits = with_current(*coder.propose(rows, model.config["si_num_candidates"]), own, fit)
+    after = _assign(coder, rows, codes, fits, fit).codes
+    return torch.cat([model.codes[:1], after.to(model.codes.device)])
+
+
+def _assign(coder: ItemCoder, rows: Tensor, codes: Tensor, fits: Tensor, fit: Tensor) -> Assignment:
+    """Codes without conflicts for the movers ``rows [n]``, from candidates ``codes [n, K, L]`` with ``fits [n, K]``, the best fitting items
+    first; ``fit [n]`` is that of their present codes. Who finds none free looks among more, then at its own, then nearby."""
+    before, config = coder.codes, coder.config
+    movers = torch.zeros(len(before), dtype=torch.bool).index_fill(0, rows, True)
+    place = torch.zeros(len(before), dtype=torch.int64).index_copy(0, rows, torch.arange(len(rows)))
+    assignment = Assignment(before, movers, coder.sizes, coder.model.reserved_codes().cpu())
+    order = fits[:, 0].argsort(descending=True, stable=True)
+    left = assignment.take_candidates(rows[order].tolist(), codes[order], fits[order])
+    width, widest = config["si_num_candidates"], config["si_max_candidates"]
+    while left and width < widest:
+        width = min(2 * width, widest)
+        pending = torch.tensor(left)
+        wider = with_current(*coder.propose(pending, width), before[pending], fit[place[pending]])
+        left = assignment.take_candidates(left, *wider, wider=True)
+    for row in assignment.take_own(left):
+        assignment.take_nearest(row, codes[place[row], 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix))
+    return assignment
 
 
 def by_popularity(changed: Tensor, popularity: Tensor) -> list[float]:

@@ -33,7 +33,7 @@ from recbole_genrec.distributed import first_process_first
 from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.files import digest
 from recbole_genrec.model.base import GenerativeRecommender
-from recbole_genrec.model.code_refresh import refined_codes
+from recbole_genrec.model.code_refresh import new_codes, refined_codes
 from recbole_genrec.model.refresh_schedule import RULES, refresh_epochs
 
 CONTRACT = ("alignment_loss", "item_decoder")
@@ -92,16 +92,15 @@ class SelfImprovement:
                 f"{config['eval_step']} = {patience} epochs of patience are fewer than si_interval + 1 = {config['si_interval'] + 1}."
             )
 
-    def _content_vectors(self) -> Tensor:
-        """Standardised vectors of what the tokenizer reads: sentence embeddings, or collaborative vectors, also without item text."""
+    def _content_source(self) -> str:
+        """What the tokenizer reads; ``cf`` for a tokenizer of text where items have none."""
         source = self.config["tokenizer_input"]
-        if source == "graph":
-            vectors = self.content.graph()
-        elif source == "cf" or not self.config["item_text_fields"]:
-            vectors = self.content.collaborative()
-        else:
-            vectors = self.content.embeddings()
-        return torch.from_numpy(standardised(vectors, self.n_dataset_items))
+        return source if source in ("cf", "graph") else "text" if self.config["item_text_fields"] else "cf"
+
+    def _content_vectors(self) -> Tensor:
+        """Standardised vectors of what the tokenizer reads."""
+        read = {"text": self.content.embeddings, "cf": self.content.collaborative, "graph": self.content.graph}[self._content_source()]
+        return torch.from_numpy(standardised(read(), self.n_dataset_items))
 
     @property
     def n_aligned(self) -> int:
@@ -194,6 +193,7 @@ class SelfImprovement:
             if _several():
                 dist.broadcast(table, 0)
             self._commit(table)
+            self.si_round += 1
         finally:
             self.train(training)
             set_rng_state(randomness)
@@ -209,7 +209,6 @@ class SelfImprovement:
         self.item_codes = checked
         self.codes.copy_(table)
         self.codes_version += 1
-        self.si_round += 1
 
     def _generator(self, *key) -> torch.Generator:
         return torch.Generator().manual_seed(int(digest(self.config["seed"], *key), 16) % 2**63)
@@ -251,14 +250,29 @@ class SelfImprovement:
         width = None if self.prefix_width is None else self.item_prefix.projection.in_features
         return {**super().other_parameter(), "content_width": width}
 
+    @torch.no_grad()
     def add_items(self, texts, tokens=None) -> list[int]:
-        """As the method's, as long as the codes are the tokenizer's own."""
-        if int(self.si_round):
+        """As the method's; after a refresh the model gives the new items their codes, from their content as in a refresh (our choice).
+
+        Raises:
+            ConfigError: the codes were refreshed, and come from interactions, which new items do not have.
+        """
+        refreshed, prefix = bool(self.si_round), self.prefix_width is not None
+        if refreshed and prefix and self._content_source() != "text":
             raise ConfigError(
-                f"The codes of this model were refreshed {int(self.si_round)} times by self_improve, so the tokenizer's codes of new items "
-                "would mean something else. Train again with the new items."
+                "The codes of this model were refreshed by self_improve from collaborative vectors, which new items do not have. Train "
+                "again with the new items."
             )
-        return super().add_items(texts, tokens)
+        added = super().add_items(texts, tokens)
+        if refreshed and added:
+            training = self.training
+            self.eval()
+            if prefix:
+                self.content.forget_embeddings()
+                self.item_prefix.vectors = self._content_vectors().to(self.codes.device)
+            self._commit(new_codes(self, torch.tensor(added), self._generator("new items", len(self.codes))))
+            self.train(training)
+        return added
 
     def report(self) -> dict:
         """The method's report, the log, and which round's codes the model has."""

@@ -105,9 +105,21 @@ class STORE(Exporting, GenerativeRecommender):
         piece("next", prompts["next"] if number else separator)
         prefixes = [f"\n({n})" if number else separator for n in range(1, self.max_seq_length + 1)]
         prefix_ids, prefix_valid = tokenise_texts(text_tokenizer, prefixes, 16)
-        texts, texts_valid = tokenise_texts(text_tokenizer, self.content.text, self.config["align_text_len"])
-        for name, tensor in {"prefix_ids": prefix_ids, "prefix_valid": prefix_valid, "text_ids": texts, "text_valid": texts_valid}.items():
-            self.register_buffer(name, tensor, persistent=False)
+        self.register_buffer("prefix_ids", prefix_ids, persistent=False)
+        self.register_buffer("prefix_valid", prefix_valid, persistent=False)
+        self._tokenise_texts()
+
+    def _tokenise_texts(self) -> None:
+        """Texts of all items; again after items were added."""
+        ids, valid = tokenise_texts(self.text_tokenizer, self.content.text, self.config["align_text_len"])
+        self.register_buffer("text_ids", ids.to(self.codes.device), persistent=False)
+        self.register_buffer("text_valid", valid.to(self.codes.device), persistent=False)
+
+    def add_items(self, texts, tokens=None) -> list[int]:
+        """As the base's, and the texts for the alignment task."""
+        added = super().add_items(texts, tokens)
+        self._tokenise_texts()
+        return added
 
     # --- sequences ------------------------------------------------------------------------------------------------------------------
 
