@@ -29,7 +29,7 @@ from recbole.utils.argument_list import (  # noqa: E402
 
 # Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
 COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
-COSMETIC |= {"save_ranks", "wandb_project", "device", "worker", "search_batch_size", "eval_batch_size", "config_files"}
+COSMETIC |= {"save_ranks", "wandb_project", "device", "worker", "search_batch_size", "compile_search", "eval_batch_size", "config_files"}
 COSMETIC |= {"nproc", "fsdp", "world_size", "group_offset", "ip", "port", "local_rank"}
 # Keys that RecBole computes from others: never the input of a later run.
 COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank"}

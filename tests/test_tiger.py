@@ -9,7 +9,7 @@ from toy import toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import BackboneError, ConfigError
 from recbole_genrec.model.letter import ranking_guided_loss
 
 
@@ -111,3 +111,27 @@ def test_published_settings_are_one_switch(folder):
         assert len(config["codebook_sizes"]) == size and config["score_type"] == "joint"
     with pytest.raises(ConfigError, match="preset"):
         toy_config(folder, "TimelineRec", preset="paper")
+
+
+@pytest.mark.slow
+def test_a_compiled_search_finds_the_same(folder):
+    """In training nothing changes; in the search rounding may."""
+    plain, config, (_, _, test) = toy_model(folder, "TIGER")
+    compiled, *_ = toy_model(folder, "TIGER", compile_search=True)
+    compiled.load_state_dict(plain.state_dict())
+    batch = next(iter(test))[0]
+    plain.eval(), compiled.eval()
+    torch.testing.assert_close(compiled.full_sort_predict(batch), plain.full_sort_predict(batch), atol=1e-5, rtol=1e-5)
+    torch.manual_seed(0)
+    expected = plain.train().loss(batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID])
+    torch.manual_seed(0)
+    assert torch.equal(compiled.train().loss(batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID]), expected)
+
+
+def test_a_missing_compiler_is_named(folder, monkeypatch):
+    def compiled(function, **_):
+        raise RuntimeError("no g++ here")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(BackboneError, match=r"compile_search: True needs a compiler .*no g\+\+ here"):
+        toy_model(folder, "TIGER", compile_search=True)

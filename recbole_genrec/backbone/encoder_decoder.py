@@ -6,6 +6,7 @@ cross-attention has no position bias in T5 (arXiv 1910.10683, section 2.1), so b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +96,24 @@ class EncoderDecoderBackbone(nn.Module):
         self.d_model = lm.config.d_model
         cheapen(self)
 
+    def compile_search(self) -> None:
+        """Let ``torch.compile`` translate what the search runs; training stays as it is, which on a CPU is the faster way.
+
+        Raises:
+            BackboneError: there is no working compiler.
+        """
+        try:
+            torch.compile(torch.sin)(torch.ones(2, device=self.decoder.final_layer_norm.weight.device))
+        except Exception as error:  # the compilers raise whatever they like
+            reason = str(error).strip().splitlines()[0][:200]
+            raise BackboneError(
+                f"compile_search: True needs a compiler that torch.compile can use, a C++ compiler for the CPU: {reason}. Install one, or "
+                "leave compile_search out."
+            ) from error
+        for name in ("encode", "_decode"):
+            eager = getattr(self, name)
+            setattr(self, name, _in_search(self, eager, torch.compile(eager, dynamic=True)))
+
     def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """``[B, S, d_model]`` -> states ``[B, S, d_model]``.
 
@@ -138,6 +157,10 @@ class EncoderDecoderBackbone(nn.Module):
             hidden = hidden + cross.dropout(_attention(cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask))
             hidden = block.layer[-1](hidden)
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
+
+
+def _in_search(module: nn.Module, eager: Callable, compiled: Callable) -> Callable:
+    return lambda *arguments: (eager if module.training else compiled)(*arguments)
 
 
 def _position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:

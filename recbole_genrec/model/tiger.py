@@ -50,12 +50,15 @@ class TIGER(GenerativeRecommender):
         "score_eos": Rule(bool, "the end token counts in the score"),
         "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
+        "compile_search": Rule(bool, "torch.compile for the search"),
         "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
     }
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.backbone = EncoderDecoderBackbone(load_encoder_decoder(config["backbone"], config["backbone_config"]))
+        if config["compile_search"]:
+            self.backbone.compile_search()
         self.vocabulary = TiedCodeVocabulary(self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"])
         self.uses_users = config["n_user_tokens"] > 0
         match = config["infer_temperature"] == "match"
