@@ -33,9 +33,9 @@ def main() -> None:
     plain, fast = map(statistics.median, speed)
     rows = [["as it is", spread(speed[0]), 1.0], ["compile_search: True", spread(speed[1]), fast / plain]]
     notes = (
-        f"TIGER with a T5 of the paper's size and random weights, {options.dataset}, beam {options.beam}, renormalised, {len(case.users)} users "
-        f"drawn at random, all items ranked. CPU time, median (range) of {options.repeats} turns. Compiling takes {compiling:.0f} CPU-seconds once "
-        f"a process, which {compiling / (1 / plain - 1 / fast):,.0f} users pay back."
+        f"TIGER with a T5 of the paper's size and random weights, {options.dataset}, beam {options.beam}, renormalised, {len(case.users)} "
+        f"users drawn at random, all items ranked. CPU time, median (range) of {options.repeats} turns. Compiling takes {compiling:.0f} "
+        f"CPU-seconds once a process, which {compiling / (1 / plain - 1 / fast):,.0f} users pay back."
     )
     result = {"users_per_cpu_second": speed, "ratio": fast / plain, "first_call": first, "compiling_cpu_seconds": compiling}
     write_result("compiled_search", "Search through torch.compile", result, ["search", "users per CPU-second", "times"], rows, notes)
