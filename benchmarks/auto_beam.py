@@ -27,7 +27,7 @@ def share(chosen: torch.Tensor) -> float | None:
 
 
 def main() -> None:
-    options = arguments(__doc__, checkpoint="", users=512, exact=64, repeats=5)
+    options = arguments(__doc__, checkpoint="", users=512, exact=64, repeats=5, label="")
     keep_freed_memory()
     where = {"data_path": options.data_path} if options.data_path else {}
     config, model, *_, loader = load_data_and_model(
@@ -84,10 +84,9 @@ def main() -> None:
     header = ["beam", "users per CPU-second", "times beam 50", f"top {K} proven", "as beam 50 where both prove"]
     header += ["as exact", "as exact where proven"]
     about = {"model": config["model"], "dataset": config["dataset"], "score_type": config["score_type"], "users": len(users)}
-    name = f"auto-beam-{config['model'].lower()}-{config['dataset']}"
-    write_result(
-        name, f"Automatic beam width: {config['model']} on {config['dataset']}", {**about, "results": results}, header, rows, notes
-    )
+    name = "-".join(filter(None, ["auto-beam", config["model"].lower(), config["dataset"], options.label]))
+    title = f"Automatic beam width: {config['model']} on {config['dataset']}" + (f", {options.label}" if options.label else "")
+    write_result(name, title, {**about, "results": results}, header, rows, notes)
 
 
 if __name__ == "__main__":
