@@ -96,7 +96,8 @@ def test_path_vectors_make_a_tree_over_item_embeddings(folder):
     """Against a slow reference: a prefix stands for the mean id embedding of the items below it."""
     model, *_ = toy_model(folder, "TimelineRec")
     trie, table, state = model.trie, model.id_table.detach(), torch.randn(model.config["d_model"])
-    paths = PathVectors(trie, table)
+    paths, on_gpu = PathVectors(trie, table), PathVectors(trie, table)
+    on_gpu.ragged = False
     prefixes = {tuple(row[:level]) for row in model.codes[1:].tolist() for level in range(len(model.level_sizes))}
     for prefix in prefixes:
         level, node = len(prefix), torch.zeros(1, dtype=torch.long)
@@ -108,7 +109,8 @@ def test_path_vectors_make_a_tree_over_item_embeddings(folder):
             below[0] = False
             if below.any():
                 expected[code] = table[below].mean(0) @ state
-        torch.testing.assert_close(paths.logits(state.unsqueeze(0), level, node)[0].detach(), expected, atol=1e-5, rtol=0)
+        for each in (paths, on_gpu):
+            torch.testing.assert_close(each.logits(state.unsqueeze(0), level, node)[0].detach(), expected, atol=1e-5, rtol=0)
 
 
 def test_a_prefix_of_no_item_adds_nothing(folder):
@@ -119,7 +121,9 @@ def test_a_prefix_of_no_item_adds_nothing(folder):
     start = model.trie.levels[0].child(torch.zeros(1, dtype=torch.long), model.codes[1, :1])
     node = model.trie.levels[1].child(start, torch.tensor([free]))
     assert node.tolist() == [-1]
-    assert not PathVectors(model.trie, model.id_table).logits(torch.randn(1, model.config["d_model"]), 2, node).any()
+    paths = PathVectors(model.trie, model.id_table)
+    for paths.ragged in (True, False):
+        assert not paths.logits(torch.randn(1, model.config["d_model"]), 2, node).any()
 
 
 @pytest.mark.parametrize("changes", [{}, {"output_id": False}, {"input_id": False}, {"depth": "transformer"}], ids=str)
