@@ -175,14 +175,26 @@ def test_a_killed_run_and_a_silent_one_are_failures(folder, quick):
     assert "pop-toy-1: killed by signal 9" in lines[0] and "sas-toy-1: exit status 0 without a message" in lines[1]
 
 
-def test_a_stopped_benchmark_stops_its_runs(folder, quick):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_benchmark_stops_its_runs(folder, quick, number):
     alive, _ = quick("import time; time.sleep(60)")
     plan = read_benchmark(write(content(folder, processes=2)))
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
     with pytest.raises(SystemExit):
         run_benchmark(plan)
     assert len(alive) == 2 and all(process.returncode == -signal.SIGTERM for process in alive)
     assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_run_has_a_session_of_its_own(folder):
+    """Ctrl-C in a terminal reaches the benchmark alone, which then asks the run to save."""
+    plan = read_benchmark(write(content(folder, seeds=[1])))
+    process, _ = module._start(plan, plan.runs[0], dict(os.environ))
+    try:
+        assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_last_error_line_of_this_attempt(tmp_path):

@@ -256,8 +256,9 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}])
 def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes, inside):
-    """Stopped between two epochs, or inside the one that began with the first refresh."""
+    """Stopped between two epochs, or inside the one that began with the only refresh: a later one would cover up a second."""
     name, more = changes["name"], {key: value for key, value in changes.items() if key != "name"}
+    more["si_rounds"] = 1 if inside else 2
     whole = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="whole", **more))
 
     class Killed(BaseException):
@@ -283,7 +284,7 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
     assert [epoch["loss"] for epoch in resumed["epochs"]] == [epoch["loss"] for epoch in whole["epochs"]]
     rounds = [result["report"]["self_improve"]["refreshes"] for result in (whole, resumed)]
     for refreshes in rounds:
-        assert [(entry["round"], entry["epoch"]) for entry in refreshes] == [(1, 1), (2, 2)]
+        assert [(entry["round"], entry["epoch"]) for entry in refreshes] == [(1, 1), (2, 2)][: more["si_rounds"]]
         for entry in refreshes:
             del entry["cpu_seconds"]
     assert rounds[0] == rounds[1] and rounds[0][0]["churn"] > 0
@@ -516,7 +517,7 @@ def test_a_refresh_costs_little_and_the_control_much(tmp_path):
             ends[control].append(recall[-1])
             assert model.refreshes[0]["churn"] > 0.15
     refreshed, shuffled = map(mean, drops.values())
-    assert refreshed < 0.06 and shuffled > refreshed + 0.06 and mean(ends[None]) > mean(ends["shuffled"])
+    assert refreshed < 0.06 and shuffled > refreshed + 0.08 and mean(ends[None]) > mean(ends["shuffled"])
 
 
 def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
