@@ -57,7 +57,7 @@ class ToyDecoder:
         return self._values()
 
     def select(self, rows: Tensor) -> ToyDecoder:
-        chosen = object.__new__(ToyDecoder)
+        chosen = object.__new__(type(self))
         vars(chosen).update(vars(self), prompt=self.prompt[rows])
         return chosen
 
@@ -67,6 +67,34 @@ class ToyDecoder:
             return (self.state @ self.output.T).log_softmax(-1)[..., first:last]
         logits = self.state @ self.output[first:last].T
         return logits.log_softmax(-1) if self.score_type == "level" else logits
+
+
+class SparingDecoder(ToyDecoder):
+    """Answers live queries only, with NaN for the others."""
+
+    takes_live = True
+
+    def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
+        values = super().step(codes, parents)
+        return values if live is None else values.masked_fill(~live.unsqueeze(-1), torch.nan)
+
+
+def assert_dead_queries_change_nothing(decoder, sizes: tuple[int, ...]) -> None:
+    """The values of live queries are the same whether or not the decoder knows which are dead; some users have no live one at last."""
+    generator, plan = torch.Generator().manual_seed(0), []
+    live = torch.ones(decoder.batch_size, 1, dtype=torch.bool)
+    for level, size in enumerate(sizes[:-1]):
+        parents = live.float().multinomial(7, replacement=True, generator=generator)
+        live = torch.rand(parents.shape, generator=generator) < 0.6
+        live[:, 0] = True
+        if level + 2 == len(sizes):
+            live[0] = False
+        plan.append((torch.randint(size, parents.shape, generator=generator), parents, live))
+    decoder.start()
+    expected = [decoder.step(codes, parents)[live] for codes, parents, live in plan]
+    decoder.start()
+    for (codes, parents, live), values in zip(plan, expected, strict=True):
+        torch.testing.assert_close(decoder.step(codes, parents, live)[live], values, atol=1e-5, rtol=0)
 
 
 def reference_scores(decoder: ToyDecoder, codes: Tensor, items: list[int], catalogue: list[int]) -> Tensor:

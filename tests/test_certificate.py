@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decoders import ToyDecoder, random_codes
+from decoders import SparingDecoder, ToyDecoder, random_codes
 
 from recbole_genrec.decoding import SCORE_TYPES, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_scores, exact_search
 from recbole_genrec.errors import ConfigError
@@ -76,3 +76,24 @@ def test_automatic_width_equals_the_exact_search_wherever_it_is_certified(score_
             assert (result.full.sort(1).values[:, -4:] <= exact.full.sort(1).values[:, -4:] + 1e-5).all()
             assert result.full.isfinite().all()
     assert min(proven) < 0.5 and max(proven) == 1 and (score_type == "joint" or min(proven[3::4]) > 0.9)
+
+
+@pytest.mark.parametrize("score_type", SCORE_TYPES)
+def test_dead_prefixes_are_not_decoded(score_type, monkeypatch):
+    """A decoder that is told which queries are dead may leave them out; the lists stay the same and do not depend on the batch."""
+    sizes = (32, 6, 6)
+    trie, counts = ItemTrie(random_codes(sizes, 260), sizes), {"answered": 0, "asked": 0}
+    decoders = [kind(30, sizes, score_type, 3.0) for kind in (ToyDecoder, SparingDecoder)]
+    step = SparingDecoder.step
+
+    def counted(self, codes, parents, live=None):
+        counts["asked"] += codes.numel()
+        counts["answered"] += codes.numel() if live is None else int(live.sum())
+        return step(self, codes, parents, live)
+
+    monkeypatch.setattr(SparingDecoder, "step", counted)
+    plain, sparing = (beam_search_auto(decoder, trie, 4, score_type=score_type, fill=True) for decoder in decoders)
+    assert torch.equal(plain.items, sparing.items) and torch.equal(plain.full, sparing.full)
+    assert plain.certified(4).all() and counts["answered"] < 0.9 * counts["asked"]
+    alone = beam_search_auto(decoders[1].select(torch.tensor([3])), trie, 4, score_type=score_type, fill=True)
+    torch.testing.assert_close(alone.full, plain.full[3:4], **CLOSE)

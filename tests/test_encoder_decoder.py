@@ -8,7 +8,7 @@ from functools import partial
 import huggingface_hub.constants
 import pytest
 import torch
-from decoders import CountOperators, random_codes
+from decoders import CountOperators, assert_dead_queries_change_nothing, random_codes
 from golden.loading_t5 import with_end
 from torch import Tensor, nn
 
@@ -165,6 +165,12 @@ def test_search_equals_item_by_item_scoring(family, score_type):
     assert torch.equal(result.items, exact.items) and torch.equal(result.items, expected.argsort(descending=True) + 1)
     wider = beam_search_auto(decoder, trie, 3, score_type=score_type, uncertified="exact")
     assert torch.equal(wider.items, result.items[:, :3])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_queries_known_to_be_dead_change_nothing(family):
+    assert_dead_queries_change_nothing(Generator(family).decoder(), SIZES)
 
 
 STEPS = [(3, 1, 8), (7, 3, 6), (4, 7, 5)]  # queries, queries of the block before, alphabet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decoders import assert_dead_queries_change_nothing
 from toy import toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
@@ -124,6 +125,28 @@ def test_a_prefix_of_no_item_adds_nothing(folder):
     paths = PathVectors(model.trie, model.id_table)
     for paths.ragged in (True, False):
         assert not paths.logits(torch.randn(1, model.config["d_model"]), 2, node).any()
+
+
+@pytest.mark.parametrize("changes", [{}, {"output_id": False}, {"depth": "transformer"}], ids=str)
+@torch.no_grad()
+def test_queries_known_to_be_dead_change_nothing(folder, changes):
+    model, *_ = toy_model(folder, "TimelineRec", **changes)
+    decoder = model.eval().item_logits(torch.tensor([[5, 9, 3], [7, 2, 0], [1, 0, 0]]), torch.tensor([3, 2, 1]))
+    assert_dead_queries_change_nothing(decoder, model.level_sizes)
+
+
+@torch.no_grad()
+def test_path_vectors_are_kept_while_nothing_changes(folder):
+    model, *_ = toy_model(folder, "TimelineRec")
+    kept = model._path_vectors()
+    assert model._path_vectors() is kept
+    model.id_table.mul_(2)
+    changed = model._path_vectors()
+    torch.testing.assert_close(changed.vectors[0], 2 * kept.vectors[0])
+    with torch.enable_grad():
+        assert model._path_vectors() is not changed and model._path_vectors().vectors[0].requires_grad
+    model.codes_version += 1
+    assert model._path_vectors().trie is model.trie is not changed.trie
 
 
 @pytest.mark.parametrize("changes", [{}, {"output_id": False}, {"input_id": False}, {"depth": "transformer"}], ids=str)

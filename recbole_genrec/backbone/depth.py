@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from recbole_genrec.backbone.live_queries import LiveQueries
+
 
 class DepthMLP(nn.Module):
     """``s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])``; the state before level l, normalised, gives the logits of level l.
@@ -95,9 +97,11 @@ class TimelineDecoder:
     Args:
         depth: the decoder along the codes, in evaluation mode.
         states: ``[B, d]``, one for each user.
-        log_probs: ``(states [B, Q, d], level, prefixes [B, Q]) -> float32 [B, Q, V_level]``.
-        child: ``(prefixes [B, Q], codes [B, Q], level) -> [B, Q]``, numbers of the longer prefixes; the empty prefix is 0.
+        log_probs: ``(states [..., d], level, prefixes [...]) -> float32 [..., V_level]``.
+        child: ``(prefixes [...], codes [...], level) -> [...]``, numbers of the longer prefixes; the empty prefix is 0.
     """
+
+    takes_live = True
 
     def __init__(
         self,
@@ -114,18 +118,22 @@ class TimelineDecoder:
         """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
         self.level, self.carried = 0, self.depth.begin(self.states.unsqueeze(1))
         self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
-        return self._answer()
+        return self._answer(self.carried, self.prefixes)
 
-    def step(self, codes: Tensor, parents: Tensor) -> Tensor:
-        """Append ``codes [B, Q]`` to the queries ``parents [B, Q]`` of the previous block; ``[B, Q, V_next]``."""
-        rows = torch.arange(self.batch_size, device=self.device).unsqueeze(1)
-        self.carried = self.depth.advance(self.carried[rows, parents], codes, self.level)
-        self.prefixes = self.child(self.prefixes[rows, parents], codes, self.level)
-        self.level += 1
-        return self._answer()
+    def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
+        """Append ``codes [B, Q]`` to the queries ``parents [B, Q]`` of the previous block; ``[B, Q, V_next]``.
 
-    def _answer(self) -> Tensor:
-        return self.log_probs(self.depth.read(self.carried, self.level), self.level, self.prefixes)
+        ``live`` bool ``[B, Q]``: queries whose answer matters.
+        """
+        some, rows = LiveQueries(live), torch.arange(self.batch_size, device=self.device).unsqueeze(1)
+        codes, parents, rows = (some.take(each) for each in (codes, parents, rows.expand_as(parents)))
+        carried = self.depth.advance(self.carried[rows, parents], codes, self.level)
+        prefixes = self.child(self.prefixes[rows, parents], codes, self.level)
+        self.level, self.carried, self.prefixes = self.level + 1, some.put(carried), some.put(prefixes)
+        return some.put(self._answer(carried, prefixes))
+
+    def _answer(self, carried: Tensor, prefixes: Tensor) -> Tensor:
+        return self.log_probs(self.depth.read(carried, self.level), self.level, prefixes)
 
     def select(self, rows: Tensor) -> TimelineDecoder:
         """A decoder at the root for some of the users."""

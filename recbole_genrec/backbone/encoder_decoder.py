@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from recbole_genrec.backbone.causal import BeamCache
 from recbole_genrec.backbone.dropout import cheapen, dropout
+from recbole_genrec.backbone.live_queries import ALL, LiveQueries
 from recbole_genrec.backbone.load import locate, unloadable
 from recbole_genrec.errors import BackboneError
 
@@ -136,25 +137,25 @@ class EncoderDecoderBackbone(nn.Module):
         """Teacher forcing: ``[B, T, d_model]``, one sequence per user, -> states ``[B, T, d_model]``; step t sees steps 0 to t."""
         steps = torch.arange(embeddings.shape[1], device=embeddings.device)
         bias = _position_bias(self.decoder, steps, steps, steps <= steps.unsqueeze(1))
-        return self._decode(embeddings, memory, bias, None)
+        return self._decode(embeddings, memory, bias)
 
-    def extend(self, embeddings: Tensor, memory: Memory, cache: BeamCache, steps: Tensor, sees: Tensor) -> Tensor:
-        """States ``[B, Q, d_model]`` of Q queries per user at the same step; their keys and values are appended to ``cache``.
+    def extend(self, embeddings: Tensor, memory: Memory, cache: BeamCache, steps: Tensor, sees: Tensor, live: LiveQueries = ALL) -> Tensor:
+        """States of Q queries per user at the same step; their keys and values are appended to ``cache``.
 
         Args:
-            embeddings: ``[B, Q, d_model]``.
-            steps: ``[N]`` step of each token in the cache, the Q new ones last.
-            sees: bool ``[B, Q, N]``, the tokens on the path of each query, itself included.
+            embeddings: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries alone; the states have the same shape.
+            steps: ``[M]`` step of each token in the cache, the Q new ones last.
+            sees: bool ``[B, Q, M]``, the tokens on the path of each query, itself included.
         """
         bias = _position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
-        return self._decode(embeddings, memory, bias, cache)
+        return self._decode(embeddings, memory, bias, cache, live)
 
-    def _decode(self, embeddings: Tensor, memory: Memory, bias: Tensor, cache: BeamCache | None) -> Tensor:
+    def _decode(self, embeddings: Tensor, memory: Memory, bias: Tensor, cache: BeamCache | None = None, live: LiveQueries = ALL) -> Tensor:
         hidden = self.decoder.dropout(embeddings)
         for index, (block, (keys, values)) in enumerate(zip(self.decoder.block, memory.layers, strict=True)):
-            hidden = _self_attention(block.layer[0], hidden, bias, cache, index)
+            hidden = _self_attention(block.layer[0], hidden, bias, cache, index, live)
             cross = block.layer[1]
-            hidden = hidden + cross.dropout(_attention(cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask))
+            hidden = hidden + cross.dropout(_attention(cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask, live))
             hidden = block.layer[-1](hidden)
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
 
@@ -179,24 +180,26 @@ def _position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor
     return torch.where(sees, bias, -torch.inf)
 
 
-def _self_attention(layer: nn.Module, hidden: Tensor, bias: Tensor, cache: BeamCache | None = None, index: int = 0) -> Tensor:
+def _self_attention(
+    layer: nn.Module, hidden: Tensor, bias: Tensor, cache: BeamCache | None = None, index: int = 0, live: LiveQueries = ALL
+) -> Tensor:
     attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
-    keys, values = _heads(attention.k(normed), attention), _heads(attention.v(normed), attention)
+    keys, values = (_heads(live.put(project(normed)), attention) for project in (attention.k, attention.v))
     if cache is not None:
         keys, values = cache.update(keys, values, index)
-    return hidden + layer.dropout(_attention(attention, normed, keys, values, bias))
+    return hidden + layer.dropout(_attention(attention, normed, keys, values, bias, live))
 
 
-def _attention(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def _attention(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, live: LiveQueries = ALL) -> Tensor:
     """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights."""
-    queries = _heads(attention.q(queries), attention)
+    queries = _heads(live.put(attention.q(queries)), attention)
     if attention.training and attention.dropout > 0:
         scores = queries @ keys.transpose(-1, -2)
         scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
         read = dropout(scores.softmax(-1), attention.dropout) @ values
     else:
         read = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
-    return attention.o(read.transpose(1, 2).flatten(2))
+    return attention.o(live.take(read.transpose(1, 2).flatten(2)))
 
 
 def _heads(projected: Tensor, attention: nn.Module) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_genrec.backbone.causal import BeamCache, own_paths
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, Memory
+from recbole_genrec.backbone.live_queries import LiveQueries
 
 
 class BeamDecoder:
@@ -21,10 +22,12 @@ class BeamDecoder:
         backbone: the language model, in evaluation mode.
         memory: of the encoded histories, from ``backbone.memory``.
         start: embedding ``[d_model]`` of the token that opens every path.
-        embed_code: ``(codes [B, Q], level) -> [B, Q, d_model]``.
-        log_probs: ``(states [B, Q, d_model], level) -> float32 [B, Q, V_level]``.
+        embed_code: ``(codes [...], level) -> [..., d_model]``.
+        log_probs: ``(states [..., d_model], level) -> float32 [..., V_level]``.
         reserve: tokens for which the cache has room at once.
     """
+
+    takes_live = True
 
     def __init__(
         self,
@@ -53,22 +56,24 @@ class BeamDecoder:
         self.cache.rewind(1)
         return self.root
 
-    def step(self, codes: Tensor, parents: Tensor) -> Tensor:
+    def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
         """Append a code to the path of a query of the previous block.
 
         Args:
-            codes: ``[B, Q]``. parents: ``[B, Q]``, index of the query in the previous block.
+            codes: ``[B, Q]``. parents: ``[B, Q]``, index of the query in the previous block. live: bool ``[B, Q]``, queries whose answer
+                matters.
 
         Returns:
             Log-probabilities of the following code, ``[B, Q, V_next]``.
         """
         count = codes.shape[1]
         self.sees = own_paths(self.sees, parents)
-        embeddings = self.embed_code(codes, self.level)
+        some = LiveQueries(live)
+        embeddings = self.embed_code(some.take(codes), self.level)
         self.level += 1
         self.steps = torch.cat([self.steps, self.steps.new_full((count,), self.level)])
-        states = self.backbone.extend(embeddings, self.memory, self.cache, self.steps, self.sees)
-        return self.log_probs(states, self.level)
+        states = self.backbone.extend(embeddings, self.memory, self.cache, self.steps, self.sees, some)
+        return some.put(self.log_probs(states, self.level))
 
     def select(self, rows: Tensor) -> BeamDecoder:
         """A decoder at the root for some of the users."""

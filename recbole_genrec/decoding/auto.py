@@ -6,11 +6,9 @@ import torch
 
 from recbole_genrec.decoding.exact import exact_search
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_search
-from recbole_genrec.decoding.search import descend
+from recbole_genrec.decoding.search import SLACK, descend
 from recbole_genrec.decoding.trie import ItemTrie
 from recbole_genrec.errors import ConfigError
-
-SLACK = 1e-3  # float32 may round the score of the k-th item differently in another batch
 
 
 @torch.no_grad()
@@ -28,8 +26,8 @@ def beam_search_auto(
     """The ``k`` best items by a beam search that widens only for users whose list it cannot prove yet (our choice, unpublished).
 
     What a user needs is wide at the first code and narrow below. The search starts ``2 k`` wide; while a pruned first code of a user could
-    still lead to the k best, the next ``2 k`` first codes are searched, and no others again. The k-th score found so far is a floor for
-    longer prefixes from then on. Users who need more than ``2 k`` longer prefixes are searched once more, above the floor.
+    still lead to the k best, twice as many further first codes are searched, and no others again. The k-th score found so far is a floor
+    for all prefixes from then on. Users who need more than ``2 k`` longer prefixes are searched once more, above the floor.
 
     Args:
         decoder, trie, score_type, fill: as in :func:`beam_search`. k: number of items returned and proven.
@@ -41,15 +39,17 @@ def beam_search_auto(
     if uncertified not in ("accept", "exact"):
         raise ConfigError(f"uncertified is '{uncertified}'. Choose 'accept' or 'exact'.")
     options = {"score_type": score_type, "fill": fill}
-    width = min(2 * k, beam_max)
-    found = descend(decoder, trie, width, k, count=True, **options)
-    for skip in range(width, beam_max, width):
+    done = min(2 * k, beam_max)
+    lowest = torch.full((decoder.batch_size,), -torch.inf, device=decoder.device)
+    found = descend(decoder, trie, done, k, count=True, floor=lowest, **options)
+    while done < beam_max:
         rows = (found.first > found.worst()).nonzero().squeeze(1)
         if not len(rows):
             break
-        floor, last = found.worst()[rows] - SLACK, min(width, beam_max - skip)
-        more = descend(decoder.select(rows), trie, last, k, count=True, skip=skip, floor=floor, widest=beam_max, **options)
+        floor, width = found.worst()[rows] - SLACK, min(2 * done, beam_max - done)
+        more = descend(decoder.select(rows), trie, width, k, count=True, skip=done, floor=floor, widest=beam_max, **options)
         found.add(trie, rows, more, torch.maximum(found.longer[rows], more.longer))
+        done += width
     rows = ((found.longer > found.worst()) & (found.first <= found.worst())).nonzero().squeeze(1)
     if len(rows):
         floor = found.worst()[rows] - SLACK

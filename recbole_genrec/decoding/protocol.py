@@ -30,6 +30,9 @@ class CodeDecoder(Protocol):
         """Append ``codes[b, q]`` to query ``parents[b, q]`` of the previous block (both int64 ``[B, Q]``).
 
         Returns float32 ``[B, Q, V_t]``, values of the next level's codes only. ``Q`` may differ from one step to the next.
+
+        A decoder with an attribute ``takes_live = True`` also gets ``live``, bool ``[B, Q]`` or None: only the values of these queries are
+        read, and only their children will be asked for.
         """
 
     def select(self, rows: Tensor) -> CodeDecoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.decoding.trie import Children, ItemTrie
 
@@ -78,8 +79,8 @@ def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[
     items = torch.where(valid, trie.leaf_items[rows], 0).flatten(1)
     index, _ = top(expanded, k)
     padding = (0, k - index.shape[1])
-    items = torch.nn.functional.pad(items.gather(1, index), padding)
-    return items, torch.nn.functional.pad(expanded.gather(1, index), padding, value=-torch.inf)
+    items = pad(items.gather(1, index), padding)
+    return items, pad(expanded.gather(1, index), padding, value=-torch.inf)
 
 
 def outside_score(trie: ItemTrie) -> float:
@@ -90,42 +91,45 @@ def outside_score(trie: ItemTrie) -> float:
 class Ranking:
     """Scores of all items after a beam search (our choice, unpublished).
 
-    Upper bounds of all nodes of a depth, carried down level by level; a leaf that the search scored keeps its exact score.
+    Keeps what the search scored and carries upper bounds of all nodes down level by level at the end; a leaf that was scored keeps its
+    exact score.
     """
 
-    def __init__(self, trie: ItemTrie, scores: Tensor):
-        self.trie, self.bounds, self.depth = trie, scores, 0
-        self.reached = torch.zeros(len(scores), trie.n_leaves + 1, dtype=torch.bool, device=scores.device)
+    def __init__(self, trie: ItemTrie, users: int, device: torch.device):
+        self.trie, self.users = trie, torch.arange(users, device=device)
+        self.scored: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in trie.levels]
+        self.exact: list[tuple[Tensor, Tensor]] = []
 
     def down(self, t: int, nodes: Tensor, scores: Tensor) -> None:
-        """From depth t to t + 1: every node takes its parent's bound, the scored ``nodes`` ``[B, C]`` (-1 = none) their ``scores``."""
-        lower = torch.nn.functional.pad(self.bounds.index_select(1, self.trie.levels[t].parent[:-1]), (0, 1))
-        self.bounds = lower.scatter_(1, _or_last(nodes, lower), scores)[:, :-1]
-        self.depth = t + 1
+        """Note the ``scores`` of ``nodes`` ``[B, C]`` of depth t + 1 (-1 = none)."""
+        self.scored[t].append((self.users, nodes, scores))
 
     def reach(self, leaves: Tensor) -> None:
         """Note leaves int64 ``[B, C]`` (-1 = none) whose score is exact."""
-        self.reached.scatter_(1, _or_last(leaves, self.reached), True)
+        self.exact.append((self.users, leaves))
 
     def add(self, rows: Tensor, more: Ranking) -> None:
-        """Take over what another search of some users reached; of two bounds the lower one holds."""
-        self._to_leaves(), more._to_leaves()
-        self.bounds[rows] = torch.minimum(self.bounds[rows], more.bounds)
-        self.reached[rows] |= more.reached
-
-    def _to_leaves(self) -> None:
-        for level in self.trie.levels[self.depth :]:
-            self.bounds = self.bounds.index_select(1, level.parent[:-1])
-        self.depth = self.trie.depth
+        """Take over what another search of some users reached."""
+        for mine, other in zip(self.scored, more.scored, strict=True):
+            mine += [(rows[users], nodes, scores) for users, nodes, scores in other]
+        self.exact += [(rows[users], leaves) for users, leaves in more.exact]
 
     def items(self) -> Tensor:
         """float32 ``[B, n_items]``, all finite: exact scores of the reached items, the others strictly below in the order of their bounds
         (up to tie steps), items outside the trie last."""
-        self._to_leaves()
-        reached = self.reached[:, :-1]
-        lowest = break_ties(self.bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
-        highest = self.bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
-        return item_scores(self.trie, torch.where(reached, self.bounds, lowest - 1 - (highest - self.bounds)))
+        bounds = torch.zeros(len(self.users), 1, device=self.users.device)
+        for level, scored in zip(self.trie.levels, self.scored, strict=True):
+            bounds = pad(bounds.index_select(1, level.parent[:-1]), (0, 1))
+            for users, nodes, scores in scored:
+                _write(bounds, users, nodes, scores)
+            bounds = bounds[:, :-1]
+        reached = torch.zeros(len(self.users), self.trie.n_leaves + 1, dtype=torch.bool, device=self.users.device)
+        for users, leaves in self.exact:
+            _write(reached, users, leaves, True)
+        reached = reached[:, :-1]
+        lowest = break_ties(bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
+        highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
+        return item_scores(self.trie, torch.where(reached, bounds, lowest - 1 - (highest - bounds)))
 
 
 def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
@@ -136,5 +140,10 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
     return full
 
 
-def _or_last(index: Tensor, table: Tensor) -> Tensor:
-    return torch.where(index < 0, table.shape[1] - 1, index)
+def _write(table: Tensor, users: Tensor, columns: Tensor, values: Tensor | bool) -> None:
+    """``table[users[r], columns[r, c]] = values[r, c]``; ``users`` ascend, column -1 is the last."""
+    columns = torch.where(columns < 0, table.shape[1] - 1, columns)
+    if len(users) == len(table):
+        table.scatter_(1, columns, values)
+    else:
+        table[users] = table[users].scatter_(1, columns, values)

@@ -12,6 +12,8 @@ from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_bl
 from recbole_genrec.decoding.scores import Ranking, best_items, best_leaves, child_log_probs, decoder_calls, top
 from recbole_genrec.decoding.trie import ItemTrie
 
+SLACK = 1e-3  # float32 may round the score of the k-th item differently in another batch
+
 
 @torch.no_grad()
 def beam_search(
@@ -84,6 +86,12 @@ class Found:
         return SearchResult(items, scores, self.bound, self.ranking.items() if self.ranking else None)
 
 
+def raised(floor: Tensor, found: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
+    """``floor`` ``[B]``, or the score of the k-th leaf found where that is higher: nothing below it can reach the k best."""
+    scores = torch.cat([part for _, part in found], 1)
+    return torch.maximum(floor, scores.topk(k).values[:, -1] - SLACK) if scores.shape[1] >= k else floor
+
+
 def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` best of ``leaves`` ``[B, C]`` in any order, also repeated, padded to ``k``: leaves and scores ``[B, k]``."""
     leaves, order = leaves.sort(1)
@@ -112,13 +120,14 @@ def descend(
     Args:
         width: beams kept per step. k: leaves returned. count: keep no more beams than some user has (reads a number at every step).
         skip: leave out that many of the best first codes.
-        floor: float32 ``[B]``; prefixes below it are pruned. widest: beams kept after the first step, default ``width``.
+        floor: float32 ``[B]``; prefixes below it, and below the k-th leaf found so far, are pruned; None = none are.
+        widest: beams kept after the first step, default ``width``.
     """
     calls, users, free = decoder_calls(trie, score_type), decoder.batch_size, score_type == "renormalised"
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)
     scores = torch.zeros(users, 1, device=decoder.device)
     pruned = torch.full((2, users), -torch.inf, device=decoder.device)  # after the first code, after longer prefixes
-    ranking = Ranking(trie, scores) if fill else None
+    ranking = Ranking(trie, users, decoder.device) if fill else None
     found = [(nodes[:, :0], scores[:, :0])]
     block = decoder.start() if calls else None
     for t, level in enumerate(trie.levels[: max(calls, 1)]):
@@ -135,11 +144,15 @@ def descend(
             candidates = candidates.masked_fill(leaves >= 0, -torch.inf)
             if fill:
                 ranking.reach(leaves)
+            if floor is not None:
+                floor = raised(floor, found, k)
         if t + 1 == max(calls, 1):
             break
         first, beams = (0, widest or width) if t else (skip, width)
         if count:
-            wanted = candidates > -torch.inf if floor is None else candidates >= floor.unsqueeze(1)
+            wanted = candidates > -torch.inf
+            if floor is not None:
+                wanted &= candidates >= floor.unsqueeze(1)
             beams = min(beams, int(wanted.sum(1).max()) - first)
         if beams < 1:
             pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], candidates.amax(1))
@@ -148,8 +161,14 @@ def descend(
         pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], left_out)
         kept = kept[:, first:].sort(-1).values
         scores, slots = candidates.gather(1, kept), children.nodes.shape[-1]
-        nodes = below.gather(1, kept).masked_fill(scores == -torch.inf, -1)
+        if floor is not None:
+            enough = scores >= floor.unsqueeze(1)
+            pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], scores.masked_fill(enough, -torch.inf).amax(1))
+            scores = scores.masked_fill(~enough, -torch.inf)
+        dead = scores == -torch.inf
+        nodes = below.gather(1, kept).masked_fill(dead, -1)
         codes = kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
-        block = decoder.step(codes, kept // slots)
+        skip_dead = count and getattr(decoder, "takes_live", False) and bool(dead.any())
+        block = decoder.step(codes, kept // slots, **({"live": ~dead} if skip_dead else {}))
     leaves, scores = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
     return Found(*best_of(trie, leaves, scores, k), *pruned, ranking)

@@ -68,6 +68,8 @@ class TrieLevel:
 
     def child(self, nodes: Tensor, codes: Tensor) -> Tensor:
         """The node that ``codes`` int64 ``[...]`` lead to from ``nodes`` int64 ``[...]``, int64; -1 where no item has that prefix."""
+        if self.table is not None:
+            return self.table[torch.where(nodes < 0, self.n_nodes, nodes), codes].long()
         known, edges = self.window(nodes)
         return torch.where(known == codes.unsqueeze(-1), edges, -1).amax(-1).long()
 

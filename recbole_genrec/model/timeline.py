@@ -61,6 +61,7 @@ class TimelineRec(GenerativeRecommender):
         self.dropout = nn.Dropout(dropout)
         uses_ids = config["input_id"] or config["output_id"]
         self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02) if uses_ids else None
+        self._kept_paths: tuple[tuple, PathVectors] | None = None
         nn.init.normal_(self.position_table.weight, std=0.02)
         if config["input_text"]:
             self._load_texts()
@@ -131,13 +132,22 @@ class TimelineRec(GenerativeRecommender):
 
     def _logits(self) -> Callable[[Tensor, int, Tensor], Tensor]:
         """``(states [..., d], level, prefixes [...]) -> [..., V_level]``, for the weights as they are."""
-        paths = PathVectors(self.trie, self.id_table) if self.config["output_id"] else None
+        paths = self._path_vectors() if self.config["output_id"] else None
 
         def logits(states: Tensor, level: int, nodes: Tensor) -> Tensor:
             own = self._code_logits(states, level)
             return own if paths is None else own + paths.logits(states, level, nodes)
 
         return logits
+
+    def _path_vectors(self) -> PathVectors:
+        """Kept from one search to the next while neither the trie nor the id embeddings change; training needs new ones at every step."""
+        if torch.is_grad_enabled():
+            return PathVectors(self.trie, self.id_table)
+        key = (self.trie, self.id_table._version, self.id_table.data_ptr())
+        if self._kept_paths is None or self._kept_paths[0] != key:
+            self._kept_paths = key, PathVectors(self.trie, self.id_table)
+        return self._kept_paths[1]
 
     def _code_logits(self, states: Tensor, level: int, *_) -> Tensor:
         return self.vocabulary.logits(states, level).float()
