@@ -113,12 +113,13 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
-def benchmark(file: str) -> int:
+def benchmark(file: str, changes: list[str]) -> int:
     """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
+    from recbole_genrec.parsing import parse_arguments
     from recbole_genrec.report.benchmark import read_benchmark, run_benchmark
     from recbole_genrec.report.leaderboard import make_leaderboard
 
-    plan = read_benchmark(file)
+    plan = read_benchmark(file, **parse_arguments(changes))
     try:
         failed = run_benchmark(plan)
     except KeyboardInterrupt:
@@ -159,8 +160,8 @@ def main(argv: list[str] | None = None) -> int:
     told.add_argument("--item", required=True, help="raw item ids, separated by commas")
     told.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
     commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
-    runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard")
-    runs.add_argument("file", help="the YAML file; see recbole_genrec/report/benchmark.py")
+    runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard: benchmark F --seeds=[2020] ...")
+    runs.add_argument("file", help="the YAML file; --key=value replaces a key of it, --only=[name, ...] carries out these runs alone")
     table = commands.add_parser("leaderboard", help="the leaderboard of finished runs")
     table.add_argument("paths", nargs="+", help="output folders of benchmarks, folders with result files, or result files")
     table.add_argument("--baseline", help="name of the run that the others are tested against")
@@ -170,12 +171,14 @@ def main(argv: list[str] | None = None) -> int:
     from recbole_genrec.data.prepare import main as prepare_main
 
     add_arguments(prepare)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more and args.command != "benchmark":
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
         if args.command == "prepare":
             return prepare_main(args) or 0
         if args.command == "benchmark":
-            return benchmark(args.file)
+            return benchmark(args.file, more)
         if args.command == "leaderboard":
             from recbole_genrec.report.leaderboard import make_leaderboard
 

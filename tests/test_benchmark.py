@@ -54,6 +54,29 @@ def test_the_plan_is_every_run_on_every_dataset_and_seed(folder):
     assert len({run.run_name for run in plan.runs}) == 5
 
 
+def test_the_command_line_replaces_keys_of_the_file(folder):
+    file = write(content(folder))
+    plan = read_benchmark(file, seeds=[5], output="elsewhere", only=["sas"])
+    assert [run.id for run in plan.runs] == ["pop-toy-5", "sas-toy-5"] and plan.only == ("sas",) and plan.output == Path("elsewhere")
+    with pytest.raises(ConfigError, match="unknown key 'seed'. Did you mean seeds"):
+        read_benchmark(file, seed=5)
+    with pytest.raises(ConfigError, match="only 'sass' is no run. Did you mean sas"):
+        read_benchmark(file, only=["sass"])
+    with pytest.raises(ConfigError, match="only is 'sas'"):
+        read_benchmark(file, only="sas")
+
+
+def test_only_some_of_the_runs(folder, quick, capsys, monkeypatch):
+    quick(DONE)
+    monkeypatch.setattr("recbole_genrec.report.leaderboard.make_leaderboard", lambda *_, **__: "the table")
+    assert main(["benchmark", write(content(folder)), "--seeds=[5]", "--only=[sas]"]) == 0
+    states = {run["name"]: run["status"] for run in json.loads(Path("out/runs.json").read_text())["runs"]}
+    assert states == {"pop": "pending", "sas": "done"}
+    with pytest.raises(SystemExit):
+        main(["leaderboard", "out", "--seeds=[5]"])
+    assert "unrecognized arguments: --seeds=[5]" in capsys.readouterr().err
+
+
 def test_runs_of_the_same_settings_have_files_of_their_own(folder):
     runs = [{"name": "a", "model": "Pop"}, {"name": "b", "model": "Pop", "settings": {"eval_batch_size": 64}}]
     first, second = read_benchmark(write(content(folder, runs=runs, seeds=[1]))).runs

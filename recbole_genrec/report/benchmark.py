@@ -13,6 +13,8 @@
     runs:
       - {name: SASRec, model: SASRec, settings: {loss_type: CE}}
       - {name: timeline-store, model: TimelineRec, tokenizer: store, seeds: [2020]}
+
+On the command line ``--seeds=[2020]`` and the like replace what the file says, and ``--only=[SASRec]`` carries out the runs of these names.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ KEYS = {
     "settings": Rule(dict, "keys and values for every run"),
     "runs": Rule(list, "one mapping a run: name, model, tokenizer, settings, datasets, seeds", item=dict),
 }
+ONLY = Rule(list, "names of the runs to carry out", item=str, optional=True)
 RUN_KEYS = {"name": _NAME, "model": Rule(str, "name of a model"), "tokenizer": Rule(str, "item tokenizer", optional=True)}
 RUN_KEYS |= {key: KEYS[key] for key in ("settings", "datasets", "seeds")}
 TAKEN = ("model", "dataset", "seed", "data_path", "result_file", "checkpoint_dir", "save_ranks", "resume", "show_progress", "config_files")
@@ -77,13 +80,14 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark file asks for; ``runs`` is the full list of (run, dataset, seed)."""
+    """What a benchmark file asks for; ``runs`` is the full list of (run, dataset, seed), ``only`` names those to carry out."""
 
     output: Path
     baseline: str | None
     processes: int
     threads: int
     runs: tuple[PlannedRun, ...]
+    only: tuple[str, ...]
 
     def result(self, run: PlannedRun) -> Path:
         """The result file of a run."""
@@ -103,14 +107,19 @@ class Benchmark:
         return bool(checkpoint) and Path(checkpoint).stem == run.run_name and (ranks_folder(file) / META).is_file()
 
 
-def read_benchmark(file: str | os.PathLike) -> Benchmark:
+def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     """Read a benchmark file and check every setting of every run.
+
+    Args:
+        changes: keys of the file with other values, and ``only``, the names of the runs to carry out.
 
     Raises:
         ConfigError: an unknown or missing key, a bad value, two runs of one name, or a run whose settings cannot work.
     """
-    content = {"processes": 1, "settings": {}, **read_yaml(file)}
+    only = changes.pop("only", None)
+    content = {"processes": 1, "settings": {}, **read_yaml(file), **changes}
     _check(content, KEYS, str(file))
+    check_value("only", only, ONLY)
     planned: list[PlannedRun] = []
     names = []
     for number, entry in enumerate(content["runs"], start=1):
@@ -121,14 +130,15 @@ def read_benchmark(file: str | os.PathLike) -> Benchmark:
             raise ConfigError(f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.'; it becomes a file name.")
         names.append(entry["name"])
         planned += _runs(content, entry, where)
-    baseline = content.get("baseline")
-    if baseline is not None and baseline not in names:
-        near = nearest(baseline, names)
-        raise ConfigError(f"{file}: baseline {baseline!r} is no run." + (f" Did you mean {near[0]}?" if near else ""))
+    baseline, only = content.get("baseline"), tuple(only or names)
+    for key, name in [("baseline", baseline), *(("only", name) for name in only)]:
+        if name is not None and name not in names:
+            near = nearest(name, names)
+            raise ConfigError(f"{file}: {key} {name!r} is no run." + (f" Did you mean {near[0]}?" if near else ""))
     if len({run.id for run in planned}) < len(planned):
         raise ConfigError(f"{file}: a dataset or a seed is listed twice, or two names and datasets join to the same file name.")
     threads = content.get("threads") or max(1, (os.cpu_count() or 1) // content["processes"])
-    return Benchmark(Path(content["output"]), baseline, content["processes"], threads, tuple(planned))
+    return Benchmark(Path(content["output"]), baseline, content["processes"], threads, tuple(planned), only)
 
 
 def _check(content: dict, rules: dict[str, Rule], where: str) -> None:
@@ -197,12 +207,13 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
     status = {run: "done" if benchmark.is_done(run) else "pending" for run in benchmark.runs}
     errors: dict[PlannedRun, str] = {}
-    waiting = deque(run for run in benchmark.runs if status[run] == "pending")
+    waiting = deque(run for run in benchmark.runs if status[run] == "pending" and run.name in benchmark.only)
     running: dict[PlannedRun, tuple[subprocess.Popen, int]] = {}
     write_state(benchmark, status, errors)
     stops = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
     handlers = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in stops}  # end the runs as well
-    bar = tqdm(total=len(benchmark.runs), initial=len(benchmark.runs) - len(waiting), desc="runs", unit="run")
+    finished = list(status.values()).count("done")
+    bar = tqdm(total=finished + len(waiting), initial=finished, desc="runs", unit="run")
     try:
         while waiting or running:
             while waiting and len(running) < benchmark.processes:
