@@ -126,7 +126,9 @@ def descend(
     calls, users, free = decoder_calls(trie, score_type), decoder.batch_size, score_type == "renormalised"
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)
     scores = torch.zeros(users, 1, device=decoder.device)
-    pruned = torch.full((2, users), -torch.inf, device=decoder.device)  # after the first code, after longer prefixes
+    pruned = [scores.squeeze(1) - torch.inf], [scores.squeeze(1) - torch.inf]  # first codes, longer prefixes: the best scores left out
+    rising, lowest = floor is not None, torch.finfo(scores.dtype).min  # above -inf, the score of what is illegal
+    floor = floor.clamp(min=lowest) if rising else torch.full_like(scores[:, 0], lowest)
     ranking = Ranking(trie, users, decoder.device) if fill else None
     found = [(nodes[:, :0], scores[:, :0])]
     block = decoder.start() if calls else None
@@ -144,31 +146,26 @@ def descend(
             candidates = candidates.masked_fill(leaves >= 0, -torch.inf)
             if fill:
                 ranking.reach(leaves)
-            if floor is not None:
+            if rising:
                 floor = raised(floor, found, k)
         if t + 1 == max(calls, 1):
             break
         first, beams = (0, widest or width) if t else (skip, width)
         if count:
-            wanted = candidates > -torch.inf
-            if floor is not None:
-                wanted &= candidates >= floor.unsqueeze(1)
-            beams = min(beams, int(wanted.sum(1).max()) - first)
+            beams = min(beams, int((candidates >= floor.unsqueeze(1)).sum(1).max()) - first)
         if beams < 1:
-            pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], candidates.amax(1))
+            pruned[min(t, 1)].append(candidates.amax(1))
             break
         kept, left_out = top(candidates, min(first + beams, level.n_edges))
-        pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], left_out)
+        pruned[min(t, 1)].append(left_out)
         kept = kept[:, first:].sort(-1).values
         scores, slots = candidates.gather(1, kept), children.nodes.shape[-1]
-        if floor is not None:
-            enough = scores >= floor.unsqueeze(1)
-            pruned[min(t, 1)] = torch.maximum(pruned[min(t, 1)], scores.masked_fill(enough, -torch.inf).amax(1))
-            scores = scores.masked_fill(~enough, -torch.inf)
-        dead = scores == -torch.inf
+        dead = scores < floor.unsqueeze(1)
+        pruned[min(t, 1)].append(scores.masked_fill(~dead, -torch.inf).amax(1))
+        scores = scores.masked_fill(dead, -torch.inf)
         nodes = below.gather(1, kept).masked_fill(dead, -1)
         codes = kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
         skip_dead = count and getattr(decoder, "takes_live", False) and bool(dead.any())
         block = decoder.step(codes, kept // slots, **({"live": ~dead} if skip_dead else {}))
     leaves, scores = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
-    return Found(*best_of(trie, leaves, scores, k), *pruned, ranking)
+    return Found(*best_of(trie, leaves, scores, k), *(torch.stack(part).amax(0) for part in pruned), ranking)
