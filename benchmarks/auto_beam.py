@@ -2,7 +2,7 @@
 
 Evaluates the same test users at each width and compares the ten best items, where a width proves them, with exact scoring of all items.
 
-    OMP_NUM_THREADS=1 python benchmarks/auto_beam.py --checkpoint=saved/<model>.pth --data_path=<folder that holds the dataset>
+    OMP_NUM_THREADS=1 python benchmarks/auto_beam.py --result=saved/<run>.json --data_path=<folder that holds the dataset>
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from common import arguments, medians, spread, write_result
 
 from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.quick_start import load_data_and_model
+from recbole_genrec.report.leaderboard import collect, make_rows
 
 K = 10
 WAYS = {str(width): {"beam_width": width} for width in (10, 20, 50, 160)}
@@ -27,11 +28,13 @@ def share(chosen: torch.Tensor) -> float | None:
 
 
 def main() -> None:
-    options = arguments(__doc__, checkpoint="", users=512, exact=64, repeats=5, label="")
+    options = arguments(__doc__, result="", users=512, exact=64, repeats=5, label="")
     keep_freed_memory()
+    (run,) = collect([options.result])[0]
+    (trained,) = make_rows([run])
     where = {"data_path": options.data_path} if options.data_path else {}
     config, model, *_, loader = load_data_and_model(
-        options.checkpoint, **where, gpu_id="", topk=[K], valid_metric=f"NDCG@{K}", beam_width=K
+        run.result["checkpoint"], **where, gpu_id="", topk=[K], valid_metric=f"NDCG@{K}", beam_width=K
     )
     batches = [batch[0] for batch in loader]
     columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
@@ -75,15 +78,24 @@ def main() -> None:
         shares = list(results[way].values())[2:]
         rows.append([way, spread(speed[way]), results[way]["times_beam_50"]])
         rows[-1] += ["-" if value is None else f"{value:.1%}" for value in shares]
+    about = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "trained_by": trained["details"]["command"],
+        "trained_at": run.result["commit"],
+        f"ndcg@{K}": trained["test"][f"ndcg@{K}"]["mean"],
+        "score_type": config["score_type"],
+        "users": len(users),
+    }
     notes = (
-        f"{config['model']} trained on {config['dataset']} ({len(model.codes) - 1} items, code sizes {list(model.level_sizes)}), "
-        f"score_type {config['score_type']}, {len(users)} test users drawn at random, all items ranked. "
-        f"CPU time of the process, median (range) of {options.repeats} turns. Proven: users whose {K} best items the search proves to be "
-        f"exact. The last two columns: exact scores of the first {options.exact} users."
+        f"{config['model']} trained by `{about['trained_by']}` (commit {about['trained_at']}) to a test NDCG@{K} of "
+        f"{about[f'ndcg@{K}']:.4f}: {len(model.codes) - 1} items, code sizes {list(model.level_sizes)}. score_type "
+        f"{config['score_type']}, {len(users)} test users drawn at random, all items ranked. CPU time of the process, median (range) of "
+        f"{options.repeats} turns. Proven: users whose {K} best items the search proves to be exact. The last two columns: exact scores of "
+        f"the first {options.exact} users."
     )
     header = ["beam", "users per CPU-second", "times beam 50", f"top {K} proven", "as beam 50 where both prove"]
     header += ["as exact", "as exact where proven"]
-    about = {"model": config["model"], "dataset": config["dataset"], "score_type": config["score_type"], "users": len(users)}
     name = "-".join(filter(None, ["auto-beam", config["model"].lower(), config["dataset"], options.label]))
     title = f"Automatic beam width: {config['model']} on {config['dataset']}" + (f", {options.label}" if options.label else "")
     write_result(name, title, {**about, "results": results}, header, rows, notes)

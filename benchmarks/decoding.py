@@ -25,7 +25,7 @@ from recbole_genrec.decoding.scores import Ranking
 T5 = {"model_type": "t5", "d_model": 128, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64, "dropout_rate": 0.1}
 SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}
 TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (search, "child_log_probs")]
-RANKING = [(Ranking, name) for name in ("__init__", "down", "reach", "items")]
+RANKING = [(Ranking, name) for name in ("__init__", "note", "reach", "items")]
 PARTS = [(*place, "trie", True) for place in TRIE] + [(*place, "ranking of all items", True) for place in RANKING]
 PARTS += [(search, name, "top-k", True) for name in ("top", "best_leaves", "best_items")]
 PARTS += [

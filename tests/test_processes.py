@@ -172,7 +172,7 @@ def test_same_loss_curve_and_metrics(folder, model, changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["TIGER", "STORE"])
+@pytest.mark.parametrize("model", ["TIGER", "STORE", "TimelineRec"])
 def test_shared_weights(folder, model):
     changes = {"align_mode": "alternate"} if model == "STORE" else {}
     run = partial(settings, folder, model, clip_grad_norm={"max_norm": 0.5}, gradient_accumulation_steps=2, epochs=3, **changes)

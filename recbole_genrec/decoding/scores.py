@@ -100,7 +100,7 @@ class Ranking:
         self.scored: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in trie.levels]
         self.exact: list[tuple[Tensor, Tensor]] = []
 
-    def down(self, t: int, nodes: Tensor, scores: Tensor) -> None:
+    def note(self, t: int, nodes: Tensor, scores: Tensor) -> None:
         """Note the ``scores`` of ``nodes`` ``[B, C]`` of depth t + 1 (-1 = none)."""
         self.scored[t].append((self.users, nodes, scores))
 

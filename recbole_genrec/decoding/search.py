@@ -139,7 +139,7 @@ def descend(
         candidates = (scores.unsqueeze(-1) + child_log_probs(children, block, score_type)).flatten(1)
         below = children.nodes.flatten(1).long()
         if fill:
-            ranking.down(t, below, candidates)
+            ranking.note(t, below, candidates)
         if free or t + 1 == trie.depth:
             leaves = trie.leaf_below(t + 1, below)
             found.append(best_leaves(trie, candidates.masked_fill(leaves < 0, -torch.inf), leaves, k))

@@ -141,8 +141,10 @@ class TimelineRec(GenerativeRecommender):
         return logits
 
     def _path_vectors(self) -> PathVectors:
-        """Kept from one search to the next while neither the trie nor the id embeddings change; training needs new ones at every step."""
+        """Kept from one search to the next while neither the trie nor the id embeddings change. A training step needs its own and forgets
+        the kept ones: weights shared out among processes (``fsdp``) change without a new version."""
         if torch.is_grad_enabled():
+            self._kept_paths = None
             return PathVectors(self.trie, self.id_table)
         key = (self.trie, self.id_table._version, self.id_table.data_ptr())
         if self._kept_paths is None or self._kept_paths[0] != key:
