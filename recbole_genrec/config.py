@@ -116,7 +116,7 @@ class GenRecConfig(Config):
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
         kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
-        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
+        files = [_shipped(f"{kind}/{model}") for kind in kinds]
         own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
         self.external_config_dict = {**own, **settings}
         return other
@@ -124,29 +124,22 @@ class GenRecConfig(Config):
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
         del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
-        folder = properties_folder()
-        dataset_file = folder / "dataset" / f"{dataset}.yaml"
-        files = [folder / "self_improve.yaml", folder / "overall.yaml", dataset_file, folder / "model" / f"{model}.yaml"]
+        own = _shipped(f"dataset/{dataset}")
         preset = self._user_value("preset", model)
-        for file in files:
-            if file.is_file():
-                self._merge(read_yaml(file), model)
-        if dataset_file.is_file():
-            self._merge(read_yaml(dataset_file).get(model) or {}, model)
+        for settings in (_shipped("self_improve"), _shipped("overall"), own, _shipped(f"model/{model}"), own.get(model) or {}):
+            self._merge(settings, model)
         if preset == "paper":
-            paper = folder / "paper" / f"{model}.yaml"
-            if paper.is_file():
-                self._merge(read_yaml(paper), model)
-            elif is_generative(model_class):
-                raise ConfigError(f"preset: paper is not known for {model}; there is no {paper.name} in {paper.parent}.")
+            paper = _shipped(f"paper/{model}")
+            if not paper and is_generative(model_class):
+                raise ConfigError(f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}.")
+            self._merge(paper, model)
         elif preset is not None:
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
         self.external_config_dict = self._external_for(model)
         tokenizer = self._get_final_config_dict().get("tokenizer")
         if is_generative(model_class) and tokenizer is not None:
             check_value("tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"])
-            defaults = folder / "tokenizer" / f"{tokenizer_class(tokenizer).name}.yaml"
-            self.internal_config_dict = {**(read_yaml(defaults) if defaults.is_file() else {}), **self.internal_config_dict}
+            self.internal_config_dict = {**_shipped(f"tokenizer/{tokenizer_class(tokenizer).name}"), **self.internal_config_dict}
         self._known.update(self.internal_config_dict)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (hasattr(model_class, "input_type") and not is_generative(model_class))
@@ -235,6 +228,14 @@ class GenRecConfig(Config):
         data = Path(self["data_path"]) / f"{self.dataset}.inter"  # another folder may hold other data of the same name
         interactions = hashlib.sha256(data.read_bytes()).hexdigest() if data.is_file() else None
         return f"{self.model}-{self.dataset}-{digest(content, interactions, size=8)}"
+
+
+def _shipped(name: str) -> dict:
+    """Keys of ``properties/<name>.yaml``, over those of the file beside it that its ``like`` names; ``{}`` if there is no such file."""
+    file = properties_folder() / f"{name}.yaml"
+    content = read_yaml(file) if file.is_file() else {}
+    like = content.pop("like", None)
+    return {**_shipped(f"{Path(name).parent}/{like}"), **content} if like else content
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
