@@ -116,7 +116,7 @@ class GenRecConfig(Config):
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
         kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
-        files = [_shipped(f"{kind}/{model}") for kind in kinds]
+        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
         own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
         self.external_config_dict = {**own, **settings}
         return other
@@ -231,11 +231,16 @@ class GenRecConfig(Config):
 
 
 def _shipped(name: str) -> dict:
-    """Keys of ``properties/<name>.yaml``, over those of the file beside it that its ``like`` names; ``{}`` if there is no such file."""
+    """Keys of ``properties/<name>.yaml``; ``{}`` if there is no such file."""
     file = properties_folder() / f"{name}.yaml"
-    content = read_yaml(file) if file.is_file() else {}
+    return _read_like(file) if file.is_file() else {}
+
+
+def _read_like(file: Path) -> dict:
+    """Keys of a property file, over those of the file beside it that its ``like`` names."""
+    content = read_yaml(file)
     like = content.pop("like", None)
-    return {**_shipped(f"{Path(name).parent}/{like}"), **content} if like else content
+    return content if like is None else {**_read_like(file.with_name(f"{like}.yaml")), **content}
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:

@@ -126,6 +126,7 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
         "dataset/toy": "seed: 2\neval_batch_size: 2\ntrain_batch_size: 2\nstopping_step: 2\n"
         "STORE: {train_batch_size: 4}\nSASRec: {epochs: 9}",
         "dataset/alike": "like: toy\nseed: 7\nSASRec: {epochs: 8}",
+        "dataset/lost": "like: nowhere",
         "model/STORE": "{eval_batch_size: 3, train_batch_size: 3, stopping_step: 3, loss: {a: 1}}",
         "paper/STORE": "{stopping_step: 5}",
     }.items():
@@ -139,6 +140,8 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
     assert [make(dataset="toy", preset="paper")[key] for key in keys] == [1, 2, 3, 4, 5]
     assert [make(dataset="other")[key] for key in keys] == [1, 1, 3, 3, 3]
     assert [make(dataset="alike")[key] for key in keys] == [1, 7, 3, 4, 3] and make("SASRec", "alike")["epochs"] == 8
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        make(dataset="lost")
     assert make("SASRec", "toy")["epochs"] == 9 and make("GRU4Rec", "toy")["epochs"] == 1
     assert make(dataset="toy")["loss"] == {"a": 1} and make(dataset="toy")["weight_decay"] == 0.0  # a mapping; RecBole's default
 
