@@ -175,13 +175,13 @@ def test_a_result_is_fitted_once_and_reused_by_raw_id(tmp_path):
     content, log = Content(["[PAD]", "a", "b", "c", "d", "e"]), []
     first = CountingTokenizer()
     codes = fit_or_load(first, content, tmp_path, 1, log.append)
-    assert first.fits == 1 and log[1] == codes.report() and "fitted, stored in" in log[0]
+    assert first.fits == 1 and "is being fitted to 5 items" in log[0] and "fitted, stored in" in log[1] and log[2] == codes.report()
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("counting-")
     second = CountingTokenizer()
     again = fit_or_load(second, Content(["[PAD]", "e", "d", "c", "b", "a"]), tmp_path, 1, log.append)
     assert second.encode(["new"]).item() == 1, "loaded, not fitted"
-    assert f"reused from {folder}" in log[2]
+    assert f"reused from {folder}" in log[3]
     assert again.tokens == ["[PAD]", "e", "d", "c", "b", "a"] and again.codes[1].tolist() == codes.codes[5].tolist()
     with pytest.raises(ArtefactError, match="belong to other items: 1 items of the data have no codes"):
         fit_or_load(CountingTokenizer(), Content(["[PAD]", "a", "b", "c", "d", "x"]), tmp_path, 1, log.append)

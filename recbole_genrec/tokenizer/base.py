@@ -111,6 +111,7 @@ def fit_or_load(
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     with made_once(folder, log) as missing:
         if missing:
+            log(f"Tokenizer {tokenizer.name} is being fitted to {len(content.tokens) - 1:,} items.")
             started = time.process_time()
             tokenizer.progress = FitProgress(Path(folder_root) / f"fit-{tokenizer.name}-{key}.pth", key)
             codes = tokenizer.fit(content).aligned(content.tokens)
