@@ -15,11 +15,10 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.files import digest
+from recbole_genrec.files import digest, file_digest
 from recbole_genrec.graph_vectors import TrainingGraph
 from recbole_genrec.training_split import (
     external_file,
-    file_digest,
     kept_randomness,
     model_config,
     only_trained_items,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from enum import Enum
@@ -11,7 +10,7 @@ from pathlib import Path
 from recbole_genrec import distributed
 from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import digest, properties_folder
+from recbole_genrec.files import META, digest, file_digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
@@ -94,7 +93,7 @@ class GenRecConfig(Config):
 
     def _load_cmd_line(self):
         arguments = parse_arguments(self._argv)
-        arguments.pop("config_files", None)  # run_recbole_genrec has added them to config_file_list
+        arguments.pop("config_files", None)  # config_files() has added them to config_file_list
         return arguments
 
     def _get_model_and_dataset(self, model, dataset):
@@ -202,9 +201,7 @@ class GenRecConfig(Config):
         for key, rule in rules.items():
             if key in values:
                 check_value(key, values[key], rule)
-        computed = {f"{metric}@{k}".lower() for metric in values["metrics"] for k in values["topk"]}
-        computed |= {metric.lower() for metric in values["metrics"]} & {"auc", "gauc", "mae", "rmse", "logloss"}  # these take no k
-        if str(values["valid_metric"]).lower() not in computed:
+        if str(values["valid_metric"]).lower() not in _computed(values["metrics"], values["topk"]):
             raise ConfigError(
                 f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
             )
@@ -223,11 +220,13 @@ class GenRecConfig(Config):
         return {key: _plain(self.final_config_dict[key]) for key in self._settings}
 
     def run_name(self) -> str:
-        """``<Model>-<dataset>-<hash>``: the same settings and interactions give the same name, which is how ``--resume`` finds its run."""
+        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run."""
         content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
-        data = Path(self["data_path"]) / f"{self.dataset}.inter"  # another folder may hold other data of the same name
-        interactions = hashlib.sha256(data.read_bytes()).hexdigest() if data.is_file() else None
-        return f"{self.model}-{self.dataset}-{digest(content, interactions, size=8)}"
+        parts = [f".{part}.inter" for part in self["benchmark_filename"] or ()] or [".inter"]
+        files = [Path(self["data_path"]) / f"{self.dataset}{part}" for part in (*parts, ".item", ".user")]
+        files += [Path(value) for key, value in content.items() if key.endswith("_file") and isinstance(value, str)]
+        files += [Path(str(content.get("tokenizer"))) / META]  # codes of a folder
+        return f"{self.model}-{self.dataset}-{digest(content, [file_digest(file) for file in files if file.is_file()], size=8)}"
 
 
 def _shipped(name: str) -> dict:
@@ -243,8 +242,16 @@ def _read_like(file: Path) -> dict:
     return content if like is None else {**_read_like(file.with_name(f"{like}.yaml")), **content}
 
 
+def _computed(metrics: list[str], topk: list[int]) -> list[str]:
+    """Names of the figures that an evaluation gives, in lower case."""
+    without_k = {"auc", "gauc", "mae", "rmse", "logloss"}
+    return [name for metric in map(str.lower, metrics) for name in ([metric] if metric in without_k else [f"{metric}@{k}" for k in topk])]
+
+
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     """Rebuild a configuration from :meth:`GenRecConfig.plain` through our own loader; ``changes`` win.
+
+    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the first of theirs takes its place.
 
     Raises:
         ConfigError: when the stored settings no longer fit this version.
@@ -254,7 +261,11 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         values["train_neg_sample_args"] = None
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
-    return GenRecConfig(model, dataset, config_dict={**values, **changes})
+    values |= changes
+    metrics, topk = ([value] if isinstance(value, (str, int)) else value for value in (values["metrics"], values["topk"]))
+    if {"metrics", "topk"} & changes.keys() and str(values["valid_metric"]).lower() not in _computed(metrics, topk):
+        values["valid_metric"] = changes.get("valid_metric") or _computed(metrics, topk)[0]
+    return GenRecConfig(model, dataset, config_dict=values)
 
 
 def _plain(value: object) -> object:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as dump_safetensors
 
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, DataError
 
 META = "meta.json"
 EDGE = 2**20
@@ -33,6 +33,19 @@ def digest(*parts: object, size: int = 16) -> str:
     """Hex SHA-256 prefix of the JSON form of ``parts``; the key under which results are stored."""
     text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:size]
+
+
+def read_bytes(file: str | os.PathLike) -> bytes:
+    """What ``file`` holds; :class:`DataError` when it cannot be read."""
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+
+
+def file_digest(file: str | os.PathLike) -> str:
+    """SHA-256 of what ``file`` holds; :class:`DataError` when it cannot be read."""
+    return hashlib.sha256(read_bytes(file)).hexdigest()
 
 
 def properties_folder() -> Path:

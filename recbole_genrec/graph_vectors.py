@@ -17,12 +17,12 @@ from recbole.sampler import Sampler
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.checkpoints import raw_ids
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.files import digest
+from recbole_genrec.files import digest, file_digest
 from recbole_genrec.training_split import (
     edges_only,
     external_file,
-    file_digest,
     kept_randomness,
     model_config,
     read_sequences,
@@ -123,7 +123,7 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
         ConfigError: a file of vectors without the other, or without ``allow_external_cf: true``.
         DataError: the dataset or the files cannot be used.
     """
-    users, items = ([str(token) for token in dataset.field2id_token[field]] for field in (dataset.uid_field, dataset.iid_field))
+    items, users = raw_ids(dataset).values()
     present = {users[user] for user in dataset.inter_feat[dataset.uid_field].unique().tolist()}
     sequences = {user: sequence for user, sequence in read_sequences(config).items() if user in present}
     graph = TrainingGraph(config, sequences, log).load()

@@ -64,6 +64,22 @@ class WindowLoader(TrainDataLoader):
             yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
 
 
+def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
+    """Order of the rows (prefix -> next item) of a sequential split in which those of a user follow each other, oldest target first.
+
+    RecBole's leave-one-out split has that order; splits by ratio over all users and files of ``benchmark_filename`` need not.
+
+    Args:
+        users: what to sort users by, one entry a row; default their first row.
+    """
+    rows = data.inter_feat
+    if users is None:
+        _, first, number = np.unique(rows[data.uid_field].numpy(), return_index=True, return_inverse=True)
+        users = first[number]
+    keys = [data.item_list_length_field, data.time_field] if data.time_field in rows else [data.item_list_length_field]
+    return np.lexsort([*(rows[key].numpy() for key in keys), users])
+
+
 def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
     """Which of RecBole's training rows (prefix -> next item) to keep.
 
@@ -105,7 +121,20 @@ def create_dataset(config):
         if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
     ids, columns = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], (config["load_col"] or {}).get("inter")
-    time = config["TIME_FIELD"] if columns is None or columns == "*" or config["TIME_FIELD"] in columns else None
+    every = columns is None or columns == "*"
+    time = config["TIME_FIELD"] if every or config["TIME_FIELD"] in columns else None
+    in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+    needed = [*ids, config["TIME_FIELD"]] if in_order and not config["benchmark_filename"] else ids
+    if left_out := [] if every else [name for name in needed if name not in columns]:
+        raise DataError(
+            f"load_col takes {', '.join(columns)} from {files[0]}, without {' and '.join(left_out)}. Add it to load_col, as in "
+            f'--load_col="{{inter: [{", ".join(needed)}]}}"'
+            + (
+                f"; a file without times needs a column with the positions 1, 2, 3, ... of a user's items ({config['TIME_FIELD']}:float)."
+                if config["TIME_FIELD"] in left_out
+                else "."
+            )
+        )
     for file in files:
         check_interactions(file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8")
     with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
@@ -141,6 +170,8 @@ def make_loaders(config, dataset, grouped: bool):
     if config["cold_users"]:
         data = data.copy(data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]])
     rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
+    if rows != "all":
+        data = data.copy(data.inter_feat[by_user_and_time(data)])
     keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])
     if rows == "windows":
         train = WindowLoader(config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten())

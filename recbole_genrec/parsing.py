@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -72,6 +73,18 @@ def parse_arguments(argv: list[str]) -> dict[str, object]:
             raise ConfigError(f"--{key} is given twice, as {parsed[key]!r} and as {value!r}.")
         parsed[key] = value
     return parsed
+
+
+def config_files(listed: Sequence[str] | None, arguments: dict[str, object]) -> list[str]:
+    """The YAML files of ``listed``, then those that ``--config_files`` names, RecBole's way on the command line.
+
+    Args:
+        arguments: of :func:`parse_arguments`; ``config_files`` is one path, several with spaces or commas between, or a list.
+    """
+    named = arguments.get("config_files") or []
+    if not isinstance(named, (list, tuple)):
+        named = [str(named)] if Path(str(named)).is_file() else str(named).replace(",", " ").split()
+    return [*(listed or []), *map(str, named)]
 
 
 def read_yaml(file: str | Path) -> dict:

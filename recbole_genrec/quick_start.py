@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from recbole_genrec import distributed
-from recbole_genrec.checkpoints import load_checkpoint, load_state
+from recbole_genrec.checkpoints import check_same_ids, load_checkpoint, load_state
 from recbole_genrec.compat import check_installation, forget_logger_handlers, make_folders
-from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments
+from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
 from recbole_genrec.files import check_writable, write_json
 from recbole_genrec.launcher import launch, launches
-from recbole_genrec.parsing import read_ids
+from recbole_genrec.parsing import config_files, parse_arguments, read_ids, read_yaml
 
 check_installation()
 
@@ -26,7 +26,7 @@ from recbole.utils import init_logger, init_seed  # noqa: E402
 from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
 from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen, user_history  # noqa: E402
 from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
-from recbole_genrec.report.ranks import UserRanks, evaluated_users, ranks_folder, ranks_from_hits  # noqa: E402
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits  # noqa: E402
 from recbole_genrec.report.tables import side_by_side  # noqa: E402
 from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
 
@@ -56,9 +56,9 @@ def run_recbole_genrec(
         GenRecError: a setting, a file or a number is wrong; the message says which and what to do.
     """
     arguments = parse_arguments(list(argv or []))
-    if "config_files" in arguments:  # RecBole's way to name YAML files on the command line
-        config_file_list = [*(config_file_list or []), *str(arguments["config_files"]).replace(",", " ").split()]
-    model = model if model is not None else arguments.get("model", (config_dict or {}).get("model"))
+    config_file_list = config_files(config_file_list, arguments)
+    for settings in (arguments, config_dict or {}, *map(read_yaml, reversed(config_file_list))):
+        model = model if model is not None else settings.get("model")
     several = isinstance(model, str) and "," in model
     if several and (arguments.get("result_file") or (config_dict or {}).get("result_file")):
         raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
@@ -110,7 +110,7 @@ def _run_one(arguments: dict) -> dict:
     logger.info(dataset)
     if max(config["topk"]) >= dataset.item_num:
         raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
-    users = evaluated_users(test) if config["save_ranks"] else None
+    cases = evaluated_cases(test) if config["save_ranks"] else None
     logger.info(start_summary(config))
     stages.end("data")
     init_seed(config["seed"], config["reproducibility"])
@@ -121,7 +121,7 @@ def _run_one(arguments: dict) -> dict:
     logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
     init_seed(config["seed"], config["reproducibility"])
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
-    if users and not trainer.eval_collector.register.need("rec.topk"):
+    if cases and not trainer.eval_collector.register.need("rec.topk"):
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
     path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
     check_writable(path)
@@ -130,8 +130,9 @@ def _run_one(arguments: dict) -> dict:
     tests = tested(trainer, test, load_best_model=saved)
     stages.end("test")
     trainer.tensorboard.close()
-    if users and writes:
-        UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"])).save(ranks_folder(path))
+    if cases and writes:
+        users, targets = cases
+        UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"]), targets).save(ranks_folder(path))
     report = network.report() if generative else {}
     by_user = None
     if config["cold_users"]:
@@ -159,7 +160,7 @@ def _run_one(arguments: dict) -> dict:
         "peak_memory_mb": stages.memory,
         "epochs": trainer.history,
         "checkpoint": trainer.saved_model_file if saved else None,
-        "ranks": ranks_folder(path).name if users else None,
+        "ranks": ranks_folder(path).name if cases else None,
         "command": shlex.join(["recbole-genrec", "run", *argv]) if argv else None,
         "commit": commit(),
         "versions": versions(),
@@ -208,6 +209,7 @@ def load_data_and_model(checkpoint: str, **changes: object):
             model = config.model_class.from_checkpoint(config, train._dataset, state)
         else:
             model = config.model_class(config, train._dataset)
+            check_same_ids(state["ids"], train._dataset, ["items", "users"] if hasattr(model, "n_users") else ["items"])
             load_state(model, state["state_dict"])
             stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
             model.load_other_parameter(stored)

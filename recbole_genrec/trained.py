@@ -32,7 +32,12 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     if fixed:
         raise ConfigError(f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.")
     stages = Stages()
-    config, model, _, _, _, test = load_data_and_model(checkpoint, **changes)
+    config, model, dataset, _, _, test = load_data_and_model(checkpoint, **changes)
+    if getattr(model, "n_items", 0) > dataset.item_num:
+        raise ArtefactError(
+            f"{checkpoint} holds {model.n_items - dataset.item_num} items that add_items added, and no user of the data chose one of them. "
+            "Test the checkpoint that its run wrote."
+        )
     logging.getLogger().info(start_summary(config))
     stages.end("data")
     trainer = get_trainer_class(config.model_class, config["model"])(config, model)

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_genrec import distributed, interrupts
-from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
+from recbole_genrec.checkpoints import load_checkpoint, load_state, raw_ids, save_checkpoint
 from recbole_genrec.compat import Silent, make_collector, scratch_folder, storable
 from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
 from recbole_genrec.replicas import Replicas
@@ -87,7 +87,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                 self._restore(train_data)
             else:
                 self.logger.info(f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning.")
-        self._saved = saved
+        self._saved, self._ids = saved, raw_ids(train_data._dataset)
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -235,6 +235,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
                 "state_dict": state,
+                "ids": self._ids,
                 "other_parameter": storable(self.model.other_parameter()),
             },
         )

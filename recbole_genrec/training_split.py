@@ -7,7 +7,6 @@ Nothing held out reaches these models: no gradient, no choice of the epoch, and 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -24,8 +23,8 @@ from tqdm import tqdm
 from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.config import COMPUTED, COSMETIC, GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.files import load_artefact, made_once, publish_folder, save_artefact
-from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.files import load_artefact, made_once, publish_folder, read_bytes, save_artefact
+from recbole_genrec.loaders import by_user_and_time, create_dataset, make_loaders
 from recbole_genrec.trainer import GenRecTrainer
 
 # What a model of vectors takes over from the run: data, split, seed and device, nothing of the run's own model. Not its history
@@ -129,9 +128,9 @@ def _history_field(data) -> str:
 
 
 def _by_user(data) -> np.ndarray:
-    """Order of the rows by raw user id; rows of one user keep their order, which is that of time."""
-    users = data.inter_feat[data.uid_field].numpy()
-    return np.argsort(data.field2id_token[data.uid_field].astype(str)[users], kind="stable")
+    """Order of the rows by raw user id and time."""
+    _, rank = np.unique(data.field2id_token[data.uid_field].astype(str), return_inverse=True)
+    return by_user_and_time(data, rank[data.inter_feat[data.uid_field].numpy()])
 
 
 # --- models that are trained on it --------------------------------------------------------------------------------------------------
@@ -228,18 +227,6 @@ def external_file(config, key: str) -> Path | None:
     return file
 
 
-def file_digest(file: Path) -> str:
-    """SHA-256 of what ``file`` holds; :class:`DataError` when it cannot be read."""
-    return hashlib.sha256(_read(file)).hexdigest()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
-
-
 def read_vectors(file: Path) -> tuple[list[str], np.ndarray]:
     """``(raw ids, float32 [n, d])`` from lines ``id<TAB>v1 v2 ... vd`` (no header).
 
@@ -248,7 +235,7 @@ def read_vectors(file: Path) -> tuple[list[str], np.ndarray]:
     """
     vectors: dict[str, np.ndarray] = {}
     size = 0
-    for number, line in enumerate(_read(file).decode("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(read_bytes(file).decode("utf-8", "replace").splitlines(), start=1):
         token, _, values = line.partition("\t")
         try:
             vector = np.array(values.split(), dtype=np.float32)

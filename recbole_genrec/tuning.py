@@ -11,7 +11,7 @@ from pathlib import Path
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import write_json
-from recbole_genrec.parsing import parse_arguments, parse_value
+from recbole_genrec.parsing import config_files, parse_arguments, parse_value
 from recbole_genrec.quick_start import run_recbole_genrec
 from recbole_genrec.report.benchmark import argument
 
@@ -103,8 +103,9 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
     twice = sorted({key for entries in space.values() for key in entries} & arguments.keys())
     if twice:
         raise ConfigError(f"{', '.join(twice)} stands in {options['params_file']} and on the command line.")
+    files = config_files(config_file_list, arguments)
     for changes in [{}, *ends(space)]:
-        config = GenRecConfig(config_file_list=config_file_list, config_dict=changes, argv=settings)
+        config = GenRecConfig(config_file_list=files, config_dict=changes, argv=settings)
     if not config["eval_step"]:
         raise ConfigError("The search compares validation scores: eval_step must be at least 1.")
     if importlib.util.find_spec("hyperopt") is None:

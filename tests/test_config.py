@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments, parse_value, properties_folder
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.parsing import config_files
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
@@ -256,3 +257,31 @@ def test_what_a_run_computes_changes_its_name(key, value):
     name = make(**{key: value}).run_name()
     assert name != make().run_name() and name == make(**{key: value}).run_name()
     assert name.startswith("STORE-ml-100k-")
+
+
+def test_what_the_files_hold_changes_its_name(tmp_path):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "ids").write_text("\n".join(map(str, range(20))))
+    for part in (".inter", ".item", ".train.inter", ".valid.inter"):
+        (tmp_path / "toy" / f"toy{part}").write_text("a")
+    settings = {"dataset": "toy", "data_path": str(tmp_path)}
+    parts = {**settings, "benchmark_filename": ["train", "valid", "test"], "candidate_file": str(tmp_path / "ids")}
+    plain, split = make(**settings).run_name(), make(**parts).run_name()
+    for changed, plain_too in ((".item", True), (".inter", True), (".train.inter", False), ("ids", False)):
+        file = tmp_path / "ids" if changed == "ids" else tmp_path / "toy" / f"toy{changed}"
+        file.write_text("\n".join(map(str, range(30))))
+        assert (make(**settings).run_name() != plain) == plain_too
+        assert (make(**parts).run_name() != split) == (changed != ".inter")
+        plain, split = make(**settings).run_name(), make(**parts).run_name()
+
+
+def test_files_of_settings_are_named_in_several_ways(tmp_path):
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    one, two = folder / "one.yaml", tmp_path / "two.yaml"
+    for file in (one, two):
+        file.write_text("epochs: 1")
+    assert config_files(["first.yaml"], {"config_files": str(one)}) == ["first.yaml", str(one)]
+    assert config_files(None, {"config_files": [str(one), str(two)]}) == [str(one), str(two)]
+    assert config_files(None, {"config_files": "a.yaml b.yaml,c.yaml"}) == ["a.yaml", "b.yaml", "c.yaml"]
+    assert config_files(None, {}) == []

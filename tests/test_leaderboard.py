@@ -207,6 +207,50 @@ def test_runs_of_one_model_are_told_apart_by_what_differs(results):
     assert names == {"STORE-store", "SASRec learning_rate=0.001", "SASRec learning_rate=0.1"}
 
 
+def test_seeds_of_other_settings_and_other_protocols_are_refused(results, tmp_path):
+    state = {"threads": 1, "baseline": None}
+    for folder, seed, rate in (("one", 1, 0.1), ("two", 2, 0.2)):
+        result_file(tmp_path / folder, "a", "SASRec", seed, 0.01, learning_rate=rate)
+        entry = {"name": "S", "dataset": "toy", "seed": seed, "model": "SASRec", "tokenizer": None, "status": "done", "error": None}
+        write_json(tmp_path / folder / "runs.json", {**state, "runs": [{**entry, "result": "a.json"}]})
+    with pytest.raises(ConfigError, match="a.json cannot be seeds of one run: they differ in learning_rate \\(0.1 and 0.2\\)"):
+        make_leaderboard([tmp_path / "one", tmp_path / "two"])
+    full, sampled = ({"split": {"LS": "valid_and_test"}, "mode": {"valid": "full", "test": mode}} for mode in ("full", "uni100"))
+    only_valid = {**full, "mode": {"valid": "uni100", "test": "full"}}
+    for number, protocol in enumerate((full, only_valid)):
+        result_file(tmp_path / "valid", f"a{number}", "SASRec", number, 0.01, eval_args=protocol)
+        result_file(tmp_path / "test", f"a{number}", f"Model{number}", 1, 0.01, eval_args=(full, sampled)[number])
+    assert collect([tmp_path / "valid"])
+    with pytest.raises(ConfigError, match="cannot be rows of one table: they differ in eval_args"):
+        make_leaderboard([tmp_path / "test"])
+
+
+def test_users_are_paired_where_the_test_item_is_the_same(tmp_path):
+    for number, targets in enumerate((("i1", "i2"), ("i1", "i3"))):
+        file = result_file(tmp_path, f"r{number}", f"Model{number}", 1, 0.01, ranks={"x": 1, "y": 1})
+        UserRanks(np.array([1, number]), ("x", "y"), 10, targets).save(ranks_folder(file))
+    rows = {row["run"]: row for row in make_rows(collect([tmp_path])[0], "Model0")}
+    assert rows["Model1"]["against_baseline"]["users"] == 1 and rows["Model1"]["against_baseline"]["difference"] == 0.0
+
+
+def test_a_row_that_cannot_be_tested_is_named(results):
+    result_file(results, "c1", "Pop", 1, 0.01)
+    assert "Not tested against the baseline: Pop." in make_leaderboard([results], baseline="SASRec")
+    (results / "b1.ranks").rename(results / "moved")
+    (results / "b2.ranks").rename(results / "moved2")
+    assert "Not tested against the baseline: STORE-store, Pop." in make_leaderboard([results], baseline="SASRec")
+
+
+def test_rows_are_ordered_by_a_figure_that_all_have(tmp_path):
+    for name, value in (("A", 0.1), ("B", 0.2)):
+        file = result_file(tmp_path, name, name, 1, 0.5, ranks={"x": 1, "y": 0 if name == "A" else 2})
+        content = json.loads(file.read_text())
+        write_json(file, {**content, "test_result": {"recall@3": 0.3, "ndcg@3": value}})
+    rows = make_rows(collect([tmp_path])[0], "A")
+    assert [row["run"] for row in rows] == ["B", "A"]
+    assert rows[0]["against_baseline"]["difference"] == pytest.approx(1 / np.log2(3) / 2)
+
+
 def test_wrong_requests_are_refused(results, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean SASRec"):
         make_leaderboard([results], baseline="SASrek")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,41 @@ def test_no_held_out_target_is_trained_on(folder, model):
         for user, history, length in zip(frame["user_id"], frame["item_id_list"], frame["item_length"], strict=True):
             items = truth[str(dataset.id2token("user_id", user))]
             assert set(dataset.id2token("item_id", history[:length].numpy())) <= set(items[:-2])
+
+
+@pytest.mark.parametrize("order", [{"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "none"}, "shuffled", "reversed"])
+def test_the_longest_row_of_a_user_is_found_wherever_it_stands(folder, tmp_path, order):
+    changes = {}
+    if isinstance(order, dict):
+        changes["eval_args"] = {**order, "mode": "full"}
+    else:
+        target, rows = tmp_path / "toy", [f"u{n % 3}\t{' '.join(f'i{m}' for m in range(n // 3 + 1))}\ti{n // 3 + 1}" for n in range(18)]
+        target.mkdir()
+        rows = {"shuffled": [rows[n] for n in torch.randperm(18, generator=torch.Generator().manual_seed(0))], "reversed": rows[::-1]}[
+            order
+        ]
+        for part in ("train", "valid", "test"):
+            (target / f"toy.{part}.inter").write_text("\n".join(["user_id:token\titem_id_list:token_seq\titem_id:token", *rows]) + "\n")
+        (target / "toy.item").write_text((folder / "toy" / "toy.item").read_text())
+        changes = {"benchmark_filename": ["train", "valid", "test"], "alias_of_item_id": ["item_id_list"]}
+        changes["load_col"] = {"inter": ["user_id", "item_id_list", "item_id"]}
+    make = partial(toy_config, tmp_path if changes.get("load_col") else folder, "TimelineRec", **changes)
+    every, longest, windows = (
+        make_loaders(c, create_dataset(c), True)[0]._dataset.inter_feat for c in (make(train_rows=rows) for rows in ROWS)
+    )
+    most = {int(user): int(every["item_length"][every["user_id"] == user].max()) for user in every["user_id"].unique()}
+    assert dict(zip(longest["user_id"].tolist(), longest["item_length"].tolist(), strict=True)) == most
+    assert all(most[user] in windows["item_length"][windows["user_id"] == user].tolist() for user in most)
+
+
+ROWS = ("all", "longest", "windows")
+
+
+def test_what_load_col_leaves_out_is_named(folder):
+    with pytest.raises(DataError, match=r"without uid and ts. Add it to load_col, as in --load_col=\"{inter: \[uid, item_id, ts\]}\""):
+        create_dataset(toy_config(folder, USER_ID_FIELD="uid", TIME_FIELD="ts"))
+    with pytest.raises(DataError, match="a file without times needs a column with the positions 1, 2, 3"):
+        create_dataset(toy_config(folder, load_col={"inter": ["user_id", "item_id"]}))
 
 
 def test_valid_users_are_a_fixed_subset(folder):

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from toy import TINY_OF, write_dataset
 
 from recbole_genrec.cli import main
-from recbole_genrec.errors import ConfigError
-from recbole_genrec.quick_start import run_recbole_genrec
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.trained import evaluate
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """``(result, folder)`` of a TIGER and a SASRec on the toy data."""
+    """Results of our models and of RecBole's on the toy data."""
     folder = write_dataset(tmp_path_factory.mktemp("data"))
     shared = {"data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "cache_dir": str(folder / "cache"), "epochs": 2}
     tiger = {**TINY_OF["TIGER"], **shared, "score_type": "level", "beam_width": 20}
+    timeline = {**TINY_OF["TimelineRec"], **shared, "learning_rate": 0.01}
     return {
         "TIGER": run_recbole_genrec("TIGER", "toy", config_dict=tiger),
+        "with users": run_recbole_genrec("TIGER", "toy", config_dict={**tiger, "n_user_tokens": 7}),
+        "TimelineRec": run_recbole_genrec("TimelineRec", "toy", config_dict=timeline),
         "SASRec": run_recbole_genrec("SASRec", "toy", config_dict={**shared, "train_batch_size": 64}),
+        "LightGCN": run_recbole_genrec("LightGCN", "toy", config_dict={**shared, "train_batch_size": 64}),
+        "folder": folder,
     }
 
 
@@ -38,6 +44,46 @@ def test_another_search(run):
     assert exact["test_result"] == pytest.approx(wide["test_result"])
     loose = evaluate(run["TIGER"]["checkpoint"], constraint="level", show_progress=False)
     assert loose["report"]["search"]["invalid_beams"] > 0 and wide["report"]["search"]["invalid_beams"] == 0
+
+
+@pytest.fixture(scope="module")
+def reordered(run, tmp_path_factory):
+    """The same interactions in other lines: RecBole numbers users and items otherwise."""
+    folder = write_dataset(tmp_path_factory.mktemp("reordered"))
+    file = folder / "toy" / "toy.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *(rows[n] for n in np.random.default_rng(1).permutation(len(rows)))]) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("model", ["TIGER", "with users", "TimelineRec"])
+def test_a_checkpoint_follows_raw_ids(run, reordered, model):
+    checkpoint = run[model]["checkpoint"]
+    ids = [load_data_and_model(checkpoint, data_path=str(folder))[2].field2id_token for folder in (run["folder"], reordered)]
+    assert any(list(ids[0][field]) != list(ids[1][field]) for field in ("user_id", "item_id"))
+    again = evaluate(checkpoint, data_path=str(reordered), show_progress=False)["test_result"]
+    assert again == pytest.approx(run[model]["test_result"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("model", "whose"), [("SASRec", "items"), ("LightGCN", "items")])
+def test_vectors_of_recboles_numbers_are_refused_on_data_with_others(run, reordered, model, whose):
+    with pytest.raises(ArtefactError, match=f"The {whose} of toy stand in another order .*train the model again"):
+        evaluate(run[model]["checkpoint"], data_path=str(reordered), show_progress=False)
+
+
+def test_other_figures_than_the_one_that_was_validated(run):
+    assert set(evaluate(run["TIGER"]["checkpoint"], topk=[3], metrics=["MRR"], show_progress=False)["test_result"]) == {"mrr@3"}
+
+
+def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):
+    model = load_data_and_model(run["TimelineRec"]["checkpoint"])[1]
+    model.add_items(["soft new soap"])
+    model.save(tmp_path / "more.pth")
+    assert len(load_data_and_model(tmp_path / "more.pth")[1].codes) == len(model.codes)
+    with pytest.raises(ArtefactError, match="holds 1 items that add_items added"):
+        evaluate(tmp_path / "more.pth", show_progress=False)
+    with pytest.raises(ConfigError, match="candidates is empty"):
+        model.recommend(["i1"], candidates=[])
 
 
 def test_what_the_weights_depend_on_cannot_change(run):

@@ -74,7 +74,8 @@ class ItemContent:
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
         if needed or (config["item_text_fields"] and path.is_file()):
-            read = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field)
+            separator = config["field_separator"] or "\t"
+            read = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field, separator)
             texts, titles = read.texts, read.titles
         else:
             texts, titles = ["", *tokens[1:]], None

@@ -54,7 +54,9 @@ class ItemTexts:
     replaced_characters: int
 
 
-def read_item_table(path: str | Path, wanted: Collection[str] | None = None, item_field: str = "item_id") -> ItemTable:
+def read_item_table(
+    path: str | Path, wanted: Collection[str] | None = None, item_field: str = "item_id", separator: str = "\t"
+) -> ItemTable:
     """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids (all when None).
 
     The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed; empty lines are skipped; missing cells are
@@ -78,7 +80,7 @@ def read_item_table(path: str | Path, wanted: Collection[str] | None = None, ite
             if not line.strip():
                 continue
             text = line.decode("utf-8", "replace")
-            cells = text.split("\t")
+            cells = text.split(separator)
             if table is None:
                 table = ItemTable(_parse_header(cells))
                 columns = list(table.kinds)
@@ -108,7 +110,9 @@ def _parse_header(cells: list[str]) -> dict[str, str]:
     return {name: kind or "token" for name, _, kind in pairs}
 
 
-def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens: Sequence[str], item_field: str = "item_id") -> ItemTexts:
+def read_item_texts(
+    path: str | Path, fields: Sequence[str] | str | None, tokens: Sequence[str], item_field: str = "item_id", separator: str = "\t"
+) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
 
     One field gives its value; several give ``field: value, field: value`` without the empty ones (STORE's rendering). Words are separated
@@ -118,7 +122,7 @@ def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens
         path: the ``.item`` file.
         fields: column names (``item_text_fields``); a single name may be given as a string.
         tokens: raw item ids by RecBole item id; entry 0 is the padding item.
-        item_field: name of the item id column.
+        item_field: name of the item id column. separator: what stands between columns (``field_separator``).
 
     Raises:
         DataError: no file, no fields, an unknown field, no id column, or not one item has text.
@@ -130,7 +134,7 @@ def read_item_texts(path: str | Path, fields: Sequence[str] | str | None, tokens
             f"`item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
         )
     items = list(tokens[1:])
-    table = read_item_table(path, set(items), item_field)
+    table = read_item_table(path, set(items), item_field, separator)
     for name in fields:
         if name not in table.kinds:
             near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]

@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_genrec.checkpoints import load_state, save_checkpoint
+from recbole_genrec.checkpoints import by_other_ids, load_state, raw_ids, save_checkpoint
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
@@ -34,14 +34,14 @@ class GenRecModel(Serving, SequentialRecommender):
     input_type = InputType.POINTWISE
     uses_users = False  # whether loss and scores take ``user``, RecBole's user ids [B]
     tables: tuple[str, ...] = ("codes",)  # buffers by RecBole id: the constructor's win over those of a checkpoint
+    rows_by_id: dict[str, str] = {}  # weights by RecBole id ("items" or "users"): a checkpoint's move to this dataset's ids
     config_rules: dict[str, Rule] = {}
 
     def __init__(self, config, dataset, stored: dict | None, needs_text: bool):
         super().__init__(config, dataset)
         self.config, self.stored = config, stored
         self.logger = logging.getLogger()
-        self.item_tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        self.user_tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+        self.item_tokens, self.user_tokens = raw_ids(dataset).values()
         self.content = ItemContent.from_dataset(dataset, config, needed=needs_text)
         if stored:  # items that add_items made recommendable
             self.item_tokens += stored["added"]["tokens"]
@@ -137,7 +137,12 @@ class GenRecModel(Serving, SequentialRecommender):
     def checkpoint(self) -> dict:
         """The content of a checkpoint of the model as it is."""
         state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
-        return {**state, "other_parameter": self.other_parameter()}
+        return {**state, "ids": self.raw_ids, "other_parameter": self.other_parameter()}
+
+    @property
+    def raw_ids(self) -> dict[str, list[str]]:
+        """Raw ids of ``items`` (added ones too) and ``users`` by internal id."""
+        return {"items": list(self.item_tokens), "users": list(self.user_tokens)}
 
     def save(self, path: str) -> None:
         """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
@@ -148,11 +153,13 @@ class GenRecModel(Serving, SequentialRecommender):
 
     @classmethod
     def from_checkpoint(cls, config, dataset, state: dict) -> GenRecModel:
-        """The model of a checkpoint: no stage runs; rows of :attr:`tables` follow this dataset's ids."""
+        """The model of a checkpoint: no stage runs; rows of :attr:`tables` and :attr:`rows_by_id` follow this dataset's ids."""
         if not state.get("other_parameter"):
             raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
         model = cls(config, dataset, stored=state["other_parameter"])
-        load_state(model, {**state["state_dict"], **{name: getattr(model, name).clone() for name in cls.tables}})
+        weights, ids = dict(state["state_dict"]), model.raw_ids
+        weights |= {name: by_other_ids(weights[name], state["ids"][of], ids[of]) for name, of in cls.rows_by_id.items() if name in weights}
+        load_state(model, {**weights, **{name: getattr(model, name).clone() for name in cls.tables}})
         return model
 
     # --- settings -------------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ class Serving:
         """
         if not len(history):
             raise ConfigError("The history is empty; give at least one item id.")
+        if candidates is not None and not len(candidates):
+            raise ConfigError("candidates is empty; give at least one item id, or leave it out for all items.")
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
         device = self.codes.device

@@ -54,6 +54,8 @@ class TIGER(GenerativeRecommender):
         "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
     }
 
+    rows_by_id = {"user_numbers": "users"}
+
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.backbone = EncoderDecoderBackbone(load_encoder_decoder(config["backbone"], config["backbone_config"]))
@@ -61,6 +63,8 @@ class TIGER(GenerativeRecommender):
             self.backbone.compile_search()
         self.vocabulary = TiedCodeVocabulary(self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"])
         self.uses_users = config["n_user_tokens"] > 0
+        if self.uses_users:  # RecBole's ids in training, which tell users' tokens
+            self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
         match = config["infer_temperature"] == "match"
         self.infer_temperature = config["temperature"] if match else config["infer_temperature"]
 
@@ -93,7 +97,7 @@ class TIGER(GenerativeRecommender):
             ends = ends + 1
         mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
         if self.uses_users and user is not None:
-            tokens = torch.cat([self.vocabulary.user_tokens(user).unsqueeze(1), tokens], dim=1)
+            tokens = torch.cat([self.vocabulary.user_tokens(self.user_numbers[user]).unsqueeze(1), tokens], dim=1)
             mask = pad(mask, (1, 0), value=True)
         return tokens, mask
 

@@ -48,6 +48,8 @@ class TimelineRec(GenerativeRecommender):
         "tie_code_tables": Rule(bool, "input and depth decoder share their code embeddings (ablation)"),
     }
 
+    rows_by_id = {"id_table": "items"}
+
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         d, dropout = config["d_model"], config["timeline_dropout"]

@@ -14,13 +14,13 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.files import atomic_write, digest, read_json, write_json
 from recbole_genrec.keys import nearest
 from recbole_genrec.report.benchmark import STATE, TAKEN
-from recbole_genrec.report.ranks import UserRanks, ranks_folder
+from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.report.tables import csv_text, markdown
 
 RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}  # tells the result of a run from other files
 METRIC = "ndcg@10"
-PLACE = 10  # of the metric, and of the certified share
+FREE = COSMETIC | {"seed", "save_ranks"}  # settings in which the seeds of one run may differ
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def collect(paths: Iterable[str | os.PathLike]) -> tuple[list[Run], dict]:
 
     Raises:
         ArtefactError: a path is missing, or there is no result in it.
+        ConfigError: a result is given twice, seeds of a run have other settings, or results of a dataset another protocol.
     """
     runs, about, loose = [], {}, []
     for path in map(Path, paths):
@@ -71,7 +72,41 @@ def collect(paths: Iterable[str | os.PathLike]) -> tuple[list[Run], dict]:
     twice = [key for key in {(run.name, run.dataset, run.seed) for run in runs} if sum(_key(run) == key for run in runs) > 1]
     if twice:
         raise ConfigError(f"Two results claim the same run, dataset and seed: {sorted(twice)[0]}. Give each of them once.")
+    _check_comparable(runs)
     return runs, about
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    """The seeds of a run share its settings, and all results of a dataset how they were tested."""
+    done = [run for run in runs if run.result]
+    for of, key, differ in (
+        ("seeds of one run", lambda run: (run.name, run.dataset), _different_settings),
+        ("rows of one table", lambda run: run.dataset, _different_protocols),
+    ):
+        first: dict[object, Run] = {}
+        for run in done:
+            other = first.setdefault(key(run), run)
+            if keys := differ(other.result["config"], run.result["config"]):
+                raise ConfigError(
+                    f"{other.file} and {run.file} cannot be {of}: they differ in {', '.join(keys)} "
+                    f"({other.result['config'].get(keys[0])} and {run.result['config'].get(keys[0])}). Make a leaderboard of each."
+                )
+
+
+def _different_settings(one: dict, other: dict) -> list[str]:
+    """Keys that both have, with other values."""
+    return [key for key in one if key in other and key not in FREE and digest(one[key]) != digest(other[key])]
+
+
+def _different_protocols(one: dict, other: dict) -> list[str]:
+    """Keys that say which items are ranked for whom; how validation was done is each run's own."""
+    keys = ("eval_args", "repeatable", "candidate_file")
+    return [key for key in keys if digest(_of_test(one.get(key))) != digest(_of_test(other.get(key)))]
+
+
+def _of_test(value: object) -> object:
+    mode = value.get("mode") if isinstance(value, dict) else None
+    return {**value, "mode": mode["test"]} if isinstance(mode, dict) and "test" in mode else value
 
 
 def _key(run: Run) -> tuple[str, str, int]:
@@ -88,7 +123,7 @@ def _names(results: Sequence[dict]) -> list[str]:
     for result in results:
         config = result["config"]
         bases.append("-".join(filter(None, [result["model"], _tokenizer(result)])))
-        settings.append({key: value for key, value in config.items() if key not in COSMETIC | {"seed", "save_ranks"}})
+        settings.append({key: value for key, value in config.items() if key not in FREE})
     names = []
     for base, own, result in zip(bases, settings, results, strict=True):
         same = [s for b, s, r in zip(bases, settings, results, strict=True) if b == base and r["dataset"] == result["dataset"]]
@@ -98,7 +133,8 @@ def _names(results: Sequence[dict]) -> list[str]:
 
 
 def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict]:
-    """One row per (dataset, name) with plain values, datasets in order of appearance, best mean NDCG@10 first, failed runs last.
+    """One row per (dataset, name) with plain values, datasets in order of appearance, best mean of :func:`main_metric` first, failed runs
+    last.
 
     Raises:
         ConfigError: ``baseline`` is the name of no run.
@@ -107,34 +143,40 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict]:
     if baseline is not None and baseline not in names:
         near = nearest(baseline, names)
         raise ConfigError(f"baseline {baseline!r} is no run; there are {', '.join(names)}." + (f" Did you mean {near[0]}?" if near else ""))
-    rows = []
+    metric, rows = main_metric(runs), []
     for dataset in dict.fromkeys(run.dataset for run in runs):
         here = [run for run in runs if run.dataset == dataset]
-        reference = _user_metrics([run for run in here if run.name == baseline])
+        reference = _user_metrics([run for run in here if run.name == baseline], metric)
         for name in dict.fromkeys(run.name for run in here):
             own = [run for run in here if run.name == name]
-            row, users = _row(own), _user_metrics(own)
+            row, users = _row(own, metric), _user_metrics(own, metric)
             row["users"] = len(next(iter(users.values()))) if users else None
             row["is_baseline"] = name == baseline
             test = compare(users, reference) if reference and name != baseline else None
             row["against_baseline"] = test and test.plain()
             rows.append(row)
     order = list(dict.fromkeys(row["dataset"] for row in rows))
-    return sorted(rows, key=lambda row: (order.index(row["dataset"]), -row["test"].get(METRIC, {"mean": -1.0})["mean"]))
+    return sorted(rows, key=lambda row: (order.index(row["dataset"]), -row["test"].get(metric, {"mean": -1.0})["mean"]))
 
 
-def _user_metrics(runs: Sequence[Run]) -> dict[int, dict[str, float]]:
-    """Seed -> raw user id -> NDCG@10, of the runs whose ranks were kept."""
+def main_metric(runs: Sequence[Run]) -> str:
+    """What rows are ordered and tested by: NDCG@10 if all results have it, else the first NDCG, else the first figure, that all have."""
+    results = [run.result["test_result"] for run in runs if run.result]
+    common = [name for name in (results[0] if results else {}) if all(name in result for result in results)]
+    return METRIC if METRIC in common else next((name for name in common if name.startswith("ndcg@")), (common or [METRIC])[0])
+
+
+def _user_metrics(runs: Sequence[Run], metric: str) -> dict[int, dict[tuple[str, str], float]]:
+    """Seed -> (user, test item), raw ids -> ``metric``, of the runs whose ranks were kept."""
     found = {}
     for run in runs:
-        if run.result and run.result.get("ranks"):
-            ranks = UserRanks.load(ranks_folder(run.file))
-            if ranks.depth >= PLACE:
-                found[run.seed] = dict(zip(ranks.users, ranks.ndcg(PLACE).tolist(), strict=True))
+        folder = run.result and run.result.get("ranks") and run.file.parent / str(run.result["ranks"])
+        if folder and folder.is_dir() and metric.startswith(("ndcg@", "recall@")):
+            found[run.seed] = UserRanks.load(folder).by_case(metric)
     return found
 
 
-def _row(runs: Sequence[Run]) -> dict:
+def _row(runs: Sequence[Run], metric: str) -> dict:
     """The runs of one name and dataset, over their seeds."""
     done = [run.result for run in runs if run.result]
     row = {
@@ -151,14 +193,19 @@ def _row(runs: Sequence[Run]) -> dict:
         return row
     first = done[0]
     tokenizers = [result["report"].get("tokenizer") for result in done]
-    row["test"] = {metric: _spread(result["test_result"][metric] for result in done) for metric in first["test_result"]}
-    row["valid"] = {METRIC: _spread((result["best_valid_result"] or {}).get(METRIC) for result in done)}
+    row["test"] = {name: _spread(result["test_result"][name] for result in done) for name in first["test_result"]}
+    row["valid"] = {metric: _spread((result["best_valid_result"] or {}).get(metric) for result in done)}
     row["parameters"] = _mean(result["parameters"] for result in done)
     row["cpu_seconds"] = {key: _mean(_cpu_seconds(result)[key] for result in done) for key in _cpu_seconds(first)}
-    row["certified"] = _mean(result["report"].get("search", {}).get(f"certified@{PLACE}") for result in done)
+    row["certified"] = _mean(result["report"].get("search", {}).get(f"certified@{place(metric)}") for result in done)
     row["codes"] = _codes(tokenizers) if tokenizers[0] else None
     row["details"] = _details(done)
     return row
+
+
+def place(metric: str) -> int:
+    """The k of ``ndcg@k``; 10 of a metric without one."""
+    return int(metric.partition("@")[2] or 10)
 
 
 def _cpu_seconds(result: dict) -> dict[str, float | None]:
@@ -229,11 +276,11 @@ def make_leaderboard(paths: Iterable[str | os.PathLike], baseline: str | None = 
     """
     runs, about = collect(paths)
     baseline = baseline or about.get("baseline")
-    rows = make_rows(runs, baseline)
-    text = markdown(rows, METRIC, PLACE, about.get("threads"))
+    rows, metric = make_rows(runs, baseline), main_metric(runs)
+    text = markdown(rows, metric, place(metric), about.get("threads"))
     if output is not None:
         folder = Path(output)
-        write_json(folder / "leaderboard.json", {**about, "baseline": baseline, "metric": METRIC, "rows": rows})
+        write_json(folder / "leaderboard.json", {**about, "baseline": baseline, "metric": metric, "rows": rows})
         for name, content in (("leaderboard.md", text), ("leaderboard.csv", csv_text(rows))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")

@@ -26,11 +26,13 @@ class UserRanks:
         ranks: int64 ``[n_users]``, 1..depth, or 0 for a target below the list.
         users: raw user ids, in the order of ``ranks``.
         depth: length of the ranked lists, ``max(topk)``.
+        targets: raw id of each user's test item, where it is known: two models are compared by users who have the same one.
     """
 
     ranks: np.ndarray
     users: tuple[str, ...]
     depth: int
+    targets: tuple[str, ...] = ()
 
     def recall(self, k: int) -> np.ndarray:
         """Recall@k of each user, float64 ``[n_users]``; k must not exceed ``depth``."""
@@ -46,8 +48,9 @@ class UserRanks:
         return (self.ranks >= 1) & (self.ranks <= k)
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Store as an artefact: ranks int16, users in the JSON."""
-        save_artefact(folder, {"ranks": torch.from_numpy(self.ranks).to(torch.int16)}, {"users": list(self.users), "depth": self.depth})
+        """Store as an artefact: ranks int16, users and targets in the JSON."""
+        meta = {"users": list(self.users), "targets": list(self.targets), "depth": self.depth}
+        save_artefact(folder, {"ranks": torch.from_numpy(self.ranks).to(torch.int16)}, meta)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> UserRanks:
@@ -55,7 +58,14 @@ class UserRanks:
         tensors, meta = load_artefact(folder)
         if "ranks" not in tensors or not isinstance(meta, dict) or len(meta.get("users", ())) != len(tensors["ranks"]):
             raise ArtefactError(f"{folder} holds no test ranks. Delete the folder and run the model again with --save_ranks=True.")
-        return cls(tensors["ranks"].numpy().astype(np.int64), tuple(meta["users"]), int(meta["depth"]))
+        ranks = tensors["ranks"].numpy().astype(np.int64)
+        return cls(ranks, tuple(meta["users"]), int(meta["depth"]), tuple(meta.get("targets", ())))
+
+    def by_case(self, metric: str) -> dict[tuple[str, str], float]:
+        """``recall@k`` or ``ndcg@k`` of each (user, target); the target is empty where it is not known."""
+        name, _, k = metric.partition("@")
+        cases = zip(self.users, self.targets or [""] * len(self.users), strict=True)
+        return dict(zip(cases, getattr(self, name)(int(k)).tolist(), strict=True))
 
 
 def ranks_folder(result_file: str | os.PathLike) -> Path:
@@ -72,8 +82,8 @@ def ranks_from_hits(hits: Tensor) -> np.ndarray:
     return torch.where(places.any(1), places.int().argmax(1) + 1, 0).cpu().numpy().astype(np.int64)
 
 
-def evaluated_users(loader) -> tuple[str, ...]:
-    """Raw ids of the users of a full-ranking loader, in the order in which it evaluates them.
+def evaluated_cases(loader) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Raw ids of the users of a full-ranking loader, in the order in which it evaluates them, and of their test items.
 
     General models are evaluated by ascending internal id, sequential ones in the order of the interactions, so only raw ids align two
     models.
@@ -86,8 +96,11 @@ def evaluated_users(loader) -> tuple[str, ...]:
     if not isinstance(loader, FullSortEvalDataLoader):
         raise ConfigError("save_ranks needs eval_args with mode: full; sampled candidates give no rank among all items.")
     data = loader._dataset
-    targets = data.inter_feat[data.uid_field]
-    if len(targets.unique()) != len(targets):
+    users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
+    if len(users.unique()) != len(users):
         raise ConfigError("save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}.")
-    ids = targets if loader.is_sequential else loader.uid_list
-    return tuple(str(token) for token in data.id2token(data.uid_field, ids.numpy()))
+    target = torch.zeros(data.user_num, dtype=items.dtype).index_put((users,), items)
+    ids = users if loader.is_sequential else loader.uid_list
+    named = ((data.uid_field, ids), (data.iid_field, target[ids]))
+    users, targets = (tuple(str(token) for token in data.id2token(field, numbers.numpy())) for field, numbers in named)
+    return users, targets

@@ -13,6 +13,10 @@ TEST_NOTE = (
     f"two-sided sign-flip permutation test over users ({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number "
     "of runs). It says whether other users would show the difference, not whether other seeds would: see the standard deviations."
 )
+UNTESTED = (
+    "Not tested against the baseline: {names}. The test pairs the ranks of users with the same test item in both, in a seed that both ran; "
+    "runs keep them beside their results with --save_ranks=True."
+)
 NOTES = (
     "Users: those with a test target (general models also rank for users with two interactions). ± is the sample standard deviation "
     "over seeds. CPU-s are seconds of CPU time of one run (mean over seeds), all threads together; "
@@ -43,6 +47,9 @@ def markdown(rows: Sequence[dict], metric: str, place: int, threads: int | None 
     if threads:
         notes += f" Each run had {threads} thread(s)."
     parts.append(notes)
+    untested = [row["run"] for row in rows if row["test"] and not (row["is_baseline"] or row["against_baseline"])]
+    if untested and any(row["is_baseline"] for row in rows):
+        parts.append(UNTESTED.format(names=", ".join(dict.fromkeys(untested))))
     if any(row["against_baseline"] for row in rows):
         parts.append(TEST_NOTE.format(metric=metric))
     return "\n\n".join(parts) + "\n"
