@@ -14,7 +14,7 @@ from recbole_genrec.files import META, digest, file_digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
-from recbole_genrec.tokenizer import tokenizer_class
+from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
 
 check_installation()
 
@@ -67,6 +67,9 @@ class GenRecConfig(Config):
             raise
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
+        tokenizer = str(self.final_config_dict.get("tokenizer"))
+        if tokenizer not in TOKENIZERS and os.sep not in tokenizer and os.path.isdir(tokenizer):
+            self.final_config_dict["tokenizer"] = os.path.join(os.curdir, tokenizer)  # a path also where the folder is not
         check_value("self_improve", self.final_config_dict.get("self_improve", False), SHARED_KEYS["self_improve"])
         self.model_class = with_switches(self.model_class, self.final_config_dict)
         self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
@@ -103,21 +106,24 @@ class GenRecConfig(Config):
             raise ConfigError("Name a model and a dataset, for example --model=STORE --dataset=ml-100k.")
         if not isinstance(dataset, str) or not re.fullmatch(r"[\w.-]+", dataset) or dataset.startswith("."):
             raise ConfigError(f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.').")
-        model = self._other_generator(model) if isinstance(model, str) else model
+        model = self._other_generator(model, dataset) if isinstance(model, str) else model
         model_class = get_model_class(model) if isinstance(model, str) else model
         quiet_anomaly_detection()
         return model_class.__name__, model_class, dataset
 
-    def _other_generator(self, model: str) -> str:
-        """``--model=LETTER --generator=timeline`` is TimelineRec on LETTER's tokenizer; the name of the model that runs."""
+    def _other_generator(self, model: str, dataset: str) -> str:
+        """``--model=LETTER --generator=timeline`` is TimelineRec on LETTER's tokenizer, with its settings; the model that runs."""
         other = GENERATORS.get((model, self._user_value("generator", model)))
         if other is None:
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
-        kinds = ["model", "paper"] if self._user_value("preset", model) == "paper" else ["model"]
-        files = [read_yaml(properties_folder() / kind / f"{model}.yaml") for kind in kinds]
-        own = {key: value for content in files for key, value in {"tokenizer": content["tokenizer"], **content.get(other, {})}.items()}
-        self.external_config_dict = {**own, **settings}
+        published = _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
+        files = [_shipped(f"model/{model}"), _shipped(f"dataset/{dataset}").get(model) or {}, published]
+        found = {key: value for content in files for key, value in content.items()}
+        tokenizer = settings.get("tokenizer", found["tokenizer"])
+        of_tokenizer = {key: found[key] for key in tokenizer_class(tokenizer).settings if key in found}
+        for_other = {key: value for content in files for key, value in content.get(other, {}).items()}
+        self.external_config_dict = {"tokenizer": tokenizer, **of_tokenizer, **for_other, **settings}
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -194,8 +200,14 @@ class GenRecConfig(Config):
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"Unknown key {key!r} for {self.model}.{hint}")
         values = self.final_config_dict
-        rules = {**SHARED_KEYS, **getattr(self.model_class, "config_rules", {})}
+        own_rules = getattr(self.model_class, "config_rules", {})
+        rules = {**SHARED_KEYS, **own_rules}
         if is_generative(self.model_class):
+            if "generator" in self.external_config_dict and "generator" not in own_rules:
+                others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
+                raise ConfigError(
+                    f"generator: {self.model} has one of its own; {others} offer several. Leave it out, or write Model.generator."
+                )
             check_value("tokenizer", values.get("tokenizer"), rules["tokenizer"])
             rules |= tokenizer_class(values["tokenizer"]).config_rules
         for key, rule in rules.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import TINY, write_dataset
+from toy import TINY, toy_config, write_dataset
 
 from recbole_genrec.cli import main
 from recbole_genrec.cli import run as run_cli
@@ -45,12 +45,27 @@ def train(folder, **changes):
         ({"lora_rank": "abc"}, ConfigError, "lora_rank"),
         ({"pca_l2": "nah"}, ConfigError, "pca_l2"),
         ({"backbone_config": "opt"}, ConfigError, "backbone_config"),
+        ({"generator": "timeline"}, ConfigError, "generator: STORE has one of its own; TIGER, LETTER offer several"),
         ({"topk": [50], "beam_width": 50, "valid_metric": "NDCG@50"}, ConfigError, "more items than the 40"),
     ],
 )
 def test_settings(folder, changes, error, message):
     with pytest.raises(error, match=message):
         train(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("TIGER", {"train_rows": "windows"}, "train_rows is 'windows'; it must be one of all"),
+        ("LETTER", {"train_rows": "longest"}, "a row trains its last item alone"),
+        ("TokenRec", {"train_rows": "longest"}, "train_rows"),
+        ("TimelineRec", {"d_model": 30, "n_heads": 4}, "d_model 30 is no multiple of n_heads 4"),
+    ],
+)
+def test_settings_of_a_model(folder, model, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        toy_config(folder, model, **changes)
 
 
 def test_too_few_interactions_to_hold_out(tmp_path):

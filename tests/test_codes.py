@@ -271,4 +271,4 @@ def test_stored_codes(tmp_path):
     with pytest.raises(ConfigError, match="cannot encode new items"):
         stored.encode(["text"])
     with pytest.raises(ConfigError, match="neither the name of a tokenizer nor a folder"):
-        stored_codes(tmp_path / "rqvea")
+        stored_codes(tmp_path / "rqvea").config_key()

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from recbole_genrec.config import GenRecConfig, config_from_plain, parse_arguments, parse_value, properties_folder
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.parsing import config_files
+from recbole_genrec.registry import GENERATORS
+from recbole_genrec.tokenizer import tokenizer_class
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
@@ -285,3 +287,13 @@ def test_files_of_settings_are_named_in_several_ways(tmp_path):
     assert config_files(None, {"config_files": [str(one), str(two)]}) == [str(one), str(two)]
     assert config_files(None, {"config_files": "a.yaml b.yaml,c.yaml"}) == ["a.yaml", "b.yaml", "c.yaml"]
     assert config_files(None, {}) == []
+
+
+@pytest.mark.parametrize("generator", ["timeline", "lcrec"])
+def test_another_generator_reads_the_same_codes(generator):
+    for preset in (None, "paper") if generator == "lcrec" else (None,):
+        own, other = make("LETTER", preset=preset), make("LETTER", preset=preset, generator=generator)
+        differing = [key for key in tokenizer_class("letter").settings if own[key] != other[key]]
+        assert differing == [] and other["model"] == GENERATORS["LETTER", generator]
+    assert make("LETTER", preset="paper", generator="lcrec")["test_prompt_ids"] == 0
+    assert make("LETTER", generator=generator, tokenizer_epochs=3)["tokenizer_epochs"] == 3

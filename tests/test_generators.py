@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from toy import TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.decoding import exact_scores
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.quick_start import load_data_and_model, recommend, run_recbole_genrec
 from recbole_genrec.trainer import GenRecTrainer
 
 CASES = [
@@ -91,6 +91,40 @@ def test_padding_gets_no_loss_and_every_parameter_learns(case):
     model.zero_grad()
     total.backward()
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_a_checkpoint_needs_no_folder_of_codes(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    toy_model(folder, "TimelineRec")[0].item_codes.save("mine")
+    settings = {**TINY_OF["TimelineRec"], "tokenizer": "mine", "data_path": str(folder), "checkpoint_dir": str(tmp_path / "saved")}
+    result = run_recbole_genrec("TimelineRec", "toy", config_dict=settings)
+    before = recommend(result["checkpoint"], history=["i1", "i2"])
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    assert recommend(result["checkpoint"], history=["i1", "i2"]) == before
+
+
+def test_items_of_equal_codes_are_ranked_by_training_interactions(folder, tmp_path):
+    model, _, loaders = toy_model(folder, "TIGER", tokenizer="random", codebook_sizes=[2, 2], collision=["none"], beam_width=10)
+    rows = loaders[0]._dataset.inter_feat
+    counts = torch.bincount(rows["item_id"], minlength=41)
+    for user in rows["user_id"].unique():  # the first item of a user is no target
+        counts[rows["item_id_list"][rows["user_id"] == user][0, 0]] += 1
+    assert torch.equal(model.popularity(), counts)
+    ranked = [
+        (row["score"], tuple(model.codes[number].tolist()), -int(counts[number]), number)
+        for row in model.recommend(["i1"], k=40)
+        for number in [model.item_tokens.index(row["item"])]
+    ]
+    assert len({codes for _, codes, *_ in ranked}) <= 4
+    for codes in {codes for _, codes, *_ in ranked}:
+        leaf = [row[2:] for row in ranked if row[1] == codes]
+        assert leaf == sorted(leaf) and len(leaf) > 1
+
+
+def test_a_new_item_without_text_is_read_as_one_of_the_catalogue(folder):
+    model = toy_model(folder, "TimelineRec")[0]
+    first, second = model.add_items([" ", "item"])
+    assert model.content.text[first] == "item" and torch.equal(model.codes[first, :2], model.codes[second, :2])
 
 
 def test_a_trained_model_comes_back_and_takes_new_items(folder, case, tmp_path):

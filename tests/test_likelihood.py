@@ -33,6 +33,13 @@ def test_a_tail_without_branches_is_not_read():
     assert item_cross_entropy(trie, torch.tensor([2]), only_first).item() == pytest.approx(0.31326, abs=1e-5)
 
 
+def test_items_on_a_single_leaf_cost_nothing():
+    trie, block = ItemTrie(torch.tensor([[0, 0], [1, 1], [1, 1]]), (2, 2)), torch.zeros(2, 2, requires_grad=True)
+    loss = item_cross_entropy(trie, torch.tensor([1, 2]), (each for each in [block, block]))
+    loss.backward()
+    assert loss.item() == 0 and block.grad.abs().sum() == 0
+
+
 def rows(length):
     history = torch.tensor([[3, 5, 7], [9, 2, 4]])[:, :length]
     target = torch.tensor([[3, 5, 7, 8], [9, 2, 4, 1]])[:, length]

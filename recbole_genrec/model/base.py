@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import (
     CodeDecoder,
     ItemTrie,
@@ -124,8 +126,21 @@ class GenerativeRecommender(GenRecModel):
         key = (int(self.codes_version), self.codes._version, self.codes.data_ptr(), self.codes.device)
         if self._trie is None or self._trie[0] != key:
             codes, sizes = self.trie_table()
-            self._trie = key, ItemTrie(codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"]).to(codes.device)
+            options = {"budget_mb": self.config["trie_budget_mb"], "tie_order": self._tie_order()}
+            self._trie = key, ItemTrie(codes.cpu(), sizes, **options).to(codes.device)
         return self._trie[1]
+
+    def _tie_order(self) -> Tensor | None:
+        """Items of equal codes have equal scores: those with more training interactions come first."""
+        shared = self.n_items - 1 - len(self.codes[1:].unique(dim=0))
+        if not shared:
+            return None
+        self.logger.info(f"{shared} items have the codes of another one, and its score; more training interactions go first.")
+        return -self.popularity()
+
+    def popularity(self) -> Tensor:
+        """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""
+        return torch.from_numpy(np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items))
 
     @property
     def search_trie(self) -> ItemTrie:
@@ -213,11 +228,11 @@ class GenerativeRecommender(GenRecModel):
         """
         if not len(texts):
             return []
-        tokens = self.new_tokens(texts, tokens)
-        codes, moved = self.tokenizer.place(list(texts), self.codes[1:].cpu(), self.level_sizes)
+        tokens, texts = self.new_tokens(texts, tokens), [text if text.strip() else PLACEHOLDER for text in texts]
+        codes, moved = self.tokenizer.place(texts, self.codes[1:].cpu(), self.level_sizes)
         if moved:
             self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
-        self.item_codes = self.item_codes.append(codes, tokens)
+        self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
         return self.append_items(codes, texts, tokens)
 

@@ -21,7 +21,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -186,7 +185,7 @@ class SelfImprovement:
         randomness, training = rng_state(), self.training
         self.eval()
         try:
-            popularity, table = self._popularity(), self.codes.clone()
+            popularity, table = self.popularity()[1:], self.codes.clone()
             with first_process_first("refreshing the codes"):  # the broadcast would not wait as long
                 if _first():
                     table, entry = refined_codes(self, self._generator("refresh", int(self.si_round)), popularity)
@@ -214,11 +213,6 @@ class SelfImprovement:
         return torch.Generator().manual_seed(int(digest(self.config["seed"], *key), 16) % 2**63)
 
     # --- log ------------------------------------------------------------------------------------------------------------------------
-
-    def _popularity(self) -> Tensor:
-        """Training interactions of each real item, ``[N]``."""
-        count = np.bincount(np.concatenate(self.content.item_sequences()), minlength=len(self.codes))
-        return torch.from_numpy(count[1:])
 
     def _record(self, entry: dict) -> None:
         levels = [{key: level[key] for key in ("used", "entropy")} for level in self.item_codes.stats()["levels"]]

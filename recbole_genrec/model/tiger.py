@@ -50,6 +50,7 @@ class TIGER(GenerativeRecommender):
         "score_eos": Rule(bool, "the end token counts in the score"),
         "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
+        "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
         "compile_search": Rule(bool, "torch.compile for the search"),
         "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
     }

@@ -24,6 +24,7 @@ from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, 
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.distributed import balanced
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.path_vectors import PathVectors
@@ -69,6 +70,13 @@ class TimelineRec(GenerativeRecommender):
             self._load_texts()
             self.text_projection = nn.Linear(self.texts.shape[1], d)
         cheapen(self)
+
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, and heads that share out the width."""
+        super().check_config(values)
+        if values["d_model"] % values["n_heads"]:
+            raise ConfigError(f"d_model {values['d_model']} is no multiple of n_heads {values['n_heads']}.")
 
     @classmethod
     def reads_text(cls, config) -> bool:

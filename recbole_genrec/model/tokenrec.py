@@ -92,6 +92,7 @@ class TokenRec(GenRecModel):
         "init_token_from_codebook": Rule(bool, "start the token embeddings from the codebooks, whose size must be the backbone's width"),
         "eval_prompt": Rule(str, "template at test time", choices=("seen", "unseen")),
         "mask_history": Rule(bool, "never rank items of the history"),
+        "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
     }
 
     def __init__(self, config, dataset, stored: dict | None = None):

@@ -46,7 +46,8 @@ class DenseTokenizer(nn.Module):
         return states.gather(1, at.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
     def reconstruction_loss(self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0) -> Tensor:
-        """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t.
+        """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t, over all tokens of
+        the batch together (our choice; the formula takes the mean of each text first).
 
         Args:
             dense: ``[B, M, d_model]``.

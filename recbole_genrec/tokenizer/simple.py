@@ -42,13 +42,14 @@ class StoredCodes(ItemTokenizer):
     name = "stored"
     uses_text = False
 
-    def __init__(self, config, seed: int) -> None:
-        super().__init__(config, seed)
-        path = Path(config["tokenizer"])
+    @property
+    def folder(self) -> Path:
+        """Where the codes are; a checkpoint holds them itself, and does not ask."""
+        path = Path(self.config["tokenizer"])
         found = [folder for folder in (path, path / "codes") if (folder / META).is_file()]
         if not found:
             raise ConfigError(f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes.")
-        self.folder = found[0]
+        return found[0]
 
     def config_key(self) -> dict:
         """What the folder holds."""
@@ -61,6 +62,5 @@ class StoredCodes(ItemTokenizer):
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Always an error: stored codes hold no rule for new items."""
-        raise ConfigError(
-            f"The codes stored in {self.folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer."
-        )
+        folder = self.config["tokenizer"]
+        raise ConfigError(f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer.")
