@@ -120,21 +120,12 @@ def create_dataset(config):
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
         if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
-    ids, columns = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], (config["load_col"] or {}).get("inter")
-    every = columns is None or columns == "*"
-    time = config["TIME_FIELD"] if every or config["TIME_FIELD"] in columns else None
-    in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
-    needed = [*ids, config["TIME_FIELD"]] if in_order and not config["benchmark_filename"] else ids
-    if left_out := [] if every else [name for name in needed if name not in columns]:
-        raise DataError(
-            f"load_col takes {', '.join(columns)} from {files[0]}, without {' and '.join(left_out)}. Add it to load_col, as in "
-            f'--load_col="{{inter: [{", ".join(needed)}]}}"'
-            + (
-                f"; a file without times needs a column with the positions 1, 2, 3, ... of a user's items ({config['TIME_FIELD']}:float)."
-                if config["TIME_FIELD"] in left_out
-                else "."
-            )
-        )
+    ids, time = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], config["TIME_FIELD"]
+    columns = (config["load_col"] or {}).get("inter") or "*"
+    if columns != "*":
+        in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+        _check_loaded(columns, [*ids, time] if in_order and not config["benchmark_filename"] else ids, time)
+        time = time if time in columns else None
     for file in files:
         check_interactions(file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8")
     with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
@@ -146,6 +137,16 @@ def create_dataset(config):
             "close in time may change their order. Use --normalize_all=True, or positions 1, 2, 3, ... as times."
         )
     return dataset
+
+
+def _check_loaded(columns: list[str], needed: list[str], time: str) -> None:
+    left_out = [name for name in needed if name not in columns]
+    if left_out:
+        hint = f" A file without times needs a column {time}:float with the positions 1, 2, 3, ... of a user's items."
+        raise DataError(
+            f"load_col takes {', '.join(columns)} from the .inter file, without {' and '.join(left_out)}. Say "
+            f'--load_col="{{inter: [{", ".join(needed)}]}}".{hint if time in left_out else ""}'
+        )
 
 
 def _refuse_pickle(file: Path) -> None:

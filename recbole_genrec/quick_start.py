@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from recbole_genrec import distributed
-from recbole_genrec.checkpoints import check_same_ids, load_checkpoint, load_state
+from recbole_genrec.checkpoints import check_same_ids, load_checkpoint, load_state, raw_ids
 from recbole_genrec.compat import check_installation, forget_logger_handlers, make_folders
 from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
@@ -121,6 +121,7 @@ def _run_one(arguments: dict) -> dict:
     logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
     init_seed(config["seed"], config["reproducibility"])
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
+    trainer.ids = raw_ids(dataset)  # before the loops of RecBole's special trainers, which need not call ours
     if cases and not trainer.eval_collector.register.need("rec.topk"):
         raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
     path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"

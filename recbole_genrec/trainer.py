@@ -87,7 +87,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                 self._restore(train_data)
             else:
                 self.logger.info(f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning.")
-        self._saved, self._ids = saved, raw_ids(train_data._dataset)
+        self._saved, self.ids = saved, raw_ids(train_data._dataset)
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -235,7 +235,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                 "epoch": epoch,
                 "best_valid_score": float(self.best_valid_score),
                 "state_dict": state,
-                "ids": self._ids,
+                "ids": self.ids,
                 "other_parameter": storable(self.model.other_parameter()),
             },
         )
