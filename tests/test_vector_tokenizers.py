@@ -144,6 +144,16 @@ def test_vectors_that_are_all_equal_are_refused(name, content):
         tokenizer(name).fit(content)
 
 
+def test_a_level_with_a_single_code_is_refused_where_it_is_needed(content):
+    fitted = tokenizer("rkmeans", codebook_sizes=[1, 8, 1])
+    assert fitted.fit(content).sizes[:3] == (1, 8, 1)  # sizes of one are what was asked for
+    x = torch.arange(6.0).unsqueeze(1)
+    for codes in ([[0, 0, 0], [0, 0, 1], [0, 1, 0]] * 2, [[0, 0], [1, 0]] * 3):
+        with pytest.raises(GenRecError, match="all items have the same code at level"):
+            vectors._refuse_single_codes(torch.tensor(codes), (2, 2, 2), x)
+    vectors._refuse_single_codes(torch.tensor([[code, 0] for code in range(6)]), (6, 6), x)  # all are told apart already
+
+
 def test_interactions_without_co_occurrences_are_refused(content):
     content.interactions = Given(sequences={f"u{item}": [token] for item, token in enumerate(content.tokens[1:])})
     with pytest.raises(GenRecError, match="The tokenizer collapsed: 40 of 40 items"):

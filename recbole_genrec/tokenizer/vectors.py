@@ -19,6 +19,7 @@ from recbole_genrec.tokenizer.residual_kmeans import ResidualKMeans
 
 COLLAPSED = 0.9
 """Share of the items that may have one and the same tuple before the fit is refused."""
+REMEDY = "Check that the item texts differ, keep standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
 
 
 class VectorTokenizer(ItemTokenizer):
@@ -81,7 +82,8 @@ class VectorTokenizer(ItemTokenizer):
         _refuse_collapse(x, "vector")
         self.learn(x, content)
         learned = self.quantiser.assign(x)
-        _refuse_collapse(learned, "codes, or the same first code")
+        _refuse_collapse(learned, "codes")
+        _refuse_single_codes(learned, self.quantiser.sizes, x)
         self.quality["reconstruction_error"] = float((self.quantiser.reconstruct(learned) - x).square().mean())
         codes = ItemCodes.build(
             learned,
@@ -153,12 +155,15 @@ def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.nda
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:
-    """Refuse ``rows [n, ...]`` nearly all of which are equal, or agree in their first code."""
+    """Refuse ``rows [n, ...]`` nearly all of which are equal."""
     same = collision_stats(rows)["largest_group"] if rows.dtype == torch.long else int((rows == rows[0]).all(1).sum())
-    if rows.dtype == torch.long and bool((rows[:, 0] == rows[0, 0]).all()):
-        same = len(rows)
     if len(rows) > 1 and same > COLLAPSED * len(rows):
-        raise GenRecError(
-            f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. Check that the item texts differ, keep "
-            "standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
-        )
+        raise GenRecError(f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}")
+
+
+def _refuse_single_codes(codes: Tensor, sizes: Sequence[int], x: Tensor) -> None:
+    """Refuse ``codes [n, L]`` with one value at a level of several, unless the levels before it tell all different ``x [n, D]`` apart."""
+    for level, size in enumerate(sizes):
+        told_apart = len(codes[:, :level].unique(dim=0)) if level else 1
+        if size > 1 and len(codes[:, level].unique()) == 1 and told_apart < len(x.unique(dim=0)):
+            raise GenRecError(f"The tokenizer collapsed: all items have the same code at level {level}. {REMEDY}")
