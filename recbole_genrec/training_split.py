@@ -137,8 +137,8 @@ def _by_user(data) -> np.ndarray:
 
 
 class _Trainer(GenRecTrainer):
-    """One progress bar over all epochs; keeps its curves out of the TensorBoard folder, which belongs to the run, and nothing but its
-    resume file."""
+    """One progress bar over all epochs, or some twenty lines in the log; keeps its curves out of the TensorBoard folder, which belongs to
+    the run, and nothing but its resume file."""
 
     def train(self, rows, label: str, show_progress: bool) -> None:
         """Train on ``rows`` without validation; a training that was killed continues."""
@@ -153,8 +153,11 @@ class _Trainer(GenRecTrainer):
 
     def _train_epoch(self, *args, **options):
         loss = super()._train_epoch(*args, **options)
-        self.bar.set_postfix(loss=f"{self.history[-1]['loss'][0]:.4f}")
+        shown = f"{self.history[-1]['loss'][0]:.4f}"
+        self.bar.set_postfix(loss=shown)
         self.bar.update()
+        if self.bar.disable and len(self.history) % -(-self.epochs // 20) == 0:
+            self.logger.info(f"Collaborative vectors: epoch {len(self.history)} of {self.epochs}, loss {shown}")
         return loss
 
     def _add_train_loss_to_tensorboard(self, *_, **__):
