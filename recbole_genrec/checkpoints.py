@@ -110,10 +110,11 @@ def raw_ids(dataset) -> dict[str, list[str]]:
     return {name: [str(token) for token in dataset.field2id_token[field]] for name, field in fields.items()}
 
 
-def by_other_ids(weights: torch.Tensor, stored: Sequence[str], wanted: Sequence[str]) -> torch.Tensor:
-    """Rows of ``weights``, from the raw ids ``stored`` to the raw ids ``wanted``; an unknown one gets the row of the padding."""
-    row = {token: number for number, token in enumerate(stored)}
-    return weights[[row.get(token, 0) for token in wanted]]
+def rows_by_token(values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0) -> torch.Tensor:
+    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
+    row = {token: number for number, token in enumerate(tokens)}
+    rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device)
+    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(dim, rows)
 
 
 def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) -> None:

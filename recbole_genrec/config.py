@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recbole_genrec import distributed
 from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
+from recbole_genrec.data.interactions import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import META, digest, file_digest, properties_folder
 from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
@@ -234,8 +235,7 @@ class GenRecConfig(Config):
     def run_name(self) -> str:
         """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run."""
         content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
-        parts = [f".{part}.inter" for part in self["benchmark_filename"] or ()] or [".inter"]
-        files = [Path(self["data_path"]) / f"{self.dataset}{part}" for part in (*parts, ".item", ".user")]
+        files = [*interaction_files(self), *(Path(self["data_path"]) / f"{self.dataset}{kind}" for kind in (".item", ".user"))]
         files += [Path(value) for key, value in content.items() if key.endswith("_file") and isinstance(value, str)]
         files += [Path(str(content.get("tokenizer"))) / META]  # codes of a folder
         return f"{self.model}-{self.dataset}-{digest(content, [file_digest(file) for file in files if file.is_file()], size=8)}"

@@ -6,7 +6,7 @@ which appear later get a vector from the same model by propagation, without any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from recbole.sampler import Sampler
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.checkpoints import raw_ids
+from recbole_genrec.checkpoints import raw_ids, rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.files import digest, file_digest
 from recbole_genrec.training_split import (
@@ -137,13 +137,6 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     if any(alone):
         log(f"Collaborative vectors: {alone[0]} users and {alone[1]} items have no training interaction; theirs are zero.")
     return vectors
-
-
-def rows_by_token(values: Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int) -> Tensor:
-    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
-    row = {token: number for number, token in enumerate(tokens)}
-    rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])])
-    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(dim, rows)
 
 
 @dataclass(frozen=True, eq=False)

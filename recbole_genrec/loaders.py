@@ -14,7 +14,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.data.interactions import check_interactions
+from recbole_genrec.data.interactions import check_interactions, interaction_files
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number
@@ -109,8 +109,7 @@ def create_dataset(config):
     Raises:
         DataError: the ``.inter`` file is missing, or a pickled dataset lies where RecBole would load it.
     """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    files = [folder / f"{name}.{part}.inter" for part in config["benchmark_filename"] or ()] or [folder / f"{name}.inter"]
+    name, files = config["dataset"], interaction_files(config)
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise DataError(

@@ -35,7 +35,7 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     config, model, dataset, _, _, test = load_data_and_model(checkpoint, **changes)
     if getattr(model, "n_items", 0) > dataset.item_num:
         raise ArtefactError(
-            f"{checkpoint} holds {model.n_items - dataset.item_num} items that add_items added, and no user of the data chose one of them. "
+            f"{checkpoint} holds items that add_items added ({model.n_items - dataset.item_num}), which no user of the data chose. "
             "Test the checkpoint that its run wrote."
         )
     logging.getLogger().info(start_summary(config))

@@ -37,6 +37,8 @@ class GenRecTrainer(ResumePoints, Trainer):
     metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.distributed`).
     """
 
+    ids: dict[str, list[str]] | None = None  # raw ids of the training data, for checkpoints
+
     def __init__(self, config, model):
         self.writes = distributed.rank() == 0
         self.replicas = Replicas(model, bool(config["fsdp"]))

@@ -103,7 +103,7 @@ def test_a_checkpoint_needs_no_folder_of_codes(folder, tmp_path, monkeypatch):
     assert recommend(result["checkpoint"], history=["i1", "i2"]) == before
 
 
-def test_items_of_equal_codes_are_ranked_by_training_interactions(folder, tmp_path):
+def test_items_of_equal_codes_are_ranked_by_training_interactions(folder):
     model, _, loaders = toy_model(folder, "TIGER", tokenizer="random", codebook_sizes=[2, 2], collision=["none"], beam_width=10)
     rows = loaders[0]._dataset.inter_feat
     counts = torch.bincount(rows["item_id"], minlength=41)

@@ -60,6 +60,11 @@ def test_header_cells_without_type_and_item_column_anywhere(tmp_path):
     assert read_item_texts(path, ["title"], ["[PAD]", "a"], item_field="iid").texts == ["", "foo_bar"]
 
 
+def test_columns_stand_where_field_separator_says(tmp_path):
+    path = write(tmp_path, "item_id:token,title:token_seq\na,Red_soap\n")
+    assert read_item_texts(path, ["title"], ["[PAD]", "a"], separator=",").texts == ["", "Red soap"]
+
+
 def test_ml_100k_of_the_recbole_package():
     path = recbole_folder() / "dataset_example" / "ml-100k" / "ml-100k.item"
     result = read_item_texts(path, ["movie_title", "release_year", "class"], ["[PAD]", "4", "1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from statistics import mean
 
@@ -525,3 +526,12 @@ def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
     (tmp_path / "toy" / "toy.item").unlink()
     with pytest.raises(ConfigError, match="item_text_fields"):
         toy_config(tmp_path, "LCRec", **SOON, epochs=4, item_text_fields=None, tokenizer="random")
+
+
+def test_new_items_follow_the_codes_of_the_best_epoch(folder):
+    model, *_ = improving(folder, "TimelineRec")
+    best = deepcopy(model.state_dict())
+    model._commit(torch.cat([model.codes[:1], model.codes[1:].flip(0)]))  # a refresh, after which that epoch is loaded
+    model.load_state_dict(best)
+    (added,) = model.add_items(["red soap"])
+    assert torch.equal(model.item_codes.codes[:added], best["codes"]) and torch.equal(model.item_codes.codes, model.codes)

@@ -91,6 +91,14 @@ def test_wrong_searches_are_refused_before_the_first_run(folder, text, more, mes
         tune(arguments(folder, *more))
 
 
+def test_settings_of_config_files_are_checked_before_the_first_run(folder, tmp_path):
+    (tmp_path / "some settings.yaml").write_text("model: SASRec\ndataset: toy\neval_step: 0\n")
+    (tmp_path / "space.txt").write_text("learning_rate choice [0.01]")
+    argv = [f"--config_files={tmp_path / 'some settings.yaml'}", f"--params_file={tmp_path / 'space.txt'}", f"--data_path={folder}"]
+    with pytest.raises(ConfigError, match="eval_step must be at least 1"):
+        tune(argv)
+
+
 def test_a_missing_hyperopt_is_named_with_its_version(folder, monkeypatch, capsys):
     write("learning_rate choice [0.01]\n")
     find = importlib.util.find_spec

@@ -18,6 +18,12 @@ RESERVED = frozenset(
 """What ``pandas.read_csv`` takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
 
 
+def interaction_files(config) -> list[Path]:
+    """The ``.inter`` files of RecBole's ``config``: one, or those of ``benchmark_filename``."""
+    parts = [f".{part}" for part in config["benchmark_filename"] or ()] or [""]
+    return [Path(config["data_path"]) / f"{config['dataset']}{part}.inter" for part in parts]
+
+
 def check_interactions(path: Path, ids: Sequence[str], time: str | None, separator: str = "\t", encoding: str = "utf-8") -> None:
     """Refuse a file that RecBole would misread.
 

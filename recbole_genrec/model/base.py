@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -126,17 +127,13 @@ class GenerativeRecommender(GenRecModel):
         key = (int(self.codes_version), self.codes._version, self.codes.data_ptr(), self.codes.device)
         if self._trie is None or self._trie[0] != key:
             codes, sizes = self.trie_table()
-            options = {"budget_mb": self.config["trie_budget_mb"], "tie_order": self._tie_order()}
-            self._trie = key, ItemTrie(codes.cpu(), sizes, **options).to(codes.device)
+            build = partial(ItemTrie, codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"])
+            trie = build()
+            if trie.leaf_width > 1:
+                self.logger.info("Items with the same codes have the same score; those with more training interactions go first.")
+                trie = build(tie_order=-self.popularity())
+            self._trie = key, trie.to(codes.device)
         return self._trie[1]
-
-    def _tie_order(self) -> Tensor | None:
-        """Items of equal codes have equal scores: those with more training interactions come first."""
-        shared = self.n_items - 1 - len(self.codes[1:].unique(dim=0))
-        if not shared:
-            return None
-        self.logger.info(f"{shared} items have the codes of another one, and its score; more training interactions go first.")
-        return -self.popularity()
 
     def popularity(self) -> Tensor:
         """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""

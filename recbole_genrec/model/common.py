@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_genrec.checkpoints import by_other_ids, load_state, raw_ids, save_checkpoint
+from recbole_genrec.checkpoints import load_state, raw_ids, rows_by_token, save_checkpoint
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.keys import Rule
@@ -158,7 +158,7 @@ class GenRecModel(Serving, SequentialRecommender):
             raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
         model = cls(config, dataset, stored=state["other_parameter"])
         weights, ids = dict(state["state_dict"]), model.raw_ids
-        weights |= {name: by_other_ids(weights[name], state["ids"][of], ids[of]) for name, of in cls.rows_by_id.items() if name in weights}
+        weights |= {name: rows_by_token(weights[name], state["ids"][of], ids[of]) for name, of in cls.rows_by_id.items() if name in weights}
         load_state(model, {**weights, **{name: getattr(model, name).clone() for name in cls.tables}})
         return model
 
