@@ -42,8 +42,8 @@ class GenRecConfig(Config):
     """RecBole's ``Config`` that knows our models, keys and property files.
 
     Order, later wins: RecBole's own files, ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml``,
-    ``model/<Model>.yaml``, the section of the dataset file named after the model, ``paper/<Model>.yaml`` with ``preset: paper``, the
-    user's files, dictionary and arguments.
+    ``model/<Model>.yaml``, the section of the dataset file named after the model or, with ``preset: paper``, ``paper/<Model>.yaml``
+    in its place, the user's files, dictionary and arguments.
     A key written ``Model.key`` applies to that model alone, which is how one command tunes several models.
 
     Args:
@@ -118,8 +118,7 @@ class GenRecConfig(Config):
         if other is None:
             return model
         settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
-        published = _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
-        files = [_shipped(f"model/{model}"), _shipped(f"dataset/{dataset}").get(model) or {}, published]
+        files = [_shipped(f"model/{model}"), self._sizes(model, dataset)]
         found = {key: value for content in files for key, value in content.items()}
         tokenizer = settings.get("tokenizer", found["tokenizer"])
         of_tokenizer = {key: found[key] for key in tokenizer_class(tokenizer).settings if key in found}
@@ -130,17 +129,14 @@ class GenRecConfig(Config):
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
         del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
-        own = _shipped(f"dataset/{dataset}")
         preset = self._user_value("preset", model)
-        for settings in (_shipped("self_improve"), _shipped("overall"), own, _shipped(f"model/{model}"), own.get(model) or {}):
-            self._merge(settings, model)
-        if preset == "paper":
-            paper = _shipped(f"paper/{model}")
-            if not paper and is_generative(model_class):
-                raise ConfigError(f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}.")
-            self._merge(paper, model)
-        elif preset is not None:
+        if preset not in (None, "paper"):
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
+        if preset and is_generative(model_class) and not _shipped(f"paper/{model}"):
+            raise ConfigError(f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}.")
+        for settings in ("self_improve", "overall", f"dataset/{dataset}", f"model/{model}"):
+            self._merge(_shipped(settings), model)
+        self._merge(self._sizes(model, dataset), model)
         self.external_config_dict = self._external_for(model)
         tokenizer = self._get_final_config_dict().get("tokenizer")
         if is_generative(model_class) and tokenizer is not None:
@@ -169,6 +165,11 @@ class GenRecConfig(Config):
             self.final_config_dict.update({"show_progress": False, "log_wandb": False, "state": "error"})
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
+
+    def _sizes(self, model: str, dataset: str) -> dict:
+        """The settings of ``model`` that go beyond its own file: the published ones, or those that we chose for the dataset."""
+        published = _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
+        return published or _shipped(f"dataset/{dataset}").get(model) or {}
 
     def _merge(self, content: dict, model: str) -> None:
         """Take the flat keys of a property file; sections named after a model belong to that model only."""

@@ -31,6 +31,8 @@ class Rule:
     item: type = str
 
 
+COLLISION_WORDS = ("sinkhorn", "nearest_free", "reassign", "extra_token", "dedup_token", "both", "none")  # one may stand without a list
+
 SHARED_KEYS: dict[str, Rule] = {
     "backbone": Rule(str, "'scratch', a folder, or a hub id"),
     "item_text_fields": Rule(list, "columns of the .item file that make the item text, in order", optional=True),
@@ -41,7 +43,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "tokenizer_lr": Rule(float, "learning rate of the tokenizer", low=0),
     "tokenizer_batch_size": Rule(int, "items per batch of the tokenizer's training", low=1),
     "dedup_spare": Rule(int, "free values of the extra token, for new items", low=0),
-    "collision": Rule(list, "policies applied in order: sinkhorn, nearest_free, extra_token, none"),
+    "collision": Rule(list, "policies applied in order: sinkhorn, nearest_free, extra_token, none", choices=COLLISION_WORDS),
     "cf_dim": Rule(int, "size of the collaborative vectors", low=1),
     "cf_epochs": Rule(int, "epochs of the SASRec that gives the collaborative vectors", low=1),
     "cf_file": Rule(str, "file of collaborative vectors made elsewhere", optional=True),
@@ -65,6 +67,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "constraint": Rule(str, "what the beam may emit", choices=("trie", "level", "slice")),
     "search_batch_size": Rule(int, "users searched at once", low=1),
     "candidate_file": Rule(str, "file of raw item ids, one a line; evaluations rank these above all others", optional=True),
+    "subset_norm": Rule(str, "over what renormalised scores of candidates sum", choices=("full", "subset")),
     "trie_budget_mb": Rule(float, "memory for dense trie tables, MiB", low=0),
     "preset": Rule(str, "'paper' for the published setting", choices=("paper",), optional=True),
     "resume": Rule(bool, "continue an interrupted run of the same settings"),

@@ -173,6 +173,12 @@ def make_loaders(config, dataset, grouped: bool):
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
     keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])
+    if rows == "longest":
+        dropped = len(keep) - int(data.inter_feat[config["ITEM_LIST_LENGTH_FIELD"]][keep].sum())
+        getLogger().info(
+            f"train_rows longest: {dropped:,} of {len(keep):,} training targets ({dropped / max(1, len(keep)):.1%}) lie beyond "
+            "MAX_ITEM_LIST_LENGTH and are dropped (train_rows windows keeps them)."
+        )
     if rows == "windows":
         train = WindowLoader(config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten())
     elif grouped or config["cold_users"] or rows == "longest":

@@ -12,7 +12,7 @@ from recbole_genrec.registry import get_trainer_class, is_generative
 EVALUATION_KEYS = (  # what the weights do not depend on
     *("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size"),
     *("topk", "metrics", "eval_batch_size", "test_prompt_ids", "infer_temperature", "eval_prompt", "mask_history", "precision"),
-    *("data_path", "gpu_id", "use_gpu", "show_progress", "trie_budget_mb", "compile_search"),
+    *("subset_norm", "data_path", "gpu_id", "use_gpu", "show_progress", "trie_budget_mb", "compile_search"),
 )
 
 

@@ -206,7 +206,8 @@ class GenRecTrainer(ResumePoints, Trainer):
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
         search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
-        with self._autocast(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
+        own = getattr(self.model, "generative", False)  # scores of other models may come in bf16, in which many items tie
+        with self._autocast() if own else nullcontext(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(distributed.summed)

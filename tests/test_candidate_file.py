@@ -50,6 +50,17 @@ def test_evaluations_rank_the_candidates_above_all_others(folder, file, settings
     assert (model.predict(batch) < everything.predict(batch).amin() - 100).all()
 
 
+def test_scores_within_the_candidates(folder, file):
+    settings = {"tokenizer": "random", "score_type": "renormalised", "candidate_file": file}
+    whole, _, loaders = toy_model(folder, "TIGER", **settings)
+    within, *_ = toy_model(folder, "TIGER", subset_norm="subset", **settings)
+    within.load_state_dict(whole.state_dict())
+    members, batch = torch.tensor(whole.item_ids(NAMES)), next(iter(loaders[2]))[0]
+    sums = [model.full_sort_predict(batch)[:, members].exp().sum(1) for model in (whole, within)]
+    assert (sums[0] < 0.99).all() and sums[1] == pytest.approx(torch.ones(len(sums[1])), abs=1e-4)
+    assert within.report()["search"]["subset_norm"] == "subset"
+
+
 def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):
     settings = {"data_path": str(folder), "checkpoint_dir": str(tmp_path / "saved"), "cache_dir": str(tmp_path / "cache"), "epochs": 1}
     config = toy_config(folder, "TIGER", tokenizer="random", **settings)

@@ -78,6 +78,27 @@ def test_automatic_width_equals_the_exact_search_wherever_it_is_certified(score_
     assert min(proven) < 0.5 and max(proven) == 1 and (score_type == "joint" or min(proven[3::4]) > 0.9)
 
 
+class NoisyDecoder(ToyDecoder):
+    """First codes that are nearly tied, and scores that depend in their last bits on the users in the batch."""
+
+    def start(self):
+        values = super().start() * 1e-6
+        return values + 5e-7 * torch.rand(values.shape, generator=torch.Generator().manual_seed(self.batch_size))
+
+
+def test_no_first_code_is_left_out_when_scores_differ_between_batches():
+    sizes = (24, 6)
+    trie, wrong, sure = ItemTrie(random_codes(sizes, 100), sizes), 0, 0
+    for seed in range(5):
+        decoder = NoisyDecoder(40, sizes, "renormalised", 5.0, seed)
+        best = exact_search(decoder, trie, 1, score_type="renormalised")
+        result = beam_search_auto(decoder, trie, 1, beam_max=24, score_type="renormalised")
+        proof = result.certified(1)
+        wrong += int(((result.scores - best.scores).abs() > 1e-4)[proof].sum())
+        sure += int(proof.sum())
+    assert sure == 200 and wrong == 0
+
+
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
 def test_dead_prefixes_are_not_decoded(score_type, monkeypatch):
     """A decoder that is told which queries are dead may leave them out; the lists stay the same and do not depend on the batch."""

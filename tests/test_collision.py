@@ -1,5 +1,6 @@
 """Collision policies against naive references and the published Sinkhorn numbers."""
 
+import math
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.tokenizer.collision import (
     codes_for_new_items,
     collision_stats,
@@ -166,11 +167,21 @@ def test_policy_names():
 def test_impossible_requests_are_errors():
     codes, distances = random_codes(7, (2, 3), 0)
     for policy in ("nearest_free", "sinkhorn"):
-        with pytest.raises(ConfigError, match=r"7 items, but codebook_sizes \[2, 3\] can name 6 only. Raise codebook_sizes"):
-            resolve_collisions(codes, (2, 3), policy, distances=distances)
         with pytest.raises(ConfigError, match=f"{policy}' needs distances"):
             resolve_collisions(codes[:5], (2, 3), policy)
+    with pytest.raises(ConfigError, match=r"7 items, but levels of \[2, 3\] codes can name 6 only. Add 'extra_token'"):
+        resolve_collisions(codes, (2, 3), "nearest_free", distances=distances)
     assert resolve_collisions(codes, (2, 3), "both", distances=distances)[1][:2] == (2, 3)
+    with pytest.raises(DataError, match="catalogue has no item"):
+        resolve_collisions(codes[:0], (2, 3), "extra_token")
+    with pytest.raises(DataError, match="a distance is no finite number"):
+        sinkhorn(distances[0] * math.nan, 0.003, 5)
+
+
+def test_sinkhorn_leaves_duplicates_where_there_are_fewer_ids_than_items():
+    codes, distances = random_codes(9, (2, 2, 2), 0)
+    found, sizes = resolve_collisions(codes, (2, 2, 2), "sinkhorn", distances=distances)
+    assert sizes == (2, 2, 2) and collision_stats(found)["unique_ids"] >= collision_stats(codes)["unique_ids"]
 
 
 def test_sinkhorn_equals_the_published_numbers():

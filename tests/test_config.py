@@ -140,7 +140,7 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
     monkeypatch.setattr(GenRecConfig, "_check", lambda self: None)
     keys = ["epochs", "seed", "eval_batch_size", "train_batch_size", "stopping_step"]
     assert [make(dataset="toy")[key] for key in keys] == [1, 2, 3, 4, 3]
-    assert [make(dataset="toy", preset="paper")[key] for key in keys] == [1, 2, 3, 4, 5]
+    assert [make(dataset="toy", preset="paper")[key] for key in keys] == [1, 2, 3, 3, 5]
     assert [make(dataset="other")[key] for key in keys] == [1, 1, 3, 3, 3]
     assert [make(dataset="alike")[key] for key in keys] == [1, 7, 3, 4, 3] and make("SASRec", "alike")["epochs"] == 8
     with pytest.raises(ConfigError, match="nowhere.yaml"):
@@ -170,6 +170,9 @@ def test_the_published_setting_is_one_switch():
     assert ours["backbone"] == "scratch" != paper["backbone"]
     assert make(preset="paper", backbone="scratch")["backbone"] == "scratch"
     assert make("SASRec", preset="paper").plain() == {**make("SASRec").plain(), "preset": "paper"}  # a baseline has none
+    plain = make("STORE", dataset="ml-100k", preset="paper")  # what we chose for a dataset and two cores is no part of it
+    assert (plain["loss_vocab"], plain["lr_scheduler"], plain["score_type"], plain["normalize_all"]) == ("full", "constant", "level", True)
+    assert make("LETTER", dataset="amazon-beauty", preset="paper", generator="lcrec")["valid_users"] == 0
     with pytest.raises(ConfigError, match="preset is 'papr'; the only preset is 'paper'"):
         make(preset="papr")
 

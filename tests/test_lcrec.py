@@ -145,6 +145,14 @@ def test_training_and_search_see_the_same_probabilities(make):
     torch.testing.assert_close(scores.squeeze(1), log_probs, atol=1e-5, rtol=0)
 
 
+def test_a_refresh_sees_the_probabilities_of_the_training(make):
+    """The first block of an item's own prompt, in the temperature of the loss."""
+    (plain, *_), (sharp, *_) = make(), make(temperature=0.5)
+    items = torch.tensor([3, 4])
+    expected = (2 * plain.item_decoder(items).start()).log_softmax(-1)
+    torch.testing.assert_close(sharp.item_decoder(items).start(), expected, atol=1e-5, rtol=0)
+
+
 def test_the_trie_returns_items_only_and_the_level_grammar_counts_what_is_none(make):
     model, config, loaders = make(score_type="level")
     history, length, *_ = batch_of(model, (batch[0] for batch in loaders[2]))

@@ -262,3 +262,12 @@ def test_pickles_of_another_dataset_are_no_reason_to_stop(folder, tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "toy-2-SequentialDataset.pth").write_bytes(b"of the dataset toy-2")
     assert loaders_of(folder)[1].item_num == 41
+
+
+def test_the_share_of_targets_beyond_the_history_is_logged(folder, caplog):
+    config = toy_config(folder, "STORE", train_rows="longest", MAX_ITEM_LIST_LENGTH=3)
+    with caplog.at_level("INFO"):
+        train = make_loaders(config, create_dataset(config), True)[0]
+    every = make_loaders(toy_config(folder, "STORE", train_rows="all"), create_dataset(config), True)[0]
+    kept, rows = int(train._dataset.inter_feat["item_length"].sum()), len(every._dataset)
+    assert 0 < kept < rows and f"{rows - kept} of {rows} training targets ({1 - kept / rows:.1%}) lie beyond" in caplog.text

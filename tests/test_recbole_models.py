@@ -218,3 +218,22 @@ def test_lightgcn_is_tested_with_the_embeddings_of_its_best_epoch(runs, restored
     _, model, *_, test = restored["LightGCN"]
     model.restore_user_e = torch.zeros_like(model.restore_user_e)  # as another epoch left them
     assert trainer_of(restored["LightGCN"]).evaluate(test, model_file=runs["LightGCN"]["checkpoint"]) == runs["LightGCN"]["test_result"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_scores_stay_float32(precision, monkeypatch):
+    seen = []
+    monkeypatch.setattr(GenRecTrainer, "_full_sort_batch_eval", spy(GenRecTrainer._full_sort_batch_eval, seen))
+    for name in ("SASRec", "LightGCN", "LightGCNDot"):
+        result = train(name, precision=precision, epochs=1, graph_epochs=1)
+        assert 0 <= result["test_result"]["ndcg@10"] <= 1
+    assert set(seen) == {torch.float32}
+
+
+def spy(call, seen):
+    def wrapped(self, batch):
+        found = call(self, batch)
+        seen.append(found[1].dtype)
+        return found
+
+    return wrapped

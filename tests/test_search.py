@@ -303,7 +303,47 @@ def test_errors():
         beam_search(decoder, trie, 3, score_type="free")
     with pytest.raises(ConfigError, match="beam_width"):
         beam_search(decoder, trie, 0)
+    with pytest.raises(ConfigError, match="beam_width"):
+        beam_search_auto(decoder, trie, 3, beam_max=0)
     with pytest.raises(ConfigError, match="uncertified is 'drop'"):
         beam_search_auto(decoder, trie, 3, uncertified="drop")
     with pytest.raises(BackboneError, match="code level 0"):
         beam_search(ToyDecoder(2, (7, 5, 4)), trie, 3)
+
+
+@pytest.mark.parametrize("score_type", SCORE_TYPES)
+def test_a_batch_without_users(score_type):
+    trie, decoder = ItemTrie(random_codes(), SIZES), ToyDecoder(0, SIZES, score_type)
+    assert everything(decoder, trie, 3, score_type).items.shape == (0, 3)
+    assert beam_search_auto(decoder, trie, 3, score_type=score_type).items.shape == (0, 3)
+
+
+@pytest.mark.parametrize("score_type", SCORE_TYPES)
+def test_scores_are_finite_where_a_decoder_forbids_all_codes(score_type):
+    class Forbidding(ToyDecoder):
+        def _values(self):
+            return super()._values() - (torch.inf if self.level == 1 else 0)
+
+    codes = random_codes()
+    trie, decoder = ItemTrie(codes, SIZES), Forbidding(3, SIZES, score_type)
+    exact = exact_scores(decoder, trie, score_type=score_type)
+    assert exact.isfinite().all()
+    result = everything(decoder, trie, 40, score_type)
+    torch.testing.assert_close(result.full, exact, atol=1e-2, rtol=0)
+    torch.testing.assert_close(path_scores(decoder, trie, result.items, score_type=score_type), result.scores, atol=1e-2, rtol=0)
+
+
+def test_items_on_one_leaf_stay_near_its_score():
+    codes = torch.tensor([[0, 0], *[[1, 2]] * 9, [0, 1]])
+    decoder, trie = ToyDecoder(3, (2, 3), scale=1.0), ItemTrie(codes, (2, 3))
+    full = exact_scores(decoder, trie)
+    one = exact_scores(decoder, ItemTrie(codes[[0, 1, 10]], (2, 3)))[:, 1:2]
+    torch.testing.assert_close(full[:, 1:10], one.expand(-1, 9), **CLOSE)
+    assert (full[:, 1:10].diff() < 0).all()
+
+
+def test_codes_of_any_integer_type_and_candidates_in_a_list():
+    codes, decoder = random_codes(), ToyDecoder(2, SIZES)
+    best = everything(decoder, ItemTrie(codes, SIZES).subset([3, 5]), 2, "level")
+    for kind in (torch.uint8, torch.int16):
+        assert torch.equal(everything(decoder, ItemTrie(codes.to(kind), SIZES).subset([3, 5]), 2, "level").full, best.full)

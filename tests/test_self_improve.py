@@ -324,6 +324,17 @@ def test_a_finished_run_loads_recommends_and_passes_its_codes_on(folder, monkeyp
     assert torch.equal(other.codes, model.codes)
 
 
+@pytest.mark.parametrize("name", ["TIGER", "TimelineRec"])
+def test_training_goes_on_with_items_added_before_the_first_refresh(folder, name):
+    model, _, loaders = improving(folder, name)
+    model.on_epoch_start(0)
+    model.add_items(["an entirely new soap"])
+    for _ in range(5):
+        model.calculate_loss(next(iter(loaders[0])))
+    model.refine_codes()
+    assert_sound(model)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_new_items_get_their_codes_from_the_model_after_a_refresh(folder, name, tmp_path):
     model, config, *_ = improving(folder, name)

@@ -165,6 +165,7 @@ def test_alignment_predicts_the_learned_codes_only(folder):
 def test_alternating_alignment_covers_all_items(folder):
     model, _, _ = toy_model(folder, align_mode="alternate")
     losses = list(model.on_epoch_start(0))
+    assert len(list(model.on_epoch_start(1))) == len(losses)
     assert len(losses) == -(-(model.n_items - 1) // TINY["align_batch"])
     assert all(loss.requires_grad for loss in losses)
 

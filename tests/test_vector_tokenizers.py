@@ -198,6 +198,20 @@ def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
     assert fitted.quality["used"] == [len(column.unique()) for column in learned.T] and fitted.quality["n"] == content.n_items - 1
 
 
+@pytest.mark.parametrize("name", ["rkmeans", "mq"])
+def test_items_without_an_interaction_stay_zero_vectors_and_do_not_shift_the_others(content, name):
+    cf = np.random.default_rng(0).normal(3, 1, (content.n_items, 8)).astype(np.float32)
+    cf[[0, 4, 5, 6]] = 0
+    content.interactions, fitted, seen = Given(content.tokens, cf), tokenizer(name, tokenizer_input="cf"), []
+    learn = fitted.learn
+    fitted.learn = lambda x, content: (seen.append(x), learn(x, content))
+    codes = fitted.fit(content)
+    np.testing.assert_allclose(fitted.centre, cf[(cf != 0).any(1)].mean(0), rtol=1e-5)
+    without = [fitted.order.tolist().index(item) for item in (4, 5, 6)]
+    assert (seen[0][without] == 0).all() and len(codes.codes[[4, 5, 6], :2].unique(dim=0)) == 1
+    assert name != "mq" or fitted.quality["n"] == content.n_items - 4
+
+
 def test_co_occurrence_decides_the_codes_of_cid(content):
     tokens = content.tokens[1:]
     sequences = {f"u{user}": [tokens[10 * (user % 3) + (user * 7 + step) % 10] for step in range(6)] for user in range(60)}

@@ -99,6 +99,7 @@ class TimelineDecoder:
         states: ``[B, d]``, one for each user.
         log_probs: ``(states [..., d], level, prefixes [...]) -> float32 [..., V_level]``.
         child: ``(prefixes [...], codes [...], level) -> [...]``, numbers of the longer prefixes; the empty prefix is 0.
+        root: what :meth:`start` answers, where it is known.
     """
 
     takes_live = True
@@ -109,8 +110,9 @@ class TimelineDecoder:
         states: Tensor,
         log_probs: Callable[[Tensor, int, Tensor], Tensor],
         child: Callable[[Tensor, Tensor, int], Tensor],
+        root: Tensor | None = None,
     ):
-        self.depth, self.states, self.log_probs, self.child = depth, states, log_probs, child
+        self.depth, self.states, self.log_probs, self.child, self.root = depth, states, log_probs, child, root
         self.batch_size, self.device = len(states), states.device
         self.start()
 
@@ -118,7 +120,8 @@ class TimelineDecoder:
         """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
         self.level, self.carried = 0, self.depth.begin(self.states.unsqueeze(1))
         self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
-        return self._answer(self.carried, self.prefixes)
+        self.root = self._answer(self.carried, self.prefixes) if self.root is None else self.root
+        return self.root
 
     def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
         """Append ``codes [B, Q]`` to the queries ``parents [B, Q]`` of the previous block; ``[B, Q, V_next]``.
@@ -137,4 +140,4 @@ class TimelineDecoder:
 
     def select(self, rows: Tensor) -> TimelineDecoder:
         """A decoder at the root for some of the users."""
-        return TimelineDecoder(self.depth, self.states[rows], self.log_probs, self.child)
+        return TimelineDecoder(self.depth, self.states[rows], self.log_probs, self.child, self.root[rows])

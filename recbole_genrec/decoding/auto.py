@@ -36,6 +36,7 @@ def beam_search_auto(
             ``chunk_size`` leaves.
     """
     check_search(score_type, k)
+    check_search(score_type, beam_max)
     if uncertified not in ("accept", "exact"):
         raise ConfigError(f"uncertified is '{uncertified}'. Choose 'accept' or 'exact'.")
     options = {"score_type": score_type, "fill": fill}
@@ -47,7 +48,8 @@ def beam_search_auto(
         if not len(rows):
             break
         floor, width = found.worst()[rows] - SLACK, min(2 * done, beam_max - done)
-        more = descend(decoder.select(rows), trie, width, k, count=True, skip=done, floor=floor, widest=beam_max, **options)
+        limits = {"searched": found.searched[rows], "floor": floor, "widest": beam_max}
+        more = descend(decoder.select(rows), trie, width, k, count=True, **limits, **options)
         found.add(trie, rows, more, torch.maximum(found.longer[rows], more.longer))
         done += width
     rows = ((found.longer > found.worst()) & (found.first <= found.worst())).nonzero().squeeze(1)

@@ -9,8 +9,8 @@ from torch.nn.functional import pad
 from recbole_genrec.decoding.trie import Children, ItemTrie
 
 FLOOR = -1e4  # least log-probability of a legal code: keeps every legal path finite
-TIE = 1e-6  # least score difference between neighbours on one leaf
-TIE_RELATIVE = 2.0**-22  # two float32 spacings: neighbours stay apart however low the score is
+TIE = 1e-6  # least score difference between the first and the last item of the fullest leaf
+TIE_RELATIVE = 2.0**-23  # a float32 spacing: neighbours stay apart however low the score is
 
 
 def decoder_calls(trie: ItemTrie, score_type: str) -> int:
@@ -29,6 +29,7 @@ def child_log_probs(children: Children, block: Tensor | None, score_type: str) -
         return torch.zeros(illegal.shape, device=illegal.device).masked_fill_(illegal, -torch.inf)
     values = block if children.codes is None else block.gather(-1, children.codes.expand(block.shape[0], -1, -1))
     if score_type == "renormalised":
+        values = values.clamp(min=FLOOR)  # children that all have -inf are equally likely
         values = values - values.masked_fill(children.counted < 0, -torch.inf).logsumexp(-1, keepdim=True)
     return values.clamp(FLOOR, 0).masked_fill_(illegal, -torch.inf)
 
@@ -47,9 +48,10 @@ def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index[:, :k], scores.gather(1, index[:, k:]).squeeze(1)
 
 
-def break_ties(scores: Tensor, rank: Tensor | float) -> Tensor:
-    """Lower the score of a leaf for its item number ``rank`` (0 = first), at least by 1e-6 each and always visibly in float32."""
-    return scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE, 1)
+def break_ties(trie: ItemTrie, scores: Tensor, rank: Tensor | float) -> Tensor:
+    """Lower the score of a leaf for its item number ``rank`` (0 = first): 1e-6 times its share of the longest leaf, or one float32 spacing
+    an item where that is more."""
+    return scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE / trie.max_rank, 1) if trie.max_rank else scores
 
 
 def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -57,11 +59,9 @@ def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple
 
     Equal scores: the first of ``leaves`` wins.
     """
-    adjusted = scores
     if trie.max_rank:
-        first_rank = trie.leaf_rank[trie.leaf_ptr[leaves.clamp(min=0)]]
-        adjusted = break_ties(scores, first_rank)
-    chosen = top(adjusted, k)[0].sort(-1).values
+        adjusted = break_ties(trie, scores, trie.leaf_rank[trie.leaf_ptr[leaves.clamp(min=0)]])
+    chosen = top(adjusted if trie.max_rank else scores, k)[0].sort(-1).values
     return leaves.gather(1, chosen), scores.gather(1, chosen)
 
 
@@ -75,7 +75,7 @@ def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[
     rows = trie.leaf_ptr[leaf].unsqueeze(-1) + torch.arange(min(k, trie.leaf_width), device=leaf.device)
     valid = rows < trie.leaf_ptr[leaf + 1].unsqueeze(-1)
     rows = torch.where(valid, rows, 0)
-    expanded = break_ties(scores.unsqueeze(-1), trie.leaf_rank[rows]).masked_fill(~valid, -torch.inf).flatten(1)
+    expanded = break_ties(trie, scores.unsqueeze(-1), trie.leaf_rank[rows]).masked_fill(~valid, -torch.inf).flatten(1)
     items = torch.where(valid, trie.leaf_items[rows], 0).flatten(1)
     index, _ = top(expanded, k)
     padding = (0, k - index.shape[1])
@@ -127,7 +127,7 @@ class Ranking:
         for users, leaves in self.exact:
             _write(reached, users, leaves, True)
         reached = reached[:, :-1]
-        lowest = break_ties(bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
+        lowest = break_ties(self.trie, bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
         highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
         return item_scores(self.trie, torch.where(reached, bounds, lowest - 1 - (highest - bounds)))
 
@@ -136,7 +136,7 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
     """Leaf scores ``[B, S_L]`` as item scores ``[B, n_items]``, ties on a leaf broken."""
     full = leaf_scores.new_full((len(leaf_scores), trie.n_items), outside_score(trie))
     values = leaf_scores.index_select(1, trie.leaf_of_row)
-    full[:, trie.leaf_items] = break_ties(values, trie.leaf_rank) if trie.max_rank else values
+    full[:, trie.leaf_items] = break_ties(trie, values, trie.leaf_rank)
     return full
 
 

@@ -53,13 +53,15 @@ def beam_search(
 class Found:
     """What a search reached: the k best leaves int64 ``[B, k]`` (in any order, -1 = none) and their ``scores`` ``[B, k]``.
 
-    ``first`` and ``longer`` ``[B]``: scores of the best pruned first code and of the best longer prefix that was pruned.
+    ``first`` and ``longer`` ``[B]``: scores of the best pruned first code and of the best longer prefix that was pruned. ``searched``
+    bool ``[B, C]``: the first codes that were followed, None with a single level.
     """
 
     leaves: Tensor
     scores: Tensor
     first: Tensor
     longer: Tensor
+    searched: Tensor | None
     ranking: Ranking | None
 
     def worst(self) -> Tensor:
@@ -70,7 +72,7 @@ class Found:
         """Take over what another search of some users found; ``longer`` ``[R]`` is their new bound on longer prefixes."""
         leaves, scores = torch.cat([self.leaves[rows], more.leaves], 1), torch.cat([self.scores[rows], more.scores], 1)
         self.leaves[rows], self.scores[rows] = best_of(trie, leaves, scores, self.leaves.shape[1])
-        self.first[rows], self.longer[rows] = more.first, longer
+        self.first[rows], self.longer[rows], self.searched[rows] = more.first, longer, more.searched
         if self.ranking:
             self.ranking.add(rows, more.ranking)
 
@@ -111,7 +113,7 @@ def descend(
     score_type: str,
     fill: bool,
     count: bool,
-    skip: int = 0,
+    searched: Tensor | None = None,
     floor: Tensor | None = None,
     widest: int | None = None,
 ) -> Found:
@@ -119,7 +121,7 @@ def descend(
 
     Args:
         width: beams kept per step. k: leaves returned. count: keep no more beams than some user has (reads a number at every step).
-        skip: leave out that many of the best first codes.
+        searched: bool ``[B, C]``, first codes that are left out.
         floor: float32 ``[B]``; prefixes below it, and below the k-th leaf found so far, are pruned; None = none are.
         widest: beams kept after the first step, default ``width``.
     """
@@ -150,15 +152,20 @@ def descend(
                 floor = raised(floor, found, k)
         if t + 1 == max(calls, 1):
             break
-        first, beams = (0, widest or width) if t else (skip, width)
-        if count:
-            beams = min(beams, int((candidates >= floor.unsqueeze(1)).sum(1).max()) - first)
+        if not t:
+            searched = torch.zeros_like(below, dtype=torch.bool) if searched is None else searched
+            candidates = candidates.masked_fill(searched, -torch.inf)
+        beams = widest or width if t else width
+        if count and users:
+            beams = min(beams, int((candidates >= floor.unsqueeze(1)).sum(1).max()))
         if beams < 1:
             pruned[min(t, 1)].append(candidates.amax(1))
             break
-        kept, left_out = top(candidates, min(first + beams, level.n_edges))
+        kept, left_out = top(candidates, min(beams, level.n_edges))
         pruned[min(t, 1)].append(left_out)
-        kept = kept[:, first:].sort(-1).values
+        kept = kept.sort(-1).values
+        if not t:
+            searched = searched.scatter(1, kept, True)
         scores, slots = candidates.gather(1, kept), children.nodes.shape[-1]
         dead = scores < floor.unsqueeze(1)
         pruned[min(t, 1)].append(scores.masked_fill(~dead, -torch.inf).amax(1))
@@ -168,4 +175,4 @@ def descend(
         skip_dead = count and getattr(decoder, "takes_live", False) and bool(dead.any())
         block = decoder.step(codes, kept // slots, **({"live": ~dead} if skip_dead else {}))
     leaves, scores = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
-    return Found(*best_of(trie, leaves, scores, k), *(torch.stack(part).amax(0) for part in pruned), ranking)
+    return Found(*best_of(trie, leaves, scores, k), *(torch.stack(part).amax(0) for part in pruned), searched, ranking)

@@ -108,7 +108,7 @@ class ItemTrie:
         budget_mb: float = 256,
         tie_order: Tensor | None = None,
     ) -> None:
-        codes, self.sizes = codes.cpu(), tuple(int(size) for size in sizes)
+        codes, self.sizes = codes.cpu().long(), tuple(int(size) for size in sizes)
         if codes.dim() != 2 or not self.sizes or codes.shape[1] != len(self.sizes):
             raise DataError(
                 f"Codes have shape {tuple(codes.shape)}, but {len(self.sizes)} alphabet sizes are given. Pass one size per column."
@@ -154,7 +154,7 @@ class ItemTrie:
         self.leaf_rank = (torch.arange(len(items), device=device) - self.leaf_ptr[leaves]).float() if rank is None else rank
         self.leaf_of_item = torch.full((self.n_items,), -1, device=device).index_put_((items,), leaves)
         self.leaf_width = int(self.leaf_ptr.diff().max())
-        self.max_rank = float(self.leaf_rank.max())
+        self.max_rank = float(self.leaf_rank.max()) if rank is None else self.max_rank
 
     @property
     def n_leaves(self) -> int:
@@ -206,6 +206,7 @@ class ItemTrie:
         """
         if norm not in ("full", "subset"):
             raise ConfigError(f"subset_norm is '{norm}'. Choose 'full' or 'subset'.")
+        item_ids = torch.as_tensor(item_ids)
         _check_ids(item_ids, self.n_items)
         member = torch.zeros(self.n_items, dtype=torch.bool, device=self.device)
         member[item_ids.to(self.device)] = True

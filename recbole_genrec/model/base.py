@@ -146,7 +146,7 @@ class GenerativeRecommender(GenRecModel):
         if self.candidates is None:
             return trie
         if self._subset is None or self._subset[0] is not trie:
-            self._subset = trie, trie.subset(self.candidates)
+            self._subset = trie, trie.subset(self.candidates, self.config["subset_norm"])
         return self._subset[1]
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
@@ -202,7 +202,7 @@ class GenerativeRecommender(GenRecModel):
 
     def ranked(self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **more: Tensor) -> list[tuple[int, dict]]:
         """Scores are sums of log-probabilities; ``certified`` = the list up to this rank is proven to be the exact best."""
-        trie = self.trie if candidates is None else self.trie.subset(candidates)
+        trie = self.trie if candidates is None else self.trie.subset(candidates, self.config["subset_norm"])
         result = self.search(history, length, k=k, trie=trie, **more)
         best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
         return [(item, {"score": score, "certified": bool(result.certified(rank))}) for rank, (item, score) in enumerate(best, 1) if item]
@@ -252,6 +252,8 @@ class GenerativeRecommender(GenRecModel):
                 f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
                 f"Use --beam_width={deepest} or more, or a smaller topk."
             )
+        if beam == "auto" and values["beam_max"] < deepest:
+            raise ConfigError(f"beam_max {values['beam_max']} is below max(topk) {deepest}. Use --beam_max={deepest} or more.")
         free = values["constraint"] != "trie"
         if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
             raise ConfigError(
@@ -275,7 +277,7 @@ class GenerativeRecommender(GenRecModel):
 
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
-        search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint")}
+        search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")}
         return {
             "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
             "search": {**search, "candidates": None if self.candidates is None else len(self.candidates), **self.search_log.shares()},

@@ -60,8 +60,13 @@ class _SymmetricProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, matrix: Tensor, x: Tensor) -> Tensor:
         ctx.matrix = matrix
-        return torch.sparse.mm(matrix, x)
+        return _product(matrix, x)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, torch.sparse.mm(ctx.matrix, gradient)
+        return None, _product(ctx.matrix, gradient)
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):  # there is no sparse product in half precision
+        return torch.sparse.mm(matrix, x.float())

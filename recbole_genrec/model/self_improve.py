@@ -258,12 +258,12 @@ class SelfImprovement:
                 "again with the new items."
             )
         added = super().add_items(texts, tokens)
+        if added and prefix:
+            self.content.forget_embeddings()
+            self.item_prefix.forget()
         if refreshed and added:
             training = self.training
             self.eval()
-            if prefix:
-                self.content.forget_embeddings()
-                self.item_prefix.vectors = self._content_vectors().to(self.codes.device)
             self._commit(new_codes(self, torch.tensor(added), self._generator("new items", len(self.codes))))
             self.train(training)
         return added

@@ -194,6 +194,9 @@ class STORE(Exporting, GenerativeRecommender):
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
         """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
         super().on_epoch_start(epoch)
+        return self._alternating()
+
+    def _alternating(self) -> Iterator[Tensor]:
         weight = self.config["lambda_align"]
         if self.config["align_mode"] == "alternate" and weight > 0:
             order = from_first((1 + torch.randperm(len(self.text_ids) - 1)).to(self.codes.device))

@@ -35,6 +35,7 @@ from recbole_genrec.model.common import GenRecModel
 from recbole_genrec.model.tokenrec_entities import Entities
 from recbole_genrec.model.tokenrec_prompt import Prompts, split_words
 from recbole_genrec.parsing import read_yaml
+from recbole_genrec.tokenizer.collision import parse_policies
 
 SEEN_AT_TEST = 4
 """The trained template that evaluation uses: the fifth (our choice, unpublished)."""
@@ -253,7 +254,7 @@ class TokenRec(GenRecModel):
     def check_config(cls, values: dict) -> None:
         """The base's checks, and settings of the tokenizer that mean something for item codes alone."""
         super().check_config(values)
-        if values["tokenizer_input"] != "graph" or list(values["collision"]) != ["none"]:
+        if values["tokenizer_input"] != "graph" or parse_policies(values["collision"]) != ["none"]:
             raise ConfigError("TokenRec quantises LightGCN's vectors and ranks the vectors: tokenizer_input: graph and collision: [none].")
 
     @classmethod

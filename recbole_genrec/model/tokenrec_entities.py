@@ -106,7 +106,8 @@ class Entities:
 
         Items that were added later have no layers to propagate and do not count. Without an item that counts the vector is zero.
         """
-        return self.quantisers["users"].encode(self.graph.new_users(self._in_graph(history)))
+        with torch.autocast(history.device.type, enabled=False):  # the codes that the user had in float32
+            return self.quantisers["users"].encode(self.graph.new_users(self._in_graph(history)))
 
     def check_new_user(self, history: Tensor) -> None:
         """:class:`DataError` when the item ids ``history [T]`` give no vector."""

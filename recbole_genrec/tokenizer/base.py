@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -77,8 +78,11 @@ class ItemTokenizer(ABC):
         return self._place(self.encode(texts), existing, sizes)
 
     def _place(self, learned: Tensor, existing: Tensor, sizes: Sequence[int], distances: Distances | None = None) -> tuple[Tensor, int]:
-        if learned.shape[1] == len(sizes) and parse_policies(self.config["collision"])[-1] in ("none", "sinkhorn"):
-            return learned, 0
+        if learned.shape[1] == len(sizes):
+            last = parse_policies(self.config["collision"])[-1]
+            room = math.prod(sizes) >= len(existing) + len(learned)  # what finds none stays a duplicate
+            if last == "none" or last == "sinkhorn" and (distances is None or not room):
+                return learned, 0
         return codes_for_new_items(existing, sizes, learned, distances)
 
     def state(self) -> tuple[dict[str, Tensor], dict]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, DataError
 
 #: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
@@ -33,7 +33,7 @@ ALIASES = {"dedup_token": ["extra_token"], "reassign": ["nearest_free"], "both":
 def parse_policies(value: str | Sequence[str]) -> list[str]:
     """The list of policies that ``collision: value`` names, aliases replaced; :class:`ConfigError` when it makes no sense."""
     policies: list[str] = []
-    for name in [value] if isinstance(value, str) else value:
+    for name in [value] if isinstance(value, str) or value is None else value:
         if name not in POLICIES and name not in ALIASES:
             close = difflib.get_close_matches(str(name), [*POLICIES, *ALIASES], n=1, cutoff=0.0)[0]
             raise ConfigError(f"collision: unknown policy {name!r}; did you mean {close!r}? Known: {', '.join(POLICIES)}.")
@@ -47,6 +47,8 @@ def parse_policies(value: str | Sequence[str]) -> list[str]:
 
 def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
     """Group rows of ``codes [n, M]`` by equality: ``(group of each row [n], group sizes [G])``, groups in lexicographic order."""
+    if not len(codes):
+        raise DataError("There are no codes: the catalogue has no item.")
     group = codes.new_zeros(len(codes))
     for column in codes.unbind(1):
         _, column = torch.unique(column, return_inverse=True)
@@ -55,7 +57,11 @@ def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def collision_stats(codes: Tensor) -> dict:
-    """Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the largest group of ``codes [n, M]``."""
+    """Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the largest group of ``codes [n, M]``.
+
+    Raises:
+        DataError: no rows.
+    """
     _, count = item_groups(codes)
     colliding = int(count[count > 1].sum())
     return {
@@ -69,11 +75,11 @@ def collision_stats(codes: Tensor) -> dict:
 
 
 def check_capacity(n_items: int, sizes: Sequence[int], policies: str | Sequence[str]) -> None:
-    """:class:`ConfigError` when ``policies`` end without an extra token and ``sizes`` cannot name ``n_items`` items."""
-    if parse_policies(policies)[-1] in ("sinkhorn", "nearest_free") and math.prod(sizes) < n_items:
+    """:class:`ConfigError` when ``policies`` end with ``nearest_free`` and ``sizes`` cannot name ``n_items`` items."""
+    if parse_policies(policies)[-1] == "nearest_free" and math.prod(sizes) < n_items:
         raise ConfigError(
-            f"collision: {n_items} items, but codebook_sizes {list(sizes)} can name {math.prod(sizes)} only. "
-            "Raise codebook_sizes or add 'extra_token' to collision."
+            f"collision: {n_items} items, but levels of {list(sizes)} codes can name {math.prod(sizes)} only. Add 'extra_token' to "
+            "collision, or raise codebook_sizes (few different items cap them)."
         )
 
 
@@ -185,6 +191,8 @@ def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
     then the columns (codes) to sum 1/K, as the released implementation does.
     """
     distances = distances.double()
+    if not torch.isfinite(distances).all():
+        raise DataError("Sinkhorn: a distance is no finite number. Check the vectors and the codes.")
     n_items, n_codes = distances.shape[-2:]
     low, high = distances.amin((-2, -1), keepdim=True), distances.amax((-2, -1), keepdim=True)
     middle = (high + low) / 2

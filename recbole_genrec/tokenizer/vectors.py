@@ -77,8 +77,10 @@ class VectorTokenizer(ItemTokenizer):
         check_capacity(len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"])
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         vectors = self.vectors(content)[self.order]
-        self.centre, self.factor = scale_of(vectors, self.config["standardize"])
+        without = (vectors == 0).all(1) & (not self.uses_text)  # items without an interaction stay zero vectors
+        self.centre, self.factor = scale_of(vectors if without.all() else vectors[~without], self.config["standardize"])
         x = self._scaled(vectors)
+        x[torch.from_numpy(without)] = 0
         _refuse_collapse(x, "vector")
         self.learn(x, content)
         learned = self.quantiser.assign(x)
