@@ -15,6 +15,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -117,7 +118,8 @@ def storable(parameters: dict) -> dict:
 
 
 def make_collector(config):
-    """RecBole's ``Collector``, repaired: counts and integers have no ``.cpu()``, and several processes put their users together.
+    """RecBole's ``Collector``, repaired: counts and integers have no ``.cpu()``, all training rows count, and several processes put their
+    users together.
 
     recbole/evaluator/collector.py: ``get_data_struct`` calls ``.cpu()`` on everything, so ItemCoverage, GiniIndex,
     AveragePopularity and TailPercentage raise AttributeError in RecBole 1.2.1. recbole/trainer/trainer.py: ``_map_reduce`` averages
@@ -128,6 +130,10 @@ def make_collector(config):
     per_user = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
     class TensorCollector(Collector):
+        def data_collect(self, train_data):
+            counted = getattr(train_data, "counted", None)  # the rows before train_rows chose among them
+            super().data_collect(train_data if counted is None else SimpleNamespace(dataset=counted))
+
         def get_data_struct(self):
             data = self.data_struct._data_dict
             for key, value in data.items():

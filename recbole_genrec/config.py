@@ -12,7 +12,7 @@ from recbole_genrec.compat import check_installation, quiet_anomaly_detection, r
 from recbole_genrec.data.interactions import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.files import META, digest, file_digest, properties_folder
-from recbole_genrec.keys import SHARED_KEYS, check_value, nearest
+from recbole_genrec.keys import SHARED_KEYS, check_eval_args, check_recbole_values, check_value, nearest
 from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
 from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
@@ -138,6 +138,9 @@ class GenRecConfig(Config):
             self._merge(_shipped(settings), model)
         self._merge(self._sizes(model, dataset), model)
         self.external_config_dict = self._external_for(model)
+        if "eval_args" in self.external_config_dict:  # RecBole would take its own default for each part that is left out
+            check_eval_args(self.external_config_dict["eval_args"])
+            self.external_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **self.external_config_dict["eval_args"]}
         tokenizer = self._get_final_config_dict().get("tokenizer")
         if is_generative(model_class) and tokenizer is not None:
             check_value("tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"])
@@ -215,6 +218,7 @@ class GenRecConfig(Config):
         for key, rule in rules.items():
             if key in values:
                 check_value(key, values[key], rule)
+        check_recbole_values(values)
         if str(values["valid_metric"]).lower() not in _computed(values["metrics"], values["topk"]):
             raise ConfigError(
                 f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."

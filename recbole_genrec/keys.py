@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -101,7 +102,13 @@ SHARED_KEYS: dict[str, Rule] = {
     "metrics": Rule(list, "names of RecBole's metrics"),
     "metric_decimal_place": Rule(int, "digits of the metrics", low=1),
     "shuffle": Rule(bool, "shuffle the training rows"),
+    "learner": Rule(str, "optimiser", choices=("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")),
+    "show_progress": Rule(bool, "progress bars"),
+    "tail_ratio": Rule(float, "share of the items that TailPercentage takes for the tail", low=0, high=1),
+    "encoding": Rule(str, "encoding of the dataset's files"),
 }
+EVAL_ARGS = ("split", "order", "group_by", "mode")
+INTERVAL = re.compile(r"\s*[\[(]\s*(-?[\d.]+|-inf)\s*,\s*([\d.]+|inf)\s*[\])]\s*")
 
 
 def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
@@ -135,6 +142,35 @@ def check_value(key: str, value: object, rule: Rule) -> None:
         if not (-math.inf if rule.low is None else rule.low) <= number <= (math.inf if rule.high is None else rule.high):  # NaN too
             bounds = f"at least {rule.low}" if rule.high is None else f"between {rule.low} and {rule.high}"
             raise ConfigError(f"{key} is {value!r}; it must be {bounds} ({rule.help}).")
+
+
+def check_eval_args(given: object, ranking: bool = False) -> None:
+    """Raise :class:`ConfigError` unless RecBole understands all of ``eval_args``: it takes its own defaults for what it does not know."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"eval_args is {given!r}; it must be a dictionary of {', '.join(EVAL_ARGS)}.")
+    for key in given:
+        if key not in EVAL_ARGS:
+            near = nearest(str(key), EVAL_ARGS)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"eval_args has no {key!r}; its keys are {', '.join(EVAL_ARGS)}.{hint}")
+    modes = given.get("mode", "full")
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
+            raise ConfigError(f"eval_args: mode is {mode!r}; use full, uniN or popN (N sampled negatives, for example uni100).")
+        if mode == "labeled" and ranking:
+            raise ConfigError("eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); use full, uniN or popN.")
+
+
+def check_recbole_values(values: dict) -> None:
+    """Raise :class:`ConfigError` for values of RecBole's keys that it would leave out with a warning, or stumble over after an epoch."""
+    check_eval_args(values["eval_args"], values["eval_type"].name == "RANKING")
+    if not isinstance(values.get("clip_grad_norm") or {}, dict):
+        raise ConfigError(f"clip_grad_norm is {values['clip_grad_norm']}; write --clip_grad_norm=\"{{'max_norm': 1.0}}\".")
+    given = {key: values.get(key) for key in ("user_inter_num_interval", "item_inter_num_interval")}
+    given |= {f"val_interval: {field}": interval for field, interval in (values.get("val_interval") or {}).items()}
+    for key, intervals in given.items():
+        if intervals is not None and not all(INTERVAL.fullmatch(part) for part in str(intervals).split(";")):
+            raise ConfigError(f'{key} is {intervals!r}; write an interval, for example "[5,inf)", or several with semicolons between.')
 
 
 def _fits(value: object, kind: type) -> bool:

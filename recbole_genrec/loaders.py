@@ -169,7 +169,7 @@ def make_loaders(config, dataset, grouped: bool):
     data = train._dataset
     if config["cold_users"]:
         data = data.copy(data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]])
-    rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
+    every, rows = data, (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
     keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])
@@ -185,11 +185,13 @@ def make_loaders(config, dataset, grouped: bool):
         loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
         data = data if rows == "all" else data.copy(data.inter_feat[keep])
         train = loader(config, data, train._sampler, shuffle=config["shuffle"])
+    train.counted = every  # for metrics of popularity
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):
             raise DataError(
-                f"The {name} split of {config['dataset']} is empty. Leave-one-out needs users with three or more interactions; "
-                "four or more give each a training, a validation and a test step."
+                f"The {name} split of {config['dataset']} is empty under split {config['eval_args']['split']}. Leave-one-out (LS: "
+                "valid_and_test) needs users with three or more interactions; four or more give each a training, a validation and a test "
+                "step."
             )
     users = config["valid_users"] or 0
     if 0 < users < len(valid._dataset) and config["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(valid, FullSortEvalDataLoader):

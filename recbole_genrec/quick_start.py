@@ -91,6 +91,12 @@ def _check_processes(config, several: bool) -> None:
         raise ConfigError("fsdp shares a model among several processes; add --nproc=2, or leave it out.")
 
 
+def check_topk(config, dataset) -> None:
+    """:class:`ConfigError` for lists longer than the catalogue."""
+    if max(config["topk"]) >= dataset.item_num:
+        raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
+
+
 def _run_one(arguments: dict) -> dict:
     stages = Stages()
     saved, argv = arguments["saved"], arguments["argv"]
@@ -108,8 +114,7 @@ def _run_one(arguments: dict) -> dict:
     generative = is_generative(config.model_class)
     train, valid, test = make_loaders(config, dataset, generative)
     logger.info(dataset)
-    if max(config["topk"]) >= dataset.item_num:
-        raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
+    check_topk(config, dataset)
     cases = evaluated_cases(test) if config["save_ranks"] else None
     logger.info(start_summary(config))
     stages.end("data")

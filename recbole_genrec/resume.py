@@ -88,7 +88,11 @@ class ResumePoints:
         self.config["resume"] = True
 
     def _restore(self, train_data) -> None:
-        state = load_checkpoint(self.resume_file)
+        try:
+            state = load_checkpoint(self.resume_file)
+        except ArtefactError as error:
+            advice = "Delete it, or leave out --resume; the run then starts from the beginning."
+            raise ArtefactError(f"The resume file {self.resume_file} is damaged. {advice}") from error
         with explained(f"The resume file {self.resume_file}", "Delete it; the run then starts from the beginning."):
             if state["run"] != self.run_name:
                 raise ArtefactError(f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings.")

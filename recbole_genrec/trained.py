@@ -6,7 +6,8 @@ import logging
 
 from recbole_genrec.accounting import Stages, commit, versions
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.quick_start import load_data_and_model, start_summary, tested
+from recbole_genrec.keys import nearest
+from recbole_genrec.quick_start import check_topk, load_data_and_model, start_summary, tested
 from recbole_genrec.registry import get_trainer_class, is_generative
 
 EVALUATION_KEYS = (  # what the weights do not depend on
@@ -30,9 +31,12 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     """
     fixed = [key for key in changes if key not in EVALUATION_KEYS]
     if fixed:
-        raise ConfigError(f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.")
+        near = nearest(fixed[0], EVALUATION_KEYS)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}")
     stages = Stages()
-    config, model, dataset, _, _, test = load_data_and_model(checkpoint, **changes)
+    config, model, dataset, train, _, test = load_data_and_model(checkpoint, **changes)
+    check_topk(config, dataset)
     if getattr(model, "n_items", 0) > dataset.item_num:
         raise ArtefactError(
             f"{checkpoint} holds items that add_items added ({model.n_items - dataset.item_num}), which no user of the data chose. "
@@ -41,6 +45,7 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     logging.getLogger().info(start_summary(config))
     stages.end("data")
     trainer = get_trainer_class(config.model_class, config["model"])(config, model)
+    trainer.eval_collector.data_collect(train)  # what fit does
     tests = tested(trainer, test, load_best_model=False)
     trainer.tensorboard.close()
     stages.end("test")

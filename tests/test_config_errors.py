@@ -62,6 +62,8 @@ def test_every_shared_key_accepts_what_our_files_say():
 def test_a_word_for_a_number_is_explained():
     with pytest.raises(ConfigError, match=r"beam_width is 'atuo'; it must be of type int or auto .*Did you mean auto"):
         make(beam_width="atuo")
+    with pytest.raises(ConfigError, match=r"learner is 'adamm'; it must be one of adam, .* Did you mean adam"):
+        make(learner="adamm")
     with pytest.raises(ConfigError, match=r"precision is 'bf61'; it must be one of fp32, bf16, fp16 .*Did you mean bf16"):
         make(precision="bf61")
     with pytest.raises(ConfigError, match=r"warmup_ratio is 1\.5; it must be between 0 and 1"):
@@ -174,3 +176,30 @@ def test_the_command_prints_help_and_errors(capsys):
     assert run_cli(["--model=STORE", "--dataset=ml-100k", "--epochs=x"]) == 2
     assert "ConfigError: epochs is 'x'" in capsys.readouterr().err
     assert issubclass(ConfigError, GenRecError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval_args": {"splits": {"LS": "valid_and_test"}}}, "eval_args has no 'splits'.*Did you mean split"),
+        ({"eval_args": "full"}, "eval_args is 'full'; it must be a dictionary"),
+        ({"eval_args": {"mode": "uni"}}, "mode is 'uni'; use full, uniN or popN"),
+        ({"eval_args": {"mode": "labeled"}}, "mode labeled needs labels"),
+        ({"user_inter_num_interval": 7}, r'user_inter_num_interval is 7; write an interval, for example "\[5,inf\)"'),
+        ({"item_inter_num_interval": "[5,inf)[7,8]"}, "item_inter_num_interval is"),
+        ({"val_interval": {"rating": "[3,inf"}}, "val_interval: rating is"),
+        ({"clip_grad_norm": 1}, "clip_grad_norm is 1; write"),
+    ],
+)
+def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
+    for model in ("STORE", "SASRec"):
+        with pytest.raises(ConfigError, match=message):
+            make(model, **changes)
+
+
+def test_parts_of_eval_args_keep_the_rest_of_the_protocol():
+    whole = make()["eval_args"]
+    assert make(eval_args={"mode": "uni10"})["eval_args"] == {**whole, "mode": {"valid": "uni10", "test": "uni10"}}
+    for intervals in ("[5,inf)", "(0, 1.5];[3,4)", "(-inf,0]"):
+        assert make(val_interval={"rating": intervals}, user_inter_num_interval="[3,9]")["val_interval"] == {"rating": intervals}
+    assert make(tail_ratio=0.2, topk=[10, 10], metrics=["TailPercentage"], valid_metric="TailPercentage@10")["tail_ratio"] == 0.2

@@ -16,6 +16,7 @@ from recbole_genrec.model.lightgcn import LightGCN
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.registry import get_model_class, get_trainer_class
 from recbole_genrec.report.tables import results_table
+from recbole_genrec.trained import evaluate
 from recbole_genrec.trainer import GenRecTrainer, load_checkpoint
 
 MODELS = ("SASRec", "BERT4Rec", "GRU4Rec", "Pop", "LightGCN")
@@ -55,6 +56,11 @@ def trainer_of(restored):
     trainer = get_trainer_class(type(model), config["model"])(config, model)
     trainer.eval_collector.data_collect(train)
     return trainer
+
+
+@pytest.mark.parametrize("name", ["SASRec", "LightGCN"])
+def test_a_checkpoint_is_tested_again_by_metrics_of_popularity(runs, name):
+    assert evaluate(runs[name]["checkpoint"], show_progress=False)["test_result"] == runs[name]["test_result"]
 
 
 def scores_and_targets(restored, which=-1):

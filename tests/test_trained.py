@@ -11,7 +11,10 @@ from toy import TINY_OF, write_dataset
 
 from recbole_genrec.checkpoints import check_same_ids
 from recbole_genrec.cli import main
+from recbole_genrec.compat import make_collector
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.trained import evaluate
 
@@ -38,6 +41,28 @@ def test_the_same_settings_give_the_metrics_of_the_run(run, model):
     again = evaluate(run[model]["checkpoint"], show_progress=False)
     assert again["test_result"] == run[model]["test_result"] and again["model"] == model
     assert again["report"].get("search") == run[model]["report"].get("search")
+
+
+def test_metrics_of_popularity_count_all_training_rows(run, tmp_path):
+    metrics = {"metrics": ["NDCG", "AveragePopularity", "TailPercentage"], "show_progress": False}
+    again = evaluate(run["TimelineRec"]["checkpoint"], **metrics)["test_result"]
+    shared = {**TINY_OF["TimelineRec"], "data_path": str(run["folder"]), "cache_dir": str(tmp_path), "learning_rate": 0.01, "epochs": 2}
+    fresh = run_recbole_genrec("TimelineRec", "toy", config_dict={**shared, "checkpoint_dir": str(tmp_path), **metrics})["test_result"]
+    assert again == pytest.approx(fresh)
+    config, _, _, train, *_ = load_data_and_model(run["TimelineRec"]["checkpoint"])
+    collector = make_collector({**config.final_config_dict, **metrics})
+    collector.data_collect(train)
+    counts = collector.data_struct.get("data.count_items")
+    plain = GenRecConfig("SASRec", "toy", config_dict={"data_path": str(run["folder"])})
+    rows = make_loaders(plain, create_dataset(plain), False)[0].dataset
+    assert config["train_rows"] == "longest" and len(train._dataset) < len(rows) and counts == rows.item_counter
+
+
+def test_lists_longer_than_the_catalogue_and_misspelt_keys(run):
+    with pytest.raises(ConfigError, match="asks for more items than the 40"):
+        evaluate(run["TIGER"]["checkpoint"], topk=[41], beam_width=50, show_progress=False)
+    with pytest.raises(ConfigError, match="beamwidth cannot be changed .*Did you mean beam_width"):
+        evaluate(run["TIGER"]["checkpoint"], beamwidth=50)
 
 
 def test_another_search(run):
@@ -97,6 +122,11 @@ def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):
     assert len(load_data_and_model(tmp_path / "more.pth")[1].codes) == len(model.codes)
     with pytest.raises(ArtefactError, match=r"holds items that add_items added \(1\)"):
         evaluate(tmp_path / "more.pth", show_progress=False)
+    for texts in ("red soap", [5]):
+        with pytest.raises(ConfigError, match="texts must be a list with one text an item"):
+            model.add_items(texts)
+    with pytest.raises(ConfigError, match="history must be a list of item ids, got 'i1'"):
+        model.recommend("i1")
     with pytest.raises(ConfigError, match="candidates is empty"):
         model.recommend(["i1"], candidates=[])
 

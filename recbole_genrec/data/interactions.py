@@ -41,7 +41,10 @@ def check_interactions(path: Path, ids: Sequence[str], time: str | None, separat
         names = [cell.partition(b":")[0].decode(encoding, "replace") for cell in header.split(between)]
         for wanted in [*ids, *([time] if time else [])]:
             if wanted not in names:
-                raise DataError(f"{path}, line 1: there is no column {wanted!r}; the columns are {', '.join(map(ascii, names))}.")
+                raise DataError(
+                    f"{path}, line 1: there is no column {wanted!r}; the columns are {', '.join(map(ascii, names))}. Name yours with "
+                    "--USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD (and --load_col); without times, add positions 1, 2, 3, ... a user."
+                )
         keys, number_at = [names.index(name) for name in ids], names.index(time) if time else None
         for number, line in enumerate(stream, start=2):
             line = line.removesuffix(b"\n").removesuffix(b"\r")

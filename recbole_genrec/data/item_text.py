@@ -18,7 +18,7 @@ from recbole_genrec.errors import DataError
 PLACEHOLDER = "item"
 """Text of an item that has none (STORE's rule)."""
 
-_NO_TEXT_NEEDED = "or choose a model that needs no item text"
+_NO_TEXT_NEEDED = "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
 logger = getLogger(__name__)
 
 
@@ -129,8 +129,9 @@ def read_item_texts(
     """
     fields = [fields] if isinstance(fields, str) else list(fields or ())
     if not fields:
+        missing = "" if Path(path).is_file() else ", a file that does not exist"
         raise DataError(
-            f"`item_text_fields` is not set, so no item text can be made from {path}. Name its columns, e.g. "
+            f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. Name its columns, e.g. "
             f"`item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
         )
     items = list(tokens[1:])

@@ -15,7 +15,7 @@ class SearchLog:
     """
 
     def __init__(self, topk: Sequence[int]):
-        self.topk, self.users, self.unfilled, self.invalid = list(topk), 0, 0, 0.0
+        self.topk, self.users, self.unfilled, self.invalid = list(dict.fromkeys(topk)), 0, 0, 0.0
         self.certified = dict.fromkeys(self.topk, 0)
 
     def add(self, result: SearchResult) -> None:

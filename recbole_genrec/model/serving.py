@@ -27,6 +27,8 @@ class Serving:
         Returns:
             ``[{"rank", "item", "text", "score", ...}]``, best first; scores and further columns are those of the method's ``ranked``.
         """
+        if isinstance(history, str):
+            raise ConfigError(f"history must be a list of item ids, got {history!r}.")
         if not len(history):
             raise ConfigError("The history is empty; give at least one item id.")
         if candidates is not None and not len(candidates):
@@ -60,6 +62,8 @@ class Serving:
 
     def new_tokens(self, texts: Sequence[str], tokens: Sequence[str] | None) -> list[str]:
         """Raw ids of new items: ``tokens``, or ``new-<internal id>``; :class:`ConfigError` unless each is one item's own."""
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"texts must be a list with one text an item, got {texts!r:.80}.")
         first = len(self.codes)
         tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
         if len(tokens) != len(texts) or len({*self.item_tokens, *tokens}) != len(self.item_tokens) + len(tokens):
