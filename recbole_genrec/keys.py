@@ -108,7 +108,8 @@ SHARED_KEYS: dict[str, Rule] = {
     "encoding": Rule(str, "encoding of the dataset's files"),
 }
 EVAL_ARGS = ("split", "order", "group_by", "mode")
-INTERVAL = re.compile(r"\s*[\[(]\s*(-?[\d.]+|-inf)\s*,\s*([\d.]+|inf)\s*[\])]\s*")
+NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
+INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
 
 
 def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:

@@ -200,6 +200,6 @@ def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
 def test_parts_of_eval_args_keep_the_rest_of_the_protocol():
     whole = make()["eval_args"]
     assert make(eval_args={"mode": "uni10"})["eval_args"] == {**whole, "mode": {"valid": "uni10", "test": "uni10"}}
-    for intervals in ("[5,inf)", "(0, 1.5];[3,4)", "(-inf,0]"):
+    for intervals in ("[5,inf)", "(0, 1.5];[3,4)", "(-inf,-1]", "[1.3e9,Inf)"):
         assert make(val_interval={"rating": intervals}, user_inter_num_interval="[3,9]")["val_interval"] == {"rating": intervals}
     assert make(tail_ratio=0.2, topk=[10, 10], metrics=["TailPercentage"], valid_metric="TailPercentage@10")["tail_ratio"] == 0.2

@@ -49,8 +49,9 @@ def path_scores(decoder: CodeDecoder, trie: ItemTrie, items: Tensor, *, score_ty
             block = block.expand(-1, items.shape[1], -1)
         log_probs = child_log_probs(trie.children(t, paths[t]), block, score_type)
         scores = scores + log_probs.gather(-1, level.slot(paths[t + 1]).unsqueeze(-1)).squeeze(-1)
-    place = torch.zeros(trie.n_items, device=device).index_put_((trie.leaf_items,), trie.leaf_rank)
-    scores = break_ties(trie, scores, place[items])
+    if trie.max_rank:
+        place = torch.zeros(trie.n_items, device=device).index_put_((trie.leaf_items,), trie.leaf_rank)
+        scores = break_ties(trie, scores, place[items])
     return scores.masked_fill(paths[-1] < 0, outside_score(trie))
 
 
