@@ -79,11 +79,14 @@ def test_automatic_width_equals_the_exact_search_wherever_it_is_certified(score_
 
 
 class NoisyDecoder(ToyDecoder):
-    """First codes that are nearly tied, and scores that depend in their last bits on the users in the batch."""
+    """First codes that are all but tied, and scores whose last bits are others in every batch."""
+
+    batches = 0
 
     def start(self):
-        values = super().start() * 1e-6
-        return values + 5e-7 * torch.rand(values.shape, generator=torch.Generator().manual_seed(self.batch_size))
+        NoisyDecoder.batches += 1
+        values = super().start() * 1e-8
+        return values + 5e-7 * torch.rand(values.shape, generator=torch.Generator().manual_seed(NoisyDecoder.batches))
 
 
 def test_no_first_code_is_left_out_when_scores_differ_between_batches():
