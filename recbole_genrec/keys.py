@@ -32,7 +32,8 @@ class Rule:
     item: type = str
 
 
-COLLISION_WORDS = ("sinkhorn", "nearest_free", "reassign", "extra_token", "dedup_token", "both", "none")  # one may stand without a list
+POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
+ALIASES = {"dedup_token": ["extra_token"], "reassign": ["nearest_free"], "both": ["sinkhorn", "extra_token"]}
 
 SHARED_KEYS: dict[str, Rule] = {
     "backbone": Rule(str, "'scratch', a folder, or a hub id"),
@@ -44,7 +45,7 @@ SHARED_KEYS: dict[str, Rule] = {
     "tokenizer_lr": Rule(float, "learning rate of the tokenizer", low=0),
     "tokenizer_batch_size": Rule(int, "items per batch of the tokenizer's training", low=1),
     "dedup_spare": Rule(int, "free values of the extra token, for new items", low=0),
-    "collision": Rule(list, "policies applied in order: sinkhorn, nearest_free, extra_token, none", choices=COLLISION_WORDS),
+    "collision": Rule(list, "policies applied in order: sinkhorn, nearest_free, extra_token, none", choices=(*POLICIES, *ALIASES)),
     "cf_dim": Rule(int, "size of the collaborative vectors", low=1),
     "cf_epochs": Rule(int, "epochs of the SASRec that gives the collaborative vectors", low=1),
     "cf_file": Rule(str, "file of collaborative vectors made elsewhere", optional=True),

@@ -169,7 +169,8 @@ def make_loaders(config, dataset, grouped: bool):
     data = train._dataset
     if config["cold_users"]:
         data = data.copy(data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]])
-    every, rows = data, (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
+    every = data
+    rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
     keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])

@@ -57,13 +57,13 @@ class CodeVocabulary(nn.Module):
             weight = weight.narrow(0, self.offsets[level], self.sizes[level])
         return nn.functional.linear(hidden, weight)
 
-    def log_probs(self, hidden: Tensor, level: int, score_type: str) -> Tensor:
+    def log_probs(self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of one level's codes in float32, ``[..., sizes[level]]``.
 
         ``joint`` normalises over all ``C`` codes; ``level`` and ``renormalised`` over the level (the search renormalises the latter
-        over the legal children, which does not depend on this constant).
+        over the legal children, which does not depend on this constant). Logits are divided by ``temperature`` before.
         """
         if score_type == "joint":
-            every = self.logits(hidden).float().log_softmax(-1)
+            every = (self.logits(hidden).float() / temperature).log_softmax(-1)
             return every.narrow(-1, self.offsets[level], self.sizes[level])
-        return self.logits(hidden, level).float().log_softmax(-1)
+        return (self.logits(hidden, level).float() / temperature).log_softmax(-1)

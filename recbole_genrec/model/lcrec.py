@@ -220,7 +220,7 @@ class LCRec(Exporting, GenerativeRecommender):
         """Next-code log-probabilities after the first prompt of ``item2index``."""
         template = self.instructions.templates.tasks["item2index"][0]
         ids, lengths = self.instructions.prompts(template, Case(items), len(self.level_sizes) + 1)
-        log_probs = partial(self._level_log_probs, temperature=self.config["temperature"])
+        log_probs = partial(self.vocabulary.log_probs, score_type="level", temperature=self.config["temperature"])
         return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
 
     def test_variants(self) -> Iterator[str]:
@@ -230,13 +230,10 @@ class LCRec(Exporting, GenerativeRecommender):
             yield f"prompt {number}"
         self.prompt = self.test_prompts[0]
 
-    def _level_log_probs(self, states: Tensor, level: int, temperature: float) -> Tensor:
-        return (self.vocabulary.logits(states, level).float() / temperature).log_softmax(-1)
-
     def log_probs(self, states: Tensor, level: int) -> Tensor:
         """Log-probabilities of one level's codes ``[..., V_level]``; ``joint`` normalises over the softmax of the loss."""
         if self.config["score_type"] != "joint":
-            return self._level_log_probs(states, level, self.infer_temperature)
+            return self.vocabulary.log_probs(states, level, "level", self.infer_temperature)
         every = (self.outputs(states, self.config["sid_loss_vocab"] == "sid").float() / self.infer_temperature).log_softmax(-1)
         first = every.shape[-1] - sum(self.level_sizes) + self.vocabulary.offsets[level]
         return every.narrow(-1, first, self.level_sizes[level])

@@ -22,12 +22,10 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.keys import ALIASES, POLICIES
 
 #: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
-
-POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
-ALIASES = {"dedup_token": ["extra_token"], "reassign": ["nearest_free"], "both": ["sinkhorn", "extra_token"]}
 
 
 def parse_policies(value: str | Sequence[str]) -> list[str]:
