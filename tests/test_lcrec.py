@@ -37,13 +37,17 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     history, length, target, _ = batch_of(model, loaders[0])
     history, length, target = history[:5], length[:5], target[:5]
     following, wanted = model.next_items(history, length, target)
-    template, case = model.instructions.templates.tasks["seqrec"][0], Case(target, history, length)
-    together = model.token_loss([model.read_tree(template, case, following, wanted)])
+    templates, case = model.instructions.templates.tasks["seqrec"], Case(target, history, length, following, wanted)
+    drawn = [(templates[0], torch.tensor([0, 3])), (templates[2], torch.tensor([4, 1, 2]))]
+    together = model.token_loss([model.read_tree([(template, case.pick(rows, rows.device)) for template, rows in drawn])])
     together.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
-    row, slot = wanted.nonzero().unbind(1)
-    apart = model.token_loss(model.read([(template, Case(following[row, slot], history[row], slot + 1))]))
+    samples = []
+    for template, rows in drawn:
+        row, slot = wanted[rows].nonzero().unbind(1)
+        samples.append((template, Case(following[rows][row, slot], history[rows][row], slot + 1)))
+    apart = model.token_loss(model.read(samples))
     apart.backward()
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
     for name, p in model.named_parameters():
@@ -57,7 +61,7 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
     prompt, response = ByHand(model).sequence("seqrec", 0, 8, [3, 7])
     model.instructions.limit = len(prompt) + len(response)
     following, wanted = model.next_items(history, length, torch.tensor([8]))
-    states, labels, _ = model.read_tree(template, Case(torch.tensor([8]), history, length), following, wanted)
+    states, labels, _ = model.read_tree([(template, Case(torch.tensor([8]), history, length, following, wanted))])
     expected = [(7, [3]), (8, [3, 7])]
     assert labels.tolist() == [token for item, shown in expected for token in ByHand(model).sequence("seqrec", 0, item, shown)[1]]
     cases = [Case(torch.tensor([item]), torch.tensor([shown]), torch.tensor([len(shown)])) for item, shown in expected]

@@ -171,13 +171,34 @@ def test_samples_are_drawn_in_their_natural_proportions(make):
         history, length = model._history(batch)
         following, wanted = model.next_items(history, length, batch["item_id"])
         asked += int(wanted.sum())
-        for task, case in mixture.draw(Case(batch["item_id"], history, length, user=batch["user_id"]), following, wanted):
+        for task, case in mixture.draw(Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])):
             drawn[task] += len(case.item)
             seen.update(case.item.tolist() if task == "item2index" else [])
     expected = {"item2index": 40, "index2item": 120, "fusionseqrec": 0.15 * 0.5 * targets, "itemsearch": 30, "preferenceobtain": 30}
     for task, number in expected.items():
         assert drawn[task] * targets / asked == pytest.approx(number, rel=0.1)  # beside one sample of seqrec for every target
     assert seen == set(range(1, 41))
+
+
+@pytest.mark.parametrize("rows", ["all", "windows"])
+def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
+    model, _, loaders = make(train_rows=rows)
+    asked, batches = model.asked, []
+
+    def watch(task, case):
+        drawn = asked(task, case)
+        assert sorted(item for _, part in drawn for item in part.item.tolist()) == sorted(case.item.tolist()), "none lost, none twice"
+        batches.append((task, {id(template): len(part.item) for template, part in drawn}))
+        return drawn
+
+    monkeypatch.setattr(model, "asked", watch)
+    for batch in [batch for _ in range(15) for batch in loaders[0]]:
+        model.calculate_loss(batch)
+    assert all(len(counts) > 1 for _, counts in batches if sum(counts.values()) > 20), "a batch mixes them"
+    for task in FORMS:
+        drawn = [counts for name, counts in batches if name == task]
+        counts = [sum(part.get(id(template), 0) for part in drawn) for template in model.instructions.templates.tasks[task]]
+        assert min(counts) > 0.6 * sum(counts) / len(counts), (task, counts)
 
 
 def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(make):
@@ -206,10 +227,10 @@ def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
     for batch in loaders[0]:
         history, length = model._history(batch)
         following, wanted = model.next_items(history, length, batch["item_id"])
-        sequential = Case(batch["item_id"], history, length, user=batch["user_id"])
+        sequential = Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])
         places = wanted.nonzero()
         tree = Case(following[wanted], history[places[:, 0]], places[:, 1] + 1, user=batch["user_id"][places[:, 0]])
-        for task, case in [("seqrec", tree), *model.mixture.draw(sequential, following, wanted)]:
+        for task, case in [("seqrec", tree), *model.mixture.draw(sequential)]:
             if case.user is not None:
                 rows_of_case = zip(case.user.tolist(), case.history.tolist(), case.length.tolist(), case.item.tolist(), strict=True)
                 seen[task] |= {(names[u], *(items[i] for i in h[:n]), items[t]) for u, h, n, t in rows_of_case}

@@ -9,7 +9,7 @@ from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
 from recbole_genrec.backbone.greedy import greedy_text
 from recbole_genrec.backbone.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm, load_text_tokenizer
-from recbole_genrec.backbone.sequences import compose, constant, embed_mixed
+from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, stack_rows
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
 from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
@@ -38,6 +38,7 @@ __all__ = [
     "load_encoder_decoder",
     "load_text_tokenizer",
     "pad_rows",
+    "stack_rows",
     "tokenise_texts",
     "train_text_vocabulary",
 ]

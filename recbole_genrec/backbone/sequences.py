@@ -5,8 +5,11 @@ Ids below the text vocabulary's size are text tokens; ids from there on point in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 Segment = tuple[Tensor, Tensor]
 
@@ -30,6 +33,12 @@ def compose(*segments: Segment) -> tuple[Tensor, Tensor]:
     lengths = valid.sum(1)
     order = torch.argsort(valid.to(torch.int8), dim=1, descending=True, stable=True)[:, : int(lengths.max())]
     return (ids * valid).gather(1, order), lengths
+
+
+def stack_rows(parts: Sequence[Tensor], fill: int = 0) -> Tensor:
+    """Ids ``[n_i, ..., w_i]`` one below the other, right-padded with ``fill``: ``[sum n_i, ..., max w_i]``."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([pad(part, (0, width - part.shape[-1]), value=fill) for part in parts])
 
 
 def embed_mixed(ids: Tensor, text_table: torch.nn.Embedding, other: Tensor) -> Tensor:

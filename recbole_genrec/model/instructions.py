@@ -22,12 +22,15 @@ class Case:
     """What fills the slots of n prompts of one task.
 
     ``item [n]``: the item that is described or comes next. ``history [n, T]`` and ``length [n]``: items before it, right-padded.
+    ``following [n, T]``: the item after each position of the history. ``wanted [n, T]``: bool, those of them that are targets.
     ``person [n]``: row of the user texts. ``user [n]``: RecBole's user ids, for messages.
     """
 
     item: Tensor
     history: Tensor | None = None
     length: Tensor | None = None
+    following: Tensor | None = None
+    wanted: Tensor | None = None
     person: Tensor | None = None
     user: Tensor | None = None
 
@@ -131,23 +134,23 @@ class Instructions(nn.Module):
         from_end = lengths.unsqueeze(1) - torch.arange(ids.shape[1], device=ids.device)
         return ids, torch.where((from_end > 0) & (from_end <= tokens.unsqueeze(1)), ids, IGNORED), lengths
 
-    def tree(self, template: Template, case: Case, following: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tree(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The sequences of every beginning of each history, which share what they have in common.
 
         Args:
-            template: one whose last slot is the history. following: item ids ``[n, T]`` after each position. wanted: bool ``[n, T]``.
+            template: one whose last slot is the history. case: with ``following`` and ``wanted``.
 
         Returns:
             Trunk ids ``[n, S]``; branch ids ``[n, T, W]``: closing, codes of the following item, end; how many tokens of its trunk a
             branch continues ``[n, T]``; labels ``[n, T, W]``.
         """
-        answer = pad(self.codes_of(following), (0, 1), value=int(self.templates.end))
+        answer = pad(self.codes_of(case.following), (0, 1), value=int(self.templates.end))
         segments, shown = self.trunk(template, case, case.length.new_full(case.length.shape, answer.shape[-1]))
         ids, lengths = compose(*segments)
         tokens = shown.sum(-1)
         attach = lengths.unsqueeze(1) - (tokens.flip(1).cumsum(1).flip(1) - tokens)
-        wanted = wanted & (tokens > 0)
-        closing = template.closing.to(ids.device).expand(*following.shape, -1)
+        wanted = case.wanted & (tokens > 0)
+        closing = template.closing.to(ids.device).expand(*wanted.shape, -1)
         labels = torch.cat([torch.full_like(closing, IGNORED), answer], dim=-1).masked_fill(~wanted.unsqueeze(-1), IGNORED)
         return ids, torch.cat([closing, answer], dim=-1), attach * wanted, labels
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, branch_states, build_backbone, embed_mixed, greedy_text
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, branch_states, build_backbone, embed_mixed, greedy_text, stack_rows
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.distributed import balanced
@@ -135,19 +135,22 @@ class LCRec(Exporting, GenerativeRecommender):
     def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None) -> Tensor:
         """Mean cross-entropy over all response tokens of the batch: its recommendations and the drawn samples of the other tasks."""
         following, wanted = self.next_items(history, length, target)
-        batch = Case(target, history, length, user=user)
+        batch = Case(target, history, length, following, wanted, user=user)
         alone = [("seqrec", batch)] if self.config["train_rows"] == "all" else []
-        read = [] if alone else [self.read_tree(self._template("seqrec"), batch, following, wanted)]
-        alone += self.mixture.draw(batch, following, wanted)
-        return self.token_loss(read + self.read([(self._template(task), case) for task, case in alone]))
+        read = [] if alone else [self.read_tree(self.asked("seqrec", batch))]
+        alone += self.mixture.draw(batch)
+        return self.token_loss(read + self.read([asked for task, case in alone for asked in self.asked(task, case)]))
 
-    def _template(self, task: str) -> Template:
+    def asked(self, task: str, case: Case) -> list[tuple[Template, Case]]:
+        """The samples of a task by the template that each of them draws."""
         templates = self.instructions.templates.tasks[task]
-        return templates[self.mixture.number(len(templates))]
+        drawn = self.mixture.numbers(len(templates), len(case.item))
+        rows = {number: (drawn == number).nonzero().flatten() for number in drawn.unique().tolist()}
+        return [(templates[number], case.pick(own, case.item.device)) for number, own in rows.items()]
 
     def alignment_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of the responses of ``item2index`` for ``items [B]``, all in one template, drawn."""
-        return self.token_loss(self.read([(self._template("item2index"), Case(items))]))
+        """Cross-entropy of the responses of ``item2index`` for ``items [B]``."""
+        return self.token_loss(self.read(self.asked("item2index", Case(items))))
 
     def on_epoch_start(self, epoch: int):
         """A new stream of draws."""
@@ -163,11 +166,11 @@ class LCRec(Exporting, GenerativeRecommender):
         """Undo :meth:`get_extra_state`."""
         self.mixture.generator.set_state(state.cpu())
 
-    def read_tree(self, template: Template, case: Case, following: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """States and labels of all response tokens of the batch's recommendations, which share their histories."""
-        trunk, branches, attach, labels = self.instructions.tree(template, case, following, wanted)
-        states = branch_states(self.backbone, self._embed(trunk), self._embed(branches), attach)
-        return *_responses(states, labels), True
+    def read_tree(self, cases: list[tuple[Template, Case]]) -> tuple[Tensor, Tensor, bool]:
+        """States and labels of all response tokens of recommendations that share their histories."""
+        trunk, branches, attach, labels = zip(*(self.instructions.tree(template, case) for template, case in cases), strict=True)
+        states = branch_states(self.backbone, self._embed(stack_rows(trunk)), self._embed(stack_rows(branches)), torch.cat(attach))
+        return *_responses(states, stack_rows(labels, IGNORED)), True
 
     def read(self, cases: list[tuple[Template, Case]]) -> list[tuple[Tensor, Tensor, bool]]:
         """States ``[N, d_out]`` and labels ``[N]`` of the response tokens of each task, and whether they are codes."""

@@ -79,36 +79,28 @@ class TaskMixture:
         """Draws depend on seed and epoch only, so that a resumed run goes on alike."""
         self.generator.manual_seed((self.config["seed"] << 20) + epoch + 1)
 
-    def number(self, n: int) -> int:
-        """One of 0 .. n - 1."""
-        return int(torch.randint(n, (1,), generator=self.generator))
+    def numbers(self, n: int, count: int) -> Tensor:
+        """``[count]`` draws from 0 .. n - 1, on the CPU."""
+        return torch.randint(n, (count,), generator=self.generator)
 
-    def draw(self, batch: Case, following: Tensor, wanted: Tensor) -> list[tuple[str, Case]]:
-        """Samples of the other tasks for a batch.
-
-        Args:
-            batch: the rows of the batch. following: item ids ``[B, T]`` after each position. wanted: bool ``[B, T]``, its targets, among
-            which ``fusionseqrec`` draws.
-        """
-        drawn, places = [], wanted.nonzero()
+    def draw(self, batch: Case) -> list[tuple[str, Case]]:
+        """Samples of the other tasks for a batch with its ``following`` and ``wanted``, among which ``fusionseqrec`` draws."""
+        drawn, places = [], batch.wanted.nonzero()
         for task, share in self.per_target.items():
             expected = share * len(places)
             count = int(expected) + int(torch.rand((), generator=self.generator) < expected % 1)
             if count:
-                drawn.append((task, self._case(task, count, batch, following, places)))
+                drawn.append((task, self._case(task, count, batch, places)))
         return drawn
 
-    def _case(self, task: str, count: int, batch: Case, following: Tensor, places: Tensor) -> Case:
-        def some(n: int) -> Tensor:
-            return torch.randint(n, (count,), generator=self.generator)
-
+    def _case(self, task: str, count: int, batch: Case, places: Tensor) -> Case:
         if task == "fusionseqrec":
-            row, slot = places[some(len(places)).to(places.device)].unbind(1)
+            row, slot = places[self.numbers(len(places), count).to(places.device)].unbind(1)
             user = None if batch.user is None else batch.user[row]
-            return Case(following[row, slot], batch.history[row, : int(slot.max()) + 1], slot + 1, user=user)
+            return Case(batch.following[row, slot], batch.history[row, : int(slot.max()) + 1], slot + 1, user=user)
         if task in USER_TASKS:
-            return self.people["case"].pick(some(len(self.people["query"])), places.device)
-        return Case(self.items[some(len(self.items))].to(places.device))
+            return self.people["case"].pick(self.numbers(len(self.people["query"]), count), places.device)
+        return Case(self.items[self.numbers(len(self.items), count)].to(places.device))
 
 
 def check_tasks(tasks: Sequence[str], weights: dict) -> None:
