@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lcrec import FAMILIES, LLAMA, PROMPTS, ByHand, batch_of, cases_of, maker, write_data
@@ -38,7 +40,8 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     history, length, target = history[:5], length[:5], target[:5]
     following, wanted = model.next_items(history, length, target)
     templates, case = model.instructions.templates.tasks["seqrec"], Case(target, history, length, following, wanted)
-    drawn = [(templates[0], torch.tensor([0, 3])), (templates[2], torch.tensor([4, 1, 2]))]
+    longer = replace(templates[2], closing=templates[2].closing.repeat(2))
+    drawn = [(templates[0], torch.tensor([0, 3])), (longer, torch.tensor([4, 1, 2]))]
     together = model.token_loss([model.read_tree([(template, case.pick(rows, rows.device)) for template, rows in drawn])])
     together.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}

@@ -194,7 +194,8 @@ def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
     monkeypatch.setattr(model, "asked", watch)
     for batch in [batch for _ in range(15) for batch in loaders[0]]:
         model.calculate_loss(batch)
-    assert all(len(counts) > 1 for _, counts in batches if sum(counts.values()) > 20), "a batch mixes them"
+    large = [counts for task, counts in batches if task == "seqrec" and sum(counts.values()) > 10]
+    assert large and all(len(counts) > 1 for counts in large), "a batch mixes them"
     for task in FORMS:
         drawn = [counts for name, counts in batches if name == task]
         counts = [sum(part.get(id(template), 0) for part in drawn) for template in model.instructions.templates.tasks[task]]
