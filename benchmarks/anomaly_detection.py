@@ -14,7 +14,7 @@ import time
 import torch
 from common import arguments, load, medians, spread, write_result
 
-from recbole_genrec.compat import quiet_anomaly_detection
+from recbole_genrec.runtime.recbole_repairs import quiet_anomaly_detection
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import time
 import torch
 from common import arguments, medians, spread, write_result
 
-from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.quick_start import load_data_and_model
 from recbole_genrec.report.leaderboard import collect, make_rows
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 K = 10
 WAYS = {str(width): {"beam_width": width} for width in (10, 20, 50, 160)}

@@ -16,9 +16,10 @@ from recbole.utils import init_seed
 
 from recbole_genrec.accounting import commit, versions
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.files import atomic_write, write_json
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.registry import is_generative
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -12,7 +12,7 @@ import time
 from common import arguments, medians, spread, write_result
 from decoding import Case, settings
 
-from recbole_genrec.compat import keep_freed_memory
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from measure import Parts, apart, causal_flops, ceiling, peak_mib, t5_flops
 from peers import CausalPeer, T5Peer
 
 from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, encoder_decoder
-from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.decoding import ItemTrie, search
 from recbole_genrec.decoding.scores import Ranking
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 T5 = {"model_type": "t5", "d_model": 128, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64, "dropout_rate": 0.1}
 SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}

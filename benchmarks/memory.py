@@ -12,7 +12,7 @@ import time
 
 from common import arguments, untrained, write_result
 
-from recbole_genrec.compat import keep_freed_memory
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 SETTINGS = {"tokenizer_epochs": 0}
 

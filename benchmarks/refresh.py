@@ -13,9 +13,9 @@ import time
 import torch
 from common import arguments, untrained, write_result
 
-from recbole_genrec.compat import keep_freed_memory
-from recbole_genrec.files import properties_folder
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.runtime.memory import keep_freed_memory
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
 
 
 def align(model, passes: int, batch: int = 512) -> None:

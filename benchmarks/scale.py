@@ -17,9 +17,9 @@ from common import arguments, medians, write_result
 from measure import peak_mib
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
-from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.decoding.scores import child_log_probs, top
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 T5 = {"model_type": "t5", "d_model": 128, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64}
 SHAPES = {"4 x 256": (256,) * 4, "3 x 4096": (4096,) * 3}

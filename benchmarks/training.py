@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
-from recbole_genrec.compat import keep_freed_memory
 from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
+from recbole_genrec.runtime.memory import keep_freed_memory
 
 WORDS = 32100  # of T5; its table then takes the codes
 SIZES = (256, 256, 256, 256)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from recbole_genrec.errors import GenRecError
-from recbole_genrec.interrupts import Interrupted, handled_signals
+from recbole_genrec.runtime.interrupts import Interrupted, handled_signals
 
 RUN_HELP = """usage: recbole-genrec run --model=STORE --dataset=ml-100k [--key=value ...]
 
@@ -32,9 +32,9 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
-        from recbole_genrec.distributed import started_with_others
         from recbole_genrec.quick_start import run_recbole_genrec
         from recbole_genrec.report.tables import results_table
+        from recbole_genrec.runtime.processes import started_with_others
 
         result = run_recbole_genrec(argv=argv)
         if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
@@ -61,9 +61,10 @@ def evaluate(argv: list[str]) -> int:
 
     def body(argv: list[str]) -> None:
         from recbole_genrec.errors import ConfigError
-        from recbole_genrec.files import check_writable, write_json
-        from recbole_genrec.parsing import parse_arguments
         from recbole_genrec.report.tables import results_table
+        from recbole_genrec.settings.parsing import parse_arguments
+        from recbole_genrec.storage.artefacts import write_json
+        from recbole_genrec.storage.atomic import check_writable
         from recbole_genrec.trained import evaluate as test_again
 
         keys = parse_arguments(argv)
@@ -89,7 +90,8 @@ def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], us
         print(usage)
         return 0 if argv else 2
     try:
-        from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+        from recbole_genrec.runtime.memory import keep_freed_memory
+        from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
         keep_freed_memory()
         quiet_pandas_warnings()
@@ -115,9 +117,9 @@ def _words(text: str) -> list[str]:
 
 def benchmark(file: str, changes: list[str]) -> int:
     """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
-    from recbole_genrec.parsing import parse_arguments
     from recbole_genrec.report.benchmark import read_benchmark, run_benchmark
     from recbole_genrec.report.leaderboard import make_leaderboard
+    from recbole_genrec.settings.parsing import parse_arguments
 
     plan = read_benchmark(file, **parse_arguments(changes))
     try:
@@ -184,8 +186,8 @@ def main(argv: list[str] | None = None) -> int:
 
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
-        from recbole_genrec.compat import quiet_pandas_warnings
         from recbole_genrec.quick_start import recommend
+        from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
         from recbole_genrec.trained import export, inspect
 
         quiet_pandas_warnings()

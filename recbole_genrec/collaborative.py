@@ -15,11 +15,11 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.files import digest, file_digest
 from recbole_genrec.graph_vectors import TrainingGraph
+from recbole_genrec.runtime.randomness import kept_randomness
+from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.training_split import (
     external_file,
-    kept_randomness,
     model_config,
     only_trained_items,
     read_sequences,

@@ -7,14 +7,17 @@ import re
 from enum import Enum
 from pathlib import Path
 
-from recbole_genrec import distributed
-from recbole_genrec.compat import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.data.interactions import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import META, digest, file_digest, properties_folder
-from recbole_genrec.keys import SHARED_KEYS, check_eval_args, check_recbole_values, check_value, nearest
-from recbole_genrec.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
+from recbole_genrec.runtime import processes
+from recbole_genrec.runtime.recbole_repairs import check_installation, quiet_anomaly_detection, restore_numpy_aliases
+from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
+from recbole_genrec.settings.property_files import _shipped, properties_folder
+from recbole_genrec.settings.rules import check_value, nearest
+from recbole_genrec.settings.shared_keys import COMPUTED, COSMETIC, SHARED_KEYS, check_eval_args, check_recbole_values
+from recbole_genrec.storage.artefacts import META
+from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
 
 check_installation()
@@ -27,13 +30,6 @@ from recbole.utils.argument_list import (  # noqa: E402
     training_arguments,
 )
 
-# Keys that change where or how a run is shown, not what it computes: they do not enter the run's name.
-COSMETIC = {"resume", "result_file", "show_progress", "state", "checkpoint_dir", "data_path", "cache_dir", "gpu_id", "use_gpu", "log_wandb"}
-COSMETIC |= {"save_ranks", "wandb_project", "device", "worker", "search_batch_size", "compile_search", "eval_batch_size", "config_files"}
-COSMETIC |= {"nproc", "fsdp", "world_size", "group_offset", "ip", "port", "local_rank"}
-# Keys that RecBole computes from others: never the input of a later run.
-COMPUTED = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "valid_metric_bigger", "local_rank"}
-COMPUTED |= {"valid_neg_sample_args", "test_neg_sample_args"}
 # RecBole's default, for the models that learn from negatives.
 NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
 
@@ -79,7 +75,7 @@ class GenRecConfig(Config):
     # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
 
     def compatibility_settings(self):
-        """numpy 2 has no ``np.float_``; see :func:`recbole_genrec.compat.restore_numpy_aliases`."""
+        """numpy 2 has no ``np.float_``; see :func:`recbole_genrec.runtime.recbole_repairs.restore_numpy_aliases`."""
         restore_numpy_aliases()
 
     def _build_yaml_loader(self):
@@ -163,8 +159,8 @@ class GenRecConfig(Config):
             self.final_config_dict["gpu_id"] = ""
         # RecBole sees a single process (single_spec): its own way with several needs CUDA, repeats users and averages metrics wrongly
         super()._init_device()
-        self.final_config_dict["device"] = distributed.own_device(self.final_config_dict["device"])
-        if distributed.rank() > 0:
+        self.final_config_dict["device"] = processes.own_device(self.final_config_dict["device"])
+        if processes.rank() > 0:
             self.final_config_dict.update({"show_progress": False, "log_wandb": False, "state": "error"})
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
@@ -244,19 +240,6 @@ class GenRecConfig(Config):
         files += [Path(value) for key, value in content.items() if key.endswith("_file") and isinstance(value, str)]
         files += [Path(str(content.get("tokenizer"))) / META]  # codes of a folder
         return f"{self.model}-{self.dataset}-{digest(content, [file_digest(file) for file in files if file.is_file()], size=8)}"
-
-
-def _shipped(name: str) -> dict:
-    """Keys of ``properties/<name>.yaml``; ``{}`` if there is no such file."""
-    file = properties_folder() / f"{name}.yaml"
-    return _read_like(file) if file.is_file() else {}
-
-
-def _read_like(file: Path) -> dict:
-    """Keys of a property file, over those of the file beside it that its ``like`` names."""
-    content = read_yaml(file)
-    like = content.pop("like", None)
-    return content if like is None else {**_read_like(file.with_name(f"{like}.yaml")), **content}
 
 
 def _computed(metrics: list[str], topk: list[int]) -> list[str]:

@@ -17,13 +17,13 @@ from recbole.sampler import Sampler
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.checkpoints import raw_ids, rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.files import digest, file_digest
+from recbole_genrec.runtime.randomness import kept_randomness
+from recbole_genrec.storage.checkpoints import raw_ids, rows_by_token
+from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.training_split import (
     edges_only,
     external_file,
-    kept_randomness,
     model_config,
     read_sequences,
     read_vectors,

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
-from recbole_genrec import distributed
-from recbole_genrec.checkpoints import check_same_ids, load_checkpoint, load_state, raw_ids
-from recbole_genrec.compat import check_installation, forget_logger_handlers, make_folders
 from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
-from recbole_genrec.files import check_writable, write_json
-from recbole_genrec.launcher import launch, launches
-from recbole_genrec.parsing import config_files, parse_arguments, read_ids, read_yaml
+from recbole_genrec.runtime import processes
+from recbole_genrec.runtime.launcher import launch, launches
+from recbole_genrec.runtime.recbole_repairs import check_installation, forget_logger_handlers, make_folders
+from recbole_genrec.settings.parsing import config_files, parse_arguments, read_ids, read_yaml
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import check_writable
+from recbole_genrec.storage.checkpoints import check_same_ids, load_checkpoint, load_state, raw_ids
 
 check_installation()
 
@@ -71,9 +72,9 @@ def run_recbole_genrec(
     if several and any(config["world_size"] > config["nproc"] for config in configs.values()):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")
     results = {}
-    with distributed.joined(configs[names[0]]["device"]):
+    with processes.joined(configs[names[0]]["device"]):
         for name, config in configs.items():
-            together = distributed.size() > 1
+            together = processes.size() > 1
             _check_processes(config, together or launches(config))
             run = _run_one if together or not launches(config) else partial(launch, config)
             results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
@@ -101,7 +102,7 @@ def _run_one(arguments: dict) -> dict:
     stages = Stages()
     saved, argv = arguments["saved"], arguments["argv"]
     config = GenRecConfig(**{key: value for key, value in arguments.items() if key != "saved"})
-    writes = distributed.rank() == 0
+    writes = processes.rank() == 0
     make_folders(config)
     forget_logger_handlers()
     if writes:
@@ -119,7 +120,7 @@ def _run_one(arguments: dict) -> dict:
     logger.info(start_summary(config))
     stages.end("data")
     init_seed(config["seed"], config["reproducibility"])
-    with distributed.first_process_first("fitting the tokenizer and building the model"):
+    with processes.first_process_first("fitting the tokenizer and building the model"):
         network = config.model_class(config, train._dataset).to(config["device"])
     stages.end("model_and_tokenizer")
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -148,7 +149,7 @@ def _run_one(arguments: dict) -> dict:
         stages.end("test_by_user")
     score = float(trainer.best_valid_score)
     cpu_seconds = {**stages.cpu_seconds, **trainer.cpu_seconds}  # of all processes
-    cpu_seconds = dict(zip(cpu_seconds, distributed.summed(cpu_seconds.values()), strict=True))
+    cpu_seconds = dict(zip(cpu_seconds, processes.summed(cpu_seconds.values()), strict=True))
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -159,7 +160,7 @@ def _run_one(arguments: dict) -> dict:
         "test_by_user": by_user,
         "seed": config["seed"],
         "parameters": sum(p.numel() for p in network.parameters()),
-        "processes": distributed.size(),
+        "processes": processes.size(),
         "report": report,
         "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(cpu_seconds[stage] for stage in stages.seconds)},
         "cpu_seconds": cpu_seconds,
@@ -187,8 +188,8 @@ def start_summary(config) -> str:
         "device / precision": f"{config['device']} / {config['precision']}, {torch.get_num_threads()} threads",
         "training": f"{config['epochs']} epochs, batch {config['train_batch_size']}, {config['learner']} {config['learning_rate']}",
     }
-    if distributed.size() > 1:
-        rows["processes"] = f"{distributed.size()}, which share each batch"
+    if processes.size() > 1:
+        rows["processes"] = f"{processes.size()}, which share each batch"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
     width = max(map(len, rows))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from recbole_genrec.compat import check_installation, check_model_runs, quiet_anomaly_detection
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import nearest
+from recbole_genrec.runtime.recbole_repairs import check_installation, check_model_runs, quiet_anomaly_detection
+from recbole_genrec.settings.rules import nearest
 
 MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_genrec.distributed import size
+from recbole_genrec.runtime.processes import size
 
 
 class Replicas:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from recbole_genrec import distributed, interrupts
-from recbole_genrec.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.runtime import interrupts, processes
+from recbole_genrec.runtime.randomness import rng_state, set_rng_state
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
 
 
 class ResumePoints:
@@ -40,7 +40,7 @@ class ResumePoints:
 
     def _safe_point(self, epoch: int, batch: int, sums: list[float]) -> None:
         """After an optimiser step: save now and then, and stop when a signal asks for it; all processes together."""
-        since, asked = distributed.largest([time.monotonic() - self._saved_at, interrupts.asked()])
+        since, asked = processes.largest([time.monotonic() - self._saved_at, interrupts.asked()])
         if asked or since >= interrupts.SAVE_EVERY:
             self._save_resume_point(epoch, batch, sums)
         if asked:
@@ -50,9 +50,9 @@ class ResumePoints:
         """Everything that the rest of the run depends on, as it stands before ``epoch`` begins or after ``batch`` batches of it, whose
         losses sum up to ``sums``. The file is the same whatever the number of processes."""
         self._saved_at = time.monotonic()
-        sums = sums and distributed.mean(sums)
+        sums = sums and processes.mean(sums)
         weights, optimiser = self._weights(), self.replicas.gathered(self.optimizer.state_dict())
-        random = {"process_0": rng_state(), "streams": distributed.streams()}
+        random = {"process_0": rng_state(), "streams": processes.streams()}
         if not self.writes:
             return
         save_checkpoint(
@@ -80,7 +80,7 @@ class ResumePoints:
 
     def _set_random_states(self, random: dict) -> None:
         set_rng_state(random["process_0"])
-        distributed.own_stream(self.config["seed"], random["streams"])
+        processes.own_stream(self.config["seed"], random["streams"])
 
     def resume_checkpoint(self, resume_file):
         """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""

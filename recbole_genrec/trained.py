@@ -6,9 +6,9 @@ import logging
 
 from recbole_genrec.accounting import Stages, commit, versions
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.keys import nearest
 from recbole_genrec.quick_start import check_topk, load_data_and_model, start_summary, tested
 from recbole_genrec.registry import get_trainer_class, is_generative
+from recbole_genrec.settings.rules import nearest
 
 EVALUATION_KEYS = (  # what the weights do not depend on
     *("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size"),

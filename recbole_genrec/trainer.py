@@ -12,12 +12,12 @@ from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_genrec import distributed, interrupts
-from recbole_genrec.checkpoints import load_checkpoint, load_state, raw_ids, save_checkpoint
-from recbole_genrec.compat import Silent, make_collector, scratch_folder, storable
 from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
 from recbole_genrec.replicas import Replicas
 from recbole_genrec.resume import ResumePoints
+from recbole_genrec.runtime import interrupts, processes
+from recbole_genrec.runtime.recbole_repairs import Silent, make_collector, scratch_folder, storable
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, raw_ids, save_checkpoint
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLER_BATCH = "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for it."
@@ -34,13 +34,13 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
     ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
-    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.distributed`).
+    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
     """
 
     ids: dict[str, list[str]] | None = None  # raw ids of the training data, for checkpoints
 
     def __init__(self, config, model):
-        self.writes = distributed.rank() == 0
+        self.writes = processes.rank() == 0
         self.replicas = Replicas(model, bool(config["fsdp"]))
         with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
@@ -83,7 +83,7 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         self.scheduler = self._build_scheduler(len(train_data))
-        distributed.own_stream(self.config["seed"])
+        processes.own_stream(self.config["seed"])
         if self.config["resume"]:
             if self.resume_file.is_file():
                 self._restore(train_data)
@@ -115,7 +115,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                         self._set_random_states(self._random)
                     continue
                 step = (index + 1) % self.accumulation == 0 or index + 1 == count
-                own = distributed.own_part(interaction).to(self.device)
+                own = processes.own_part(interaction).to(self.device)
                 with self.replicas.accumulating(more=not step):
                     parts = self.replicas(lambda own=own: self._parts(loss_func, own))
                     loss = sum(parts)
@@ -131,7 +131,7 @@ class GenRecTrainer(ResumePoints, Trainer):
                         self._safe_point(epoch, index + 1, total)
                 if self.gpu_available and show_progress:
                     batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
-        return distributed.mean([value / max(count, 1) for value in total])
+        return processes.mean([value / max(count, 1) for value in total])
 
     def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
@@ -140,7 +140,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         parts = losses if isinstance(losses, tuple) else (losses,)
         if getattr(self.model, "generative", False):
             return parts
-        return tuple(distributed.balanced(part, len(own)) for part in parts)
+        return tuple(processes.balanced(part, len(own)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
@@ -160,7 +160,7 @@ class GenRecTrainer(ResumePoints, Trainer):
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
-            (mean,) = distributed.mean([sum(values) / len(values)])
+            (mean,) = processes.mean([sum(values) / len(values)])
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _autocast(self):
@@ -201,8 +201,8 @@ class GenRecTrainer(ResumePoints, Trainer):
             return None
         if load_best_model:
             self.load_best(model_file)
-        if distributed.size() > 1:
-            eval_data.batch_sampler.sampler = distributed.own_block(eval_data.sample_size)
+        if processes.size() > 1:
+            eval_data.batch_sampler.sampler = processes.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
         search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
@@ -210,7 +210,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         with self._autocast() if own else nullcontext(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
-            self.model.search_log.add_up(distributed.summed)
+            self.model.search_log.add_up(processes.summed)
             self.logger.info(str(self.model.search_log))
         return {name: float(value) for name, value in result.items()}
 
@@ -250,7 +250,7 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
-        distributed.wait_for_all()  # process 0 has written it
+        processes.wait_for_all()  # process 0 has written it
         file = model_file or self.saved_model_file
         checkpoint = load_checkpoint(file, self.device)
         with explained(f"The checkpoint {file}", "Train the model again."):

@@ -6,8 +6,7 @@ Nothing held out reaches these models: no gradient, no choice of the epoch, and 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -16,21 +15,19 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
-from recbole.utils.argument_list import dataset_arguments, evaluation_arguments, general_arguments
+from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 from torch import nn
 from tqdm import tqdm
 
-from recbole_genrec.compat import rng_state, set_rng_state
-from recbole_genrec.config import COMPUTED, COSMETIC, GenRecConfig
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.files import load_artefact, made_once, publish_folder, read_bytes, save_artefact
 from recbole_genrec.loaders import by_user_and_time, create_dataset, make_loaders
+from recbole_genrec.runtime.randomness import kept_randomness
+from recbole_genrec.settings.shared_keys import CARRIED, COSMETIC
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
+from recbole_genrec.storage.atomic import made_once, publish_folder
+from recbole_genrec.storage.digests import read_bytes
 from recbole_genrec.trainer import GenRecTrainer
-
-# What a model of vectors takes over from the run: data, split, seed and device, nothing of the run's own model. Not its history
-# length either, so that generators with different ones share the codes.
-CARRIED = {"cold_users", *dataset_arguments, *evaluation_arguments, *general_arguments}
-CARRIED -= COMPUTED | {"config_file", "log_wandb", "MAX_ITEM_LIST_LENGTH"}
 
 
 def model_config(config, model: str, **values: object) -> GenRecConfig:
@@ -198,16 +195,6 @@ def stored_vectors(folder: Path, key: str, make: Callable[[], tuple[dict, dict]]
     if meta.pop("fingerprint", None) != key:
         raise ArtefactError(f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder.")
     return tensors, meta
-
-
-@contextlib.contextmanager
-def kept_randomness() -> Iterator[None]:
-    """Give the caller's random states back at the end."""
-    state = rng_state()
-    try:
-        yield
-    finally:
-        set_rng_state(state)
 
 
 # --- vectors made elsewhere ---------------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import write_json
-from recbole_genrec.parsing import config_files, parse_arguments, parse_value
 from recbole_genrec.quick_start import run_recbole_genrec
 from recbole_genrec.report.benchmark import argument
+from recbole_genrec.settings.parsing import config_files, parse_arguments, parse_value
+from recbole_genrec.storage.artefacts import write_json
 
 KINDS = {"choice": None, "uniform": 2, "loguniform": 2, "quniform": 3}  # how many numbers follow
 OPTIONS = {"params_file": None, "output_file": "tuning.json", "algo": "exhaustive", "max_evals": 10, "early_stop": 10}

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from toy import TINY_LLAMA, toy_model, write_dataset
 
-from recbole_genrec.files import properties_folder
 from recbole_genrec.model.instructions import Case
 from recbole_genrec.model.templates import FORMS
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
 
 PROMPTS = read_yaml(properties_folder() / "prompts" / "lcrec.yaml")
 OPT = {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64, "dropout": 0.0}

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from recbole_genrec import distributed
+from recbole_genrec.runtime import processes
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,7 +28,7 @@ def _member(rank: int, nproc: int, port: int, work: Callable, arguments: tuple) 
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(nproc), "MASTER_ADDR": "localhost"}
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    with distributed.joined(torch.device("cpu")):
+    with processes.joined(torch.device("cpu")):
         work(*arguments)
 
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from toy import SMALL, TINY, TINY_OF, toy_model, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint_folder
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError
 from recbole_genrec.quick_start import load_data_and_model
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint_folder
 
 LCREC = {**SMALL, "tokenizer": "random", "codebook_sizes": [8, 8], "text_vocab_size": 400, "lora_rank": 2, "tasks": ["seqrec"]}
 STORE = {"tokenizer_epochs": 1, "lora_rank": 2}

@@ -16,11 +16,11 @@ from toy import write_dataset
 
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.files import META
-from recbole_genrec.parsing import parse_value
 from recbole_genrec.report import benchmark as module
 from recbole_genrec.report.benchmark import argument, last_error, read_benchmark, run_benchmark
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.settings.parsing import parse_value
+from recbole_genrec.storage.artefacts import META
 
 SMALL = {"MAX_ITEM_LIST_LENGTH": 8, "topk": [5, 10], "gpu_id": "", "epochs": 2, "SASRec.train_batch_size": 32}
 SASREC = {"hidden_size": 16, "inner_size": 16, "n_layers": 1}

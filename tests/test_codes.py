@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.files import load_artefact, read_json, save_artefact
+from recbole_genrec.storage.artefacts import load_artefact, read_json, save_artefact
 from recbole_genrec.tokenizer import make_tokenizer
 from recbole_genrec.tokenizer.base import ItemTokenizer, fit_or_load
 from recbole_genrec.tokenizer.codes import ItemCodes

@@ -15,8 +15,9 @@ from recbole_genrec import training_split as split_module
 from recbole_genrec.collaborative import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.files import META, publish_folder
 from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.storage.artefacts import META
+from recbole_genrec.storage.atomic import publish_folder
 from recbole_genrec.training_split import only_trained_items, training_split
 
 ONLY_HELD_OUT = "z-never-trained"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from recbole.trainer import Trainer
 
-from recbole_genrec import compat
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, DataError, GenRecError
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.registry import get_model_class
-from recbole_genrec.trainer import load_checkpoint
+from recbole_genrec.runtime import recbole_repairs
+from recbole_genrec.storage.checkpoints import load_checkpoint
 
 TINY = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1}
 SLICE = {"user_inter_num_interval": "[20,26]", "MAX_ITEM_LIST_LENGTH": 10, "gpu_id": "", "show_progress": False, "epochs": 1}
@@ -88,10 +88,10 @@ def test_models_that_cannot_run_are_refused_with_the_reason(model, message):
 def test_pandas_3_and_a_missing_recbole_are_explained(monkeypatch):
     monkeypatch.setattr(pandas, "__version__", "3.0.1")
     with pytest.raises(GenRecError, match=r"pandas 3\.0\.1 .*pip install 'pandas>=2\.2,<3'"):
-        compat.check_installation()
-    monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
+        recbole_repairs.check_installation()
+    monkeypatch.setattr(recbole_repairs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GenRecError, match=r"RecBole 1\.2\.x is not installed.*scripts/install_recbole\.sh"):
-        compat.check_installation()
+        recbole_repairs.check_installation()
 
 
 class Payload:

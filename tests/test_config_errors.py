@@ -10,7 +10,8 @@ import yaml
 from recbole_genrec.cli import run as run_cli
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.keys import SHARED_KEYS, Rule, check_value, nearest
+from recbole_genrec.settings.rules import Rule, check_value, nearest
+from recbole_genrec.settings.shared_keys import SHARED_KEYS
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):

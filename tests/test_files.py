@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.files import META, atomic_write, digest, load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.artefacts import META, load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.digests import digest
 
 TENSORS = {"codes": torch.arange(6).view(2, 3), "scale": torch.tensor(0.5), "none": torch.empty(0, 4)}
 DETAILS = {"sizes": (4, 8), "by_level": {10: "b", 2: "a"}, "name": "é", "nothing": None}

@@ -17,11 +17,11 @@ from recbole_genrec import training_split as split_module
 from recbole_genrec.collaborative import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.files import META
 from recbole_genrec.graph_vectors import GraphVectors, TrainingGraph, graph_vectors
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.report.tables import results_table
+from recbole_genrec.storage.artefacts import META
 from recbole_genrec.training_split import edges_only, model_config, read_sequences, training_split
 
 SMALL = {"graph_dim": 6, "graph_epochs": 2, "graph_batch": 64, "graph_layers": 2}

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.collision import collision_stats, resolve_collisions
 from recbole_genrec.tokenizer.hierarchical import HierarchicalKMeans, co_occurrences, spectral_embedding
 

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.kmeans import PCAKMeans
 
 

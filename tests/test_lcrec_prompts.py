@@ -13,7 +13,7 @@ from toy import TINY_LLAMA, toy_config, toy_model, write_dataset
 from recbole_genrec.errors import BackboneError, ConfigError, DataError
 from recbole_genrec.model.instructions import Case
 from recbole_genrec.model.templates import FORMS, Templates, check_prompts, pieces_of
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.settings.parsing import read_yaml
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import torch
 from golden.loading import load_golden
 from golden.loading_mq import mq_from_golden
 
-from recbole_genrec.config import properties_folder
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError, GenRecError
-from recbole_genrec.files import load_artefact, save_artefact
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer import mq_tokenizer
 from recbole_genrec.tokenizer.mq import MQ
 from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser, agreement

@@ -17,7 +17,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 import recbole_genrec
-from recbole_genrec.config import properties_folder
+from recbole_genrec.settings.property_files import properties_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "properties").rglob("*") if path.is_file()}

@@ -15,10 +15,11 @@ import torch
 from processes import ROOT, alive, start, together, wait_until, workers
 from toy import SMALL, TINY_OF, toy_config, toy_model, write_dataset
 
-from recbole_genrec import distributed
 from recbole_genrec.errors import ConfigError, ProcessError
 from recbole_genrec.quick_start import run_recbole_genrec
-from recbole_genrec.trainer import GenRecTrainer, load_checkpoint
+from recbole_genrec.runtime import processes
+from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.trainer import GenRecTrainer
 
 USERS = 61  # odd
 PLAIN = {"tokenizer": "random", "group_by_length": False}  # no text encoder
@@ -42,8 +43,8 @@ def arguments(folder, model="TIGER", **changes):
 
 
 def as_process(monkeypatch, rank, size):
-    monkeypatch.setattr(distributed, "rank", lambda: rank)
-    monkeypatch.setattr(distributed, "size", lambda: size)
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+    monkeypatch.setattr(processes, "size", lambda: size)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(8, 2), (9, 2), (7, 3), (3, 3), (64, 5)])
@@ -51,8 +52,8 @@ def test_parts_of_a_batch_hold_each_row_once_and_blocks_each_user(monkeypatch, r
     parts, blocks = [], []
     for rank in range(size):
         as_process(monkeypatch, rank, size)
-        parts.append(distributed.own_part(torch.arange(rows)).tolist())
-        blocks.append(list(distributed.own_block(rows)))
+        parts.append(processes.own_part(torch.arange(rows)).tolist())
+        blocks.append(list(processes.own_block(rows)))
     assert sorted(sum(parts, [])) == sum(blocks, []) == list(range(rows))
     for shares in (parts, blocks):
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -60,9 +61,9 @@ def test_parts_of_a_batch_hold_each_row_once_and_blocks_each_user(monkeypatch, r
 
 def test_fewer_rows_than_processes(monkeypatch):
     as_process(monkeypatch, 2, 4)
-    assert distributed.own_part(torch.arange(3)).tolist() == [0, 1, 2]  # all of them, with an equal weight
+    assert processes.own_part(torch.arange(3)).tolist() == [0, 1, 2]  # all of them, with an equal weight
     with pytest.raises(ConfigError, match="3 users cannot be evaluated by 4 processes"):
-        distributed.own_block(3)
+        processes.own_block(3)
 
 
 # --- two processes, in one go -------------------------------------------------------------------------------------------------------------
@@ -86,10 +87,10 @@ def gradients(folder, model, changes) -> tuple[float, dict[str, torch.Tensor]]:
     trainer.tensorboard.close()
     for batch in list(train)[1:3]:
         model.zero_grad()
-        torch.manual_seed(distributed.rank())  # the draws of process 0 count
-        parts = trainer.replicas(lambda batch=batch: trainer._parts(model.calculate_loss, distributed.own_part(batch)))
+        torch.manual_seed(processes.rank())  # the draws of process 0 count
+        parts = trainer.replicas(lambda batch=batch: trainer._parts(model.calculate_loss, processes.own_part(batch)))
         sum(parts).backward()
-    (loss,) = distributed.mean([float(sum(parts))])
+    (loss,) = processes.mean([float(sum(parts))])
     return loss, trainer.replicas.gathered({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
 
@@ -103,20 +104,20 @@ def sasrec(folder):
 
 
 def two_processes_at_work(folder, expected):
-    me = distributed.rank()
-    assert distributed.size() == 2
+    me = processes.rank()
+    assert processes.size() == 2
     rows = torch.arange(7 * 3).view(7, 3)
-    assert torch.equal(distributed.gathered(rows[list(distributed.own_block(7))]), rows)
-    assert distributed.from_first(torch.tensor([me + 5])).tolist() == [5]
-    assert distributed.summed([1.0, me]) == [2.0, 1.0]
+    assert torch.equal(processes.gathered(rows[list(processes.own_block(7))]), rows)
+    assert processes.from_first(torch.tensor([me + 5])).tolist() == [5]
+    assert processes.summed([1.0, me]) == [2.0, 1.0]
     order = []
-    with distributed.first_process_first("testing"):
-        assert distributed.size() == 1 and distributed.rank() == 0
+    with processes.first_process_first("testing"):
+        assert processes.size() == 1 and processes.rank() == 0
         (Path.cwd() / "turns").open("a").write(f"{me}")
         order = (Path.cwd() / "turns").read_text()
         time.sleep(0.3)  # an overlap would show
     assert order == "01"[: me + 1]
-    with pytest.raises(ValueError if me == 0 else ProcessError, match="boom") as caught, distributed.first_process_first("fitting"):
+    with pytest.raises(ValueError if me == 0 else ProcessError, match="boom") as caught, processes.first_process_first("fitting"):
         assert me == 0
         raise ValueError("boom")
     assert me == 0 or str(caught.value) == "Process 0 failed while it was fitting: ValueError: boom"

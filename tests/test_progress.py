@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_genrec import interrupts
 from recbole_genrec.errors import ArtefactError
+from recbole_genrec.runtime import interrupts
 from recbole_genrec.tokenizer.progress import FitProgress
 
 EPOCHS = 6

@@ -11,8 +11,8 @@ from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import exact_scores, path_scores
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec, user_history
+from recbole_genrec.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.tokenizer.store import STORETokenizer
 from recbole_genrec.trainer import GenRecTrainer
 

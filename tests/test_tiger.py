@@ -10,7 +10,7 @@ from toy import toy_config, toy_model, write_dataset
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import BackboneError, ConfigError
-from recbole_genrec.model.letter import ranking_guided_loss
+from recbole_genrec.model.tiger import ranking_guided_loss
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import torch
 import yaml
 from golden.loading_tokenrec import head_from_golden, load_golden
 
-from recbole_genrec.config import properties_folder
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.tokenrec import cosine_loss, cosine_scores
 from recbole_genrec.model.tokenrec_prompt import END, PAD, Prompts, split_words
+from recbole_genrec.settings.property_files import properties_folder
 
 TEXTS = yaml.safe_load((properties_folder() / "prompts" / "tokenrec.yaml").read_text())
 ITEM_SIZES, USER_SIZES = (5, 7, 6), (4, 3, 8)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from toy import TINY_OF, write_dataset
 
-from recbole_genrec.checkpoints import check_same_ids
 from recbole_genrec.cli import main
-from recbole_genrec.compat import make_collector
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.runtime.recbole_repairs import make_collector
+from recbole_genrec.storage.checkpoints import check_same_ids
 from recbole_genrec.trained import evaluate
 
 

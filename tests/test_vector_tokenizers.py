@@ -11,14 +11,14 @@ import torch
 from toy import toy_config, write_dataset
 
 from recbole_genrec.collaborative import TrainingInteractions
-from recbole_genrec.config import properties_folder
 from recbole_genrec.data import content as content_module
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.files import digest
 from recbole_genrec.loaders import create_dataset
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import fit_or_load, make_tokenizer, vectors
 from recbole_genrec.tokenizer.collision import collision_stats
 

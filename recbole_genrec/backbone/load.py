@@ -11,7 +11,7 @@ from recbole_genrec.backbone.lora import base_facts
 from recbole_genrec.backbone.quantise import loading_options
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.errors import BackboneError
-from recbole_genrec.files import folder_fingerprint
+from recbole_genrec.storage.digests import folder_fingerprint
 
 
 def load_causal_lm(

@@ -1,6 +1,6 @@
 """The keys that choose and tune a causal language model, for every method that has one."""
 
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 
 BACKBONE_RULES: dict[str, Rule] = {
     "backbone_config": Rule(dict, "settings of a backbone from scratch"),

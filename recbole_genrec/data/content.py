@@ -11,7 +11,7 @@ import numpy as np
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import DataError
-from recbole_genrec.files import digest
+from recbole_genrec.storage.digests import digest
 
 DEFAULT_CACHE = ".cache"
 

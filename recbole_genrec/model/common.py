@@ -10,11 +10,11 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_genrec.checkpoints import load_state, raw_ids, rows_by_token, save_checkpoint
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.serving import Serving
+from recbole_genrec.settings.rules import Rule
+from recbole_genrec.storage.checkpoints import load_state, raw_ids, rows_by_token, save_checkpoint
 
 
 class GenRecModel(Serving, SequentialRecommender):
@@ -53,7 +53,7 @@ class GenRecModel(Serving, SequentialRecommender):
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Training loss of a batch; a tuple is summed and logged part by part. Each mean over n terms goes through ``balanced(mean, n)``
-        of :mod:`recbole_genrec.distributed`, so that several processes get the gradient of one.
+        of :mod:`recbole_genrec.runtime.processes`, so that several processes get the gradient of one.
 
         Args:
             history: item ids ``[B, T]``, oldest first, right-padded with 0. length: ``[B]``. target: next item ids ``[B]``.

@@ -8,9 +8,10 @@ from pathlib import Path
 from recbole_genrec.backbone import apply_tuning
 from recbole_genrec.backbone.lora import check_base, save_adapter
 from recbole_genrec.backbone.merge import merged_lm
-from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint_folder
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.files import publish_folder, write_json
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import publish_folder
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint_folder
 
 ADAPTER = "adapter"
 

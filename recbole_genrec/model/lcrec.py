@@ -27,17 +27,17 @@ from torch.nn.functional import linear
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, branch_states, build_backbone, embed_mixed, greedy_text, stack_rows
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
-from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.files import properties_folder
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.exporting import Exporting
 from recbole_genrec.model.instructions import IGNORED, Case, Instructions
-from recbole_genrec.model.letter import ranking_guided_loss
 from recbole_genrec.model.task_mixture import TaskMixture, check_tasks
 from recbole_genrec.model.templates import FORMS, Template, Templates, pieces_of
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.model.tiger import ranking_guided_loss
+from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.settings.rules import Rule
 
 PROMPT_REPEATS = 100  # how often the vocabulary from scratch sees the prompts: every word of theirs becomes one token
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 
 RULES = {
     "si_align_weight": Rule(float, "weight of the alignment task", low=0),

@@ -22,10 +22,10 @@ from torch.nn.functional import cross_entropy, pad
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder import Memory
 from recbole_genrec.decoding import item_cross_entropy
-from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.rules import Rule
 
 
 def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:

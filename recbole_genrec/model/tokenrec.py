@@ -27,14 +27,14 @@ from torch.nn.functional import cosine_similarity, embedding, normalize
 
 from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder, load_text_tokenizer
 from recbole_genrec.backbone.dropout import Dropout
-from recbole_genrec.config import properties_folder
-from recbole_genrec.distributed import balanced
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import Rule
 from recbole_genrec.model.common import GenRecModel
 from recbole_genrec.model.tokenrec_entities import Entities
 from recbole_genrec.model.tokenrec_prompt import Prompts, split_words
-from recbole_genrec.parsing import read_yaml
+from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.collision import parse_policies
 
 SEEN_AT_TEST = 4

@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recbole_genrec.checkpoints import rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.files import digest, load_artefact, publish_folder, save_artefact
 from recbole_genrec.graph_vectors import GraphVectors, graph_vectors
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
+from recbole_genrec.storage.atomic import publish_folder
+from recbole_genrec.storage.checkpoints import rows_by_token
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser
 

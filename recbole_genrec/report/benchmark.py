@@ -35,11 +35,11 @@ from tqdm import tqdm
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
-from recbole_genrec.files import META, read_json, write_json
-from recbole_genrec.keys import Rule, check_value, nearest
-from recbole_genrec.parsing import parse_value, read_yaml
 from recbole_genrec.registry import is_generative
 from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.settings.parsing import parse_value, read_yaml
+from recbole_genrec.settings.rules import Rule, check_value, nearest
+from recbole_genrec.storage.artefacts import META, read_json, write_json
 
 STATE = "runs.json"
 _NAME = Rule(str, "letters, digits, '-', '_', '+', '.'")
@@ -190,7 +190,7 @@ def _checkpoints(output: Path, name: str) -> Path:
 
 
 def argument(value: object) -> str:
-    """``value`` as the text that :func:`~recbole_genrec.parsing.parse_value` reads back."""
+    """``value`` as the text that :func:`~recbole_genrec.settings.parsing.parse_value` reads back."""
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
     return text if parse_value(text) == value else repr(value)

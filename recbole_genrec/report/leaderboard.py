@@ -9,14 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_genrec.config import COSMETIC
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.files import atomic_write, digest, read_json, write_json
-from recbole_genrec.keys import nearest
 from recbole_genrec.report.benchmark import STATE, TAKEN
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.report.tables import csv_text, markdown
+from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.shared_keys import COSMETIC
+from recbole_genrec.storage.artefacts import read_json, write_json
+from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.digests import digest
 
 RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}  # tells the result of a run from other files
 METRIC = "ndcg@10"

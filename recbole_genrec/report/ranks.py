@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import importlib
 import os
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import nearest
+from recbole_genrec.settings.rules import nearest
 from recbole_genrec.tokenizer.base import ItemTokenizer, fit_or_load
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import repair_collisions, sinkhorn_codes

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
-from recbole_genrec.files import digest, load_artefact, made_once, publish_folder, read_json, save_artefact, write_json
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
+from recbole_genrec.storage.artefacts import load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.atomic import made_once, publish_folder
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
 from recbole_genrec.tokenizer.progress import FitProgress

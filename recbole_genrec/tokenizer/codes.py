@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
-from recbole_genrec.files import load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.collision import collision_stats, item_groups, parse_policies, resolve_collisions
 
 PADDING = "[PAD]"

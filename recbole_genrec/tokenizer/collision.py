@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.keys import ALIASES, POLICIES
+from recbole_genrec.settings.shared_keys import ALIASES, POLICIES
 
 #: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.kmeans import CHUNK, check_rows, cluster, nearest, squared_distances
 from recbole_genrec.tokenizer.residual_kmeans import effective_sizes
 from recbole_genrec.tokenizer.vectors import VectorTokenizer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from recbole_genrec import interrupts
-from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint
-from recbole_genrec.compat import rng_state, set_rng_state
 from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.runtime import interrupts
+from recbole_genrec.runtime.randomness import rng_state, set_rng_state
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 
 
 class FitProgress:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from recbole_genrec.errors import GenRecError
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.letter_loss import LETTERLoss, balanced_clusters
 from recbole_genrec.tokenizer.residual_kmeans import effective_sizes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.files import META, read_json
+from recbole_genrec.storage.artefacts import META, read_json
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 

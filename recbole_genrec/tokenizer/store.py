@@ -28,7 +28,7 @@ from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backb
 from recbole_genrec.backbone.settings import BACKBONE_RULES
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError, GenRecError
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.keys import Rule
+from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats

@@ -76,7 +76,8 @@ def _child(folder: str, argv: list[str], moment: dict | None, measure: bool) -> 
     os.dup2(output, 2)
     status = 99
     try:
-        from recbole_genrec import cli, interrupts
+        from recbole_genrec import cli
+        from recbole_genrec.runtime import interrupts
 
         interrupts.SAVE_EVERY = 0.0
         seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
@@ -96,8 +97,8 @@ def _child(folder: str, argv: list[str], moment: dict | None, measure: bool) -> 
 
 def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     """Time the passes of each stage, and send the signal of ``moment``."""
-    from recbole_genrec import files
     from recbole_genrec.data import content
+    from recbole_genrec.storage import artefacts
     from recbole_genrec.tokenizer.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer
     from recbole_genrec.tokenizer.vectors import VectorTokenizer
@@ -126,14 +127,14 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     places += [(GenRecTrainer, "_optimiser_step", "training step"), (DenseTokenizer, "reconstruction_loss", "tokenizer step")]
     for owner, attribute, name in places:
         setattr(owner, attribute, watched(getattr(owner, attribute), name))
-    temporary = files._temporary
+    temporary = artefacts._temporary
 
     @contextlib.contextmanager
     def watched_temporary(*args) -> Iterator[Path]:
         with stage("writing"), temporary(*args) as path:
             yield path
 
-    files._temporary = watched_temporary
+    artefacts._temporary = watched_temporary
 
 
 def _send(number: int, delay: float | None) -> None:

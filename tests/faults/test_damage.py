@@ -16,12 +16,13 @@ import torch
 from counts import REFUSED, tried
 from toy import TINY, write_dataset
 
-from recbole_genrec.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
-from recbole_genrec.files import META, digest, load_artefact, read_json, save_artefact, write_json
 from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.storage.artefacts import META, load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.simple import StoredCodes
 

@@ -18,11 +18,12 @@ import torch
 from counts import DISK, tried
 from toy import TINY, write_dataset
 
-from recbole_genrec.checkpoints import save_checkpoint
 from recbole_genrec.errors import ArtefactError, GenRecError
-from recbole_genrec.files import atomic_write, publish_folder, save_artefact, write_json
 from recbole_genrec.quick_start import run_recbole_genrec
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.storage.artefacts import save_artefact, write_json
+from recbole_genrec.storage.atomic import atomic_write, publish_folder
+from recbole_genrec.storage.checkpoints import save_checkpoint
 
 TENSORS = {"weights": torch.arange(5_000.0)}
 NOBODY = 65534

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.files import META, atomic_write, load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import META, load_artefact, save_artefact
+from recbole_genrec.storage.atomic import atomic_write
 
 FORMAT = 1
 TENSOR = "__tensor__"

@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, ProcessError
-from recbole_genrec.files import digest
+from recbole_genrec.storage.digests import digest
 
 PATIENCE = timedelta(days=2)  # how long process 0 may take to fit a tokenizer or refresh the codes
 POLL_SECONDS = 0.1

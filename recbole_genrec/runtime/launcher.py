@@ -1,8 +1,8 @@
 """``--nproc=2``: RecBole's launcher (``torch.multiprocessing.spawn``), which here also watches its processes.
 
 The processes find each other like those of torchrun, through the same environment variables; from there on the two ways are one
-(:mod:`recbole_genrec.distributed`). Several machines: the same command on each, with ``--world_size``, ``--group_offset``, ``--ip`` and
-``--port``, and ``data_path`` and ``checkpoint_dir`` on a disk that they share.
+(:mod:`recbole_genrec.runtime.processes`). Several machines: the same command on each, with ``--world_size``, ``--group_offset``, ``--ip``
+and ``--port``, and ``data_path`` and ``checkpoint_dir`` on a disk that they share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from recbole_genrec import errors
-from recbole_genrec.interrupts import Interrupted, announce, handled_signals
+from recbole_genrec.runtime.interrupts import Interrupted, announce, handled_signals
 
 GRACE_SECONDS = 5  # for the others to end by themselves once one has failed, then after SIGTERM
 
@@ -60,7 +60,8 @@ def launch(config, arguments: dict) -> dict:
 
 def run_recboles(local_rank: int, offset: int, report_port: int, environment: dict[str, str], arguments: dict) -> None:
     """One of the processes (RecBole's name); its result, or the first error among the processes, goes to the store of the launcher."""
-    from recbole_genrec.compat import keep_freed_memory, quiet_pandas_warnings
+    from recbole_genrec.runtime.memory import keep_freed_memory
+    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
     reports = dist.TCPStore("localhost", report_port, is_master=False)
     os.environ.update(environment, LOCAL_RANK=str(local_rank), RANK=str(offset + local_rank))

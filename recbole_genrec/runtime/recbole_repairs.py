@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import importlib.util
 import os
-import random
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,8 +18,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from recbole_genrec.distributed import gathered
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.runtime.processes import gathered
 
 INSTALL_HELP = (
     "RecBole 1.2.x is not installed. Python 3.10 and 3.11: pip install 'recbole>=1.2.1,<1.3' 'pandas<3'. "
@@ -81,20 +79,6 @@ def quiet_anomaly_detection() -> None:
     makes every training step of a sequential model 1.6 times as expensive (``benchmarks/anomaly_detection.py``).
     """
     torch.autograd.set_detect_anomaly(False)
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep large freed blocks instead of returning them to the system after every batch; ``False`` where there is no glibc.
-
-    PyTorch allocates the logits of each batch anew; above 32 MiB every allocation is mapped and page-faulted again, which costs up to a
-    third of the CPU time of a training step (``benchmarks/allocator.py``). Called by our commands, for the whole process.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    m_trim_threshold, m_mmap_threshold, largest = -1, -3, 2**31 - 1
-    return bool(mallopt(m_mmap_threshold, largest)) and bool(mallopt(m_trim_threshold, largest))
 
 
 def quiet_pandas_warnings() -> None:
@@ -171,30 +155,6 @@ def scratch_folder() -> Iterator[None]:
             yield
         finally:
             os.chdir(before)
-
-
-def rng_state() -> dict:
-    """The state of Python's, numpy's and torch's random generators as plain values and tensors (safe to store)."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    state = {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_rng_state(state: dict) -> None:
-    """Undo :func:`rng_state`."""
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
 def make_folders(config) -> None:
