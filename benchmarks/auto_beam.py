@@ -13,7 +13,7 @@ import time
 import torch
 from common import arguments, medians, spread, write_result
 
-from recbole_genrec.quick_start import load_data_and_model
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.leaderboard import collect, make_rows
 from recbole_genrec.runtime.memory import keep_freed_memory
 

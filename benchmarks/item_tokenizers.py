@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from common import arguments, load, write_result
 
-from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.tokenizer import fit_or_load, make_tokenizer
 

@@ -32,7 +32,7 @@ def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
     def body(argv: list[str]) -> None:
-        from recbole_genrec.quick_start import run_recbole_genrec
+        from recbole_genrec.experiments.run import run_recbole_genrec
         from recbole_genrec.report.tables import results_table
         from recbole_genrec.runtime.processes import started_with_others
 
@@ -47,7 +47,7 @@ def tune(argv: list[str]) -> int:
     """``recbole-genrec tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...``"""
 
     def body(argv: list[str]) -> None:
-        from recbole_genrec.tuning import tune as search
+        from recbole_genrec.experiments.tuning import tune as search
 
         best = search(argv)
         print(f"Best of {len(best['trials'])} trials: {best['best_params']}")
@@ -61,11 +61,11 @@ def evaluate(argv: list[str]) -> int:
 
     def body(argv: list[str]) -> None:
         from recbole_genrec.errors import ConfigError
+        from recbole_genrec.experiments.trained import evaluate as test_again
         from recbole_genrec.report.tables import results_table
         from recbole_genrec.settings.parsing import parse_arguments
         from recbole_genrec.storage.artefacts import write_json
         from recbole_genrec.storage.atomic import check_writable
-        from recbole_genrec.trained import evaluate as test_again
 
         keys = parse_arguments(argv)
         checkpoint, path = keys.pop("checkpoint", None), keys.pop("result_file", None)
@@ -117,7 +117,7 @@ def _words(text: str) -> list[str]:
 
 def benchmark(file: str, changes: list[str]) -> int:
     """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
-    from recbole_genrec.report.benchmark import read_benchmark, run_benchmark
+    from recbole_genrec.experiments.benchmark import read_benchmark, run_benchmark
     from recbole_genrec.report.leaderboard import make_leaderboard
     from recbole_genrec.settings.parsing import parse_arguments
 
@@ -169,8 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     table.add_argument("--baseline", help="name of the run that the others are tested against")
     table.add_argument("--output", help="folder for leaderboard.md, .csv and .json")
     prepare = commands.add_parser("prepare", help="download and convert a dataset")
-    from recbole_genrec.data.prepare import add_arguments
-    from recbole_genrec.data.prepare import main as prepare_main
+    from recbole_genrec.data.preparation.prepare import add_arguments
+    from recbole_genrec.data.preparation.prepare import main as prepare_main
 
     add_arguments(prepare)
     args, more = parser.parse_known_args(argv)
@@ -186,9 +186,8 @@ def main(argv: list[str] | None = None) -> int:
 
             print(make_leaderboard(args.paths, args.baseline, args.output))
             return 0
-        from recbole_genrec.quick_start import recommend
+        from recbole_genrec.experiments.trained import export, inspect, recommend
         from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
-        from recbole_genrec.trained import export, inspect
 
         quiet_pandas_warnings()
         changes = {"data_path": args.data_path} if args.data_path else {}

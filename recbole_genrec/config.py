@@ -7,7 +7,7 @@ import re
 from enum import Enum
 from pathlib import Path
 
-from recbole_genrec.data.interactions import interaction_files
+from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
 from recbole_genrec.runtime import processes
@@ -15,7 +15,7 @@ from recbole_genrec.runtime.recbole_repairs import check_installation, quiet_ano
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.property_files import _shipped, properties_folder
 from recbole_genrec.settings.rules import check_value, nearest
-from recbole_genrec.settings.shared_keys import COMPUTED, COSMETIC, SHARED_KEYS, check_eval_args, check_recbole_values
+from recbole_genrec.settings.shared_keys import CARRIED, COMPUTED, COSMETIC, SHARED_KEYS, check_eval_args, check_recbole_values
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
@@ -228,6 +228,13 @@ class GenRecConfig(Config):
             self.model_class.check_config(values)
         elif values.get("candidate_file") is not None:
             raise ConfigError(f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out.")
+
+    def derived(self, model: str, **values: object) -> GenRecConfig:
+        """Settings of ``model`` for a stage of this run: its data, split, seed and device, and ``values``."""
+        carried = {key: value for key, value in self.plain().items() if key in CARRIED}
+        carried["data_path"] = str(Path(carried["data_path"]).parent)
+        carried["checkpoint_dir"] = self["cache_dir"]  # for the resume file
+        return GenRecConfig(model, self["dataset"], config_dict={**carried, **values})
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""

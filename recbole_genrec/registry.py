@@ -86,17 +86,3 @@ def with_switches(model_class: type, values: dict) -> type:
 def is_generative(model_class: type) -> bool:
     """Whether a class is one of our generative methods (they alone carry ``generative = True``)."""
     return getattr(model_class, "generative", False)
-
-
-def get_trainer_class(model_class: type, name: str) -> type:
-    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, RecVAE, ...)."""
-    from recbole.trainer import Trainer
-    from recbole.utils import get_trainer
-
-    from recbole_genrec.trainer import GenRecTrainer
-
-    stock = get_trainer(model_class.type, name)
-    if stock is Trainer:
-        return GenRecTrainer
-    # the special trainer's own loop comes first and calls ours through super()
-    return type(f"GenRec{stock.__name__}", (stock, GenRecTrainer), {})

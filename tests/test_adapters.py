@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError
-from recbole_genrec.quick_start import load_data_and_model
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint_folder
 
 LCREC = {**SMALL, "tokenizer": "random", "codebook_sizes": [8, 8], "text_vocab_size": 400, "lora_rank": 2, "tasks": ["seqrec"]}
@@ -130,7 +130,7 @@ def test_an_adapter_on_weights_that_no_folder_holds_names_no_base(trained, tmp_p
 LOAD = """
 import sys
 import torch
-from recbole_genrec.quick_start import load_data_and_model
+from recbole_genrec.experiments.trained import load_data_and_model
 torch.set_num_threads(1)
 for name in sys.argv[2:]:
     model, users = load_data_and_model(name)[1], torch.load(sys.argv[1] + "/users.pt", weights_only=True)

@@ -12,7 +12,8 @@ from toy import TINY, toy_config, write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.cli import run as run_cli
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError, GenRecError
-from recbole_genrec.quick_start import load_data_and_model, recommend, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model, recommend
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from toy import toy_config, toy_model, write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.decoding import SearchLog, SearchResult
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.quick_start import recommend, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import recommend
 
 NAMES = [f"i{number}" for number in (3, 4, 8, 11, 15, 16, 21, 27, 33, 38, 39)]
 

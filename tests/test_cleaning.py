@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_genrec.data.cleaning import clean_categories, clean_price, clean_text, k_core
+from recbole_genrec.data.preparation.cleaning import clean_categories, clean_price, clean_text, k_core
 
 
 def naive_core(pairs, k):

@@ -11,14 +11,14 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
-from recbole_genrec import training_split as split_module
-from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.collaborative import training_split as split_module
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.collaborative.training_split import only_trained_items, training_split
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.loaders import create_dataset, make_loaders
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.atomic import publish_folder
-from recbole_genrec.training_split import only_trained_items, training_split
 
 ONLY_HELD_OUT = "z-never-trained"
 

@@ -13,9 +13,10 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, DataError, GenRecError
-from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.registry import get_model_class
 from recbole_genrec.runtime import recbole_repairs
 from recbole_genrec.storage.checkpoints import load_checkpoint
@@ -43,7 +44,7 @@ for space, old in zip(spaces, before, strict=True):
     changed = [key for key in changed if getattr(space, key).__class__.__name__ != "module"]  # sub-modules that were imported
     assert not changed, (space, changed)
 assert "float" not in vars(numpy)
-from recbole_genrec.quick_start import run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
 run_recbole_genrec("SASRec", "ml-100k", config_dict={ ({**SLICE, **TINY})!r})
 assert "float" in vars(numpy) and not torch.is_anomaly_enabled()
 heavy = {{"transformers", "sentence_transformers", "peft", "tokenizers", "ray", "hyperopt", "recbole.quick_start"}}

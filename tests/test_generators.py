@@ -8,8 +8,9 @@ from recbole.data.interaction import Interaction
 from toy import TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.decoding import exact_scores
-from recbole_genrec.quick_start import load_data_and_model, recommend, run_recbole_genrec
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model, recommend
+from recbole_genrec.training.trainer import GenRecTrainer
 
 CASES = [
     ("STORE", {}),

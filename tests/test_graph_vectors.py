@@ -12,17 +12,18 @@ from test_collaborative import ONLY_HELD_OUT, read_users, settings, write_users
 from test_collaborative import folder as folder  # noqa: PLC0414
 from toy import write_dataset
 
-from recbole_genrec import graph_vectors as module
-from recbole_genrec import training_split as split_module
-from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.collaborative import lightgcn_vectors as module
+from recbole_genrec.collaborative import training_split as split_module
+from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, TrainingGraph, graph_vectors
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.collaborative.training_split import edges_only, read_sequences, training_split
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
-from recbole_genrec.graph_vectors import GraphVectors, TrainingGraph, graph_vectors
-from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.tables import results_table
 from recbole_genrec.storage.artefacts import META
-from recbole_genrec.training_split import edges_only, model_config, read_sequences, training_split
 
 SMALL = {"graph_dim": 6, "graph_epochs": 2, "graph_batch": 64, "graph_layers": 2}
 
@@ -54,7 +55,7 @@ def training_pairs(root: Path) -> set[tuple[str, str]]:
 
 def graph_of(config):
     """RecBole's dataset of the edges, and the pairs in it by raw id."""
-    data = edges_only(training_split(model_config(config, "SASRec")), read_sequences(config))
+    data = edges_only(training_split(config.derived("SASRec")), read_sequences(config))
     matrix = data.inter_matrix(form="coo")
     users, items = data.field2id_token["user_id"][matrix.row], data.field2id_token["item_id"][matrix.col]
     return data, list(zip(users.tolist(), items.tolist(), strict=True))

@@ -8,7 +8,7 @@ import pytest
 from recbole_genrec.data import content as content_module
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.item_text import read_item_texts
-from recbole_genrec.data.sources import recbole_folder
+from recbole_genrec.data.preparation.sources import recbole_folder
 from recbole_genrec.errors import DataError
 
 HEADER = "item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq\n"

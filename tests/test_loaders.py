@@ -13,8 +13,8 @@ from toy import TINY, toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.batching import length_grouped
+from recbole_genrec.data.loaders import LengthGroupedLoader, create_dataset, make_loaders, row_mask
 from recbole_genrec.errors import DataError
-from recbole_genrec.loaders import LengthGroupedLoader, create_dataset, make_loaders, row_mask
 
 # --- which rows are kept --------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from toy import SMALL, TINY, TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.backbone.lora import base_facts, check_base
 from recbole_genrec.errors import BackboneError
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer
 
 LLAMA = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
 LLAMA |= {"intermediate_size": 48, "max_position_embeddings": 512}

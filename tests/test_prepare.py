@@ -9,10 +9,10 @@ import zipfile
 import pandas as pd
 import pytest
 
-from recbole_genrec.data import prepare, sources
 from recbole_genrec.data.item_text import read_item_table, read_item_texts
-from recbole_genrec.data.prepare import prepare_dataset
-from recbole_genrec.data.recipes import RECIPES
+from recbole_genrec.data.preparation import prepare, sources
+from recbole_genrec.data.preparation.prepare import prepare_dataset
+from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 INTER_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"

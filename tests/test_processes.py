@@ -16,10 +16,10 @@ from processes import ROOT, alive, start, together, wait_until, workers
 from toy import SMALL, TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.errors import ConfigError, ProcessError
-from recbole_genrec.quick_start import run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.runtime import processes
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer
 
 USERS = 61  # odd
 PLAIN = {"tokenizer": "random", "group_by_length": False}  # no text encoder
@@ -96,7 +96,7 @@ def gradients(folder, model, changes) -> tuple[float, dict[str, torch.Tensor]]:
 
 def sasrec(folder):
     from recbole_genrec.config import GenRecConfig
-    from recbole_genrec.loaders import create_dataset, make_loaders
+    from recbole_genrec.data.loaders import create_dataset, make_loaders
 
     config = GenRecConfig("SASRec", "toy", config_dict=settings(folder, "SASRec"))
     loaders = make_loaders(config, create_dataset(config), False)

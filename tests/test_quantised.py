@@ -10,8 +10,8 @@ from toy import toy_model, write_dataset
 from recbole_genrec.backbone import build_backbone, load_causal_lm
 from recbole_genrec.backbone.quantise import loading_options, quantised_options
 from recbole_genrec.errors import BackboneError
-from recbole_genrec.quick_start import load_data_and_model
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.experiments.trained import load_data_and_model
+from recbole_genrec.training.trainer import GenRecTrainer
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import scipy.sparse as sp
 import torch
 
 from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.model.lightgcn import LightGCN
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
-from recbole_genrec.registry import get_model_class, get_trainer_class
+from recbole_genrec.registry import get_model_class
 from recbole_genrec.report.tables import results_table
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.trained import evaluate
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer, get_trainer_class
 
 MODELS = ("SASRec", "BERT4Rec", "GRU4Rec", "Pop", "LightGCN")
 SLICE = {"user_inter_num_interval": "[20,26]", "MAX_ITEM_LIST_LENGTH": 10, "gpu_id": "", "show_progress": False, "epochs": 2}

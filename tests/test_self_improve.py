@@ -17,14 +17,15 @@ from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model, recommend
 from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.code_refresh import ItemCoder
 from recbole_genrec.model.refresh_schedule import refresh_epochs
 from recbole_genrec.model.self_improve import self_improving
-from recbole_genrec.quick_start import load_data_and_model, recommend, run_recbole_genrec
 from recbole_genrec.registry import get_model_class
 from recbole_genrec.tokenizer import ItemCodes
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer
 
 METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec"]
 SOON = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2, "si_freeze_epochs": 1, "si_margin": 0.0}

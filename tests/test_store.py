@@ -9,12 +9,13 @@ from toy import TINY, toy_config, toy_model, write_dataset
 
 from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
 from recbole_genrec.decoding import exact_scores, path_scores
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.loaders import create_dataset, make_loaders, user_history
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.tokenizer.store import STORETokenizer
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer
 
 
 @pytest.fixture(scope="module")

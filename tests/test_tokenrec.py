@@ -14,11 +14,12 @@ from recbole.trainer import Trainer
 from toy import TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.cli import main
+from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.graph_vectors import GraphVectors
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
-from recbole_genrec.runtime.recbole_repairs import make_collector
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
+from recbole_genrec.training.collector import make_collector
 
 GRAPH = {"graph_epochs": 60, "graph_lr": 0.02}
 

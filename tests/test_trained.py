@@ -11,12 +11,12 @@ from toy import TINY_OF, write_dataset
 
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.ids import check_same_ids
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
-from recbole_genrec.runtime.recbole_repairs import make_collector
-from recbole_genrec.storage.checkpoints import check_same_ids
-from recbole_genrec.trained import evaluate
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import evaluate, load_data_and_model
+from recbole_genrec.training.collector import make_collector
 
 
 @pytest.fixture(scope="module")

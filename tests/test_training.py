@@ -15,10 +15,10 @@ import torch
 from recbole.trainer import Trainer
 from toy import TINY, toy_config, toy_model, write_dataset
 
-from recbole_genrec.quick_start import run_recbole_genrec
-from recbole_genrec.runtime.recbole_repairs import make_collector
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.collector import make_collector
+from recbole_genrec.training.trainer import GenRecTrainer
 
 
 @pytest.fixture(scope="module")

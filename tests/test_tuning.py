@@ -14,10 +14,10 @@ import pytest
 import recbole.trainer
 from toy import write_dataset
 
-from recbole_genrec import tuning
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tuning import ends, read_space, tune
+from recbole_genrec.experiments import tuning
+from recbole_genrec.experiments.tuning import ends, read_space, tune
 
 SASREC = ["--hidden_size=16", "--inner_size=16", "--n_layers=1", "--epochs=1", "--MAX_ITEM_LIST_LENGTH=8", "--topk=[5,10]"]
 

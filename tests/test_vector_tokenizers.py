@@ -10,12 +10,12 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
-from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data import content as content_module
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.loaders import create_dataset
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.digests import digest

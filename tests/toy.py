@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.loaders import create_dataset, make_loaders
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 
 ADJECTIVES = ["red", "green", "soft", "dry", "cold", "sweet", "dark", "light"]
 NOUNS = ["soap", "brush", "cream", "mirror", "comb", "lotion", "powder", "oil"]

@@ -17,7 +17,10 @@ DEFAULT_CACHE = ".cache"
 
 
 class Interactions(Protocol):
-    """What may be learned from interactions; :class:`recbole_genrec.collaborative.TrainingInteractions` reads the training split alone."""
+    """What may be learned from interactions.
+
+    :class:`~recbole_genrec.collaborative.training_interactions.TrainingInteractions` reads the training split alone.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -172,7 +175,7 @@ class ItemContent:
         if self.interactions is None:
             raise DataError(
                 "This item content knows no interactions. Set content.interactions = TrainingInteractions(config) "
-                "(recbole_genrec.collaborative), or use a tokenizer that needs item text only."
+                "(recbole_genrec.collaborative.training_interactions), or use a tokenizer that needs item text only."
             )
         return self.interactions
 

@@ -12,7 +12,8 @@ from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.collaborative import TrainingInteractions
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.data.ids import read_ids
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import (
     CodeDecoder,
@@ -27,7 +28,6 @@ from recbole_genrec.decoding import (
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.common import GenRecModel
-from recbole_genrec.settings.parsing import read_ids
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 

@@ -11,10 +11,11 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.serving import Serving
 from recbole_genrec.settings.rules import Rule
-from recbole_genrec.storage.checkpoints import load_state, raw_ids, rows_by_token, save_checkpoint
+from recbole_genrec.storage.checkpoints import load_state, save_checkpoint
 
 
 class GenRecModel(Serving, SequentialRecommender):

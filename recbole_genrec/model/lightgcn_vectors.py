@@ -11,7 +11,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from recbole_genrec.graph_vectors import GraphVectors, graph_vectors
+from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, graph_vectors
 
 
 class LightGCNDot(SequentialRecommender):

@@ -150,7 +150,7 @@ class SelfImprovement:
         if not self._epoch_hook_seen:
             raise ConfigError(
                 "self_improve: True needs the epoch hook of GenRecTrainer, which this trainer does not call: the codes would never be "
-                "refreshed. Train through run_recbole_genrec or recbole_genrec.trainer.GenRecTrainer."
+                "refreshed. Train through run_recbole_genrec or recbole_genrec.training.trainer.GenRecTrainer."
             )
         return super().calculate_loss(interaction)
 

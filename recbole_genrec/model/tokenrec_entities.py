@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, graph_vectors
+from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.graph_vectors import GraphVectors, graph_vectors
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.storage.atomic import publish_folder
-from recbole_genrec.storage.checkpoints import rows_by_token
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.report.benchmark import STATE, TAKEN
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.report.tables import csv_text, markdown
@@ -287,3 +286,9 @@ def make_leaderboard(paths: Iterable[str | os.PathLike], baseline: str | None = 
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
     return text
+
+
+STATE = "runs.json"
+
+
+TAKEN = ("model", "dataset", "seed", "data_path", "result_file", "checkpoint_dir", "save_ranks", "resume", "show_progress", "config_files")

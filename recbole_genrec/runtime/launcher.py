@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import wait
 
 import torch
@@ -30,8 +31,13 @@ def launches(config) -> bool:
     return max(config["nproc"], config["world_size"]) > 1
 
 
-def launch(config, arguments: dict) -> dict:
-    """The result of ``run_recbole_genrec(**arguments)``, carried out by ``nproc`` processes.
+def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
+    """The result of ``run(**arguments)``, carried out by ``nproc`` processes.
+
+    Args:
+        config: a ``GenRecConfig``; reads ``nproc``, ``world_size``, ``group_offset``, ``ip`` and ``port``.
+        run: a function at the top of a module, which each process imports.
+        arguments: what it is called with.
 
     Raises:
         GenRecError: the error of the process that failed first.
@@ -51,14 +57,16 @@ def launch(config, arguments: dict) -> dict:
     else:
         environment |= {"MASTER_ADDR": config["ip"], "MASTER_PORT": str(config["port"]), "TORCHELASTIC_USE_AGENT_STORE": "False"}
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn that find_unused_parameters costs time
-    given = (config["group_offset"], reports.port, environment, arguments)
+    given = (config["group_offset"], reports.port, environment, run, arguments)
     _watch(mp.spawn(run_recboles, given, nprocs=nproc, join=False).processes, reports)
     if not reports.check(["result"]):
         raise errors.ProcessError("The processes were interrupted before they had a result.")
     return json.loads(reports.get("result"))
 
 
-def run_recboles(local_rank: int, offset: int, report_port: int, environment: dict[str, str], arguments: dict) -> None:
+def run_recboles(
+    local_rank: int, offset: int, report_port: int, environment: dict[str, str], run: Callable[..., dict], arguments: dict
+) -> None:
     """One of the processes (RecBole's name); its result, or the first error among the processes, goes to the store of the launcher."""
     from recbole_genrec.runtime.memory import keep_freed_memory
     from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
@@ -70,10 +78,8 @@ def run_recboles(local_rank: int, offset: int, report_port: int, environment: di
     keep_freed_memory()
     quiet_pandas_warnings()
     try:
-        from recbole_genrec.quick_start import run_recbole_genrec
-
         with handled_signals(watched=True):
-            result = run_recbole_genrec(**arguments)
+            result = run(**arguments)
     except Interrupted as error:
         sys.exit(error.status)
     except errors.GenRecError as error:

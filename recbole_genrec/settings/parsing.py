@@ -14,22 +14,6 @@ from recbole_genrec.errors import ConfigError
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$")
 
 
-def read_ids(file: str) -> list[str]:
-    """Raw item ids, one a line, without repetitions; empty lines do not count.
-
-    Raises:
-        ConfigError: the file is missing, is no UTF-8 text, or names no item.
-    """
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}). Give a text file with one raw item id a line.") from error
-    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not ids:
-        raise ConfigError(f"{file} names no item. Give one raw item id a line.")
-    return ids
-
-
 class YamlLoader(yaml.SafeLoader):
     """Plain YAML (no Python tags) that reads ``1e-3`` as a number; RecBole changes ``yaml.FullLoader`` for the whole process."""
 

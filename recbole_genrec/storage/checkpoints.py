@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -103,35 +102,6 @@ def _put_back(tensors: dict[str, torch.Tensor], value: object, device: torch.dev
             return tensors[value[TENSOR]].to(device)
         return {key: _put_back(tensors, part, device) for key, part in value.items()}
     return [_put_back(tensors, part, device) for part in value] if isinstance(value, list) else value
-
-
-def raw_ids(dataset) -> dict[str, list[str]]:
-    """Raw ids of the ``items`` and ``users`` of a RecBole dataset by its internal ids, which follow the order of the ``.inter`` file."""
-    fields = {"items": dataset.iid_field, "users": dataset.uid_field}
-    return {name: [str(token) for token in dataset.field2id_token[field]] for name, field in fields.items()}
-
-
-def rows_by_token(values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0) -> torch.Tensor:
-    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
-    row = {token: number for number, token in enumerate(tokens)}
-    rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device)
-    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(dim, rows)
-
-
-def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) -> None:
-    """Refuse a dataset whose ``names`` (``items``, ``users``) have other internal ids than a checkpoint's, whose vectors follow these.
-
-    Raises:
-        ArtefactError: the ids are others, or stand in another order.
-    """
-    here = raw_ids(dataset)
-    for name in names:
-        if here[name] != stored[name]:
-            kind = "stand in another order in" if sorted(here[name]) == sorted(stored[name]) else "are others than those of"
-            raise ArtefactError(
-                f"The {name} of {dataset.dataset_name} {kind} the data that the checkpoint was trained on, and its vectors "
-                "belong to RecBole's numbers for them. Point --data_path at the data it was trained on, or train the model again."
-            )
 
 
 def load_state(model: torch.nn.Module, state: dict) -> None:

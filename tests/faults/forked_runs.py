@@ -102,7 +102,7 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     from recbole_genrec.tokenizer.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer
     from recbole_genrec.tokenizer.vectors import VectorTokenizer
-    from recbole_genrec.trainer import GenRecTrainer
+    from recbole_genrec.training.trainer import GenRecTrainer
 
     @contextlib.contextmanager
     def stage(name: str) -> Iterator[None]:

@@ -18,7 +18,8 @@ from toy import TINY, write_dataset
 
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.storage.artefacts import META, load_artefact, read_json, save_artefact, write_json
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
@@ -179,7 +180,7 @@ def test_the_files_of_another_run(copy, monkeypatch, which):
     other = Path(copy.run(code_lr=0.01)["checkpoint"])
     shutil.copy(other if which == "checkpoint" else other.with_suffix(".resume.pth"), getattr(copy, which))
     if which == "checkpoint":  # training would write it anew
-        monkeypatch.setattr("recbole_genrec.trainer.GenRecTrainer._save_checkpoint", lambda *_, **__: None)
+        monkeypatch.setattr("recbole_genrec.training.trainer.GenRecTrainer._save_checkpoint", lambda *_, **__: None)
     with tried(REFUSED), pytest.raises(ArtefactError, match="belongs to STORE-toy-.*another run"):
         copy.run(resume=True)
 

@@ -19,7 +19,7 @@ from counts import DISK, tried
 from toy import TINY, write_dataset
 
 from recbole_genrec.errors import ArtefactError, GenRecError
-from recbole_genrec.quick_start import run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.storage.artefacts import save_artefact, write_json
 from recbole_genrec.storage.atomic import atomic_write, publish_folder

@@ -17,17 +17,18 @@ from toy import SMALL, TINY, TINY_T5, write_dataset
 
 from recbole_genrec.backbone.encoder_decoder import load_encoder_decoder
 from recbole_genrec.backbone.load import load_causal_lm
+from recbole_genrec.collaborative.external import read_vectors
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.prepare import prepare_dataset
+from recbole_genrec.data.preparation.prepare import prepare_dataset
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError, GenRecError
-from recbole_genrec.quick_start import load_data_and_model, run_recbole_genrec
-from recbole_genrec.report.benchmark import read_benchmark
+from recbole_genrec.experiments.benchmark import read_benchmark
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.settings.parsing import parse_value, read_yaml
 from recbole_genrec.storage.artefacts import META, load_artefact, write_json
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.training_split import read_vectors
 
 
 class Payload:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from toy import TINY, toy_config, write_dataset
 
 from recbole_genrec.data.item_text import read_item_texts
-from recbole_genrec.data.prepare import prepare_dataset
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.preparation.prepare import prepare_dataset
 from recbole_genrec.errors import DataError, GenRecError
-from recbole_genrec.loaders import create_dataset, make_loaders
-from recbole_genrec.quick_start import recommend, run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import recommend
 
 HEADER = b"user_id:token\titem_id:token\ttimestamp:float"
 

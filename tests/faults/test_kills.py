@@ -16,7 +16,7 @@ from counts import KILLS, SIGNALS, tried
 from forked_runs import ForkedRuns
 from toy import TINY_OF, write_dataset
 
-from recbole_genrec.report.benchmark import argument
+from recbole_genrec.experiments.benchmark import argument
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 LETTER = {"tokenizer": "letter", "hidden_sizes": [16], "code_dim": 8, "cf_dim": 4, "cf_epochs": 2, "n_clusters": 2, "alpha": 0.1}

@@ -8,9 +8,9 @@ import torch
 from toy import TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.errors import GenRecError, explained_memory
-from recbole_genrec.quick_start import run_recbole_genrec
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.training.trainer import GenRecTrainer
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -10,8 +10,8 @@ import pytest
 from counts import SOAK
 from toy import TINY_OF, write_dataset
 
-from recbole_genrec.quick_start import run_recbole_genrec
-from recbole_genrec.trainer import GenRecTrainer
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.training.trainer import GenRecTrainer
 
 EPOCHS, WARM = 200, 50
 

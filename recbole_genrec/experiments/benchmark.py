@@ -36,12 +36,12 @@ from tqdm import tqdm
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.registry import is_generative
+from recbole_genrec.report.leaderboard import STATE, TAKEN
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.settings.parsing import parse_value, read_yaml
 from recbole_genrec.settings.rules import Rule, check_value, nearest
 from recbole_genrec.storage.artefacts import META, read_json, write_json
 
-STATE = "runs.json"
 _NAME = Rule(str, "letters, digits, '-', '_', '+', '.'")
 KEYS = {
     "data_path": Rule(str, "folder that holds the datasets' folders", optional=True),
@@ -57,7 +57,6 @@ KEYS = {
 ONLY = Rule(list, "names of the runs to carry out", item=str, optional=True)
 RUN_KEYS = {"name": _NAME, "model": Rule(str, "name of a model"), "tokenizer": Rule(str, "item tokenizer", optional=True)}
 RUN_KEYS |= {key: KEYS[key] for key in ("settings", "datasets", "seeds")}
-TAKEN = ("model", "dataset", "seed", "data_path", "result_file", "checkpoint_dir", "save_ranks", "resume", "show_progress", "config_files")
 
 
 @dataclass(frozen=True)

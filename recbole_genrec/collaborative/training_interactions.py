@@ -14,21 +14,12 @@ import numpy as np
 import torch
 from recbole.data.dataloader import TrainDataLoader
 
-from recbole_genrec.config import GenRecConfig
-from recbole_genrec.graph_vectors import TrainingGraph
+from recbole_genrec.collaborative.external import external_file, read_vectors
+from recbole_genrec.collaborative.lightgcn_vectors import TrainingGraph
+from recbole_genrec.collaborative.training import settings_that_count, stored_vectors, trained_model
+from recbole_genrec.collaborative.training_split import only_trained_items, read_sequences, training_split
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.storage.digests import digest, file_digest
-from recbole_genrec.training_split import (
-    external_file,
-    model_config,
-    only_trained_items,
-    read_sequences,
-    read_vectors,
-    settings_that_count,
-    stored_vectors,
-    trained_model,
-    training_split,
-)
 
 SETTINGS = ("cf_dim", "cf_epochs", "cf_file", "allow_external_cf")
 
@@ -55,7 +46,7 @@ class TrainingInteractions:
         self.run_config, self.log = config, log
 
     @cached_property
-    def config(self) -> GenRecConfig:
+    def config(self):
         """Settings of the model that gives the vectors."""
         return sasrec_config(self.run_config, self.settings["cf_dim"], self.settings["cf_epochs"])
 
@@ -115,8 +106,8 @@ class TrainingInteractions:
         return {"vectors": vectors}, {"tokens": data.field2id_token[data.iid_field][1:].tolist(), **self.settings}
 
 
-def sasrec_config(config, dim: int, epochs: int) -> GenRecConfig:
+def sasrec_config(config, dim: int, epochs: int):
     """Settings of RecBole's SASRec with hidden size ``dim`` on the data, split, seed and device of ``config``."""
     shape = {"hidden_size": dim, "inner_size": 4 * dim, "n_heads": 2 if dim % 2 == 0 else 1, "loss_type": "CE"}
     training = {"epochs": epochs, "learner": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "train_batch_size": 512}
-    return model_config(config, "SASRec", **shape, **training)
+    return config.derived("SASRec", **shape, **training)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 
-from recbole_genrec.accounting import Stages, commit, versions
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.quick_start import check_topk, load_data_and_model, start_summary, tested
-from recbole_genrec.registry import get_trainer_class, is_generative
+import torch
+from recbole.utils import init_seed
+
+from recbole_genrec.config import config_from_plain
+from recbole_genrec.data.ids import check_same_ids, read_ids
+from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.experiments.run import check_topk, start_summary, tested
+from recbole_genrec.registry import is_generative
 from recbole_genrec.settings.rules import nearest
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
+from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.trainer import get_trainer_class
 
 EVALUATION_KEYS = (  # what the weights do not depend on
     *("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size"),
@@ -88,3 +96,57 @@ def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
     if not hasattr(model, "inspect_items"):
         raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
     return model.inspect_items(items)
+
+
+def load_data_and_model(checkpoint: str, **changes: object):
+    """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
+
+    Args:
+        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
+        changes: settings to replace, for example ``data_path`` or ``beam_width``.
+
+    Raises:
+        ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
+    """
+    state = load_checkpoint(checkpoint)
+    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
+        config = config_from_plain(state["config"], **changes)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
+        if is_generative(config.model_class):
+            model = config.model_class.from_checkpoint(config, train._dataset, state)
+        else:
+            model = config.model_class(config, train._dataset)
+            check_same_ids(state["ids"], train._dataset, ["items", "users"] if hasattr(model, "n_users") else ["items"])
+            load_state(model, state["state_dict"])
+            stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
+            model.load_other_parameter(stored)
+    return config, model.to(config["device"]).eval(), dataset, train, valid, test
+
+
+def recommend(
+    checkpoint: str,
+    user: str | None = None,
+    history: list[str] | None = None,
+    k: int = 10,
+    candidate_file: str | None = None,
+    **changes: object,
+) -> list[dict]:
+    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist), among all items
+    or those of ``candidate_file`` (raw item ids, one a line).
+
+    Returns:
+        ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
+
+    Raises:
+        ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
+    """
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
+    if not is_generative(type(model)):
+        raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
+    if (user is None) == (history is None):
+        raise ConfigError("Give either a user or a history.")
+    history = user_history(dataset, user) if user is not None else list(history)
+    return model.recommend(history, k=k, candidates=candidates, user=user)

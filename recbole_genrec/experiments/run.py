@@ -9,27 +9,26 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from recbole.utils import init_logger, init_seed
 
-from recbole_genrec.config import GenRecConfig, config_from_plain
-from recbole_genrec.errors import ArtefactError, ConfigError, explained, explained_files
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
+from recbole_genrec.errors import ConfigError, explained_files
+from recbole_genrec.registry import is_generative
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
+from recbole_genrec.report.tables import side_by_side
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.launcher import launch, launches
-from recbole_genrec.runtime.recbole_repairs import check_installation, forget_logger_handlers, make_folders
-from recbole_genrec.settings.parsing import config_files, parse_arguments, read_ids, read_yaml
+from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
+from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
-from recbole_genrec.storage.checkpoints import check_same_ids, load_checkpoint, load_state, raw_ids
-
-check_installation()
-
-from recbole.utils import init_logger, init_seed  # noqa: E402
-
-from recbole_genrec.accounting import Stages, commit, versions  # noqa: E402
-from recbole_genrec.loaders import create_dataset, make_loaders, seen_and_unseen, user_history  # noqa: E402
-from recbole_genrec.registry import get_trainer_class, is_generative  # noqa: E402
-from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits  # noqa: E402
-from recbole_genrec.report.tables import side_by_side  # noqa: E402
-from recbole_genrec.trainer import GenRecTrainer  # noqa: E402
+from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.trainer import (
+    GenRecTrainer,
+    get_trainer_class,
+)
 
 
 @explained_files()
@@ -76,7 +75,7 @@ def run_recbole_genrec(
         for name, config in configs.items():
             together = processes.size() > 1
             _check_processes(config, together or launches(config))
-            run = _run_one if together or not launches(config) else partial(launch, config)
+            run = _run_one if together or not launches(config) else partial(launch, config, run_recbole_genrec)
             results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
     return results if several else results[model]
 
@@ -196,33 +195,6 @@ def start_summary(config) -> str:
     return "Running\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
 
-def load_data_and_model(checkpoint: str, **changes: object):
-    """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
-
-    Args:
-        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
-        changes: settings to replace, for example ``data_path`` or ``beam_width``.
-
-    Raises:
-        ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
-    """
-    state = load_checkpoint(checkpoint)
-    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
-        config = config_from_plain(state["config"], **changes)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
-        if is_generative(config.model_class):
-            model = config.model_class.from_checkpoint(config, train._dataset, state)
-        else:
-            model = config.model_class(config, train._dataset)
-            check_same_ids(state["ids"], train._dataset, ["items", "users"] if hasattr(model, "n_users") else ["items"])
-            load_state(model, state["state_dict"])
-            stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
-            model.load_other_parameter(stored)
-    return config, model.to(config["device"]).eval(), dataset, train, valid, test
-
-
 def tested(trainer, test, load_best_model: bool) -> dict:
     """Entries of a result: test metrics, the mean over the variants of the model (``test_variants``), and each of several variants."""
     variants = trainer.model.test_variants() if is_generative(type(trainer.model)) else ["all"]
@@ -230,30 +202,3 @@ def tested(trainer, test, load_best_model: bool) -> dict:
     tests = {name: trainer.evaluate(test, load_best_model=load_best_model, show_progress=progress) for name in variants}
     mean = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
     return {"test_result": mean, **({"test_variants": tests} if len(tests) > 1 else {})}
-
-
-def recommend(
-    checkpoint: str,
-    user: str | None = None,
-    history: list[str] | None = None,
-    k: int = 10,
-    candidate_file: str | None = None,
-    **changes: object,
-) -> list[dict]:
-    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist), among all items
-    or those of ``candidate_file`` (raw item ids, one a line).
-
-    Returns:
-        ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
-
-    Raises:
-        ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
-    """
-    candidates = None if candidate_file is None else read_ids(candidate_file)
-    config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
-    if not is_generative(type(model)):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
-    if (user is None) == (history is None):
-        raise ConfigError("Give either a user or a history.")
-    history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k, candidates=candidates, user=user)

@@ -14,7 +14,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.data.interactions import check_interactions, interaction_files
+from recbole_genrec.data.inter_files import check_interactions, interaction_files
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.quick_start import run_recbole_genrec
-from recbole_genrec.report.benchmark import argument
+from recbole_genrec.experiments.benchmark import argument
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.settings.parsing import config_files, parse_arguments, parse_value
 from recbole_genrec.storage.artefacts import write_json
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from recbole_genrec.data.cleaning import clean_categories, clean_price, clean_text, in_time_order, keep_core, positions
-from recbole_genrec.data.readers import read_interactions, read_items
-from recbole_genrec.data.recipes import RECIPES, Recipe
-from recbole_genrec.data.sources import download, find_files, recbole_folder, recbole_url, unpacked
+from recbole_genrec.data.preparation.cleaning import clean_categories, clean_price, clean_text, in_time_order, keep_core, positions
+from recbole_genrec.data.preparation.readers import read_interactions, read_items
+from recbole_genrec.data.preparation.recipes import RECIPES, Recipe
+from recbole_genrec.data.preparation.sources import download, find_files, recbole_folder, recbole_url, unpacked
 from recbole_genrec.errors import DataError
 from recbole_genrec.storage.atomic import atomic_write
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import get_gpu_usage, set_color
+from recbole.utils import get_gpu_usage, get_trainer, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
-from recbole_genrec.replicas import Replicas
-from recbole_genrec.resume import ResumePoints
 from recbole_genrec.runtime import interrupts, processes
-from recbole_genrec.runtime.recbole_repairs import Silent, make_collector, scratch_folder, storable
-from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, raw_ids, save_checkpoint
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
+from recbole_genrec.training.accounting import clocks
+from recbole_genrec.training.collector import Silent, make_collector, scratch_folder, storable
+from recbole_genrec.training.replicas import Replicas
+from recbole_genrec.training.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLER_BATCH = "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for it."
 SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
-
-
-def clocks() -> tuple[float, float]:
-    """Wall and CPU seconds so far, of this process with all its threads."""
-    return time.perf_counter(), time.process_time()
 
 
 class GenRecTrainer(ResumePoints, Trainer):
@@ -259,3 +255,14 @@ class GenRecTrainer(ResumePoints, Trainer):
             load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
             self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
             self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")
+
+
+def get_trainer_class(model_class: type, name: str) -> type:
+    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, RecVAE, ...)."""
+    from recbole.trainer import Trainer
+
+    stock = get_trainer(model_class.type, name)
+    if stock is Trainer:
+        return GenRecTrainer
+    # the special trainer's own loop comes first and calls ours through super()
+    return type(f"GenRec{stock.__name__}", (stock, GenRecTrainer), {})

@@ -17,21 +17,13 @@ from recbole.sampler import Sampler
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.collaborative.external import external_file, read_vectors
+from recbole_genrec.collaborative.training import settings_that_count, stored_vectors, trained_model
+from recbole_genrec.collaborative.training_split import edges_only, read_sequences, training_split
+from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.runtime.randomness import kept_randomness
-from recbole_genrec.storage.checkpoints import raw_ids, rows_by_token
 from recbole_genrec.storage.digests import digest, file_digest
-from recbole_genrec.training_split import (
-    edges_only,
-    external_file,
-    model_config,
-    read_sequences,
-    read_vectors,
-    settings_that_count,
-    stored_vectors,
-    trained_model,
-    training_split,
-)
 
 FILES = {"users": "graph_user_file", "items": "graph_item_file"}
 
@@ -175,7 +167,7 @@ class TrainingGraph:
         run = self.run_config
         shape = {"embedding_size": run["graph_dim"], "n_layers": run["graph_layers"], "reg_weight": run["graph_reg"], "require_pow": True}
         training = {"epochs": run["graph_epochs"], "learning_rate": run["graph_lr"], "train_batch_size": run["graph_batch"]}
-        return model_config(run, "LightGCN", **shape, **training, learner="adam", weight_decay=0.0)
+        return run.derived("LightGCN", **shape, **training, learner="adam", weight_decay=0.0)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -197,7 +189,7 @@ class TrainingGraph:
         """RecBole's LightGCN with uniform negatives among the items that the user does not have."""
         config = self.config
         with kept_randomness():
-            data = edges_only(training_split(model_config(self.run_config, "SASRec")), self.sequences)
+            data = edges_only(training_split(self.run_config.derived("SASRec")), self.sequences)
             users, items = (data.field2id_token[field][1:].tolist() for field in (data.uid_field, data.iid_field))
             degrees = [torch.bincount(data.inter_feat[field])[1:] for field in (data.uid_field, data.iid_field)]
             if (degrees[0] == len(items)).any():

@@ -5,23 +5,32 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
-from recbole_genrec import __version__
-from recbole_genrec.trainer import clocks
-
-PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "transformers", "peft", "sentence-transformers")
+PACKAGES = (
+    "recbole-genrec",
+    "recbole",
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "peft",
+    "sentence-transformers",
+)
 
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries a number depends on."""
-    found = {"recbole_genrec": __version__, "python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            found[name.replace("recbole-genrec", "recbole_genrec")] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
@@ -29,7 +38,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:
@@ -59,3 +68,8 @@ def _peak_memory_mb() -> dict[str, float]:
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak
+
+
+def clocks() -> tuple[float, float]:
+    """Wall and CPU seconds so far, of this process with all its threads."""
+    return time.perf_counter(), time.process_time()

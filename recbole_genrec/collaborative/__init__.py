@@ -1,0 +1,1 @@
+"""What may be learned from interactions: the training split alone."""

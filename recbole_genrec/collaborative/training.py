@@ -1,0 +1,88 @@
+"""RecBole's models, trained on the training split for their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from recbole.data.dataloader import TrainDataLoader
+from recbole.utils import init_seed
+from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
+from torch import nn
+from tqdm import tqdm
+
+from recbole_genrec.errors import ArtefactError
+from recbole_genrec.settings.shared_keys import COSMETIC
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact
+from recbole_genrec.storage.atomic import made_once, publish_folder
+from recbole_genrec.training.trainer import GenRecTrainer
+
+
+def settings_that_count(config) -> dict:
+    """All settings of a :meth:`GenRecConfig.derived` that its vectors depend on besides the interactions."""
+    data = {"cold_users", *dataset_arguments, *evaluation_arguments} - {"MAX_ITEM_LIST_LENGTH"}  # they act through the interactions
+    return {key: value for key, value in config.plain().items() if key not in COSMETIC | data | {"dataset"}}
+
+
+class _Trainer(GenRecTrainer):
+    """One progress bar over all epochs, or some twenty lines in the log; keeps its curves out of the TensorBoard folder, which belongs to
+    the run, and nothing but its resume file."""
+
+    def train(self, rows, label: str, show_progress: bool) -> None:
+        """Train on ``rows`` without validation; a training that was killed continues."""
+        self.config["resume"] = self.resume_file.is_file()
+        with tqdm(total=self.epochs, desc=label, disable=not show_progress, ncols=100) as self.bar:
+            self.fit(rows, verbose=False)
+        self.tensorboard.close()
+        self.resume_file.unlink(missing_ok=True)
+
+    def _save_checkpoint(self, *_, **__):
+        pass
+
+    def _train_epoch(self, *args, **options):
+        loss = super()._train_epoch(*args, **options)
+        shown = f"{self.history[-1]['loss'][0]:.4f}"
+        self.bar.set_postfix(loss=shown)
+        self.bar.update()
+        if self.bar.disable and len(self.history) % -(-self.epochs // 20) == 0:
+            self.logger.info(f"Collaborative vectors: epoch {len(self.history)} of {self.epochs}, loss {shown}")
+        return loss
+
+    def _add_train_loss_to_tensorboard(self, *_, **__):
+        pass
+
+    def _add_hparam_to_tensorboard(self, *_):
+        pass
+
+
+def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None]) -> nn.Module:
+    """The model of ``config``, trained from its seed on ``rows`` of ``data`` for all its epochs."""
+    size = f"{len(data.inter_feat)} rows, {data.item_num - 1} items"
+    log(f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the training split, {size}.")
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, data).to(config["device"])
+    trainer = _Trainer(config, model)
+    trainer.train(rows, f"{config['model']} vectors", config["show_progress"])
+    first, last = (trainer.history[epoch]["loss"][0] for epoch in (0, -1))
+    log(f"Collaborative vectors: loss {first:.4f} in the first epoch, {last:.4f} in the last.")
+    return model
+
+
+def stored_vectors(folder: Path, key: str, make: Callable[[], tuple[dict, dict]], log: Callable[[str], None]) -> tuple[dict, dict]:
+    """Tensors and meta data that ``make()`` gives, kept in ``folder`` under ``key``; made by one process at a time.
+
+    Raises:
+        ArtefactError: the folder is damaged, or belongs to another key.
+    """
+    with made_once(folder, log) as missing:
+        if missing:
+            tensors, meta = make()
+            with publish_folder(folder) as temporary:
+                save_artefact(temporary, tensors, {"fingerprint": key, **meta})
+            log(f"Collaborative vectors stored in {folder}.")
+    if not missing:
+        log(f"Collaborative vectors not trained again: reused from {folder}.")
+    tensors, meta = load_artefact(folder)
+    if meta.pop("fingerprint", None) != key:
+        raise ArtefactError(f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder.")
+    return tensors, meta

@@ -1,0 +1,107 @@
+"""The training split made anew: interactions by raw id, and models trained on them alone.
+
+Nothing held out reaches these models: no gradient, no choice of the epoch, and neither the numbering nor the number of users and items
+(all our choice, unpublished).
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_genrec.data.loaders import by_user_and_time, create_dataset, make_loaders
+from recbole_genrec.runtime.randomness import kept_randomness
+
+# --- interactions -------------------------------------------------------------------------------------------------------------------
+
+
+def training_split(config):
+    """RecBole's training split for a SASRec ``config``: all rows (prefix -> next item) before each user's held-out ones."""
+    return make_loaders(config, create_dataset(config), grouped=False)[0]._dataset
+
+
+def read_sequences(config) -> dict[str, list[str]]:
+    """:func:`training_sequences` of the split that ``config`` describes, whatever its ``train_rows`` and history length.
+
+    Random states of the caller stay as they are.
+    """
+    with kept_randomness():
+        return training_sequences(training_split(config.derived("SASRec")))
+
+
+def training_sequences(data) -> dict[str, list[str]]:
+    """Raw item ids by raw user id, users sorted: the history of a user's first row, then the target of each row.
+
+    Args:
+        data: RecBole's training dataset with all its rows (not with ``train_rows: longest``, whose histories are cut).
+    """
+    rows = data.inter_feat[_by_user(data)]
+    users = data.id2token(data.uid_field, rows[data.uid_field].numpy()).tolist()
+    targets = data.id2token(data.iid_field, rows[data.iid_field].numpy()).tolist()
+    histories, lengths = rows[_history_field(data)].numpy(), rows[data.item_list_length_field].tolist()
+    sequences = {}
+    for user, group in groupby(range(len(users)), key=users.__getitem__):
+        own = list(group)
+        start = data.id2token(data.iid_field, histories[own[0], : lengths[own[0]]]).tolist()
+        sequences[str(user)] = start + [targets[row] for row in own]
+    return sequences
+
+
+def edges_only(data, sequences: dict[str, list[str]]):
+    """The bipartite graph of ``sequences`` as a dataset: one row for each (user, item) pair, users and items numbered by raw id.
+
+    Args:
+        data: a sequential RecBole dataset, for fields and settings; none of its rows is taken over.
+        sequences: raw item ids by raw user id.
+    """
+    users, items = sorted(sequences), sorted({item for sequence in sequences.values() for item in sequence})
+    number = {item: row for row, item in enumerate(items, start=1)}
+    pairs = [(row, number[item]) for row, user in enumerate(users, start=1) for item in dict.fromkeys(sequences[user])]
+    columns = dict(zip((data.uid_field, data.iid_field), torch.tensor(pairs).unbind(1), strict=True))
+    # no history: to a row whose history is one item long RecBole's inter_matrix would add an edge to this item
+    columns |= {data.item_list_length_field: torch.zeros(len(pairs), dtype=torch.long)}
+    columns |= {_history_field(data): torch.zeros(len(pairs), 1, dtype=torch.long)}
+    copy = data.copy(Interaction(columns))
+    padding = data.field2id_token[data.iid_field][0]
+    tokens = {data.uid_field: np.array([padding, *users]), data.iid_field: np.array([padding, *items])}
+    copy.field2id_token = {**data.field2id_token, **tokens}
+    return copy
+
+
+def only_trained_items(data):
+    """A copy of the training dataset whose items are those of its rows, numbered by raw id, and whose rows are sorted by raw user id.
+
+    RecBole numbers items by their first appearance in the whole file. Held-out interactions would thereby decide which random start an
+    item gets and how many items the softmax has.
+    """
+    item, history = data.iid_field, _history_field(data)
+    rows = data.inter_feat[_by_user(data)]
+    ids = torch.cat([rows[item], rows[history].flatten()]).unique()
+    ids = ids[ids > 0].numpy()
+    tokens = data.id2token(item, ids).astype(str)
+    order = np.argsort(tokens, kind="stable")
+    number = torch.zeros(data.item_num, dtype=torch.long)
+    number[torch.from_numpy(ids[order])] = torch.arange(1, len(ids) + 1)
+    columns = {field: number[rows[field]] if field in (item, history) else rows[field] for field in rows.columns}
+    copy = data.copy(Interaction(columns))
+    copy.field2id_token = {**data.field2id_token, item: np.array([data.field2id_token[item][0], *tokens[order]])}
+    return copy
+
+
+def _history_field(data) -> str:
+    return data.iid_field + data.config["LIST_SUFFIX"]
+
+
+def _by_user(data) -> np.ndarray:
+    """Order of the rows by raw user id and time."""
+    _, rank = np.unique(data.field2id_token[data.uid_field].astype(str), return_inverse=True)
+    return by_user_and_time(data, rank[data.inter_feat[data.uid_field].numpy()])
+
+
+# --- models that are trained on it --------------------------------------------------------------------------------------------------
+
+
+# --- vectors made elsewhere ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""Raw ids: lists of them in files, and rows that follow them from one dataset to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+
+
+def raw_ids(dataset) -> dict[str, list[str]]:
+    """Raw ids of the ``items`` and ``users`` of a RecBole dataset by its internal ids, which follow the order of the ``.inter`` file."""
+    fields = {"items": dataset.iid_field, "users": dataset.uid_field}
+    return {name: [str(token) for token in dataset.field2id_token[field]] for name, field in fields.items()}
+
+
+def rows_by_token(values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0) -> torch.Tensor:
+    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
+    row = {token: number for number, token in enumerate(tokens)}
+    rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device)
+    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(dim, rows)
+
+
+def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) -> None:
+    """Refuse a dataset whose ``names`` (``items``, ``users``) have other internal ids than a checkpoint's, whose vectors follow these.
+
+    Raises:
+        ArtefactError: the ids are others, or stand in another order.
+    """
+    here = raw_ids(dataset)
+    for name in names:
+        if here[name] != stored[name]:
+            kind = "stand in another order in" if sorted(here[name]) == sorted(stored[name]) else "are others than those of"
+            raise ArtefactError(
+                f"The {name} of {dataset.dataset_name} {kind} the data that the checkpoint was trained on, and its vectors "
+                "belong to RecBole's numbers for them. Point --data_path at the data it was trained on, or train the model again."
+            )
+
+
+def read_ids(file: str) -> list[str]:
+    """Raw item ids, one a line, without repetitions; empty lines do not count.
+
+    Raises:
+        ConfigError: the file is missing, is no UTF-8 text, or names no item.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}). Give a text file with one raw item id a line.") from error
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not ids:
+        raise ConfigError(f"{file} names no item. Give one raw item id a line.")
+    return ids

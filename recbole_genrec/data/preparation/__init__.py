@@ -1,0 +1,1 @@
+"""Public datasets, downloaded and converted to RecBole's files."""

@@ -1,0 +1,5 @@
+"""What people do with models: runs, trained checkpoints, tuning, benchmarks."""
+
+from recbole_genrec.runtime.recbole_repairs import check_installation
+
+check_installation()  # before any module of this room imports RecBole

@@ -1,0 +1,1 @@
+"""RecBole's training loop with resume, replicas and accounting."""
