@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.registry import is_generative
+from recbole_genrec.model.registry import is_generative
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.training.accounting import commit, versions

@@ -15,7 +15,7 @@ import torch
 from common import arguments, load, medians, spread, write_result
 from recbole.data.interaction import Interaction
 
-from recbole_genrec.model.tokenrec import SEEN_AT_TEST
+from recbole_genrec.model.tokenrec.model import SEEN_AT_TEST
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 FEW_EPOCHS = {"graph_epochs": 1, "tokenizer_epochs": 1}  # what codes mean does not change what they cost

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
+from recbole_genrec.model.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import check_installation, quiet_anomaly_detection, restore_numpy_aliases
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml

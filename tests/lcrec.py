@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from toy import TINY_LLAMA, toy_model, write_dataset
 
-from recbole_genrec.model.instructions import Case
-from recbole_genrec.model.templates import FORMS
+from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.templates import FORMS
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recbole_genrec.model.code_assignment import Assignment, choose_movers, shuffled, with_current
+from recbole_genrec.model.self_improve.assignment import Assignment, choose_movers, shuffled, with_current
 
 CODES = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]])
 

@@ -17,7 +17,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, DataError, GenRecError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.registry import get_model_class
+from recbole_genrec.model.registry import get_model_class
 from recbole_genrec.runtime import recbole_repairs
 from recbole_genrec.storage.checkpoints import load_checkpoint
 

@@ -16,8 +16,8 @@ from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import BackboneError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.model.instructions import Case
-from recbole_genrec.model.templates import pieces_of
+from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.templates import pieces_of
 
 
 @pytest.fixture(scope="module")

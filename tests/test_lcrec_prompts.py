@@ -11,8 +11,8 @@ from lcrec import PROMPTS, ByHand, batch_of, cases_of, maker, write_data
 from toy import TINY_LLAMA, toy_config, toy_model, write_dataset
 
 from recbole_genrec.errors import BackboneError, ConfigError, DataError
-from recbole_genrec.model.instructions import Case
-from recbole_genrec.model.templates import FORMS, Templates, check_prompts, pieces_of
+from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.templates import FORMS, Templates, check_prompts, pieces_of
 from recbole_genrec.settings.parsing import read_yaml
 
 

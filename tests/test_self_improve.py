@@ -19,11 +19,11 @@ from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, recommend
-from recbole_genrec.model.base import GenerativeRecommender
-from recbole_genrec.model.code_refresh import ItemCoder
-from recbole_genrec.model.refresh_schedule import refresh_epochs
-from recbole_genrec.model.self_improve import self_improving
-from recbole_genrec.registry import get_model_class
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.registry import get_model_class
+from recbole_genrec.model.self_improve.refresh import ItemCoder
+from recbole_genrec.model.self_improve.schedule import refresh_epochs
+from recbole_genrec.model.self_improve.switch import self_improving
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.trainer import GenRecTrainer
 

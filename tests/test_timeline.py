@@ -10,7 +10,7 @@ from toy import toy_model, write_dataset
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import beam_search, exact_scores, path_scores
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.model.path_vectors import PathVectors
+from recbole_genrec.model.timeline.path_vectors import PathVectors
 
 
 @pytest.fixture(scope="module")

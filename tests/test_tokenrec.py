@@ -172,7 +172,8 @@ def test_negatives_are_uniform_over_real_items(toy, monkeypatch):
     model, _, loaders = toy()
     drawn = []
     monkeypatch.setattr(
-        "recbole_genrec.model.tokenrec.cosine_loss", lambda projected, positive, negative, gamma: drawn.append(negative) or projected.sum()
+        "recbole_genrec.model.tokenrec.model.cosine_loss",
+        lambda projected, positive, negative, gamma: drawn.append(negative) or projected.sum(),
     )
     for _ in range(40):
         model.calculate_loss(loaders[0]._dataset.inter_feat[torch.arange(30)])

@@ -3,7 +3,6 @@
 from recbole_genrec.backbone.branches import branch_states
 from recbole_genrec.backbone.causal import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
-from recbole_genrec.backbone.depth import DepthMLP, DepthTransformer, TimelineDecoder
 from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder_search import BeamDecoder
@@ -13,6 +12,7 @@ from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, st
 from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
 from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
+from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer, TimelineDecoder
 
 __all__ = [
     "BeamDecoder",

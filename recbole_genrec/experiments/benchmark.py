@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
-from recbole_genrec.registry import is_generative
+from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.leaderboard import STATE, TAKEN
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.settings.parsing import parse_value, read_yaml

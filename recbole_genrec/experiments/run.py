@@ -15,7 +15,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError, explained_files
-from recbole_genrec.registry import is_generative
+from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
 from recbole_genrec.report.tables import side_by_side
 from recbole_genrec.runtime import processes

@@ -12,7 +12,7 @@ from recbole_genrec.data.ids import check_same_ids, read_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.run import check_topk, start_summary, tested
-from recbole_genrec.registry import is_generative
+from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.rules import nearest
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 from recbole_genrec.training.accounting import Stages, commit, versions

@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy, pad
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, compose, constant, embed_mixed, tokenise_texts
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.exporting import Exporting
+from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
 from recbole_genrec.settings.rules import Rule
 

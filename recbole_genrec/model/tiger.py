@@ -23,7 +23,7 @@ from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCod
 from recbole_genrec.backbone.encoder_decoder import Memory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenerativeRecommender
+from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.rules import Rule
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from recbole_genrec.model.tokenrec import ProjectionHead
+from recbole_genrec.model.tokenrec.model import ProjectionHead
 
 from .loading import load_golden
 

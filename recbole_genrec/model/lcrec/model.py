@@ -28,11 +28,11 @@ from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, branch_states
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenerativeRecommender
 from recbole_genrec.model.exporting import Exporting
-from recbole_genrec.model.instructions import IGNORED, Case, Instructions
-from recbole_genrec.model.task_mixture import TaskMixture, check_tasks
-from recbole_genrec.model.templates import FORMS, Template, Templates, pieces_of
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
+from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
+from recbole_genrec.model.lcrec.templates import FORMS, Template, Templates, pieces_of
 from recbole_genrec.model.tiger import ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.parsing import read_yaml

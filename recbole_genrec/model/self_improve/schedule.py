@@ -47,3 +47,6 @@ def refresh_epochs(values) -> list[int]:
             "or si_freeze_epochs."
         )
     return wanted
+
+
+CONTRACT = ("alignment_loss", "item_decoder")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from recbole_genrec.data.user_text import KINDS, read_user_texts
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.instructions import Case
-from recbole_genrec.model.templates import FORMS, TEXT_TASKS, USER_TASKS
+from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.templates import FORMS, TEXT_TASKS, USER_TASKS
 
 FUSION_SHARE = 0.15  # samples of fusionseqrec for one training target: the release takes 20,000 of 131,837 on Instruments
 

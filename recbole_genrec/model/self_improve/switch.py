@@ -28,14 +28,12 @@ from torch import Tensor
 from recbole_genrec.backbone import SoftPrefix
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
-from recbole_genrec.model.base import GenerativeRecommender
-from recbole_genrec.model.code_refresh import new_codes, refined_codes
-from recbole_genrec.model.refresh_schedule import RULES, refresh_epochs
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.self_improve.refresh import new_codes, refined_codes
+from recbole_genrec.model.self_improve.schedule import CONTRACT, RULES, refresh_epochs
 from recbole_genrec.runtime.processes import first_process_first
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.storage.digests import digest
-
-CONTRACT = ("alignment_loss", "item_decoder")
 
 
 @cache

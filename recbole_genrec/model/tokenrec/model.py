@@ -29,8 +29,8 @@ from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.common import GenRecModel
-from recbole_genrec.model.tokenrec_entities import Entities
-from recbole_genrec.model.tokenrec_prompt import Prompts, split_words
+from recbole_genrec.model.tokenrec.entities import Entities
+from recbole_genrec.model.tokenrec.prompt import Prompts, split_words
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.decoding import AdjustedDecoder, CodeDecoder, grammar_candidates, sampled_candidates, tuple_scores
-from recbole_genrec.model.code_assignment import Assignment, choose_movers, shuffled, with_current
+from recbole_genrec.model.self_improve.assignment import Assignment, choose_movers, shuffled, with_current
 from recbole_genrec.tokenizer.collision import collision_stats
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.base import GenerativeRecommender
+    from recbole_genrec.model.generative import GenerativeRecommender
 
 POPULARITY_BUCKETS = 4
 

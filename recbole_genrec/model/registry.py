@@ -13,13 +13,13 @@ MODELS = {
     "STORE": "recbole_genrec.model.store:STORE",
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
-    "LCRec": "recbole_genrec.model.lcrec:LCRec",
-    "TimelineRec": "recbole_genrec.model.timeline:TimelineRec",
-    "TokenRec": "recbole_genrec.model.tokenrec:TokenRec",
-    "LightGCN": "recbole_genrec.model.lightgcn:LightGCN",
-    "LightGCNDot": "recbole_genrec.model.lightgcn_vectors:LightGCNDot",
-    "LightGCNCosine": "recbole_genrec.model.lightgcn_vectors:LightGCNCosine",
-    "Pop": "recbole_genrec.model.pop:Pop",
+    "LCRec": "recbole_genrec.model.lcrec.model:LCRec",
+    "TimelineRec": "recbole_genrec.model.timeline.model:TimelineRec",
+    "TokenRec": "recbole_genrec.model.tokenrec.model:TokenRec",
+    "LightGCN": "recbole_genrec.model.baselines.lightgcn:LightGCN",
+    "LightGCNDot": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNDot",
+    "LightGCNCosine": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNCosine",
+    "Pop": "recbole_genrec.model.baselines.pop:Pop",
 }
 
 # (model, generator) -> the model that runs instead, on the tokenizer of the first and with the section of its files named after the second
@@ -78,7 +78,7 @@ def with_switches(model_class: type, values: dict) -> type:
     """The class that runs: ``self_improve: True`` makes a generative method refine its codes."""
     if not values.get("self_improve"):
         return model_class
-    from recbole_genrec.model.self_improve import self_improving
+    from recbole_genrec.model.self_improve.switch import self_improving
 
     return self_improving(model_class)
 

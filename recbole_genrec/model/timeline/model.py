@@ -24,8 +24,8 @@ from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, 
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenerativeRecommender
-from recbole_genrec.model.path_vectors import PathVectors
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.timeline.path_vectors import PathVectors
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.rules import Rule
 

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from recbole_genrec.backbone import compose, constant, tokenise_texts
 from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.errors import BackboneError
-from recbole_genrec.model.templates import LISTS, Template, Templates
+from recbole_genrec.model.lcrec.templates import LISTS, Template, Templates
 
 IGNORED = -100
 

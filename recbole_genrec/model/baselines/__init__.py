@@ -1,0 +1,1 @@
+"""Baselines that RecBole lacks or that it needs repaired."""

@@ -1,0 +1,1 @@
+"""LC-Rec: a causal language model tuned on a mixture of instruction tasks."""

@@ -1,0 +1,1 @@
+"""Self-improvement: the codes of items are chosen anew while the model trains."""

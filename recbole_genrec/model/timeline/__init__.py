@@ -1,0 +1,1 @@
+"""TimelineRec: one state an item, codes decoded from it (ours)."""
