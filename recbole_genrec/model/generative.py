@@ -27,7 +27,7 @@ from recbole_genrec.decoding import (
     path_scores,
 )
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.common import GenRecModel
+from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 

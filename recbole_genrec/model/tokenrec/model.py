@@ -28,7 +28,7 @@ from torch.nn.functional import cosine_similarity, embedding, normalize
 from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder, load_text_tokenizer
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.common import GenRecModel
+from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.prompt import Prompts, split_words
 from recbole_genrec.runtime.processes import balanced
