@@ -17,7 +17,8 @@ from common import arguments, medians, spread, untrained, write_result
 from measure import Parts, apart, causal_flops, ceiling, peak_mib, t5_flops
 from peers import CausalPeer, T5Peer
 
-from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone, encoder_decoder
+from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone
+from recbole_genrec.backbone.encoder_decoder import backbone as encoder_decoder
 from recbole_genrec.decoding import ItemTrie, search
 from recbole_genrec.decoding.scores import Ranking
 from recbole_genrec.runtime.memory import keep_freed_memory

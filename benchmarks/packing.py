@@ -19,7 +19,7 @@ from common import arguments, medians, spread, write_result
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import CausalBackbone
-from recbole_genrec.backbone.packing import length_groups, pack
+from recbole_genrec.backbone.causal.packing import length_groups, pack
 from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
 from recbole_genrec.runtime.memory import keep_freed_memory
 

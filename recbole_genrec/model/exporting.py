@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from recbole_genrec.backbone import apply_tuning
-from recbole_genrec.backbone.lora import check_base, save_adapter
-from recbole_genrec.backbone.merge import merged_lm
+from recbole_genrec.backbone.causal.lora import check_base, save_adapter
+from recbole_genrec.backbone.causal.merge import merged_lm
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import publish_folder

@@ -78,12 +78,3 @@ class Serving:
         self.content.extend(list(texts))
         self.n_items = len(self.codes)
         return list(range(first, self.n_items))
-
-    @torch.no_grad()
-    def start_unused_codes(self) -> None:
-        """Values of the extra token that no item had in training take the mean of those in use (our choice, unpublished)."""
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            for rows in self.vocabulary.level_rows(level):
-                used = self.codes[1 : self.n_dataset_items, level]
-                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used, True)
-                rows[~seen] = rows[seen].mean(0)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
-from recbole_genrec.backbone.encoder_decoder import Memory
+from recbole_genrec.backbone.encoder_decoder.backbone import Memory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender

@@ -10,11 +10,13 @@ import os
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.rules import nearest
-from recbole_genrec.tokenizer.base import ItemTokenizer, fit_or_load
+from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import repair_collisions, sinkhorn_codes
-from recbole_genrec.tokenizer.letter_loss import LETTERLoss
-from recbole_genrec.tokenizer.rqvae import RQVAE
+from recbole_genrec.tokenizer.collision import repair_collisions
+from recbole_genrec.tokenizer.fitting import fit_or_load
+from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
+from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 TOKENIZERS = {
     "store": "recbole_genrec.tokenizer.store:STORETokenizer",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,6 +22,8 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.shared_keys import ALIASES, POLICIES
+from recbole_genrec.tokenizer.free_codes import FreeCodes
+from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 #: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
@@ -182,33 +183,6 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
     return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks
 
 
-def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B (LC-Rec, uniform semantic mapping).
-
-    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration scales the rows (items) to sum 1/B,
-    then the columns (codes) to sum 1/K, as the released implementation does.
-    """
-    distances = distances.double()
-    if not torch.isfinite(distances).all():
-        raise DataError("Sinkhorn: a distance is no finite number. Check the vectors and the codes.")
-    n_items, n_codes = distances.shape[-2:]
-    low, high = distances.amin((-2, -1), keepdim=True), distances.amax((-2, -1), keepdim=True)
-    middle = (high + low) / 2
-    logits = -(distances - middle) / (high - middle + 1e-5) / epsilon
-    plan = torch.exp(logits - logits.amax(-1, keepdim=True))  # a factor per row, which the first row scaling removes
-    for _ in range(iterations):
-        plan = plan / plan.sum(-1, keepdim=True) / n_items
-        plan = plan / plan.sum(-2, keepdim=True) / n_codes
-    if not torch.isfinite(plan).all():
-        raise ConfigError(f"Sinkhorn: epsilon {epsilon} is too small for float64; use 0.003 or more.")
-    return plan * n_items
-
-
-def sinkhorn_codes(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Code of each item ``[..., B]``: the largest entry of its row of :func:`sinkhorn`, the first of equal ones."""
-    return sinkhorn(distances, epsilon, iterations).argmax(-1)
-
-
 def sinkhorn_round(codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int) -> Tensor:
     """One round of repair: each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of ``distances [n, K]``."""
     group, count = item_groups(codes)
@@ -238,41 +212,6 @@ def repair_collisions(
         if unique >= most:
             best, most = codes, unique
     return best
-
-
-class FreeCodes:
-    """Which ids are taken, counted under every prefix, so that a full branch is skipped at once.
-
-    Args:
-        codes: int64 ``[n, L]``, the taken ids. sizes: alphabet size of each level.
-    """
-
-    def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
-        self.depth = len(sizes)
-        self.used = Counter(row[:depth] for row in set(map(tuple, codes.tolist())) for depth in range(self.depth + 1))
-        self.room = [math.prod(sizes[depth:]) for depth in range(self.depth + 1)]
-
-    def full(self, prefix: tuple[int, ...]) -> bool:
-        """Whether no id below ``prefix`` (a whole id: the id itself) is free."""
-        return self.used[prefix] >= self.room[len(prefix)]
-
-    def add(self, codes: tuple[int, ...]) -> None:
-        """The free id ``codes`` is taken from now on."""
-        self.used.update(codes[:depth] for depth in range(self.depth + 1))
-
-    def take(self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]) -> tuple[tuple[int, ...], int]:
-        """Take the free id that keeps the longest prefix of ``own``, then at each level the first free code of ``rank(prefix)``.
-
-        Also returns how many codes of ``own`` were kept.
-        """
-        kept = next((depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None)
-        if kept is None:
-            raise ConfigError(f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token.")
-        codes = tuple(own[:kept])
-        while len(codes) < self.depth:
-            codes += next((code,) for code in rank(codes) if not self.full((*codes, code)))
-        self.add(codes)
-        return codes, kept
 
 
 def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:

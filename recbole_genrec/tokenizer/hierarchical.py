@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import eigsh
 from threadpoolctl import threadpool_limits
@@ -15,103 +13,8 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.rules import Rule
-from recbole_genrec.tokenizer.kmeans import CHUNK, check_rows, cluster, nearest, squared_distances
-from recbole_genrec.tokenizer.residual_kmeans import effective_sizes
+from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
-
-
-@dataclass(frozen=True, eq=False)
-class HierarchicalKMeans:
-    """A fitted tree: each node of level l - 1 has up to K_l children, and a code is the number of a child within its parent.
-
-    Unlike residual k-means, every parent has centroids of its own, in the space of the vectors themselves. N_l = nodes of level l.
-
-    Attributes:
-        sizes: K_l, most children that a node of level l - 1 may have.
-        centroids: L tensors float64 ``[N_l, d]``, siblings side by side.
-        first: L tensors int64 ``[N_(l-1) + 1]``: node p of level l - 1 has the children ``first[p] .. first[p + 1] - 1`` of level l.
-    """
-
-    sizes: tuple[int, ...]
-    centroids: tuple[Tensor, ...]
-    first: tuple[Tensor, ...]
-
-    @classmethod
-    def fit(cls, x: Tensor, sizes: Sequence[int], seed: int = 0) -> HierarchicalKMeans:
-        """Split ``x [n, d]`` by k-means (plain, not balanced: our choice) and each cluster again, level by level.
-
-        Level l gets ``effective_sizes(n, sizes)[l]`` codes. A cluster with no more distinct rows than that gives each row its own child.
-        Children are numbered from the middle of their parent outwards (our choice), so that a code means something under every parent.
-        Neither row order nor threads change the result. :class:`DataError` for values not finite, :class:`ConfigError` for bad sizes.
-        """
-        if not sizes or min(sizes) < 1:
-            raise ConfigError(f"Hierarchical k-means needs codebook_sizes of 1 or more, got {list(sizes)}.")
-        check_rows(x)
-        rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
-        sizes, centroids, first = effective_sizes(len(x), sizes), [], []
-        node = torch.zeros(len(rows), dtype=torch.long)
-        with threadpool_limits(1):
-            for size in sizes:
-                books, child = [], torch.empty_like(node)
-                for _, members in _groups(node):
-                    points, weights = rows[members], counts[members]
-                    book = cluster(points, weights, size, n_init=1, seed=seed, max_iter=100)
-                    middle = (points * weights[:, None]).sum(0, keepdim=True) / weights.sum()
-                    book = book[squared_distances(middle, book)[0].argsort(stable=True)]
-                    used, child[members] = torch.unique(nearest(points, book), return_inverse=True)
-                    books.append(book[used])
-                first.append(torch.tensor([0, *map(len, books)]).cumsum(0))
-                centroids.append(torch.cat(books))
-                node = first[-1][node] + child
-        return cls(sizes, tuple(centroids), tuple(first))
-
-    def assign(self, x: Tensor) -> Tensor:
-        """Codes of each row, int64 ``[n, L]``, by going down to the nearest child; equal rows get equal codes."""
-        check_rows(x)
-        rows, inverse = torch.unique(x.detach().cpu().double(), dim=0, return_inverse=True)
-        parts = rows.split(max(1, CHUNK // max(self.sizes)))
-        return torch.cat([torch.stack([codes for _, codes in self._path(part)], dim=1) for part in parts])[inverse]
-
-    def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances to the children on the way of :meth:`assign`, L tensors float64 ``[n, K_l]``.
-
-        Children that a parent does not have count as far as its farthest one, so that collision policies may use their codes.
-        """
-        return [distances for distances, _ in self._path(x.detach().cpu().double())]
-
-    def reconstruct(self, codes: Tensor) -> Tensor:
-        """Centroids of the nodes that ``codes [n, l]`` of the first l <= L levels lead to, ``[n, d]``; :class:`ConfigError` if to none."""
-        node = torch.zeros(len(codes), dtype=torch.long)
-        for first, column in zip(self.first, codes.unbind(1), strict=False):
-            if ((column < 0) | (first[node] + column >= first[node + 1])).any():
-                raise ConfigError("Hierarchical k-means rebuilds vectors from the codes of assign() only, not from repaired ones.")
-            node = first[node] + column
-        return self.centroids[codes.shape[1] - 1][node]
-
-    def _path(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each level: distances of ``points [n, d]`` to the children of the node before ``[n, K_l]``, and the nearest one ``[n]``."""
-        node = torch.zeros(len(points), dtype=torch.long)
-        for size, centroids, first in zip(self.sizes, self.centroids, self.first, strict=True):
-            distances = points.new_empty(len(points), size)
-            for parent, members in _groups(node):
-                found = squared_distances(points[members], centroids[first[parent] : first[parent + 1]])
-                absent = found.amax(1, keepdim=True).expand(-1, size - found.shape[1])
-                distances[members] = torch.cat([found, absent], dim=1)
-            codes = distances.argmin(1)  # the first of equally near ones, hence a child that exists
-            yield distances, codes
-            node = first[node] + codes
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What :meth:`from_tensors` needs, for an artefact."""
-        levels = {f"{name}.{level}": value for name in ("centroids", "first") for level, value in enumerate(getattr(self, name))}
-        return levels | {"sizes": torch.tensor(self.sizes)}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> HierarchicalKMeans:
-        """The quantiser whose :meth:`tensors` these are."""
-        levels = range(len(tensors["sizes"]))
-        trees = (tuple(tensors[f"{name}.{level}"] for level in levels) for name in ("centroids", "first"))
-        return cls(tuple(tensors["sizes"].tolist()), *trees)
 
 
 class TextHierarchicalTokenizer(VectorTokenizer):
@@ -185,10 +88,3 @@ def spectral_embedding(graph: csr_array, dim: int, seed: int = 0) -> np.ndarray:
             found = eigsh(scale @ part @ scale, vectors.shape[1], which="LA", v0=start)[1]
         vectors[connected] = found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
     return vectors.astype(np.float32)
-
-
-def _groups(node: Tensor) -> list[tuple[int, Tensor]]:
-    """Which rows each number of ``node [n]`` has: (number, rows in ascending order), numbers ascending."""
-    order = torch.argsort(node, stable=True)
-    numbers, counts = torch.unique_consecutive(node[order], return_counts=True)
-    return list(zip(numbers.tolist(), order.split(counts.tolist()), strict=True))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from recbole_genrec.errors import ConfigError, DataError, GenRecError
 from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.collision import collision_stats
-from recbole_genrec.tokenizer.mq import MQ
+from recbole_genrec.tokenizer.quantiser.mq import MQ
 from recbole_genrec.tokenizer.vectors import VectorTokenizer, scale_of
 
 HELD_OUT = 5

@@ -11,9 +11,10 @@ from tqdm import tqdm
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.collision import collision_stats
-from recbole_genrec.tokenizer.letter_loss import LETTERLoss, balanced_clusters
-from recbole_genrec.tokenizer.residual_kmeans import effective_sizes
-from recbole_genrec.tokenizer.rqvae import RQVAE
+from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
+from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
 
 REVIVE_EVERY = 10

@@ -32,8 +32,8 @@ from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity
-from recbole_genrec.tokenizer.dense import DenseTokenizer
-from recbole_genrec.tokenizer.kmeans import PCAKMeans
+from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
+from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
 
 
 class STORETokenizer(ItemTokenizer):

@@ -15,7 +15,7 @@ from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.base import ItemTokenizer
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
-from recbole_genrec.tokenizer.residual_kmeans import ResidualKMeans
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 
 COLLAPSED = 0.9
 """Share of the items that may have one and the same tuple before the fit is refused."""

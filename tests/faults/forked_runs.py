@@ -99,7 +99,7 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     """Time the passes of each stage, and send the signal of ``moment``."""
     from recbole_genrec.data import content
     from recbole_genrec.storage import artefacts
-    from recbole_genrec.tokenizer.dense import DenseTokenizer
+    from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer
     from recbole_genrec.tokenizer.vectors import VectorTokenizer
     from recbole_genrec.training.trainer import GenRecTrainer

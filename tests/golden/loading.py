@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.tokenizer.rqvae import RQVAE
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 
 GOLDEN = Path(__file__).parent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from recbole_genrec.tokenizer.mq import MQ
+from recbole_genrec.tokenizer.quantiser.mq import MQ
 
 LAYER = {"lin0": 0, "bn0": 1, "lin1": 4, "bn1": 5, "lin2": 8}
 """Place of a layer among linear, batch norm, dropout, ReLU, linear, batch norm, dropout, ReLU, linear."""

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.encoder_decoder import EncoderDecoderBackbone, load_encoder_decoder
-from recbole_genrec.backbone.sid_vocabulary import TiedCodeVocabulary
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 
 FOLDER = Path(__file__).parent
 CLOSE = {"atol": 5e-5, "rtol": 0}

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from recbole_genrec.tokenizer.collision import FreeCodes, item_groups
+from recbole_genrec.tokenizer.collision import item_groups
+from recbole_genrec.tokenizer.free_codes import FreeCodes
 
 FALLBACKS = ("wider_search", "own_codes", "last_level", "shorter_prefix")
 

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from recbole_genrec.backbone import CodeVocabulary, DepthMLP, DepthTransformer, TimelineDecoder, cheapen
+from recbole_genrec.backbone import CodeVocabulary, cheapen
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer, TimelineDecoder
 from recbole_genrec.model.timeline.path_vectors import PathVectors
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.rules import Rule

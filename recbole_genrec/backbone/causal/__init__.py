@@ -1,0 +1,1 @@
+"""Decoder-only language models (Qwen, Llama and others)."""

@@ -1,0 +1,43 @@
+"""One language model for other software: the adapter merged, the codes as words of the vocabulary."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from recbole_genrec.backbone.causal.backbone import CausalBackbone
+from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
+from recbole_genrec.errors import BackboneError
+
+
+@torch.no_grad()
+def merged_lm(backbone: CausalBackbone, vocabulary: CodeVocabulary, text_tokenizer):
+    """A causal language model of transformers and its tokenizer; token ``V + k`` is the code with flat index ``k``.
+
+    V is the number of text rows; tokenizers with fewer words get ``<unused_i>`` in between. Needs memory for a second model.
+
+    Raises:
+        BackboneError: quantised weights, or a tokenizer that already has a word of a code.
+    """
+    if getattr(backbone.lm, "is_quantized", False):
+        raise BackboneError("Quantised weights cannot be merged. Export without merging, and add adapter/ to the full weights with peft.")
+    lm, tokenizer = copy.deepcopy(backbone.lm), copy.deepcopy(text_tokenizer)
+    if backbone.has_lora:
+        lm = lm.merge_and_unload()
+    n_text = backbone.text_table.num_embeddings
+    words = [f"<unused_{number}>" for number in range(len(tokenizer), n_text)] + vocabulary.words
+    if tokenizer.add_tokens(words) < len(words) or len(tokenizer) != n_text + len(vocabulary.words):
+        raise BackboneError(f"The tokenizer already has words like {vocabulary.words[0]}, so the codes cannot be added to it.")
+    if backbone.tied and not vocabulary.tied:
+        head = lm.get_output_embeddings()
+        head.weight = nn.Parameter(head.weight.clone())
+        lm.config.tie_word_embeddings = False
+    lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    lm.get_input_embeddings().weight[n_text:] = vocabulary.embedding
+    head = lm.get_output_embeddings()
+    head.weight[n_text:] = vocabulary.classifier
+    if head.bias is not None:
+        head.bias[n_text:] = 0
+    return lm, tokenizer

@@ -1,0 +1,1 @@
+"""From vectors to codes: clusterings, quantising networks and their losses; tensors only."""

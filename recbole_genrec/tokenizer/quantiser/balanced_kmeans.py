@@ -1,0 +1,123 @@
+"""k-means with bounds on the sizes of clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.cluster import kmeans_plusplus
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.quantiser.kmeans import check_rows
+
+
+def cluster_limits(n_codes: int, n_clusters: int = 10) -> tuple[int, int, int]:
+    """Clusters, their least and their largest size for a codebook of ``n_codes`` >= 2: LETTER's 10 clusters of 10 to 60 for 256 codes.
+
+    Smaller codebooks get fewer clusters, of two codes or more; larger ones up to twice the mean size (our choice, unpublished).
+    """
+    n_clusters = min(n_clusters, max(n_codes // 4, min(n_codes // 2, 2)))
+    low = max(2, min(n_codes // 20, 10, n_codes // n_clusters))
+    return n_clusters, low, max(6 * low, 2 * -(-n_codes // n_clusters))
+
+
+def balanced_clusters(
+    vectors: Tensor,
+    n_clusters: int = 10,
+    low: int | None = None,
+    high: int | None = None,
+    seed: int = 0,
+    n_init: int = 10,
+    max_iter: int = 10,
+    clustering: str = "own",
+) -> Tensor:
+    """Constrained k-means of the code ``vectors [K, d]``: the cluster of each code, int64 ``[K]`` on the device of ``vectors``.
+
+    Every cluster has ``low`` to ``high`` codes; where a limit is not given, :func:`cluster_limits` chooses it, and fewer clusters when
+    there are few codes. Best of ``n_init`` k-means++ starts with at most ``max_iter`` iterations, each of which assigns the codes at the
+    least total cost within the limits. A function of vectors and seed alone. ``clustering="library"`` leaves the work to the
+    k-means-constrained package. :class:`ConfigError` when the limits cannot be met, :class:`DataError` for values that are no numbers.
+    """
+    check_rows(vectors)
+    if len(vectors) < 2:
+        raise ConfigError("Clusters of codes need codebook_sizes of 2 or more.")
+    fewer, *limits = cluster_limits(len(vectors), n_clusters)
+    if low is None and high is None:
+        n_clusters = fewer
+    low, high = (limit if given is None else given for given, limit in zip((low, high), limits, strict=True))
+    if not 1 <= low <= high or not n_clusters * low <= len(vectors) <= n_clusters * high:
+        raise ConfigError(f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; change the limits.")
+    points = vectors.detach().cpu().double().numpy()
+    if clustering == "library":
+        labels = _library(points, n_clusters, low, high, seed, n_init, max_iter)
+    elif clustering == "own":
+        seeds = np.random.SeedSequence(seed).generate_state(n_init)
+        with threadpool_limits(1):
+            starts = [_balanced_kmeans(points, n_clusters, low, high, int(start), max_iter) for start in seeds]
+        labels = min(starts, key=lambda start: start[0])[1]
+    else:
+        raise ConfigError(f"clustering is {clustering!r}; write 'own' or 'library'.")
+    return torch.from_numpy(labels.astype(np.int64)).to(vectors.device)
+
+
+def _balanced_kmeans(points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int) -> tuple[float, np.ndarray]:
+    """One start: the sum of squared distances to the cluster means, and the cluster of each point."""
+    centres, labels = kmeans_plusplus(points, n_clusters, random_state=seed)[0], np.array(())
+    for _ in range(max_iter):
+        before, labels = labels, assign_within(np.square(points[:, None] - centres).sum(-1), low, high)
+        if np.array_equal(before, labels):
+            break
+        centres = np.stack([points[labels == number].mean(0) for number in range(n_clusters)])
+    return float(np.square(points - centres[labels]).sum()), labels
+
+
+def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Cluster of each row of ``cost [K, C]``, int ``[K]``, at the least total cost among those with ``low`` to ``high`` rows a cluster.
+
+    A minimum-cost flow by successive shortest paths: from the cheapest clusters, one row at a time leaves a cluster that is too large (or
+    enters one that is too small) by the cheapest chain of moves from cluster to cluster. Needs ``C * low <= K <= C * high``.
+    """
+    labels, n_clusters = cost.argmin(1), cost.shape[1]
+    price = np.full((n_clusters, n_clusters), np.inf)  # of the cheapest move from one cluster to another, and the row that makes it
+    mover = np.zeros((n_clusters, n_clusters), dtype=np.int64)
+    rounding = 1e-12 * np.abs(cost).max()
+    changed: list[int] = list(range(n_clusters))
+    while True:
+        size = np.bincount(labels, minlength=n_clusters)
+        if size.max() > high:
+            sources, targets = size > high, size < high
+        elif size.min() < low:
+            sources, targets = size > low, size < low
+        else:
+            return labels
+        for a in changed:
+            rows = np.flatnonzero(labels == a)
+            if len(rows):
+                moves = cost[rows] - cost[rows, a, None]
+                mover[a], price[a] = rows[moves.argmin(0)], moves.min(0)
+            else:
+                price[a] = np.inf
+        reach, origin = np.where(sources, 0.0, np.inf), np.full(n_clusters, -1)
+        for _ in range(n_clusters):
+            through = reach[:, None] + price
+            shorter = through.min(0) < reach - rounding
+            if not shorter.any():
+                break
+            origin = np.where(shorter, through.argmin(0), origin)
+            reach = np.where(shorter, through.min(0), reach)
+        end = int(np.where(targets, reach, np.inf).argmin())
+        changed = [end]
+        while (start := int(origin[end])) >= 0:
+            labels[mover[start, end]] = end
+            end = start
+            changed.append(end)
+
+
+def _library(points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, n_init: int, max_iter: int) -> np.ndarray:
+    try:
+        from k_means_constrained import KMeansConstrained
+    except ImportError:
+        raise ConfigError("clustering 'library' needs k-means-constrained: pip install 'recbole-genrec[constrained-kmeans]'.") from None
+    kmeans = KMeansConstrained(n_clusters, size_min=low, size_max=high, n_init=n_init, max_iter=max_iter, random_state=seed)
+    return kmeans.fit_predict(points)

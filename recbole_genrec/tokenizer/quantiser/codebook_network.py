@@ -1,0 +1,82 @@
+"""What the networks with codebooks share: how they assign codes, and how unused codes come back into use."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from recbole_genrec.tokenizer.quantiser.kmeans import CHUNK, check_rows
+
+
+class CodebookNetwork(nn.Module):
+    """An autoencoder whose latents are quantised by L codebooks. A subclass sets the attributes and writes :meth:`path`.
+
+    Attributes:
+        encoder: maps ``x [n, D]`` to the latents.
+        decoder: maps the sum of one code of each codebook, ``[n, d]``, back to ``[n, D]``.
+        codebooks: L parameters ``[K_l, d]``.
+        sizes: K_l.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    codebooks: nn.ParameterList
+    sizes: tuple[int, ...]
+
+    @abstractmethod
+    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each codebook: the points ``[n, d]`` that it quantises, their squared distances ``[n, K_l]`` and nearest codes ``[n]``."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Nearest codes of ``x [n, D]``, int64 ``[n, L]`` on the device of ``x``.
+
+        A function of weights and row alone: computed in float64 and in evaluation mode, so that neither batch size nor order nor the
+        network's mode matters. :class:`DataError` for values that are no finite numbers.
+        """
+        check_rows(x)
+        return torch.cat([torch.stack([codes for *_, codes in path], dim=1) for path in self.paths(x)]).to(x.device)
+
+    assign = encode  # what a quantiser of vectors calls it
+
+    def level_distances(self, x: Tensor) -> list[Tensor]:
+        """Squared distances of the points that :meth:`encode` quantises to all codes, L tensors float64 ``[n, K_l]``."""
+        parts = [[distances for _, distances, _ in path] for path in self.paths(x)]
+        return [torch.cat(level).to(x.device) for level in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def reconstruct(self, codes: Tensor) -> Tensor:
+        """What ``codes [n, L]`` stand for, ``[n, D]``."""
+        return self.decoder(sum(book[column] for book, column in zip(self.codebooks, codes.unbind(1), strict=True)))
+
+    @torch.no_grad()
+    def revive_dead_codes(self, x: Tensor, generator: torch.Generator) -> list[int]:
+        """Move the codes that no row of ``x [n, D]`` uses to points of random rows; returns how many, for each codebook.
+
+        ``generator`` lives on the CPU. Optimisers keep their state of the moved codes.
+        """
+        check_rows(x)
+        paths = [[(points, codes) for points, _, codes in path] for path in self.paths(x)]
+        moved = []
+        for book, parts in zip(self.codebooks, zip(*paths, strict=True), strict=True):
+            points, codes = (torch.cat(part) for part in zip(*parts, strict=True))
+            dead = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0).flatten()
+            rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[: len(dead)]
+            book[dead] = points[rows.to(points.device)].to(book.dtype)
+            moved.append(len(dead))
+        return moved
+
+    @torch.no_grad()
+    def paths(self, x: Tensor) -> Iterator[Iterator[tuple[Tensor, Tensor, Tensor]]]:
+        """:meth:`path` of ``x [n, D]``, chunk by chunk, in float64 and in evaluation mode."""
+        weights = {name: value.double() for name, value in self.encoder.state_dict().items()}
+        books = [book.detach().double() for book in self.codebooks]
+        widest = max(*self.sizes, *(value.shape[0] for value in weights.values() if value.dim()))
+        mode = self.encoder.training
+        for part in x.split(max(1, CHUNK // widest)):
+            latent = functional_call(self.encoder.eval(), weights, (part.to(books[0].device).double(),))
+            self.encoder.train(mode)
+            yield self.path(latent, books)

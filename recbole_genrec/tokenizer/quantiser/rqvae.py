@@ -1,0 +1,146 @@
+"""RQ-VAE: an autoencoder whose latent is a sum of codes, one of each level (TIGER, arXiv 2305.05065, section 3.1).
+
+Losses and gradients are those that LC-Rec (arXiv 2311.09049) and LETTER (arXiv 2405.07314) release.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
+from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, nearest, squared_distances
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans, residual_path
+from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
+
+JITTER = 0.1
+"""Spread of the codes that k-means leaves over, as a share of the residuals' standard deviation (our choice, unpublished)."""
+INIT_ROWS = 100_000
+"""Rows, randomly chosen, that k-means sees at most (our choice, unpublished)."""
+
+
+class RQVAE(CodebookNetwork):
+    """Residual-quantised autoencoder with straight-through gradients, without EMA and without dropout.
+
+    Args:
+        d_in: D, dimensions of the item vectors.
+        hidden: widths between ``d_in`` and ``d_code`` in the encoder; the decoder mirrors them.
+        d_code: d, dimensions of the latent and of the codes.
+        sizes: K_l, codes of each of the L levels.
+        mu: weight of the commitment loss.
+        quant_loss_weight: weight of the quantisation losses beside the reconstruction loss.
+        reduction: ``mean`` over elements and levels, as LC-Rec and LETTER release it, or ``sum`` over dimensions and levels (mean over
+            the batch), as the papers print it.
+        sinkhorn_epsilons: one a level; in training a level whose epsilon is above 0 assigns its codes by :func:`sinkhorn_codes` over the
+            batch (LC-Rec, arXiv 2311.09049, uniform semantic mapping). Empty: nearest codes everywhere.
+        sinkhorn_iterations: of these levels.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        hidden: Sequence[int],
+        d_code: int,
+        sizes: Sequence[int],
+        mu: float = 0.25,
+        quant_loss_weight: float = 1.0,
+        reduction: str = "mean",
+        sinkhorn_epsilons: Sequence[float] = (),
+        sinkhorn_iterations: int = 50,
+    ) -> None:
+        super().__init__()
+        widths = [d_in, *hidden, d_code]
+        if not sizes or min(*widths, *sizes) < 1:
+            raise ConfigError(f"RQ-VAE: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more.")
+        if reduction not in ("mean", "sum"):
+            raise ConfigError(f"RQ-VAE: the reduction is {reduction!r}; write 'mean' or 'sum'.")
+        if len(sinkhorn_epsilons) not in (0, len(sizes)) or any(epsilon < 0 for epsilon in sinkhorn_epsilons):
+            raise ConfigError(f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got {list(sinkhorn_epsilons)}.")
+        self.sizes, self.mu, self.quant_loss_weight, self.reduction = tuple(sizes), mu, quant_loss_weight, reduction
+        self.sinkhorn_epsilons = tuple(sinkhorn_epsilons) or (0.0,) * len(self.sizes)
+        self.sinkhorn_iterations = sinkhorn_iterations
+        self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
+        self.codebooks = nn.ParameterList(torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Encode, quantise and decode ``x [n, D]``.
+
+        Returns:
+            Reconstruction ``[n, D]``; quantised latent ``z_q [n, d]``, whose gradient is the latent's; codes int64 ``[n, L]``; losses:
+            ``recon``, ``quant`` and ``total`` (0-d), ``codebook`` and ``commitment`` ``[L]``, with
+            ``quant`` = mean or sum over levels of ``codebook + mu * commitment`` and ``total = recon + quant_loss_weight * quant``.
+        """
+        z_q, codes, codebook, commitment = self.quantise(self.encoder(x))
+        recon = self.decoder(z_q)
+        losses = {"recon": self._error(recon, x), "codebook": codebook, "commitment": commitment}
+        losses["quant"] = self.over_levels(codebook + self.mu * commitment)
+        losses["total"] = losses["recon"] + self.quant_loss_weight * losses["quant"]
+        return recon, z_q, codes, losses
+
+    def quantise(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Codes of latents ``z [n, d]``, in float32 or better whatever the precision around it.
+
+        Returns ``z_q = z + sg[z_hat - z]``, codes ``[n, L]``, codebook and commitment losses ``[L]``. Residuals after level 0 carry no
+        gradient, so reconstruction never moves the codes and the commitment of later levels moves nothing, as in the released LETTER.
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            z = z if z.dtype == torch.float64 else z.float()
+            residual, codes, codebook, commitment = z, [], [], []
+            for book, epsilon in zip(self.codebooks, self.sinkhorn_epsilons, strict=True):
+                book = book.to(z.dtype)
+                distances = squared_distances(residual.detach(), book.detach())
+                balanced = self.training and epsilon > 0
+                codes.append(sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations) if balanced else distances.argmin(1))
+                chosen = book[codes[-1]]
+                codebook.append(self._error(chosen, residual.detach()))
+                commitment.append(self._error(residual, chosen.detach()))
+                residual = (residual - chosen).detach()
+            return z - residual, torch.stack(codes, dim=1), torch.stack(codebook), torch.stack(commitment)
+
+    def over_levels(self, losses: Tensor) -> Tensor:
+        """Mean or sum over the levels of ``losses [L]``, as ``reduction`` says."""
+        return losses.mean() if self.reduction == "mean" else losses.sum()
+
+    def _error(self, a: Tensor, b: Tensor) -> Tensor:
+        squares = (a - b).square()
+        return squares.mean() if self.reduction == "mean" else squares.sum() / len(squares)
+
+    # --- without gradients --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def codebook_init(self, x: Tensor, seed: int = 0, max_iter: int = 100) -> None:
+        """Set the codes by residual k-means (k-means++ start) on the latents of all items, ``x [n, D]`` (TIGER, section 3.1).
+
+        The paper takes the first batch, which cannot fill 256 codes when it is small. With few items k-means fills only
+        :func:`effective_sizes` codes of a level; the others become copies of random ones with some noise (our choice, unpublished).
+        """
+        check_rows(x)
+        generator = torch.Generator().manual_seed(seed)
+        if len(x) > INIT_ROWS:
+            x = x[torch.randperm(len(x), generator=generator)[:INIT_ROWS].to(x.device)]
+        residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
+        fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
+        for book, found in zip(self.codebooks, fitted.codebooks, strict=True):
+            copied = found[torch.randint(len(found), (len(book) - len(found),), generator=generator)]
+            noise = torch.randn(copied.shape, generator=generator, dtype=copied.dtype) * residual.std(0, correction=0)
+            book.copy_(torch.cat([found, copied + JITTER * noise]))
+            residual = residual - found[nearest(residual, found)]
+
+    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Level by level, each on what the levels before leave."""
+        return residual_path(latent, books)
+
+
+def _mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them, Xavier-normal weights and zero biases."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise(widths):
+        linear = nn.Linear(n_in, n_out)
+        nn.init.xavier_normal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
