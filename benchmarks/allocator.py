@@ -35,7 +35,9 @@ def main(repeats: int = 5) -> None:
     seconds: dict[str, list[float]] = {"default": [], "kept": []}
     for _ in range(repeats):
         for name in seconds:
-            output = subprocess.run([sys.executable, "-c", CODE, name], capture_output=True, text=True, check=True).stdout
+            output = subprocess.run(
+                [sys.executable, "-c", CODE, name], capture_output=True, text=True, check=True
+            ).stdout
             seconds[name].append(float(output))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, median in medians.items():

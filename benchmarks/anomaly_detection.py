@@ -23,7 +23,9 @@ def main() -> None:
     torch.autograd.set_detect_anomaly(False)
     importlib.reload(importlib.import_module("recbole.model.sequential_recommender.sine"))
     if not torch.is_anomaly_enabled():
-        raise SystemExit("This RecBole no longer switches anomaly detection on when its sequential models are imported.")
+        raise SystemExit(
+            "This RecBole no longer switches anomaly detection on when its sequential models are imported."
+        )
     model = config.model_class(config, train._dataset)
     start, batches = copy.deepcopy(model.state_dict()), list(itertools.islice(train, options.steps))
     losses: dict[str, list[float]] = {}
@@ -46,7 +48,11 @@ def main() -> None:
 
         return run
 
-    on, off = medians(options.repeats, timed("on", lambda: torch.autograd.set_detect_anomaly(True)), timed("off", quiet_anomaly_detection))
+    on, off = medians(
+        options.repeats,
+        timed("on", lambda: torch.autograd.set_detect_anomaly(True)),
+        timed("off", quiet_anomaly_detection),
+    )
     if losses["on"] != losses["off"]:
         raise SystemExit("The two runs did not compute the same losses.")
     ratio = statistics.median(on) / statistics.median(off)

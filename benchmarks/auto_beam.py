@@ -19,7 +19,9 @@ from recbole_genrec.runtime.memory import keep_freed_memory
 
 K = 10
 WAYS = {str(width): {"beam_width": width} for width in (10, 20, 50, 160)}
-WAYS |= {f"auto, at most {widest}": {"beam_width": "auto", "beam_max": widest} for widest in (50, 160)}
+WAYS |= {
+    f"auto, at most {widest}": {"beam_width": "auto", "beam_max": widest} for widest in (50, 160)
+}
 
 
 def share(chosen: torch.Tensor) -> float | None:
@@ -34,19 +36,34 @@ def main() -> None:
     (trained,) = make_rows([run])
     where = {"data_path": options.data_path} if options.data_path else {}
     config, model, *_, loader = load_data_and_model(
-        run.result["checkpoint"], **where, gpu_id="", topk=[K], valid_metric=f"NDCG@{K}", beam_width=K
+        run.result["checkpoint"],
+        **where,
+        gpu_id="",
+        topk=[K],
+        valid_metric=f"NDCG@{K}",
+        beam_width=K,
     )
     batches = [batch[0] for batch in loader]
-    columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
-    users = torch.randperm(len(columns[model.USER_ID]), generator=torch.Generator().manual_seed(0))[: options.users]
+    columns = {
+        key: torch.cat([batch[key] for batch in batches])
+        for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)
+    }
+    users = torch.randperm(len(columns[model.USER_ID]), generator=torch.Generator().manual_seed(0))[
+        : options.users
+    ]
     columns = {key: values[users] for key, values in columns.items()}
     history, length = columns[model.ITEM_SEQ], columns[model.ITEM_SEQ_LEN]
 
     def lists(count: int, **settings: object):
         config.final_config_dict.update(settings)
         step = config["search_batch_size"]
-        found = [model.search(history[rows], length[rows], k=K) for rows in torch.arange(count).split(step)]
-        return torch.cat([part.items[:, :K] for part in found]), torch.cat([part.certified(K) for part in found])
+        found = [
+            model.search(history[rows], length[rows], k=K)
+            for rows in torch.arange(count).split(step)
+        ]
+        return torch.cat([part.items[:, :K] for part in found]), torch.cat(
+            [part.certified(K) for part in found]
+        )
 
     def evaluation(settings: dict):
         def run() -> float:
@@ -61,7 +78,9 @@ def main() -> None:
     exact, _ = lists(options.exact, score_mode="exact")
     config.final_config_dict["score_mode"] = "beam"
     found = {way: lists(len(users), **settings) for way, settings in WAYS.items()}
-    seconds = dict(zip(WAYS, medians(options.repeats, *map(evaluation, WAYS.values())), strict=True))
+    seconds = dict(
+        zip(WAYS, medians(options.repeats, *map(evaluation, WAYS.values())), strict=True)
+    )
     speed = {way: [len(users) / value for value in values] for way, values in seconds.items()}
     fifty, rows, results = statistics.median(speed["50"]), [], {}
     for way, (items, proven) in found.items():
@@ -94,10 +113,20 @@ def main() -> None:
         f"{options.repeats} turns. Proven: users whose {K} best items the search proves to be exact. The last two columns: exact scores of "
         f"the first {options.exact} users."
     )
-    header = ["beam", "users per CPU-second", "times beam 50", f"top {K} proven", "as beam 50 where both prove"]
+    header = [
+        "beam",
+        "users per CPU-second",
+        "times beam 50",
+        f"top {K} proven",
+        "as beam 50 where both prove",
+    ]
     header += ["as exact", "as exact where proven"]
-    name = "-".join(filter(None, ["auto-beam", config["model"].lower(), config["dataset"], options.label]))
-    title = f"Automatic beam width: {config['model']} on {config['dataset']}" + (f", {options.label}" if options.label else "")
+    name = "-".join(
+        filter(None, ["auto-beam", config["model"].lower(), config["dataset"], options.label])
+    )
+    title = f"Automatic beam width: {config['model']} on {config['dataset']}" + (
+        f", {options.label}" if options.label else ""
+    )
     write_result(name, title, {**about, "results": results}, header, rows, notes)
 
 

@@ -28,7 +28,9 @@ def arguments(description: str, **defaults: object) -> argparse.Namespace:
     """``--key=value`` options with their defaults; every benchmark knows ``--dataset`` and ``--data_path``."""
     parser = argparse.ArgumentParser(description=description)
     for name, default in {"dataset": "ml-100k", "data_path": None, **defaults}.items():
-        parser.add_argument(f"--{name}", type=str if default is None else type(default), default=default)
+        parser.add_argument(
+            f"--{name}", type=str if default is None else type(default), default=default
+        )
     return parser.parse_args()
 
 
@@ -43,7 +45,9 @@ def load(model: str, options: argparse.Namespace, **settings: object):
     return config, dataset, make_loaders(config, dataset, is_generative(config.model_class))
 
 
-def untrained(model: str, options: argparse.Namespace, cache_dir: str | None = None, **settings: object):
+def untrained(
+    model: str, options: argparse.Namespace, cache_dir: str | None = None, **settings: object
+):
     """``(model, test loader)``: a model in its default size with random weights, on codes that its tokenizer makes of the texts.
 
     The codes are stored in ``cache_dir`` and taken from there the next time.
@@ -61,18 +65,36 @@ def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:
     return [list(values) for values in zip(*rounds[1:], strict=True)]
 
 
-def write_result(name: str, title: str, result: dict, header: Sequence[str], rows: Sequence[Sequence[object]], notes: str) -> None:
+def write_result(
+    name: str,
+    title: str,
+    result: dict,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    notes: str,
+) -> None:
     """Print a table and write ``results/<name>.json`` and ``.md`` with the command, the versions and the machine."""
-    shown = [argument for argument in sys.argv[1:] if not argument.startswith(("--data_path", "--cache_dir"))]
+    shown = [
+        argument
+        for argument in sys.argv[1:]
+        if not argument.startswith(("--data_path", "--cache_dir"))
+    ]
     about = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown]),
         "commit": commit(),
         "versions": versions(),
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "processor": _processor()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "processor": _processor(),
+        },
     }
     write_json(RESULTS / f"{name}.json", {**result, **about})
     table = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    table += ["| " + " | ".join(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row) + " |" for row in rows]
+    table += [
+        "| " + " | ".join(cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row) + " |"
+        for row in rows
+    ]
     packages = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
     machine = f"{about['machine']['cores']} cores, {about['machine']['threads']} thread(s) used, {about['machine']['processor']}"
     text = [
@@ -100,4 +122,7 @@ def _processor() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

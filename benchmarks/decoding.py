@@ -23,11 +23,21 @@ from recbole_genrec.decoding import ItemTrie, search
 from recbole_genrec.decoding.scores import Ranking
 from recbole_genrec.runtime.memory import keep_freed_memory
 
-T5 = {"model_type": "t5", "d_model": 128, "d_ff": 1024, "num_layers": 4, "num_heads": 6, "d_kv": 64, "dropout_rate": 0.1}
+T5 = {
+    "model_type": "t5",
+    "d_model": 128,
+    "d_ff": 1024,
+    "num_layers": 4,
+    "num_heads": 6,
+    "d_kv": 64,
+    "dropout_rate": 0.1,
+}
 SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}
 TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (search, "child_log_probs")]
 RANKING = [(Ranking, name) for name in ("__init__", "note", "reach", "items")]
-PARTS = [(*place, "trie", True) for place in TRIE] + [(*place, "ranking of all items", True) for place in RANKING]
+PARTS = [(*place, "trie", True) for place in TRIE] + [
+    (*place, "ranking of all items", True) for place in RANKING
+]
 PARTS += [(search, name, "top-k", True) for name in ("top", "best_leaves", "best_items")]
 PARTS += [
     (EncoderDecoderBackbone, "encode", "encoder", True),
@@ -39,7 +49,12 @@ PARTS += [
     (CausalDecoder, "step", "search state", False),
     (CausalBackbone, "forward", "language model", True),
 ]
-CALLBACK, MASK, JOINT, FREE = "(a) generate, callback", "(b) generate, mask", "(c) ours, joint", "(c) ours, renormalised"
+CALLBACK, MASK, JOINT, FREE = (
+    "(a) generate, callback",
+    "(b) generate, mask",
+    "(c) ours, joint",
+    "(c) ours, renormalised",
+)
 CALLBACK_16, JOINT_16 = f"{CALLBACK}, bf16", f"{JOINT}, bf16"
 KEPT = f"{CALLBACK}, freed memory kept"
 
@@ -62,21 +77,33 @@ class Case:
         scorer = type(model) if hasattr(model, "log_probs") else type(model.vocabulary)
         self.parts = [*PARTS, (scorer, "log_probs", "output layer", True)]
         batches = [batch[0] for batch in loader]
-        self.columns = {key: torch.cat([batch[key] for batch in batches]) for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)}
+        self.columns = {
+            key: torch.cat([batch[key] for batch in batches])
+            for key in (model.ITEM_SEQ, model.ITEM_SEQ_LEN, model.USER_ID)
+        }
         self.history, self.length = self.columns[model.ITEM_SEQ], self.columns[model.ITEM_SEQ_LEN]
-        self.users = torch.randperm(len(self.length), generator=torch.Generator().manual_seed(0))[: options.users]
+        self.users = torch.randperm(len(self.length), generator=torch.Generator().manual_seed(0))[
+            : options.users
+        ]
         by_length = self.users[self.length[self.users].argsort(stable=True)]
-        few = by_length[:: -(-len(by_length) // options.peer_users)]  # few users with the lengths of all
+        few = by_length[
+            :: -(-len(by_length) // options.peer_users)
+        ]  # few users with the lengths of all
         self.few = few[torch.randperm(len(few), generator=torch.Generator().manual_seed(1))]
 
     def rank(self, rows: torch.Tensor) -> None:
         """Our evaluation of some users, in RecBole's batches."""
         for part in rows.split(self.model.config["eval_batch_size"]):
-            self.model.full_sort_predict({key: values[part] for key, values in self.columns.items()})
+            self.model.full_sort_predict(
+                {key: values[part] for key, values in self.columns.items()}
+            )
 
     def generate(self, width: int, way: str) -> list[torch.Tensor]:
         """Items and scores of the few users by the peer, 1,280 sequences at a time (beam 50: 25 users)."""
-        parts = [self.peer.search(self.history[rows], self.length[rows], width, way) for rows in self.few.split(min(64, 1280 // width))]
+        parts = [
+            self.peer.search(self.history[rows], self.length[rows], width, way)
+            for rows in self.few.split(min(64, 1280 // width))
+        ]
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
     def flops(self, width: int) -> float:
@@ -85,10 +112,23 @@ class Case:
         widths = [min(width, level.n_edges) for level in self.model.trie.levels[: levels - 1]]
         if isinstance(self.peer, T5Peer):
             steps = [(1, 1), *((queries, step + 2) for step, queries in enumerate(widths))]
-            return t5_flops(T5, self.length[self.users] * levels, steps, self.model.vocabulary.n_outputs) / users
+            return (
+                t5_flops(
+                    T5, self.length[self.users] * levels, steps, self.model.vocabulary.n_outputs
+                )
+                / users
+            )
         tokens = self.model.prompts(self.history[self.users], self.length[self.users])[1]
         steps = [(queries, step + 1) for step, queries in enumerate(widths)]
-        return causal_flops(self.model.config["backbone_config"], tokens, steps, self.peer.columns.stop - self.peer.columns.start) / users
+        return (
+            causal_flops(
+                self.model.config["backbone_config"],
+                tokens,
+                steps,
+                self.peer.columns.stop - self.peer.columns.start,
+            )
+            / users
+        )
 
     def timed(self, function, *args, bf16: bool = False, **settings: object):
         """A run of ``function`` under some settings; it returns its CPU seconds."""
@@ -141,7 +181,10 @@ def measure(case: Case, width: int, repeats: int, fastest: float, theirs: dict) 
             ways[name]()
         parts[name] = clock.shares()
     case.model.config.final_config_dict.update(joint)
-    masked, ours = case.generate(width, "mask"), case.model.search(case.history[case.few], case.length[case.few], k=width)
+    masked, ours = (
+        case.generate(width, "mask"),
+        case.model.search(case.history[case.few], case.length[case.few], k=width),
+    )
     gflops = case.flops(width) * middle[JOINT] / 1e9
     return {
         "users_per_cpu_second": speed,
@@ -172,7 +215,15 @@ def main() -> None:
     case, widths = Case(options), [int(width) for width in options.beams.split(",")]
     theirs = apart(usual(case, widths))
     keep_freed_memory()
-    sizes = ceiling([(1024, 1024, 1024), (1280, 128, 384), (1280, 384, 128), (1280, 128, 1024), (1280, 1024, 128)])
+    sizes = ceiling(
+        [
+            (1024, 1024, 1024),
+            (1280, 128, 384),
+            (1280, 384, 128),
+            (1280, 128, 1024),
+            (1280, 1024, 128),
+        ]
+    )
     results = {}
     for width in widths:
         results[width] = measure(case, width, options.repeats, max(sizes.values()), theirs)
@@ -180,13 +231,17 @@ def main() -> None:
     whole = None
     if options.whole:
         everyone = torch.arange(len(case.length))
-        whole = case.timed(case.rank, everyone, beam_width=20, topk=[10], score_type="renormalised")()
+        whole = case.timed(
+            case.rank, everyone, beam_width=20, topk=[10], score_type="renormalised"
+        )()
     write(options, case, results, sizes, whole)
     if min(result["identical_lists"] for result in results.values()) < 0.95:
         raise SystemExit("The two searches disagree, so the ratio means nothing.")
 
 
-def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float], whole: float | None) -> None:
+def write(
+    options, case: Case, results: dict[int, dict], sizes: dict[str, float], whole: float | None
+) -> None:
     """The result files."""
     about = {
         "dataset": options.dataset,
@@ -194,7 +249,10 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
         "code_sizes": list(case.model.level_sizes),
         "backbone": case.model.config["backbone_config"],
         "users": {"ours": len(case.users), "generate": len(case.few), "test set": len(case.length)},
-        "mean_history": {name: case.length[users].double().mean().item() for name, users in (("ours", case.users), ("generate", case.few))},
+        "mean_history": {
+            name: case.length[users].double().mean().item()
+            for name, users in (("ours", case.users), ("generate", case.few))
+        },
         "ceiling_gflop_per_second": sizes,
         "whole_test_set_cpu_seconds": whole,
     }
@@ -210,7 +268,9 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
         "growth of the resident memory in one turn, freed memory kept.",
         "",
         "Users for whom (b) and (c) joint find the same list in the same order: "
-        + ", ".join(f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items())
+        + ", ".join(
+            f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items()
+        )
         + f"; largest difference of a score {max(result['largest_score_difference'] for result in results.values()):.1e}.",
         "",
         "Ceiling, GFLOP/s of a float32 product: "
@@ -225,18 +285,45 @@ def write(options, case: Case, results: dict[int, dict], sizes: dict[str, float]
     ]
     for width, result in results.items():
         for name, parts in result["time"].items():
-            lines.append(f"| {width}, {name} | " + ", ".join(f"{part} {share:.1%}" for part, share in parts.items()) + " |")
+            lines.append(
+                f"| {width}, {name} | "
+                + ", ".join(f"{part} {share:.1%}" for part, share in parts.items())
+                + " |"
+            )
     if whole:
-        lines += ["", f"All {len(case.length):,} test users, beam 20, all items ranked, renormalised: {whole / 60:.1f} CPU-minutes."]
-    header = ["beam", "search", "users per CPU-second", "times (a)", "MiB", "useful GFLOP/s (share of the ceiling)"]
+        lines += [
+            "",
+            f"All {len(case.length):,} test users, beam 20, all items ranked, renormalised: {whole / 60:.1f} CPU-minutes.",
+        ]
+    header = [
+        "beam",
+        "search",
+        "users per CPU-second",
+        "times (a)",
+        "MiB",
+        "useful GFLOP/s (share of the ceiling)",
+    ]
     rows = []
     for width, result in results.items():
         for name, values in result["users_per_cpu_second"].items():
-            useful = f"{result['useful_gflop_per_second']:.1f} ({result['share_of_ceiling']:.0%})" if name == JOINT else "-"
+            useful = (
+                f"{result['useful_gflop_per_second']:.1f} ({result['share_of_ceiling']:.0%})"
+                if name == JOINT
+                else "-"
+            )
             memory = f"{result['peak_mib'][name]:.0f}" if name in result["peak_mib"] else "-"
-            rows.append([str(width), name, spread(values), result["ratio_over_a"][name], memory, useful])
+            rows.append(
+                [str(width), name, spread(values), result["ratio_over_a"][name], memory, useful]
+            )
     title = f"Users per CPU-second of a full-sort evaluation: {options.model}"
-    write_result(f"decoding-{options.model.lower()}", title, {**about, "results": results}, header, rows, "\n".join(lines))
+    write_result(
+        f"decoding-{options.model.lower()}",
+        title,
+        {**about, "results": results},
+        header,
+        rows,
+        "\n".join(lines),
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ from recbole.data.interaction import Interaction
 from recbole_genrec.model.tokenrec.model import SEEN_AT_TEST
 from recbole_genrec.runtime.memory import keep_freed_memory
 
-FEW_EPOCHS = {"graph_epochs": 1, "tokenizer_epochs": 1}  # what codes mean does not change what they cost
+FEW_EPOCHS = {
+    "graph_epochs": 1,
+    "tokenizer_epochs": 1,
+}  # what codes mean does not change what they cost
 
 
 def main() -> None:
@@ -32,10 +35,17 @@ def main() -> None:
                 more = {**more, "backbone_config": models["TIGER"].config["backbone_config"]}
             config, _, (train, _, test) = load(name, options, cache_dir=cache, **shared, **more)
             models[name] = config.model_class(config, train._dataset).eval()
-    rows = torch.cat([batch[0][models["TIGER"].ITEM_SEQ_LEN] for batch in test]).eq(options.history).nonzero().flatten()[: options.users]
+    rows = (
+        torch.cat([batch[0][models["TIGER"].ITEM_SEQ_LEN] for batch in test])
+        .eq(options.history)
+        .nonzero()
+        .flatten()[: options.users]
+    )
     users = test._dataset.inter_feat[rows]
     if len(rows) < options.users:
-        print(f"{options.dataset} has only {len(rows)} test users with {options.history} items of history.")
+        print(
+            f"{options.dataset} has only {len(rows)} test users with {options.history} items of history."
+        )
 
     def timed(model):
         def run() -> float:
@@ -46,14 +56,20 @@ def main() -> None:
         return run
 
     seconds = medians(options.repeats, *(timed(model) for model in models.values()))
-    speed = {name: [len(rows) / value for value in values] for name, values in zip(models, seconds, strict=True)}
+    speed = {
+        name: [len(rows) / value for value in values]
+        for name, values in zip(models, seconds, strict=True)
+    }
     ratio = statistics.median(speed["TokenRec"]) / statistics.median(speed["TIGER"])
     history, length = models["TIGER"]._history(users)
     template = torch.full_like(length, SEEN_AT_TEST)
     prompts = models["TokenRec"].prompts
     shown = prompts.shown(template, length, history.shape[1])
     codes = models["TokenRec"].user_codes[users["user_id"]], models["TokenRec"].codes[history]
-    sources = {"TIGER": models["TIGER"].source(history, length), "TokenRec": prompts.source(template, *codes, shown)}
+    sources = {
+        "TIGER": models["TIGER"].source(history, length),
+        "TokenRec": prompts.source(template, *codes, shown),
+    }
     tokens = {name: ids.shape[1] for name, (ids, _) in sources.items()}
     backbone = models["TIGER"].config["backbone_config"]
     result = {
@@ -75,9 +91,17 @@ def main() -> None:
         f"TokenRec: {result['levels']['TokenRec']} codes and a marker an item, {tokens['TokenRec']} tokens in the encoder, "
         f"{models['TokenRec'].config['dec_len']} in the decoder. CPU time of the process, median (range) of {options.repeats} turns."
     )
-    table = [["TokenRec", spread(speed["TokenRec"]), ratio], [f"TIGER, beam {options.beam}", spread(speed["TIGER"]), 1.0]]
+    table = [
+        ["TokenRec", spread(speed["TokenRec"]), ratio],
+        [f"TIGER, beam {options.beam}", spread(speed["TIGER"]), 1.0],
+    ]
     write_result(
-        "evaluation_cost", "Users per CPU-second of the evaluation", result, ["model", "users per CPU-second", "relative"], table, notes
+        "evaluation_cost",
+        "Users per CPU-second of the evaluation",
+        result,
+        ["model", "users per CPU-second", "relative"],
+        table,
+        notes,
     )
     print(f"\nratio {ratio:.1f}")
 

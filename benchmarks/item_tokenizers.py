@@ -14,7 +14,16 @@ from recbole_genrec.collaborative.training_interactions import TrainingInteracti
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.tokenizer import fit_or_load, make_tokenizer
 
-HEADER = ["tokenizer", "codes used", "perplexity", "colliding items", "largest group", "reconstruction error", "shared codes", "CPU-s"]
+HEADER = [
+    "tokenizer",
+    "codes used",
+    "perplexity",
+    "colliding items",
+    "largest group",
+    "reconstruction error",
+    "shared codes",
+    "CPU-s",
+]
 
 
 def shared_codes(codes: torch.Tensor, pairs: torch.Tensor) -> list[float]:
@@ -27,16 +36,30 @@ def main() -> None:
     options = arguments(__doc__, names="rkmeans,rqvae,letter", cache_dir=".cache")
     rows, results, pairs = [], {}, None
     for name in options.names.split(","):
-        config, dataset, _ = load("TimelineRec", options, tokenizer=name, cache_dir=options.cache_dir)
+        config, dataset, _ = load(
+            "TimelineRec", options, tokenizer=name, cache_dir=options.cache_dir
+        )
         content = ItemContent.from_dataset(dataset, config)
         content.interactions = TrainingInteractions(config)
         if pairs is None:
-            following = [np.stack([items[:-1], items[1:]], axis=1) for items in content.item_sequences()]
+            following = [
+                np.stack([items[:-1], items[1:]], axis=1) for items in content.item_sequences()
+            ]
             pairs = torch.from_numpy(np.concatenate(following))
             pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-            others = torch.stack([pairs[:, 0], pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0)), 1]], dim=1)
+            others = torch.stack(
+                [
+                    pairs[:, 0],
+                    pairs[
+                        torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0)), 1
+                    ],
+                ],
+                dim=1,
+            )
         tokenizer = make_tokenizer(config, config["seed"])
-        codes = fit_or_load(tokenizer, content, options.cache_dir, config["seed"], lambda message: None)
+        codes = fit_or_load(
+            tokenizer, content, options.cache_dir, config["seed"], lambda message: None
+        )
         learned = codes.codes[:, : codes.n_learned]
         stats, quality = codes.stats(), tokenizer.quality
         result = {
@@ -57,8 +80,15 @@ def main() -> None:
                 " ".join(f"{value:.0f}" for value in result["perplexity"][levels]),
                 f"{stats['before']['collision_rate']:.1%}",
                 str(stats["before"]["largest_group"]),
-                f"{quality['reconstruction_error']:.3f}" if "reconstruction_error" in quality else "-",
-                " ".join(f"{a:.3f}/{b:.4f}" for a, b in zip(result["shared_followers"], result["shared_random"], strict=True)),
+                f"{quality['reconstruction_error']:.3f}"
+                if "reconstruction_error" in quality
+                else "-",
+                " ".join(
+                    f"{a:.3f}/{b:.4f}"
+                    for a, b in zip(
+                        result["shared_followers"], result["shared_random"], strict=True
+                    )
+                ),
                 f"{quality['fit_cpu_seconds']:.0f}",
             ]
         )
@@ -69,7 +99,12 @@ def main() -> None:
         "other in a training sequence / random pairs of the same items. The time of LETTER leaves out the SASRec behind it."
     )
     write_result(
-        "item_tokenizers", f"Tokenizers on {options.dataset}", {"dataset": options.dataset, "tokenizers": results}, HEADER, rows, notes
+        "item_tokenizers",
+        f"Tokenizers on {options.dataset}",
+        {"dataset": options.dataset, "tokenizers": results},
+        HEADER,
+        rows,
+        notes,
     )
 
 

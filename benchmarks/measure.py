@@ -62,7 +62,10 @@ class Parts:
     def shares(self) -> dict[str, float]:
         """Share of each part, largest first."""
         total = sum(self.seconds.values())
-        return {part: value / total for part, value in sorted(self.seconds.items(), key=lambda pair: -pair[1])}
+        return {
+            part: value / total
+            for part, value in sorted(self.seconds.items(), key=lambda pair: -pair[1])
+        }
 
 
 def ceiling(sizes: Sequence[tuple[int, int, int]], repeats: int = 5) -> dict[str, float]:
@@ -80,28 +83,44 @@ def ceiling(sizes: Sequence[tuple[int, int, int]], repeats: int = 5) -> dict[str
     return best
 
 
-def t5_flops(settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int) -> float:
+def t5_flops(
+    settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int
+) -> float:
     """Floating-point operations of a T5 that no implementation of these sequences can leave out: no padding, no masked pairs.
 
     Args:
         settings: of transformers. tokens: encoder tokens of each sequence ``[B]``.
         steps: ``(queries, tokens that each one sees in self-attention)`` of each decoder step. outputs: width of the output layer.
     """
-    d, inner, wide, layers = settings["d_model"], settings["num_heads"] * settings["d_kv"], settings["d_ff"], settings["num_layers"]
+    d, inner, wide, layers = (
+        settings["d_model"],
+        settings["num_heads"] * settings["d_kv"],
+        settings["d_ff"],
+        settings["num_layers"],
+    )
     read = tokens.double()
     encoder = read * 2 * (4 * d * inner + 2 * d * wide) + 4 * inner * read**2
     memory = read * 2 * 2 * d * inner
     total = layers * (encoder + memory)
     for queries, seen in steps:
-        one = layers * (2 * (6 * d * inner + 2 * d * wide) + 4 * inner * (seen + read)) + 2 * d * outputs
+        one = (
+            layers * (2 * (6 * d * inner + 2 * d * wide) + 4 * inner * (seen + read))
+            + 2 * d * outputs
+        )
         total = total + queries * one
     return float(total.sum())
 
 
-def causal_flops(settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int) -> float:
+def causal_flops(
+    settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int
+) -> float:
     """As :func:`t5_flops` for a decoder-only model that reads ``tokens`` ``[B]`` and then takes ``steps``; the last token gives step 0."""
     d, layers = settings["hidden_size"], settings["num_hidden_layers"]
-    feed_forward = 2 * d * settings["ffn_dim"] if "ffn_dim" in settings else 3 * d * settings["intermediate_size"]  # OPT; Llama
+    feed_forward = (
+        2 * d * settings["ffn_dim"]
+        if "ffn_dim" in settings
+        else 3 * d * settings["intermediate_size"]
+    )  # OPT; Llama
     read = tokens.double()
     one = 2 * (4 * d * d + feed_forward)
     total = layers * (read * one + 4 * d * read * (read + 1) / 2) + 2 * d * outputs
@@ -135,9 +154,14 @@ def peak_mib(function: Callable[[], object]) -> float:
     def child(answer) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         function()
-        answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - pages * resource.getpagesize() / 2**20)
+        answer.put(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            - pages * resource.getpagesize() / 2**20
+        )
 
-    ctypes.CDLL(None).malloc_trim(0)  # else the child fills memory that the parent has freed and kept
+    ctypes.CDLL(None).malloc_trim(
+        0
+    )  # else the child fills memory that the parent has freed and kept
     context = multiprocessing.get_context("fork")
     answer = context.SimpleQueue()
     process = context.Process(target=child, args=(answer,))

@@ -27,7 +27,9 @@ def main() -> None:
     keep_freed_memory()  # as our commands do
     with tempfile.TemporaryDirectory() as cache:
         # the codes are made in another process, so that making them does not count
-        fitting = multiprocessing.get_context("spawn").Process(target=untrained, args=("STORE", options, cache), kwargs=SETTINGS)
+        fitting = multiprocessing.get_context("spawn").Process(
+            target=untrained, args=("STORE", options, cache), kwargs=SETTINGS
+        )
         fitting.start()
         fitting.join()
         imported = peak_mib()
@@ -57,7 +59,11 @@ def main() -> None:
         f"{users} test users in batches of {result['eval_batch_size']}, searched {result['search_batch_size']} at a time with beam "
         f"{result['beam']}. The item trie takes {result['trie_mib']:.1f} MiB."
     )
-    names = {"imports": "libraries imported", "dataset_and_model": "dataset and model built", "prediction": "all items scored"}
+    names = {
+        "imports": "libraries imported",
+        "dataset_and_model": "dataset and model built",
+        "prediction": "all items scored",
+    }
     rows = [[names[name], f"{value:.0f}"] for name, value in result["peak_mib"].items()]
     write_result("memory", "Largest resident memory", result, ["after", "MiB"], rows, notes)
 

@@ -37,13 +37,23 @@ class Peer:
         raise NotImplementedError
 
     @torch.no_grad()
-    def search(self, history: Tensor, length: Tensor, width: int, way: str) -> tuple[Tensor, Tensor]:
+    def search(
+        self, history: Tensor, length: Tensor, width: int, way: str
+    ) -> tuple[Tensor, Tensor]:
         """Items and scores ``[B, width]``."""
         prompt = self.prompt(history, length)
         opening = 1 if self.lm.config.is_encoder_decoder else prompt["input_ids"].shape[1]
         ways = {
-            "callback": {"prefix_allowed_tokens_fn": lambda _, sequence: self.allowed[tuple(sequence[opening:].tolist())]},
-            "mask": {"logits_processor": [lambda sequences, scores: self._masked(sequences[:, opening:], scores)]},
+            "callback": {
+                "prefix_allowed_tokens_fn": lambda _, sequence: self.allowed[
+                    tuple(sequence[opening:].tolist())
+                ]
+            },
+            "mask": {
+                "logits_processor": [
+                    lambda sequences, scores: self._masked(sequences[:, opening:], scores)
+                ]
+            },
         }
         levels = len(self.first)
         found = self.lm.generate(
@@ -66,13 +76,25 @@ class Peer:
         trie, nodes = self.model.trie, torch.zeros(len(path), dtype=torch.int64)
         for level, tokens in enumerate(path.unbind(1)):
             children = trie.children(level, nodes)
-            codes = torch.arange(children.nodes.shape[1]) if children.codes is None else children.codes
-            nodes = children.nodes.masked_fill(codes != (tokens - self.first[level]).unsqueeze(1), -1).amax(1).long()
+            codes = (
+                torch.arange(children.nodes.shape[1]) if children.codes is None else children.codes
+            )
+            nodes = (
+                children.nodes.masked_fill(codes != (tokens - self.first[level]).unsqueeze(1), -1)
+                .amax(1)
+                .long()
+            )
         children, level = trie.children(path.shape[1], nodes), path.shape[1]
-        codes = torch.arange(children.nodes.shape[1]).expand_as(children.nodes) if children.codes is None else children.codes
+        codes = (
+            torch.arange(children.nodes.shape[1]).expand_as(children.nodes)
+            if children.codes is None
+            else children.codes
+        )
         legal = scores[:, self.columns] - scores[:, self.columns].logsumexp(-1, keepdim=True)
         columns = codes + self.first[level]
-        values = legal.gather(1, columns - self.columns.start).masked_fill(children.nodes < 0, -torch.inf)
+        values = legal.gather(1, columns - self.columns.start).masked_fill(
+            children.nodes < 0, -torch.inf
+        )
         return torch.full_like(scores, -torch.inf).scatter_reduce_(1, columns, values, "amax")
 
 
@@ -81,7 +103,9 @@ class T5Peer(Peer):
 
     def __init__(self, model):
         codes = model.vocabulary
-        lm = load_encoder_decoder("scratch", {**model.config["backbone_config"], "vocab_size": WORDS + codes.n_outputs})
+        lm = load_encoder_decoder(
+            "scratch", {**model.config["backbone_config"], "vocab_size": WORDS + codes.n_outputs}
+        )
         lm.load_state_dict(copy.deepcopy(model.backbone.state_dict()), strict=False)
         with torch.no_grad():
             lm.shared.weight[WORDS:] = codes.table
@@ -91,7 +115,11 @@ class T5Peer(Peer):
 
     def prompt(self, history: Tensor, length: Tensor) -> dict[str, Tensor | int]:
         tokens, mask = self.model.source(history, length)
-        return {"input_ids": torch.where(mask, tokens + WORDS, 0), "attention_mask": mask.long(), "decoder_start_token_id": 0}
+        return {
+            "input_ids": torch.where(mask, tokens + WORDS, 0),
+            "attention_mask": mask.long(),
+            "decoder_start_token_id": 0,
+        }
 
 
 class CausalPeer(Peer):
@@ -104,10 +132,17 @@ class CausalPeer(Peer):
         lm.lm_head = nn.Linear(head.shape[1], len(head) + len(codes.classifier), bias=False)
         lm.lm_head.weight = nn.Parameter(torch.cat([head, codes.classifier]))
         lm.config.vocab_size = len(head) + len(codes.classifier)
-        self.columns = slice(0 if type(model).__name__ == "LCRec" else len(head), lm.config.vocab_size)
+        self.columns = slice(
+            0 if type(model).__name__ == "LCRec" else len(head), lm.config.vocab_size
+        )
         super().__init__(model, lm, [len(head) + offset for offset in codes.offsets])
 
     def prompt(self, history: Tensor, length: Tensor) -> dict[str, Tensor | int]:
         ids, lengths = self.model.prompts(history, length)
-        source = torch.arange(ids.shape[1]) - (ids.shape[1] - lengths).unsqueeze(1)  # padded on the left, as generate wants it
-        return {"input_ids": ids.gather(1, source.clamp(min=0)), "attention_mask": (source >= 0).long()}
+        source = torch.arange(ids.shape[1]) - (ids.shape[1] - lengths).unsqueeze(
+            1
+        )  # padded on the left, as generate wants it
+        return {
+            "input_ids": ids.gather(1, source.clamp(min=0)),
+            "attention_mask": (source >= 0).long(),
+        }

@@ -36,7 +36,13 @@ def main() -> None:
     rows, result = [], {}
     for size, folder in {"runs anywhere": "model", "paper": "paper"}.items():
         backbone = read_yaml(properties_folder() / folder / "TIGER.yaml")["backbone_config"]
-        settings = {"self_improve": True, "si_scope": "all", "tokenizer": options.tokenizer, "backbone_config": backbone, "epochs": 100}
+        settings = {
+            "self_improve": True,
+            "si_scope": "all",
+            "tokenizer": options.tokenizer,
+            "backbone_config": backbone,
+            "epochs": 100,
+        }
         model, _ = untrained("TIGER", options, options.cache_dir, **settings)
         for state in ("random weights", f"after {options.passes} passes of alignment"):
             if model.refreshes:
@@ -44,7 +50,16 @@ def main() -> None:
             started = time.process_time()
             model.refine_codes()
             seconds, log = time.process_time() - started, model.refreshes[-1]
-            rows.append([size, state, seconds, f"{log['churn']:.1%}", f"{log['collision_rate']:.1%}", f"{log['mean_rank']:.1f}"])
+            rows.append(
+                [
+                    size,
+                    state,
+                    seconds,
+                    f"{log['churn']:.1%}",
+                    f"{log['collision_rate']:.1%}",
+                    f"{log['mean_rank']:.1f}",
+                ]
+            )
             result[f"{size}, {state}"] = {"cpu_seconds": seconds, **log}
     parameters = sum(p.numel() for p in model.parameters())
     notes = (
@@ -52,7 +67,14 @@ def main() -> None:
         f"`si_scope: all`, {model.config['si_num_candidates']} to {model.config['si_max_candidates']} candidates an item; the paper's T5 "
         f"has {parameters:,} parameters. CPU time of one refresh: candidates, assignment, the new table and its file."
     )
-    header = ["T5", "weights", "CPU seconds", "items changed", "wanted the same codes", "mean rank of what they got"]
+    header = [
+        "T5",
+        "weights",
+        "CPU seconds",
+        "items changed",
+        "wanted the same codes",
+        "mean rank of what they got",
+    ]
     write_result("refresh", "A refresh of all item codes", result, header, rows, notes)
 
 

@@ -22,12 +22,28 @@ NOTES = (
 
 def main() -> int:
     """Exit status of pytest; the figures are written when the tests ran, failed ones included."""
-    status = int(pytest.main([str(FAULTS), "-m", "", "-q", "-p", "no:cacheprovider", f"--rootdir={FAULTS.parents[1]}"]))
+    status = int(
+        pytest.main(
+            [
+                str(FAULTS),
+                "-m",
+                "",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                f"--rootdir={FAULTS.parents[1]}",
+            ]
+        )
+    )
     if status > 1:
         return status
     counts = sys.modules["counts"]
     rows = [(what, f"{good} / {tried}") for what, (good, tried) in counts.COUNTS.items()]
-    rows += [(f"{model}: {what}", f"{number:.4g}") for model, figures in counts.SOAK.items() for what, number in figures.items()]
+    rows += [
+        (f"{model}: {what}", f"{number:.4g}")
+        for model, figures in counts.SOAK.items()
+        for what, number in figures.items()
+    ]
     result = {"passed": status == 0, "counts": counts.COUNTS, "soak": counts.SOAK}
     write_result("reliability", "Faults survived", result, ("what", "number"), rows, NOTES)
     return status

@@ -16,7 +16,12 @@ import torch
 from common import arguments, medians, write_result
 from measure import peak_mib
 
-from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.backbone import (
+    BeamDecoder,
+    EncoderDecoderBackbone,
+    TiedCodeVocabulary,
+    load_encoder_decoder,
+)
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.decoding.scores import child_log_probs, top
 from recbole_genrec.runtime.memory import keep_freed_memory
@@ -43,7 +48,10 @@ class Steps:
         leaves = torch.randint(trie.n_leaves, (USERS, BEAMS), generator=generator)
         self.nodes = trie.paths(leaves)[:-1]
         self.scores = -torch.rand(USERS, BEAMS, generator=generator)
-        self.blocks = [torch.randn(USERS, BEAMS, size, generator=generator).log_softmax(-1) for size in trie.sizes]
+        self.blocks = [
+            torch.randn(USERS, BEAMS, size, generator=generator).log_softmax(-1)
+            for size in trie.sizes
+        ]
 
     def constrain(self, kind: str, level: int) -> None:
         """Children, log-probabilities and top-k of one level."""
@@ -64,10 +72,20 @@ class Steps:
 @torch.no_grad()
 def decoder_step(sizes: tuple[int, ...]) -> float:
     """CPU milliseconds of the decoder's step after one code, for the same users and beams."""
-    backbone, codes = EncoderDecoderBackbone(load_encoder_decoder("scratch", T5)).eval(), TiedCodeVocabulary(sizes, T5["d_model"])
-    states, mask = torch.randn(USERS, TOKENS, T5["d_model"]), torch.ones(USERS, TOKENS, dtype=torch.bool)
+    backbone, codes = (
+        EncoderDecoderBackbone(load_encoder_decoder("scratch", T5)).eval(),
+        TiedCodeVocabulary(sizes, T5["d_model"]),
+    )
+    states, mask = (
+        torch.randn(USERS, TOKENS, T5["d_model"]),
+        torch.ones(USERS, TOKENS, dtype=torch.bool),
+    )
     decoder = BeamDecoder(
-        backbone, backbone.memory(states, mask), codes.start, codes.embed_code, lambda state, level: codes.log_probs(state, level, "level")
+        backbone,
+        backbone.memory(states, mask),
+        codes.start,
+        codes.embed_code,
+        lambda state, level: codes.log_probs(state, level, "level"),
     )
     queries, seconds = torch.zeros(USERS, BEAMS, dtype=torch.int64), []
     for _ in range(6):
@@ -93,7 +111,9 @@ def main() -> None:
             built = time.process_time() - started
             del codes
             steps = Steps(trie, torch.Generator().manual_seed(1))
-            values = medians(options.repeats, *(steps.timed(options.kind, level) for level in range(trie.depth)))
+            values = medians(
+                options.repeats, *(steps.timed(options.kind, level) for level in range(trie.depth))
+            )
             each = [statistics.median(value) for value in values]
             results[f"{name}, {items}"] = {
                 "build_seconds": built,
@@ -104,10 +124,24 @@ def main() -> None:
                 "step_ms": each,
                 "decoder_step_ms": model,
             }
-            dense = " ".join("dense" if level.table is not None else f"window {level.width}" for level in trie.levels)
+            dense = " ".join(
+                "dense" if level.table is not None else f"window {level.width}"
+                for level in trie.levels
+            )
             rows.append(
-                [name, f"{items:,}", f"{built:.2f}", f"{trie.memory_bytes / 2**20:.0f}", f"{memory:.0f}", dense]
-                + [" ".join(f"{value:.1f}" for value in each), f"{sum(each) / len(each):.2f}", f"{sum(each) / len(each) + model:.1f}"]
+                [
+                    name,
+                    f"{items:,}",
+                    f"{built:.2f}",
+                    f"{trie.memory_bytes / 2**20:.0f}",
+                    f"{memory:.0f}",
+                    dense,
+                ]
+                + [
+                    " ".join(f"{value:.1f}" for value in each),
+                    f"{sum(each) / len(each):.2f}",
+                    f"{sum(each) / len(each) + model:.1f}",
+                ]
             )
             print(rows[-1], flush=True)
             del trie, steps
@@ -126,9 +160,23 @@ def main() -> None:
         model = results[f"{name}, 100000"]["decoder_step_ms"]
         alone = sum(large) / sum(small)
         together = (sum(large) + len(large) * model) / (sum(small) + len(small) * model)
-        lines.append(f"From 100,000 to 10,000,000 items, {name}: a step takes {together:.2f} times as long, its trie part {alone:.2f}.")
-    header = ["codes", "items", "build CPU-s", "trie MiB", "build peak MiB", "levels", "trie ms by level", "mean", "with the decoder"]
-    write_result("scale", "The item trie at scale", {"results": results}, header, rows, "\n".join(lines))
+        lines.append(
+            f"From 100,000 to 10,000,000 items, {name}: a step takes {together:.2f} times as long, its trie part {alone:.2f}."
+        )
+    header = [
+        "codes",
+        "items",
+        "build CPU-s",
+        "trie MiB",
+        "build peak MiB",
+        "levels",
+        "trie ms by level",
+        "mean",
+        "with the decoder",
+    ]
+    write_result(
+        "scale", "The item trie at scale", {"results": results}, header, rows, "\n".join(lines)
+    )
 
 
 if __name__ == "__main__":

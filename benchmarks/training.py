@@ -20,7 +20,10 @@ from common import arguments, load, medians, spread, write_result
 from measure import apart, ceiling, t5_flops
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder.backbone import (
+    EncoderDecoderBackbone,
+    load_encoder_decoder,
+)
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
 from recbole_genrec.runtime.memory import keep_freed_memory
@@ -29,8 +32,20 @@ WORDS = 32100  # of T5; its table then takes the codes
 SIZES = (256, 256, 256, 256)
 USUAL = "transformers, 32k words, all windows padded"
 MODELS = {
-    "2 + 2 layers, d_model 64, d_ff 256, 4 heads x 16": {"d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16, "num_layers": 2},
-    "4 + 4 layers, d_model 128, d_ff 1024, 6 heads x 64": {"d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64, "num_layers": 4},
+    "2 + 2 layers, d_model 64, d_ff 256, 4 heads x 16": {
+        "d_model": 64,
+        "d_ff": 256,
+        "num_heads": 4,
+        "d_kv": 16,
+        "num_layers": 2,
+    },
+    "4 + 4 layers, d_model 128, d_ff 1024, 6 heads x 64": {
+        "d_model": 128,
+        "d_ff": 1024,
+        "num_heads": 6,
+        "d_kv": 64,
+        "num_layers": 4,
+    },
 }
 
 
@@ -45,7 +60,9 @@ class Ours(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B, 5, V]``."""
         mask = source > 0
-        memory = self.backbone.memory(self.backbone.encode(self.vocabulary.embed(source), mask), mask)
+        memory = self.backbone.memory(
+            self.backbone.encode(self.vocabulary.embed(source), mask), mask
+        )
         inputs = nn.functional.pad(target[:, :-1], (1, 0))
         return self.vocabulary.logits(self.backbone.decode(self.vocabulary.embed(inputs), memory))
 
@@ -55,7 +72,9 @@ class Usual(nn.Module):
 
     def __init__(self, settings: dict, ours: Ours):
         super().__init__()
-        self.lm = load_encoder_decoder("scratch", {**settings, "vocab_size": WORDS + ours.vocabulary.n_outputs})
+        self.lm = load_encoder_decoder(
+            "scratch", {**settings, "vocab_size": WORDS + ours.vocabulary.n_outputs}
+        )
         self.lm.load_state_dict(copy.deepcopy(ours.backbone.state_dict()), strict=False)
         with torch.no_grad():
             self.lm.shared.weight[WORDS:] = ours.vocabulary.table
@@ -64,7 +83,11 @@ class Usual(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B, 5, 32100 + V]``."""
         inputs = nn.functional.pad(_after_words(target)[:, :-1], (1, 0))
-        return self.lm(input_ids=_after_words(source), attention_mask=(source > 0).long(), decoder_input_ids=inputs).logits
+        return self.lm(
+            input_ids=_after_words(source),
+            attention_mask=(source > 0).long(),
+            decoder_input_ids=inputs,
+        ).logits
 
 
 def _after_words(tokens: Tensor) -> Tensor:
@@ -75,21 +98,34 @@ def windows(options, vocabulary: TiedCodeVocabulary) -> tuple[list, list, int, f
     """``(our batches, usual batches, items, mean items of a window)``; a batch is ``(source [B, S], target [B, 5])`` in tokens."""
     config, dataset, (train, _, _) = load("SASRec", options, MAX_ITEM_LIST_LENGTH=options.history)
     data, generator = train._dataset.inter_feat, torch.Generator().manual_seed(config["seed"])
-    rows, lengths = torch.randperm(len(data), generator=generator), data[train._dataset.item_list_length_field]
-    chunk = sorted(
-        length_grouped(rows[: CHUNK_BATCHES * options.batch], lengths, options.batch, generator), key=lambda x: int(lengths[x].max())
+    rows, lengths = (
+        torch.randperm(len(data), generator=generator),
+        data[train._dataset.item_list_length_field],
     )
-    chosen = [chunk[int((step + 0.5) * len(chunk) / options.steps)] for step in range(options.steps)]  # of short, middling, long windows
+    chunk = sorted(
+        length_grouped(rows[: CHUNK_BATCHES * options.batch], lengths, options.batch, generator),
+        key=lambda x: int(lengths[x].max()),
+    )
+    chosen = [
+        chunk[int((step + 0.5) * len(chunk) / options.steps)] for step in range(options.steps)
+    ]  # of short, middling, long windows
     rows = torch.cat(chosen)
     rows = rows[torch.randperm(len(rows), generator=generator)]
-    codes = torch.cat([torch.randint(size, (dataset.item_num, 1), generator=generator) for size in SIZES], 1)
+    codes = torch.cat(
+        [torch.randint(size, (dataset.item_num, 1), generator=generator) for size in SIZES], 1
+    )
     tokens = nn.functional.pad(vocabulary.tokens(codes), (0, 1), value=vocabulary.eos)
 
     def batch(part: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        items, length = data[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]][part, :width], lengths[part].unsqueeze(1)
+        items, length = (
+            data[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]][part, :width],
+            lengths[part].unsqueeze(1),
+        )
         place = torch.arange(4 * width + 1)
         source = nn.functional.pad(tokens[items, :-1].flatten(1), (0, 1))
-        source = torch.where(place < 4 * length, source, 0).masked_fill(place == 4 * length, vocabulary.eos)
+        source = torch.where(place < 4 * length, source, 0).masked_fill(
+            place == 4 * length, vocabulary.eos
+        )
         return source, tokens[data[config["ITEM_ID_FIELD"]][part]]
 
     grouped = [batch(part, int(lengths[part].max())) for part in chosen]
@@ -110,7 +146,9 @@ def timed(model: nn.Module, batches: list, shift: int, bf16: bool = False):
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = model(source, target)
-            nn.functional.cross_entropy(logits.flatten(0, 1).float(), (target + shift).flatten()).backward()
+            nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(), (target + shift).flatten()
+            ).backward()
             optimiser.step()
         return time.process_time() - started
 
@@ -120,12 +158,19 @@ def timed(model: nn.Module, batches: list, shift: int, bf16: bool = False):
 @torch.no_grad()
 def difference(ours: Ours, usual: Usual, source: Tensor, target: Tensor) -> float:
     """Largest difference of the logits of codes and end, without dropout."""
-    return (ours.eval()(source, target)[..., 1:] - usual.eval()(source, target)[..., WORDS + 1 :]).abs().max().item()
+    return (
+        (ours.eval()(source, target)[..., 1:] - usual.eval()(source, target)[..., WORDS + 1 :])
+        .abs()
+        .max()
+        .item()
+    )
 
 
 def padding(batches: list) -> float:
     """Share of the encoder's positions that hold no token."""
-    return 1 - sum(int((source > 0).sum()) for source, _ in batches) / sum(source.numel() for source, _ in batches)
+    return 1 - sum(int((source > 0).sum()) for source, _ in batches) / sum(
+        source.numel() for source, _ in batches
+    )
 
 
 class Case:
@@ -137,7 +182,9 @@ class Case:
         self.grouped, self.padded, self.items, self.mean = windows(options, self.model.vocabulary)
         self.gap = difference(self.model, self.peer, *self.padded[0])
         if self.gap > 1e-4:
-            raise SystemExit(f"The two models disagree by {self.gap:.1e}, so the ratio means nothing.")
+            raise SystemExit(
+                f"The two models disagree by {self.gap:.1e}, so the ratio means nothing."
+            )
 
     def ours(self, bf16: bool = False):
         """A pass over our batches."""
@@ -151,16 +198,30 @@ class Case:
         """Of a training step, per example; a backward pass costs two forward passes."""
         tokens = torch.cat([(source > 0).sum(1) for source, _ in self.grouped])
         steps = [(1, step + 1) for step in range(len(SIZES) + 1)]
-        return 3 * t5_flops(self.settings, tokens, steps, self.model.vocabulary.n_outputs) / len(tokens)
+        return (
+            3
+            * t5_flops(self.settings, tokens, steps, self.model.vocabulary.n_outputs)
+            / len(tokens)
+        )
 
 
 def main() -> None:
     options = arguments(__doc__, steps=10, batch=128, history=20, repeats=5)
     torch.manual_seed(0)
     cases = {name: Case(settings, options) for name, settings in MODELS.items()}
-    theirs = apart({(name, bf16): case.usual(bf16) for name, case in cases.items() for bf16 in (False, True)})
+    theirs = apart(
+        {(name, bf16): case.usual(bf16) for name, case in cases.items() for bf16 in (False, True)}
+    )
     keep_freed_memory()
-    sizes = ceiling([(1024, 1024, 1024), (4096, 128, 384), (4096, 384, 128), (4096, 128, 1024), (4096, 1024, 128)])
+    sizes = ceiling(
+        [
+            (1024, 1024, 1024),
+            (4096, 128, 384),
+            (4096, 384, 128),
+            (4096, 128, 1024),
+            (4096, 1024, 128),
+        ]
+    )
     results, rows = {}, []
     for name, case in cases.items():
         ways = {
@@ -171,7 +232,10 @@ def main() -> None:
             f"{USUAL}, bf16": theirs[name, True],
         }
         seconds = dict(zip(ways, medians(options.repeats, *ways.values()), strict=True))
-        speed = {way: [options.steps * options.batch / value for value in values] for way, values in seconds.items()}
+        speed = {
+            way: [options.steps * options.batch / value for value in values]
+            for way, values in seconds.items()
+        }
         middle = {way: statistics.median(values) for way, values in speed.items()}
         useful = case.useful_flops()
         gflops = useful * middle["ours"] / 1e9
@@ -186,9 +250,23 @@ def main() -> None:
             "largest_logit_difference": case.gap,
         }
         for way, values in speed.items():
-            model, batches = (case.model, case.grouped) if "ours" in way else (case.peer, case.padded)
-            row = [name, way, f"{_count(model):,}", f"{padding(batches):.1%}", spread(values), middle[way] / middle[USUAL]]
-            rows.append([*row, f"{gflops:.1f} ({gflops / max(sizes.values()):.0%})" if way == "ours" else "-"])
+            model, batches = (
+                (case.model, case.grouped) if "ours" in way else (case.peer, case.padded)
+            )
+            row = [
+                name,
+                way,
+                f"{_count(model):,}",
+                f"{padding(batches):.1%}",
+                spread(values),
+                middle[way] / middle[USUAL],
+            ]
+            rows.append(
+                [
+                    *row,
+                    f"{gflops:.1f} ({gflops / max(sizes.values()):.0%})" if way == "ours" else "-",
+                ]
+            )
         print(f"{name}: {results[name]['times_the_usual']}", flush=True)
     notes = (
         f"CPU, one thread. {options.steps} batches of {options.batch} training windows of {options.dataset} ({case.items} items), drawn "
@@ -197,13 +275,33 @@ def main() -> None:
         "let the C library keep freed memory; transformers runs without that, as its users run it, and once with it. Padding: share "
         "of the encoder's positions. Largest difference of a code's logit before training: "
         f"{max(result['largest_logit_difference'] for result in results.values()):.1e}.\n"
-        "Ceiling, GFLOP/s of a float32 product: " + ", ".join(f"{size} {value:.0f}" for size, value in sizes.items()) + ". The share "
+        "Ceiling, GFLOP/s of a float32 product: "
+        + ", ".join(f"{size} {value:.0f}" for size, value in sizes.items())
+        + ". The share "
         "counts the useful operations of our model, three times those of the forward pass, against the fastest of them."
     )
-    about = {"dataset": options.dataset, "items": case.items, "steps": options.steps, "batch": options.batch, "history": options.history}
-    header = ["model", "training step", "parameters", "padding", "examples per CPU-second", "times the usual"]
+    about = {
+        "dataset": options.dataset,
+        "items": case.items,
+        "steps": options.steps,
+        "batch": options.batch,
+        "history": options.history,
+    }
+    header = [
+        "model",
+        "training step",
+        "parameters",
+        "padding",
+        "examples per CPU-second",
+        "times the usual",
+    ]
     header.append("useful GFLOP/s (share of the ceiling)")
-    result = {**about, "mean_items": case.mean, "ceiling_gflop_per_second": sizes, "models": results}
+    result = {
+        **about,
+        "mean_items": case.mean,
+        "ceiling_gflop_per_second": sizes,
+        "models": results,
+    }
     write_result("training", "Training examples per CPU-second", result, header, rows, notes)
 
 

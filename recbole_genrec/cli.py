@@ -37,7 +37,9 @@ def run(argv: list[str] | None = None) -> int:
         from recbole_genrec.runtime.processes import started_with_others
 
         result = run_recbole_genrec(argv=argv)
-        if not started_with_others() or os.environ["RANK"] == "0":  # torchrun starts this command once a process
+        if (
+            not started_with_others() or os.environ["RANK"] == "0"
+        ):  # torchrun starts this command once a process
             print(results_table({result["model"]: result} if "test_result" in result else result))
 
     return _with_keys("run", body, sys.argv[1:] if argv is None else argv, RUN_HELP)
@@ -100,8 +102,18 @@ def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], us
     except GenRecError as error:
         return _said(error)
     except Interrupted as signal:
-        again = shlex.join(["recbole-genrec", name, *(argument for argument in argv if argument != "--resume"), "--resume"])
-        print(f"\nEnded by {signal}. What is saved is kept; this continues from there:\n  {again}", file=sys.stderr)
+        again = shlex.join(
+            [
+                "recbole-genrec",
+                name,
+                *(argument for argument in argv if argument != "--resume"),
+                "--resume",
+            ]
+        )
+        print(
+            f"\nEnded by {signal}. What is saved is kept; this continues from there:\n  {again}",
+            file=sys.stderr,
+        )
         return signal.status
     return 0
 
@@ -140,32 +152,73 @@ def main(argv: list[str] | None = None) -> int:
         return tune(argv[1:])
     if argv[:1] == ["evaluate"]:
         return evaluate(argv[1:])
-    parser = argparse.ArgumentParser(prog="recbole-genrec", description="Generative recommendation with semantic ids, inside RecBole.")
+    parser = argparse.ArgumentParser(
+        prog="recbole-genrec",
+        description="Generative recommendation with semantic ids, inside RecBole.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ...")
+    commands.add_parser(
+        "run", help="train and test: run --model=STORE --dataset=ml-100k --key=value ..."
+    )
     wanted = commands.add_parser("recommend", help="the best next items for a user or a history")
-    wanted.add_argument("--checkpoint", required=True, help="the .pth file of a run, or the folder of an export")
+    wanted.add_argument(
+        "--checkpoint", required=True, help="the .pth file of a run, or the folder of an export"
+    )
     who = wanted.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", help="raw user id of the dataset")
     who.add_argument("--history", help="raw item ids, oldest first, separated by commas")
     wanted.add_argument("--top", type=int, default=10, help="how many items (default 10)")
-    wanted.add_argument("--candidate_file", help="choose among the raw item ids in this file, one a line (default: all items)")
-    wanted.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
-    commands.add_parser("evaluate", help="test a checkpoint again: evaluate --checkpoint=F --beam_width=50 ...")
-    exported = commands.add_parser("export", help="a trained language model as peft adapter and codes, or merged into one model")
+    wanted.add_argument(
+        "--candidate_file",
+        help="choose among the raw item ids in this file, one a line (default: all items)",
+    )
+    wanted.add_argument(
+        "--data_path", help="folder that holds the dataset's folder, when it has moved"
+    )
+    commands.add_parser(
+        "evaluate", help="test a checkpoint again: evaluate --checkpoint=F --beam_width=50 ..."
+    )
+    exported = commands.add_parser(
+        "export",
+        help="a trained language model as peft adapter and codes, or merged into one model",
+    )
     exported.add_argument("--checkpoint", required=True, help="the .pth file that a run wrote")
     exported.add_argument("--to", required=True, help="new folder")
-    exported.add_argument("--merge", action="store_true", help="one model for transformers, whose vocabulary holds the codes")
-    exported.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
-    told = commands.add_parser("inspect", help="what LCRec says about an item when it sees its codes alone, beside the true title")
+    exported.add_argument(
+        "--merge",
+        action="store_true",
+        help="one model for transformers, whose vocabulary holds the codes",
+    )
+    exported.add_argument(
+        "--data_path", help="folder that holds the dataset's folder, when it has moved"
+    )
+    told = commands.add_parser(
+        "inspect",
+        help="what LCRec says about an item when it sees its codes alone, beside the true title",
+    )
     told.add_argument("--checkpoint", required=True, help="the .pth file of a run")
     told.add_argument("--item", required=True, help="raw item ids, separated by commas")
-    told.add_argument("--data_path", help="folder that holds the dataset's folder, when it has moved")
-    commands.add_parser("tune", help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...")
-    runs = commands.add_parser("benchmark", help="many runs from one YAML file, and their leaderboard: benchmark F --seeds=[2020] ...")
-    runs.add_argument("file", help="the YAML file; --key=value replaces a key of it, --only=[name, ...] carries out these runs alone")
+    told.add_argument(
+        "--data_path", help="folder that holds the dataset's folder, when it has moved"
+    )
+    commands.add_parser(
+        "tune",
+        help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...",
+    )
+    runs = commands.add_parser(
+        "benchmark",
+        help="many runs from one YAML file, and their leaderboard: benchmark F --seeds=[2020] ...",
+    )
+    runs.add_argument(
+        "file",
+        help="the YAML file; --key=value replaces a key of it, --only=[name, ...] carries out these runs alone",
+    )
     table = commands.add_parser("leaderboard", help="the leaderboard of finished runs")
-    table.add_argument("paths", nargs="+", help="output folders of benchmarks, folders with result files, or result files")
+    table.add_argument(
+        "paths",
+        nargs="+",
+        help="output folders of benchmarks, folders with result files, or result files",
+    )
     table.add_argument("--baseline", help="name of the run that the others are tested against")
     table.add_argument("--output", help="folder for leaderboard.md, .csv and .json")
     prepare = commands.add_parser("prepare", help="download and convert a dataset")
@@ -193,14 +246,18 @@ def main(argv: list[str] | None = None) -> int:
         changes = {"data_path": args.data_path} if args.data_path else {}
         if args.command == "inspect":
             for row in inspect(args.checkpoint, _words(args.item), **changes):
-                print(f"{row['item']}  {row['codes']}\n  generated: {row['generated']}\n  true:      {row['text']}")
+                print(
+                    f"{row['item']}  {row['codes']}\n  generated: {row['generated']}\n  true:      {row['text']}"
+                )
             return 0
         if args.command == "export":
             export(args.checkpoint, args.to, args.merge, **changes)
             print(f"Exported to {args.to}")
             return 0
         history = _words(args.history) if args.history is not None else None
-        for row in recommend(args.checkpoint, args.user, history, args.top, args.candidate_file, **changes):
+        for row in recommend(
+            args.checkpoint, args.user, history, args.top, args.candidate_file, **changes
+        ):
             print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     except GenRecError as error:
         return _said(error)

@@ -9,13 +9,31 @@ from pathlib import Path
 
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.model.registry import GENERATORS, MODELS, get_model_class, is_generative, model_names, with_switches
+from recbole_genrec.model.registry import (
+    GENERATORS,
+    MODELS,
+    get_model_class,
+    is_generative,
+    model_names,
+    with_switches,
+)
 from recbole_genrec.runtime import processes
-from recbole_genrec.runtime.recbole_repairs import check_installation, quiet_anomaly_detection, restore_numpy_aliases
+from recbole_genrec.runtime.recbole_repairs import (
+    check_installation,
+    quiet_anomaly_detection,
+    restore_numpy_aliases,
+)
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.property_files import _shipped, properties_folder
 from recbole_genrec.settings.rules import check_value, nearest
-from recbole_genrec.settings.shared_keys import CARRIED, COMPUTED, COSMETIC, SHARED_KEYS, check_eval_args, check_recbole_values
+from recbole_genrec.settings.shared_keys import (
+    CARRIED,
+    COMPUTED,
+    COSMETIC,
+    SHARED_KEYS,
+    check_eval_args,
+    check_recbole_values,
+)
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
@@ -31,7 +49,13 @@ from recbole.utils.argument_list import (  # noqa: E402
 )
 
 # RecBole's default, for the models that learn from negatives.
-NEGATIVES = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+NEGATIVES = {
+    "distribution": "uniform",
+    "sample_num": 1,
+    "alpha": 1.0,
+    "dynamic": False,
+    "candidate_num": 0,
+}
 
 
 class GenRecConfig(Config):
@@ -53,23 +77,47 @@ class GenRecConfig(Config):
         ConfigError: an unknown key, a bad value, or a combination that cannot work.
     """
 
-    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=None):
+    def __init__(
+        self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=None
+    ):
         self._argv = list(argv or [])
         self._known: set[str] = set(SHARED_KEYS)
-        for arguments in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
+        for arguments in (
+            general_arguments,
+            training_arguments,
+            evaluation_arguments,
+            dataset_arguments,
+        ):
             self._known.update(arguments)
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except GenRecError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
-            raise ConfigError(f"RecBole cannot use these settings: {error} ({type(error).__name__}).") from error
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            raise ConfigError(
+                f"RecBole cannot use these settings: {error} ({type(error).__name__})."
+            ) from error
         tokenizer = str(self.final_config_dict.get("tokenizer"))
         if tokenizer not in TOKENIZERS and os.sep not in tokenizer and os.path.isdir(tokenizer):
-            self.final_config_dict["tokenizer"] = os.path.join(os.curdir, tokenizer)  # a path also where the folder is not
-        check_value("self_improve", self.final_config_dict.get("self_improve", False), SHARED_KEYS["self_improve"])
+            self.final_config_dict["tokenizer"] = os.path.join(
+                os.curdir, tokenizer
+            )  # a path also where the folder is not
+        check_value(
+            "self_improve",
+            self.final_config_dict.get("self_improve", False),
+            SHARED_KEYS["self_improve"],
+        )
         self.model_class = with_switches(self.model_class, self.final_config_dict)
-        self._settings = tuple(self.final_config_dict)  # models write keys of their own later (BERT4Rec: MASK_INDEX)
+        self._settings = tuple(
+            self.final_config_dict
+        )  # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._check()
 
     # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
@@ -83,7 +131,10 @@ class GenRecConfig(Config):
 
     def _convert_config_dict(self, config_dict):
         # RecBole evaluates every string as Python code; literals are all that is needed.
-        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+        return {
+            key: parse_value(value) if isinstance(value, str) else value
+            for key, value in config_dict.items()
+        }
 
     def _load_config_files(self, file_list):
         content = {}
@@ -100,9 +151,17 @@ class GenRecConfig(Config):
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
         if model is None or dataset is None:
-            raise ConfigError("Name a model and a dataset, for example --model=STORE --dataset=ml-100k.")
-        if not isinstance(dataset, str) or not re.fullmatch(r"[\w.-]+", dataset) or dataset.startswith("."):
-            raise ConfigError(f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.').")
+            raise ConfigError(
+                "Name a model and a dataset, for example --model=STORE --dataset=ml-100k."
+            )
+        if (
+            not isinstance(dataset, str)
+            or not re.fullmatch(r"[\w.-]+", dataset)
+            or dataset.startswith(".")
+        ):
+            raise ConfigError(
+                f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.')."
+            )
         model = self._other_generator(model, dataset) if isinstance(model, str) else model
         model_class = get_model_class(model) if isinstance(model, str) else model
         quiet_anomaly_detection()
@@ -113,67 +172,110 @@ class GenRecConfig(Config):
         other = GENERATORS.get((model, self._user_value("generator", model)))
         if other is None:
             return model
-        settings = {key: value for key, value in self._external_for(model).items() if key != "generator"}
+        settings = {
+            key: value for key, value in self._external_for(model).items() if key != "generator"
+        }
         files = [_shipped(f"model/{model}"), self._sizes(model, dataset)]
         found = {key: value for content in files for key, value in content.items()}
         tokenizer = settings.get("tokenizer", found["tokenizer"])
-        of_tokenizer = {key: found[key] for key in tokenizer_class(tokenizer).settings if key in found}
-        for_other = {key: value for content in files for key, value in content.get(other, {}).items()}
-        self.external_config_dict = {"tokenizer": tokenizer, **of_tokenizer, **for_other, **settings}
+        of_tokenizer = {
+            key: found[key] for key in tokenizer_class(tokenizer).settings if key in found
+        }
+        for_other = {
+            key: value for content in files for key, value in content.get(other, {}).items()
+        }
+        self.external_config_dict = {
+            "tokenizer": tokenizer,
+            **of_tokenizer,
+            **for_other,
+            **settings,
+        }
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
-        del self.internal_config_dict["train_neg_sample_args"]  # RecBole's default would stop every model with a CE loss
+        del self.internal_config_dict[
+            "train_neg_sample_args"
+        ]  # RecBole's default would stop every model with a CE loss
         preset = self._user_value("preset", model)
         if preset not in (None, "paper"):
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
         if preset and is_generative(model_class) and not _shipped(f"paper/{model}"):
-            raise ConfigError(f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}.")
+            raise ConfigError(
+                f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}."
+            )
         for settings in ("self_improve", "overall", f"dataset/{dataset}", f"model/{model}"):
             self._merge(_shipped(settings), model)
         self._merge(self._sizes(model, dataset), model)
         self.external_config_dict = self._external_for(model)
-        if "eval_args" in self.external_config_dict:  # RecBole would take its own default for each part that is left out
+        if (
+            "eval_args" in self.external_config_dict
+        ):  # RecBole would take its own default for each part that is left out
             check_eval_args(self.external_config_dict["eval_args"])
-            self.external_config_dict["eval_args"] = {**self.internal_config_dict["eval_args"], **self.external_config_dict["eval_args"]}
+            self.external_config_dict["eval_args"] = {
+                **self.internal_config_dict["eval_args"],
+                **self.external_config_dict["eval_args"],
+            }
         tokenizer = self._get_final_config_dict().get("tokenizer")
         if is_generative(model_class) and tokenizer is not None:
-            check_value("tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"])
-            self.internal_config_dict = {**_shipped(f"tokenizer/{tokenizer_class(tokenizer).name}"), **self.internal_config_dict}
+            check_value(
+                "tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"]
+            )
+            self.internal_config_dict = {
+                **_shipped(f"tokenizer/{tokenizer_class(tokenizer).name}"),
+                **self.internal_config_dict,
+            }
         self._known.update(self.internal_config_dict)
         loss = self._get_final_config_dict().get("loss_type")
-        needed = loss == "BPR" or (hasattr(model_class, "input_type") and not is_generative(model_class))
-        self.internal_config_dict.setdefault("train_neg_sample_args", dict(NEGATIVES) if needed else None)
+        needed = loss == "BPR" or (
+            hasattr(model_class, "input_type") and not is_generative(model_class)
+        )
+        self.internal_config_dict.setdefault(
+            "train_neg_sample_args", dict(NEGATIVES) if needed else None
+        )
 
     def _set_default_parameters(self):
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
-        if (folder / f"{self.dataset}.inter").is_file():  # RecBole takes its own copy of ml-100k whatever data_path says
+        if (
+            folder / f"{self.dataset}.inter"
+        ).is_file():  # RecBole takes its own copy of ml-100k whatever data_path says
             self.final_config_dict["data_path"] = str(folder)
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
-            raise ConfigError("local_rank is given by the launcher. For several processes use --nproc=2, or torchrun --nproc_per_node=2.")
+            raise ConfigError(
+                "local_rank is given by the launcher. For several processes use --nproc=2, or torchrun --nproc_per_node=2."
+            )
         if self.final_config_dict.get("use_gpu") is False:
             self.final_config_dict["gpu_id"] = ""
         # RecBole sees a single process (single_spec): its own way with several needs CUDA, repeats users and averages metrics wrongly
         super()._init_device()
         self.final_config_dict["device"] = processes.own_device(self.final_config_dict["device"])
         if processes.rank() > 0:
-            self.final_config_dict.update({"show_progress": False, "log_wandb": False, "state": "error"})
+            self.final_config_dict.update(
+                {"show_progress": False, "log_wandb": False, "state": "error"}
+            )
 
     # --- ours -----------------------------------------------------------------------------------------------------------------------
 
     def _sizes(self, model: str, dataset: str) -> dict:
         """The settings of ``model`` that go beyond its own file: the published ones, or those that we chose for the dataset."""
-        published = _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
+        published = (
+            _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
+        )
         return published or _shipped(f"dataset/{dataset}").get(model) or {}
 
     def _merge(self, content: dict, model: str) -> None:
         """Take the flat keys of a property file; sections named after a model belong to that model only."""
-        sections = {key for key, value in content.items() if isinstance(value, dict) and (key in MODELS or key[:1].isupper())}
-        self.internal_config_dict.update({key: value for key, value in content.items() if key not in sections})
+        sections = {
+            key
+            for key, value in content.items()
+            if isinstance(value, dict) and (key in MODELS or key[:1].isupper())
+        }
+        self.internal_config_dict.update(
+            {key: value for key, value in content.items() if key not in sections}
+        )
 
     def _user_value(self, key: str, model: str) -> object:
         return self.external_config_dict.get(f"{model}.{key}", self.external_config_dict.get(key))
@@ -189,12 +291,17 @@ class GenRecConfig(Config):
                 own[rest] = value
             elif owner not in model_names():
                 near = nearest(owner, model_names())
-                raise ConfigError(f"{key}: there is no model {owner!r}." + (f" Did you mean {near[0]}.{rest}?" if near else ""))
+                raise ConfigError(
+                    f"{key}: there is no model {owner!r}."
+                    + (f" Did you mean {near[0]}.{rest}?" if near else "")
+                )
         return {**common, **own}
 
     def _check(self) -> None:
         allowed = self._known | {"model", "dataset"}
-        own_class = not self.model_class.__module__.startswith(("recbole.", "recbole_genrec."))  # the user's, with keys of its own
+        own_class = not self.model_class.__module__.startswith(
+            ("recbole.", "recbole_genrec.")
+        )  # the user's, with keys of its own
         for key in self.external_config_dict:
             if key not in allowed and not own_class:
                 near = nearest(key, allowed)
@@ -219,15 +326,26 @@ class GenRecConfig(Config):
             raise ConfigError(
                 f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
             )
-        for key in ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"):
+        for key in (
+            "save_dataset",
+            "save_dataloaders",
+            "dataset_save_path",
+            "dataloaders_save_path",
+        ):
             if values.get(key):
-                raise ConfigError(f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out.")
+                raise ConfigError(
+                    f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out."
+                )
         if is_generative(self.model_class):
             if values["train_neg_sample_args"]["distribution"] != "none":
-                raise ConfigError("A generative model takes no negative samples: set train_neg_sample_args: ~.")
+                raise ConfigError(
+                    "A generative model takes no negative samples: set train_neg_sample_args: ~."
+                )
             self.model_class.check_config(values)
         elif values.get("candidate_file") is not None:
-            raise ConfigError(f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out.")
+            raise ConfigError(
+                f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out."
+            )
 
     def derived(self, model: str, **values: object) -> GenRecConfig:
         """Settings of ``model`` for a stage of this run: its data, split, seed and device, and ``values``."""
@@ -243,8 +361,15 @@ class GenRecConfig(Config):
     def run_name(self) -> str:
         """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run."""
         content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
-        files = [*interaction_files(self), *(Path(self["data_path"]) / f"{self.dataset}{kind}" for kind in (".item", ".user"))]
-        files += [Path(value) for key, value in content.items() if key.endswith("_file") and isinstance(value, str)]
+        files = [
+            *interaction_files(self),
+            *(Path(self["data_path"]) / f"{self.dataset}{kind}" for kind in (".item", ".user")),
+        ]
+        files += [
+            Path(value)
+            for key, value in content.items()
+            if key.endswith("_file") and isinstance(value, str)
+        ]
         files += [Path(str(content.get("tokenizer"))) / META]  # codes of a folder
         return f"{self.model}-{self.dataset}-{digest(content, [file_digest(file) for file in files if file.is_file()], size=8)}"
 
@@ -252,7 +377,11 @@ class GenRecConfig(Config):
 def _computed(metrics: list[str], topk: list[int]) -> list[str]:
     """Names of the figures that an evaluation gives, in lower case."""
     without_k = {"auc", "gauc", "mae", "rmse", "logloss"}
-    return [name for metric in map(str.lower, metrics) for name in ([metric] if metric in without_k else [f"{metric}@{k}" for k in topk])]
+    return [
+        name
+        for metric in map(str.lower, metrics)
+        for name in ([metric] if metric in without_k else [f"{metric}@{k}" for k in topk])
+    ]
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
@@ -269,8 +398,13 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
     values |= changes
-    metrics, topk = ([value] if isinstance(value, (str, int)) else value for value in (values["metrics"], values["topk"]))
-    if {"metrics", "topk"} & changes.keys() and str(values["valid_metric"]).lower() not in _computed(metrics, topk):
+    metrics, topk = (
+        [value] if isinstance(value, (str, int)) else value
+        for value in (values["metrics"], values["topk"])
+    )
+    if {"metrics", "topk"} & changes.keys() and str(
+        values["valid_metric"]
+    ).lower() not in _computed(metrics, topk):
         values["valid_metric"] = changes.get("valid_metric") or _computed(metrics, topk)[0]
     return GenRecConfig(model, dataset, config_dict=values)
 

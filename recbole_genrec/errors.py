@@ -46,9 +46,15 @@ def explained_memory(advice: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
+        if (
+            not isinstance(error, MemoryError)
+            and "out of memory" not in text
+            and "can't allocate memory" not in text
+        ):
             raise
-        raise GenRecError(f"The memory is used up ({text.splitlines()[0] if text else type(error).__name__}). {advice}") from error
+        raise GenRecError(
+            f"The memory is used up ({text.splitlines()[0] if text else type(error).__name__}). {advice}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -58,7 +64,15 @@ def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -
         yield
     except GenRecError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        ValueError,
+        RuntimeError,
+        ZeroDivisionError,
+    ) as error:
         raise kind(f"{what} cannot be used ({type(error).__name__}: {error}). {advice}") from error
 
 

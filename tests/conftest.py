@@ -25,7 +25,9 @@ def _isolated(tmp_path: Path) -> Iterator[None]:
     """RecBole writes ``log/``, ``saved/`` and TensorBoard files into the working folder and adds handlers to the root logger."""
     root = logging.getLogger()
     before, level = set(root.handlers), root.level
-    with pytest.MonkeyPatch.context() as patch:  # of its own, so that monkeypatch.undo() in a test leaves it alone
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # of its own, so that monkeypatch.undo() in a test leaves it alone
         patch.chdir(tmp_path)
         patch.setattr(sys, "argv", ["pytest"])
         yield

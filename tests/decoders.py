@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 SIZES = (6, 5, 4)
 
 
-def random_codes(sizes: tuple[int, ...] = SIZES, n: int = 40, seed: int = 0, unique: bool = True) -> Tensor:
+def random_codes(
+    sizes: tuple[int, ...] = SIZES, n: int = 40, seed: int = 0, unique: bool = True
+) -> Tensor:
     """A random code table with ``n`` items; row 0 is the padding item."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.stack([torch.randint(size, (8 * n,), generator=generator) for size in sizes], 1)
@@ -27,7 +29,13 @@ class ToyDecoder:
     """
 
     def __init__(
-        self, users: int, sizes: tuple[int, ...], score_type: str = "level", scale: float = 2.0, seed: int = 0, dim: int = 8
+        self,
+        users: int,
+        sizes: tuple[int, ...],
+        score_type: str = "level",
+        scale: float = 2.0,
+        seed: int = 0,
+        dim: int = 8,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
 
@@ -52,7 +60,9 @@ class ToyDecoder:
     def step(self, codes: Tensor, parents: Tensor) -> Tensor:
         assert codes.dtype == parents.dtype == torch.int64 and codes.shape == parents.shape
         parent = self.state.gather(1, parents.unsqueeze(-1).expand(-1, -1, self.state.shape[-1]))
-        self.state = torch.tanh(parent @ self.recurrent.T + self.embedding[codes + self.offsets[self.level]])
+        self.state = torch.tanh(
+            parent @ self.recurrent.T + self.embedding[codes + self.offsets[self.level]]
+        )
         self.level, self.calls = self.level + 1, self.calls + 1
         return self._values()
 
@@ -94,10 +104,14 @@ def assert_dead_queries_change_nothing(decoder, sizes: tuple[int, ...]) -> None:
     expected = [decoder.step(codes, parents)[live] for codes, parents, live in plan]
     decoder.start()
     for (codes, parents, live), values in zip(plan, expected, strict=True):
-        torch.testing.assert_close(decoder.step(codes, parents, live)[live], values, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            decoder.step(codes, parents, live)[live], values, atol=1e-5, rtol=0
+        )
 
 
-def reference_scores(decoder: ToyDecoder, codes: Tensor, items: list[int], catalogue: list[int]) -> Tensor:
+def reference_scores(
+    decoder: ToyDecoder, codes: Tensor, items: list[int], catalogue: list[int]
+) -> Tensor:
     """Scores ``[B, len(items)]``, item by item in plain Python; ``renormalised`` counts the children within ``catalogue``."""
     rows = codes.tolist()
     scores = torch.zeros(decoder.batch_size, len(items), dtype=torch.float64)
@@ -110,7 +124,13 @@ def reference_scores(decoder: ToyDecoder, codes: Tensor, items: list[int], catal
                 values = decoder.step(previous, torch.zeros_like(previous))
             values = values[:, 0].double()
             if decoder.score_type == "renormalised":
-                legal = sorted({rows[other][level] for other in catalogue if rows[other][:level] == rows[item][:level]})
+                legal = sorted(
+                    {
+                        rows[other][level]
+                        for other in catalogue
+                        if rows[other][:level] == rows[item][:level]
+                    }
+                )
                 values = values - values[:, legal].logsumexp(-1, keepdim=True)
             scores[:, column] += values[:, code]
     return scores

@@ -14,8 +14,20 @@ from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 
 PROMPTS = read_yaml(properties_folder() / "prompts" / "lcrec.yaml")
-OPT = {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 64, "dropout": 0.0}
-OPT |= {"word_embed_proj_dim": 16, "do_layer_norm_before": False, "max_position_embeddings": 512, "init_std": 0.2}
+OPT = {
+    "model_type": "opt",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "ffn_dim": 64,
+    "dropout": 0.0,
+}
+OPT |= {
+    "word_embed_proj_dim": 16,
+    "do_layer_norm_before": False,
+    "max_position_embeddings": 512,
+    "init_std": 0.2,
+}
 LLAMA = {**TINY_LLAMA, "initializer_range": 0.2}
 FAMILIES = {
     "untied": {**LLAMA, "tie_word_embeddings": False},
@@ -27,8 +39,13 @@ FAMILIES = {
 
 def write_data(folder: Path) -> Path:
     """The toy dataset and texts of every second user."""
-    texts = {f"u{n}": {"preference": f"likes kind {n}", "query": f"something for {n}"} for n in range(0, 60, 2)}
-    (folder / "users.json").write_text(json.dumps({**texts, "nobody": {"preference": "x", "query": "y"}}))
+    texts = {
+        f"u{n}": {"preference": f"likes kind {n}", "query": f"something for {n}"}
+        for n in range(0, 60, 2)
+    }
+    (folder / "users.json").write_text(
+        json.dumps({**texts, "nobody": {"preference": "x", "query": "y"}})
+    )
     return write_dataset(folder)
 
 
@@ -37,7 +54,11 @@ def maker(folder: Path, cache: Path):
 
     def made(**changes):
         torch.manual_seed(0)
-        return toy_model(folder, "LCRec", **{"cache_dir": str(cache), "user_text_file": str(folder / "users.json"), **changes})
+        return toy_model(
+            folder,
+            "LCRec",
+            **{"cache_dir": str(cache), "user_text_file": str(folder / "users.json"), **changes},
+        )
 
     return made
 
@@ -58,7 +79,9 @@ class ByHand:
         return self.tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
 
     def limited(self, text):
-        return self.tokenizer(" " + text, add_special_tokens=False)["input_ids"][: self.model.config["text_max_len"]]
+        return self.tokenizer(" " + text, add_special_tokens=False)["input_ids"][
+            : self.model.config["text_max_len"]
+        ]
 
     def codes(self, item):
         sizes, row = self.model.level_sizes, self.model.codes[item].tolist()
@@ -66,7 +89,11 @@ class ByHand:
 
     def listed(self, parts):
         separator = self.words(PROMPTS["separator"])
-        return [token for number, part in enumerate(parts) for token in (separator if number else []) + part]
+        return [
+            token
+            for number, part in enumerate(parts)
+            for token in (separator if number else []) + part
+        ]
 
     def slot(self, name, item, history, person):
         content = self.model.content
@@ -89,7 +116,10 @@ class ByHand:
             name, _, rest = rest.partition("}")
             prompt += self.words(text) + self.slot(name, item, history, person)
         prompt += self.words(rest) + self.words(PROMPTS["response"])
-        return prompt, [*self.slot(entry["answer"].strip("{}"), item, history, person), self.tokenizer.eos_token_id]
+        return prompt, [
+            *self.slot(entry["answer"].strip("{}"), item, history, person),
+            self.tokenizer.eos_token_id,
+        ]
 
 
 def cases_of(model, loaders):
@@ -99,5 +129,10 @@ def cases_of(model, loaders):
     sequential = Case(target[rows], history[rows], length[rows], user=user[rows])
     described = Case(torch.tensor([3, 17, 40]))
     people = model.mixture.people["case"].pick(torch.tensor([0, 9, 4]), torch.device("cpu"))
-    known = {"item2index": described, "index2item": described, "itemsearch": people, "preferenceobtain": people}
+    known = {
+        "item2index": described,
+        "index2item": described,
+        "itemsearch": people,
+        "preferenceobtain": people,
+    }
     return {task: known.get(task, sequential) for task in FORMS}

@@ -26,7 +26,12 @@ def together(work: Callable, *arguments, nproc: int = 2) -> None:
 
 def _member(rank: int, nproc: int, port: int, work: Callable, arguments: tuple) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(nproc), "MASTER_ADDR": "localhost"}
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(nproc),
+        "MASTER_ADDR": "localhost",
+    }
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with processes.joined(torch.device("cpu")):
         work(*arguments)
@@ -34,7 +39,11 @@ def _member(rank: int, nproc: int, port: int, work: Callable, arguments: tuple) 
 
 def start(*arguments: str, module: str = "recbole_genrec.cli") -> subprocess.Popen:
     """A command in the working folder; its output is read with ``communicate``."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+    }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment, **pipes)
 
@@ -43,10 +52,16 @@ def workers(process: subprocess.Popen) -> list[int]:
     """Process ids of the workers of a command with ``--nproc`` or of torchrun, in the order of their numbers."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in listed}
-    return sorted(pid for pid, command in commands.items() if "spawn_main" in command or "run_recbole_genrec" in command)
+    return sorted(
+        pid
+        for pid, command in commands.items()
+        if "spawn_main" in command or "run_recbole_genrec" in command
+    )
 
 
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen, seconds: float = 300) -> None:
+def wait_until(
+    happened: Callable[[], bool], process: subprocess.Popen, seconds: float = 300
+) -> None:
     """Wait for an event in the work of ``process``."""
     deadline = time.monotonic() + seconds
     while not happened():

@@ -42,15 +42,42 @@ TINY = {  # a small STORE
     "align_batch": 8,
 }
 TINY_T5 = {
-    "backbone_config": {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16, "dropout_rate": 0.0}
+    "backbone_config": {
+        "model_type": "t5",
+        "d_model": 32,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 2,
+        "d_kv": 16,
+        "dropout_rate": 0.0,
+    }
 }
-TINY_LLAMA = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+TINY_LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
 TINY_LLAMA |= {"intermediate_size": 64, "max_position_embeddings": 512}
 TINY_OF = {
     "STORE": TINY,
-    "LCRec": {**SMALL, "backbone_config": TINY_LLAMA, "text_vocab_size": 400, "codebook_sizes": [8, 8]},
+    "LCRec": {
+        **SMALL,
+        "backbone_config": TINY_LLAMA,
+        "text_vocab_size": 400,
+        "codebook_sizes": [8, 8],
+    },
     "TIGER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8]},
-    "LETTER": {**SMALL, **TINY_T5, "codebook_sizes": [8, 8], "tokenizer_epochs": 2, "cf_dim": 8, "code_dim": 8, "cf_epochs": 1},
+    "LETTER": {
+        **SMALL,
+        **TINY_T5,
+        "codebook_sizes": [8, 8],
+        "tokenizer_epochs": 2,
+        "cf_dim": 8,
+        "code_dim": 8,
+        "cf_epochs": 1,
+    },
     "TokenRec": {
         **SMALL,
         **TINY_T5,
@@ -64,11 +91,20 @@ TINY_OF = {
         "proj_dropout": 0.0,
         "dec_len": 4,
     },
-    "TimelineRec": {**SMALL, "codebook_sizes": [8, 8], "d_model": 32, "n_heads": 2, "timeline_dropout": 0.0, "beam_width": 20},
+    "TimelineRec": {
+        **SMALL,
+        "codebook_sizes": [8, 8],
+        "d_model": 32,
+        "n_heads": 2,
+        "timeline_dropout": 0.0,
+        "beam_width": 20,
+    },
 }
 
 
-def write_dataset(folder: Path, name: str = "toy", n_users: int = 60, n_items: int = 40, seed: int = 0) -> Path:
+def write_dataset(
+    folder: Path, name: str = "toy", n_users: int = 60, n_items: int = 40, seed: int = 0
+) -> Path:
     """``folder/name/name.{inter,item}``: users walk along a ring of items; titles repeat the ring's neighbourhood."""
     draw = random.Random(seed)
     target = folder / name
@@ -76,18 +112,25 @@ def write_dataset(folder: Path, name: str = "toy", n_users: int = 60, n_items: i
     rows = ["user_id:token\titem_id:token\ttimestamp:float"]
     for user in range(n_users):
         start, length = draw.randrange(n_items), draw.randrange(5, 14)
-        rows += [f"u{user}\ti{(start + step + draw.randrange(2)) % n_items}\t{step}" for step in range(length)]
+        rows += [
+            f"u{user}\ti{(start + step + draw.randrange(2)) % n_items}\t{step}"
+            for step in range(length)
+        ]
     (target / f"{name}.inter").write_text("\n".join(rows) + "\n")
     items = ["item_id:token\ttitle:token_seq\tbrand:token"]
     for item in range(n_items):
-        items.append(f"i{item}\t{ADJECTIVES[item // 8 % 8]} {NOUNS[item % 8]} no {item}\tbrand{item // 10}")
+        items.append(
+            f"i{item}\t{ADJECTIVES[item // 8 % 8]} {NOUNS[item % 8]} no {item}\tbrand{item // 10}"
+        )
     (target / f"{name}.item").write_text("\n".join(items) + "\n")
     return folder
 
 
 def toy_config(folder: Path, model: str = "STORE", **changes) -> GenRecConfig:
     """Configuration of a tiny run on :func:`write_dataset`."""
-    return GenRecConfig(model, "toy", config_dict={**TINY_OF[model], "data_path": str(folder), **changes})
+    return GenRecConfig(
+        model, "toy", config_dict={**TINY_OF[model], "data_path": str(folder), **changes}
+    )
 
 
 def toy_model(folder: Path, model: str = "STORE", **changes):

@@ -3,10 +3,19 @@
 from recbole_genrec.backbone.causal.backbone import CausalBackbone, CausalDecoder
 from recbole_genrec.backbone.causal.branches import branch_states
 from recbole_genrec.backbone.causal.greedy import greedy_text
-from recbole_genrec.backbone.causal.load import apply_tuning, backbone_identity, build_backbone, load_causal_lm, load_text_tokenizer
+from recbole_genrec.backbone.causal.load import (
+    apply_tuning,
+    backbone_identity,
+    build_backbone,
+    load_causal_lm,
+    load_text_tokenizer,
+)
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
 from recbole_genrec.backbone.dropout import cheapen
-from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder.backbone import (
+    EncoderDecoderBackbone,
+    load_encoder_decoder,
+)
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, stack_rows
 from recbole_genrec.backbone.soft_prefix import SoftPrefix

@@ -22,25 +22,38 @@ class CodeVocabulary(nn.Module):
         words: a word for each code, by flat index: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in LC-Rec (arXiv 2311.09049).
     """
 
-    def __init__(self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02, tied: bool = False):
+    def __init__(
+        self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02, tied: bool = False
+    ):
         super().__init__()
         self.sizes, self.tied = tuple(sizes), tied
         self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
-        self.classifier = self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
+        self.classifier = (
+            self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
+        )
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
-        self.words = [f"<{chr(ord('a') + level)}_{code}>" for level, size in enumerate(sizes) for code in range(size)]
+        self.words = [
+            f"<{chr(ord('a') + level)}_{code}>"
+            for level, size in enumerate(sizes)
+            for code in range(size)
+        ]
 
     @torch.no_grad()
     def start_like(self, inputs: Tensor, outputs: Tensor, spread: float) -> None:
         """Start as the mean of the text rows ``inputs [V, d_in]`` and ``outputs [V, d_out]``, with noise of ``spread`` times their
         standard deviation (our choice, unpublished)."""
-        for table, rows in {self.embedding: inputs.float(), self.classifier: outputs.float()}.items():
+        for table, rows in {
+            self.embedding: inputs.float(),
+            self.classifier: outputs.float(),
+        }.items():
             table.copy_(rows.mean(0) + spread * rows.std(0) * torch.randn_like(table))
 
     def level_rows(self, level: int) -> list[Tensor]:
         """The rows of one level in each table, as views."""
         tables = {id(table): table for table in (self.embedding, self.classifier)}
-        return [table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables.values()]
+        return [
+            table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables.values()
+        ]
 
     def flat(self, codes: Tensor) -> Tensor:
         """Flat indices of codes ``[..., L']`` (the first L' levels)."""
@@ -57,7 +70,9 @@ class CodeVocabulary(nn.Module):
             weight = weight.narrow(0, self.offsets[level], self.sizes[level])
         return nn.functional.linear(hidden, weight)
 
-    def log_probs(self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0) -> Tensor:
+    def log_probs(
+        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
+    ) -> Tensor:
         """Log-probabilities of one level's codes in float32, ``[..., sizes[level]]``.
 
         ``joint`` normalises over all ``C`` codes; ``level`` and ``renormalised`` over the level (the search renormalises the latter

@@ -24,7 +24,11 @@ class LiveQueries:
         """``[N, ...]`` -> ``[B, Q, ...]``, 0 for the others."""
         if self.rows is None:
             return taken
-        return taken.new_zeros(self.shape.numel(), *taken.shape[1:]).index_copy_(0, self.rows, taken).unflatten(0, self.shape)
+        return (
+            taken.new_zeros(self.shape.numel(), *taken.shape[1:])
+            .index_copy_(0, self.rows, taken)
+            .unflatten(0, self.shape)
+        )
 
 
 ALL = LiveQueries()

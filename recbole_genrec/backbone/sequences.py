@@ -31,7 +31,9 @@ def compose(*segments: Segment) -> tuple[Tensor, Tensor]:
     ids = torch.cat([segment[0] for segment in segments], dim=1)
     valid = torch.cat([segment[1] for segment in segments], dim=1)
     lengths = valid.sum(1)
-    order = torch.argsort(valid.to(torch.int8), dim=1, descending=True, stable=True)[:, : int(lengths.max())]
+    order = torch.argsort(valid.to(torch.int8), dim=1, descending=True, stable=True)[
+        :, : int(lengths.max())
+    ]
     return (ids * valid).gather(1, order), lengths
 
 

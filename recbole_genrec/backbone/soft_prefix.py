@@ -28,7 +28,9 @@ class SoftPrefix(nn.Module):
         """Item ids ``[B]`` -> ``[B, 2, width]``."""
         if self.vectors is None:
             self.vectors = self.read().to(items.device)
-        return torch.stack([self.marker.expand(len(items), -1), self.projection(self.vectors[items])], dim=1)
+        return torch.stack(
+            [self.marker.expand(len(items), -1), self.projection(self.vectors[items])], dim=1
+        )
 
     def forget(self) -> None:
         """Read the vectors again when they are next used: there are more items."""

@@ -25,7 +25,9 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if size < 300:
-        raise BackboneError(f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: use 300 or more.")
+        raise BackboneError(
+            f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: use 300 or more."
+        )
     bpe = Tokenizer(models.BPE(unk_token=UNKNOWN))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     bpe.decoder = decoders.ByteLevel()
@@ -44,19 +46,29 @@ def wrap_text_vocabulary(serialised: str):
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    special = {"pad_token": PAD, "unk_token": UNKNOWN, "sep_token": SEPARATOR, "eos_token": SEPARATOR}
+    special = {
+        "pad_token": PAD,
+        "unk_token": UNKNOWN,
+        "sep_token": SEPARATOR,
+        "eos_token": SEPARATOR,
+    }
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), **special)
 
 
 def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
     """Token ids and validity ``[n, T]``, right-padded, at most ``max_length`` tokens each, no special tokens."""
-    return pad_rows([text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts])
+    return pad_rows(
+        [text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts]
+    )
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Lists of token ids as one tensor: ids and validity ``[n, T]``, right-padded with 0."""
     width = max((len(row) for row in rows), default=0)
-    ids, valid = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.bool)
+    ids, valid = (
+        torch.zeros(len(rows), width, dtype=torch.long),
+        torch.zeros(len(rows), width, dtype=torch.bool),
+    )
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         valid[number, : len(row)] = True

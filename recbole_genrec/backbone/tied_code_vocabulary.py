@@ -26,7 +26,14 @@ class TiedCodeVocabulary(nn.Module):
         n_outputs: width of the output layer.
     """
 
-    def __init__(self, sizes: tuple[int, ...], d_model: int, use_eos: bool = False, n_user_tokens: int = 0, std: float = 1.0):
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        d_model: int,
+        use_eos: bool = False,
+        n_user_tokens: int = 0,
+        std: float = 1.0,
+    ):
         super().__init__()
         self.level_sizes = (*sizes, 1) if use_eos else tuple(sizes)
         self.first = [1 + sum(self.level_sizes[:level]) for level in range(len(self.level_sizes))]
@@ -58,14 +65,18 @@ class TiedCodeVocabulary(nn.Module):
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
         """``[..., d_model]`` -> ``[..., level_sizes[level]]``, or ``[..., n_outputs]`` without a level; column = token."""
-        rows = (0, self.n_outputs) if level is None else (self.first[level], self.level_sizes[level])
+        rows = (
+            (0, self.n_outputs) if level is None else (self.first[level], self.level_sizes[level])
+        )
         return nn.functional.linear(hidden * self.scale, self.table.narrow(0, *rows))
 
     def level_rows(self, level: int) -> list[Tensor]:
         """The rows of one level, as views."""
         return [self.table.narrow(0, self.first[level], self.level_sizes[level])]
 
-    def log_probs(self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0) -> Tensor:
+    def log_probs(
+        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
+    ) -> Tensor:
         """Log-probabilities of one level's codes in float32, ``[..., level_sizes[level]]``.
 
         ``joint`` normalises over all ``n_outputs`` tokens; ``level`` and ``renormalised`` over the level (the search renormalises the

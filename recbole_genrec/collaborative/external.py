@@ -35,14 +35,22 @@ def read_vectors(file: Path) -> tuple[list[str], np.ndarray]:
     """
     vectors: dict[str, np.ndarray] = {}
     size = 0
-    for number, line in enumerate(read_bytes(file).decode("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(
+        read_bytes(file).decode("utf-8", "replace").splitlines(), start=1
+    ):
         token, _, values = line.partition("\t")
         try:
             vector = np.array(values.split(), dtype=np.float32)
         except ValueError:
             vector = np.empty(0, dtype=np.float32)
         size = size or len(vector)
-        if not token or token in vectors or not len(vector) or len(vector) != size or not np.isfinite(vector).all():
+        if (
+            not token
+            or token in vectors
+            or not len(vector)
+            or len(vector) != size
+            or not np.isfinite(vector).all()
+        ):
             raise DataError(
                 f"{file}, line {number}, id {token!r}: expected a new id, a tab and {size or 'some'} finite numbers, separated by spaces."
             )

@@ -85,17 +85,23 @@ def _check_layers(layers: Tensor, new: str, known: str) -> None:
         )
 
 
-def _check_neighbours(layers: Tensor, degree: Tensor, neighbours: Tensor, new: str, known: str) -> None:
+def _check_neighbours(
+    layers: Tensor, degree: Tensor, neighbours: Tensor, new: str, known: str
+) -> None:
     _check_layers(layers, new, known)
     if not (degree[neighbours] > 0).any():
-        raise DataError(f"The new {new} has no {known} with a training interaction, hence no collaborative vector. Give it at least one.")
+        raise DataError(
+            f"The new {new} has no {known} with a training interaction, hence no collaborative vector. Give it at least one."
+        )
 
 
 def _propagated(layers: Tensor, degree: Tensor, neighbours: Tensor) -> Tensor:
     """Mean over the layers of new nodes ``[B, d]`` with these ``neighbours [B, T]``, of which repeated and unknown ones do not count."""
     ids = neighbours.sort(1).values
     counts = (degree[ids] > 0) & ~pad(ids[:, 1:] == ids[:, :-1], (1, 0))
-    scale = torch.where(counts, (counts.sum(1, keepdim=True) * degree[ids]).to(layers.dtype).rsqrt(), 0)
+    scale = torch.where(
+        counts, (counts.sum(1, keepdim=True) * degree[ids]).to(layers.dtype).rsqrt(), 0
+    )
     return torch.einsum("bt,lbtd->bd", scale, layers[:-1, ids]) / len(layers)
 
 
@@ -117,7 +123,9 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     """
     items, users = raw_ids(dataset).values()
     present = {users[user] for user in dataset.inter_feat[dataset.uid_field].unique().tolist()}
-    sequences = {user: sequence for user, sequence in read_sequences(config).items() if user in present}
+    sequences = {
+        user: sequence for user, sequence in read_sequences(config).items() if user in present
+    }
     graph = TrainingGraph(config, sequences, log).load()
     vectors = GraphVectors(
         rows_by_token(graph.user_layers, graph.user_tokens, users, dim=1),
@@ -127,7 +135,9 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     )
     alone = [int((degree[1:] == 0).sum()) for degree in (vectors.user_degree, vectors.item_degree)]
     if any(alone):
-        log(f"Collaborative vectors: {alone[0]} users and {alone[1]} items have no training interaction; theirs are zero.")
+        log(
+            f"Collaborative vectors: {alone[0]} users and {alone[1]} items have no training interaction; theirs are zero."
+        )
     return vectors
 
 
@@ -159,14 +169,25 @@ class TrainingGraph:
         self.run_config, self.sequences, self.log = config, sequences, log
         self.files = {what: external_file(config, key) for what, key in FILES.items()}
         if None in self.files.values() and any(self.files.values()):
-            raise ConfigError(f"{' and '.join(FILES.values())} belong together: give both or neither.")
+            raise ConfigError(
+                f"{' and '.join(FILES.values())} belong together: give both or neither."
+            )
 
     @cached_property
     def config(self):
         """Settings of the LightGCN that gives the vectors."""
         run = self.run_config
-        shape = {"embedding_size": run["graph_dim"], "n_layers": run["graph_layers"], "reg_weight": run["graph_reg"], "require_pow": True}
-        training = {"epochs": run["graph_epochs"], "learning_rate": run["graph_lr"], "train_batch_size": run["graph_batch"]}
+        shape = {
+            "embedding_size": run["graph_dim"],
+            "n_layers": run["graph_layers"],
+            "reg_weight": run["graph_reg"],
+            "require_pow": True,
+        }
+        training = {
+            "epochs": run["graph_epochs"],
+            "learning_rate": run["graph_lr"],
+            "train_batch_size": run["graph_batch"],
+        }
         return run.derived("LightGCN", **shape, **training, learner="adam", weight_decay=0.0)
 
     @cached_property
@@ -190,31 +211,59 @@ class TrainingGraph:
         config = self.config
         with kept_randomness():
             data = edges_only(training_split(self.run_config.derived("SASRec")), self.sequences)
-            users, items = (data.field2id_token[field][1:].tolist() for field in (data.uid_field, data.iid_field))
-            degrees = [torch.bincount(data.inter_feat[field])[1:] for field in (data.uid_field, data.iid_field)]
+            users, items = (
+                data.field2id_token[field][1:].tolist()
+                for field in (data.uid_field, data.iid_field)
+            )
+            degrees = [
+                torch.bincount(data.inter_feat[field])[1:]
+                for field in (data.uid_field, data.iid_field)
+            ]
             if (degrees[0] == len(items)).any():
                 name = users[int(degrees[0].argmax())]
-                raise DataError(f"User {name!r} has all {len(items)} items of the training split: there is no negative to learn from.")
-            rows = TrainDataLoader(config, data, Sampler("train", data).set_phase("train"), shuffle=True)
-            layers = [layer[:, 1:].detach().cpu() for layer in trained_model(config, data, rows, self.log).layers()]
+                raise DataError(
+                    f"User {name!r} has all {len(items)} items of the training split: there is no negative to learn from."
+                )
+            rows = TrainDataLoader(
+                config, data, Sampler("train", data).set_phase("train"), shuffle=True
+            )
+            layers = [
+                layer[:, 1:].detach().cpu()
+                for layer in trained_model(config, data, rows, self.log).layers()
+            ]
         names = ("user_layers", "item_layers", "user_degree", "item_degree")
-        return dict(zip(names, (*layers, *degrees), strict=True)), {"user_tokens": users, "item_tokens": items}
+        return dict(zip(names, (*layers, *degrees), strict=True)), {
+            "user_tokens": users,
+            "item_tokens": items,
+        }
 
     def _from_files(self) -> StoredGraph:
         names = " and ".join(map(str, self.files.values()))
-        self.log(f"WARNING: collaborative vectors come from {names}; whether they saw held-out interactions is unchecked.")
-        edges = [(user, item) for user, sequence in self.sequences.items() for item in dict.fromkeys(sequence)]
+        self.log(
+            f"WARNING: collaborative vectors come from {names}; whether they saw held-out interactions is unchecked."
+        )
+        edges = [
+            (user, item)
+            for user, sequence in self.sequences.items()
+            for item in dict.fromkeys(sequence)
+        ]
         tokens, layers, degrees = [], [], []
         for (what, file), ends in zip(self.files.items(), zip(*edges, strict=True), strict=True):
             own, vectors = read_vectors(file)
             row = {token: number for number, token in enumerate(own)}
             missing = [end for end in dict.fromkeys(ends) if end not in row]
             if missing:
-                raise DataError(f"{file} lacks {len(missing)} of the {what} in the training split, such as {missing[:3]}. Add their lines.")
+                raise DataError(
+                    f"{file} lacks {len(missing)} of the {what} in the training split, such as {missing[:3]}. Add their lines."
+                )
             tokens.append(own)
             layers.append(torch.from_numpy(vectors).unsqueeze(0))
-            degrees.append(torch.bincount(torch.tensor([row[end] for end in ends]), minlength=len(own)))
+            degrees.append(
+                torch.bincount(torch.tensor([row[end] for end in ends]), minlength=len(own))
+            )
         widths = [layer.shape[-1] for layer in layers]
         if widths[0] != widths[1]:
-            raise DataError(f"{names}, line 1: the vectors have {widths[0]} and {widths[1]} numbers; users and items need equally many.")
+            raise DataError(
+                f"{names}, line 1: the vectors have {widths[0]} and {widths[1]} numbers; users and items need equally many."
+            )
         return StoredGraph(*tokens, *layers, *degrees)

@@ -20,8 +20,14 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 def settings_that_count(config) -> dict:
     """All settings of a :meth:`GenRecConfig.derived` that its vectors depend on besides the interactions."""
-    data = {"cold_users", *dataset_arguments, *evaluation_arguments} - {"MAX_ITEM_LIST_LENGTH"}  # they act through the interactions
-    return {key: value for key, value in config.plain().items() if key not in COSMETIC | data | {"dataset"}}
+    data = {"cold_users", *dataset_arguments, *evaluation_arguments} - {
+        "MAX_ITEM_LIST_LENGTH"
+    }  # they act through the interactions
+    return {
+        key: value
+        for key, value in config.plain().items()
+        if key not in COSMETIC | data | {"dataset"}
+    }
 
 
 class _Trainer(GenRecTrainer):
@@ -45,7 +51,9 @@ class _Trainer(GenRecTrainer):
         self.bar.set_postfix(loss=shown)
         self.bar.update()
         if self.bar.disable and len(self.history) % -(-self.epochs // 20) == 0:
-            self.logger.info(f"Collaborative vectors: epoch {len(self.history)} of {self.epochs}, loss {shown}")
+            self.logger.info(
+                f"Collaborative vectors: epoch {len(self.history)} of {self.epochs}, loss {shown}"
+            )
         return loss
 
     def _add_train_loss_to_tensorboard(self, *_, **__):
@@ -58,7 +66,9 @@ class _Trainer(GenRecTrainer):
 def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None]) -> nn.Module:
     """The model of ``config``, trained from its seed on ``rows`` of ``data`` for all its epochs."""
     size = f"{len(data.inter_feat)} rows, {data.item_num - 1} items"
-    log(f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the training split, {size}.")
+    log(
+        f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the training split, {size}."
+    )
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, data).to(config["device"])
     trainer = _Trainer(config, model)
@@ -68,7 +78,9 @@ def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None
     return model
 
 
-def stored_vectors(folder: Path, key: str, make: Callable[[], tuple[dict, dict]], log: Callable[[str], None]) -> tuple[dict, dict]:
+def stored_vectors(
+    folder: Path, key: str, make: Callable[[], tuple[dict, dict]], log: Callable[[str], None]
+) -> tuple[dict, dict]:
     """Tensors and meta data that ``make()`` gives, kept in ``folder`` under ``key``; made by one process at a time.
 
     Raises:
@@ -84,5 +96,7 @@ def stored_vectors(folder: Path, key: str, make: Callable[[], tuple[dict, dict]]
         log(f"Collaborative vectors not trained again: reused from {folder}.")
     tensors, meta = load_artefact(folder)
     if meta.pop("fingerprint", None) != key:
-        raise ArtefactError(f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder.")
+        raise ArtefactError(
+            f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder."
+        )
     return tensors, meta

@@ -17,7 +17,11 @@ from recbole.data.dataloader import TrainDataLoader
 from recbole_genrec.collaborative.external import external_file, read_vectors
 from recbole_genrec.collaborative.lightgcn_vectors import TrainingGraph
 from recbole_genrec.collaborative.training import settings_that_count, stored_vectors, trained_model
-from recbole_genrec.collaborative.training_split import only_trained_items, read_sequences, training_split
+from recbole_genrec.collaborative.training_split import (
+    only_trained_items,
+    read_sequences,
+    training_split,
+)
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.storage.digests import digest, file_digest
 
@@ -72,7 +76,9 @@ class TrainingInteractions:
             DataError: the dataset or ``cf_file`` cannot be used.
         """
         if self.file:
-            self.log(f"WARNING: collaborative vectors come from {self.file}; whether they saw held-out interactions is unchecked.")
+            self.log(
+                f"WARNING: collaborative vectors come from {self.file}; whether they saw held-out interactions is unchecked."
+            )
             return read_vectors(self.file)
         folder = Path(self.run_config["cache_dir"]) / f"cf-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
@@ -101,13 +107,29 @@ class TrainingInteractions:
         config = self.config
         with kept_randomness():
             data = only_trained_items(training_split(config))
-            model = trained_model(config, data, TrainDataLoader(config, data, None, shuffle=True), self.log)
+            model = trained_model(
+                config, data, TrainDataLoader(config, data, None, shuffle=True), self.log
+            )
         vectors = model.item_embedding.weight[1:].detach().cpu()
-        return {"vectors": vectors}, {"tokens": data.field2id_token[data.iid_field][1:].tolist(), **self.settings}
+        return {"vectors": vectors}, {
+            "tokens": data.field2id_token[data.iid_field][1:].tolist(),
+            **self.settings,
+        }
 
 
 def sasrec_config(config, dim: int, epochs: int):
     """Settings of RecBole's SASRec with hidden size ``dim`` on the data, split, seed and device of ``config``."""
-    shape = {"hidden_size": dim, "inner_size": 4 * dim, "n_heads": 2 if dim % 2 == 0 else 1, "loss_type": "CE"}
-    training = {"epochs": epochs, "learner": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "train_batch_size": 512}
+    shape = {
+        "hidden_size": dim,
+        "inner_size": 4 * dim,
+        "n_heads": 2 if dim % 2 == 0 else 1,
+        "loss_type": "CE",
+    }
+    training = {
+        "epochs": epochs,
+        "learner": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "train_batch_size": 512,
+    }
     return config.derived("SASRec", **shape, **training)

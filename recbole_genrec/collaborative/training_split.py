@@ -41,7 +41,10 @@ def training_sequences(data) -> dict[str, list[str]]:
     rows = data.inter_feat[_by_user(data)]
     users = data.id2token(data.uid_field, rows[data.uid_field].numpy()).tolist()
     targets = data.id2token(data.iid_field, rows[data.iid_field].numpy()).tolist()
-    histories, lengths = rows[_history_field(data)].numpy(), rows[data.item_list_length_field].tolist()
+    histories, lengths = (
+        rows[_history_field(data)].numpy(),
+        rows[data.item_list_length_field].tolist(),
+    )
     sequences = {}
     for user, group in groupby(range(len(users)), key=users.__getitem__):
         own = list(group)
@@ -57,16 +60,28 @@ def edges_only(data, sequences: dict[str, list[str]]):
         data: a sequential RecBole dataset, for fields and settings; none of its rows is taken over.
         sequences: raw item ids by raw user id.
     """
-    users, items = sorted(sequences), sorted({item for sequence in sequences.values() for item in sequence})
+    users, items = (
+        sorted(sequences),
+        sorted({item for sequence in sequences.values() for item in sequence}),
+    )
     number = {item: row for row, item in enumerate(items, start=1)}
-    pairs = [(row, number[item]) for row, user in enumerate(users, start=1) for item in dict.fromkeys(sequences[user])]
-    columns = dict(zip((data.uid_field, data.iid_field), torch.tensor(pairs).unbind(1), strict=True))
+    pairs = [
+        (row, number[item])
+        for row, user in enumerate(users, start=1)
+        for item in dict.fromkeys(sequences[user])
+    ]
+    columns = dict(
+        zip((data.uid_field, data.iid_field), torch.tensor(pairs).unbind(1), strict=True)
+    )
     # no history: to a row whose history is one item long RecBole's inter_matrix would add an edge to this item
     columns |= {data.item_list_length_field: torch.zeros(len(pairs), dtype=torch.long)}
     columns |= {_history_field(data): torch.zeros(len(pairs), 1, dtype=torch.long)}
     copy = data.copy(Interaction(columns))
     padding = data.field2id_token[data.iid_field][0]
-    tokens = {data.uid_field: np.array([padding, *users]), data.iid_field: np.array([padding, *items])}
+    tokens = {
+        data.uid_field: np.array([padding, *users]),
+        data.iid_field: np.array([padding, *items]),
+    }
     copy.field2id_token = {**data.field2id_token, **tokens}
     return copy
 
@@ -85,9 +100,15 @@ def only_trained_items(data):
     order = np.argsort(tokens, kind="stable")
     number = torch.zeros(data.item_num, dtype=torch.long)
     number[torch.from_numpy(ids[order])] = torch.arange(1, len(ids) + 1)
-    columns = {field: number[rows[field]] if field in (item, history) else rows[field] for field in rows.columns}
+    columns = {
+        field: number[rows[field]] if field in (item, history) else rows[field]
+        for field in rows.columns
+    }
     copy = data.copy(Interaction(columns))
-    copy.field2id_token = {**data.field2id_token, item: np.array([data.field2id_token[item][0], *tokens[order]])}
+    copy.field2id_token = {
+        **data.field2id_token,
+        item: np.array([data.field2id_token[item][0], *tokens[order]]),
+    }
     return copy
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 CHUNK_BATCHES = 50  # batches whose rows are sorted by length together (our choice)
 
 
-def length_grouped(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def length_grouped(
+    order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
     """Batches of rows of similar length, still random.
 
     The shuffled rows are cut into chunks of :data:`CHUNK_BATCHES` batches; each chunk is sorted by length and cut into batches, and the

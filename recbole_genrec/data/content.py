@@ -58,11 +58,15 @@ class ItemContent:
     titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
-    _collaborative: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False, compare=False)
+    _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.text):
-            raise DataError(f"Item content needs one text per item id: {len(self.tokens)} ids, {len(self.text)} texts.")
+            raise DataError(
+                f"Item content needs one text per item id: {len(self.tokens)} ids, {len(self.text)} texts."
+            )
 
     @classmethod
     def from_dataset(cls, dataset: Any, config: Any, needed: bool = True) -> ItemContent:
@@ -78,7 +82,9 @@ class ItemContent:
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
         if needed or (config["item_text_fields"] and path.is_file()):
             separator = config["field_separator"] or "\t"
-            read = read_item_texts(path, config["item_text_fields"], tokens, dataset.iid_field, separator)
+            read = read_item_texts(
+                path, config["item_text_fields"], tokens, dataset.iid_field, separator
+            )
             texts, titles = read.texts, read.titles
         else:
             texts, titles = ["", *tokens[1:]], None
@@ -116,7 +122,11 @@ class ItemContent:
         """
         if self._embeddings is None:
             self._embeddings = encode_texts(
-                self.text, self.text_encoder, self.cache_dir, device=self.device, show_progress=self.show_progress
+                self.text,
+                self.text_encoder,
+                self.cache_dir,
+                device=self.device,
+                show_progress=self.show_progress,
             )
         return self._embeddings
 
@@ -165,7 +175,10 @@ class ItemContent:
         """
         row = {token: number for number, token in enumerate(self.tokens)}
         try:
-            return [np.array([row[token] for token in items], dtype=np.int64) for items in self._source().sequences.values()]
+            return [
+                np.array([row[token] for token in items], dtype=np.int64)
+                for items in self._source().sequences.values()
+            ]
         except KeyError as error:
             raise DataError(
                 f"Item {error.args[0]!r} of the training split is not in this item content; take both from one dataset."
@@ -189,5 +202,7 @@ class ItemContent:
         rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
         known = rows >= 0
         if not known.any():
-            raise DataError(f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...).")
+            raise DataError(
+                f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...)."
+            )
         return np.where(known[:, None], vectors[rows], np.float32(0)), known

@@ -13,14 +13,23 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 def raw_ids(dataset) -> dict[str, list[str]]:
     """Raw ids of the ``items`` and ``users`` of a RecBole dataset by its internal ids, which follow the order of the ``.inter`` file."""
     fields = {"items": dataset.iid_field, "users": dataset.uid_field}
-    return {name: [str(token) for token in dataset.field2id_token[field]] for name, field in fields.items()}
+    return {
+        name: [str(token) for token in dataset.field2id_token[field]]
+        for name, field in fields.items()
+    }
 
 
-def rows_by_token(values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0) -> torch.Tensor:
+def rows_by_token(
+    values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0
+) -> torch.Tensor:
     """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
     row = {token: number for number, token in enumerate(tokens)}
-    rows = torch.tensor([len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device)
-    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(dim, rows)
+    rows = torch.tensor(
+        [len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device
+    )
+    return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(
+        dim, rows
+    )
 
 
 def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) -> None:
@@ -32,7 +41,11 @@ def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) 
     here = raw_ids(dataset)
     for name in names:
         if here[name] != stored[name]:
-            kind = "stand in another order in" if sorted(here[name]) == sorted(stored[name]) else "are others than those of"
+            kind = (
+                "stand in another order in"
+                if sorted(here[name]) == sorted(stored[name])
+                else "are others than those of"
+            )
             raise ArtefactError(
                 f"The {name} of {dataset.dataset_name} {kind} the data that the checkpoint was trained on, and its vectors "
                 "belong to RecBole's numbers for them. Point --data_path at the data it was trained on, or train the model again."
@@ -48,7 +61,9 @@ def read_ids(file: str) -> list[str]:
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}). Give a text file with one raw item id a line.") from error
+        raise ConfigError(
+            f"{file} cannot be read ({error}). Give a text file with one raw item id a line."
+        ) from error
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
         raise ConfigError(f"{file} names no item. Give one raw item id a line.")

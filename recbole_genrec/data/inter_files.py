@@ -13,7 +13,9 @@ from pathlib import Path
 from recbole_genrec.errors import DataError
 
 RESERVED = frozenset(
-    b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null,[PAD]".split(b",")
+    b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null,[PAD]".split(
+        b","
+    )
 )
 """What ``pandas.read_csv`` takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
 
@@ -24,7 +26,9 @@ def interaction_files(config) -> list[Path]:
     return [Path(config["data_path"]) / f"{config['dataset']}{part}.inter" for part in parts]
 
 
-def check_interactions(path: Path, ids: Sequence[str], time: str | None, separator: str = "\t", encoding: str = "utf-8") -> None:
+def check_interactions(
+    path: Path, ids: Sequence[str], time: str | None, separator: str = "\t", encoding: str = "utf-8"
+) -> None:
     """Refuse a file that RecBole would misread.
 
     Args:
@@ -37,8 +41,12 @@ def check_interactions(path: Path, ids: Sequence[str], time: str | None, separat
     with open(path, "rb") as stream:
         header = stream.readline().removesuffix(b"\n").removesuffix(b"\r")
         if b"\r" in header:
-            raise DataError(f"{path}, line 1: lines end with carriage returns. Write the file with line feeds.")
-        names = [cell.partition(b":")[0].decode(encoding, "replace") for cell in header.split(between)]
+            raise DataError(
+                f"{path}, line 1: lines end with carriage returns. Write the file with line feeds."
+            )
+        names = [
+            cell.partition(b":")[0].decode(encoding, "replace") for cell in header.split(between)
+        ]
         for wanted in [*ids, *([time] if time else [])]:
             if wanted not in names:
                 raise DataError(
@@ -52,15 +60,26 @@ def check_interactions(path: Path, ids: Sequence[str], time: str | None, separat
                 continue
             wrong = _wrong_with(line, line.split(between), len(names), keys, number_at, encoding)
             if wrong:
-                raise DataError(f"{path}, line {number}: {wrong} Correct or remove the line: {line[:80]!r}")
+                raise DataError(
+                    f"{path}, line {number}: {wrong} Correct or remove the line: {line[:80]!r}"
+                )
 
 
-def _wrong_with(line: bytes, cells: list[bytes], width: int, keys: list[int], number_at: int | None, encoding: str) -> str | None:
+def _wrong_with(
+    line: bytes,
+    cells: list[bytes],
+    width: int,
+    keys: list[int],
+    number_at: int | None,
+    encoding: str,
+) -> str | None:
     if len(cells) != width:
         return f"it has {len(cells)} cells, the header has {width}."
     if b"\0" in line or b"\r" in line:
         return "it holds a NUL or a carriage return."
-    if b'"' in line and any(cell[:1] == b'"' and (len(cell) < 2 or cell[-1:] != b'"') for cell in cells):
+    if b'"' in line and any(
+        cell[:1] == b'"' and (len(cell) < 2 or cell[-1:] != b'"') for cell in cells
+    ):
         return "a quote opens a cell and does not close it."
     if not line.isascii():
         try:

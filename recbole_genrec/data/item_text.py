@@ -18,7 +18,9 @@ from recbole_genrec.errors import DataError
 PLACEHOLDER = "item"
 """Text of an item that has none (STORE's rule)."""
 
-_NO_TEXT_NEEDED = "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
+_NO_TEXT_NEEDED = (
+    "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
+)
 logger = getLogger(__name__)
 
 
@@ -55,7 +57,10 @@ class ItemTexts:
 
 
 def read_item_table(
-    path: str | Path, wanted: Collection[str] | None = None, item_field: str = "item_id", separator: str = "\t"
+    path: str | Path,
+    wanted: Collection[str] | None = None,
+    item_field: str = "item_id",
+    separator: str = "\t",
 ) -> ItemTable:
     """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids (all when None).
 
@@ -85,7 +90,9 @@ def read_item_table(
                 table = ItemTable(_parse_header(cells))
                 columns = list(table.kinds)
                 if item_field not in table.kinds:
-                    raise DataError(f"{path}: line 1 has no item id column `{item_field}:token`; its columns are {', '.join(columns)}.")
+                    raise DataError(
+                        f"{path}: line 1 has no item id column `{item_field}:token`; its columns are {', '.join(columns)}."
+                    )
                 key = columns.index(item_field)
                 continue
             table.short_rows += len(cells) < len(columns)
@@ -100,7 +107,9 @@ def read_item_table(
                 continue
             table.rows[item] = dict(zip(columns, cells, strict=False))
     if table is None:
-        raise DataError(f"{path} is empty: a header line such as `{item_field}:token<tab>title:token_seq` is needed.")
+        raise DataError(
+            f"{path} is empty: a header line such as `{item_field}:token<tab>title:token_seq` is needed."
+        )
     return table
 
 
@@ -111,7 +120,11 @@ def _parse_header(cells: list[str]) -> dict[str, str]:
 
 
 def read_item_texts(
-    path: str | Path, fields: Sequence[str] | str | None, tokens: Sequence[str], item_field: str = "item_id", separator: str = "\t"
+    path: str | Path,
+    fields: Sequence[str] | str | None,
+    tokens: Sequence[str],
+    item_field: str = "item_id",
+    separator: str = "\t",
 ) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
 
@@ -154,7 +167,10 @@ def read_item_texts(
     titles = [_render(table.rows.get(item, {}), fields[:1], table.kinds) for item in items]
     result = ItemTexts(
         texts=["", *(text or PLACEHOLDER for text in found)],
-        titles=["", *(title or text or PLACEHOLDER for title, text in zip(titles, found, strict=True))],
+        titles=[
+            "",
+            *(title or text or PLACEHOLDER for title, text in zip(titles, found, strict=True)),
+        ],
         missing_rows=len(items) - len(table.rows),
         empty_texts=len(items) - len(filled),
         duplicate_texts=len(filled) - len(set(filled)),

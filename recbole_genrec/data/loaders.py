@@ -25,7 +25,9 @@ class LengthGroupedLoader(TrainDataLoader):
 
     def __iter__(self) -> Iterator:
         lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
-        for rows in length_grouped(torch.as_tensor(list(self.sampler)), lengths, self.step, self.generator):
+        for rows in length_grouped(
+            torch.as_tensor(list(self.sampler)), lengths, self.step, self.generator
+        ):
             yield self.collate_fn(rows.numpy())
 
 
@@ -52,15 +54,26 @@ class WindowLoader(TrainDataLoader):
     def _moved(self) -> torch.Tensor:
         """The row that each window has in this epoch."""
         width = self.config["MAX_ITEM_LIST_LENGTH"]
-        moved = self._windows - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[self._user]
+        moved = (
+            self._windows
+            - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[
+                self._user
+            ]
+        )
         single = self._last - self._first < width
-        return torch.where(single, self._windows, torch.where(moved < self._first, self._last, moved))
+        return torch.where(
+            single, self._windows, torch.where(moved < self._first, self._last, moved)
+        )
 
     def __iter__(self) -> Iterator:
         rows, order = self._moved(), torch.as_tensor(list(self.sampler))
         lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
         grouped = self.config["group_by_length"]
-        for batch in length_grouped(order, lengths, self.step, self.generator) if grouped else order.split(self.step):
+        for batch in (
+            length_grouped(order, lengths, self.step, self.generator)
+            if grouped
+            else order.split(self.step)
+        ):
             yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
 
 
@@ -74,9 +87,15 @@ def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
     """
     rows = data.inter_feat
     if users is None:
-        _, first, number = np.unique(rows[data.uid_field].numpy(), return_index=True, return_inverse=True)
+        _, first, number = np.unique(
+            rows[data.uid_field].numpy(), return_index=True, return_inverse=True
+        )
         users = first[number]
-    keys = [data.item_list_length_field, data.time_field] if data.time_field in rows else [data.item_list_length_field]
+    keys = (
+        [data.item_list_length_field, data.time_field]
+        if data.time_field in rows
+        else [data.item_list_length_field]
+    )
     return np.lexsort([*(rows[key].numpy() for key in keys), users])
 
 
@@ -117,16 +136,24 @@ def create_dataset(config):
             "or point --data_path at the folder that holds the dataset's folder."
         )
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
-        if "-" not in file.name[len(name) + 1 :]:  # else it belongs to another dataset whose name begins alike
+        if (
+            "-" not in file.name[len(name) + 1 :]
+        ):  # else it belongs to another dataset whose name begins alike
             _refuse_pickle(file)
     ids, time = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], config["TIME_FIELD"]
     columns = (config["load_col"] or {}).get("inter") or "*"
     if columns != "*":
-        in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
-        _check_loaded(columns, [*ids, time] if in_order and not config["benchmark_filename"] else ids, time)
+        in_order = (
+            config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+        )
+        _check_loaded(
+            columns, [*ids, time] if in_order and not config["benchmark_filename"] else ids, time
+        )
         time = time if time in columns else None
     for file in files:
-        check_interactions(file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8")
+        check_interactions(
+            file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8"
+        )
     with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
         dataset = recbole_create_dataset(config)
     times = dataset.inter_feat.get(dataset.time_field)
@@ -149,7 +176,9 @@ def _check_loaded(columns: list[str], needed: list[str], time: str) -> None:
 
 
 def _refuse_pickle(file: Path) -> None:
-    raise DataError(f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir.")
+    raise DataError(
+        f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir."
+    )
 
 
 def make_loaders(config, dataset, grouped: bool):
@@ -161,14 +190,18 @@ def make_loaders(config, dataset, grouped: bool):
     Args:
         grouped: whether the model is one of ours, which may get batches of similar length.
     """
-    file = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+    file = (
+        Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+    )
     if file.exists():
         _refuse_pickle(file)
     with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
     data = train._dataset
     if config["cold_users"]:
-        data = data.copy(data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]])
+        data = data.copy(
+            data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]]
+        )
     every = data
     rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
     if rows != "all":
@@ -181,7 +214,9 @@ def make_loaders(config, dataset, grouped: bool):
             "MAX_ITEM_LIST_LENGTH and are dropped (train_rows windows keeps them)."
         )
     if rows == "windows":
-        train = WindowLoader(config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten())
+        train = WindowLoader(
+            config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten()
+        )
     elif grouped or config["cold_users"] or rows == "longest":
         loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
         data = data if rows == "all" else data.copy(data.inter_feat[keep])
@@ -195,8 +230,14 @@ def make_loaders(config, dataset, grouped: bool):
                 "step."
             )
     users = config["valid_users"] or 0
-    if 0 < users < len(valid._dataset) and config["MODEL_TYPE"] == ModelType.SEQUENTIAL and isinstance(valid, FullSortEvalDataLoader):
-        chosen = np.random.default_rng(config["seed"]).choice(len(valid._dataset), users, replace=False)
+    if (
+        0 < users < len(valid._dataset)
+        and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        and isinstance(valid, FullSortEvalDataLoader)
+    ):
+        chosen = np.random.default_rng(config["seed"]).choice(
+            len(valid._dataset), users, replace=False
+        )
         subset = valid._dataset.copy(valid._dataset.inter_feat[torch.from_numpy(np.sort(chosen))])
         valid = FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
     return train, valid, test
@@ -215,7 +256,9 @@ def cold_users(config, data) -> torch.Tensor:
         ConfigError: a model that knows users by their ids alone.
     """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
-        raise ConfigError(f"cold_users: {config['model']} knows users by their ids alone; use a sequential model, or cold_users: 0.")
+        raise ConfigError(
+            f"cold_users: {config['model']} knows users by their ids alone; use a sequential model, or cold_users: 0."
+        )
     users = data.inter_feat[data.uid_field].unique().numpy()
     users = users[np.argsort(data.field2id_token[data.uid_field].astype(str)[users])]
     count = max(1, round(config["cold_users"] * len(users)))
@@ -228,20 +271,34 @@ def seen_and_unseen(config, loader) -> dict:
     """A test loader's users as two loaders: those in training, and those whom ``cold_users`` kept out."""
     data = loader._dataset
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
-    parts = {"seen": data.copy(data.inter_feat[~unseen]), "unseen": data.copy(data.inter_feat[unseen])}
-    return {name: type(loader)(config, part, loader._sampler, shuffle=False) for name, part in parts.items()}
+    parts = {
+        "seen": data.copy(data.inter_feat[~unseen]),
+        "unseen": data.copy(data.inter_feat[unseen]),
+    }
+    return {
+        name: type(loader)(config, part, loader._sampler, shuffle=False)
+        for name, part in parts.items()
+    }
 
 
 def user_history(dataset, user: str) -> list[str]:
     """Raw item ids of a user, oldest first."""
     ids = dataset.field2token_id[dataset.uid_field]
     if str(user) not in ids:
-        raise ConfigError(f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it.")
-    rows = dataset.inter_feat  # after the loaders: one row per prefix, the last one of a user is the longest
+        raise ConfigError(
+            f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it."
+        )
+    rows = (
+        dataset.inter_feat
+    )  # after the loaders: one row per prefix, the last one of a user is the longest
     own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
     if not len(own):
-        raise ConfigError(f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead.")
+        raise ConfigError(
+            f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead."
+        )
     last = int(own[-1])
-    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][last, : int(rows[dataset.item_list_length_field][last])]
+    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][
+        last, : int(rows[dataset.item_list_length_field][last])
+    ]
     items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
     return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]

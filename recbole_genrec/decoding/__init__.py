@@ -1,7 +1,12 @@
 """Search over item codes: item trie, beam search with an exactness proof, exact scores. Knows tensors only."""
 
 from recbole_genrec.decoding.auto import beam_search_auto
-from recbole_genrec.decoding.candidates import AdjustedDecoder, grammar_candidates, sampled_candidates, tuple_scores
+from recbole_genrec.decoding.candidates import (
+    AdjustedDecoder,
+    grammar_candidates,
+    sampled_candidates,
+    tuple_scores,
+)
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
 from recbole_genrec.decoding.likelihood import item_cross_entropy

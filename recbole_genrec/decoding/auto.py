@@ -61,7 +61,11 @@ def beam_search_auto(
     rows = (~result.certified(k)).nonzero().squeeze(1)
     if len(rows) and uncertified == "exact":
         exact = exact_search(decoder.select(rows), trie, k, chunk_size=chunk_size, **options)
-        result.items[rows], result.scores[rows], result.bound[rows] = exact.items, exact.scores, exact.bound
+        result.items[rows], result.scores[rows], result.bound[rows] = (
+            exact.items,
+            exact.scores,
+            exact.bound,
+        )
         if fill:
             result.full[rows] = exact.full
     return result

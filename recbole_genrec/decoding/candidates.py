@@ -39,11 +39,23 @@ def grammar_candidates(
         totals = (scores.unsqueeze(-1) + block.clamp(max=0)).flatten(2)
         kept = _choose(totals, size, max(1, width // groups), penalty).sort(-1).values
         scores, parents, emitted = totals.gather(2, kept), kept // size, kept % size
-        codes = torch.cat([codes.gather(2, parents.unsqueeze(-1).expand(-1, -1, -1, level)), emitted.unsqueeze(-1)], dim=-1)
+        codes = torch.cat(
+            [
+                codes.gather(2, parents.unsqueeze(-1).expand(-1, -1, -1, level)),
+                emitted.unsqueeze(-1),
+            ],
+            dim=-1,
+        )
         if level + 1 < len(sizes):
-            first = torch.arange(groups, device=device).unsqueeze(1) * (totals.shape[2] // size) if level else 0
+            first = (
+                torch.arange(groups, device=device).unsqueeze(1) * (totals.shape[2] // size)
+                if level
+                else 0
+            )
             block = decoder.step(emitted.flatten(1), (parents + first).flatten(1))
-            block = check_block(block, users, emitted[0].numel(), sizes[level + 1], level + 1).unflatten(1, (groups, -1))
+            block = check_block(
+                block, users, emitted[0].numel(), sizes[level + 1], level + 1
+            ).unflatten(1, (groups, -1))
     return _distinct(codes.flatten(1, 2), scores.flatten(1))
 
 
@@ -54,14 +66,20 @@ def _choose(totals: Tensor, size: int, each: int, penalty: float) -> Tensor:
     uses = totals.new_zeros(len(totals), size)
     chosen = []
     for own in totals.unbind(1):
-        chosen.append(top((own.unflatten(1, (-1, size)) - penalty * uses.unsqueeze(1)).flatten(1), each)[0])
+        chosen.append(
+            top((own.unflatten(1, (-1, size)) - penalty * uses.unsqueeze(1)).flatten(1), each)[0]
+        )
         uses.scatter_add_(1, chosen[-1] % size, torch.ones_like(own[:, : chosen[-1].shape[1]]))
     return torch.stack(chosen, dim=1)
 
 
 @torch.no_grad()
 def sampled_candidates(
-    decoder: CodeDecoder, sizes: Sequence[int], draws: int, temperature: float, generator: torch.Generator
+    decoder: CodeDecoder,
+    sizes: Sequence[int],
+    draws: int,
+    temperature: float,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """``draws`` code tuples sampled level by level at ``temperature``; results as of :func:`grammar_candidates`, without it in the scores.
 
@@ -118,7 +136,10 @@ class AdjustedDecoder:
 
     def select(self, rows: Tensor) -> AdjustedDecoder:
         """A decoder for some of the prompts."""
-        return AdjustedDecoder(self.decoder.select(rows), [part if len(part) == 1 else part[rows] for part in self.addends])
+        return AdjustedDecoder(
+            self.decoder.select(rows),
+            [part if len(part) == 1 else part[rows] for part in self.addends],
+        )
 
 
 def _distinct(codes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,14 @@ from recbole_genrec.errors import ConfigError
 
 
 @torch.no_grad()
-def grammar_search(decoder: CodeDecoder, trie: ItemTrie, beam_width: int, *, score_type: str = "level", fill: bool = False) -> SearchResult:
+def grammar_search(
+    decoder: CodeDecoder,
+    trie: ItemTrie,
+    beam_width: int,
+    *,
+    score_type: str = "level",
+    fill: bool = False,
+) -> SearchResult:
     """Beam search in which step t may emit any code of level t; finished tuples that name no item are dropped.
 
     The decoding of LC-Rec's released code (arXiv 2311.09049) and the weaker ablation of STORE (arXiv 2409.07276 v1): invalid tuples occupy
@@ -40,7 +47,9 @@ def grammar_search(decoder: CodeDecoder, trie: ItemTrie, beam_width: int, *, sco
             "Choose score_type 'level' or 'joint', or constraint 'trie'."
         )
     users = decoder.batch_size
-    nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)  # of the trie; -1 once a prefix left the catalogue
+    nodes = torch.zeros(
+        users, 1, dtype=torch.int64, device=decoder.device
+    )  # of the trie; -1 once a prefix left the catalogue
     scores = torch.zeros(users, 1, device=decoder.device)
     block = decoder.start()
     for t, level in enumerate(trie.levels):
@@ -54,13 +63,19 @@ def grammar_search(decoder: CodeDecoder, trie: ItemTrie, beam_width: int, *, sco
     invalid = nodes < 0
     items, best = best_items(trie, scores.masked_fill(invalid, -torch.inf), nodes, beam_width)
     bound = torch.full((users,), torch.inf, device=decoder.device)
-    return SearchResult(items, best, bound, _fill(trie, nodes, scores) if fill else None, invalid.float().mean(1))
+    return SearchResult(
+        items, best, bound, _fill(trie, nodes, scores) if fill else None, invalid.float().mean(1)
+    )
 
 
 def _child(trie: ItemTrie, t: int, nodes: Tensor, codes: Tensor) -> Tensor:
     """Depth t + 1 nodes int64 ``[B, Q]`` that ``codes`` lead to from ``nodes`` (both int64 ``[B, Q]``), -1 where there is none."""
     children = trie.children(t, nodes)
-    slots = torch.arange(trie.sizes[t], device=codes.device) if children.codes is None else children.codes
+    slots = (
+        torch.arange(trie.sizes[t], device=codes.device)
+        if children.codes is None
+        else children.codes
+    )
     return torch.where(slots == codes.unsqueeze(-1), children.nodes, -1).amax(-1).long()
 
 

@@ -24,7 +24,9 @@ def item_cross_entropy(trie: ItemTrie, items: Tensor, logits: Iterable[Tensor]) 
     for (level, at), block in zip(enumerate(trie.levels[: trie.forced_from]), logits, strict=False):
         codes, children, _ = trie.children(level, nodes[level])
         values = block.float() if codes is None else block.float().gather(-1, codes)
-        total.append(cross_entropy(values.masked_fill(children < 0, -torch.inf), at.slot(nodes[level + 1])))
+        total.append(
+            cross_entropy(values.masked_fill(children < 0, -torch.inf), at.slot(nodes[level + 1]))
+        )
     if not total:  # all items on one leaf, whose probability is one
         return 0.0 * next(iter(logits)).float().sum()
     return torch.stack(total).sum()

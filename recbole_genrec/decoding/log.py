@@ -30,11 +30,19 @@ class SearchLog:
 
     def add_up(self, summed: Callable[[list[float]], list[float]]) -> None:
         """Count the users of all processes; ``summed`` adds numbers up over them."""
-        self.users, self.unfilled, self.invalid, *certified = summed([self.users, self.unfilled, self.invalid, *self.certified.values()])
+        self.users, self.unfilled, self.invalid, *certified = summed(
+            [self.users, self.unfilled, self.invalid, *self.certified.values()]
+        )
         self.certified = dict(zip(self.topk, certified, strict=True))
 
     def __str__(self) -> str:
-        proven = ", ".join(f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()) if self.users else "no search"
+        proven = (
+            ", ".join(
+                f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()
+            )
+            if self.users
+            else "no search"
+        )
         return f"certified lists: {proven} ({self.users} users)"
 
     def shares(self) -> dict[str, float | None]:

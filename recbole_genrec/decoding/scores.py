@@ -27,10 +27,16 @@ def child_log_probs(children: Children, block: Tensor | None, score_type: str) -
     illegal = children.nodes < 0
     if block is None:
         return torch.zeros(illegal.shape, device=illegal.device).masked_fill_(illegal, -torch.inf)
-    values = block if children.codes is None else block.gather(-1, children.codes.expand(block.shape[0], -1, -1))
+    values = (
+        block
+        if children.codes is None
+        else block.gather(-1, children.codes.expand(block.shape[0], -1, -1))
+    )
     if score_type == "renormalised":
         values = values.clamp(min=FLOOR)  # children that all have -inf are equally likely
-        values = values - values.masked_fill(children.counted < 0, -torch.inf).logsumexp(-1, keepdim=True)
+        values = values - values.masked_fill(children.counted < 0, -torch.inf).logsumexp(
+            -1, keepdim=True
+        )
     return values.clamp(FLOOR, 0).masked_fill_(illegal, -torch.inf)
 
 
@@ -41,7 +47,13 @@ def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     together make one unique key.
     """
     n = scores.shape[1]
-    keys = scores.abs().view(torch.int32).long().bitwise_left_shift_(32).add_(torch.arange(n, device=scores.device))
+    keys = (
+        scores.abs()
+        .view(torch.int32)
+        .long()
+        .bitwise_left_shift_(32)
+        .add_(torch.arange(n, device=scores.device))
+    )
     index = keys.topk(min(k + 1, n), largest=False).values & 0xFFFFFFFF
     if n <= k:
         return index, scores.new_full((len(scores),), -torch.inf)
@@ -51,7 +63,11 @@ def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def break_ties(trie: ItemTrie, scores: Tensor, rank: Tensor | float) -> Tensor:
     """Lower the score of a leaf for its item number ``rank`` (0 = first): 1e-6 times its share of the longest leaf, or one float32 spacing
     an item where that is more."""
-    return scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE / trie.max_rank, 1) if trie.max_rank else scores
+    return (
+        scores - rank * (scores.abs() * TIE_RELATIVE).clamp(TIE / trie.max_rank, 1)
+        if trie.max_rank
+        else scores
+    )
 
 
 def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -72,10 +88,16 @@ def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[
     """
     leaf, scores = best_leaves(trie, scores, leaves, k)
     leaf = torch.where(leaf < 0, trie.n_leaves, leaf)
-    rows = trie.leaf_ptr[leaf].unsqueeze(-1) + torch.arange(min(k, trie.leaf_width), device=leaf.device)
+    rows = trie.leaf_ptr[leaf].unsqueeze(-1) + torch.arange(
+        min(k, trie.leaf_width), device=leaf.device
+    )
     valid = rows < trie.leaf_ptr[leaf + 1].unsqueeze(-1)
     rows = torch.where(valid, rows, 0)
-    expanded = break_ties(trie, scores.unsqueeze(-1), trie.leaf_rank[rows]).masked_fill(~valid, -torch.inf).flatten(1)
+    expanded = (
+        break_ties(trie, scores.unsqueeze(-1), trie.leaf_rank[rows])
+        .masked_fill(~valid, -torch.inf)
+        .flatten(1)
+    )
     items = torch.where(valid, trie.leaf_items[rows], 0).flatten(1)
     index, _ = top(expanded, k)
     padding = (0, k - index.shape[1])
@@ -123,11 +145,15 @@ class Ranking:
             for users, nodes, scores in scored:
                 _write(bounds, users, nodes, scores)
             bounds = bounds[:, :-1]
-        reached = torch.zeros(len(self.users), self.trie.n_leaves + 1, dtype=torch.bool, device=self.users.device)
+        reached = torch.zeros(
+            len(self.users), self.trie.n_leaves + 1, dtype=torch.bool, device=self.users.device
+        )
         for users, leaves in self.exact:
             _write(reached, users, leaves, True)
         reached = reached[:, :-1]
-        lowest = break_ties(self.trie, bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank)
+        lowest = break_ties(
+            self.trie, bounds.masked_fill(~reached, 0).amin(1, keepdim=True), self.trie.max_rank
+        )
         highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
         return item_scores(self.trie, torch.where(reached, bounds, lowest - 1 - (highest - bounds)))
 

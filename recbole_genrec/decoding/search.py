@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
-from recbole_genrec.decoding.scores import Ranking, best_items, best_leaves, child_log_probs, decoder_calls, top
+from recbole_genrec.decoding.scores import (
+    Ranking,
+    best_items,
+    best_leaves,
+    child_log_probs,
+    decoder_calls,
+    top,
+)
 from recbole_genrec.decoding.trie import ItemTrie
 
 SLACK = 1e-3  # float32 may round the score of the k-th item differently in another batch
@@ -45,8 +52,12 @@ def beam_search(
         ConfigError: unknown score type or width; BackboneError: the decoder's output does not fit the alphabets.
     """
     check_search(score_type, beam_width)
-    count = score_type == "renormalised" and (decoder.device.type == "cpu" if count is None else count)
-    return descend(decoder, trie, beam_width, beam_width, score_type=score_type, fill=fill, count=count).result(trie)
+    count = score_type == "renormalised" and (
+        decoder.device.type == "cpu" if count is None else count
+    )
+    return descend(
+        decoder, trie, beam_width, beam_width, score_type=score_type, fill=fill, count=count
+    ).result(trie)
 
 
 @dataclass
@@ -70,7 +81,10 @@ class Found:
 
     def add(self, trie: ItemTrie, rows: Tensor, more: Found, longer: Tensor) -> None:
         """Take over what another search of some users found; ``longer`` ``[R]`` is their new bound on longer prefixes."""
-        leaves, scores = torch.cat([self.leaves[rows], more.leaves], 1), torch.cat([self.scores[rows], more.scores], 1)
+        leaves, scores = (
+            torch.cat([self.leaves[rows], more.leaves], 1),
+            torch.cat([self.scores[rows], more.scores], 1),
+        )
         self.leaves[rows], self.scores[rows] = best_of(trie, leaves, scores, self.leaves.shape[1])
         self.first[rows], self.longer[rows], self.searched[rows] = more.first, longer, more.searched
         if self.ranking:
@@ -84,14 +98,22 @@ class Found:
     def result(self, trie: ItemTrie) -> SearchResult:
         """The items on the leaves."""
         order = self.leaves.argsort(1)
-        items, scores = best_items(trie, self.scores.gather(1, order), self.leaves.gather(1, order), self.leaves.shape[1])
-        return SearchResult(items, scores, self.bound, self.ranking.items() if self.ranking else None)
+        items, scores = best_items(
+            trie, self.scores.gather(1, order), self.leaves.gather(1, order), self.leaves.shape[1]
+        )
+        return SearchResult(
+            items, scores, self.bound, self.ranking.items() if self.ranking else None
+        )
 
 
 def raised(floor: Tensor, found: list[tuple[Tensor, Tensor]], k: int) -> Tensor:
     """``floor`` ``[B]``, or the score of the k-th leaf found where that is higher: nothing below it can reach the k best."""
     scores = torch.cat([part for _, part in found], 1)
-    return torch.maximum(floor, scores.topk(k).values[:, -1] - SLACK) if scores.shape[1] >= k else floor
+    return (
+        torch.maximum(floor, scores.topk(k).values[:, -1] - SLACK)
+        if scores.shape[1] >= k
+        else floor
+    )
 
 
 def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -125,11 +147,21 @@ def descend(
         floor: float32 ``[B]``; prefixes below it, and below the k-th leaf found so far, are pruned; None = none are.
         widest: beams kept after the first step, default ``width``.
     """
-    calls, users, free = decoder_calls(trie, score_type), decoder.batch_size, score_type == "renormalised"
+    calls, users, free = (
+        decoder_calls(trie, score_type),
+        decoder.batch_size,
+        score_type == "renormalised",
+    )
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=decoder.device)
     scores = torch.zeros(users, 1, device=decoder.device)
-    pruned = [scores.squeeze(1) - torch.inf], [scores.squeeze(1) - torch.inf]  # first codes, longer prefixes: the best scores left out
-    rising, lowest = floor is not None, torch.finfo(scores.dtype).min  # above -inf, the score of what is illegal
+    pruned = (
+        [scores.squeeze(1) - torch.inf],
+        [scores.squeeze(1) - torch.inf],
+    )  # first codes, longer prefixes: the best scores left out
+    rising, lowest = (
+        floor is not None,
+        torch.finfo(scores.dtype).min,
+    )  # above -inf, the score of what is illegal
     floor = floor.clamp(min=lowest) if rising else torch.full_like(scores[:, 0], lowest)
     ranking = Ranking(trie, users, decoder.device) if fill else None
     found = [(nodes[:, :0], scores[:, :0])]
@@ -138,13 +170,17 @@ def descend(
         if block is not None:
             block = check_block(block, users, nodes.shape[1], level.size, t)
         children = trie.children(t, nodes)
-        candidates = (scores.unsqueeze(-1) + child_log_probs(children, block, score_type)).flatten(1)
+        candidates = (scores.unsqueeze(-1) + child_log_probs(children, block, score_type)).flatten(
+            1
+        )
         below = children.nodes.flatten(1).long()
         if fill:
             ranking.note(t, below, candidates)
         if free or t + 1 == trie.depth:
             leaves = trie.leaf_below(t + 1, below)
-            found.append(best_leaves(trie, candidates.masked_fill(leaves < 0, -torch.inf), leaves, k))
+            found.append(
+                best_leaves(trie, candidates.masked_fill(leaves < 0, -torch.inf), leaves, k)
+            )
             candidates = candidates.masked_fill(leaves >= 0, -torch.inf)
             if fill:
                 ranking.reach(leaves)
@@ -171,8 +207,15 @@ def descend(
         pruned[min(t, 1)].append(scores.masked_fill(~dead, -torch.inf).amax(1))
         scores = scores.masked_fill(dead, -torch.inf)
         nodes = below.gather(1, kept).masked_fill(dead, -1)
-        codes = kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
+        codes = (
+            kept % slots if children.codes is None else children.codes.flatten(1).gather(1, kept)
+        )
         skip_dead = count and getattr(decoder, "takes_live", False) and bool(dead.any())
         block = decoder.step(codes, kept // slots, **({"live": ~dead} if skip_dead else {}))
     leaves, scores = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
-    return Found(*best_of(trie, leaves, scores, k), *(torch.stack(part).amax(0) for part in pruned), searched, ranking)
+    return Found(
+        *best_of(trie, leaves, scores, k),
+        *(torch.stack(part).amax(0) for part in pruned),
+        searched,
+        ranking,
+    )

@@ -121,7 +121,9 @@ class ItemTrie:
         self.n_without_codes = int((~coded).sum())
         order = items[coded]
         if not len(order):
-            raise DataError("No item has a code tuple, so there is nothing to search. Check the code table and the list of items.")
+            raise DataError(
+                "No item has a code tuple, so there is nothing to search. Check the code table and the list of items."
+            )
         _check_codes(codes, order, self.sizes)
         if tie_order is not None:
             order = order[torch.argsort(tie_order.cpu()[order], stable=True)]
@@ -151,8 +153,14 @@ class ItemTrie:
         device = items.device
         self.leaf_items, self.leaf_of_row = items, leaves
         self.leaf_ptr = _pointers(leaves, self.n_leaves)
-        self.leaf_rank = (torch.arange(len(items), device=device) - self.leaf_ptr[leaves]).float() if rank is None else rank
-        self.leaf_of_item = torch.full((self.n_items,), -1, device=device).index_put_((items,), leaves)
+        self.leaf_rank = (
+            (torch.arange(len(items), device=device) - self.leaf_ptr[leaves]).float()
+            if rank is None
+            else rank
+        )
+        self.leaf_of_item = torch.full((self.n_items,), -1, device=device).index_put_(
+            (items,), leaves
+        )
         self.leaf_width = int(self.leaf_ptr.diff().max())
         self.max_rank = float(self.leaf_rank.max()) if rank is None else self.max_rank
 
@@ -178,7 +186,9 @@ class ItemTrie:
     def memory_bytes(self) -> int:
         """Bytes of all tensors."""
         own = [value for value in vars(self).values() if isinstance(value, Tensor)]
-        return sum(value.nbytes for value in own) + sum(value.nbytes for level in self.levels for value in level.tensors().values())
+        return sum(value.nbytes for value in own) + sum(
+            value.nbytes for level in self.levels for value in level.tensors().values()
+        )
 
     def children(self, t: int, nodes: Tensor) -> Children:
         """Children at depth ``t + 1`` of ``nodes`` (int64 ``[...]``, nodes of depth ``t``, -1 = dead)."""
@@ -220,7 +230,9 @@ class ItemTrie:
         allowed, ptr = kept, self.leaf_ptr
         for level in reversed(self.levels):
             below = torch.nn.functional.pad(allowed.cumsum(0), (1, 0))
-            allowed = below[ptr[1:].long()] > below[ptr[:-1].long()]  # the dead node covers an empty interval
+            allowed = (
+                below[ptr[1:].long()] > below[ptr[:-1].long()]
+            )  # the dead node covers an empty interval
             trie.levels.append(replace(level, allowed=allowed))
             allowed, ptr = allowed[:-1], level.ptr
         trie.levels.reverse()
@@ -230,8 +242,17 @@ class ItemTrie:
     def to(self, device: torch.device | str) -> ItemTrie:
         """A copy whose tensors are on ``device``."""
         trie = copy.copy(self)
-        trie.levels = [replace(level, **{name: value.to(device) for name, value in level.tensors().items()}) for level in self.levels]
-        vars(trie).update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
+        trie.levels = [
+            replace(level, **{name: value.to(device) for name, value in level.tensors().items()})
+            for level in self.levels
+        ]
+        vars(trie).update(
+            {
+                name: value.to(device)
+                for name, value in vars(self).items()
+                if isinstance(value, Tensor)
+            }
+        )
         return trie
 
 
@@ -258,7 +279,9 @@ def _pointers(owner: Tensor, n: int) -> Tensor:
 def _check_ids(items: Tensor, n_items: int) -> None:
     wrong = items[(items < 1) | (items >= n_items)]
     if len(wrong):
-        raise DataError(f"Item id {int(wrong[0])} is not in the code table: ids run from 1 to {n_items - 1} (0 is the padding item).")
+        raise DataError(
+            f"Item id {int(wrong[0])} is not in the code table: ids run from 1 to {n_items - 1} (0 is the padding item)."
+        )
 
 
 def _check_codes(codes: Tensor, items: Tensor, sizes: tuple[int, ...]) -> None:
@@ -266,4 +289,6 @@ def _check_codes(codes: Tensor, items: Tensor, sizes: tuple[int, ...]) -> None:
     if len(wrong):
         row, level = wrong[0].tolist()
         item, size = int(items[row]), sizes[level]
-        raise DataError(f"Item {item} has code {int(codes[item, level])} at level {level}, whose codes run from 0 to {size - 1}.")
+        raise DataError(
+            f"Item {item} has code {int(codes[item, level])} at level {level}, whose codes run from 0 to {size - 1}."
+        )

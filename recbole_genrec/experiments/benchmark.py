@@ -52,10 +52,16 @@ KEYS = {
     "datasets": Rule(list, "names of dataset folders"),
     "seeds": Rule(list, "random seeds", item=int, low=0, high=2**32 - 1),
     "settings": Rule(dict, "keys and values for every run"),
-    "runs": Rule(list, "one mapping a run: name, model, tokenizer, settings, datasets, seeds", item=dict),
+    "runs": Rule(
+        list, "one mapping a run: name, model, tokenizer, settings, datasets, seeds", item=dict
+    ),
 }
 ONLY = Rule(list, "names of the runs to carry out", item=str, optional=True)
-RUN_KEYS = {"name": _NAME, "model": Rule(str, "name of a model"), "tokenizer": Rule(str, "item tokenizer", optional=True)}
+RUN_KEYS = {
+    "name": _NAME,
+    "model": Rule(str, "name of a model"),
+    "tokenizer": Rule(str, "item tokenizer", optional=True),
+}
 RUN_KEYS |= {key: KEYS[key] for key in ("settings", "datasets", "seeds")}
 
 
@@ -103,7 +109,11 @@ class Benchmark:
             checkpoint = read_json(file).get("checkpoint") if file.is_file() else None
         except ArtefactError:
             return False
-        return bool(checkpoint) and Path(checkpoint).stem == run.run_name and (ranks_folder(file) / META).is_file()
+        return (
+            bool(checkpoint)
+            and Path(checkpoint).stem == run.run_name
+            and (ranks_folder(file) / META).is_file()
+        )
 
 
 def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
@@ -123,28 +133,43 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     names = []
     for number, entry in enumerate(content["runs"], start=1):
         where = f"{file}, run {entry.get('name', number)}"
-        entry = {"settings": {}, "datasets": content["datasets"], "seeds": content["seeds"], **entry}
+        entry = {
+            "settings": {},
+            "datasets": content["datasets"],
+            "seeds": content["seeds"],
+            **entry,
+        }
         _check(entry, RUN_KEYS, where)
         if not re.fullmatch(r"[\w+.-]+", entry["name"]) or entry["name"] in names:
-            raise ConfigError(f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.'; it becomes a file name.")
+            raise ConfigError(
+                f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.'; it becomes a file name."
+            )
         names.append(entry["name"])
         planned += _runs(content, entry, where)
     baseline, only = content.get("baseline"), tuple(only or names)
     for key, name in [("baseline", baseline), *(("only", name) for name in only)]:
         if name is not None and name not in names:
             near = nearest(name, names)
-            raise ConfigError(f"{file}: {key} {name!r} is no run." + (f" Did you mean {near[0]}?" if near else ""))
+            raise ConfigError(
+                f"{file}: {key} {name!r} is no run." + (f" Did you mean {near[0]}?" if near else "")
+            )
     if len({run.id for run in planned}) < len(planned):
-        raise ConfigError(f"{file}: a dataset or a seed is listed twice, or two names and datasets join to the same file name.")
+        raise ConfigError(
+            f"{file}: a dataset or a seed is listed twice, or two names and datasets join to the same file name."
+        )
     threads = content.get("threads") or max(1, (os.cpu_count() or 1) // content["processes"])
-    return Benchmark(Path(content["output"]), baseline, content["processes"], threads, tuple(planned), only)
+    return Benchmark(
+        Path(content["output"]), baseline, content["processes"], threads, tuple(planned), only
+    )
 
 
 def _check(content: dict, rules: dict[str, Rule], where: str) -> None:
     for key in content:
         if key not in rules:
             near = nearest(key, rules)
-            raise ConfigError(f"{where}: unknown key {key!r}." + (f" Did you mean {near[0]}?" if near else ""))
+            raise ConfigError(
+                f"{where}: unknown key {key!r}." + (f" Did you mean {near[0]}?" if near else "")
+            )
     try:
         for key, rule in rules.items():
             check_value(key, content.get(key), rule)
@@ -155,11 +180,17 @@ def _check(content: dict, rules: dict[str, Rule], where: str) -> None:
 def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
     """The runs of one entry over its datasets and seeds."""
     model, own = entry["model"], dict(entry["settings"])
-    shared = {key: value for key, value in content["settings"].items() if key.removeprefix(f"{model}.") not in own}
+    shared = {
+        key: value
+        for key, value in content["settings"].items()
+        if key.removeprefix(f"{model}.") not in own
+    }
     settings = {**shared, **own}
     taken = [key for key in settings if key.rpartition(".")[2] in TAKEN]
     if taken:
-        raise ConfigError(f"{where}: {', '.join(taken)} in settings; the benchmark sets these keys itself.")
+        raise ConfigError(
+            f"{where}: {', '.join(taken)} in settings; the benchmark sets these keys itself."
+        )
     if entry.get("tokenizer") is not None:
         settings["tokenizer"] = entry["tokenizer"]
     if content.get("data_path") is not None:
@@ -169,8 +200,19 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
     for dataset in entry["datasets"]:
         for seed in entry["seeds"]:
             stem = f"{entry['name']}-{dataset}-{seed}"
-            files = {"result_file": output / "results" / f"{stem}.json", "checkpoint_dir": checkpoints}
-            chosen = {"model": model, "dataset": dataset, "seed": seed, **settings, **files, "save_ranks": True, "show_progress": False}
+            files = {
+                "result_file": output / "results" / f"{stem}.json",
+                "checkpoint_dir": checkpoints,
+            }
+            chosen = {
+                "model": model,
+                "dataset": dataset,
+                "seed": seed,
+                **settings,
+                **files,
+                "save_ranks": True,
+                "show_progress": False,
+            }
             argv = [f"--{key}={argument(value)}" for key, value in chosen.items()] + ["--resume"]
             try:
                 config = GenRecConfig(model, dataset, argv=argv)
@@ -179,7 +221,11 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
             if entry.get("tokenizer") is not None and not is_generative(config.model_class):
                 raise ConfigError(f"{where}: {model} has no item tokenizer; leave tokenizer out.")
             tokenizer = config["tokenizer"] if is_generative(config.model_class) else None
-            planned.append(PlannedRun(entry["name"], model, tokenizer, dataset, seed, tuple(argv), config.run_name()))
+            planned.append(
+                PlannedRun(
+                    entry["name"], model, tokenizer, dataset, seed, tuple(argv), config.run_name()
+                )
+            )
     return planned
 
 
@@ -201,16 +247,31 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
     Each run is a process; its output goes to a log file. An interrupted benchmark continues with the same call: finished runs are
     kept, the others resume at their last epoch. ``runs.json`` in the output folder holds the state.
     """
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(benchmark.threads))}
+    environment = {
+        **os.environ,
+        **dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(benchmark.threads)
+        ),
+    }
     package = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [package, environment.get("PYTHONPATH")])
+    )
     status = {run: "done" if benchmark.is_done(run) else "pending" for run in benchmark.runs}
     errors: dict[PlannedRun, str] = {}
-    waiting = deque(run for run in benchmark.runs if status[run] == "pending" and run.name in benchmark.only)
+    waiting = deque(
+        run for run in benchmark.runs if status[run] == "pending" and run.name in benchmark.only
+    )
     running: dict[PlannedRun, tuple[subprocess.Popen, int]] = {}
     write_state(benchmark, status, errors)
-    stops = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-    handlers = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in stops}  # end the runs as well
+    stops = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]  # nohup ignores SIGHUP
+    handlers = {
+        number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in stops
+    }  # end the runs as well
     finished = list(status.values()).count("done")
     bar = tqdm(total=finished + len(waiting), initial=finished, desc="runs", unit="run")
     try:
@@ -223,9 +284,13 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
                 if process.poll() is None:
                     continue
                 del running[run]
-                status[run] = "done" if process.returncode == 0 and benchmark.is_done(run) else "failed"
+                status[run] = (
+                    "done" if process.returncode == 0 and benchmark.is_done(run) else "failed"
+                )
                 if status[run] == "done":
-                    (_checkpoints(benchmark.output, run.name) / f"{run.run_name}.resume.pth").unlink(missing_ok=True)
+                    (
+                        _checkpoints(benchmark.output, run.name) / f"{run.run_name}.resume.pth"
+                    ).unlink(missing_ok=True)
                 else:
                     errors[run] = last_error(benchmark.log(run), offset, process.returncode)
                     report(f"FAILED {run.id}: {errors[run]} (log: {benchmark.log(run)})")
@@ -243,7 +308,9 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
     return len(errors)
 
 
-def _start(benchmark: Benchmark, run: PlannedRun, environment: dict) -> tuple[subprocess.Popen, int]:
+def _start(
+    benchmark: Benchmark, run: PlannedRun, environment: dict
+) -> tuple[subprocess.Popen, int]:
     """Start a run; returns its process and where in the log file its output begins."""
     benchmark.result(run).unlink(missing_ok=True)  # of other settings
     log = benchmark.log(run)
@@ -253,7 +320,12 @@ def _start(benchmark: Benchmark, run: PlannedRun, environment: dict) -> tuple[su
         offset = stream.tell()
         # a session of its own: Ctrl-C reaches the benchmark, which asks its runs once; they save what they have and end
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         return process, offset
 
@@ -262,12 +334,18 @@ def last_error(log: Path, offset: int, code: int) -> str:
     """The last line of the log after ``offset`` that names an error, else the last line, and how the process ended."""
     if code < 0:
         return f"killed by signal {-code}"
-    lines = [line.strip() for line in log.read_bytes()[offset:].decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in log.read_bytes()[offset:].decode("utf-8", "replace").splitlines()
+        if line.strip()
+    ]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (named or lines or [f"exit status {code} without a message"])[-1]
 
 
-def write_state(benchmark: Benchmark, status: dict[PlannedRun, str], errors: dict[PlannedRun, str]) -> None:
+def write_state(
+    benchmark: Benchmark, status: dict[PlannedRun, str], errors: dict[PlannedRun, str]
+) -> None:
     """Write ``runs.json``: which runs there are, how each stands, and where its files are."""
     rows = [
         {
@@ -279,4 +357,7 @@ def write_state(benchmark: Benchmark, status: dict[PlannedRun, str], errors: dic
         }
         for run in benchmark.runs
     ]
-    write_json(benchmark.output / STATE, {"baseline": benchmark.baseline, "threads": benchmark.threads, "runs": rows})
+    write_json(
+        benchmark.output / STATE,
+        {"baseline": benchmark.baseline, "threads": benchmark.threads, "runs": rows},
+    )

@@ -61,8 +61,14 @@ def run_recbole_genrec(
         model = model if model is not None else settings.get("model")
     several = isinstance(model, str) and "," in model
     if several and (arguments.get("result_file") or (config_dict or {}).get("result_file")):
-        raise ConfigError("--result_file names one file; with several models each result is written beside its checkpoint.")
-    names = list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip())) if several else [model]
+        raise ConfigError(
+            "--result_file names one file; with several models each result is written beside its checkpoint."
+        )
+    names = (
+        list(dict.fromkeys(name.strip() for name in model.split(",") if name.strip()))
+        if several
+        else [model]
+    )
     rest = [argument for argument in argv or [] if not argument.startswith("--model=")]
     each = {name: [f"--model={name}", *rest] if several else argv for name in names}
     options = {"dataset": dataset, "config_file_list": config_file_list, "config_dict": config_dict}
@@ -75,7 +81,11 @@ def run_recbole_genrec(
         for name, config in configs.items():
             together = processes.size() > 1
             _check_processes(config, together or launches(config))
-            run = _run_one if together or not launches(config) else partial(launch, config, run_recbole_genrec)
+            run = (
+                _run_one
+                if together or not launches(config)
+                else partial(launch, config, run_recbole_genrec)
+            )
             results[name] = run({"model": name, "argv": each[name], "saved": saved, **options})
     return results if several else results[model]
 
@@ -88,13 +98,17 @@ def _check_processes(config, several: bool) -> None:
             f"work. Leave out --nproc, or add --{config['model']}.nproc=1."
         )
     if config["fsdp"] and not several:
-        raise ConfigError("fsdp shares a model among several processes; add --nproc=2, or leave it out.")
+        raise ConfigError(
+            "fsdp shares a model among several processes; add --nproc=2, or leave it out."
+        )
 
 
 def check_topk(config, dataset) -> None:
     """:class:`ConfigError` for lists longer than the catalogue."""
     if max(config["topk"]) >= dataset.item_num:
-        raise ConfigError(f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}.")
+        raise ConfigError(
+            f"topk {config['topk']} asks for more items than the {dataset.item_num - 1} of {config['dataset']}."
+        )
 
 
 def _run_one(arguments: dict) -> dict:
@@ -123,12 +137,18 @@ def _run_one(arguments: dict) -> dict:
         network = config.model_class(config, train._dataset).to(config["device"])
     stages.end("model_and_tokenizer")
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    logger.info(f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained")
+    logger.info(
+        f"{config['model']}: {sum(p.numel() for p in network.parameters()):,} parameters, {trained:,} of them trained"
+    )
     init_seed(config["seed"], config["reproducibility"])
     trainer = get_trainer_class(config.model_class, config["model"])(config, network)
-    trainer.ids = raw_ids(dataset)  # before the loops of RecBole's special trainers, which need not call ours
+    trainer.ids = raw_ids(
+        dataset
+    )  # before the loops of RecBole's special trainers, which need not call ours
     if cases and not trainer.eval_collector.register.need("rec.topk"):
-        raise ConfigError(f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG.")
+        raise ConfigError(
+            f"save_ranks needs a metric of ranked lists; metrics {config['metrics']} has none. Add Recall or NDCG."
+        )
     path = config["result_file"] or f"{Path(trainer.saved_model_file).with_suffix('')}.json"
     check_writable(path)
     _, best = trainer.fit(train, valid, saved=saved, show_progress=config["show_progress"])
@@ -138,12 +158,17 @@ def _run_one(arguments: dict) -> dict:
     trainer.tensorboard.close()
     if cases and writes:
         users, targets = cases
-        UserRanks(ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"]), targets).save(ranks_folder(path))
+        UserRanks(
+            ranks_from_hits(trainer.eval_collector.hits), users, max(config["topk"]), targets
+        ).save(ranks_folder(path))
     report = network.report() if generative else {}
     by_user = None
     if config["cold_users"]:
         parts = seen_and_unseen(config, test)
-        by_user = {name: {"users": len(part._dataset), **trainer.evaluate(part, load_best_model=False)} for name, part in parts.items()}
+        by_user = {
+            name: {"users": len(part._dataset), **trainer.evaluate(part, load_best_model=False)}
+            for name, part in parts.items()
+        }
         logger.info("test result by kind of user\n" + side_by_side(by_user))
         stages.end("test_by_user")
     score = float(trainer.best_valid_score)
@@ -161,7 +186,11 @@ def _run_one(arguments: dict) -> dict:
         "parameters": sum(p.numel() for p in network.parameters()),
         "processes": processes.size(),
         "report": report,
-        "seconds": {**stages.seconds, **trainer.seconds, "cpu": sum(cpu_seconds[stage] for stage in stages.seconds)},
+        "seconds": {
+            **stages.seconds,
+            **trainer.seconds,
+            "cpu": sum(cpu_seconds[stage] for stage in stages.seconds),
+        },
         "cpu_seconds": cpu_seconds,
         "peak_memory_mb": stages.memory,
         "epochs": trainer.history,
@@ -199,6 +228,12 @@ def tested(trainer, test, load_best_model: bool) -> dict:
     """Entries of a result: test metrics, the mean over the variants of the model (``test_variants``), and each of several variants."""
     variants = trainer.model.test_variants() if is_generative(type(trainer.model)) else ["all"]
     progress = trainer.config["show_progress"]
-    tests = {name: trainer.evaluate(test, load_best_model=load_best_model, show_progress=progress) for name in variants}
-    mean = {metric: sum(each[metric] for each in tests.values()) / len(tests) for metric in next(iter(tests.values()))}
+    tests = {
+        name: trainer.evaluate(test, load_best_model=load_best_model, show_progress=progress)
+        for name in variants
+    }
+    mean = {
+        metric: sum(each[metric] for each in tests.values()) / len(tests)
+        for metric in next(iter(tests.values()))
+    }
     return {"test_result": mean, **({"test_variants": tests} if len(tests) > 1 else {})}

@@ -19,9 +19,35 @@ from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.trainer import get_trainer_class
 
 EVALUATION_KEYS = (  # what the weights do not depend on
-    *("beam_width", "beam_max", "uncertified", "score_type", "score_mode", "constraint", "candidate_file", "search_batch_size"),
-    *("topk", "metrics", "eval_batch_size", "test_prompt_ids", "infer_temperature", "eval_prompt", "mask_history", "precision"),
-    *("subset_norm", "data_path", "gpu_id", "use_gpu", "show_progress", "trie_budget_mb", "compile_search"),
+    *(
+        "beam_width",
+        "beam_max",
+        "uncertified",
+        "score_type",
+        "score_mode",
+        "constraint",
+        "candidate_file",
+        "search_batch_size",
+    ),
+    *(
+        "topk",
+        "metrics",
+        "eval_batch_size",
+        "test_prompt_ids",
+        "infer_temperature",
+        "eval_prompt",
+        "mask_history",
+        "precision",
+    ),
+    *(
+        "subset_norm",
+        "data_path",
+        "gpu_id",
+        "use_gpu",
+        "show_progress",
+        "trie_budget_mb",
+        "compile_search",
+    ),
 )
 
 
@@ -41,7 +67,9 @@ def evaluate(checkpoint: str, **changes: object) -> dict:
     if fixed:
         near = nearest(fixed[0], EVALUATION_KEYS)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}")
+        raise ConfigError(
+            f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}"
+        )
     stages = Stages()
     config, model, dataset, train, _, test = load_data_and_model(checkpoint, **changes)
     check_topk(config, dataset)
@@ -79,7 +107,9 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: object)
     """
     config, model, *_ = load_data_and_model(checkpoint, **changes)
     if not hasattr(model, "save_pretrained"):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec.")
+        raise ArtefactError(
+            f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec."
+        )
     model.save_pretrained(folder, merge)
 
 
@@ -94,7 +124,9 @@ def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
     """
     config, model, *_ = load_data_and_model(checkpoint, **changes)
     if not hasattr(model, "inspect_items"):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec.")
+        raise ArtefactError(
+            f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec."
+        )
     return model.inspect_items(items)
 
 
@@ -118,9 +150,16 @@ def load_data_and_model(checkpoint: str, **changes: object):
             model = config.model_class.from_checkpoint(config, train._dataset, state)
         else:
             model = config.model_class(config, train._dataset)
-            check_same_ids(state["ids"], train._dataset, ["items", "users"] if hasattr(model, "n_users") else ["items"])
+            check_same_ids(
+                state["ids"],
+                train._dataset,
+                ["items", "users"] if hasattr(model, "n_users") else ["items"],
+            )
             load_state(model, state["state_dict"])
-            stored = {k: v.to(config["device"]) if torch.is_tensor(v) else v for k, v in state["other_parameter"].items()}
+            stored = {
+                k: v.to(config["device"]) if torch.is_tensor(v) else v
+                for k, v in state["other_parameter"].items()
+            }
             model.load_other_parameter(stored)
     return config, model.to(config["device"]).eval(), dataset, train, valid, test
 
@@ -145,7 +184,9 @@ def recommend(
     candidates = None if candidate_file is None else read_ids(candidate_file)
     config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
     if not is_generative(type(model)):
-        raise ArtefactError(f"{checkpoint} holds {config['model']}; recommend works for our generative models.")
+        raise ArtefactError(
+            f"{checkpoint} holds {config['model']}; recommend works for our generative models."
+        )
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     history = user_history(dataset, user) if user is not None else list(history)

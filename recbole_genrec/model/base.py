@@ -34,8 +34,12 @@ class GenRecModel(Serving, SequentialRecommender):
     generative = True
     input_type = InputType.POINTWISE
     uses_users = False  # whether loss and scores take ``user``, RecBole's user ids [B]
-    tables: tuple[str, ...] = ("codes",)  # buffers by RecBole id: the constructor's win over those of a checkpoint
-    rows_by_id: dict[str, str] = {}  # weights by RecBole id ("items" or "users"): a checkpoint's move to this dataset's ids
+    tables: tuple[str, ...] = (
+        "codes",
+    )  # buffers by RecBole id: the constructor's win over those of a checkpoint
+    rows_by_id: dict[
+        str, str
+    ] = {}  # weights by RecBole id ("items" or "users"): a checkpoint's move to this dataset's ids
     config_rules: dict[str, Rule] = {}
 
     def __init__(self, config, dataset, stored: dict | None, needs_text: bool):
@@ -65,7 +69,9 @@ class GenRecModel(Serving, SequentialRecommender):
         """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at. ``history [B, T]`` is right-padded with 0."""
         raise NotImplementedError
 
-    def ranked(self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None) -> list[tuple[int, dict]]:
+    def ranked(
+        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None
+    ) -> list[tuple[int, dict]]:
         """The best ``k`` of the ``candidates`` (item ids; default all) for one user: item ids with ``{"score": ...}`` and other columns."""
         raise NotImplementedError
 
@@ -84,7 +90,9 @@ class GenRecModel(Serving, SequentialRecommender):
                 "gradient accumulation, --resume and checkpoints without pickles are not available; RecBole's evaluate cannot reload the "
                 "best epoch on torch 2.6 or newer (use saved=False and load_best_model=False)."
             )
-        return self.loss(*self._history(interaction), interaction[self.POS_ITEM_ID], **self._user(interaction))
+        return self.loss(
+            *self._history(interaction), interaction[self.POS_ITEM_ID], **self._user(interaction)
+        )
 
     def on_epoch_start(self, epoch: int):
         """Called by our trainer before each epoch; may return losses to optimise first, one at a time."""
@@ -105,7 +113,10 @@ class GenRecModel(Serving, SequentialRecommender):
         more = self._user(interaction)
         scores = torch.empty(len(length), len(self.codes), device=history.device)
         for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
-            own, longest = {name: value[rows] for name, value in more.items()}, int(length[rows].max())
+            own, longest = (
+                {name: value[rows] for name, value in more.items()},
+                int(length[rows].max()),
+            )
             scores[rows] = self.scores(history[rows, :longest], length[rows], **own)
         scores[:, 0] = -torch.inf
         return scores
@@ -121,9 +132,16 @@ class GenRecModel(Serving, SequentialRecommender):
         """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, and their quantisation."""
         if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
             return set()
-        trains = {name: parameter.requires_grad for name, parameter in self.named_parameters(remove_duplicate=False)}
+        trains = {
+            name: parameter.requires_grad
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+        }
         modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
-        return {name for name in self.state_dict() if not trains.get(name) and not modules.isdisjoint(_above(name))}
+        return {
+            name
+            for name in self.state_dict()
+            if not trains.get(name) and not modules.isdisjoint(_above(name))
+        }
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """``state_dict()`` without :attr:`frozen_names`."""
@@ -156,11 +174,19 @@ class GenRecModel(Serving, SequentialRecommender):
     def from_checkpoint(cls, config, dataset, state: dict) -> GenRecModel:
         """The model of a checkpoint: no stage runs; rows of :attr:`tables` and :attr:`rows_by_id` follow this dataset's ids."""
         if not state.get("other_parameter"):
-            raise ArtefactError("The checkpoint holds no item codes; give the .pth file that a finished epoch wrote.")
+            raise ArtefactError(
+                "The checkpoint holds no item codes; give the .pth file that a finished epoch wrote."
+            )
         model = cls(config, dataset, stored=state["other_parameter"])
         weights, ids = dict(state["state_dict"]), model.raw_ids
-        weights |= {name: rows_by_token(weights[name], state["ids"][of], ids[of]) for name, of in cls.rows_by_id.items() if name in weights}
-        load_state(model, {**weights, **{name: getattr(model, name).clone() for name in cls.tables}})
+        weights |= {
+            name: rows_by_token(weights[name], state["ids"][of], ids[of])
+            for name, of in cls.rows_by_id.items()
+            if name in weights
+        }
+        load_state(
+            model, {**weights, **{name: getattr(model, name).clone() for name in cls.tables}}
+        )
         return model
 
     # --- settings -------------------------------------------------------------------------------------------------------------------

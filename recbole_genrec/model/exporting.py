@@ -31,7 +31,10 @@ class Exporting:
 
     def other_parameter(self) -> dict:
         """As the base's, with what the adapter's base must agree in (``lora.base_facts``; ``None`` where all weights are stored)."""
-        return {**super().other_parameter(), "base": self.backbone.origin if self.backbone.has_lora else None}
+        return {
+            **super().other_parameter(),
+            "base": self.backbone.origin if self.backbone.has_lora else None,
+        }
 
     def save_pretrained(self, folder: str | os.PathLike, merge: bool = False) -> None:
         """Export to a new folder.
@@ -53,19 +56,36 @@ class Exporting:
                 lm, tokenizer = merged_lm(self.backbone, self.vocabulary, self.text_tokenizer)
                 lm.save_pretrained(inside)
                 tokenizer.save_pretrained(inside)
-                write_json(inside / "items.json", {token: self.code_words(item) for item, token in enumerate(self.item_tokens) if item})
+                write_json(
+                    inside / "items.json",
+                    {
+                        token: self.code_words(item)
+                        for item, token in enumerate(self.item_tokens)
+                        if item
+                    },
+                )
             else:
                 save_checkpoint_folder(inside, self.checkpoint(), self._save_adapter(inside))
 
     def _save_adapter(self, folder: Path) -> dict[str, dict[str, str]]:
         if not self.backbone.has_lora:
             return {}
-        names = save_adapter(self.backbone.lm, folder / ADAPTER, self.config["backbone"] if self.backbone.origin else "")
-        return {f"{ADAPTER}/adapter_model.safetensors": {f"backbone.lm.{name}": there for name, there in names.items()}}
+        names = save_adapter(
+            self.backbone.lm,
+            folder / ADAPTER,
+            self.config["backbone"] if self.backbone.origin else "",
+        )
+        return {
+            f"{ADAPTER}/adapter_model.safetensors": {
+                f"backbone.lm.{name}": there for name, there in names.items()
+            }
+        }
 
     def code_words(self, item: int) -> str:
         """The codes of an item as one text, ``<a_12><b_7>...``."""
-        return "".join(self.vocabulary.words[code] for code in self.vocabulary.flat(self.codes[item]).tolist())
+        return "".join(
+            self.vocabulary.words[code] for code in self.vocabulary.flat(self.codes[item]).tolist()
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, config, dataset):

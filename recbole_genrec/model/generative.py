@@ -49,9 +49,13 @@ class GenerativeRecommender(GenRecModel):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         tokenizer = make_tokenizer(config, config["seed"])
-        super().__init__(config, dataset, stored, needs_text=tokenizer.uses_text or self.reads_text(config))
+        super().__init__(
+            config, dataset, stored, needs_text=tokenizer.uses_text or self.reads_text(config)
+        )
         file = config["candidate_file"]
-        self.candidates = None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
+        self.candidates = (
+            None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
+        )
         self.tokenizer = tokenizer
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         self.item_codes = self.pretrain_tokenizer(dataset)
@@ -66,7 +70,9 @@ class GenerativeRecommender(GenRecModel):
             )
         self._subset: tuple[ItemTrie, ItemTrie] | None = None
         self.reset_search_log()
-        init_seed(config["seed"], config["reproducibility"])  # the same start with a fitted and with a stored tokenizer
+        init_seed(
+            config["seed"], config["reproducibility"]
+        )  # the same start with a fitted and with a stored tokenizer
 
     # --- what a method writes -------------------------------------------------------------------------------------------------------
 
@@ -87,7 +93,9 @@ class GenerativeRecommender(GenRecModel):
 
     # what self_improve asks for besides: the codes of an item from its own content, by the same weights
 
-    prefix_width: int | None = None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
+    prefix_width: int | None = (
+        None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
+    )
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Cross-entropy of the first ``n_aligned`` codes of ``items [B]`` given their content, in the unit of :meth:`loss`."""
@@ -111,9 +119,19 @@ class GenerativeRecommender(GenRecModel):
     def pretrain_tokenizer(self, dataset) -> ItemCodes:
         """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
         if self.stored is None:
-            return fit_or_load(self.tokenizer, self.content, self.config["cache_dir"], self.config["seed"], self.logger.info)
-        self.tokenizer.set_state(self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"])
-        codes = ItemCodes(**{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])})
+            return fit_or_load(
+                self.tokenizer,
+                self.content,
+                self.config["cache_dir"],
+                self.config["seed"],
+                self.logger.info,
+            )
+        self.tokenizer.set_state(
+            self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"]
+        )
+        codes = ItemCodes(
+            **{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])}
+        )
         return codes.aligned(self.item_tokens)
 
     @property
@@ -124,20 +142,29 @@ class GenerativeRecommender(GenRecModel):
     @property
     def trie(self) -> ItemTrie:
         """The item trie of the present code table; rebuilt when the table has changed."""
-        key = (int(self.codes_version), self.codes._version, self.codes.data_ptr(), self.codes.device)
+        key = (
+            int(self.codes_version),
+            self.codes._version,
+            self.codes.data_ptr(),
+            self.codes.device,
+        )
         if self._trie is None or self._trie[0] != key:
             codes, sizes = self.trie_table()
             build = partial(ItemTrie, codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"])
             trie = build()
             if trie.leaf_width > 1:
-                self.logger.info("Items with the same codes have the same score; those with more training interactions go first.")
+                self.logger.info(
+                    "Items with the same codes have the same score; those with more training interactions go first."
+                )
                 trie = build(tie_order=-self.popularity())
             self._trie = key, trie.to(codes.device)
         return self._trie[1]
 
     def popularity(self) -> Tensor:
         """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""
-        return torch.from_numpy(np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items))
+        return torch.from_numpy(
+            np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items)
+        )
 
     @property
     def search_trie(self) -> ItemTrie:
@@ -167,15 +194,27 @@ class GenerativeRecommender(GenRecModel):
         step = self.config["search_batch_size"]
         parts = []
         for rows in torch.arange(len(length), device=length.device).split(step):
-            decoder = self.item_logits(history[rows], length[rows], **{name: value[rows] for name, value in more.items()})
-            parts.append(path_scores(decoder, self.search_trie, items[rows], score_type=self.config["score_type"]))
+            decoder = self.item_logits(
+                history[rows], length[rows], **{name: value[rows] for name, value in more.items()}
+            )
+            parts.append(
+                path_scores(
+                    decoder, self.search_trie, items[rows], score_type=self.config["score_type"]
+                )
+            )
         return torch.cat(parts).squeeze(1)
 
     # --- search ---------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def search(
-        self, history: Tensor, length: Tensor, k: int | None = None, fill: bool = False, trie: ItemTrie | None = None, **more: Tensor
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int | None = None,
+        fill: bool = False,
+        trie: ItemTrie | None = None,
+        **more: Tensor,
     ) -> SearchResult:
         """The best ``k`` items (default ``max(topk)``) per user by the configured search.
 
@@ -193,19 +232,32 @@ class GenerativeRecommender(GenRecModel):
         elif config["score_mode"] == "exact":
             result = exact_search(decoder, trie, wanted, **options)
         elif width == "auto":
-            limits = {"beam_max": max(config["beam_max"], wanted), "uncertified": config["uncertified"]}
+            limits = {
+                "beam_max": max(config["beam_max"], wanted),
+                "uncertified": config["uncertified"],
+            }
             result = beam_search_auto(decoder, trie, wanted, **limits, **options)
         else:
             result = beam_search(decoder, trie, max(width, wanted), **options)
         self.search_log.add(result)
         return result
 
-    def ranked(self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **more: Tensor) -> list[tuple[int, dict]]:
+    def ranked(
+        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **more: Tensor
+    ) -> list[tuple[int, dict]]:
         """Scores are sums of log-probabilities; ``certified`` = the list up to this rank is proven to be the exact best."""
-        trie = self.trie if candidates is None else self.trie.subset(candidates, self.config["subset_norm"])
+        trie = (
+            self.trie
+            if candidates is None
+            else self.trie.subset(candidates, self.config["subset_norm"])
+        )
         result = self.search(history, length, k=k, trie=trie, **more)
         best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
-        return [(item, {"score": score, "certified": bool(result.certified(rank))}) for rank, (item, score) in enumerate(best, 1) if item]
+        return [
+            (item, {"score": score, "certified": bool(result.certified(rank))})
+            for rank, (item, score) in enumerate(best, 1)
+            if item
+        ]
 
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
@@ -225,10 +277,15 @@ class GenerativeRecommender(GenRecModel):
         """
         if not len(texts):
             return []
-        tokens, texts = self.new_tokens(texts, tokens), [text if text.strip() else PLACEHOLDER for text in texts]
+        tokens, texts = (
+            self.new_tokens(texts, tokens),
+            [text if text.strip() else PLACEHOLDER for text in texts],
+        )
         codes, moved = self.tokenizer.place(texts, self.codes[1:].cpu(), self.level_sizes)
         if moved:
-            self.logger.warning(f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones.")
+            self.logger.warning(
+                f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones."
+            )
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
         return self.append_items(codes, texts, tokens)
@@ -238,8 +295,17 @@ class GenerativeRecommender(GenRecModel):
     def other_parameter(self) -> dict:
         """RecBole's hook for what is no weight: the codes by raw item id, and the tokenizer (plain values and tensors)."""
         tensors, meta = self.tokenizer.state()
-        codes = {**vars(self.item_codes), "codes": self.codes.cpu(), "sizes": list(self.level_sizes), "tokens": list(self.item_tokens)}
-        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}, "added": self.added_items()}
+        codes = {
+            **vars(self.item_codes),
+            "codes": self.codes.cpu(),
+            "sizes": list(self.level_sizes),
+            "tokens": list(self.item_tokens),
+        }
+        return {
+            "item_codes": codes,
+            "tokenizer": {"tensors": tensors, "meta": meta},
+            "added": self.added_items(),
+        }
 
     @classmethod
     def check_config(cls, values: dict) -> None:
@@ -253,9 +319,15 @@ class GenerativeRecommender(GenRecModel):
                 f"Use --beam_width={deepest} or more, or a smaller topk."
             )
         if beam == "auto" and values["beam_max"] < deepest:
-            raise ConfigError(f"beam_max {values['beam_max']} is below max(topk) {deepest}. Use --beam_max={deepest} or more.")
+            raise ConfigError(
+                f"beam_max {values['beam_max']} is below max(topk) {deepest}. Use --beam_max={deepest} or more."
+            )
         free = values["constraint"] != "trie"
-        if free and (beam == "auto" or values["score_mode"] == "exact" or values["score_type"] == "renormalised"):
+        if free and (
+            beam == "auto"
+            or values["score_mode"] == "exact"
+            or values["score_type"] == "renormalised"
+        ):
             raise ConfigError(
                 f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
                 "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
@@ -263,7 +335,9 @@ class GenerativeRecommender(GenRecModel):
             )
         file = values["candidate_file"]
         if file is not None and len(read_ids(file)) < deepest:
-            raise ConfigError(f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk.")
+            raise ConfigError(
+                f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk."
+            )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -271,16 +345,33 @@ class GenerativeRecommender(GenRecModel):
         return {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
             **super().describe(config),
-            **({"text encoder": config["text_encoder"]} if config["tokenizer_input"] == "text" or cls.reads_text(config) else {}),
-            "search": ", ".join(f"{key} {config[key]}" for key in ("score_mode", "beam_width", "score_type", "constraint")),
+            **(
+                {"text encoder": config["text_encoder"]}
+                if config["tokenizer_input"] == "text" or cls.reads_text(config)
+                else {}
+            ),
+            "search": ", ".join(
+                f"{key} {config[key]}"
+                for key in ("score_mode", "beam_width", "score_type", "constraint")
+            ),
         }
 
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
-        search = {key: self.config[key] for key in ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")}
+        search = {
+            key: self.config[key]
+            for key in ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
+        }
         return {
-            "tokenizer": {**replace(self.item_codes, codes=self.codes.cpu()).stats(), **getattr(self.tokenizer, "quality", {})},
-            "search": {**search, "candidates": None if self.candidates is None else len(self.candidates), **self.search_log.shares()},
+            "tokenizer": {
+                **replace(self.item_codes, codes=self.codes.cpu()).stats(),
+                **getattr(self.tokenizer, "quality", {}),
+            },
+            "search": {
+                **search,
+                "candidates": None if self.candidates is None else len(self.candidates),
+                **self.search_log.shares(),
+            },
         }
 
     @torch.no_grad()
@@ -289,5 +380,7 @@ class GenerativeRecommender(GenRecModel):
         for level in range(self.item_codes.n_learned, len(self.level_sizes)):
             for rows in self.vocabulary.level_rows(level):
                 used = self.codes[1 : self.n_dataset_items, level]
-                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, used, True)
+                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
+                    0, used, True
+                )
                 rows[~seen] = rows[seen].mean(0)

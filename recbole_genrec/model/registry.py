@@ -6,7 +6,11 @@ import importlib
 from pathlib import Path
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.runtime.recbole_repairs import check_installation, check_model_runs, quiet_anomaly_detection
+from recbole_genrec.runtime.recbole_repairs import (
+    check_installation,
+    check_model_runs,
+    quiet_anomaly_detection,
+)
 from recbole_genrec.settings.rules import nearest
 
 MODELS = {
@@ -35,7 +39,10 @@ def recbole_model_names() -> list[str]:
     """Names of the models that RecBole ships (its model YAMLs)."""
     import recbole
 
-    return sorted(path.stem for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml"))
+    return sorted(
+        path.stem
+        for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")
+    )
 
 
 def model_names() -> list[str]:
@@ -58,13 +65,17 @@ def get_model_class(name: str) -> type:
         known = model_names()
         if name not in known:
             near = nearest(name, known, n=3) or list(MODELS)
-            raise ConfigError(f"There is no model {name!r}. Did you mean {' or '.join(near)}? Ours: {', '.join(MODELS)}.")
+            raise ConfigError(
+                f"There is no model {name!r}. Did you mean {' or '.join(near)}? Ours: {', '.join(MODELS)}."
+            )
         from recbole.utils import ModelType, get_model
 
         try:
             found = get_model(name)
         except ImportError as error:
-            raise ConfigError(f"RecBole's {name} needs the package {error.name}, which is not installed.") from error
+            raise ConfigError(
+                f"RecBole's {name} needs the package {error.name}, which is not installed."
+            ) from error
         if found.type in (ModelType.CONTEXT, ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
             raise ConfigError(
                 f"RecBole's {name} is a {found.type.name.lower()} model and needs other data than user, item and time; "

@@ -15,7 +15,11 @@ class Serving:
 
     @torch.no_grad()
     def recommend(
-        self, history: Sequence[str], k: int = 10, candidates: Sequence[str] | None = None, user: str | None = None
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        candidates: Sequence[str] | None = None,
+        user: str | None = None,
     ) -> list[dict]:
         """The best next items after a history of raw item ids; the user need not have been in training.
 
@@ -32,32 +36,51 @@ class Serving:
         if not len(history):
             raise ConfigError("The history is empty; give at least one item id.")
         if candidates is not None and not len(candidates):
-            raise ConfigError("candidates is empty; give at least one item id, or leave it out for all items.")
+            raise ConfigError(
+                "candidates is empty; give at least one item id, or leave it out for all items."
+            )
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
         device = self.codes.device
         ids = torch.tensor([self.item_ids(history)[-self.max_seq_length :]], device=device)
-        chosen = None if candidates is None else torch.tensor(self.item_ids(candidates), device=device)
-        more = {"user": torch.tensor([self._user_id(user)], device=device)} if self.uses_users and user is not None else {}
+        chosen = (
+            None if candidates is None else torch.tensor(self.item_ids(candidates), device=device)
+        )
+        more = (
+            {"user": torch.tensor([self._user_id(user)], device=device)}
+            if self.uses_users and user is not None
+            else {}
+        )
         self.eval()
         rows = self.ranked(ids, torch.tensor([ids.shape[1]], device=device), k, chosen, **more)
         return [
-            {"rank": rank, "item": self.item_tokens[item], "text": self.content.text[item], **columns}
+            {
+                "rank": rank,
+                "item": self.item_tokens[item],
+                "text": self.content.text[item],
+                **columns,
+            }
             for rank, (item, columns) in enumerate(rows, start=1)
         ]
 
     def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
         """Internal ids of raw item ids; :class:`ConfigError` for the first unknown one, found ``where``."""
         known = {token: number for number, token in enumerate(self.item_tokens)}
-        unknown = [str(token) for token in tokens if str(token) not in known or known[str(token)] == 0]
+        unknown = [
+            str(token) for token in tokens if str(token) not in known or known[str(token)] == 0
+        ]
         if unknown:
             count = f"{len(unknown)} of {len(tokens)} ids are unknown"
-            raise ConfigError(f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file.")
+            raise ConfigError(
+                f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file."
+            )
         return [known[str(token)] for token in tokens]
 
     def _user_id(self, token: str) -> int:
         if str(token) not in self.user_tokens[1:]:
-            raise ConfigError(f"There is no user {token!r} in the dataset. Leave the user out for somebody new.")
+            raise ConfigError(
+                f"There is no user {token!r} in the dataset. Leave the user out for somebody new."
+            )
         return self.user_tokens.index(str(token))
 
     def new_tokens(self, texts: Sequence[str], tokens: Sequence[str] | None) -> list[str]:
@@ -65,9 +88,15 @@ class Serving:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"texts must be a list with one text an item, got {texts!r:.80}.")
         first = len(self.codes)
-        tokens = list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
-        if len(tokens) != len(texts) or len({*self.item_tokens, *tokens}) != len(self.item_tokens) + len(tokens):
-            raise ConfigError(f"{len(texts)} new items need as many ids that no item has yet, got {tokens[:5]}.")
+        tokens = (
+            list(tokens) if tokens is not None else [f"new-{first + n}" for n in range(len(texts))]
+        )
+        if len(tokens) != len(texts) or len({*self.item_tokens, *tokens}) != len(
+            self.item_tokens
+        ) + len(tokens):
+            raise ConfigError(
+                f"{len(texts)} new items need as many ids that no item has yet, got {tokens[:5]}."
+            )
         return tokens
 
     def append_items(self, codes: Tensor, texts: Sequence[str], tokens: Sequence[str]) -> list[int]:

@@ -23,7 +23,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, compose, constant, embed_mixed, tokenise_texts
+from recbole_genrec.backbone import (
+    CausalDecoder,
+    CodeVocabulary,
+    compose,
+    constant,
+    embed_mixed,
+    tokenise_texts,
+)
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.exporting import Exporting
@@ -62,9 +69,13 @@ class STORE(Exporting, GenerativeRecommender):
     def check_config(cls, values: dict) -> None:
         """The base's checks, all prompts present, and rows that suit the targets."""
         super().check_config(values)
-        missing = {"reconstruct", "recommend", "history", "next", "describe", "answer"} - set(values["prompts"])
+        missing = {"reconstruct", "recommend", "history", "next", "describe", "answer"} - set(
+            values["prompts"]
+        )
         if missing:
-            raise ConfigError(f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/tokenizer/store.yaml.")
+            raise ConfigError(
+                f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/tokenizer/store.yaml."
+            )
         if values["loss_positions"] == "target" and values["train_rows"] != "all":
             raise ConfigError(
                 f"loss_positions: target learns from the last item of a row only; with train_rows: {values['train_rows']} most "
@@ -74,7 +85,10 @@ class STORE(Exporting, GenerativeRecommender):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the language model."""
-        return {**super().describe(config), "backbone": f"{config['backbone']}, tuning {config['tuning']}"}
+        return {
+            **super().describe(config),
+            "backbone": f"{config['backbone']}, tuning {config['tuning']}",
+        }
 
     @torch.no_grad()
     def start_from_centroids(self, inject: Tensor) -> None:
@@ -84,19 +98,30 @@ class STORE(Exporting, GenerativeRecommender):
             inject: P of stage 1, ``[d_in, d_model]``.
         """
         norm = self.backbone.text_table.weight.norm(dim=-1).mean()
-        vectors = [quantiser.centroid_vectors() @ inject.T.float() for quantiser in self.tokenizer.quantisers]
+        vectors = [
+            quantiser.centroid_vectors() @ inject.T.float()
+            for quantiser in self.tokenizer.quantisers
+        ]
         learned = sum(map(len, vectors))
         self.vocabulary.embedding[:learned] = torch.cat(vectors)
         self.vocabulary.embedding[learned:] = torch.randn_like(self.vocabulary.embedding[learned:])
-        self.vocabulary.embedding.mul_(norm / self.vocabulary.embedding.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+        self.vocabulary.embedding.mul_(
+            norm / self.vocabulary.embedding.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        )
 
     def _tokenise_prompts(self, text_tokenizer) -> None:
         """Token ids of every text piece, as buffers; prompts are put together from them at run time."""
         prompts, number = self.config["prompts"], self.config["item_prefix"] == "number"
 
         def piece(name: str, *texts: str) -> None:
-            ids = [token for text in texts for token in text_tokenizer(text, add_special_tokens=False)["input_ids"]]
-            self.register_buffer(f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
+            ids = [
+                token
+                for text in texts
+                for token in text_tokenizer(text, add_special_tokens=False)["input_ids"]
+            ]
+            self.register_buffer(
+                f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False
+            )
 
         piece("task", prompts["recommend"], prompts["history"])
         piece("describe", prompts["describe"])
@@ -111,7 +136,9 @@ class STORE(Exporting, GenerativeRecommender):
 
     def _tokenise_texts(self) -> None:
         """Texts of all items; again after items were added."""
-        ids, valid = tokenise_texts(self.text_tokenizer, self.content.text, self.config["align_text_len"])
+        ids, valid = tokenise_texts(
+            self.text_tokenizer, self.content.text, self.config["align_text_len"]
+        )
         self.register_buffer("text_ids", ids.to(self.codes.device), persistent=False)
         self.register_buffer("text_valid", valid.to(self.codes.device), persistent=False)
 
@@ -133,7 +160,10 @@ class STORE(Exporting, GenerativeRecommender):
         prefix = self.prefix_ids[:slots].expand(rows, -1, -1)
         items = torch.cat([prefix, self._codes(history)], dim=-1)
         present = (torch.arange(slots, device=length.device) < length.unsqueeze(1)).unsqueeze(-1)
-        shown = torch.cat([self.prefix_valid[:slots], self.prefix_valid.new_ones(slots, self.codes.shape[1])], dim=-1)
+        shown = torch.cat(
+            [self.prefix_valid[:slots], self.prefix_valid.new_ones(slots, self.codes.shape[1])],
+            dim=-1,
+        )
         history_segment = (items.flatten(1), (present & shown).flatten(1))
         return [constant(self.task_ids, rows), history_segment, constant(self.next_ids, rows)]
 
@@ -161,12 +191,16 @@ class STORE(Exporting, GenerativeRecommender):
     def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
         """Token-to-token: codes of the history -> codes of the next item, L_rec; with ``loss_vocab: trie`` the sum over an item's codes."""
         codes, every = self._codes(target), self.config["loss_positions"] == "all"
-        ids, lengths = compose(*self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool)))
+        ids, lengths = compose(
+            *self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool))
+        )
         first = 0 if every else (lengths - codes.shape[1]).unsqueeze(1)
         if self.config["loss_vocab"] == "full":
             return self._code_loss(ids, first)
         place, last = torch.arange(history.shape[1] + 1, device=length.device), length.unsqueeze(1)
-        items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[place <= last if every else place == last]
+        items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[
+            place <= last if every else place == last
+        ]
         states = self._code_states(ids, first)[0].unflatten(0, (len(items), -1))
         blocks = (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1)))
         return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
@@ -174,13 +208,19 @@ class STORE(Exporting, GenerativeRecommender):
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
         codes = self._codes(items, self.n_aligned)
-        ids, _ = compose(*self._description(items), (codes, torch.ones_like(codes, dtype=torch.bool)))
+        ids, _ = compose(
+            *self._description(items), (codes, torch.ones_like(codes, dtype=torch.bool))
+        )
         return self._code_loss(ids)
 
     def _description(self, items: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Segments of "task, text, answer:"."""
         text = (self.text_ids[items], self.text_valid[items])
-        return [constant(self.describe_ids, len(items)), text, constant(self.answer_ids, len(items))]
+        return [
+            constant(self.describe_ids, len(items)),
+            text,
+            constant(self.answer_ids, len(items)),
+        ]
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor):
         """``L_rec + lambda_align * L_align``; the parts are logged apart."""
@@ -188,7 +228,11 @@ class STORE(Exporting, GenerativeRecommender):
         weight = self.config["lambda_align"]
         if weight == 0 or self.config["align_mode"] == "alternate":
             return recommendation
-        items = from_first(torch.randint(1, len(self.text_ids), (self.config["align_batch"],), device=target.device))
+        items = from_first(
+            torch.randint(
+                1, len(self.text_ids), (self.config["align_batch"],), device=target.device
+            )
+        )
         return recommendation, weight * self.alignment_loss(own_part(items))
 
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
@@ -206,7 +250,10 @@ class STORE(Exporting, GenerativeRecommender):
     def parameter_groups(self) -> list[dict]:
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""
         model = [p for p in self.backbone.parameters() if p.requires_grad]
-        return [{"params": model}, {"params": list(self.vocabulary.parameters()), "lr": self.config["code_lr"]}]
+        return [
+            {"params": model},
+            {"params": list(self.vocabulary.parameters()), "lr": self.config["code_lr"]},
+        ]
 
     # --- inference ------------------------------------------------------------------------------------------------------------------
 
@@ -220,4 +267,6 @@ class STORE(Exporting, GenerativeRecommender):
 
     def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
         log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
-        return CausalDecoder(self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs)
+        return CausalDecoder(
+            self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs
+        )

@@ -19,7 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
-from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary, load_encoder_decoder
+from recbole_genrec.backbone import (
+    BeamDecoder,
+    EncoderDecoderBackbone,
+    TiedCodeVocabulary,
+    load_encoder_decoder,
+)
 from recbole_genrec.backbone.encoder_decoder.backbone import Memory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
@@ -35,7 +40,9 @@ def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0
         logits: ``[..., V]``. labels: ``[...]``, -100 is ignored.
     """
     logits = logits.float() if logits.dtype != torch.float64 else logits
-    return cross_entropy((logits if temperature == 1 else logits / temperature).flatten(0, -2), labels.flatten())
+    return cross_entropy(
+        (logits if temperature == 1 else logits / temperature).flatten(0, -2), labels.flatten()
+    )
 
 
 class TIGER(GenerativeRecommender):
@@ -52,17 +59,26 @@ class TIGER(GenerativeRecommender):
         "temperature": Rule(float, "divides the logits in training", low=1e-6),
         "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
         "compile_search": Rule(bool, "torch.compile for the search"),
-        "infer_temperature": Rule(float, "divides the logits in the search; match = temperature", choices=("match",), low=1e-6),
+        "infer_temperature": Rule(
+            float,
+            "divides the logits in the search; match = temperature",
+            choices=("match",),
+            low=1e-6,
+        ),
     }
 
     rows_by_id = {"user_numbers": "users"}
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.backbone = EncoderDecoderBackbone(load_encoder_decoder(config["backbone"], config["backbone_config"]))
+        self.backbone = EncoderDecoderBackbone(
+            load_encoder_decoder(config["backbone"], config["backbone_config"])
+        )
         if config["compile_search"]:
             self.backbone.compile_search()
-        self.vocabulary = TiedCodeVocabulary(self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"])
+        self.vocabulary = TiedCodeVocabulary(
+            self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"]
+        )
         self.uses_users = config["n_user_tokens"] > 0
         if self.uses_users:  # RecBole's ids in training, which tell users' tokens
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
@@ -74,21 +90,30 @@ class TIGER(GenerativeRecommender):
         """The base's checks, and an end token where it is scored."""
         super().check_config(values)
         if values["score_eos"] and not (values["use_eos"] and values["score_type"] == "joint"):
-            raise ConfigError("score_eos: True needs use_eos: True and score_type: joint; the other scores give the end token no cost.")
+            raise ConfigError(
+                "score_eos: True needs use_eos: True and score_type: joint; the other scores give the end token no cost."
+            )
         if values["tokenizer"] == "store":
-            raise ConfigError("tokenizer: store trains a causal language model; use it with STORE or TimelineRec.")
+            raise ConfigError(
+                "tokenizer: store trains a causal language model; use it with STORE or TimelineRec."
+            )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the backbone."""
-        return {**super().describe(config), "backbone": f"{config['backbone']}, {config['backbone_config']}"}
+        return {
+            **super().describe(config),
+            "backbone": f"{config['backbone']}, {config['backbone_config']}",
+        }
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """With ``score_eos`` the end token is one more level."""
         codes, sizes = super().trie_table()
         return (pad(codes, (0, 1)), (*sizes, 1)) if self.config["score_eos"] else (codes, sizes)
 
-    def source(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def source(
+        self, history: Tensor, length: Tensor, user: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encoder input "user, codes of item 1, codes of item 2, ..., end": tokens and mask ``[B, S]``, right-padded."""
         levels = self.codes.shape[1]
         tokens = self.vocabulary.tokens(self.codes[history]).flatten(1)
@@ -98,7 +123,9 @@ class TIGER(GenerativeRecommender):
             ends = ends + 1
         mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
         if self.uses_users and user is not None:
-            tokens = torch.cat([self.vocabulary.user_tokens(self.user_numbers[user]).unsqueeze(1), tokens], dim=1)
+            tokens = torch.cat(
+                [self.vocabulary.user_tokens(self.user_numbers[user]).unsqueeze(1), tokens], dim=1
+            )
             mask = pad(mask, (1, 0), value=True)
         return tokens, mask
 
@@ -106,16 +133,23 @@ class TIGER(GenerativeRecommender):
         tokens, mask = self.source(history, length, user)
         return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
 
-    def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None) -> Tensor:
+    def loss(
+        self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None
+    ) -> Tensor:
         """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token.
 
         With ``loss_vocab: trie`` the sum over the item's codes, each among those that the trie allows.
         """
         states, labels = self._teach(self._memory(history, length, user), target)
         if self.config["loss_vocab"] == "full":
-            loss = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
+            loss = ranking_guided_loss(
+                self.vocabulary.logits(states), labels, self.config["temperature"]
+            )
         else:
-            blocks = (self.vocabulary.logits(state, n) / self.config["temperature"] for n, state in enumerate(states.unbind(1)))
+            blocks = (
+                self.vocabulary.logits(state, n) / self.config["temperature"]
+                for n, state in enumerate(states.unbind(1))
+            )
             loss = item_cross_entropy(self.trie, target, blocks)
         return balanced(loss, len(labels))
 
@@ -124,15 +158,25 @@ class TIGER(GenerativeRecommender):
         labels = self.vocabulary.tokens(self.codes[target])
         if self.vocabulary.eos is not None:
             labels = pad(labels, (0, 1), value=self.vocabulary.eos)
-        return self.backbone.decode(self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), memory), labels
+        return self.backbone.decode(
+            self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), memory
+        ), labels
 
-    def item_logits(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> BeamDecoder:
+    def item_logits(
+        self, history: Tensor, length: Tensor, user: Tensor | None = None
+    ) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories."""
-        return self._decoder(self._memory(history, length, user), self.config["score_type"], self.infer_temperature)
+        return self._decoder(
+            self._memory(history, length, user), self.config["score_type"], self.infer_temperature
+        )
 
     def _decoder(self, memory: Memory, score_type: str, temperature: float) -> BeamDecoder:
-        log_probs = partial(self.vocabulary.log_probs, score_type=score_type, temperature=temperature)
-        return BeamDecoder(self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs)
+        log_probs = partial(
+            self.vocabulary.log_probs, score_type=score_type, temperature=temperature
+        )
+        return BeamDecoder(
+            self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs
+        )
 
     @property
     def prefix_width(self) -> int:
@@ -147,8 +191,12 @@ class TIGER(GenerativeRecommender):
     def alignment_loss(self, items: Tensor) -> Tensor:
         """In the unit of :meth:`loss`, always over the whole vocabulary: a refresh looks beyond the trie."""
         states, labels = self._teach(self._item_memory(items), items)
-        mean = ranking_guided_loss(self.vocabulary.logits(states), labels, self.config["temperature"])
-        return balanced(mean if self.config["loss_vocab"] == "full" else mean * labels.shape[1], len(labels))
+        mean = ranking_guided_loss(
+            self.vocabulary.logits(states), labels, self.config["temperature"]
+        )
+        return balanced(
+            mean if self.config["loss_vocab"] == "full" else mean * labels.shape[1], len(labels)
+        )
 
     def item_decoder(self, items: Tensor) -> BeamDecoder:
         """Next-code log-probabilities from the item's own content."""

@@ -19,7 +19,14 @@ from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.storage.digests import digest
 
-RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}  # tells the result of a run from other files
+RESULT = {
+    "model",
+    "dataset",
+    "seed",
+    "config",
+    "report",
+    "test_result",
+}  # tells the result of a run from other files
 METRIC = "ndcg@10"
 FREE = COSMETIC | {"seed", "save_ranks"}  # settings in which the seeds of one run may differ
 
@@ -54,25 +61,49 @@ def collect(paths: Iterable[str | os.PathLike]) -> tuple[list[Run], dict]:
     for path in map(Path, paths):
         if (path / STATE).is_file():
             state = read_json(path / STATE)
-            about |= {key: state[key] for key in ("baseline", "threads") if state.get(key) is not None}
+            about |= {
+                key: state[key] for key in ("baseline", "threads") if state.get(key) is not None
+            }
             for entry in state["runs"]:
                 file = path / entry["result"]
                 done = entry["status"] == "done"
-                shared = {key: entry[key] for key in ("name", "dataset", "seed", "model", "tokenizer", "status", "error")}
+                shared = {
+                    key: entry[key]
+                    for key in ("name", "dataset", "seed", "model", "tokenizer", "status", "error")
+                }
                 runs.append(Run(**shared, file=file, result=read_json(file) if done else None))
         else:
             files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-            loose += [(file, content) for file in files for content in [read_json(file)] if content.keys() >= RESULT]
+            loose += [
+                (file, content)
+                for file in files
+                for content in [read_json(file)]
+                if content.keys() >= RESULT
+            ]
     names = _names([content for _, content in loose])
     runs += [
-        Run(name, content["dataset"], content["seed"], content["model"], _tokenizer(content), file=file, result=content)
+        Run(
+            name,
+            content["dataset"],
+            content["seed"],
+            content["model"],
+            _tokenizer(content),
+            file=file,
+            result=content,
+        )
         for name, (file, content) in zip(names, loose, strict=True)
     ]
     if not runs:
         raise ArtefactError(f"There is no result file in {', '.join(map(str, paths))}.")
-    twice = [key for key in {(run.name, run.dataset, run.seed) for run in runs} if sum(_key(run) == key for run in runs) > 1]
+    twice = [
+        key
+        for key in {(run.name, run.dataset, run.seed) for run in runs}
+        if sum(_key(run) == key for run in runs) > 1
+    ]
     if twice:
-        raise ConfigError(f"Two results claim the same run, dataset and seed: {sorted(twice)[0]}. Give each of them once.")
+        raise ConfigError(
+            f"Two results claim the same run, dataset and seed: {sorted(twice)[0]}. Give each of them once."
+        )
     _check_comparable(runs)
     return runs, about
 
@@ -96,13 +127,19 @@ def _check_comparable(runs: Sequence[Run]) -> None:
 
 def _different_settings(one: dict, other: dict) -> list[str]:
     """Keys that both have, with other values."""
-    return [key for key in one if key in other and key not in FREE and digest(one[key]) != digest(other[key])]
+    return [
+        key
+        for key in one
+        if key in other and key not in FREE and digest(one[key]) != digest(other[key])
+    ]
 
 
 def _different_protocols(one: dict, other: dict) -> list[str]:
     """Keys that say which items are ranked for whom; how validation was done is each run's own."""
     keys = ("eval_args", "repeatable", "candidate_file")
-    return [key for key in keys if digest(_of_test(one.get(key))) != digest(_of_test(other.get(key)))]
+    return [
+        key for key in keys if digest(_of_test(one.get(key))) != digest(_of_test(other.get(key)))
+    ]
 
 
 def _of_test(value: object) -> object:
@@ -127,8 +164,14 @@ def _names(results: Sequence[dict]) -> list[str]:
         settings.append({key: value for key, value in config.items() if key not in FREE})
     names = []
     for base, own, result in zip(bases, settings, results, strict=True):
-        same = [s for b, s, r in zip(bases, settings, results, strict=True) if b == base and r["dataset"] == result["dataset"]]
-        differing = [key for key in own if any(digest(other.get(key)) != digest(own[key]) for other in same)]
+        same = [
+            s
+            for b, s, r in zip(bases, settings, results, strict=True)
+            if b == base and r["dataset"] == result["dataset"]
+        ]
+        differing = [
+            key for key in own if any(digest(other.get(key)) != digest(own[key]) for other in same)
+        ]
         names.append(" ".join([base, *(f"{key}={own[key]}" for key in differing)]))
     return names
 
@@ -143,7 +186,10 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict]:
     names = list(dict.fromkeys(run.name for run in runs))
     if baseline is not None and baseline not in names:
         near = nearest(baseline, names)
-        raise ConfigError(f"baseline {baseline!r} is no run; there are {', '.join(names)}." + (f" Did you mean {near[0]}?" if near else ""))
+        raise ConfigError(
+            f"baseline {baseline!r} is no run; there are {', '.join(names)}."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
     metric, rows = main_metric(runs), []
     for dataset in dict.fromkeys(run.dataset for run in runs):
         here = [run for run in runs if run.dataset == dataset]
@@ -157,21 +203,37 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict]:
             row["against_baseline"] = test and test.plain()
             rows.append(row)
     order = list(dict.fromkeys(row["dataset"] for row in rows))
-    return sorted(rows, key=lambda row: (order.index(row["dataset"]), -row["test"].get(metric, {"mean": -1.0})["mean"]))
+    return sorted(
+        rows,
+        key=lambda row: (
+            order.index(row["dataset"]),
+            -row["test"].get(metric, {"mean": -1.0})["mean"],
+        ),
+    )
 
 
 def main_metric(runs: Sequence[Run]) -> str:
     """What rows are ordered and tested by: NDCG@10 if all results have it, else the first NDCG, else the first figure, that all have."""
     results = [run.result["test_result"] for run in runs if run.result]
-    common = [name for name in (results[0] if results else {}) if all(name in result for result in results)]
-    return METRIC if METRIC in common else next((name for name in common if name.startswith("ndcg@")), (common or [METRIC])[0])
+    common = [
+        name
+        for name in (results[0] if results else {})
+        if all(name in result for result in results)
+    ]
+    return (
+        METRIC
+        if METRIC in common
+        else next((name for name in common if name.startswith("ndcg@")), (common or [METRIC])[0])
+    )
 
 
 def _user_metrics(runs: Sequence[Run], metric: str) -> dict[int, dict[tuple[str, str], float]]:
     """Seed -> (user, test item), raw ids -> ``metric``, of the runs whose ranks were kept."""
     found = {}
     for run in runs:
-        folder = run.result and run.result.get("ranks") and run.file.parent / str(run.result["ranks"])
+        folder = (
+            run.result and run.result.get("ranks") and run.file.parent / str(run.result["ranks"])
+        )
         if folder and folder.is_dir() and metric.startswith(("ndcg@", "recall@")):
             found[run.seed] = UserRanks.load(folder).by_case(metric)
     return found
@@ -194,11 +256,20 @@ def _row(runs: Sequence[Run], metric: str) -> dict:
         return row
     first = done[0]
     tokenizers = [result["report"].get("tokenizer") for result in done]
-    row["test"] = {name: _spread(result["test_result"][name] for result in done) for name in first["test_result"]}
-    row["valid"] = {metric: _spread((result["best_valid_result"] or {}).get(metric) for result in done)}
+    row["test"] = {
+        name: _spread(result["test_result"][name] for result in done)
+        for name in first["test_result"]
+    }
+    row["valid"] = {
+        metric: _spread((result["best_valid_result"] or {}).get(metric) for result in done)
+    }
     row["parameters"] = _mean(result["parameters"] for result in done)
-    row["cpu_seconds"] = {key: _mean(_cpu_seconds(result)[key] for result in done) for key in _cpu_seconds(first)}
-    row["certified"] = _mean(result["report"].get("search", {}).get(f"certified@{place(metric)}") for result in done)
+    row["cpu_seconds"] = {
+        key: _mean(_cpu_seconds(result)[key] for result in done) for key in _cpu_seconds(first)
+    }
+    row["certified"] = _mean(
+        result["report"].get("search", {}).get(f"certified@{place(metric)}") for result in done
+    )
     row["codes"] = _codes(tokenizers) if tokenizers[0] else None
     row["details"] = _details(done)
     return row
@@ -215,7 +286,12 @@ def _cpu_seconds(result: dict) -> dict[str, float | None]:
     fit = result["report"].get("tokenizer", {}).get("fit_cpu_seconds")
     # RecBole's own training loops (RecVAE, ...) are not timed by epoch
     training = cpu.get("train") or (cpu["fit"] - cpu["valid"] if cpu else None)
-    return {"tokenizer": fit, "training": training, "validation": cpu.get("valid"), "test": cpu.get("test")}
+    return {
+        "tokenizer": fit,
+        "training": training,
+        "validation": cpu.get("valid"),
+        "test": cpu.get("test"),
+    }
 
 
 def _codes(tokenizers: Sequence[dict]) -> dict:
@@ -236,9 +312,26 @@ def _details(results: Sequence[dict]) -> dict:
     """What the numbers of one row stand on."""
     first = results[0]
     config = first["config"]
-    keys = ["MAX_ITEM_LIST_LENGTH", "eval_args", "repeatable", "epochs", "train_batch_size", "learning_rate", "loss_type", "train_rows"]
+    keys = [
+        "MAX_ITEM_LIST_LENGTH",
+        "eval_args",
+        "repeatable",
+        "epochs",
+        "train_batch_size",
+        "learning_rate",
+        "loss_type",
+        "train_rows",
+    ]
     if first["report"]:
-        keys += ["valid_users", "backbone", "backbone_config", "item_text_fields", "text_encoder", "codebook_sizes", "collision"]
+        keys += [
+            "valid_users",
+            "backbone",
+            "backbone_config",
+            "item_text_fields",
+            "text_encoder",
+            "codebook_sizes",
+            "collision",
+        ]
     if "search" in first["report"]:
         keys += ["beam_width", "score_type", "score_mode", "constraint"]
     return {
@@ -254,13 +347,20 @@ def _command(command: str | None) -> str | None:
     words = shlex.split(command or "")
     own = set(TAKEN) - {"model", "dataset", "seed", "data_path"}
     kept = [word for word in words if word.lstrip("-").partition("=")[0] not in own]
-    return shlex.join("--data_path=DATA" if word.startswith("--data_path=") else word for word in kept) or None
+    return (
+        shlex.join("--data_path=DATA" if word.startswith("--data_path=") else word for word in kept)
+        or None
+    )
 
 
 def _spread(values: Iterable[float | None]) -> dict:
     """Mean, sample standard deviation (``None`` for a single value) and number of values."""
     known = [value for value in values if value is not None]
-    return {"mean": _mean(known), "std": statistics.stdev(known) if len(known) > 1 else None, "n": len(known)}
+    return {
+        "mean": _mean(known),
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+        "n": len(known),
+    }
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -268,7 +368,11 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def make_leaderboard(paths: Iterable[str | os.PathLike], baseline: str | None = None, output: str | os.PathLike | None = None) -> str:
+def make_leaderboard(
+    paths: Iterable[str | os.PathLike],
+    baseline: str | None = None,
+    output: str | os.PathLike | None = None,
+) -> str:
     """The leaderboard of ``paths`` as Markdown; ``output`` names a folder for ``leaderboard.md``, ``.csv`` and ``.json``.
 
     Args:
@@ -281,7 +385,10 @@ def make_leaderboard(paths: Iterable[str | os.PathLike], baseline: str | None = 
     text = markdown(rows, metric, place(metric), about.get("threads"))
     if output is not None:
         folder = Path(output)
-        write_json(folder / "leaderboard.json", {**about, "baseline": baseline, "metric": metric, "rows": rows})
+        write_json(
+            folder / "leaderboard.json",
+            {**about, "baseline": baseline, "metric": metric, "rows": rows},
+        )
         for name, content in (("leaderboard.md", text), ("leaderboard.csv", csv_text(rows))):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
@@ -291,4 +398,15 @@ def make_leaderboard(paths: Iterable[str | os.PathLike], baseline: str | None = 
 STATE = "runs.json"
 
 
-TAKEN = ("model", "dataset", "seed", "data_path", "result_file", "checkpoint_dir", "save_ranks", "resume", "show_progress", "config_files")
+TAKEN = (
+    "model",
+    "dataset",
+    "seed",
+    "data_path",
+    "result_file",
+    "checkpoint_dir",
+    "save_ranks",
+    "resume",
+    "show_progress",
+    "config_files",
+)

@@ -44,7 +44,9 @@ class UserRanks:
 
     def _within(self, k: int) -> np.ndarray:
         if k > self.depth:
-            raise ConfigError(f"The ranks reach down to place {self.depth}; metrics at {k} need --topk with {k} in the runs.")
+            raise ConfigError(
+                f"The ranks reach down to place {self.depth}; metrics at {k} need --topk with {k} in the runs."
+            )
         return (self.ranks >= 1) & (self.ranks <= k)
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -56,8 +58,14 @@ class UserRanks:
     def load(cls, folder: str | os.PathLike) -> UserRanks:
         """Undo :meth:`save`; :class:`ArtefactError` when the folder is missing, damaged or holds something else."""
         tensors, meta = load_artefact(folder)
-        if "ranks" not in tensors or not isinstance(meta, dict) or len(meta.get("users", ())) != len(tensors["ranks"]):
-            raise ArtefactError(f"{folder} holds no test ranks. Delete the folder and run the model again with --save_ranks=True.")
+        if (
+            "ranks" not in tensors
+            or not isinstance(meta, dict)
+            or len(meta.get("users", ())) != len(tensors["ranks"])
+        ):
+            raise ArtefactError(
+                f"{folder} holds no test ranks. Delete the folder and run the model again with --save_ranks=True."
+            )
         ranks = tensors["ranks"].numpy().astype(np.int64)
         return cls(ranks, tuple(meta["users"]), int(meta["depth"]), tuple(meta.get("targets", ())))
 
@@ -94,13 +102,20 @@ def evaluated_cases(loader) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from recbole.data.dataloader import FullSortEvalDataLoader
 
     if not isinstance(loader, FullSortEvalDataLoader):
-        raise ConfigError("save_ranks needs eval_args with mode: full; sampled candidates give no rank among all items.")
+        raise ConfigError(
+            "save_ranks needs eval_args with mode: full; sampled candidates give no rank among all items."
+        )
     data = loader._dataset
     users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
     if len(users.unique()) != len(users):
-        raise ConfigError("save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}.")
+        raise ConfigError(
+            "save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}."
+        )
     target = torch.zeros(data.user_num, dtype=items.dtype).index_put((users,), items)
     ids = users if loader.is_sequential else loader.uid_list
     named = ((data.uid_field, ids), (data.iid_field, target[ids]))
-    users, targets = (tuple(str(token) for token in data.id2token(field, numbers.numpy())) for field, numbers in named)
+    users, targets = (
+        tuple(str(token) for token in data.id2token(field, numbers.numpy()))
+        for field, numbers in named
+    )
     return users, targets

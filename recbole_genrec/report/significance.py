@@ -46,7 +46,9 @@ def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEE
     if not len(moving):
         return 1.0
     draw = np.random.default_rng(seed)
-    observed = abs(moving.sum()) - 1e-9 * np.abs(moving).sum()  # equal sums in another order of addition count as equal
+    observed = (
+        abs(moving.sum()) - 1e-9 * np.abs(moving).sum()
+    )  # equal sums in another order of addition count as equal
     hits = 0
     for rows in _chunks(repeats, len(moving)):
         signs = draw.integers(0, 2, (rows, len(moving)), dtype=np.int8)
@@ -54,7 +56,9 @@ def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEE
     return (1 + hits) / (1 + repeats)
 
 
-def bootstrap_interval(differences: np.ndarray, level: float = 0.95, repeats: int = REPEATS, seed: int = SEED) -> tuple[float, float]:
+def bootstrap_interval(
+    differences: np.ndarray, level: float = 0.95, repeats: int = REPEATS, seed: int = SEED
+) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``differences [n]``; n users are drawn with replacement each time.
 
     How often each distinct value is drawn is multinomial, which is the same draw as one user after another and far fewer numbers.
@@ -62,12 +66,17 @@ def bootstrap_interval(differences: np.ndarray, level: float = 0.95, repeats: in
     values, counts = np.unique(differences, return_counts=True)
     draw = np.random.default_rng(seed)
     n = len(differences)
-    parts = [draw.multinomial(n, counts / n, size=rows) @ values / n for rows in _chunks(repeats, len(values))]
+    parts = [
+        draw.multinomial(n, counts / n, size=rows) @ values / n
+        for rows in _chunks(repeats, len(values))
+    ]
     low, high = np.quantile(np.concatenate(parts), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def compare(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]) -> Comparison | None:
+def compare(
+    runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]
+) -> Comparison | None:
     """Compare two models by a metric per seed and user.
 
     Args:
@@ -77,13 +86,21 @@ def compare(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, flo
         The comparison over the users that both have, in all common seeds; ``None`` without a common seed or user.
     """
     seeds = sorted(runs.keys() & baseline.keys())
-    users = sorted(set.intersection(*(set(side[seed]) for seed in seeds for side in (runs, baseline)))) if seeds else []
+    users = (
+        sorted(set.intersection(*(set(side[seed]) for seed in seeds for side in (runs, baseline))))
+        if seeds
+        else []
+    )
     if not users:
         return None
-    pairs = np.array([[runs[seed][user] - baseline[seed][user] for user in users] for seed in seeds])
+    pairs = np.array(
+        [[runs[seed][user] - baseline[seed][user] for user in users] for seed in seeds]
+    )
     differences = pairs.mean(0)
     low, high = bootstrap_interval(differences)
-    return Comparison(float(differences.mean()), low, high, sign_flip_p(differences), len(users), tuple(seeds))
+    return Comparison(
+        float(differences.mean()), low, high, sign_flip_p(differences), len(users), tuple(seeds)
+    )
 
 
 def _chunks(repeats: int, width: int) -> list[int]:

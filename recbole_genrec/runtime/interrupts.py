@@ -27,7 +27,10 @@ class _State:
 def announce(number: int) -> None:
     """Tell the user what a signal does."""
     name = signal.Signals(number).name
-    os.write(2, f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n".encode())
+    os.write(
+        2,
+        f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n".encode(),
+    )
 
 
 @contextlib.contextmanager

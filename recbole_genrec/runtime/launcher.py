@@ -53,10 +53,20 @@ def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
     reports = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     environment = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(nproc)}
     if world_size == nproc:  # they meet in the store that is here already
-        environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(reports.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        environment |= {
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(reports.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
     else:
-        environment |= {"MASTER_ADDR": config["ip"], "MASTER_PORT": str(config["port"]), "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn that find_unused_parameters costs time
+        environment |= {
+            "MASTER_ADDR": config["ip"],
+            "MASTER_PORT": str(config["port"]),
+            "TORCHELASTIC_USE_AGENT_STORE": "False",
+        }
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # each process would warn that find_unused_parameters costs time
     given = (config["group_offset"], reports.port, environment, run, arguments)
     _watch(mp.spawn(run_recboles, given, nprocs=nproc, join=False).processes, reports)
     if not reports.check(["result"]):
@@ -65,7 +75,12 @@ def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
 
 
 def run_recboles(
-    local_rank: int, offset: int, report_port: int, environment: dict[str, str], run: Callable[..., dict], arguments: dict
+    local_rank: int,
+    offset: int,
+    report_port: int,
+    environment: dict[str, str],
+    run: Callable[..., dict],
+    arguments: dict,
 ) -> None:
     """One of the processes (RecBole's name); its result, or the first error among the processes, goes to the store of the launcher."""
     from recbole_genrec.runtime.memory import keep_freed_memory
@@ -96,7 +111,9 @@ def run_recboles(
 def _watch(processes: list, reports: dist.TCPStore) -> None:
     """Wait until all processes have done their work; as soon as one has failed, end the others and raise its error."""
     try:
-        while (running := [p for p in processes if p.exitcode is None]) and not any(p.exitcode for p in processes):
+        while (running := [p for p in processes if p.exitcode is None]) and not any(
+            p.exitcode for p in processes
+        ):
             wait([p.sentinel for p in running])
         codes = [p.exitcode for p in processes]
     except Interrupted as asked:
@@ -124,7 +141,9 @@ def _watch(processes: list, reports: dist.TCPStore) -> None:
     number = next(number for number, code in enumerate(codes) if code)
     if codes[number] > 128:
         raise Interrupted(codes[number] - 128)
-    raise errors.ProcessError(f"Process {number} of {len(processes)} ended with status {codes[number]} and without a message.")
+    raise errors.ProcessError(
+        f"Process {number} of {len(processes)} ended with status {codes[number]} and without a message."
+    )
 
 
 def _end(processes: list) -> None:

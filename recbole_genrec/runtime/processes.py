@@ -43,7 +43,9 @@ class _Group:
 
 def started_with_others() -> bool:
     """Whether torchrun, or our launcher in the same way, has started this process as one of several."""
-    return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys() and int(os.environ["WORLD_SIZE"]) > 1
+    return {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys() and int(
+        os.environ["WORLD_SIZE"]
+    ) > 1
 
 
 @contextlib.contextmanager
@@ -62,7 +64,9 @@ def joined(device: torch.device) -> Iterator[None]:
     store = dist.PrefixStore(f"run {_Group.joins}", _Group.meeting)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world_size)
+    dist.init_process_group(
+        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=world_size
+    )
     _Group.store = dist.PrefixStore("turns", store)
     yield
     _Group.store = None  # after an error the process ends, and waiting for the others could hang
@@ -133,7 +137,9 @@ def _wait(key: str, what: str) -> None:
             time.sleep(POLL_SECONDS)
         answer = _Group.store.get(key).decode()
     except RuntimeError as error:  # of torch: the connection is closed
-        raise ProcessError(f"Process {rank()} lost the others while it waited for process 0 ({what}).") from error
+        raise ProcessError(
+            f"Process {rank()} lost the others while it waited for process 0 ({what})."
+        ) from error
     if answer != "done":
         raise ProcessError(f"Process 0 failed while it was {what}: {answer}")
 
@@ -185,7 +191,9 @@ def own_stream(seed: int, saved: Tensor | None = None) -> None:
         torch.manual_seed(int(digest(seed, rank()), 16))
         return
     cpu = len(torch.get_rng_state())
-    torch.set_rng_state(saved[rank(), :cpu].clone())  # torch 2.13 crashes on a view that does not begin its storage
+    torch.set_rng_state(
+        saved[rank(), :cpu].clone()
+    )  # torch 2.13 crashes on a view that does not begin its storage
     if saved.shape[1] > cpu:
         torch.cuda.set_rng_state(saved[rank(), cpu:].clone())
 
@@ -236,7 +244,9 @@ def own_block(n: int) -> range:
         ConfigError: a process would have none.
     """
     if n < size():
-        raise ConfigError(f"{n} users cannot be evaluated by {size()} processes; use --nproc={n} or fewer.")
+        raise ConfigError(
+            f"{n} users cannot be evaluated by {size()} processes; use --nproc={n} or fewer."
+        )
     return range(rank() * n // size(), (rank() + 1) * n // size())
 
 

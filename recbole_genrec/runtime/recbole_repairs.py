@@ -20,13 +20,16 @@ INSTALL_HELP = (
     "Python 3.12 and newer: sh scripts/install_recbole.sh (RecBole pins a version of ray that has no wheel there)."
 )
 
-_SCIPY = "it calls scipy's private dok_matrix._update, which scipy removed (LightGCN is repaired here)"
+_SCIPY = (
+    "it calls scipy's private dok_matrix._update, which scipy removed (LightGCN is repaired here)"
+)
 _STAGES = "it trains in stages that hand over a pickled checkpoint, which this package never loads"
 REFUSED_MODELS = {
     **dict.fromkeys(["NGCF", "NCL", "GCMC", "SpectralCF", "KGIN", "MCCLK"], _SCIPY),
     **dict.fromkeys(["S3Rec", "RaCT"], _STAGES),
     **dict.fromkeys(
-        ["SASRecF", "GRU4RecF", "FDSA"], "it needs item features as columns of every batch, which the shared protocol leaves out"
+        ["SASRecF", "GRU4RecF", "FDSA"],
+        "it needs item features as columns of every batch, which the shared protocol leaves out",
     ),
 }
 
@@ -83,7 +86,9 @@ def quiet_pandas_warnings() -> None:
 def check_model_runs(name: str) -> None:
     """Refuse the RecBole models that no small repair can save, with the reason."""
     if name in REFUSED_MODELS:
-        raise GenRecError(f"RecBole's {name} cannot run here: {REFUSED_MODELS[name]}. Use another model, or RecBole itself for this one.")
+        raise GenRecError(
+            f"RecBole's {name} cannot run here: {REFUSED_MODELS[name]}. Use another model, or RecBole itself for this one."
+        )
 
 
 def make_folders(config) -> None:

@@ -30,7 +30,9 @@ def parse_value(text: str) -> object:
         return None
     try:
         value = ast.literal_eval(text)
-        return value if isinstance(value, (str, int, float, list, tuple, dict)) else text  # no bytes, sets, complex numbers
+        return (
+            value if isinstance(value, (str, int, float, list, tuple, dict)) else text
+        )  # no bytes, sets, complex numbers
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     if text.lstrip()[:1] in {"[", "{"}:
@@ -80,8 +82,12 @@ def read_yaml(file: str | Path) -> dict:
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YamlLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"The configuration file {file} cannot be read as plain YAML: {error}") from error
+        raise ConfigError(
+            f"The configuration file {file} cannot be read as plain YAML: {error}"
+        ) from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"The configuration file {file} must hold 'key: value' lines with words as keys.")
+        raise ConfigError(
+            f"The configuration file {file} must hold 'key: value' lines with words as keys."
+        )
     return content

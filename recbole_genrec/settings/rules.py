@@ -34,7 +34,10 @@ class Rule:
 def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
     """The ``n`` known words most like ``word``, upper and lower case alike; empty when none is like it."""
     by_lower = {name.lower(): name for name in known}
-    return [by_lower[name] for name in difflib.get_close_matches(str(word).lower(), sorted(by_lower), n=n, cutoff=0.5)]
+    return [
+        by_lower[name]
+        for name in difflib.get_close_matches(str(word).lower(), sorted(by_lower), n=n, cutoff=0.5)
+    ]
 
 
 def check_value(key: str, value: object, rule: Rule) -> None:
@@ -46,21 +49,45 @@ def check_value(key: str, value: object, rule: Rule) -> None:
     if value in rule.choices if not isinstance(value, (list, dict)) else False:
         return
     if rule.kind is list:
-        if not isinstance(value, (list, tuple)) or not value or not all(_fits(entry, rule.item) for entry in value):
-            raise ConfigError(f"{key} is {value!r}; it must be a list of {rule.item.__name__} ({rule.help}).")
+        if (
+            not isinstance(value, (list, tuple))
+            or not value
+            or not all(_fits(entry, rule.item) for entry in value)
+        ):
+            raise ConfigError(
+                f"{key} is {value!r}; it must be a list of {rule.item.__name__} ({rule.help})."
+            )
         numbers = [entry for entry in value if isinstance(entry, (int, float))]
     else:
         only_words = rule.kind is str and rule.choices
         if not _fits(value, rule.kind) or only_words:
             near = nearest(str(value), map(str, rule.choices))
-            allowed = f"one of {', '.join(map(str, rule.choices))}" if only_words else f"of type {rule.kind.__name__}"
-            other = f" or {', '.join(map(str, rule.choices))}" if rule.choices and not only_words else ""
+            allowed = (
+                f"one of {', '.join(map(str, rule.choices))}"
+                if only_words
+                else f"of type {rule.kind.__name__}"
+            )
+            other = (
+                f" or {', '.join(map(str, rule.choices))}"
+                if rule.choices and not only_words
+                else ""
+            )
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{key} is {value!r}; it must be {allowed}{other} ({rule.help}).{hint}")
+            raise ConfigError(
+                f"{key} is {value!r}; it must be {allowed}{other} ({rule.help}).{hint}"
+            )
         numbers = [value] if rule.kind in (int, float) else []
     for number in numbers:
-        if not (-math.inf if rule.low is None else rule.low) <= number <= (math.inf if rule.high is None else rule.high):  # NaN too
-            bounds = f"at least {rule.low}" if rule.high is None else f"between {rule.low} and {rule.high}"
+        if (
+            not (-math.inf if rule.low is None else rule.low)
+            <= number
+            <= (math.inf if rule.high is None else rule.high)
+        ):  # NaN too
+            bounds = (
+                f"at least {rule.low}"
+                if rule.high is None
+                else f"between {rule.low} and {rule.high}"
+            )
             raise ConfigError(f"{key} is {value!r}; it must be {bounds} ({rule.help}).")
 
 

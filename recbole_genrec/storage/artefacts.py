@@ -27,7 +27,9 @@ META = "meta.json"
 def write_json(path: str | os.PathLike, content: object) -> None:
     """Write JSON atomically, readable by people (indented, UTF-8)."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: str | os.PathLike) -> dict:
@@ -46,13 +48,20 @@ def read_json(path: str | os.PathLike) -> dict:
 def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], meta: dict) -> None:
     """Store ``tensors`` and the JSON-serialisable ``meta`` in ``folder``, replacing what was there."""
     folder = Path(folder)
-    meta = json.loads(json.dumps(meta, default=str))  # as a reader will see it: keys are text, tuples are lists
-    blob = dump_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    meta = json.loads(
+        json.dumps(meta, default=str)
+    )  # as a reader will see it: keys are text, tuples are lists
+    blob = dump_safetensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    )
     checksum = hashlib.sha256(blob).hexdigest()
     name = f"tensors-{checksum[:12]}.safetensors"
     with atomic_write(folder / name) as temporary:
         temporary.write_bytes(blob)
-    write_json(folder / META, {"tensors": name, "sha256": checksum, "meta_digest": digest(meta, size=64), "meta": meta})
+    write_json(
+        folder / META,
+        {"tensors": name, "sha256": checksum, "meta_digest": digest(meta, size=64), "meta": meta},
+    )
     for old in folder.glob("tensors-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -77,7 +86,9 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
     except OSError as error:
         raise ArtefactError(f"{folder / name} cannot be read ({error}). {hint}") from error
     if hashlib.sha256(blob).hexdigest() != header.get("sha256"):
-        raise ArtefactError(f"{folder / name} is truncated or was edited (checksum differs). {hint}")
+        raise ArtefactError(
+            f"{folder / name} is truncated or was edited (checksum differs). {hint}"
+        )
     try:
         return load_safetensors(blob), meta
     except (SafetensorError, ValueError) as error:

@@ -65,13 +65,18 @@ def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
         create(temporary)
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a file system without locks: nothing is ever deleted there
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks: nothing is ever deleted there
                 stack.enter_context(_locked(temporary))
             try:
                 yield temporary
             finally:
                 _remove(temporary)
-        with contextlib.suppress(OSError), _opened(path.parent) as parent:  # some file systems refuse it for folders
+        with (
+            contextlib.suppress(OSError),
+            _opened(path.parent) as parent,
+        ):  # some file systems refuse it for folders
             os.fsync(parent)  # the new name
 
 
@@ -139,7 +144,9 @@ def _obtained(descriptor: int, lock: Path, path: Path, log: Callable[[str], None
         log(f"Another run is making {path}. Waiting for it.")
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        log(f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}.")
+        log(
+            f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}."
+        )
         return True
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(lock))

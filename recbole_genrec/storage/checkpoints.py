@@ -52,7 +52,9 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu")
     return content
 
 
-def save_checkpoint_folder(folder: str | os.PathLike, content: dict, elsewhere: dict[str, dict[str, str]]) -> None:
+def save_checkpoint_folder(
+    folder: str | os.PathLike, content: dict, elsewhere: dict[str, dict[str, str]]
+) -> None:
     """Write a checkpoint as safetensors and JSON.
 
     Args:
@@ -79,29 +81,41 @@ def _load_folder(folder: Path, device: torch.device | str) -> dict:
             weights = load_file(folder / file, device=str(device))
             content["state_dict"].update({name: weights[there] for name, there in names.items()})
         except (OSError, SafetensorError, KeyError) as error:
-            raise ArtefactError(f"{folder / file} is missing, damaged or lacks a weight ({error}). Export the checkpoint again.") from error
+            raise ArtefactError(
+                f"{folder / file} is missing, damaged or lacks a weight ({error}). Export the checkpoint again."
+            ) from error
     return content
 
 
 def _take_out(tensors: dict[str, torch.Tensor], value: object, path: str) -> object:
     """``value`` with names in place of its tensors, which go to ``tensors``; safetensors refuses two names for one memory."""
     if torch.is_tensor(value):
-        shared = any(value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in tensors.values())
+        shared = any(
+            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+            for other in tensors.values()
+        )
         tensors[path] = value.clone() if shared else value
         return {TENSOR: path}
     if isinstance(value, dict):
-        return {key: _take_out(tensors, part, f"{path}/{key}" if path else str(key)) for key, part in value.items()}
+        return {
+            key: _take_out(tensors, part, f"{path}/{key}" if path else str(key))
+            for key, part in value.items()
+        }
     if isinstance(value, (list, tuple)) and not all(isinstance(part, str) for part in value):
         return [_take_out(tensors, part, f"{path}/{number}") for number, part in enumerate(value)]
     return value
 
 
-def _put_back(tensors: dict[str, torch.Tensor], value: object, device: torch.device | str) -> object:
+def _put_back(
+    tensors: dict[str, torch.Tensor], value: object, device: torch.device | str
+) -> object:
     if isinstance(value, dict):
         if TENSOR in value:
             return tensors[value[TENSOR]].to(device)
         return {key: _put_back(tensors, part, device) for key, part in value.items()}
-    return [_put_back(tensors, part, device) for part in value] if isinstance(value, list) else value
+    return (
+        [_put_back(tensors, part, device) for part in value] if isinstance(value, list) else value
+    )
 
 
 def load_state(model: torch.nn.Module, state: dict) -> None:
@@ -117,4 +131,6 @@ def load_state(model: torch.nn.Module, state: dict) -> None:
         raise ArtefactError(f"The checkpoint does not fit the model: {error}") from error
     missing = [name for name in missing if name not in left_out]
     if missing or unexpected:
-        raise ArtefactError(f"The checkpoint does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}.")
+        raise ArtefactError(
+            f"The checkpoint does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}."
+        )

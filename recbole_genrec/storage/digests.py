@@ -34,7 +34,9 @@ def file_digest(file: str | os.PathLike) -> str:
 def folder_fingerprint(folder: Path) -> str:
     """Per file: name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
     files = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"):
+    for path in sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"
+    ):
         size = path.stat().st_size
         with open(path, "rb") as stream:
             edges = stream.read(EDGE)

@@ -53,7 +53,9 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
     if name not in TOKENIZERS and os.sep not in str(name) and not os.path.isdir(str(name)):
         near = nearest(name, TOKENIZERS)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"tokenizer is {name!r}; known are {', '.join(TOKENIZERS)}, or a folder with stored codes.{hint}")
+        raise ConfigError(
+            f"tokenizer is {name!r}; known are {', '.join(TOKENIZERS)}, or a folder with stored codes.{hint}"
+        )
     module, _, attribute = TOKENIZERS.get(name, STORED).partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -67,14 +67,24 @@ class ItemTokenizer(ABC):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Learned codes of n new items, int64 ``[n, M]``; nothing is refitted."""
 
-    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+    def place(
+        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
+    ) -> tuple[Tensor, int]:
         """Codes ``[n, L]`` of new items beside ``existing [n_items, L]`` (no row changes), and how many had to leave their own codes."""
         return self._place(self.encode(texts), existing, sizes)
 
-    def _place(self, learned: Tensor, existing: Tensor, sizes: Sequence[int], distances: Distances | None = None) -> tuple[Tensor, int]:
+    def _place(
+        self,
+        learned: Tensor,
+        existing: Tensor,
+        sizes: Sequence[int],
+        distances: Distances | None = None,
+    ) -> tuple[Tensor, int]:
         if learned.shape[1] == len(sizes):
             last = parse_policies(self.config["collision"])[-1]
-            room = math.prod(sizes) >= len(existing) + len(learned)  # what finds none stays a duplicate
+            room = math.prod(sizes) >= len(existing) + len(
+                learned
+            )  # what finds none stays a duplicate
             if last == "none" or last == "sinkhorn" and (distances is None or not room):
                 return learned, 0
         return codes_for_new_items(existing, sizes, learned, distances)

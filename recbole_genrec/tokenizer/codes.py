@@ -12,7 +12,12 @@ from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
-from recbole_genrec.tokenizer.collision import collision_stats, item_groups, parse_policies, resolve_collisions
+from recbole_genrec.tokenizer.collision import (
+    collision_stats,
+    item_groups,
+    parse_policies,
+    resolve_collisions,
+)
 
 PADDING = "[PAD]"
 KIND = "item_codes"
@@ -40,25 +45,50 @@ class ItemCodes:
 
     def __post_init__(self) -> None:
         codes, sizes = self.codes, self.sizes
-        if codes.dtype != torch.long or codes.dim() != 2 or codes.shape[0] < 2 or codes.shape[1] != len(sizes) or not sizes:
-            raise _wrong(f"expected int64 [items + padding, {len(sizes)} levels], got {codes.dtype} {list(codes.shape)}")
-        if len(self.tokens) != len(codes) or self.tokens[0] != PADDING or len(set(self.tokens)) != len(codes):
-            raise _wrong(f"{len(codes)} rows need as many different item ids, the first of them {PADDING!r}; got {len(self.tokens)} ids")
+        if (
+            codes.dtype != torch.long
+            or codes.dim() != 2
+            or codes.shape[0] < 2
+            or codes.shape[1] != len(sizes)
+            or not sizes
+        ):
+            raise _wrong(
+                f"expected int64 [items + padding, {len(sizes)} levels], got {codes.dtype} {list(codes.shape)}"
+            )
+        if (
+            len(self.tokens) != len(codes)
+            or self.tokens[0] != PADDING
+            or len(set(self.tokens)) != len(codes)
+        ):
+            raise _wrong(
+                f"{len(codes)} rows need as many different item ids, the first of them {PADDING!r}; got {len(self.tokens)} ids"
+            )
         if codes[0].any():
             raise _wrong(f"row 0 is the padding item and must be zeros, got {codes[0].tolist()}")
         outside = (codes < 0) | (codes >= torch.tensor(sizes))
         if outside.any():
             row, level = torch.nonzero(outside)[0].tolist()
-            raise _wrong(f"item {self.tokens[row]!r} has code {int(codes[row, level])} at level {level}, whose size is {sizes[level]}")
+            raise _wrong(
+                f"item {self.tokens[row]!r} has code {int(codes[row, level])} at level {level}, whose size is {sizes[level]}"
+            )
         if parse_policies(self.policy)[-1] in ("nearest_free", "extra_token"):
             group, count = item_groups(codes[1:])
             if len(count) < len(group):
                 twins = 1 + torch.nonzero(group == count.argmax()).flatten()[:2]
                 names = [self.tokens[row] for row in twins.tolist()]
-                raise _wrong(f"items {names} have the same codes {codes[twins[0]].tolist()} although collision is {self.policy}")
+                raise _wrong(
+                    f"items {names} have the same codes {codes[twins[0]].tolist()} although collision is {self.policy}"
+                )
 
     @classmethod
-    def build(cls, learned: Tensor, sizes: Sequence[int], tokens: list[str], policies: str | Sequence[str], **options: object) -> ItemCodes:
+    def build(
+        cls,
+        learned: Tensor,
+        sizes: Sequence[int],
+        tokens: list[str],
+        policies: str | Sequence[str],
+        **options: object,
+    ) -> ItemCodes:
         """Resolve the collisions of the ``learned [n, M]`` codes of the real items and add the padding row.
 
         ``tokens`` has n + 1 entries, "[PAD]" first; ``options`` go to :func:`resolve_collisions`.
@@ -99,7 +129,9 @@ class ItemCodes:
         nmi = torch.eye(self.n_levels).tolist()
         for a, b in itertools.combinations(range(self.n_levels), 2):
             shared = entropy[a] + entropy[b] - _entropy(real[:, a] * self.sizes[b] + real[:, b])
-            nmi[a][b] = nmi[b][a] = max(0.0, 2 * shared / (entropy[a] + entropy[b])) if entropy[a] + entropy[b] else 0.0
+            nmi[a][b] = nmi[b][a] = (
+                max(0.0, 2 * shared / (entropy[a] + entropy[b])) if entropy[a] + entropy[b] else 0.0
+            )
         used = [len(column.unique()) for column in real.unbind(1)]
         return {
             "levels": [
@@ -165,7 +197,13 @@ class ItemCodes:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Store as an artefact: safetensors and JSON."""
-        meta = {"kind": KIND, "sizes": list(self.sizes), "tokens": self.tokens, "stats_before": self.stats_before, "policy": self.policy}
+        meta = {
+            "kind": KIND,
+            "sizes": list(self.sizes),
+            "tokens": self.tokens,
+            "stats_before": self.stats_before,
+            "policy": self.policy,
+        }
         save_artefact(folder, {"codes": self.codes}, meta)
 
     @classmethod
@@ -177,11 +215,19 @@ class ItemCodes:
                 f"{folder} holds {meta.get('kind', 'something else')!r}, not item codes. Name the folder that ItemCodes.save wrote."
             )
         with explained(str(folder), "Fit the tokenizer again."):
-            return cls(tensors["codes"], tuple(meta["sizes"]), meta["tokens"], meta["stats_before"], meta["policy"])
+            return cls(
+                tensors["codes"],
+                tuple(meta["sizes"]),
+                meta["tokens"],
+                meta["stats_before"],
+                meta["policy"],
+            )
 
 
 def _wrong(what: str) -> ArtefactError:
-    return ArtefactError(f"These item codes are unusable: {what}. Fit the tokenizer again, or repair the program that made them.")
+    return ArtefactError(
+        f"These item codes are unusable: {what}. Fit the tokenizer again, or repair the program that made them."
+    )
 
 
 def _entropy(codes: Tensor) -> float:

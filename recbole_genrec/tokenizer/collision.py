@@ -35,12 +35,16 @@ def parse_policies(value: str | Sequence[str]) -> list[str]:
     for name in [value] if isinstance(value, str) or value is None else value:
         if name not in POLICIES and name not in ALIASES:
             close = difflib.get_close_matches(str(name), [*POLICIES, *ALIASES], n=1, cutoff=0.0)[0]
-            raise ConfigError(f"collision: unknown policy {name!r}; did you mean {close!r}? Known: {', '.join(POLICIES)}.")
+            raise ConfigError(
+                f"collision: unknown policy {name!r}; did you mean {close!r}? Known: {', '.join(POLICIES)}."
+            )
         policies += ALIASES.get(name, [name])
     if not policies:
         raise ConfigError("collision: the list is empty; write 'none' to allow equal codes.")
     if len(policies) > 1 and ("none" in policies or "extra_token" in policies[:-1]):
-        raise ConfigError(f"collision: in {policies} 'none' must stand alone and 'extra_token' must come last.")
+        raise ConfigError(
+            f"collision: in {policies} 'none' must stand alone and 'extra_token' must come last."
+        )
     return policies
 
 
@@ -51,7 +55,9 @@ def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
     group = codes.new_zeros(len(codes))
     for column in codes.unbind(1):
         _, column = torch.unique(column, return_inverse=True)
-        _, group, count = torch.unique(group * len(codes) + column, return_inverse=True, return_counts=True)
+        _, group, count = torch.unique(
+            group * len(codes) + column, return_inverse=True, return_counts=True
+        )
     return group, count
 
 
@@ -104,12 +110,22 @@ def resolve_collisions(
     check_capacity(len(codes), sizes, policies)
     for policy in policies:
         if policy in ("sinkhorn", "nearest_free") and distances is None:
-            raise ConfigError(f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'.")
+            raise ConfigError(
+                f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'."
+            )
         if policy == "sinkhorn":
-            codes = repair_collisions(codes, lambda rows: _distances(distances, rows, learned)[-1], epsilon, iterations, max_rounds)
+            codes = repair_collisions(
+                codes,
+                lambda rows: _distances(distances, rows, learned)[-1],
+                epsilon,
+                iterations,
+                max_rounds,
+            )
         elif policy == "nearest_free":
             codes = nearest_free(codes, sizes, distances)
-        elif policy == "extra_token" and (len(policies) == 1 or int(item_groups(codes)[1].max()) > 1):
+        elif policy == "extra_token" and (
+            len(policies) == 1 or int(item_groups(codes)[1].max()) > 1
+        ):
             codes, size = add_extra_token(codes, spare, cap)
             sizes = (*sizes, size)
     return codes, sizes
@@ -148,17 +164,25 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
     levels = _distances(distances, rows, sizes)
     ranks = [level.argsort(dim=1, stable=True) for level in levels]
     own = levels[-1].gather(1, codes[rows, -1:]).flatten()
-    first = torch.full_like(count, len(codes)).scatter_reduce(0, group, torch.arange(len(codes)), "amin")[group[rows]]
+    first = torch.full_like(count, len(codes)).scatter_reduce(
+        0, group, torch.arange(len(codes)), "amin"
+    )[group[rows]]
     queue = sorted(zip(first.tolist(), own.tolist(), range(len(rows)), strict=True))
     codes, table = codes.clone(), FreeCodes(codes, sizes)
     for (before, *_), (now, _, place) in itertools.pairwise(queue):
         if now == before:  # not the first of its group
             row, ranked = rows[place], [rank[place].tolist() for rank in ranks]
-            codes[row] = torch.tensor(table.take(codes[row].tolist(), lambda prefix, ranked=ranked: ranked[len(prefix)])[0])
+            codes[row] = torch.tensor(
+                table.take(codes[row].tolist(), lambda prefix, ranked=ranked: ranked[len(prefix)])[
+                    0
+                ]
+            )
     return codes
 
 
-def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None) -> tuple[Tensor, int]:
+def codes_for_new_items(
+    existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None
+) -> tuple[Tensor, int]:
     """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished). Returns ``(codes [m, L], fallbacks)``.
 
     ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value. An item whose codes have no free
@@ -171,7 +195,9 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
     for row, learned in enumerate(new.tolist()):
         if table.full(tuple(learned)):
             if distances is None:
-                raise ConfigError(f"New item {row}: no free value is left under the codes {learned} and the tokenizer has no distances.")
+                raise ConfigError(
+                    f"New item {row}: no free value is left under the codes {learned} and the tokenizer has no distances."
+                )
             levels = _distances(distances, torch.tensor([row]), sizes[:n_learned])
             ranks = [level[0].argsort(stable=True).tolist() for level in levels]
         else:
@@ -183,7 +209,9 @@ def codes_for_new_items(existing: Tensor, sizes: Sequence[int], new: Tensor, dis
     return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks
 
 
-def sinkhorn_round(codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int) -> Tensor:
+def sinkhorn_round(
+    codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int
+) -> Tensor:
     """One round of repair: each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of ``distances [n, K]``."""
     group, count = item_groups(codes)
     order = torch.argsort(group, stable=True)
@@ -191,12 +219,18 @@ def sinkhorn_round(codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor]
     for size in count[count > 1].unique().tolist():
         rows = order[count[group[order]] == size]
         level = distances(rows) if callable(distances) else distances[rows]
-        codes[rows, -1] = sinkhorn_codes(level.unflatten(0, (-1, size)), epsilon, iterations).flatten()
+        codes[rows, -1] = sinkhorn_codes(
+            level.unflatten(0, (-1, size)), epsilon, iterations
+        ).flatten()
     return codes
 
 
 def repair_collisions(
-    codes: Tensor, last_level_distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int, max_rounds: int
+    codes: Tensor,
+    last_level_distances: Tensor | Callable[[Tensor], Tensor],
+    epsilon: float,
+    iterations: int,
+    max_rounds: int,
 ) -> Tensor:
     """At most ``max_rounds`` times :func:`sinkhorn_round`, until ``codes [n, M]`` are unique; levels before the last never change.
 

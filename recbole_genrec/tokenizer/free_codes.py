@@ -20,7 +20,11 @@ class FreeCodes:
 
     def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
         self.depth = len(sizes)
-        self.used = Counter(row[:depth] for row in set(map(tuple, codes.tolist())) for depth in range(self.depth + 1))
+        self.used = Counter(
+            row[:depth]
+            for row in set(map(tuple, codes.tolist()))
+            for depth in range(self.depth + 1)
+        )
         self.room = [math.prod(sizes[depth:]) for depth in range(self.depth + 1)]
 
     def full(self, prefix: tuple[int, ...]) -> bool:
@@ -31,14 +35,20 @@ class FreeCodes:
         """The free id ``codes`` is taken from now on."""
         self.used.update(codes[:depth] for depth in range(self.depth + 1))
 
-    def take(self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]) -> tuple[tuple[int, ...], int]:
+    def take(
+        self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
+    ) -> tuple[tuple[int, ...], int]:
         """Take the free id that keeps the longest prefix of ``own``, then at each level the first free code of ``rank(prefix)``.
 
         Also returns how many codes of ``own`` were kept.
         """
-        kept = next((depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None)
+        kept = next(
+            (depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None
+        )
         if kept is None:
-            raise ConfigError(f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token.")
+            raise ConfigError(
+                f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token."
+            )
         codes = tuple(own[:kept])
         while len(codes) < self.depth:
             codes += next((code,) for code in rank(codes) if not self.full((*codes, code)))

@@ -49,20 +49,27 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     uses_text = uses_graph = False
     uses_interactions = True
     settings = ("spectral_dim", "standardize", "codebook_sizes", "collision", "dedup_spare")
-    config_rules = {**VectorTokenizer.config_rules, "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2)}
+    config_rules = {
+        **VectorTokenizer.config_rules,
+        "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2),
+    }
 
     def vectors(self, content) -> np.ndarray:
         """Spectral embedding of the items by raw id, so that their order changes nothing; ``quality`` counts those without neighbours."""
         sequences, started = content.item_sequences(), time.process_time()
         rank = np.argsort(np.argsort(np.array(content.tokens), kind="stable"))
         graph = co_occurrences([rank[items] for items in sequences], len(rank))
-        self.quality["items_without_co_occurrence"] = int((graph.sum(1) == 0).sum()) - 1  # the padding item
+        self.quality["items_without_co_occurrence"] = (
+            int((graph.sum(1) == 0).sum()) - 1
+        )  # the padding item
         vectors = spectral_embedding(graph, self.config["spectral_dim"], self.seed)[rank]
         self.quality["spectral_cpu_seconds"] = time.process_time() - started
         return vectors
 
     def _new(self, texts: Sequence[str]) -> Tensor:
-        raise ConfigError("tokenizer: cid places items by their training interactions, which new items do not have. Use a text tokenizer.")
+        raise ConfigError(
+            "tokenizer: cid places items by their training interactions, which new items do not have. Use a text tokenizer."
+        )
 
 
 def co_occurrences(sequences: Sequence[np.ndarray], n: int) -> csr_array:

@@ -56,18 +56,34 @@ class MQQuantiser:
     )
     config_rules = {
         "standardize": VectorTokenizer.config_rules["standardize"],
-        "hidden_sizes": Rule(list, "widths of each encoder between input and code; the decoder mirrors them", low=1, item=int),
+        "hidden_sizes": Rule(
+            list,
+            "widths of each encoder between input and code; the decoder mirrors them",
+            low=1,
+            item=int,
+        ),
         "code_dim": Rule(int, "dimensions of a code", low=1),
-        "mask_ratio": Rule(float, "share of the input that is hidden in training", low=0, high=0.99),
+        "mask_ratio": Rule(
+            float, "share of the input that is hidden in training", low=0, high=0.99
+        ),
         "commitment_weight": Rule(float, "weight of the commitment loss (beta)", low=0),
         "tokenizer_dropout": Rule(float, "dropout in the tokenizer's network", low=0, high=0.99),
         "tokenizer_weight_decay": Rule(float, "weight decay of the tokenizer's optimiser", low=0),
-        "official_compat": Rule(bool, "what the released program does: no gradient reaches the encoders"),
+        "official_compat": Rule(
+            bool, "what the released program does: no gradient reaches the encoders"
+        ),
     }
 
     def __init__(self, settings, seed: int, name: str = "vectors") -> None:
-        self.config, self.seed, self.name = {key: settings[key] for key in self.settings}, seed, name
-        self.device, self.show_progress = settings["device"] or "cpu", settings["show_progress"] is not False
+        self.config, self.seed, self.name = (
+            {key: settings[key] for key in self.settings},
+            seed,
+            name,
+        )
+        self.device, self.show_progress = (
+            settings["device"] or "cpu",
+            settings["show_progress"] is not False,
+        )
         self.quality: dict = {}
 
     def fit(self, vectors: Tensor, log: Callable[[str], None] = print) -> Tensor:
@@ -83,23 +99,35 @@ class MQQuantiser:
         real = vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
         distinct, wanted = len(real.unique(dim=0)), self.config["codebook_sizes"]
         if distinct < 2:
-            raise DataError(f"The tokenizer of {self.name} needs two different vectors or more to learn from, got {distinct}.")
+            raise DataError(
+                f"The tokenizer of {self.name} needs two different vectors or more to learn from, got {distinct}."
+            )
         if math.prod(wanted) < distinct:
             raise ConfigError(
                 f"codebook_sizes {list(wanted)} can name {math.prod(wanted)} {self.name}, but there are {distinct} different vectors. "
                 "Use larger codebooks or more of them."
             )
-        self.centre, self.factor = map(torch.from_numpy, scale_of(real.numpy(), self.config["standardize"]))
+        self.centre, self.factor = map(
+            torch.from_numpy, scale_of(real.numpy(), self.config["standardize"])
+        )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.network = self._build(real.shape[1], [min(size, distinct) for size in wanted]).to(self.device)
+            self.network = self._build(real.shape[1], [min(size, distinct) for size in wanted]).to(
+                self.device
+            )
             self._train(self._scaled(real).to(self.device))
         self.network = self.network.cpu().eval()
         codes = self.encode(real)
         near, chance = agreement(codes, real, self.seed)
         used = [len(column.unique()) for column in codes.unbind(1)]
         share = collision_stats(codes)["unique_ids"] / len(codes)
-        self.quality |= {"n": len(real), "distinct_share": share, "used": used, "shared_near": near, "shared_random": chance}
+        self.quality |= {
+            "n": len(real),
+            "distinct_share": share,
+            "used": used,
+            "shared_near": near,
+            "shared_random": chance,
+        }
         log(
             f"MQ of {len(real)} {self.name}: {share:.1%} distinct tuples, codes in use {used} of {list(self.sizes)}; "
             f"the {NEIGHBOURS} nearest share {near:.2f} of {len(used)} codes, random pairs {chance:.2f}."
@@ -128,15 +156,27 @@ class MQQuantiser:
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """What :meth:`encode` needs after a restart: tensors, and JSON-like values."""
-        tensors = {"centre": self.centre, "factor": self.factor, **self.network.state_dict(prefix="network.")}
+        tensors = {
+            "centre": self.centre,
+            "factor": self.factor,
+            **self.network.state_dict(prefix="network."),
+        }
         return tensors, {"sizes": list(self.sizes), "quality": self.quality}
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
-        self.centre, self.factor, self.quality = tensors["centre"], tensors["factor"], meta["quality"]
-        with torch.random.fork_rng():  # so that a stored tokenizer leaves the caller's random numbers as a fitted one does
+        self.centre, self.factor, self.quality = (
+            tensors["centre"],
+            tensors["factor"],
+            meta["quality"],
+        )
+        with (
+            torch.random.fork_rng()
+        ):  # so that a stored tokenizer leaves the caller's random numbers as a fitted one does
             self.network = self._build(len(self.centre), meta["sizes"]).eval()
-        self.network.load_state_dict({n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")})
+        self.network.load_state_dict(
+            {n.removeprefix("network."): v for n, v in tensors.items() if n.startswith("network.")}
+        )
 
     # --- training -----------------------------------------------------------------------------------------------------------------
 
@@ -146,19 +186,38 @@ class MQQuantiser:
     def _build(self, d_in: int, sizes: list[int]) -> MQ:
         config = self.config
         shape = (d_in, sizes, config["code_dim"], config["hidden_sizes"])
-        return MQ(*shape, config["mask_ratio"], config["commitment_weight"], config["tokenizer_dropout"], config["official_compat"])
+        return MQ(
+            *shape,
+            config["mask_ratio"],
+            config["commitment_weight"],
+            config["tokenizer_dropout"],
+            config["official_compat"],
+        )
 
     def _train(self, x: Tensor) -> None:
         """AdamW on four fifths of ``x [n, D]``; the epoch with the lowest loss on the rest is kept. All rows set and revive the codes."""
         config, network = self.config, self.network
         generator = torch.Generator().manual_seed(self.seed)
         network.codebook_init(x, self.seed)
-        held, learned = torch.randperm(len(x), generator=generator).tensor_split([len(x) // HELD_OUT])
+        held, learned = torch.randperm(len(x), generator=generator).tensor_split(
+            [len(x) // HELD_OUT]
+        )
         held = held if len(held) else learned
-        batches = max(1, min(round(len(learned) / config["tokenizer_batch_size"]), len(learned) // 2))  # batch norm needs two rows
-        optimiser = torch.optim.AdamW(network.parameters(), lr=config["tokenizer_lr"], weight_decay=config["tokenizer_weight_decay"])
+        batches = max(
+            1, min(round(len(learned) / config["tokenizer_batch_size"]), len(learned) // 2)
+        )  # batch norm needs two rows
+        optimiser = torch.optim.AdamW(
+            network.parameters(),
+            lr=config["tokenizer_lr"],
+            weight_decay=config["tokenizer_weight_decay"],
+        )
         lowest, kept, epochs = math.inf, None, config["tokenizer_epochs"]
-        for epoch in tqdm(range(1, epochs + 1), desc=f"mq of {self.name}", disable=not self.show_progress, ncols=100):
+        for epoch in tqdm(
+            range(1, epochs + 1),
+            desc=f"mq of {self.name}",
+            disable=not self.show_progress,
+            ncols=100,
+        ):
             network.train()
             for part in torch.randperm(len(learned), generator=generator).tensor_split(batches):
                 loss = network(x[learned[part].to(x.device)])[-1]["total"]
@@ -170,9 +229,14 @@ class MQQuantiser:
             with torch.no_grad():
                 loss = float(network.eval()(x[held.to(x.device)])[-1]["total"])
             if not loss < math.inf:
-                raise GenRecError(f"The loss of the tokenizer of {self.name} is {loss} in epoch {epoch}: lower --tokenizer_lr.")
+                raise GenRecError(
+                    f"The loss of the tokenizer of {self.name} is {loss} in epoch {epoch}: lower --tokenizer_lr."
+                )
             if loss < lowest:
-                lowest, kept = loss, {name: value.detach().clone() for name, value in network.state_dict().items()}
+                lowest, kept = (
+                    loss,
+                    {name: value.detach().clone() for name, value in network.state_dict().items()},
+                )
                 self.quality |= {"best_epoch": epoch, "loss": loss}
         if kept is not None:
             network.load_state_dict(kept)
@@ -182,7 +246,10 @@ class MQTokenizer(VectorTokenizer):
     """MQ on item vectors, for every generator; TokenRec itself uses two :class:`MQQuantiser`."""
 
     name = "mq"
-    settings = (*VectorTokenizer.settings, *(key for key in MQQuantiser.settings if key not in VectorTokenizer.settings))
+    settings = (
+        *VectorTokenizer.settings,
+        *(key for key in MQQuantiser.settings if key not in VectorTokenizer.settings),
+    )
     config_rules = {**VectorTokenizer.config_rules, **MQQuantiser.config_rules}
 
     def learn(self, x: Tensor, content) -> None:
@@ -193,18 +260,26 @@ class MQTokenizer(VectorTokenizer):
 
     def _quantiser(self) -> MQQuantiser:
         keys = (*MQQuantiser.settings, "device", "show_progress")
-        return MQQuantiser({**{key: self.config[key] for key in keys}, "standardize": False}, self.seed, "items")
+        return MQQuantiser(
+            {**{key: self.config[key] for key in keys}, "standardize": False}, self.seed, "items"
+        )
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Scaling and network."""
         (tensors, meta), (own, own_meta) = super().state(), self.quantiser.state()
-        return {**tensors, **{f"mq.{name}": value for name, value in own.items()}}, {**meta, "mq": own_meta}
+        return {**tensors, **{f"mq.{name}": value for name, value in own.items()}}, {
+            **meta,
+            "mq": own_meta,
+        }
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
         self.quantiser = self._quantiser()
-        self.quantiser.set_state({n.removeprefix("mq."): v for n, v in tensors.items() if n.startswith("mq.")}, meta["mq"])
+        self.quantiser.set_state(
+            {n.removeprefix("mq."): v for n, v in tensors.items() if n.startswith("mq.")},
+            meta["mq"],
+        )
 
 
 def agreement(codes: Tensor, vectors: Tensor, seed: int = 0) -> tuple[float, float]:

@@ -50,7 +50,9 @@ class FitProgress:
 
     def _save(self, epoch: int, parts: dict) -> None:
         states = {name: _state(part) for name, part in parts.items()}
-        save_checkpoint(self.path, {"key": self.key, "epoch": epoch, "parts": states, "rng": rng_state()})
+        save_checkpoint(
+            self.path, {"key": self.key, "epoch": epoch, "parts": states, "rng": rng_state()}
+        )
 
     def _restore(self, parts: dict) -> int:
         if self.path is None or not self.path.is_file():
@@ -66,7 +68,9 @@ class FitProgress:
             for name, part in parts.items():
                 _set_state(part, state["parts"][name])
             set_rng_state(state["rng"])
-            logging.getLogger().info(f"The fit continues at epoch {state['epoch']} from {self.path}")
+            logging.getLogger().info(
+                f"The fit continues at epoch {state['epoch']} from {self.path}"
+            )
             return state["epoch"]
 
 

@@ -25,7 +25,13 @@ class RandomTokenizer(ItemTokenizer):
         """Draw the codes of all items with the seed, in the order of their raw ids."""
         tokens = [content.tokens[0], *sorted(content.tokens[1:])]
         learned = self._draw(len(tokens) - 1, self.seed)
-        return ItemCodes.build(learned, self.config["codebook_sizes"], tokens, self.config["collision"], spare=self.config["dedup_spare"])
+        return ItemCodes.build(
+            learned,
+            self.config["codebook_sizes"],
+            tokens,
+            self.config["collision"],
+            spare=self.config["dedup_spare"],
+        )
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Random codes of new items, drawn apart from the fitted ones."""
@@ -33,7 +39,13 @@ class RandomTokenizer(ItemTokenizer):
 
     def _draw(self, n: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.stack([torch.randint(size, (n,), generator=generator) for size in self.config["codebook_sizes"]], dim=1)
+        return torch.stack(
+            [
+                torch.randint(size, (n,), generator=generator)
+                for size in self.config["codebook_sizes"]
+            ],
+            dim=1,
+        )
 
 
 class StoredCodes(ItemTokenizer):
@@ -48,7 +60,9 @@ class StoredCodes(ItemTokenizer):
         path = Path(self.config["tokenizer"])
         found = [folder for folder in (path, path / "codes") if (folder / META).is_file()]
         if not found:
-            raise ConfigError(f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes.")
+            raise ConfigError(
+                f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes."
+            )
         return found[0]
 
     def config_key(self) -> dict:
@@ -63,4 +77,6 @@ class StoredCodes(ItemTokenizer):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Always an error: stored codes hold no rule for new items."""
         folder = self.config["tokenizer"]
-        raise ConfigError(f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer.")
+        raise ConfigError(
+            f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer."
+        )

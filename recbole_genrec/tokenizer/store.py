@@ -73,7 +73,9 @@ class STORETokenizer(ItemTokenizer):
         "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
         "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
         "pca_l2": Rule(bool, "normalise before k-means"),
-        "task_token_dropout": Rule(float, "share of masked input tokens in the reconstruction", low=0, high=1),
+        "task_token_dropout": Rule(
+            float, "share of masked input tokens in the reconstruction", low=0, high=1
+        ),
         "prompts": Rule(dict, "sentences of the prompts"),
     }
 
@@ -93,19 +95,29 @@ class STORETokenizer(ItemTokenizer):
     def fit(self, content) -> ItemCodes:
         """Train the language model on the item texts, cluster its dense tokens, repair collisions."""
         check_capacity(len(content.text) - 1, self.sizes, self.config["collision"])
-        network, ids, valid = self._network(content.text[1:], [*content.text[1:], *self.config["prompts"].values()])
+        network, ids, valid = self._network(
+            content.text[1:], [*content.text[1:], *self.config["prompts"].values()]
+        )
         self._train(network, ids, valid)
         dense = self._export(network, ids, valid)
         self.quality = self._reconstruction_quality(network, dense, ids, valid)
         return self.quantise(dense, content.tokens)
 
-    def _network(self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()) -> tuple[DenseTokenizer, Tensor, Tensor]:
+    def _network(
+        self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()
+    ) -> tuple[DenseTokenizer, Tensor, Tensor]:
         """Build stage 1 (with the stored weights, if there are any) and encode ``texts``."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            backbone, text_tokenizer = build_backbone(self.config, vocabulary_texts, self.vocabulary)
+            backbone, text_tokenizer = build_backbone(
+                self.config, vocabulary_texts, self.vocabulary
+            )
             apply_tuning(backbone, self.config)
-            prompt = torch.tensor(text_tokenizer(self.config["prompts"]["reconstruct"], add_special_tokens=False)["input_ids"])
+            prompt = torch.tensor(
+                text_tokenizer(self.config["prompts"]["reconstruct"], add_special_tokens=False)[
+                    "input_ids"
+                ]
+            )
             network = DenseTokenizer(backbone, self.n_dense, prompt)
         if self.config["backbone"] == "scratch":
             self.vocabulary = text_tokenizer.backend_tokenizer.to_str()
@@ -120,27 +132,44 @@ class STORETokenizer(ItemTokenizer):
         generator = torch.Generator().manual_seed(self.seed)
         kept = self.config["backbone"] == "scratch"  # random weights that no folder holds
         stored = {name: p for name, p in network.named_parameters() if p.requires_grad or kept}
-        optimiser = torch.optim.Adam((p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"])
+        optimiser = torch.optim.Adam(
+            (p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"]
+        )
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
         scaler = torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
         network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            epochs, parts = self.config["tokenizer_epochs"], {"optimiser": optimiser, "generator": generator, "scaler": scaler}
+            epochs, parts = (
+                self.config["tokenizer_epochs"],
+                {"optimiser": optimiser, "generator": generator, "scaler": scaler},
+            )
             remaining = self.progress.epochs(epochs, network=network, **parts)
-            progress = tqdm(remaining, total=epochs, desc="STORE tokenizer", disable=not self.config["show_progress"], ncols=100)
+            progress = tqdm(
+                remaining,
+                total=epochs,
+                desc="STORE tokenizer",
+                disable=not self.config["show_progress"],
+                ncols=100,
+            )
             for epoch in progress:
                 network.train()
                 order = torch.randperm(len(ids), generator=generator)
                 for rows in length_grouped(order, valid.sum(1), batch_size, generator):
                     width = int(valid[rows].sum(1).max())
                     batch, mask = ids[rows, :width].to(device), valid[rows, :width].to(device)
-                    with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+                    with torch.autocast(
+                        torch.device(device).type, dtype=dtype, enabled=dtype is not None
+                    ):
                         dense = network.dense(batch, mask)
-                        loss = network.reconstruction_loss(dense, batch, mask, self.config["task_token_dropout"])
+                        loss = network.reconstruction_loss(
+                            dense, batch, mask, self.config["task_token_dropout"]
+                        )
                         loss = loss + self.extra_stage1_losses(network, dense, batch, mask)
                     if not torch.isfinite(loss):
-                        raise GenRecError(f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr.")
+                        raise GenRecError(
+                            f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr."
+                        )
                     optimiser.zero_grad()
                     scaler.scale(loss).backward()
                     scaler.step(optimiser)
@@ -148,12 +177,16 @@ class STORETokenizer(ItemTokenizer):
                 progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
-    def extra_stage1_losses(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor) -> Tensor | float:
+    def extra_stage1_losses(
+        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor
+    ) -> Tensor | float:
         """Hook for further self-supervised tasks; the paper names none."""
         return 0.0
 
     @torch.no_grad()
-    def _export(self, network: DenseTokenizer, ids: Tensor, valid: Tensor, batch_size: int = 256) -> Tensor:
+    def _export(
+        self, network: DenseTokenizer, ids: Tensor, valid: Tensor, batch_size: int = 256
+    ) -> Tensor:
         """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
         network.eval()
         device = self.config["device"]
@@ -162,7 +195,9 @@ class STORETokenizer(ItemTokenizer):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _reconstruction_quality(self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor, rows: int = 512) -> dict:
+    def _reconstruction_quality(
+        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor, rows: int = 512
+    ) -> dict:
         """Reconstruction loss of up to ``rows`` items with their own dense tokens and with those of another item."""
         network.eval()
         generator = torch.Generator().manual_seed(self.seed)
@@ -171,9 +206,15 @@ class STORETokenizer(ItemTokenizer):
         sums = torch.zeros(3, dtype=torch.float64)
         for own, other in zip(chosen.split(64), chosen.roll(1).split(64), strict=True):
             text, mask = ids[own].to(device), valid[own].to(device)
-            losses = [network.reconstruction_loss(dense[rows].to(device), text, mask).item() for rows in (own, other)]
+            losses = [
+                network.reconstruction_loss(dense[rows].to(device), text, mask).item()
+                for rows in (own, other)
+            ]
             sums += torch.tensor([*losses, 1.0], dtype=torch.float64) * int(mask.sum())
-        return {"reconstruction_loss": float(sums[0] / sums[2]), "reconstruction_loss_shuffled": float(sums[1] / sums[2])}
+        return {
+            "reconstruction_loss": float(sums[0] / sums[2]),
+            "reconstruction_loss_shuffled": float(sums[1] / sums[2]),
+        }
 
     # --- stage 2 ------------------------------------------------------------------------------------------------------------------
 
@@ -184,7 +225,13 @@ class STORETokenizer(ItemTokenizer):
             dense: ``[N, M, d_model]``. tokens: raw item ids, padding first.
         """
         self.quantisers = [
-            PCAKMeans.fit(dense[:, j], self.sizes[j], self.config["pca_dim"], l2=self.config["pca_l2"], seed=self.seed)
+            PCAKMeans.fit(
+                dense[:, j],
+                self.sizes[j],
+                self.config["pca_dim"],
+                l2=self.config["pca_l2"],
+                seed=self.seed,
+            )
             for j in range(self.n_dense)
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
@@ -196,11 +243,18 @@ class STORETokenizer(ItemTokenizer):
                 )
         distances = partial(self._distances, dense)
         return ItemCodes.build(
-            self._assign(dense), sizes, tokens, self.config["collision"], distances=distances, spare=self.config["dedup_spare"]
+            self._assign(dense),
+            sizes,
+            tokens,
+            self.config["collision"],
+            distances=distances,
+            spare=self.config["dedup_spare"],
         )
 
     def _assign(self, dense: Tensor) -> Tensor:
-        return torch.stack([quantiser.assign(dense[:, j]) for j, quantiser in enumerate(self.quantisers)], dim=1)
+        return torch.stack(
+            [quantiser.assign(dense[:, j]) for j, quantiser in enumerate(self.quantisers)], dim=1
+        )
 
     def _distances(self, dense: Tensor, rows: Tensor) -> list[Tensor]:
         return [quantiser.distances(dense[rows, j]) for j, quantiser in enumerate(self.quantisers)]
@@ -221,7 +275,9 @@ class STORETokenizer(ItemTokenizer):
         """Learned codes ``[n, M]`` of new item texts: one pass of the stage-1 model, stored PCA, nearest stored centroid."""
         return self._assign(self._dense_of(texts))
 
-    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+    def place(
+        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
+    ) -> tuple[Tensor, int]:
         """As the base says; an item whose codes are full takes the nearest free ones."""
         dense = self._dense_of(texts)
         return self._place(self._assign(dense), existing, sizes, partial(self._distances, dense))
@@ -234,18 +290,34 @@ class STORETokenizer(ItemTokenizer):
         """Everything :meth:`encode` and :meth:`hand_over` need: tensors, and JSON-like values."""
         tensors = {f"network.{name}": value for name, value in self.weights.items()}
         for j, quantiser in enumerate(self.quantisers):
-            tensors |= {f"quantiser.{j}.{name}": value for name, value in quantiser.tensors().items()}
+            tensors |= {
+                f"quantiser.{j}.{name}": value for name, value in quantiser.tensors().items()
+            }
         identity = backbone_identity(self.config["backbone"])
-        return tensors, {"vocabulary": self.vocabulary, "quality": self.quality, "backbone": identity}
+        return tensors, {
+            "vocabulary": self.vocabulary,
+            "quality": self.quality,
+            "backbone": identity,
+        }
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
         self.vocabulary, self.quality = meta["vocabulary"], meta["quality"]
-        if self.config["tuning"] == "lora" and meta["backbone"] != backbone_identity(self.config["backbone"]):
-            raise ArtefactError(f"The adapter was trained on other weights than {self.config['backbone']} holds now. Restore that folder.")
+        if self.config["tuning"] == "lora" and meta["backbone"] != backbone_identity(
+            self.config["backbone"]
+        ):
+            raise ArtefactError(
+                f"The adapter was trained on other weights than {self.config['backbone']} holds now. Restore that folder."
+            )
         self.weights = _part(tensors, "network.")
-        self.quantisers = [PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)]
+        self.quantisers = [
+            PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)
+        ]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

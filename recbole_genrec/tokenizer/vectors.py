@@ -38,7 +38,11 @@ class VectorTokenizer(ItemTokenizer):
 
     def config_key(self) -> dict:
         """The settings, and the text encoder's weights where it is used."""
-        return super().config_key() | ({"text_encoder": encoder_identity(self.config["text_encoder"])} if self.uses_text else {})
+        return super().config_key() | (
+            {"text_encoder": encoder_identity(self.config["text_encoder"])}
+            if self.uses_text
+            else {}
+        )
 
     @property
     def uses_text(self) -> bool:
@@ -74,11 +78,17 @@ class VectorTokenizer(ItemTokenizer):
 
         The numbering of the items therefore changes no item's codes.
         """
-        check_capacity(len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"])
+        check_capacity(
+            len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"]
+        )
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         vectors = self.vectors(content)[self.order]
-        without = (vectors == 0).all(1) & (not self.uses_text)  # items without an interaction stay zero vectors
-        self.centre, self.factor = scale_of(vectors if without.all() else vectors[~without], self.config["standardize"])
+        without = (vectors == 0).all(1) & (
+            not self.uses_text
+        )  # items without an interaction stay zero vectors
+        self.centre, self.factor = scale_of(
+            vectors if without.all() else vectors[~without], self.config["standardize"]
+        )
         x = self._scaled(vectors)
         x[torch.from_numpy(without)] = 0
         _refuse_collapse(x, "vector")
@@ -86,7 +96,9 @@ class VectorTokenizer(ItemTokenizer):
         learned = self.quantiser.assign(x)
         _refuse_collapse(learned, "codes")
         _refuse_single_codes(learned, self.quantiser.sizes, x)
-        self.quality["reconstruction_error"] = float((self.quantiser.reconstruct(learned) - x).square().mean())
+        self.quality["reconstruction_error"] = float(
+            (self.quantiser.reconstruct(learned) - x).square().mean()
+        )
         codes = ItemCodes.build(
             learned,
             self.quantiser.sizes,
@@ -101,15 +113,26 @@ class VectorTokenizer(ItemTokenizer):
         """Codes of new items from their texts alone."""
         return self.quantiser.assign(self._new(texts))
 
-    def place(self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+    def place(
+        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
+    ) -> tuple[Tensor, int]:
         """As the base says; an item whose codes are full takes the nearest free ones."""
         x = self._new(texts)
-        return self._place(self.quantiser.assign(x), existing, sizes, lambda rows: self.quantiser.level_distances(x[rows]))
+        return self._place(
+            self.quantiser.assign(x),
+            existing,
+            sizes,
+            lambda rows: self.quantiser.level_distances(x[rows]),
+        )
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Scaling and quantiser; a subclass adds what its quantiser is made of."""
         tensors, meta = super().state()
-        return {**tensors, "centre": torch.from_numpy(self.centre), "factor": torch.from_numpy(self.factor)}, meta
+        return {
+            **tensors,
+            "centre": torch.from_numpy(self.centre),
+            "factor": torch.from_numpy(self.factor),
+        }, meta
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
@@ -126,7 +149,9 @@ class VectorTokenizer(ItemTokenizer):
                 "Use tokenizer_input: text."
             )
         options = {"device": self.config["device"] or "cpu", "show_progress": False}
-        return self._scaled(encode_texts(["", *texts], self.config["text_encoder"], None, **options)[1:])
+        return self._scaled(
+            encode_texts(["", *texts], self.config["text_encoder"], None, **options)[1:]
+        )
 
 
 class RKMeansTokenizer(VectorTokenizer):
@@ -134,11 +159,16 @@ class RKMeansTokenizer(VectorTokenizer):
 
     name = "rkmeans"
     settings = (*VectorTokenizer.settings, "pca_dim")
-    config_rules = {**VectorTokenizer.config_rules, "pca_dim": Rule(int, "dimensions that k-means sees; null = all", low=1, optional=True)}
+    config_rules = {
+        **VectorTokenizer.config_rules,
+        "pca_dim": Rule(int, "dimensions that k-means sees; null = all", low=1, optional=True),
+    }
 
     def learn(self, x: Tensor, content) -> None:
         """k-means, level by level, on what the levels before leave."""
-        self.quantiser = ResidualKMeans.fit(x, self.config["codebook_sizes"], self.seed, self.config["pca_dim"])
+        self.quantiser = ResidualKMeans.fit(
+            x, self.config["codebook_sizes"], self.seed, self.config["pca_dim"]
+        )
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Scaling and codebooks."""
@@ -148,19 +178,31 @@ class RKMeansTokenizer(VectorTokenizer):
     def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
-        self.quantiser = ResidualKMeans.from_tensors({name: value for name, value in tensors.items() if name not in ("centre", "factor")})
+        self.quantiser = ResidualKMeans.from_tensors(
+            {name: value for name, value in tensors.items() if name not in ("centre", "factor")}
+        )
 
 
 def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
     """Mean and factor of each column of ``vectors [n, D]``, see :func:`column_scale`; 0 and 1 unless ``standardize``."""
-    return column_scale(vectors) if standardize else (np.zeros(vectors.shape[1]), np.ones(vectors.shape[1]))
+    return (
+        column_scale(vectors)
+        if standardize
+        else (np.zeros(vectors.shape[1]), np.ones(vectors.shape[1]))
+    )
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:
     """Refuse ``rows [n, ...]`` nearly all of which are equal."""
-    same = collision_stats(rows)["largest_group"] if rows.dtype == torch.long else int((rows == rows[0]).all(1).sum())
+    same = (
+        collision_stats(rows)["largest_group"]
+        if rows.dtype == torch.long
+        else int((rows == rows[0]).all(1).sum())
+    )
     if len(rows) > 1 and same > COLLAPSED * len(rows):
-        raise GenRecError(f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}")
+        raise GenRecError(
+            f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}"
+        )
 
 
 def _refuse_single_codes(codes: Tensor, sizes: Sequence[int], x: Tensor) -> None:
@@ -168,4 +210,6 @@ def _refuse_single_codes(codes: Tensor, sizes: Sequence[int], x: Tensor) -> None
     for level, size in enumerate(sizes):
         told_apart = len(codes[:, :level].unique(dim=0)) if level else 1
         if size > 1 and len(codes[:, level].unique()) == 1 and told_apart < len(x.unique(dim=0)):
-            raise GenRecError(f"The tokenizer collapsed: all items have the same code at level {level}. {REMEDY}")
+            raise GenRecError(
+                f"The tokenizer collapsed: all items have the same code at level {level}. {REMEDY}"
+            )

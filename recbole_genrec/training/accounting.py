@@ -43,7 +43,9 @@ def commit() -> str | None:
         return None
     try:
         git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            git, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -58,7 +60,9 @@ class Stages:
     def end(self, name: str) -> None:
         """The stage that ran since the last call, or since the start."""
         now = clocks()
-        self.seconds[name], self.cpu_seconds[name] = (after - before for after, before in zip(now, self._last, strict=True))
+        self.seconds[name], self.cpu_seconds[name] = (
+            after - before for after, before in zip(now, self._last, strict=True)
+        )
         self.memory[name], self._last = _peak_memory_mb(), now
 
 

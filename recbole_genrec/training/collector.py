@@ -37,8 +37,12 @@ def make_collector(config):
 
     class TensorCollector(Collector):
         def data_collect(self, train_data):
-            counted = getattr(train_data, "counted", None)  # the rows before train_rows chose among them
-            super().data_collect(train_data if counted is None else SimpleNamespace(dataset=counted))
+            counted = getattr(
+                train_data, "counted", None
+            )  # the rows before train_rows chose among them
+            super().data_collect(
+                train_data if counted is None else SimpleNamespace(dataset=counted)
+            )
 
         def get_data_struct(self):
             data = self.data_struct._data_dict

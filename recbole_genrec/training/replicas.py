@@ -29,17 +29,27 @@ class Replicas:
         self._copies, self._root, self._layers = None, None, []
         if size() > 1 and fsdp:
             self._shard()
-        elif size() > 1:  # a parameter that no part of the batch uses keeps grad = None, as in one process
-            self._copies = DistributedDataParallel(_Identity(model), find_unused_parameters=True, gradient_as_bucket_view=True)
+        elif (
+            size() > 1
+        ):  # a parameter that no part of the batch uses keeps grad = None, as in one process
+            self._copies = DistributedDataParallel(
+                _Identity(model), find_unused_parameters=True, gradient_as_bucket_view=True
+            )
 
     def _shard(self) -> None:
         from torch.distributed.fsdp import fully_shard
 
         self._root = _Root(self.model)
-        self._layers = [layer for module in self.model.modules() for layer in getattr(module, "layers_called_whole", ())]
+        self._layers = [
+            layer
+            for module in self.model.modules()
+            for layer in getattr(module, "layers_called_whole", ())
+        ]
         for unit in (*self._layers, self._root):
             fully_shard(unit)
-        self._root(lambda: None)  # FSDP must see its root first, and an evaluation may come before the first batch
+        self._root(
+            lambda: None
+        )  # FSDP must see its root first, and an evaluation may come before the first batch
         self._root.reshard()
 
     def __call__(self, compute: Callable[[], object]):
@@ -54,7 +64,11 @@ class Replicas:
         """Around :meth:`__call__` and backward of a batch; with ``more`` batches to come before the step, gradients stay where they are."""
         if self._root is not None:
             self._root.set_requires_gradient_sync(not more)
-        with self._copies.no_sync() if self._copies is not None and more else contextlib.nullcontext():
+        with (
+            self._copies.no_sync()
+            if self._copies is not None and more
+            else contextlib.nullcontext()
+        ):
             yield
 
     @contextlib.contextmanager
@@ -87,7 +101,10 @@ class Replicas:
     def optimiser_state(self, optimiser: torch.optim.Optimizer, state: dict) -> dict:
         """Undo :meth:`gathered` for the state of an optimiser."""
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        moments = {number: {key: _like(value, parameters[number]) for key, value in own.items()} for number, own in state["state"].items()}
+        moments = {
+            number: {key: _like(value, parameters[number]) for key, value in own.items()}
+            for number, own in state["state"].items()
+        }
         return {**state, "state": moments}
 
 

@@ -14,7 +14,9 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save
 class ResumePoints:
     """Part of ``GenRecTrainer``: its resume file."""
 
-    _inside: dict | None = None  # the resume point of a run that stopped inside an epoch, until that epoch goes on
+    _inside: dict | None = (
+        None  # the resume point of a run that stopped inside an epoch, until that epoch goes on
+    )
 
     def _started(self, train_data, epoch: int) -> tuple[int, None]:
         """Save the state before the epoch and call the model's hook: no batch is done."""
@@ -46,7 +48,9 @@ class ResumePoints:
         if asked:
             raise interrupts.Interrupted(int(asked))
 
-    def _save_resume_point(self, epoch: int, batch: int = 0, sums: list[float] | None = None) -> None:
+    def _save_resume_point(
+        self, epoch: int, batch: int = 0, sums: list[float] | None = None
+    ) -> None:
         """Everything that the rest of the run depends on, as it stands before ``epoch`` begins or after ``batch`` batches of it, whose
         losses sum up to ``sums``. The file is the same whatever the number of processes."""
         self._saved_at = time.monotonic()
@@ -92,22 +96,36 @@ class ResumePoints:
             state = load_checkpoint(self.resume_file)
         except ArtefactError as error:
             advice = "Delete it, or leave out --resume; the run then starts from the beginning."
-            raise ArtefactError(f"The resume file {self.resume_file} is damaged. {advice}") from error
-        with explained(f"The resume file {self.resume_file}", "Delete it; the run then starts from the beginning."):
+            raise ArtefactError(
+                f"The resume file {self.resume_file} is damaged. {advice}"
+            ) from error
+        with explained(
+            f"The resume file {self.resume_file}",
+            "Delete it; the run then starts from the beginning.",
+        ):
             if state["run"] != self.run_name:
-                raise ArtefactError(f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings.")
+                raise ArtefactError(
+                    f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings."
+                )
             load_state(self.model, self.replicas.weights(state["state_dict"]))
-            self.optimizer.load_state_dict(self.replicas.optimiser_state(self.optimizer, state["optimizer"]))
+            self.optimizer.load_state_dict(
+                self.replicas.optimiser_state(self.optimizer, state["optimizer"])
+            )
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
             self._loader_state = state["loader"].cpu()
             train_data.generator.set_state(self._loader_state)
             self.start_epoch, self.cur_step = int(state["epoch"]), int(state["cur_step"])
-            self.best_valid_score, self.best_valid_result = float(state["best_valid_score"]), state["best_valid_result"]
+            self.best_valid_score, self.best_valid_result = (
+                float(state["best_valid_score"]),
+                state["best_valid_result"],
+            )
             self.seconds, self.cpu_seconds = dict(state["seconds"]), dict(state["cpu_seconds"])
             self.history = [dict(epoch) for epoch in state["history"]]
             self._inside = state if state["batch"] else None
             self._set_random_states(state["random"])
-        where = f"epoch {self.start_epoch}" + (f", batch {state['batch']}" if state["batch"] else "")
+        where = f"epoch {self.start_epoch}" + (
+            f", batch {state['batch']}" if state["batch"] else ""
+        )
         self.logger.info(f"Resuming at {where} from {self.resume_file}")

@@ -73,18 +73,30 @@ class GenRecTrainer(ResumePoints, Trainer):
 
         steps = max(1, -(-batches // self.accumulation) * self.epochs)
         warmup = int(steps * (self.config["warmup_ratio"] or 0.0))
-        return get_scheduler(name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+        return get_scheduler(
+            name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps
+        )
 
     # --- training -------------------------------------------------------------------------------------------------------------------
 
-    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
         self.scheduler = self._build_scheduler(len(train_data))
         processes.own_stream(self.config["seed"])
         if self.config["resume"]:
             if self.resume_file.is_file():
                 self._restore(train_data)
             else:
-                self.logger.info(f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning.")
+                self.logger.info(
+                    f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning."
+                )
         self._saved, self.ids = saved, raw_ids(train_data._dataset)
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
 
@@ -92,17 +104,36 @@ class GenRecTrainer(ResumePoints, Trainer):
         self.model.train()
         started = clocks()
         with explained_memory(SMALLER_BATCH):
-            done, total = self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
-            means = self._train_batches(train_data, epoch_idx, loss_func or self.model.calculate_loss, show_progress, done, total)
+            done, total = (
+                self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
+            )
+            means = self._train_batches(
+                train_data,
+                epoch_idx,
+                loss_func or self.model.calculate_loss,
+                show_progress,
+                done,
+                total,
+            )
         self._count("train", started)
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
 
-    def _train_batches(self, train_data, epoch: int, loss_func, show_progress: bool, done: int, total: list[float] | None) -> list[float]:
+    def _train_batches(
+        self,
+        train_data,
+        epoch: int,
+        loss_func,
+        show_progress: bool,
+        done: int,
+        total: list[float] | None,
+    ) -> list[float]:
         """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the mean losses of the epoch."""
         batches, count = train_data, len(train_data)
         if show_progress:
-            batches = tqdm(train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink"))
+            batches = tqdm(
+                train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink")
+            )
         self.optimizer.zero_grad()
         with interrupts.safe_points() if self._saved else nullcontext():
             for index, interaction in enumerate(batches):
@@ -118,7 +149,9 @@ class GenRecTrainer(ResumePoints, Trainer):
                     self._check_finite(loss, epoch, index)
                     self.scaler.scale(loss / self.accumulation).backward()
                 values = [float(part.detach()) for part in parts]
-                total = values if total is None else [a + b for a, b in zip(total, values, strict=True)]
+                total = (
+                    values if total is None else [a + b for a, b in zip(total, values, strict=True)]
+                )
                 if step:
                     self._optimiser_step()
                     if self.scheduler is not None:
@@ -126,7 +159,9 @@ class GenRecTrainer(ResumePoints, Trainer):
                     if self._saved:
                         self._safe_point(epoch, index + 1, total)
                 if self.gpu_available and show_progress:
-                    batches.set_postfix_str(set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow"))
+                    batches.set_postfix_str(
+                        set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow")
+                    )
         return processes.mean([value / max(count, 1) for value in total])
 
     def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
@@ -160,7 +195,9 @@ class GenRecTrainer(ResumePoints, Trainer):
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _autocast(self):
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
 
     def _optimiser_step(self) -> None:
         self.scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
@@ -188,7 +225,9 @@ class GenRecTrainer(ResumePoints, Trainer):
         return float(score), result
 
     def _count(self, stage: str, started: tuple[float, float]) -> None:
-        for total, before, now in zip((self.seconds, self.cpu_seconds), started, clocks(), strict=True):
+        for total, before, now in zip(
+            (self.seconds, self.cpu_seconds), started, clocks(), strict=True
+        ):
             total[stage] += now - before
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
@@ -202,8 +241,14 @@ class GenRecTrainer(ResumePoints, Trainer):
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
         search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
-        own = getattr(self.model, "generative", False)  # scores of other models may come in bf16, in which many items tie
-        with self._autocast() if own else nullcontext(), self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
+        own = getattr(
+            self.model, "generative", False
+        )  # scores of other models may come in bf16, in which many items tie
+        with (
+            self._autocast() if own else nullcontext(),
+            self.replicas.whole(),
+            explained_memory(SMALLER_SEARCH.format(search)),
+        ):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(processes.summed)
@@ -242,7 +287,9 @@ class GenRecTrainer(ResumePoints, Trainer):
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return self.replicas.gathered(getattr(self.model, "checkpoint_state", self.model.state_dict)())
+        return self.replicas.gathered(
+            getattr(self.model, "checkpoint_state", self.model.state_dict)()
+        )
 
     def load_best(self, model_file: str | None = None) -> None:
         """Load the weights of the best epoch (or of ``model_file``) into the model."""
@@ -251,9 +298,13 @@ class GenRecTrainer(ResumePoints, Trainer):
         checkpoint = load_checkpoint(file, self.device)
         with explained(f"The checkpoint {file}", "Train the model again."):
             if model_file is None and checkpoint["run"] != self.run_name:
-                raise ArtefactError(f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again.")
+                raise ArtefactError(
+                    f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again."
+                )
             load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
-            self.model.load_other_parameter(checkpoint["other_parameter"])  # LightGCN's cached embeddings, Pop's counts
+            self.model.load_other_parameter(
+                checkpoint["other_parameter"]
+            )  # LightGCN's cached embeddings, Pop's counts
             self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")
 
 

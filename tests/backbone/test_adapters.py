@@ -21,14 +21,28 @@ from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint_folder
 
-LCREC = {**SMALL, "tokenizer": "random", "codebook_sizes": [8, 8], "text_vocab_size": 400, "lora_rank": 2, "tasks": ["seqrec"]}
+LCREC = {
+    **SMALL,
+    "tokenizer": "random",
+    "codebook_sizes": [8, 8],
+    "text_vocab_size": 400,
+    "lora_rank": 2,
+    "tasks": ["seqrec"],
+}
 STORE = {"tokenizer_epochs": 1, "lora_rank": 2}
 OPT_TARGETS = {"lora_targets": ["q_proj", "fc1"]}
 CASES = {
     "lcrec, llama folder, lora": ("LCRec", {"tuning": "lora"}, "llama"),
     "lcrec, tied opt folder, lora": ("LCRec", {"tuning": "lora", **OPT_TARGETS}, "opt-projected"),
     "lcrec, opt folder, full": ("LCRec", {"tuning": "full"}, "opt"),
-    "lcrec, scratch, lora": ("LCRec", {"tuning": "lora", "backbone_config": {**FAMILIES["llama"], "max_position_embeddings": 512}}, None),
+    "lcrec, scratch, lora": (
+        "LCRec",
+        {
+            "tuning": "lora",
+            "backbone_config": {**FAMILIES["llama"], "max_position_embeddings": 512},
+        },
+        None,
+    ),
     "store, opt folder, lora": ("STORE", {"tuning": "lora", **STORE}, "opt"),
     "store, scratch, full": ("STORE", STORE, None),
 }
@@ -52,7 +66,9 @@ def tiny_lcrec():
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
     root = tmp_path_factory.mktemp("bases")
-    return {family: save_base(root / family, family) for family in ("llama", "opt", "opt-projected")}
+    return {
+        family: save_base(root / family, family) for family in ("llama", "opt", "opt-projected")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +80,9 @@ def trained(folder, bases):
         if case not in made:
             name, settings, base = CASES[case]
             with torch.enable_grad():  # STORE's tokenizer trains
-                model, config, loaders = toy_model(folder, name, **settings, backbone=bases[base] if base else "scratch")
+                model, config, loaders = toy_model(
+                    folder, name, **settings, backbone=bases[base] if base else "scratch"
+                )
             generator = torch.Generator().manual_seed(5)
             with torch.no_grad():
                 for parameter in model.parameters():
@@ -81,14 +99,22 @@ def weights_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_export_scores_like_the_model_and_holds_no_base_that_a_folder_holds(trained, tmp_path, case):
+def test_an_export_scores_like_the_model_and_holds_no_base_that_a_folder_holds(
+    trained, tmp_path, case
+):
     model, config, users = trained(case)
     model.save_pretrained(tmp_path / "export")
     again = load_data_and_model(str(tmp_path / "export"))[1]
     assert torch.equal(again.full_sort_predict(users), model.full_sort_predict(users))
-    assert {n: p.requires_grad for n, p in again.named_parameters()} == {n: p.requires_grad for n, p in model.named_parameters()}
+    assert {n: p.requires_grad for n, p in again.named_parameters()} == {
+        n: p.requires_grad for n, p in model.named_parameters()
+    }
     assert (tmp_path / "export" / "adapter").is_dir() == (config["tuning"] == "lora")
-    stored = any("embed_tokens" in name for name in weights_in(tmp_path / "export") if "tokenizer" not in name)
+    stored = any(
+        "embed_tokens" in name
+        for name in weights_in(tmp_path / "export")
+        if "tokenizer" not in name
+    )
     assert stored == (config["tuning"] == "full" or config["backbone"] == "scratch")
     with pytest.raises(ConfigError, match="export exists already"):
         model.save_pretrained(tmp_path / "export")
@@ -118,7 +144,10 @@ def test_peft_reads_the_adapter_onto_the_base_that_it_names(trained, tmp_path, c
 
 @torch.no_grad()
 def test_an_adapter_on_weights_that_no_folder_holds_names_no_base(trained, tmp_path):
-    for case in ("lcrec, scratch, lora", "store, opt folder, lora"):  # STORE's base has taken in the adapter of its tokenizer
+    for case in (
+        "lcrec, scratch, lora",
+        "store, opt folder, lora",
+    ):  # STORE's base has taken in the adapter of its tokenizer
         model, *_ = trained(case)
         model.save_pretrained(tmp_path / case)
         settings = json.loads((tmp_path / case / "adapter" / "adapter_config.json").read_text())
@@ -146,7 +175,9 @@ def test_a_fresh_process_needs_the_checkpoint_the_base_and_the_data_alone(traine
     torch.save({"history": history, "length": length}, tmp_path / "users.pt")
     paths = [str(tmp_path), str(tmp_path / "model.pth"), str(tmp_path / "export")]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", LOAD, *paths], cwd=root, capture_output=True, text=True, timeout=570)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *paths], cwd=root, capture_output=True, text=True, timeout=570
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     expected = model.search(history, length, fill=True).full
     for name in ("model.pth", "export"):
@@ -159,21 +190,35 @@ def test_a_fresh_process_needs_the_checkpoint_the_base_and_the_data_alone(traine
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_a_merged_export_is_a_model_of_transformers_with_the_codes_as_words(trained, tmp_path, case):
+def test_a_merged_export_is_a_model_of_transformers_with_the_codes_as_words(
+    trained, tmp_path, case
+):
     model, *_ = trained(case)
     model.save_pretrained(tmp_path / "merged", merge=True)
-    lm, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), AutoTokenizer.from_pretrained(tmp_path / "merged")
+    lm, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / "merged"),
+        AutoTokenizer.from_pretrained(tmp_path / "merged"),
+    )
     items = json.loads((tmp_path / "merged" / "items.json").read_text())
     rows = model.vocabulary.flat(model.codes[1:]) + model.n_text
     assert list(items) == model.item_tokens[1:]
     assert tokenizer(list(items.values()), add_special_tokens=False)["input_ids"] == rows.tolist()
-    assert tokenizer("red soap", add_special_tokens=False)["input_ids"] == model.text_tokenizer("red soap")["input_ids"]
+    assert (
+        tokenizer("red soap", add_special_tokens=False)["input_ids"]
+        == model.text_tokenizer("red soap")["input_ids"]
+    )
 
-    ids = torch.cat([torch.tensor(tokenizer("red soap")["input_ids"]), rows[:3].flatten()]).unsqueeze(0)
+    ids = torch.cat(
+        [torch.tensor(tokenizer("red soap")["input_ids"]), rows[:3].flatten()]
+    ).unsqueeze(0)
     states = model.backbone(model._embed(ids))
-    expected = torch.cat([model.backbone.text_logits(states), model.vocabulary.logits(states)], dim=-1)
+    expected = torch.cat(
+        [model.backbone.text_logits(states), model.vocabulary.logits(states)], dim=-1
+    )
     torch.testing.assert_close(lm.eval()(input_ids=ids).logits, expected, atol=1e-4, rtol=0)
-    assert model.backbone.has_lora == (model.config["tuning"] == "lora")  # the model itself is as before
+    assert model.backbone.has_lora == (
+        model.config["tuning"] == "lora"
+    )  # the model itself is as before
 
 
 def test_a_tokenizer_smaller_than_the_table_keeps_the_place_of_the_codes(folder, tmp_path):
@@ -185,7 +230,9 @@ def test_a_tokenizer_smaller_than_the_table_keeps_the_place_of_the_codes(folder,
     assert len(model.text_tokenizer) == model.n_text - 7
     model.save_pretrained(tmp_path / "merged", merge=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-    assert tokenizer.convert_tokens_to_ids(model.vocabulary.words) == list(range(model.n_text, len(tokenizer)))
+    assert tokenizer.convert_tokens_to_ids(model.vocabulary.words) == list(
+        range(model.n_text, len(tokenizer))
+    )
     model.text_tokenizer.add_tokens(["<a_0>"])
     with pytest.raises(BackboneError, match="already has words like <a_0>"):
         model.save_pretrained(tmp_path / "again", merge=True)
@@ -204,12 +251,23 @@ def test_an_adapter_for_another_base_is_refused(trained, tmp_path, kind):
     else:
         model.save(str(path))
     others = {
-        "wider": (save_base(tmp_path / "wider", "llama", hidden_size=64), "hidden_size 32 there and 64 here"),
-        "other": (save_base(tmp_path / "other", "llama", seed=1), r"weights \w+ there and \w+ here"),
-        "family": (save_base(tmp_path / "family", "qwen2"), "model_type llama there and qwen2 here"),
+        "wider": (
+            save_base(tmp_path / "wider", "llama", hidden_size=64),
+            "hidden_size 32 there and 64 here",
+        ),
+        "other": (
+            save_base(tmp_path / "other", "llama", seed=1),
+            r"weights \w+ there and \w+ here",
+        ),
+        "family": (
+            save_base(tmp_path / "family", "qwen2"),
+            "model_type llama there and qwen2 here",
+        ),
     }
     for base, reason in others.values():
-        with pytest.raises(BackboneError, match=f"trained on another base than {base} holds: .*{reason}"):
+        with pytest.raises(
+            BackboneError, match=f"trained on another base than {base} holds: .*{reason}"
+        ):
             load_data_and_model(str(path), backbone=base)
     moved = tmp_path / "moved"
     shutil.copytree(model.config["backbone"], moved)
@@ -232,7 +290,10 @@ def test_a_damaged_export_names_the_file(trained, tmp_path):
     with pytest.raises(ArtefactError, match="meta.json was edited or is damaged"):
         load_checkpoint(tmp_path / "export")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtefactError, match="holds no checkpoint: meta.json is missing. Merged exports are for transformers"):
+    with pytest.raises(
+        ArtefactError,
+        match="holds no checkpoint: meta.json is missing. Merged exports are for transformers",
+    ):
         load_checkpoint(tmp_path / "empty")
 
 
@@ -247,21 +308,60 @@ def test_a_checkpoint_folder_gives_back_what_it_was_given(tmp_path):
     found = load_checkpoint(tmp_path)
     assert found["config"] == content["config"]
     assert found["state_dict"].keys() == content["state_dict"].keys()
-    assert all(torch.equal(found["state_dict"][name], value) for name, value in content["state_dict"].items())
+    assert all(
+        torch.equal(found["state_dict"][name], value)
+        for name, value in content["state_dict"].items()
+    )
     nested = found["other_parameter"]["nested"]
-    assert torch.equal(nested["rows"][0], torch.arange(2)) and nested["rows"][1] == 7 and nested["none"] is None
+    assert (
+        torch.equal(nested["rows"][0], torch.arange(2))
+        and nested["rows"][1] == 7
+        and nested["none"] is None
+    )
 
 
-def test_the_command_exports_and_refuses_models_without_a_language_model(trained, folder, tmp_path, capsys):
+def test_the_command_exports_and_refuses_models_without_a_language_model(
+    trained, folder, tmp_path, capsys
+):
     model, *_ = trained("lcrec, llama folder, lora")
     model.save(str(tmp_path / "model.pth"))
-    assert main(["export", "--checkpoint", str(tmp_path / "model.pth"), "--to", str(tmp_path / "out")]) == 0
-    assert main(["recommend", "--checkpoint", str(tmp_path / "out"), "--history", "i1,i2", "--top", "3"]) == 0
+    assert (
+        main(["export", "--checkpoint", str(tmp_path / "model.pth"), "--to", str(tmp_path / "out")])
+        == 0
+    )
+    assert (
+        main(
+            ["recommend", "--checkpoint", str(tmp_path / "out"), "--history", "i1,i2", "--top", "3"]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in shown[-3:]] == [row["item"] for row in model.recommend(["i1", "i2"], k=3)]
-    assert main(["export", "--checkpoint", str(tmp_path / "out"), "--to", str(tmp_path / "merged"), "--merge"]) == 0
+    assert [line.split()[1] for line in shown[-3:]] == [
+        row["item"] for row in model.recommend(["i1", "i2"], k=3)
+    ]
+    assert (
+        main(
+            [
+                "export",
+                "--checkpoint",
+                str(tmp_path / "out"),
+                "--to",
+                str(tmp_path / "merged"),
+                "--merge",
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / "merged" / "items.json").is_file()
     timeline, *_ = toy_model(folder, "TimelineRec", tokenizer="random")
     timeline.save(str(tmp_path / "timeline.pth"))
-    assert main(["export", "--checkpoint", str(tmp_path / "timeline.pth"), "--to", str(tmp_path / "no")]) == 2
-    assert "holds TimelineRec; export works for models with a causal language model" in capsys.readouterr().err
+    assert (
+        main(
+            ["export", "--checkpoint", str(tmp_path / "timeline.pth"), "--to", str(tmp_path / "no")]
+        )
+        == 2
+    )
+    assert (
+        "holds TimelineRec; export works for models with a causal language model"
+        in capsys.readouterr().err
+    )

@@ -13,7 +13,14 @@ from recbole_genrec.backbone import (
     embed_mixed,
     load_causal_lm,
 )
-from recbole_genrec.decoding import SCORE_TYPES, ItemTrie, beam_search, beam_search_auto, exact_scores, path_scores
+from recbole_genrec.decoding import (
+    SCORE_TYPES,
+    ItemTrie,
+    beam_search,
+    beam_search_auto,
+    exact_scores,
+    path_scores,
+)
 from recbole_genrec.errors import BackboneError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -39,7 +46,10 @@ STEPS, PATHS = draw_walk()
 def walk(decoder, rows=(0, 1, 2)):
     """What the decoder answers at the root and after each of ``STEPS``; its users are ``rows`` of the three."""
     rows = list(rows)
-    return [decoder.start(), *(decoder.step(codes[rows], parents[rows]) for codes, parents in STEPS)]
+    return [
+        decoder.start(),
+        *(decoder.step(codes[rows], parents[rows]) for codes, parents in STEPS),
+    ]
 
 
 # --- stepwise decoding --------------------------------------------------------------------------------------------------------------
@@ -52,7 +62,9 @@ def test_steps_equal_full_passes_over_each_path(family):
     for score_type in ("level", "joint"):
         for paths, values in zip(PATHS, walk(model.decoder(score_type)), strict=True):
             for user in range(3):
-                torch.testing.assert_close(values[user], model.next_log_probs(user, paths[user], score_type), **CLOSE)
+                torch.testing.assert_close(
+                    values[user], model.next_log_probs(user, paths[user], score_type), **CLOSE
+                )
     assert values.std() > 0.5  # the model does tell the codes apart
 
 
@@ -66,7 +78,11 @@ def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family):
         for values, wanted in zip(walk(decoder, rows), expected, strict=True):
             torch.testing.assert_close(values, wanted[list(rows)], **CLOSE)
 
-    agrees(model.decoder(prompt=torch.cat([model.prompt, torch.randn(3, 6, model.prompt.shape[-1])], dim=1)))
+    agrees(
+        model.decoder(
+            prompt=torch.cat([model.prompt, torch.randn(3, 6, model.prompt.shape[-1])], dim=1)
+        )
+    )
     decoder = model.decoder(reserve=2)  # the cache has to grow
     for _ in range(2):
         agrees(decoder)
@@ -84,7 +100,10 @@ def test_prompt_keys_stay_where_they_are_and_work_is_tensor_work():
         decoder = model.decoder()
         place = [buffer.data_ptr() for pair in decoder.cache.buffers for buffer in pair]
         with CountOperators() as operators:
-            codes, root = torch.ones(users, beams, dtype=torch.long), torch.zeros(users, beams, dtype=torch.long)
+            codes, root = (
+                torch.ones(users, beams, dtype=torch.long),
+                torch.zeros(users, beams, dtype=torch.long),
+            )
             decoder.step(codes, root)
             decoder.step(codes, root)
         counts.append(operators.seen)
@@ -101,9 +120,13 @@ def test_search_equals_item_by_item_scoring(family, score_type):
     model, table = Generator(family), random_codes(SIZES, 30)
     expected, trie = model.item_scores(table, score_type), ItemTrie(table, SIZES)
     decoder = model.decoder(score_type)
-    torch.testing.assert_close(exact_scores(decoder, trie, score_type=score_type, chunk_size=11)[:, 1:], expected, **CLOSE)
+    torch.testing.assert_close(
+        exact_scores(decoder, trie, score_type=score_type, chunk_size=11)[:, 1:], expected, **CLOSE
+    )
     items = torch.arange(1, 31).expand(3, -1)
-    torch.testing.assert_close(path_scores(decoder, trie, items, score_type=score_type), expected, **CLOSE)
+    torch.testing.assert_close(
+        path_scores(decoder, trie, items, score_type=score_type), expected, **CLOSE
+    )
     result = beam_search(decoder, trie, 30, score_type=score_type, fill=True)
     torch.testing.assert_close(result.full[:, 1:], expected, **CLOSE)
     assert torch.equal(result.items, expected.argsort(descending=True) + 1)
@@ -116,15 +139,26 @@ def test_autocast_gives_finite_float32_scores():
     for family in ("opt", "llama", "qwen3"):
         model, table = Generator(family), random_codes(SIZES, 30)
         with torch.autocast("cpu", torch.bfloat16):
-            result = beam_search(model.decoder("joint"), ItemTrie(table, SIZES), 30, score_type="joint", fill=True)
-        assert result.full.dtype == torch.float32 and result.full.isfinite().all() and result.scores.isfinite().all()
-        torch.testing.assert_close(result.full[:, 1:], model.item_scores(table, "joint"), atol=0.5, rtol=0)
+            result = beam_search(
+                model.decoder("joint"), ItemTrie(table, SIZES), 30, score_type="joint", fill=True
+            )
+        assert (
+            result.full.dtype == torch.float32
+            and result.full.isfinite().all()
+            and result.scores.isfinite().all()
+        )
+        torch.testing.assert_close(
+            result.full[:, 1:], model.item_scores(table, "joint"), atol=0.5, rtol=0
+        )
 
 
 @torch.no_grad()
 def test_a_sequence_longer_than_the_model_is_an_error():
     model = Generator("opt", lengths=(62, 3))
-    with pytest.raises(BackboneError, match="65 tokens does not fit the backbone's 64 positions. Lower MAX_ITEM_LIST_LENGTH"):
+    with pytest.raises(
+        BackboneError,
+        match="65 tokens does not fit the backbone's 64 positions. Lower MAX_ITEM_LIST_LENGTH",
+    ):
         model.backbone(torch.randn(1, 65, 32))
     decoder, one = model.decoder(), torch.zeros(2, 1, dtype=torch.long)
     decoder.step(one, one)
@@ -144,9 +178,13 @@ def test_widths_and_states_around_projections():
     before, after = model.backbone.hidden_states(model.prompt), model.backbone(model.prompt)
     assert before.shape == (3, 9, 32) and after.shape == (3, 9, 16)
     torch.testing.assert_close(model.lm.model.decoder.project_out(before), after)
-    torch.testing.assert_close(model.backbone.text_logits(after), model.lm(inputs_embeds=model.prompt).logits)
+    torch.testing.assert_close(
+        model.backbone.text_logits(after), model.lm(inputs_embeds=model.prompt).logits
+    )
     plain = Generator("qwen3")
-    torch.testing.assert_close(plain.backbone.hidden_states(plain.prompt), plain.backbone(plain.prompt))
+    torch.testing.assert_close(
+        plain.backbone.hidden_states(plain.prompt), plain.backbone(plain.prompt)
+    )
 
 
 @pytest.mark.parametrize("family", ["opt-projected", "llama", "qwen3"])
@@ -158,15 +196,24 @@ def test_lora_attaches_trains_alone_and_merges(family):
     model.backbone.eval()
     assert model.backbone.text_table.weight is table
     torch.testing.assert_close(model.backbone(model.prompt), before)  # B = 0 at the start
-    trainable = {name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad}
-    assert trainable == {name for name, _ in model.backbone.named_parameters() if "lora_" in name} != set()
+    trainable = {
+        name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad
+    }
+    assert (
+        trainable
+        == {name for name, _ in model.backbone.named_parameters() if "lora_" in name}
+        != set()
+    )
     model.backbone(model.prompt).square().sum().backward()
     for name, parameter in model.backbone.named_parameters():
         assert (parameter.grad is not None) == (name in trainable)
         if "lora_B" in name:
             assert parameter.grad.abs().sum() > 0
             torch.nn.init.normal_(parameter, std=0.3)
-    adapted, states = model.backbone(model.prompt).detach(), model.backbone.hidden_states(model.prompt).detach()
+    adapted, states = (
+        model.backbone(model.prompt).detach(),
+        model.backbone.hidden_states(model.prompt).detach(),
+    )
     assert (adapted - before).abs().max() > 0.1
     stepwise = [values.detach() for values in walk(model.decoder())]
     model.backbone.merge_lora()
@@ -174,7 +221,9 @@ def test_lora_attaches_trains_alone_and_merges(family):
     torch.testing.assert_close(model.backbone.hidden_states(model.prompt), states, **CLOSE)
     for values, wanted in zip(walk(model.decoder()), stepwise, strict=True):
         torch.testing.assert_close(values, wanted, **CLOSE)
-    assert all(p.requires_grad for p in model.backbone.parameters()) and not any("lora" in n for n in model.backbone.state_dict())
+    assert all(p.requires_grad for p in model.backbone.parameters()) and not any(
+        "lora" in n for n in model.backbone.state_dict()
+    )
 
 
 def test_code_tables_and_the_model_get_gradients():
@@ -182,8 +231,12 @@ def test_code_tables_and_the_model_get_gradients():
     n_text = model.backbone.text_table.num_embeddings
     ids = torch.tensor([[3, 4, n_text + 2, n_text + 7], [5, n_text + 14, 0, 0]])
     states = model.backbone(embed_mixed(ids, model.backbone.text_table, model.codes.embedding))
-    torch.nn.functional.cross_entropy(model.codes.logits(states[0, 1:3]), torch.tensor([2, 7])).backward()
-    assert model.codes.embedding.grad.abs().sum(1).nonzero().flatten().tolist() == [2]  # 7 is a target only, row 1 has no loss
+    torch.nn.functional.cross_entropy(
+        model.codes.logits(states[0, 1:3]), torch.tensor([2, 7])
+    ).backward()
+    assert model.codes.embedding.grad.abs().sum(1).nonzero().flatten().tolist() == [
+        2
+    ]  # 7 is a target only, row 1 has no loss
     assert (model.codes.classifier.grad.abs().sum(1) > 0).all()
     assert model.backbone.text_table.weight.grad.abs().sum(1).nonzero().flatten().tolist() == [3, 4]
     assert all(p.grad is not None for p in model.backbone.parameters())
@@ -202,8 +255,12 @@ def test_a_saved_model_loads_back_from_its_folder(tmp_path):
         lm, tokenizer = load_causal_lm(str(folder))
         backbone = CausalBackbone(lm.eval())
         assert torch.equal(backbone(model.prompt), model.backbone(model.prompt))
-        assert torch.equal(backbone.hidden_states(model.prompt), model.backbone.hidden_states(model.prompt))
-        assert [tokenizer(text)["input_ids"] for text in TEXTS] == [model.text_tokenizer(text)["input_ids"] for text in TEXTS]
+        assert torch.equal(
+            backbone.hidden_states(model.prompt), model.backbone.hidden_states(model.prompt)
+        )
+        assert [tokenizer(text)["input_ids"] for text in TEXTS] == [
+            model.text_tokenizer(text)["input_ids"] for text in TEXTS
+        ]
         assert (tokenizer.pad_token, tokenizer.sep_token) == ("<pad>", "<sep>")
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match="cannot be loaded.*safetensors"):
@@ -215,7 +272,10 @@ def test_what_cannot_be_loaded_says_why(monkeypatch):
     for missing in ("/no/such/folder", "./no-such-folder", "models/opt/125m"):
         with pytest.raises(BackboneError, match=f"folder {missing} does not exist"):
             load_causal_lm(missing)
-    with pytest.raises(BackboneError, match="'facebook/no-such-model' cannot be loaded.*backbone: scratch trains from random weights"):
+    with pytest.raises(
+        BackboneError,
+        match="'facebook/no-such-model' cannot be loaded.*backbone: scratch trains from random weights",
+    ):
         load_causal_lm("facebook/no-such-model")
     for settings, reason in (
         ({"model_type": "no-such-model"}, "no-such-model"),
@@ -224,5 +284,7 @@ def test_what_cannot_be_loaded_says_why(monkeypatch):
         ({"model_type": "opt", "hidden_size": 32, "num_attention_heads": 5}, "divisible"),
         ({"model_type": "t5"}, "T5Config"),
     ):
-        with pytest.raises(BackboneError, match=f"(?s)backbone_config.*{reason}.*causal model type"):
+        with pytest.raises(
+            BackboneError, match=f"(?s)backbone_config.*{reason}.*causal model type"
+        ):
             load_causal_lm("scratch", settings, TEXTS, 300)

@@ -19,4 +19,7 @@ def test_cheap_dropout_keeps_the_mean_and_drops_the_share():
     assert torch.equal(dropout(x, 0.3, training=False), x) and torch.equal(dropout(x, 0.0), x)
     module = nn.Sequential(nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.1)))
     cheapen(module)
-    assert [(type(child), child.p) for child in (module[0], module[1][0])] == [(Dropout, 0.2), (Dropout, 0.1)]
+    assert [(type(child), child.p) for child in (module[0], module[1][0])] == [
+        (Dropout, 0.2),
+        (Dropout, 0.1),
+    ]

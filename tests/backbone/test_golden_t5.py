@@ -31,7 +31,9 @@ def test_published_states_and_item_scores():
     inputs = vocabulary.embed(nn.functional.pad(targets[:, :-1], (1, 0)))
     for user in range(len(states)):
         hidden = backbone.decode(inputs, memory.select(torch.full((len(inputs),), user)))
-        log_probs = vocabulary.logits(hidden).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        log_probs = (
+            vocabulary.logits(hidden).log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        )
         torch.testing.assert_close(log_probs, golden["item_token_logprob"][user], **CLOSE)
         torch.testing.assert_close(log_probs.sum(-1), golden["item_loglik"][user], **CLOSE)
 
@@ -41,15 +43,21 @@ def test_published_training_pass(run):
     backbone, vocabulary, golden = tiny_t5()
     memory = golden_memory(backbone, vocabulary, golden)[1]
     targets = vocabulary.tokens(with_end(golden["item_codes"][golden["target_item"]]))
-    logits = vocabulary.logits(backbone.decode(vocabulary.embed(nn.functional.pad(targets[:, :-1], (1, 0))), memory))
+    logits = vocabulary.logits(
+        backbone.decode(vocabulary.embed(nn.functional.pad(targets[:, :-1], (1, 0))), memory)
+    )
     torch.testing.assert_close(logits, golden["train/logits"], **CLOSE)
-    loss = nn.functional.cross_entropy(logits.flatten(0, 1) / golden[f"train/tau{run}"], targets.flatten())
+    loss = nn.functional.cross_entropy(
+        logits.flatten(0, 1) / golden[f"train/tau{run}"], targets.flatten()
+    )
     torch.testing.assert_close(loss, golden[f"train/loss{run}"], **CLOSE)
     loss.backward()
     names = [name for name in golden if name.startswith(f"train/grad{run}:")]
     assert len(names) == 4
     for name in names:
-        torch.testing.assert_close(parameter(name.split(":")[1], backbone, vocabulary).grad, golden[name], **CLOSE)
+        torch.testing.assert_close(
+            parameter(name.split(":")[1], backbone, vocabulary).grad, golden[name], **CLOSE
+        )
 
 
 @torch.no_grad()
@@ -65,6 +73,14 @@ def test_published_beams():
         assert torch.equal(found.items - 1, golden[f"beam{width}/items"])
         sequences = nn.functional.pad(vocabulary.tokens(table[found.items]), (1, 0))
         assert torch.equal(sequences, golden[f"beam{width}/sequences"])
-        torch.testing.assert_close(found.scores.double(), golden[f"beam{width}/sum_logprob"], **CLOSE)
-        torch.testing.assert_close(found.scores.double() / 5, golden[f"beam{width}/hf_score"], **CLOSE)
-    torch.testing.assert_close(exact_scores(decoder, trie, score_type="joint")[:, 1:].double(), golden["item_loglik"], **CLOSE)
+        torch.testing.assert_close(
+            found.scores.double(), golden[f"beam{width}/sum_logprob"], **CLOSE
+        )
+        torch.testing.assert_close(
+            found.scores.double() / 5, golden[f"beam{width}/hf_score"], **CLOSE
+        )
+    torch.testing.assert_close(
+        exact_scores(decoder, trie, score_type="joint")[:, 1:].double(),
+        golden["item_loglik"],
+        **CLOSE,
+    )

@@ -11,9 +11,20 @@ from recbole_genrec.backbone.causal.lora import base_facts, check_base
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.training.trainer import GenRecTrainer
 
-LLAMA = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
 LLAMA |= {"intermediate_size": 48, "max_position_embeddings": 512}
-LCREC = {**SMALL, "tokenizer": "random", "codebook_sizes": [8, 8], "backbone_config": {**LLAMA, "tie_word_embeddings": False}}
+LCREC = {
+    **SMALL,
+    "tokenizer": "random",
+    "codebook_sizes": [8, 8],
+    "backbone_config": {**LLAMA, "tie_word_embeddings": False},
+}
 LCREC |= {"text_vocab_size": 400, "train_batch_size": 16, "lora_rank": 2}
 TIED = {"backbone_config": {**LLAMA, "tie_word_embeddings": True}}
 STORE = {
@@ -22,7 +33,11 @@ STORE = {
     "lora_rank": 2,
     "code_init": "random",
 }
-CASES = {"store": ("STORE", STORE), "lcrec": ("LCRec", LCREC), "lcrec-tied": ("LCRec", {**LCREC, **TIED})}
+CASES = {
+    "store": ("STORE", STORE),
+    "lcrec": ("LCRec", LCREC),
+    "lcrec-tied": ("LCRec", {**LCREC, **TIED}),
+}
 EVERY_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
@@ -39,12 +54,19 @@ def tiny_lcrec(monkeypatch):
 
 
 def adapters(stack: str, layers: tuple[str, ...]) -> set[str]:
-    return {f"backbone.lm.base_model.model.model.{stack}.{layer}.lora_{side}.default.weight" for layer in layers for side in "AB"}
+    return {
+        f"backbone.lm.base_model.model.model.{stack}.{layer}.lora_{side}.default.weight"
+        for layer in layers
+        for side in "AB"
+    }
 
 
-LLAMA_ADAPTERS = adapters("layers.0.self_attn", EVERY_LINEAR[0]) | adapters("layers.0.mlp", EVERY_LINEAR[1])
+LLAMA_ADAPTERS = adapters("layers.0.self_attn", EVERY_LINEAR[0]) | adapters(
+    "layers.0.mlp", EVERY_LINEAR[1]
+)
 TRAINED = {
-    "store": adapters("decoder.layers.0.self_attn", ("q_proj", "v_proj")) | {"vocabulary.embedding", "vocabulary.classifier"},
+    "store": adapters("decoder.layers.0.self_attn", ("q_proj", "v_proj"))
+    | {"vocabulary.embedding", "vocabulary.classifier"},
     "lcrec": LLAMA_ADAPTERS | {"vocabulary.embedding", "vocabulary.classifier"},
     "lcrec-tied": LLAMA_ADAPTERS | {"vocabulary.embedding"},
 }
@@ -61,13 +83,19 @@ def one_step(model, config, loaders):
 def test_lora_trains_adapters_and_code_rows_and_nothing_else(folder, case):
     name, settings = CASES[case]
     model, config, loaders = toy_model(folder, name, **settings, tuning="lora", weight_decay=0.1)
-    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == TRAINED[case]
+    assert {
+        name for name, parameter in model.named_parameters() if parameter.requires_grad
+    } == TRAINED[case]
     for parameter in model.backbone.parameters():
-        if parameter.requires_grad and parameter.abs().sum() == 0:  # the matrices that start at zero hide the gradient of the others
+        if (
+            parameter.requires_grad and parameter.abs().sum() == 0
+        ):  # the matrices that start at zero hide the gradient of the others
             torch.nn.init.normal_(parameter, std=0.1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     one_step(model, config, loaders)
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])} - {"_extra_state"}  # draws
+    changed = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    } - {"_extra_state"}  # draws
     same_table = {"vocabulary.classifier"} if case == "lcrec-tied" else set()
     assert changed == TRAINED[case] | same_table
     text = [model.backbone.text_table.weight, model.backbone.lm.get_output_embeddings().weight]
@@ -84,13 +112,17 @@ def test_full_tuning_gives_every_parameter_a_gradient(folder, case):
     sum(loss if isinstance(loss, tuple) else (loss,)).backward()
     assert all(p.requires_grad and p.grad is not None for p in model.parameters())
     without = {name for name, p in model.named_parameters() if p.grad.abs().sum() == 0}
-    assert all("k_proj.bias" in name for name in without)  # softmax does not see a shift of all keys
+    assert all(
+        "k_proj.bias" in name for name in without
+    )  # softmax does not see a shift of all keys
 
 
 def test_bf16_trains_float32_adapters_on_nearly_the_same_loss(folder):
     losses = []
     for precision in ("fp32", "bf16"):
-        model, config, loaders = toy_model(folder, "LCRec", tuning="lora", precision=precision, epochs=1)
+        model, config, loaders = toy_model(
+            folder, "LCRec", tuning="lora", precision=precision, epochs=1
+        )
         trainer = GenRecTrainer(config, model)
         trainer.fit(loaders[0], None, saved=False)
         losses.append(trainer.train_loss_dict[0])
@@ -116,13 +148,22 @@ def test_a_target_without_a_layer_is_named_together_with_layers_that_exist():
         ("llama", "out_proj", "o_proj, q_proj"),
         ("llama", "proj", "q_proj"),
     ):
-        with pytest.raises(BackboneError, match=rf"lora_targets: '{target}' matches no layer of .*\. Its linear layers are .*{known}"):
+        with pytest.raises(
+            BackboneError,
+            match=rf"lora_targets: '{target}' matches no layer of .*\. Its linear layers are .*{known}",
+        ):
             Generator(family).backbone.add_lora(2, 4, 0.0, ["q_proj", target])
-    with pytest.raises(BackboneError, match="'lm_head' matches no layer"):  # no adapter on the text rows
+    with pytest.raises(
+        BackboneError, match="'lm_head' matches no layer"
+    ):  # no adapter on the text rows
         Generator("llama").backbone.add_lora(2, 4, 0.0, ["lm_head"])
     backbone = Generator("llama").backbone
     backbone.add_lora(2, 4, 0.0, ["layers.1.mlp.up_proj", "o_proj"])
-    assert {name.split(".lora_")[0].split("layers.")[1] for name, p in backbone.named_parameters() if p.requires_grad} == {
+    assert {
+        name.split(".lora_")[0].split("layers.")[1]
+        for name, p in backbone.named_parameters()
+        if p.requires_grad
+    } == {
         "0.self_attn.o_proj",
         "1.self_attn.o_proj",
         "1.mlp.up_proj",
@@ -143,7 +184,9 @@ def kept_for_backward(backbone, embeddings):
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = backbone.states(embeddings, torch.tensor([30, 50, 40, 60]), "pack").square().mean()
     loss.backward()
-    return sum(sizes.values()), {name: p.grad for name, p in backbone.named_parameters() if p.grad is not None}
+    return sum(sizes.values()), {
+        name: p.grad for name, p in backbone.named_parameters() if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
@@ -194,5 +237,8 @@ def test_an_adapter_for_another_base_names_what_differs():
     facts = base_facts(Generator("llama").lm)
     check_base(facts, facts, "x")
     check_base(None, facts, "x")  # checkpoints that hold all weights know no base
-    with pytest.raises(BackboneError, match="another base than models/b holds: hidden_size 64 there and 32 here, weights .* with the same"):
+    with pytest.raises(
+        BackboneError,
+        match="another base than models/b holds: hidden_size 64 there and 32 here, weights .* with the same",
+    ):
         check_base({**facts, "hidden_size": 64, "weights": "0"}, facts, "models/b")

@@ -19,7 +19,9 @@ ragged = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(torch.tensor)
 
 
 def one_by_one(backbone, embeddings, lengths):
-    return torch.cat([backbone(part.unsqueeze(0))[0] for part in embeddings.split(lengths.tolist())])
+    return torch.cat(
+        [backbone(part.unsqueeze(0))[0] for part in embeddings.split(lengths.tolist())]
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -28,11 +30,18 @@ def test_states_and_gradients_equal_passes_of_single_sequences(family, layout):
     model, lengths = Generator(family), torch.tensor(LENGTHS)
     assert model.lm.config._attn_implementation == "sdpa"
     found = []
-    for states_of in (lambda x: one_by_one(model.backbone, x, lengths), lambda x: model.backbone.states(x, lengths, layout)):
-        embeddings = torch.randn(sum(LENGTHS), model.backbone.d_in, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    for states_of in (
+        lambda x: one_by_one(model.backbone, x, lengths),
+        lambda x: model.backbone.states(x, lengths, layout),
+    ):
+        embeddings = torch.randn(
+            sum(LENGTHS), model.backbone.d_in, generator=torch.Generator().manual_seed(3)
+        ).requires_grad_()
         model.lm.zero_grad()
         states = states_of(embeddings)
-        (states * torch.randn(states.shape, generator=torch.Generator().manual_seed(4))).mean().backward()
+        (
+            states * torch.randn(states.shape, generator=torch.Generator().manual_seed(4))
+        ).mean().backward()
         weights = [p.grad.clone() for p in model.lm.parameters() if p.grad is not None]
         found.append((states.detach(), embeddings.grad, *weights))
     for expected, value in zip(*found, strict=True):
@@ -47,7 +56,9 @@ def test_one_sequence_and_equal_lengths(layout):
     for lengths in ([5], [4, 4, 4], [1, 1]):
         embeddings, lengths = torch.randn(sum(lengths), 32), torch.tensor(lengths)
         expected = one_by_one(model.backbone, embeddings, lengths)
-        torch.testing.assert_close(model.backbone.states(embeddings, lengths, layout), expected, **CLOSE)
+        torch.testing.assert_close(
+            model.backbone.states(embeddings, lengths, layout), expected, **CLOSE
+        )
 
 
 @torch.no_grad()
@@ -85,7 +96,11 @@ def test_packed_rows_hold_every_token_once_and_are_few(lengths):
     capacity = int(lengths.max()) + 5
     row, offset = pack(lengths, capacity)
     assert (offset + lengths <= capacity).all()
-    taken = [(int(r), t) for r, o, n in zip(row, offset, lengths, strict=True) for t in range(int(o), int(o + n))]
+    taken = [
+        (int(r), t)
+        for r, o, n in zip(row, offset, lengths, strict=True)
+        for t in range(int(o), int(o + n))
+    ]
     assert len(set(taken)) == len(taken)
     fewest = -(-int(lengths.sum()) // capacity)
     assert int(row.max()) + 1 <= 2 * fewest  # two half-empty rows would have been one
@@ -117,4 +132,6 @@ def test_padding_of_uniform_lengths_is_below_a_tenth_in_groups():
     lengths = torch.randint(20, 301, (64,), generator=torch.Generator().manual_seed(0))
     padded = sum(len(group) * int(lengths[group].max()) for group in length_groups(lengths))
     assert 1 - int(lengths.sum()) / padded < 0.1
-    assert 1 - int(lengths.sum()) / (len(lengths) * int(lengths.max())) > 0.4  # one right-padded batch
+    assert (
+        1 - int(lengths.sum()) / (len(lengths) * int(lengths.max())) > 0.4
+    )  # one right-padded batch

@@ -6,33 +6,68 @@ import pytest
 import torch
 from language_models import SIZES, TEXTS, text_vocabulary
 
-from recbole_genrec.backbone import CodeVocabulary, compose, constant, embed_mixed, tokenise_texts, train_text_vocabulary
+from recbole_genrec.backbone import (
+    CodeVocabulary,
+    compose,
+    constant,
+    embed_mixed,
+    tokenise_texts,
+    train_text_vocabulary,
+)
 from recbole_genrec.backbone.text_vocabulary import wrap_text_vocabulary
 from recbole_genrec.errors import BackboneError
 
 
 def test_code_vocabulary():
     vocabulary, hidden = CodeVocabulary(SIZES, 3, 7), torch.randn(2, 5, 7)
-    assert vocabulary.embedding.shape == (15, 3) and vocabulary.classifier.shape == (15, 7) and vocabulary.offsets == [0, 6, 11]
-    assert vocabulary.flat(torch.tensor([[5, 4, 3], [0, 0, 0]])).tolist() == [[5, 10, 14], [0, 6, 11]]
+    assert (
+        vocabulary.embedding.shape == (15, 3)
+        and vocabulary.classifier.shape == (15, 7)
+        and vocabulary.offsets == [0, 6, 11]
+    )
+    assert vocabulary.flat(torch.tensor([[5, 4, 3], [0, 0, 0]])).tolist() == [
+        [5, 10, 14],
+        [0, 6, 11],
+    ]
     assert vocabulary.flat(torch.tensor([2, 1])).tolist() == [2, 7]
-    assert torch.equal(vocabulary.embed(torch.tensor([[4]]), 1), vocabulary.embedding[10].view(1, 1, 3))
+    assert torch.equal(
+        vocabulary.embed(torch.tensor([[4]]), 1), vocabulary.embedding[10].view(1, 1, 3)
+    )
     every = hidden @ vocabulary.classifier.T
     torch.testing.assert_close(vocabulary.logits(hidden), every)
     for level, columns in enumerate((slice(0, 6), slice(6, 11), slice(11, 15))):
         torch.testing.assert_close(vocabulary.logits(hidden, level), every[..., columns])
-        torch.testing.assert_close(vocabulary.log_probs(hidden, level, "level"), every[..., columns].log_softmax(-1))
-        torch.testing.assert_close(vocabulary.log_probs(hidden, level, "joint"), every.log_softmax(-1)[..., columns])
+        torch.testing.assert_close(
+            vocabulary.log_probs(hidden, level, "level"), every[..., columns].log_softmax(-1)
+        )
+        torch.testing.assert_close(
+            vocabulary.log_probs(hidden, level, "joint"), every.log_softmax(-1)[..., columns]
+        )
 
 
 def test_compose_joins_valid_tokens():
     generator = torch.Generator().manual_seed(0)
     segments = [constant(torch.tensor([7, 8]), 4)]
     for width in (3, 1, 5):
-        segments.append((torch.randint(1, 99, (4, width), generator=generator), torch.rand(4, width, generator=generator) < 0.5))
+        segments.append(
+            (
+                torch.randint(1, 99, (4, width), generator=generator),
+                torch.rand(4, width, generator=generator) < 0.5,
+            )
+        )
     ids, lengths = compose(*segments)
-    expected = [[int(i) for part, valid in segments for i, v in zip(part[row], valid[row], strict=True) if v] for row in range(4)]
-    assert lengths.tolist() == [len(row) for row in expected] and ids.shape[1] == max(map(len, expected))
+    expected = [
+        [
+            int(i)
+            for part, valid in segments
+            for i, v in zip(part[row], valid[row], strict=True)
+            if v
+        ]
+        for row in range(4)
+    ]
+    assert lengths.tolist() == [len(row) for row in expected] and ids.shape[1] == max(
+        map(len, expected)
+    )
     assert ids.tolist() == [row + [0] * (ids.shape[1] - len(row)) for row in expected]
 
 
@@ -44,7 +79,10 @@ def test_embed_mixed_takes_each_id_from_its_own_table(per_row):
     embedded = embed_mixed(ids, text, table)
     for row, column in ((r, c) for r in range(2) for c in range(4)):
         number = int(ids[row, column])
-        assert torch.equal(embedded[row, column], text.weight[number] if number < 5 else (table[row] if per_row else table)[number - 5])
+        assert torch.equal(
+            embedded[row, column],
+            text.weight[number] if number < 5 else (table[row] if per_row else table)[number - 5],
+        )
     embedded.sum().backward()
     counts = torch.bincount(ids.flatten(), minlength=9).float()
     assert torch.equal(text.weight.grad, counts[:5, None].expand(-1, 3))
@@ -54,11 +92,17 @@ def test_embed_mixed_takes_each_id_from_its_own_table(per_row):
 
 def test_text_vocabulary():
     tokenizer = text_vocabulary()
-    assert (tokenizer.pad_token_id, tokenizer.pad_token, tokenizer.sep_token) == (0, "<pad>", "<sep>") and len(tokenizer) <= 300
+    assert (tokenizer.pad_token_id, tokenizer.pad_token, tokenizer.sep_token) == (
+        0,
+        "<pad>",
+        "<sep>",
+    ) and len(tokenizer) <= 300
     for text in [*TEXTS, "Crème brûlée 42 \N{EM DASH} never seen"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
     again = wrap_text_vocabulary(train_text_vocabulary(TEXTS, 300).backend_tokenizer.to_str())
-    assert [again(text)["input_ids"] for text in TEXTS] == [tokenizer(text)["input_ids"] for text in TEXTS]
+    assert [again(text)["input_ids"] for text in TEXTS] == [
+        tokenizer(text)["input_ids"] for text in TEXTS
+    ]
     ids, valid = tokenise_texts(tokenizer, [*TEXTS, ""], 6)
     rows = [tokenizer(text)["input_ids"][:6] for text in [*TEXTS, ""]]
     assert [row[mask].tolist() for row, mask in zip(ids, valid, strict=True)] == rows

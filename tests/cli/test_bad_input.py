@@ -22,7 +22,17 @@ def folder(tmp_path):
 
 
 def train(folder, **changes):
-    return run_recbole_genrec("STORE", "toy", config_dict={**TINY, "data_path": str(folder), "epochs": 1, "tokenizer_epochs": 1, **changes})
+    return run_recbole_genrec(
+        "STORE",
+        "toy",
+        config_dict={
+            **TINY,
+            "data_path": str(folder),
+            "epochs": 1,
+            "tokenizer_epochs": 1,
+            **changes,
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,12 +43,24 @@ def train(folder, **changes):
         ({"beam_width": 5}, ConfigError, r"beam_width 5 is below max\(topk\) 10"),
         ({"backbone": "nobody/has-this-model"}, BackboneError, "nobody/has-this-model"),
         ({"backbone": "./no/such/folder"}, BackboneError, "folder ./no/such/folder does not exist"),
-        ({"backbone_config": {"model_type": "opt", "hidden_size": 30, "num_attention_heads": 4}}, BackboneError, "backbone_config"),
-        ({"collision": ["nearest_free"], "codebook_sizes": [2, 2]}, ConfigError, "40 items.*can name 4"),
+        (
+            {"backbone_config": {"model_type": "opt", "hidden_size": 30, "num_attention_heads": 4}},
+            BackboneError,
+            "backbone_config",
+        ),
+        (
+            {"collision": ["nearest_free"], "codebook_sizes": [2, 2]},
+            ConfigError,
+            "40 items.*can name 4",
+        ),
         ({"tokenizer_epoch": 3}, ConfigError, "Unknown key 'tokenizer_epoch'.*tokenizer_epochs"),
         ({"text_vocab_size": 100}, ConfigError, "text_vocab_size"),
         ({"tokenizer": "rqvae2"}, ConfigError, "tokenizer is 'rqvae2'"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, ConfigError, "negative"),
+        (
+            {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
+            ConfigError,
+            "negative",
+        ),
         ({"save_dataset": True}, ConfigError, "pickle"),
         ({"collision": ["bogus"]}, ConfigError, "bogus"),
         ({"loss_positions": "target"}, ConfigError, "train_rows: all"),
@@ -46,8 +68,16 @@ def train(folder, **changes):
         ({"lora_rank": "abc"}, ConfigError, "lora_rank"),
         ({"pca_l2": "nah"}, ConfigError, "pca_l2"),
         ({"backbone_config": "opt"}, ConfigError, "backbone_config"),
-        ({"generator": "timeline"}, ConfigError, "generator: STORE has one of its own; TIGER, LETTER offer several"),
-        ({"topk": [50], "beam_width": 50, "valid_metric": "NDCG@50"}, ConfigError, "more items than the 40"),
+        (
+            {"generator": "timeline"},
+            ConfigError,
+            "generator: STORE has one of its own; TIGER, LETTER offer several",
+        ),
+        (
+            {"topk": [50], "beam_width": 50, "valid_metric": "NDCG@50"},
+            ConfigError,
+            "more items than the 40",
+        ),
     ],
 )
 def test_settings(folder, changes, error, message):
@@ -72,7 +102,9 @@ def test_settings_of_a_model(folder, model, changes, message):
 def test_too_few_interactions_to_hold_out(tmp_path):
     folder = write_dataset(tmp_path / "short")
     rows = [f"u{n}\ti{n % 40}\t1\nu{n}\ti{(n + 1) % 40}\t2" for n in range(40)]
-    (folder / "toy" / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    (folder / "toy" / "toy.inter").write_text(
+        "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n"
+    )
     with pytest.raises(DataError, match="split of toy is empty"):
         train(folder)
 
@@ -157,15 +189,21 @@ def test_damaged_and_foreign_checkpoints(folder, tmp_path):
 def test_diverging_training_names_batch_and_rate(folder, monkeypatch):
     from recbole_genrec.model.store import STORE
 
-    monkeypatch.setattr(STORE, "loss", lambda self, *_: self.vocabulary.embedding.sum() * float("nan"))
-    with pytest.raises(GenRecError, match=r"loss is nan in epoch 0, batch 0, at learning rate 0\.001"):
+    monkeypatch.setattr(
+        STORE, "loss", lambda self, *_: self.vocabulary.embedding.sum() * float("nan")
+    )
+    with pytest.raises(
+        GenRecError, match=r"loss is nan in epoch 0, batch 0, at learning rate 0\.001"
+    ):
         train(folder)
 
 
 def test_commands_print_one_sentence_and_exit_with_2(folder, capsys):
     assert run_cli(["--model=STOER", "--dataset=ml-100k"]) == 2
     assert "no model 'STOER'. Did you mean STORE" in capsys.readouterr().err
-    assert run_cli(["--model=STORE", "--dataset=toy", f"--data_path={folder}", "--beam_widht=3"]) == 2
+    assert (
+        run_cli(["--model=STORE", "--dataset=toy", f"--data_path={folder}", "--beam_widht=3"]) == 2
+    )
     assert "Did you mean beam_width" in capsys.readouterr().err
     assert main(["recommend", "--checkpoint", "none.pth", "--history", "1"]) == 2
     assert "none.pth does not exist" in capsys.readouterr().err

@@ -46,8 +46,14 @@ def read_users(root: Path) -> dict[str, list[str]]:
 
 
 def write_users(root: Path, users: dict[str, list[str]]) -> None:
-    rows = [f"{user}\t{item}\t{time}" for user, items in users.items() for time, item in enumerate(items)]
-    (root / "toy" / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    rows = [
+        f"{user}\t{item}\t{time}"
+        for user, items in users.items()
+        for time, item in enumerate(items)
+    ]
+    (root / "toy" / "toy.inter").write_text(
+        "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n"
+    )
 
 
 def settings(root: Path, cache: str = "cache", **changes):
@@ -70,7 +76,9 @@ def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> 
 
 @pytest.mark.parametrize("rows", ["all", "longest"])
 def test_sequences_are_all_but_the_last_two_interactions(folder, rows):
-    found = TrainingInteractions(settings(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=3)).sequences
+    found = TrainingInteractions(
+        settings(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=3)
+    ).sequences
     assert found == {user: items[:-2] for user, items in sorted(read_users(folder).items())}
 
 
@@ -88,7 +96,9 @@ def test_no_row_of_the_split_that_is_trained_on_holds_a_held_out_interaction(fol
         position = seen[user]  # of the target, among all interactions of the user
         assert position < len(users[user]) - 2
         assert [*history, target] == users[user][: position + 1]
-    assert seen == {user: len(items) - 3 for user, items in users.items()}  # every training target, once
+    assert seen == {
+        user: len(items) - 3 for user, items in users.items()
+    }  # every training target, once
 
 
 def test_held_out_pairs_of_the_run_are_not_in_the_sequences(folder):
@@ -99,23 +109,40 @@ def test_held_out_pairs_of_the_run_are_not_in_the_sequences(folder):
         data = loader._dataset
         users = data.id2token("user_id", data.inter_feat["user_id"].numpy()).tolist()
         targets = data.id2token("item_id", data.inter_feat["item_id"].numpy()).tolist()
-        assert {user: whole[user][position] for user in whole} == dict(zip(users, targets, strict=True))
+        assert {user: whole[user][position] for user in whole} == dict(
+            zip(users, targets, strict=True)
+        )
         assert all(len(sequences[user]) + 2 == len(whole[user]) for user in users)
 
 
 def test_other_held_out_interactions_give_the_same_vectors_bit_by_bit(folder, tmp_path):
-    users, items = read_users(folder), sorted({item for sequence in read_users(folder).values() for item in sequence})
+    users, items = (
+        read_users(folder),
+        sorted({item for sequence in read_users(folder).values() for item in sequence}),
+    )
     other = write_dataset(tmp_path / "other", n_users=30)
     draw = random.Random(5)
-    changed = {user: [*sequence[:-2], draw.choice(items), f"new-{draw.randrange(9)}"] for user, sequence in users.items()}
+    changed = {
+        user: [*sequence[:-2], draw.choice(items), f"new-{draw.randrange(9)}"]
+        for user, sequence in users.items()
+    }
     write_users(other, changed)
-    ids = [create_dataset(settings(root)).field2id_token["item_id"].tolist() for root in (folder, other)]
+    ids = [
+        create_dataset(settings(root)).field2id_token["item_id"].tolist()
+        for root in (folder, other)
+    ]
     assert ids[0] != ids[1]  # RecBole numbers the items of the two files differently
-    assert TrainingInteractions(settings(folder)).fingerprint == TrainingInteractions(settings(other)).fingerprint
+    assert (
+        TrainingInteractions(settings(folder)).fingerprint
+        == TrainingInteractions(settings(other)).fingerprint
+    )
     assert_same(vectors_of(folder, "one"), vectors_of(other, "two"))
     changed["u3"][-3] = changed["u3"][-5]  # a training interaction
     write_users(other, changed)
-    assert TrainingInteractions(settings(folder)).fingerprint != TrainingInteractions(settings(other)).fingerprint
+    assert (
+        TrainingInteractions(settings(folder)).fingerprint
+        != TrainingInteractions(settings(other)).fingerprint
+    )
 
 
 # --- repeatable, cached, undisturbing ---------------------------------------------------------------------------------------------------
@@ -131,9 +158,22 @@ def test_same_seed_same_vectors_and_another_seed_others(folder):
 def test_stored_vectors_are_reused_by_every_run_with_the_same_training_split(folder, monkeypatch):
     trained = []
     train = TrainingInteractions._train
-    monkeypatch.setattr(TrainingInteractions, "_train", lambda self: trained.append(1) or train(self))
+    monkeypatch.setattr(
+        TrainingInteractions, "_train", lambda self: trained.append(1) or train(self)
+    )
     first = vectors_of(folder, "one")
-    assert_same(first, vectors_of(folder, "one", MAX_ITEM_LIST_LENGTH=4, epochs=9, train_batch_size=5, topk=[10], valid_metric="NDCG@10"))
+    assert_same(
+        first,
+        vectors_of(
+            folder,
+            "one",
+            MAX_ITEM_LIST_LENGTH=4,
+            epochs=9,
+            train_batch_size=5,
+            topk=[10],
+            valid_metric="NDCG@10",
+        ),
+    )
     assert len(trained) == 1
     vectors_of(folder, "one", cf_epochs=1)
     assert len(trained) == 2
@@ -146,10 +186,16 @@ def test_damaged_vectors_are_refused(folder):
         vectors_of(folder, "one")
 
 
-def test_an_interrupted_store_leaves_nothing_and_the_first_of_two_processes_wins(folder, monkeypatch):
+def test_an_interrupted_store_leaves_nothing_and_the_first_of_two_processes_wins(
+    folder, monkeypatch
+):
     source = TrainingInteractions(settings(folder, "one"))
     with monkeypatch.context() as patch:
-        patch.setattr(split_module, "save_artefact", lambda target, *_: (target / "half").write_text("") / "fails")
+        patch.setattr(
+            split_module,
+            "save_artefact",
+            lambda target, *_: (target / "half").write_text("") / "fails",
+        )
         with pytest.raises(TypeError):
             source.vectors()
     assert not list(Path("one").iterdir())
@@ -184,7 +230,9 @@ def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
         return make_loaders(config, dataset, grouped)[0], None, None
 
     monkeypatch.setattr(split_module, "make_loaders", guarded)
-    monkeypatch.setattr(split_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated"))
+    monkeypatch.setattr(
+        split_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated")
+    )
     assert len(vectors_of(folder, "one")) > 30
 
 
@@ -212,16 +260,23 @@ def test_rows_follow_the_item_ids_and_untrained_items_are_masked(folder):
     assert content.collaborative() is vectors
 
 
-def test_a_file_with_other_item_numbers_gets_the_same_vectors_from_the_store(folder, tmp_path, monkeypatch):
+def test_a_file_with_other_item_numbers_gets_the_same_vectors_from_the_store(
+    folder, tmp_path, monkeypatch
+):
     first = content_of(folder, str(tmp_path / "store"))
     first.collaborative()
     other = write_dataset(tmp_path / "other", n_users=30)
     (other / "toy" / "toy.item").write_text((folder / "toy" / "toy.item").read_text())
     write_users(other, dict(reversed(read_users(folder).items())))
-    assert_same(vectors_of(folder, "one"), vectors_of(other, "two"))  # trained twice: the order of the file does not count
+    assert_same(
+        vectors_of(folder, "one"), vectors_of(other, "two")
+    )  # trained twice: the order of the file does not count
     second = content_of(other, str(tmp_path / "store"))
     monkeypatch.setattr(TrainingInteractions, "_train", lambda _: pytest.fail("trained again"))
-    assert first.tokens != second.tokens and first.interactions_fingerprint == second.interactions_fingerprint
+    assert (
+        first.tokens != second.tokens
+        and first.interactions_fingerprint == second.interactions_fingerprint
+    )
     order = [second.tokens.index(token) for token in first.tokens]
     np.testing.assert_array_equal(first.collaborative(), second.collaborative()[order])
     np.testing.assert_array_equal(first.trained, second.trained[order])
@@ -230,14 +285,21 @@ def test_a_file_with_other_item_numbers_gets_the_same_vectors_from_the_store(fol
 def test_item_sequences_are_item_ids(folder):
     content = content_of(folder)
     expected = [items[:-2] for _, items in sorted(read_users(folder).items())]
-    assert [[content.tokens[item] for item in sequence] for sequence in content.item_sequences()] == expected
+    assert [
+        [content.tokens[item] for item in sequence] for sequence in content.item_sequences()
+    ] == expected
     with pytest.raises(DataError, match="not in this item content"):
         ItemContent(["[PAD]", "x"], ["", "x"], interactions=content.interactions).item_sequences()
 
 
 def test_content_without_interactions_says_what_to_do():
     content = ItemContent(["[PAD]", "a"], ["", "soap"])
-    for use in (content.collaborative, content.item_sequences, lambda: content.trained, lambda: content.interactions_fingerprint):
+    for use in (
+        content.collaborative,
+        content.item_sequences,
+        lambda: content.trained,
+        lambda: content.interactions_fingerprint,
+    ):
         with pytest.raises(DataError, match="content.interactions = TrainingInteractions"):
             use()
 
@@ -266,11 +328,18 @@ def test_an_external_file_is_refused_unless_it_is_allowed(folder, tmp_path):
     content.interactions.log = lines.append
     vectors = content.collaborative()
     assert len(lines) == 1 and "unchecked" in lines[0]
-    assert vectors[content.tokens.index("i1")].tolist() == [4, 0.5, 6] and vectors[content.tokens.index("i2")].tolist() == [1, 2.5, -3]
-    assert [content.tokens[item] for item in np.flatnonzero(content.trained)] == [t for t in content.tokens if t in ("i1", "i2")]
+    assert vectors[content.tokens.index("i1")].tolist() == [4, 0.5, 6] and vectors[
+        content.tokens.index("i2")
+    ].tolist() == [1, 2.5, -3]
+    assert [content.tokens[item] for item in np.flatnonzero(content.trained)] == [
+        t for t in content.tokens if t in ("i1", "i2")
+    ]
     before = content.interactions_fingerprint
     file.write_text("i2\t1 2.5 -3\n")
-    assert content_of(folder, cf_file=str(file), allow_external_cf=True).interactions_fingerprint != before
+    assert (
+        content_of(folder, cf_file=str(file), allow_external_cf=True).interactions_fingerprint
+        != before
+    )
     assert not Path("cache").exists()  # nothing was trained or copied
 
 

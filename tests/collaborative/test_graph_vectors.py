@@ -46,7 +46,10 @@ def made(folder, tmp_path_factory) -> tuple[GraphVectors, object]:
 
 def by_token(vectors: GraphVectors, data) -> dict[str, torch.Tensor]:
     users, items = data.field2id_token["user_id"], data.field2id_token["item_id"]
-    return {**dict(zip(users, vectors.users, strict=True)), **dict(zip(items, vectors.items, strict=True))}
+    return {
+        **dict(zip(users, vectors.users, strict=True)),
+        **dict(zip(items, vectors.items, strict=True)),
+    }
 
 
 def training_pairs(root: Path) -> set[tuple[str, str]]:
@@ -57,7 +60,10 @@ def graph_of(config):
     """RecBole's dataset of the edges, and the pairs in it by raw id."""
     data = edges_only(training_split(config.derived("SASRec")), read_sequences(config))
     matrix = data.inter_matrix(form="coo")
-    users, items = data.field2id_token["user_id"][matrix.row], data.field2id_token["item_id"][matrix.col]
+    users, items = (
+        data.field2id_token["user_id"][matrix.row],
+        data.field2id_token["item_id"][matrix.col],
+    )
     return data, list(zip(users.tolist(), items.tolist(), strict=True))
 
 
@@ -69,12 +75,20 @@ def test_edges_are_the_training_interactions(folder, rows):
     """Whatever rows the run trains on; no held-out pair is an edge unless the user has the item in training too."""
     config = graph_config(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=3)
     data, pairs = graph_of(config)
-    assert len(pairs) == len(set(pairs)) == len(data.inter_feat) and set(pairs) == training_pairs(folder)
+    assert len(pairs) == len(set(pairs)) == len(data.inter_feat) and set(pairs) == training_pairs(
+        folder
+    )
     held_out = set()
     for loader in make_loaders(config, create_dataset(config), True)[1:]:
         own = loader._dataset
         users = own.id2token("user_id", own.inter_feat["user_id"].numpy()).tolist()
-        held_out |= set(zip(users, own.id2token("item_id", own.inter_feat["item_id"].numpy()).tolist(), strict=True))
+        held_out |= set(
+            zip(
+                users,
+                own.id2token("item_id", own.inter_feat["item_id"].numpy()).tolist(),
+                strict=True,
+            )
+        )
     assert len(held_out) > 40 and not (held_out - training_pairs(folder)) & set(pairs)
     assert ONLY_HELD_OUT not in data.field2id_token["item_id"]
 
@@ -82,19 +96,35 @@ def test_edges_are_the_training_interactions(folder, rows):
 def test_degrees_are_those_of_the_file(folder, made):
     vectors, data = made
     pairs = training_pairs(folder)
-    for field, degree, end in (("user_id", vectors.user_degree, 0), ("item_id", vectors.item_degree, 1)):
+    for field, degree, end in (
+        ("user_id", vectors.user_degree, 0),
+        ("item_id", vectors.item_degree, 1),
+    ):
         tokens = data.field2id_token[field]
-        assert degree.dtype == torch.long and degree.tolist() == [sum(pair[end] == token for pair in pairs) for token in tokens]
+        assert degree.dtype == torch.long and degree.tolist() == [
+            sum(pair[end] == token for pair in pairs) for token in tokens
+        ]
 
 
 def test_other_held_out_interactions_give_the_same_vectors_bit_by_bit(folder, tmp_path):
     users = read_users(folder)
     other = write_dataset(tmp_path / "other", n_users=30)
-    write_users(other, {user: [*items[:-2], f"new-{len(items)}", items[0]] for user, items in reversed(users.items())})
-    first, second = (by_token(*make(root, cache)) for root, cache in ((folder, "one"), (other, "two")))
+    write_users(
+        other,
+        {
+            user: [*items[:-2], f"new-{len(items)}", items[0]]
+            for user, items in reversed(users.items())
+        },
+    )
+    first, second = (
+        by_token(*make(root, cache)) for root, cache in ((folder, "one"), (other, "two"))
+    )
     shared = {end for pair in training_pairs(folder) for end in pair}
     assert all(torch.equal(first[token], second[token]) for token in shared)
-    ids = [create_dataset(graph_config(root)).field2id_token["item_id"].tolist() for root in (folder, other)]
+    ids = [
+        create_dataset(graph_config(root)).field2id_token["item_id"].tolist()
+        for root in (folder, other)
+    ]
     assert ids[0] != ids[1]
 
 
@@ -104,8 +134,14 @@ def test_a_user_without_training_rows_in_the_dataset_is_unknown(folder, made):
     config, messages = graph_config(folder), []
     reduced = graph_vectors(config, data.copy(data.inter_feat[rows]), messages.append)
     user = data.token2id("user_id", "u3")
-    assert not reduced.users[user].any() and reduced.user_degree[user] == 0 and vectors.users[user].any()
-    assert int(reduced.user_degree.sum()) == int(vectors.user_degree.sum() - vectors.user_degree[user])
+    assert (
+        not reduced.users[user].any()
+        and reduced.user_degree[user] == 0
+        and vectors.users[user].any()
+    )
+    assert int(reduced.user_degree.sum()) == int(
+        vectors.user_degree.sum() - vectors.user_degree[user]
+    )
     alone = (reduced.item_degree[1:] == 0).sum()
     assert f"1 users and {alone} items have no training interaction" in messages[-1]
     assert len(list(Path("cache").glob("graph-*"))) == 1  # trained without the user
@@ -117,14 +153,22 @@ def test_a_user_without_training_rows_in_the_dataset_is_unknown(folder, made):
 def test_vectors_are_the_mean_of_propagated_layers(folder, made):
     vectors, data = made
     users, items = vectors.user_layers, vectors.item_layers
-    assert users.shape == (3, data.user_num, 6) and items.shape == (3, data.item_num, 6) and users.dtype == torch.float32
+    assert (
+        users.shape == (3, data.user_num, 6)
+        and items.shape == (3, data.item_num, 6)
+        and users.dtype == torch.float32
+    )
     edges = torch.zeros(data.user_num, data.item_num)
     for user, item in training_pairs(folder):
         edges[data.token2id("user_id", user), data.token2id("item_id", item)] = 1
     scale = (edges.sum(1, keepdim=True) * edges.sum(0)).clamp(min=1).rsqrt()
     for layer in range(2):
-        torch.testing.assert_close(users[layer + 1], (edges * scale) @ items[layer], atol=1e-6, rtol=0)
-        torch.testing.assert_close(items[layer + 1], (edges * scale).T @ users[layer], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            users[layer + 1], (edges * scale) @ items[layer], atol=1e-6, rtol=0
+        )
+        torch.testing.assert_close(
+            items[layer + 1], (edges * scale).T @ users[layer], atol=1e-6, rtol=0
+        )
     torch.testing.assert_close(vectors.users, users.sum(0) / 3)
     torch.testing.assert_close(vectors.items, items.sum(0) / 3)
     trained = {end for pair in training_pairs(folder) for end in pair}
@@ -158,10 +202,14 @@ def test_negatives_are_real_items_that_the_user_does_not_have(folder, monkeypatc
     monkeypatch.setattr(module, "trained_model", spy)
     make(folder, "one")
     data, _ = graph_of(graph_config(folder))
-    positive = set(zip(data.inter_feat["user_id"].tolist(), data.inter_feat["item_id"].tolist(), strict=True))
+    positive = set(
+        zip(data.inter_feat["user_id"].tolist(), data.inter_feat["item_id"].tolist(), strict=True)
+    )
     assert len(seen) == len(positive) and not positive & set(seen)
     negatives = {item for _, item in seen}
-    assert negatives <= set(range(1, data.item_num)) and len(negatives) > 0.8 * data.item_num  # never the padding item
+    assert (
+        negatives <= set(range(1, data.item_num)) and len(negatives) > 0.8 * data.item_num
+    )  # never the padding item
 
 
 def test_a_user_with_all_items_is_named(tmp_path):
@@ -182,13 +230,21 @@ def test_a_known_user_as_a_new_one_lacks_layer_zero_only(folder, made):
     for user, item in training_pairs(folder):
         edges[data.token2id("user_id", user), data.token2id("item_id", item)] = True
     for user in range(1, data.user_num):
-        history = torch.cat([torch.nonzero(edges[user]).flatten(), torch.zeros(2, dtype=torch.long)])  # with padding
+        history = torch.cat(
+            [torch.nonzero(edges[user]).flatten(), torch.zeros(2, dtype=torch.long)]
+        )  # with padding
         found = vectors.new_user(history)
-        torch.testing.assert_close(found, vectors.users[user] - vectors.user_layers[0, user] / 3, atol=1e-6, rtol=0)
-        assert torch.equal(found, vectors.new_user(history.flip(0).repeat(2)))  # a set, without padding
+        torch.testing.assert_close(
+            found, vectors.users[user] - vectors.user_layers[0, user] / 3, atol=1e-6, rtol=0
+        )
+        assert torch.equal(
+            found, vectors.new_user(history.flip(0).repeat(2))
+        )  # a set, without padding
     for item in torch.nonzero(vectors.item_degree).flatten().tolist():
         found = vectors.new_item(torch.nonzero(edges[:, item]).flatten())
-        torch.testing.assert_close(found, vectors.items[item] - vectors.item_layers[0, item] / 3, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            found, vectors.items[item] - vectors.item_layers[0, item] / 3, atol=1e-6, rtol=0
+        )
     after = [value for value in vars(vectors).values() if isinstance(value, torch.Tensor)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=False))
 
@@ -205,7 +261,9 @@ def test_new_user_by_hand():
 def test_nobody_gets_a_vector_from_nothing(made):
     vectors, data = made
     for items in ([], [0], [data.token2id("item_id", ONLY_HELD_OUT)]):
-        with pytest.raises(DataError, match="The new user has no items with a training interaction"):
+        with pytest.raises(
+            DataError, match="The new user has no items with a training interaction"
+        ):
             vectors.new_user(torch.tensor(items, dtype=torch.long))
     with pytest.raises(DataError, match="The new item has no users"):
         vectors.new_item(torch.tensor([0]))
@@ -220,7 +278,11 @@ def test_same_seed_same_vectors_and_another_seed_others(folder, made):
     again = make(folder, "two")[0]
     state = torch.rand(2)
     torch.manual_seed(1)
-    assert torch.equal(again.users, vectors.users) and torch.equal(again.items, vectors.items) and torch.equal(state, torch.rand(2))
+    assert (
+        torch.equal(again.users, vectors.users)
+        and torch.equal(again.items, vectors.items)
+        and torch.equal(state, torch.rand(2))
+    )
     assert not torch.equal(make(folder, "two", seed=7)[0].items, vectors.items)
 
 
@@ -228,15 +290,33 @@ def test_stored_vectors_are_reused_and_every_setting_counts(folder, monkeypatch)
     trained, train = [], TrainingGraph._train
     monkeypatch.setattr(TrainingGraph, "_train", lambda self: trained.append(1) or train(self))
     first = make(folder, "one")[0]
-    for change in ({}, {"train_rows": "longest", "epochs": 9}, {"MAX_ITEM_LIST_LENGTH": 4}, {"cf_dim": 7}):
+    for change in (
+        {},
+        {"train_rows": "longest", "epochs": 9},
+        {"MAX_ITEM_LIST_LENGTH": 4},
+        {"cf_dim": 7},
+    ):
         again = make(folder, "one", **change)[0]
-        assert all(torch.equal(value, vars(again)[name]) for name, value in vars(first).items() if name.endswith(("layers", "degree")))
+        assert all(
+            torch.equal(value, vars(again)[name])
+            for name, value in vars(first).items()
+            if name.endswith(("layers", "degree"))
+        )
     assert len(trained) == 1
-    changes = [{"graph_dim": 5}, {"graph_layers": 1}, {"graph_lr": 0.1}, {"graph_reg": 0.1}, {"graph_epochs": 1}, {"graph_batch": 9}]
+    changes = [
+        {"graph_dim": 5},
+        {"graph_layers": 1},
+        {"graph_lr": 0.1},
+        {"graph_reg": 0.1},
+        {"graph_epochs": 1},
+        {"graph_batch": 9},
+    ]
     for number, change in enumerate(changes, start=2):
         other = make(folder, "one", **change)[0]
         assert len(trained) == number
-        assert other.items.shape != first.items.shape or not torch.equal(other.items, first.items), change
+        assert other.items.shape != first.items.shape or not torch.equal(
+            other.items, first.items
+        ), change
 
 
 def test_damaged_vectors_are_refused(folder):
@@ -248,7 +328,11 @@ def test_damaged_vectors_are_refused(folder):
 
 def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
     _, data = make(folder, "one")
-    monkeypatch.setattr(split_module, "make_loaders", lambda *rest, **more: (make_loaders(*rest, **more)[0], None, None))
+    monkeypatch.setattr(
+        split_module,
+        "make_loaders",
+        lambda *rest, **more: (make_loaders(*rest, **more)[0], None, None),
+    )
     assert graph_vectors(graph_config(folder, "two"), data, print).items.any()
 
 
@@ -264,24 +348,39 @@ def test_progress_is_shown_when_asked(folder, capsys):
 
 def test_dot_and_cosine_are_rows_of_a_table(folder, tmp_path):
     names = ("LightGCNDot", "LightGCNCosine")
-    folders = {"data_path": folder, "cache_dir": tmp_path / "cache", "checkpoint_dir": tmp_path / "saved"}
-    values = {**toy.SMALL, **SMALL, "epochs": 1, **{key: str(value) for key, value in folders.items()}}
+    folders = {
+        "data_path": folder,
+        "cache_dir": tmp_path / "cache",
+        "checkpoint_dir": tmp_path / "saved",
+    }
+    values = {
+        **toy.SMALL,
+        **SMALL,
+        "epochs": 1,
+        **{key: str(value) for key, value in folders.items()},
+    }
     results = run_recbole_genrec(",".join(names), "toy", config_dict=values)
-    assert [line.split("|")[1].strip() for line in results_table(results).splitlines()[2:]] == list(names)
+    assert [line.split("|")[1].strip() for line in results_table(results).splitlines()[2:]] == list(
+        names
+    )
     assert len(list((tmp_path / "cache").iterdir())) == 1  # the same vectors
     for name in names:
         config, model, _, train, _, test = load_data_and_model(results[name]["checkpoint"])
         graph = graph_vectors(config, train._dataset, lambda _: None)
         users, items = graph.users, graph.items
         if name == "LightGCNCosine":
-            users, items = (rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for rows in (users, items))
+            users, items = (
+                rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12) for rows in (users, items)
+            )
         rows = test._dataset.inter_feat
         expected = users[rows["user_id"]] @ items.T
         expected[:, 0] = -torch.inf
         torch.testing.assert_close(model.full_sort_predict(rows), expected)
         own = expected.gather(1, rows["item_id"].unsqueeze(1))
         torch.testing.assert_close(model.predict(rows), own.squeeze(1))
-        assert results[name]["test_result"]["recall@5"] == pytest.approx(float(((expected > own).sum(1) < 5).double().mean()), abs=1e-6)
+        assert results[name]["test_result"]["recall@5"] == pytest.approx(
+            float(((expected > own).sum(1) < 5).double().mean()), abs=1e-6
+        )
         model.user_degree[2] = 0  # as if unknown
         found = model.full_sort_predict(rows)[rows["user_id"] == 2]
         history = rows["item_id_list"][rows["user_id"] == 2][0]
@@ -299,11 +398,16 @@ def test_content_gives_the_items_of_the_graph(folder, made):
     content = ItemContent.from_dataset(create_dataset(config), config)
     content.interactions = TrainingInteractions(config, lambda _: None)
     found = content.graph()
-    assert found.dtype == np.float32 and content.tokens == [str(token) for token in data.field2id_token["item_id"]]
+    assert found.dtype == np.float32 and content.tokens == [
+        str(token) for token in data.field2id_token["item_id"]
+    ]
     np.testing.assert_array_equal(found, vectors.items.numpy())
     other = ItemContent.from_dataset(create_dataset(config), config)
     other.interactions = TrainingInteractions(graph_config(folder, graph_lr=0.5), lambda _: None)
-    assert other.graph_fingerprint != content.graph_fingerprint and other.interactions_fingerprint == content.interactions_fingerprint
+    assert (
+        other.graph_fingerprint != content.graph_fingerprint
+        and other.interactions_fingerprint == content.interactions_fingerprint
+    )
     with pytest.raises(DataError, match="content.interactions = TrainingInteractions"):
         ItemContent(["[PAD]", "a"], ["", "soap"]).graph()
 
@@ -315,8 +419,13 @@ def write_vectors(folder: Path, root: Path, width: int = 3, **changed: str) -> d
     """Files with a vector for every user and item, rows in no order; ``changed`` replaces the text of one. The settings that use them."""
     ends = [sorted({pair[end] for pair in training_pairs(root)}, reverse=True) for end in (0, 1)]
     for name, tokens in zip(("users", "items"), ends, strict=True):
-        lines = [f"{token}\t{' '.join(str(len(token) + value) for value in range(width))}" for token in tokens]
-        (folder / f"{name}.tsv").write_text(changed.get(name, "\n".join([*lines, f"elsewhere\t{' '.join('9' * width)}"]) + "\n"))
+        lines = [
+            f"{token}\t{' '.join(str(len(token) + value) for value in range(width))}"
+            for token in tokens
+        ]
+        (folder / f"{name}.tsv").write_text(
+            changed.get(name, "\n".join([*lines, f"elsewhere\t{' '.join('9' * width)}"]) + "\n")
+        )
     files = {f"graph_{name[:-1]}_file": str(folder / f"{name}.tsv") for name in ("users", "items")}
     return {**files, "allow_external_cf": True}
 
@@ -329,15 +438,21 @@ def test_external_vectors_are_matched_by_id(folder, made, tmp_path):
     for token, vector in by_token(vectors, data).items():
         known = token in trained
         assert vector.tolist() == [(len(token) + value if known else 0) for value in range(3)]
-    assert torch.equal(vectors.item_degree, made[0].item_degree) and torch.equal(vectors.user_degree, made[0].user_degree)
+    assert torch.equal(vectors.item_degree, made[0].item_degree) and torch.equal(
+        vectors.user_degree, made[0].user_degree
+    )
     assert vectors.item_layers.shape == (1, data.item_num, 3)
-    with pytest.raises(DataError, match="Vectors of a file have no layers, so a new user cannot get one"):
+    with pytest.raises(
+        DataError, match="Vectors of a file have no layers, so a new user cannot get one"
+    ):
         vectors.new_user(torch.tensor([1]))
 
 
 def test_external_vectors_count_in_the_fingerprint(folder, tmp_path):
     def fingerprint(width: int) -> str:
-        return TrainingInteractions(graph_config(folder, **write_vectors(tmp_path, folder, width))).graph_fingerprint
+        return TrainingInteractions(
+            graph_config(folder, **write_vectors(tmp_path, folder, width))
+        ).graph_fingerprint
 
     assert fingerprint(3) == fingerprint(3) != fingerprint(4)
 
@@ -347,9 +462,15 @@ def test_external_vectors_count_in_the_fingerprint(folder, tmp_path):
     [
         ({"items": "i1\t1 2 3\ni2\t1 2\n"}, "items.tsv, line 2, id 'i2'.*3 finite numbers"),
         ({"users": "u1\t1 2 3\nu1\t1 2 3\n"}, "users.tsv, line 2, id 'u1'.*new id"),
-        ({"items": "i1\t1 2 3\n"}, r"items.tsv lacks \d+ of the items in the training split, such as \['i"),
+        (
+            {"items": "i1\t1 2 3\n"},
+            r"items.tsv lacks \d+ of the items in the training split, such as \['i",
+        ),
         ({"users": "elsewhere\t1 2 3\n"}, "users.tsv lacks 30 of the users"),
-        ({"users": "\n".join(f"u{user}\t1 2" for user in range(30))}, "line 1: the vectors have 2 and 3 numbers"),
+        (
+            {"users": "\n".join(f"u{user}\t1 2" for user in range(30))},
+            "line 1: the vectors have 2 and 3 numbers",
+        ),
     ],
 )
 def test_a_bad_external_file_is_named_with_its_line(folder, tmp_path, changed, message):

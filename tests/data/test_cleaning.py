@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from recbole_genrec.data.preparation.cleaning import clean_categories, clean_price, clean_text, k_core
+from recbole_genrec.data.preparation.cleaning import (
+    clean_categories,
+    clean_price,
+    clean_text,
+    k_core,
+)
 
 
 def naive_core(pairs, k):
@@ -27,7 +32,9 @@ def test_k_core_equals_the_naive_reference(seed, k):
     kept = sorted(zip(users[mask], items[mask], strict=True))
     assert kept == sorted(naive_core(zip(users, items, strict=True), k))
     if k:
-        assert all(np.bincount(codes)[codes].min(initial=k) >= k for codes in (users[mask], items[mask]))
+        assert all(
+            np.bincount(codes)[codes].min(initial=k) >= k for codes in (users[mask], items[mask])
+        )
 
 
 def test_k_core_unravels_a_chain_completely():
@@ -55,7 +62,10 @@ def test_clean_text(raw, clean):
     [
         ("'Hair Care', 'Beauty', \"Women's\"", "Hair_Care Beauty Women's"),
         ("{'Hair Care', 'Beauty'}", "Hair_Care Beauty"),
-        ("[['Beauty', 'Hair Care'], ['Beauty', 'Bath &amp; Body']]", "Beauty Hair_Care Bath_&_Body"),
+        (
+            "[['Beauty', 'Hair Care'], ['Beauty', 'Bath &amp; Body']]",
+            "Beauty Hair_Care Bath_&_Body",
+        ),
         ([["Beauty", "Hair Care"], ["Beauty"]], "Beauty Hair_Care"),
         (["Music", "Guitar Strings", "</span></span>", "junk"], "Music Guitar_Strings"),
         ("Animation Children's Comedy", "Animation Children's Comedy"),
@@ -73,7 +83,9 @@ def test_clean_categories(raw, clean):
 
 
 def test_clean_price():
-    assert [clean_price(value) for value in ("12.5", "$1,204.99", "$3 - $9.50", ".a-box{color:red}", "")] == [
+    assert [
+        clean_price(value) for value in ("12.5", "$1,204.99", "$3 - $9.50", ".a-box{color:red}", "")
+    ] == [
         "12.5",
         "$1,204.99",
         "$3 - $9.50",

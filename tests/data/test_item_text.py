@@ -26,7 +26,9 @@ def test_texts_follow_internal_ids_not_file_order(tmp_path):
 
 
 def test_rendering_of_several_fields_skips_empty_ones_and_resolves_underscores(tmp_path):
-    path = write(tmp_path, HEADER + "a\tOne  two\tsnake_case\tHair_Care Shampoo\nb\tOnly title\t\t\n")
+    path = write(
+        tmp_path, HEADER + "a\tOne  two\tsnake_case\tHair_Care Shampoo\nb\tOnly title\t\t\n"
+    )
     result = read_item_texts(path, ["categories", "title", "brand"], ["[PAD]", "a", "b"])
     assert result.texts[1] == "categories: Hair Care Shampoo, title: One two, brand: snake_case"
     assert result.texts[2] == "title: Only title"
@@ -34,8 +36,14 @@ def test_rendering_of_several_fields_skips_empty_ones_and_resolves_underscores(t
 
 
 def test_quotes_are_ordinary_characters(tmp_path):
-    path = write(tmp_path, HEADER + 'a\t"Opened never closed\tB\tX\nb\t12" ruler\tB\tX\nc\t"Both"\tB\tX\n')
-    assert read_item_texts(path, ["title"], ["[PAD]", "a", "b", "c"]).texts[1:] == ['"Opened never closed', '12" ruler', '"Both"']
+    path = write(
+        tmp_path, HEADER + 'a\t"Opened never closed\tB\tX\nb\t12" ruler\tB\tX\nc\t"Both"\tB\tX\n'
+    )
+    assert read_item_texts(path, ["title"], ["[PAD]", "a", "b", "c"]).texts[1:] == [
+        '"Opened never closed',
+        '12" ruler',
+        '"Both"',
+    ]
 
 
 def test_byte_order_mark_crlf_nul_empty_lines_and_bad_bytes(tmp_path):
@@ -46,18 +54,27 @@ def test_byte_order_mark_crlf_nul_empty_lines_and_bad_bytes(tmp_path):
 
 
 def test_counts_of_malformed_rows(tmp_path, caplog):
-    path = write(tmp_path, HEADER + "a\tsame\na\tother\tB\tX\nb\tsame\tB\tX\tsurplus\nc\t \tB\tX\nunknown\tU\tB\tX\n")
+    path = write(
+        tmp_path,
+        HEADER + "a\tsame\na\tother\tB\tX\nb\tsame\tB\tX\tsurplus\nc\t \tB\tX\nunknown\tU\tB\tX\n",
+    )
     with caplog.at_level("INFO"):
         result = read_item_texts(path, ["title"], ["[PAD]", "a", "b", "c", "d"])
     assert result.texts == ["", "same", "same", "item", "item"]
     assert (result.short_rows, result.long_rows, result.duplicate_rows) == (1, 1, 1)
     assert (result.missing_rows, result.empty_texts, result.duplicate_texts) == (1, 2, 1)
-    assert "2 items without text (they become `item`)" in caplog.text and "1 items share" in caplog.text
+    assert (
+        "2 items without text (they become `item`)" in caplog.text
+        and "1 items share" in caplog.text
+    )
 
 
 def test_header_cells_without_type_and_item_column_anywhere(tmp_path):
     path = write(tmp_path, "title\tiid:token\nfoo_bar\ta\n")
-    assert read_item_texts(path, ["title"], ["[PAD]", "a"], item_field="iid").texts == ["", "foo_bar"]
+    assert read_item_texts(path, ["title"], ["[PAD]", "a"], item_field="iid").texts == [
+        "",
+        "foo_bar",
+    ]
 
 
 def test_columns_stand_where_field_separator_says(tmp_path):
@@ -68,18 +85,37 @@ def test_columns_stand_where_field_separator_says(tmp_path):
 def test_ml_100k_of_the_recbole_package():
     path = recbole_folder() / "dataset_example" / "ml-100k" / "ml-100k.item"
     result = read_item_texts(path, ["movie_title", "release_year", "class"], ["[PAD]", "4", "1"])
-    assert result.texts[1] == "movie_title: Get Shorty, release_year: 1995, class: Action Comedy Drama"
-    assert result.texts[2].startswith("movie_title: Toy Story, release_year: 1995, class: Animation Children's Comedy")
+    assert (
+        result.texts[1] == "movie_title: Get Shorty, release_year: 1995, class: Action Comedy Drama"
+    )
+    assert result.texts[2].startswith(
+        "movie_title: Toy Story, release_year: 1995, class: Animation Children's Comedy"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "fields", "tokens", "message"),
     [
-        (None, ["title"], ["[PAD]", "a"], r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no item text"),
+        (
+            None,
+            ["title"],
+            ["[PAD]", "a"],
+            r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no item text",
+        ),
         (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*needs no item text"),
         (HEADER, None, ["[PAD]", "a"], r"item_text_fields. is not set"),
-        (HEADER, ["titel"], ["[PAD]", "a"], r"`titel`, which is no column of .*item_id, title, brand, categories; did you mean `title`"),
-        ("title:token\nx\n", ["title"], ["[PAD]", "a"], r"line 1 has no item id column `item_id:token`; its columns are title"),
+        (
+            HEADER,
+            ["titel"],
+            ["[PAD]", "a"],
+            r"`titel`, which is no column of .*item_id, title, brand, categories; did you mean `title`",
+        ),
+        (
+            "title:token\nx\n",
+            ["title"],
+            ["[PAD]", "a"],
+            r"line 1 has no item id column `item_id:token`; its columns are title",
+        ),
         ("", ["title"], ["[PAD]", "a"], r"is empty: a header line"),
         (
             HEADER + "a\t\tB\t\n",
@@ -87,7 +123,12 @@ def test_ml_100k_of_the_recbole_package():
             ["[PAD]", "a"],
             r"not one of the 1 items has text in title, categories \(1 of them",
         ),
-        (HEADER + "B01\tfoo\tB\t\n", ["title"], ["[PAD]", "7", "8"], r"0 of them have a row; the ids look like '7', '8'"),
+        (
+            HEADER + "B01\tfoo\tB\t\n",
+            ["title"],
+            ["[PAD]", "7", "8"],
+            r"0 of them have a row; the ids look like '7', '8'",
+        ),
     ],
 )
 def test_errors_say_what_where_and_what_to_do(tmp_path, content, fields, tokens, message):
@@ -106,7 +147,9 @@ class Config(dict):
 def make_content(tmp_path, tokens=("[PAD]", "a", "b"), **keys):
     write(tmp_path, HEADER + "a\tFirst\tA\tX\nb\tSecond\tB\tY\n")
     dataset = SimpleNamespace(iid_field="item_id", field2id_token={"item_id": np.array(tokens)})
-    return ItemContent.from_dataset(dataset, Config(data_path=str(tmp_path), dataset="toy", item_text_fields=["title"], **keys))
+    return ItemContent.from_dataset(
+        dataset, Config(data_path=str(tmp_path), dataset="toy", item_text_fields=["title"], **keys)
+    )
 
 
 def test_content_from_dataset_is_lazy_and_encodes_once(tmp_path, monkeypatch):
@@ -118,7 +161,11 @@ def test_content_from_dataset_is_lazy_and_encodes_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(content_module, "encode_texts", fake)
     content = make_content(tmp_path, text_encoder="some/model", cache_dir="kept", device="cpu")
-    assert (content.tokens, content.text, content.n_items) == (["[PAD]", "a", "b"], ["", "First", "Second"], 3)
+    assert (content.tokens, content.text, content.n_items) == (
+        ["[PAD]", "a", "b"],
+        ["", "First", "Second"],
+        3,
+    )
     assert all(type(token) is str for token in content.tokens)
     assert calls == []
     assert content.embeddings() is content.embeddings()
@@ -129,8 +176,15 @@ def test_fingerprint_covers_ids_texts_and_their_order(tmp_path):
     content = make_content(tmp_path)
     assert content.fingerprint == make_content(tmp_path, text_encoder="other").fingerprint
     assert content.fingerprint != make_content(tmp_path, tokens=("[PAD]", "b", "a")).fingerprint
-    assert content.fingerprint != ItemContent(["[PAD]", "a", "b"], ["", "First", "Changed"]).fingerprint
-    assert (content.text_encoder, content.cache_dir, content.device) == ("default", content_module.DEFAULT_CACHE, "cpu")
+    assert (
+        content.fingerprint
+        != ItemContent(["[PAD]", "a", "b"], ["", "First", "Changed"]).fingerprint
+    )
+    assert (content.text_encoder, content.cache_dir, content.device) == (
+        "default",
+        content_module.DEFAULT_CACHE,
+        "cpu",
+    )
 
 
 def test_content_needs_one_text_per_id():

@@ -16,7 +16,9 @@ from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 INTER_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
-ITEM_HEADER = "item_id:token\ttitle:token\tsales_rank:float\tcategories:token_seq\tprice:float\tbrand:token\n"
+ITEM_HEADER = (
+    "item_id:token\ttitle:token\tsales_rank:float\tcategories:token_seq\tprice:float\tbrand:token\n"
+)
 BASE_TIME = 1_400_000_000
 
 
@@ -25,8 +27,15 @@ CORE_USERS, CORE_ITEMS = [f"U{n}" for n in range(6)], [f"B{n}" for n in range(5)
 
 
 def interactions():
-    rows = [(user, item, BASE_TIME + 100 - n) for user in CORE_USERS for n, item in enumerate(CORE_ITEMS)]
-    rows += [("U0", "B4", BASE_TIME + 200), ("U1", "B0", BASE_TIME)]  # repeated pairs: the first stays, in time
+    rows = [
+        (user, item, BASE_TIME + 100 - n)
+        for user in CORE_USERS
+        for n, item in enumerate(CORE_ITEMS)
+    ]
+    rows += [
+        ("U0", "B4", BASE_TIME + 200),
+        ("U1", "B0", BASE_TIME),
+    ]  # repeated pairs: the first stays, in time
     rows += [("WEAK", "B0", BASE_TIME), ("U0", "RARE", BASE_TIME)]
     return rows
 
@@ -55,7 +64,10 @@ def expected_frame():
 def assert_prepared(data_path, name="amazon-beauty"):
     written = pd.read_csv(data_path / name / f"{name}.inter", sep="\t", dtype={0: str, 1: str})
     pd.testing.assert_frame_equal(written, expected_frame())
-    assert sorted(path.name for path in (data_path / name).iterdir()) == [f"{name}.inter", f"{name}.item"]
+    assert sorted(path.name for path in (data_path / name).iterdir()) == [
+        f"{name}.inter",
+        f"{name}.item",
+    ]
 
 
 def test_atomic_folder(tmp_path):
@@ -64,11 +76,23 @@ def test_atomic_folder(tmp_path):
     assert (result.users, result.items, result.interactions, result.text_items) == (6, 5, 30, 3)
     assert result.fields == ("title", "brand", "categories", "price")
     table = read_item_table(result.folder / "amazon-beauty.item")
-    assert list(table.rows) == ["B3", "B1", "B0"]  # order of the interactions, only items that are in them
-    assert table.kinds == {"item_id": "token", "title": "token_seq", "brand": "token", "categories": "token_seq", "price": "token"}
+    assert list(table.rows) == [
+        "B3",
+        "B1",
+        "B0",
+    ]  # order of the interactions, only items that are in them
+    assert table.kinds == {
+        "item_id": "token",
+        "title": "token_seq",
+        "brand": "token",
+        "categories": "token_seq",
+        "price": "token",
+    }
     assert list(table.rows["B0"].values()) == ["B0", "Red & Blue", "OPI", "Beauty Hair_Care", "3.5"]
     assert list(table.rows["B1"].values()) == ["B1", "Say Hi 12", "", "Beauty Women's_Care", ""]
-    texts = read_item_texts(result.folder / "amazon-beauty.item", ["title", "categories"], ["[PAD]", "B0", "B2"])
+    texts = read_item_texts(
+        result.folder / "amazon-beauty.item", ["title", "categories"], ["[PAD]", "B0", "B2"]
+    )
     assert texts.texts[1:] == ["title: Red & Blue, categories: Beauty Hair Care", "item"]
 
 
@@ -86,7 +110,9 @@ def test_single_inter_file_and_folder_with_several(tmp_path):
     for source in (raw / "Amazon_Beauty.inter", raw):
         prepare_dataset("amazon-beauty", tmp_path / "data", source)
         assert_prepared(tmp_path / "data")
-    with pytest.raises(DataError, match=r"several files.*Amazon_Beauty\.inter, Amazon_Sports\.inter.*one of them"):
+    with pytest.raises(
+        DataError, match=r"several files.*Amazon_Beauty\.inter, Amazon_Sports\.inter.*one of them"
+    ):
         prepare_dataset("amazon-toys", tmp_path / "data", raw)
 
 
@@ -110,11 +136,26 @@ def amazon_files(folder, python_literals, described=CORE_ITEMS):
     folder.mkdir()
     with gzip.open(folder / "reviews_Beauty_5.json.gz", "wt") as stream:
         for user, item, time in interactions():
-            stream.write(json.dumps({"reviewerID": user, "asin": item, "unixReviewTime": time, "reviewText": "x"}) + "\n")
+            stream.write(
+                json.dumps(
+                    {"reviewerID": user, "asin": item, "unixReviewTime": time, "reviewText": "x"}
+                )
+                + "\n"
+            )
     with gzip.open(folder / "meta_Beauty.json.gz", "wt") as stream:
         for item in described:
-            record = {"asin": item, "title": f"It's {item}", "description": ["One", "<b>two</b>"], "price": 3.5, "extra": None}
-            record |= {"categories": [["Beauty", "Hair Care"]]} if python_literals else {"category": ["Beauty", "Hair Care"]}
+            record = {
+                "asin": item,
+                "title": f"It's {item}",
+                "description": ["One", "<b>two</b>"],
+                "price": 3.5,
+                "extra": None,
+            }
+            record |= (
+                {"categories": [["Beauty", "Hair Care"]]}
+                if python_literals
+                else {"category": ["Beauty", "Hair Care"]}
+            )
             stream.write((repr(record) if python_literals else json.dumps(record)) + "\n")
     return folder
 
@@ -151,22 +192,37 @@ def test_source_without_item_text_warns_and_leaves_no_stale_item_file(tmp_path, 
 def test_ml_100k_comes_from_recbole_and_has_the_published_counts(tmp_path):
     result = prepare_dataset("ml-100k", tmp_path)
     assert (result.users, result.items, result.interactions) == (943, 1682, 100_000)
-    assert result.as_published and result.report().endswith("OK: the counts are the published ones.")
-    raw = pd.read_csv(sources.recbole_folder() / "dataset_example/ml-100k/ml-100k.inter", sep="\t", dtype=str)
+    assert result.as_published and result.report().endswith(
+        "OK: the counts are the published ones."
+    )
+    raw = pd.read_csv(
+        sources.recbole_folder() / "dataset_example/ml-100k/ml-100k.inter", sep="\t", dtype=str
+    )
     raw.columns = ["user", "item", "rating", "time"]
     written = pd.read_csv(tmp_path / "ml-100k/ml-100k.inter", sep="\t", dtype=str)
     for user in ("196", "943"):
-        reference = raw[raw.user == user].assign(time=lambda frame: frame.time.astype(int)).sort_values("time", kind="stable")
+        reference = (
+            raw[raw.user == user]
+            .assign(time=lambda frame: frame.time.astype(int))
+            .sort_values("time", kind="stable")
+        )
         own = written[written["user_id:token"] == user]
         assert list(own["item_id:token"]) == list(reference.item)
         assert list(own["timestamp:float"]) == [str(n) for n in range(1, len(own) + 1)]
-    texts = read_item_texts(tmp_path / "ml-100k/ml-100k.item", ["movie_title", "release_year", "class"], ["[PAD]", "1"])
-    assert texts.texts[1] == "movie_title: Toy Story, release_year: 1995, class: Animation Children's Comedy"
+    texts = read_item_texts(
+        tmp_path / "ml-100k/ml-100k.item", ["movie_title", "release_year", "class"], ["[PAD]", "1"]
+    )
+    assert (
+        texts.texts[1]
+        == "movie_title: Toy Story, release_year: 1995, class: Animation Children's Comedy"
+    )
 
 
 def test_download_goes_through_recbole_helpers(tmp_path, monkeypatch):
     archive = zip_of(atomic_files(tmp_path / "raw"), tmp_path / "Amazon_Beauty.zip")
-    monkeypatch.setattr(prepare, "recbole_url", lambda name: {"amazon-beauty": archive.as_uri()}[name])
+    monkeypatch.setattr(
+        prepare, "recbole_url", lambda name: {"amazon-beauty": archive.as_uri()}[name]
+    )
     prepare_dataset("amazon-beauty", tmp_path / "data")
     assert_prepared(tmp_path / "data")
 
@@ -184,7 +240,9 @@ def test_failed_download_says_what_to_fetch_and_leaves_nothing(tmp_path, monkeyp
         archive.write_bytes(archive.read_bytes()[:80])
         monkeypatch.setattr(prepare, "recbole_url", lambda _: archive.as_uri())
         address = "file://.*zip"
-    with pytest.raises(DataError, match=address + r".*recbole-genrec prepare amazon-beauty --source=<that file>"):
+    with pytest.raises(
+        DataError, match=address + r".*recbole-genrec prepare amazon-beauty --source=<that file>"
+    ):
         prepare_dataset("amazon-beauty", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -196,7 +254,9 @@ def test_every_recipe_is_in_recboles_table():
 
 @pytest.mark.parametrize("name", ["../evil", "/etc", "amazon-beauty/../x", "", "amazon-beuaty"])
 def test_unknown_names_and_paths_are_refused(tmp_path, name):
-    with pytest.raises(DataError, match="no dataset that can be prepared: amazon-beauty, .*Did you mean"):
+    with pytest.raises(
+        DataError, match="no dataset that can be prepared: amazon-beauty, .*Did you mean"
+    ):
         prepare_dataset(name, tmp_path / "data", atomic_files(tmp_path / "raw"))
     assert not (tmp_path / "data").exists()
 
@@ -204,11 +264,20 @@ def test_unknown_names_and_paths_are_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (INTER_HEADER + "u\ti\t5\tyesterday\n", r"interaction 1 .*'yesterday'.*number as its time \(1 such rows\)"),
-        (INTER_HEADER + "u\ti\t5\t7\nu\t\t5\t7\n", "interaction 2 .*needs a user id and an item id"),
+        (
+            INTER_HEADER + "u\ti\t5\tyesterday\n",
+            r"interaction 1 .*'yesterday'.*number as its time \(1 such rows\)",
+        ),
+        (
+            INTER_HEADER + "u\ti\t5\t7\nu\t\t5\t7\n",
+            "interaction 2 .*needs a user id and an item id",
+        ),
         (INTER_HEADER + 'u\ti\t5\t7\nu\t"i\t5\t7\n', "interaction 2 .*without quotes"),
         (INTER_HEADER + "u\ti\n", "interaction 1 "),
-        ("user_id:token\titem_id:token\nu\ti\n", "line 1 has no column timestamp; its columns are user_id, item_id"),
+        (
+            "user_id:token\titem_id:token\nu\ti\n",
+            "line 1 has no column timestamp; its columns are user_id, item_id",
+        ),
         ("", "no tab separated file"),
         (INTER_HEADER, "nothing is left after the 5-core"),
     ],
@@ -232,7 +301,9 @@ def test_malformed_interactions(tmp_path, lines, message):
 )
 def test_malformed_reviews(tmp_path, line, message):
     path = tmp_path / "reviews.json"
-    path.write_text(json.dumps({"reviewerID": "u", "asin": "i", "unixReviewTime": 1}) + "\n" + line + "\n")
+    path.write_text(
+        json.dumps({"reviewerID": "u", "asin": "i", "unixReviewTime": 1}) + "\n" + line + "\n"
+    )
     with pytest.raises(DataError, match=message):
         prepare_dataset("amazon-beauty", tmp_path / "data", path)
 
@@ -240,7 +311,9 @@ def test_malformed_reviews(tmp_path, line, message):
 def test_cells_at_the_end_of_every_line_do_not_shift_the_columns(tmp_path):
     raw = atomic_files(tmp_path / "raw")
     path = raw / "Amazon_Beauty.inter"
-    path.write_text(path.read_text().replace("\n", "\t\n").replace("timestamp:float\t", "timestamp:float"))
+    path.write_text(
+        path.read_text().replace("\n", "\t\n").replace("timestamp:float\t", "timestamp:float")
+    )
     prepare_dataset("amazon-beauty", tmp_path / "data", raw)
     assert_prepared(tmp_path / "data")
 
@@ -267,7 +340,12 @@ def test_command_prints_counts_beside_the_published_ones(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     prepare.add_arguments(parser)
     raw = atomic_files(tmp_path / "raw")
-    assert prepare.main(parser.parse_args(["amazon-beauty", f"--data_path={tmp_path}", f"--source={raw}"])) == 0
+    assert (
+        prepare.main(
+            parser.parse_args(["amazon-beauty", f"--data_path={tmp_path}", f"--source={raw}"])
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["amazon-beauty", "prepared", "published", "difference"]
     assert lines[1].split() == ["users", "6", "22,363", "-22,357"]

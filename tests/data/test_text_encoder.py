@@ -19,11 +19,29 @@ def encoder(tmp_path_factory):
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "nail", "lacquer", "blue", "hair", "oil"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "red",
+        "nail",
+        "lacquer",
+        "blue",
+        "hair",
+        "oil",
+    ]
     (folder / "vocab.txt").write_text("\n".join(words))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 32,
+    }
     BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(folder)
     return folder
 
@@ -34,7 +52,9 @@ def mean_pooled(folder, text):
 
     tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
     with torch.inference_mode():
-        return BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state.mean(1)[0].numpy()
+        return (
+            BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state.mean(1)[0].numpy()
+        )
 
 
 def encode(folder, texts=TEXTS, **options):
@@ -86,7 +106,9 @@ def test_unique_texts_are_encoded_once_and_cached(encoder, counting, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "edit", "foreign"])
-def test_damaged_cache_entry_is_reported_deleted_and_made_again(encoder, counting, tmp_path, caplog, damage):
+def test_damaged_cache_entry_is_reported_deleted_and_made_again(
+    encoder, counting, tmp_path, caplog, damage
+):
     first = encode(encoder, cache_dir=tmp_path)
     (blob,) = tmp_path.rglob("*.safetensors")
     if damage == "truncate":
@@ -142,7 +164,10 @@ def test_missing_sentence_transformers_names_the_pip_line(encoder, monkeypatch):
 @pytest.mark.parametrize("name", ["someone/not-in-the-cache", "./no/such/folder"])
 def test_missing_weights_say_what_to_do(monkeypatch, name):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(BackboneError, match=r"neither a folder nor a model.*HF_HUB_OFFLINE is set.*text_encoder: default"):
+    with pytest.raises(
+        BackboneError,
+        match=r"neither a folder nor a model.*HF_HUB_OFFLINE is set.*text_encoder: default",
+    ):
         encode_texts(["a"], name)
 
 
@@ -155,7 +180,9 @@ def test_unreachable_hub_says_what_to_do(monkeypatch):
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(BackboneError, match="no route to host Download it on a machine with network"):
+    with pytest.raises(
+        BackboneError, match="no route to host Download it on a machine with network"
+    ):
         encode_texts(["a"], "someone/model")
 
 
@@ -173,7 +200,9 @@ def test_pickled_or_damaged_weights_are_refused(encoder, tmp_path):
 
 
 def test_values_that_are_not_finite_are_refused(encoder, counting, monkeypatch, tmp_path):
-    monkeypatch.setattr(counting, "encode", lambda texts, **_: np.full((len(texts), 2), np.nan, dtype=np.float32))
+    monkeypatch.setattr(
+        counting, "encode", lambda texts, **_: np.full((len(texts), 2), np.nan, dtype=np.float32)
+    )
     with pytest.raises(BackboneError, match="not finite"):
         encode(encoder, cache_dir=tmp_path)
     assert not list(tmp_path.rglob("meta.json"))
@@ -186,7 +215,14 @@ def scaled(x):
 
 def test_standardise_leaves_constant_columns_at_zero():
     rng = np.random.default_rng(0)
-    x = np.column_stack([rng.normal(3, 2, 50), np.full(50, 0.1), np.full(50, 0.25) + rng.normal(0, 1e-9, 50), rng.normal(0, 1e-3, 50)])
+    x = np.column_stack(
+        [
+            rng.normal(3, 2, 50),
+            np.full(50, 0.1),
+            np.full(50, 0.25) + rng.normal(0, 1e-9, 50),
+            rng.normal(0, 1e-3, 50),
+        ]
+    )
     x = x.astype(np.float32)
     out = scaled(x)
     np.testing.assert_array_equal(out[:, 1:3], 0)

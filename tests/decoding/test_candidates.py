@@ -7,7 +7,14 @@ import torch
 from decoders import SIZES, ToyDecoder, random_codes
 from test_grammar import naive_beam
 
-from recbole_genrec.decoding import AdjustedDecoder, ItemTrie, beam_search, grammar_candidates, sampled_candidates, tuple_scores
+from recbole_genrec.decoding import (
+    AdjustedDecoder,
+    ItemTrie,
+    beam_search,
+    grammar_candidates,
+    sampled_candidates,
+    tuple_scores,
+)
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
@@ -29,7 +36,9 @@ def test_it_finds_codes_that_no_item_has_and_the_trie_does_not():
     decoder = ToyDecoder(5, SIZES)
     free = grammar_candidates(decoder, SIZES, 10)[0].flatten(0, 1).tolist()
     bound = table[beam_search(decoder, ItemTrie(table, SIZES), 10).items].flatten(0, 1).tolist()
-    assert any(tuple(row) not in owned for row in free) and all(tuple(row) in owned for row in bound)
+    assert any(tuple(row) not in owned for row in free) and all(
+        tuple(row) in owned for row in bound
+    )
 
 
 @pytest.mark.parametrize("penalty", [0.0, 30.0])
@@ -48,8 +57,15 @@ def test_groups_choose_in_turn_and_avoid_the_codes_of_the_groups_before(penalty)
             reduced[first[user, level]] -= penalty
             path.append(int(reduced.argmax()))
             total += float(values[0, 0, path[-1]])
-        found = {tuple(row): score for row, score in zip(codes[user].tolist(), scores[user].tolist(), strict=True) if score > -torch.inf}
-        assert set(found) == {tuple(first[user].tolist()), tuple(path)}  # one row when both took the same way
+        found = {
+            tuple(row): score
+            for row, score in zip(codes[user].tolist(), scores[user].tolist(), strict=True)
+            if score > -torch.inf
+        }
+        assert set(found) == {
+            tuple(first[user].tolist()),
+            tuple(path),
+        }  # one row when both took the same way
         assert found[tuple(path)] == pytest.approx(total, abs=1e-5)
         assert (len(found) == 1) == (penalty == 0)
 
@@ -59,12 +75,17 @@ def test_samples_follow_the_model_at_a_temperature():
     logits = decoder.start()[0, 0].double()
     first = []
     for seed in range(400):
-        codes, scores = sampled_candidates(decoder, (4, 3), 1, 2.0, torch.Generator().manual_seed(seed))
+        codes, scores = sampled_candidates(
+            decoder, (4, 3), 1, 2.0, torch.Generator().manual_seed(seed)
+        )
         first.append(int(codes[0, 0, 0]))
         torch.testing.assert_close(scores[:, 0], tuple_scores(decoder, codes[:, 0]), **CLOSE)
     share = torch.bincount(torch.tensor(first), minlength=4) / 400
     torch.testing.assert_close(share.double(), (logits / 2).softmax(-1), atol=0.08, rtol=0)
-    many = [sampled_candidates(decoder, (4, 3), 50, 1.0, torch.Generator().manual_seed(7)) for _ in range(2)]
+    many = [
+        sampled_candidates(decoder, (4, 3), 50, 1.0, torch.Generator().manual_seed(7))
+        for _ in range(2)
+    ]
     assert torch.equal(many[0][0], many[1][0])
     live = many[0][1][0] > -torch.inf
     rows, scores = many[0][0][0][live], many[0][1][0][live]
@@ -75,7 +96,9 @@ def test_scores_of_given_tuples_are_those_of_the_beam():
     decoder = ToyDecoder(5, SIZES)
     codes, scores = grammar_candidates(decoder, SIZES, 120)
     for place in (0, 17, 119):
-        torch.testing.assert_close(tuple_scores(decoder, codes[:, place]), scores[:, place], **CLOSE)
+        torch.testing.assert_close(
+            tuple_scores(decoder, codes[:, place]), scores[:, place], **CLOSE
+        )
 
 
 def test_addends_change_order_and_forbid():

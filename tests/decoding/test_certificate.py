@@ -6,7 +6,15 @@ import pytest
 import torch
 from decoders import SparingDecoder, ToyDecoder, random_codes
 
-from recbole_genrec.decoding import SCORE_TYPES, ItemTrie, SearchResult, beam_search, beam_search_auto, exact_scores, exact_search
+from recbole_genrec.decoding import (
+    SCORE_TYPES,
+    ItemTrie,
+    SearchResult,
+    beam_search,
+    beam_search_auto,
+    exact_scores,
+    exact_search,
+)
 from recbole_genrec.errors import ConfigError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -19,7 +27,11 @@ def test_certificate_is_never_wrong():
         score_type, scale = SCORE_TYPES[seed % 3], (1.0, 2.0, 5.0)[seed // 3 % 3]
         trie = ItemTrie(random_codes(sizes, 35, seed), sizes)
         decoder = ToyDecoder(48, sizes, score_type, scale, seed)
-        best = exact_scores(decoder, trie, score_type=score_type)[:, 1:].sort(1, descending=True).values
+        best = (
+            exact_scores(decoder, trie, score_type=score_type)[:, 1:]
+            .sort(1, descending=True)
+            .values
+        )
         for width in (1, 2, 5, 10, 20):
             result = beam_search(decoder, trie, width, score_type=score_type)
             cases += 48
@@ -33,7 +45,9 @@ def test_certificate_is_never_wrong():
 
 def test_certificate_needs_enough_items():
     scores = torch.tensor([[-1.0, -2.0], [-1.0, -torch.inf], [-1.0, -torch.inf]])
-    result = SearchResult(torch.ones(3, 2, dtype=torch.int64), scores, torch.tensor([-1.5, -3.0, -torch.inf]))
+    result = SearchResult(
+        torch.ones(3, 2, dtype=torch.int64), scores, torch.tensor([-1.5, -3.0, -torch.inf])
+    )
     assert result.certified(1).tolist() == [True, True, True]
     assert result.certified(2).tolist() == [False, False, True]
     with pytest.raises(ConfigError, match="Raise beam_width to at least 3"):
@@ -47,11 +61,17 @@ def test_automatic_width_widens_for_uncertified_users_only():
     narrow = beam_search(decoder, trie, 5, fill=True)
     proven = narrow.certified(5)
     capped = beam_search_auto(decoder, trie, 5, beam_max=12, fill=True)
-    assert 0 < capped.certified(5).sum() < 40 and torch.equal(capped.full[proven], narrow.full[proven])
+    assert 0 < capped.certified(5).sum() < 40 and torch.equal(
+        capped.full[proven], narrow.full[proven]
+    )
     accepted = beam_search_auto(decoder, trie, 5, beam_max=300, fill=True)
     exact = beam_search_auto(decoder, trie, 5, beam_max=12, uncertified="exact", fill=True)
     for result in (accepted, exact):
-        assert result.items.shape == (40, 5) and result.certified(5).all() and torch.equal(result.items, best.items)
+        assert (
+            result.items.shape == (40, 5)
+            and result.certified(5).all()
+            and torch.equal(result.items, best.items)
+        )
         torch.testing.assert_close(result.scores, best.scores, **CLOSE)
     first = beam_search_auto(decoder, trie, 1, beam_max=5)
     sure = first.certified(1)
@@ -68,14 +88,24 @@ def test_automatic_width_equals_the_exact_search_wherever_it_is_certified(score_
         decoder = ToyDecoder(users, sizes, score_type, scale)
         exact = exact_search(decoder, trie, 4, score_type=score_type, fill=True)
         for beam_max in (4, 8, 20, 64):
-            result = beam_search_auto(decoder, trie, 4, beam_max=beam_max, score_type=score_type, fill=True)
+            result = beam_search_auto(
+                decoder, trie, 4, beam_max=beam_max, score_type=score_type, fill=True
+            )
             sure = result.certified(4)
             proven.append(sure.float().mean().item())
-            assert torch.equal(result.items[sure], exact.items[sure]) and torch.equal(result.full.topk(4).indices, result.items)
+            assert torch.equal(result.items[sure], exact.items[sure]) and torch.equal(
+                result.full.topk(4).indices, result.items
+            )
             torch.testing.assert_close(result.scores[sure], exact.scores[sure], **CLOSE)
-            assert (result.full.sort(1).values[:, -4:] <= exact.full.sort(1).values[:, -4:] + 1e-5).all()
+            assert (
+                result.full.sort(1).values[:, -4:] <= exact.full.sort(1).values[:, -4:] + 1e-5
+            ).all()
             assert result.full.isfinite().all()
-    assert min(proven) < 0.5 and max(proven) == 1 and (score_type == "joint" or min(proven[3::4]) > 0.9)
+    assert (
+        min(proven) < 0.5
+        and max(proven) == 1
+        and (score_type == "joint" or min(proven[3::4]) > 0.9)
+    )
 
 
 class NoisyDecoder(ToyDecoder):
@@ -86,7 +116,9 @@ class NoisyDecoder(ToyDecoder):
     def start(self):
         NoisyDecoder.batches += 1
         values = super().start() * 1e-8
-        return values + 5e-7 * torch.rand(values.shape, generator=torch.Generator().manual_seed(NoisyDecoder.batches))
+        return values + 5e-7 * torch.rand(
+            values.shape, generator=torch.Generator().manual_seed(NoisyDecoder.batches)
+        )
 
 
 def test_no_first_code_is_left_out_when_scores_differ_between_batches():
@@ -116,8 +148,12 @@ def test_dead_prefixes_are_not_decoded(score_type, monkeypatch):
         return step(self, codes, parents, live)
 
     monkeypatch.setattr(SparingDecoder, "step", counted)
-    plain, sparing = (beam_search_auto(decoder, trie, 4, score_type=score_type, fill=True) for decoder in decoders)
+    plain, sparing = (
+        beam_search_auto(decoder, trie, 4, score_type=score_type, fill=True) for decoder in decoders
+    )
     assert torch.equal(plain.items, sparing.items) and torch.equal(plain.full, sparing.full)
     assert plain.certified(4).all() and counts["answered"] < 0.9 * counts["asked"]
-    alone = beam_search_auto(decoders[1].select(torch.tensor([3])), trie, 4, score_type=score_type, fill=True)
+    alone = beam_search_auto(
+        decoders[1].select(torch.tensor([3])), trie, 4, score_type=score_type, fill=True
+    )
     torch.testing.assert_close(alone.full, plain.full[3:4], **CLOSE)

@@ -22,7 +22,9 @@ def naive_beam(decoder: ToyDecoder, user: int, width: int) -> dict[tuple[int, ..
             values = one.start()
             for code in prefix:
                 values = one.step(torch.tensor([[code]]), torch.zeros(1, 1, dtype=torch.int64))
-            candidates.update({(*prefix, code): score + value for code, value in enumerate(values[0, 0].tolist())})
+            candidates.update(
+                {(*prefix, code): score + value for code, value in enumerate(values[0, 0].tolist())}
+            )
         beams = dict(sorted(candidates.items(), key=lambda pair: (-pair[1], pair[0]))[:width])
     return beams
 
@@ -31,7 +33,11 @@ def assert_naive(decoder, codes, members, width, score_type, trie):
     """Compare every field of the result with the naive beam; returns the invalid shares."""
     result = grammar_search(decoder, trie, width, score_type=score_type, fill=True)
     assert result.items.shape == result.scores.shape == (decoder.batch_size, width)
-    assert (result.bound == torch.inf).all() and not result.certified(1).any() and result.full.isfinite().all()
+    assert (
+        (result.bound == torch.inf).all()
+        and not result.certified(1).any()
+        and result.full.isfinite().all()
+    )
     outside = torch.tensor([item for item in range(len(codes)) if item not in members])
     owners = items_by_path(codes, members)
     for user in range(decoder.batch_size):
@@ -42,15 +48,23 @@ def assert_naive(decoder, codes, members, width, score_type, trie):
         best[: len(reached)] = torch.tensor(list(expected.values())[:width])
         assert result.items[user].tolist() == found
         torch.testing.assert_close(result.scores[user], best, **CLOSE)
-        assert result.invalid[user].item() == pytest.approx(sum(path not in owners for path in beams) / len(beams))
+        assert result.invalid[user].item() == pytest.approx(
+            sum(path not in owners for path in beams) / len(beams)
+        )
         full = result.full[user]
         torch.testing.assert_close(full[reached], torch.tensor(list(expected.values())), **CLOSE)
         others = full[[item for item in members if item not in expected]]
         assert (others.diff() == 0).all() and (full[reached].unsqueeze(1) > others).all()
         assert (full[outside].unsqueeze(1) < full[members]).all()
-    assert torch.equal(result.full[:, outside], exact_scores(decoder, trie, score_type=score_type)[:, outside])
+    assert torch.equal(
+        result.full[:, outside], exact_scores(decoder, trie, score_type=score_type)[:, outside]
+    )
     plain = grammar_search(decoder, trie, width, score_type=score_type)
-    assert plain.full is None and torch.equal(plain.items, result.items) and torch.equal(plain.scores, result.scores)
+    assert (
+        plain.full is None
+        and torch.equal(plain.items, result.items)
+        and torch.equal(plain.scores, result.scores)
+    )
     return result.invalid
 
 
@@ -67,7 +81,9 @@ def test_agrees_with_a_naive_beam(width, score_type, budget, monkeypatch):
     if width == 130:
         torch.testing.assert_close(invalid, torch.full((5,), 81 / 120))
         best = beam_search(decoder, trie, width, score_type=score_type)
-        assert torch.equal(best.items, grammar_search(decoder, trie, width, score_type=score_type).items)
+        assert torch.equal(
+            best.items, grammar_search(decoder, trie, width, score_type=score_type).items
+        )
 
 
 @pytest.mark.parametrize("width", [1, 4, 15])
@@ -75,7 +91,9 @@ def test_subset_drops_tuples_of_other_items(width):
     codes, members = random_codes(n=60), list(range(2, 61, 3))
     trie = ItemTrie(codes, SIZES)
     decoder = ToyDecoder(5, SIZES)
-    subset = assert_naive(decoder, codes, members, width, "level", trie.subset(torch.tensor(members)))
+    subset = assert_naive(
+        decoder, codes, members, width, "level", trie.subset(torch.tensor(members))
+    )
     everything = grammar_search(decoder, trie, width).invalid
     assert (subset >= everything).all() and subset.sum() > everything.sum()
 
@@ -84,12 +102,19 @@ def test_subset_drops_tuples_of_other_items(width):
 @pytest.mark.parametrize("scale", [2.0, 0.0])  # 0: only the order of codes decides
 def test_equals_the_trie_search_when_every_tuple_is_owned(score_type, scale):
     grid = torch.cartesian_prod(*(torch.arange(size) for size in SIZES))
-    codes = torch.cat([torch.zeros(1, 3, dtype=torch.int64), grid[torch.randperm(120, generator=torch.Generator().manual_seed(0))]])
+    codes = torch.cat(
+        [
+            torch.zeros(1, 3, dtype=torch.int64),
+            grid[torch.randperm(120, generator=torch.Generator().manual_seed(0))],
+        ]
+    )
     decoder, trie = ToyDecoder(6, SIZES, score_type, scale), ItemTrie(codes, SIZES)
     for width in (1, 3, 20, 120, 125):
         constrained = beam_search(decoder, trie, width, score_type=score_type)
         free = grammar_search(decoder, trie, width, score_type=score_type)
-        assert torch.equal(free.items, constrained.items) and torch.equal(free.scores, constrained.scores)
+        assert torch.equal(free.items, constrained.items) and torch.equal(
+            free.scores, constrained.scores
+        )
         assert (free.invalid == 0).all() and constrained.invalid is None
 
 
@@ -123,17 +148,35 @@ def test_items_on_one_leaf_are_ranked_by_tie_order(width):
         expected = sum((groups.get(path, []) for path in beams), [])
         assert result.items[user].tolist() == (expected + [0] * width)[:width]
         assert (result.scores[user, : min(width, len(expected))].diff() < 0).all()
-        torch.testing.assert_close(result.full[user, expected], exact[user, expected], atol=1e-6, rtol=0)
-        assert result.invalid[user].item() == pytest.approx(sum(path not in groups for path in beams) / len(beams))
+        torch.testing.assert_close(
+            result.full[user, expected], exact[user, expected], atol=1e-6, rtol=0
+        )
+        assert result.invalid[user].item() == pytest.approx(
+            sum(path not in groups for path in beams) / len(beams)
+        )
 
 
 def test_a_search_that_reaches_nothing_is_empty_and_finite():
     decoder = ToyDecoder(4, SIZES)
     used = {tuple(path) for user in range(4) for path in naive_beam(decoder, user, 3)}
-    missed = next(path for path in torch.cartesian_prod(*(torch.arange(size) for size in SIZES)).tolist() if tuple(path) not in used)
-    result = grammar_search(decoder, ItemTrie(torch.tensor([[0, 0, 0], missed, missed]), SIZES), 3, fill=True)
-    assert (result.items == 0).all() and (result.scores == -torch.inf).all() and (result.invalid == 1).all()
-    assert result.full.isfinite().all() and (result.full[:, 1] == result.full[:, 2]).all() and (result.full[:, 0] < result.full[:, 1]).all()
+    missed = next(
+        path
+        for path in torch.cartesian_prod(*(torch.arange(size) for size in SIZES)).tolist()
+        if tuple(path) not in used
+    )
+    result = grammar_search(
+        decoder, ItemTrie(torch.tensor([[0, 0, 0], missed, missed]), SIZES), 3, fill=True
+    )
+    assert (
+        (result.items == 0).all()
+        and (result.scores == -torch.inf).all()
+        and (result.invalid == 1).all()
+    )
+    assert (
+        result.full.isfinite().all()
+        and (result.full[:, 1] == result.full[:, 2]).all()
+        and (result.full[:, 0] < result.full[:, 1]).all()
+    )
 
 
 def test_work_is_tensor_work():
@@ -143,7 +186,11 @@ def test_work_is_tensor_work():
         with CountOperators() as operators:
             grammar_search(ToyDecoder(users, (8, 8, 8)), trie, width, fill=True)
         counts.append(operators.seen)
-        assert not [name for name in operators.seen if "local_scalar" in name or "nonzero" in name or "unique" in name]
+        assert not [
+            name
+            for name in operators.seen
+            if "local_scalar" in name or "nonzero" in name or "unique" in name
+        ]
     assert counts[0] == counts[1] == counts[2]
 
 

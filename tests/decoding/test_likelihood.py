@@ -19,22 +19,36 @@ def folder(tmp_path_factory):
 def test_probabilities_of_all_items_sum_to_one(budget_mb):
     codes = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 2, 0], [1, 1, 0], [1, 1, 1], [3, 0, 0]])
     trie = ItemTrie(codes, (4, 3, 2), budget_mb=budget_mb)
-    blocks = [torch.randn(1, size, generator=torch.Generator().manual_seed(size)) for size in trie.sizes]
-    losses = torch.stack([item_cross_entropy(trie, torch.tensor([item]), blocks) for item in range(1, 6)])
+    blocks = [
+        torch.randn(1, size, generator=torch.Generator().manual_seed(size)) for size in trie.sizes
+    ]
+    losses = torch.stack(
+        [item_cross_entropy(trie, torch.tensor([item]), blocks) for item in range(1, 6)]
+    )
     assert torch.exp(-losses).sum().item() == pytest.approx(1, abs=1e-6)
     first, second = blocks[0][0], blocks[1][0]
-    by_hand = torch.logsumexp(first[[0, 1, 3]], 0) - first[0] + torch.logsumexp(second[[0, 2]], 0) - second[2]
+    by_hand = (
+        torch.logsumexp(first[[0, 1, 3]], 0)
+        - first[0]
+        + torch.logsumexp(second[[0, 2]], 0)
+        - second[2]
+    )
     assert losses[1].item() == pytest.approx(by_hand.item(), abs=1e-6)
 
 
 def test_a_tail_without_branches_is_not_read():
     trie = ItemTrie(torch.tensor([[0, 0], [0, 1], [1, 1]]), (2, 2))
     only_first = [torch.tensor([[0.0, 1.0]])]
-    assert item_cross_entropy(trie, torch.tensor([2]), only_first).item() == pytest.approx(0.31326, abs=1e-5)
+    assert item_cross_entropy(trie, torch.tensor([2]), only_first).item() == pytest.approx(
+        0.31326, abs=1e-5
+    )
 
 
 def test_items_on_a_single_leaf_cost_nothing():
-    trie, block = ItemTrie(torch.tensor([[0, 0], [1, 1], [1, 1]]), (2, 2)), torch.zeros(2, 2, requires_grad=True)
+    trie, block = (
+        ItemTrie(torch.tensor([[0, 0], [1, 1], [1, 1]]), (2, 2)),
+        torch.zeros(2, 2, requires_grad=True),
+    )
     loss = item_cross_entropy(trie, torch.tensor([1, 2]), (each for each in [block, block]))
     loss.backward()
     assert loss.item() == 0 and block.grad.abs().sum() == 0
@@ -48,7 +62,12 @@ def rows(length):
 
 def scores(model, length):
     history, lengths, target = rows(length)
-    columns = {model.ITEM_SEQ: history, model.ITEM_SEQ_LEN: lengths, model.ITEM_ID: target, model.USER_ID: torch.ones(2, dtype=torch.long)}
+    columns = {
+        model.ITEM_SEQ: history,
+        model.ITEM_SEQ_LEN: lengths,
+        model.ITEM_ID: target,
+        model.USER_ID: torch.ones(2, dtype=torch.long),
+    }
     return model.predict(Interaction(columns))
 
 
@@ -73,7 +92,11 @@ def test_all_positions_of_store(folder):
     assert added.item() == pytest.approx(-scores(model, 3).mean().item(), abs=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"score_type": "level"}, {"score_type": "level", "constraint": "level"}, {}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"score_type": "level"}, {"score_type": "level", "constraint": "level"}, {}],
+    ids=str,
+)
 def test_other_scores_are_warned_of(folder, changes, caplog):
     toy_model(folder, "TIGER", **{**LEGAL, **changes})
     assert ("never learns which codes are illegal" in caplog.text) == bool(changes)

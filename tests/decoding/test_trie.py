@@ -16,7 +16,16 @@ from recbole_genrec.errors import ConfigError, DataError
 def code_tables(draw):
     sizes = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)))
     rows = draw(
-        st.lists(st.tuples(*(st.integers(-1 if level == 0 else 0, size - 1) for level, size in enumerate(sizes))), min_size=1, max_size=30)
+        st.lists(
+            st.tuples(
+                *(
+                    st.integers(-1 if level == 0 else 0, size - 1)
+                    for level, size in enumerate(sizes)
+                )
+            ),
+            min_size=1,
+            max_size=30,
+        )
     )
     return torch.tensor([(0,) * len(sizes), *rows]), sizes
 
@@ -29,7 +38,13 @@ def walk(trie: ItemTrie) -> dict[tuple[int, ...], int]:
         for path, node in paths.items():
             codes, nodes, _ = trie.children(t, torch.tensor([node]))
             codes = range(nodes.shape[-1]) if codes is None else codes[0].tolist()
-            longer.update({(*path, code): child for code, child in zip(codes, nodes[0].tolist(), strict=True) if child >= 0})
+            longer.update(
+                {
+                    (*path, code): child
+                    for code, child in zip(codes, nodes[0].tolist(), strict=True)
+                    if child >= 0
+                }
+            )
         paths = longer
     return paths
 
@@ -65,7 +80,9 @@ def test_paths_are_the_rows(table, budget, data):
 def assert_same(trie: ItemTrie, expected: dict[tuple[int, ...], list[int]]) -> None:
     leaves = walk(trie)
     assert leaves.keys() == expected.keys()
-    assert [path for path, _ in sorted(leaves.items(), key=lambda pair: pair[1])] == sorted(expected)  # lexicographic ids
+    assert [path for path, _ in sorted(leaves.items(), key=lambda pair: pair[1])] == sorted(
+        expected
+    )  # lexicographic ids
     for path, leaf in leaves.items():
         items = trie.leaf_items[trie.leaf_ptr[leaf] : trie.leaf_ptr[leaf + 1]]
         assert items.tolist() == expected[path]
@@ -78,7 +95,9 @@ def test_layouts_agree_on_every_node(monkeypatch):
     codes = torch.stack([torch.randint(size, (300,), generator=generator) for size in sizes], 1)
     monkeypatch.setattr(trie_module, "NARROW", 10**6)
     dense, window = ItemTrie(codes, sizes), ItemTrie(codes, sizes, budget_mb=0)
-    assert all(level.table is not None for level in dense.levels) and all(level.table is None for level in window.levels)
+    assert all(level.table is not None for level in dense.levels) and all(
+        level.table is None for level in window.levels
+    )
     for t in range(4):
         nodes = torch.arange(-1, dense.levels[t].n_nodes)
         assert dense.levels[t].n_nodes == window.levels[t].n_nodes
@@ -90,7 +109,11 @@ def test_layouts_agree_on_every_node(monkeypatch):
         children = torch.arange(dense.levels[t].n_edges)
         parents = dense.levels[t].parent[children].long()
         for trie in (dense, window):
-            found = trie.children(t, parents).nodes.gather(1, trie.levels[t].slot(children).unsqueeze(1)).squeeze(1)
+            found = (
+                trie.children(t, parents)
+                .nodes.gather(1, trie.levels[t].slot(children).unsqueeze(1))
+                .squeeze(1)
+            )
             assert torch.equal(found.long(), children)
 
 
@@ -98,7 +121,11 @@ def test_layout_follows_branching_and_budget():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(64, (2000, 3), generator=generator)
     trie = ItemTrie(codes, (64,) * 3)
-    assert [level.table is not None for level in trie.levels] == [True, True, False]  # the last level has few children per node
+    assert [level.table is not None for level in trie.levels] == [
+        True,
+        True,
+        False,
+    ]  # the last level has few children per node
     head_only = ItemTrie(codes, (64,) * 3, budget_mb=4 * 2 * 64 / 2**20)
     assert [level.table is not None for level in head_only.levels] == [True, False, False]
     assert head_only.memory_bytes < trie.memory_bytes
@@ -149,7 +176,9 @@ def test_errors_name_the_item():
 
 
 def test_the_only_leaf_below_a_node():
-    codes = torch.tensor([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 2], [1, 1, 1], [1, 1, 3], [2, 2, 2]])
+    codes = torch.tensor(
+        [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 2], [1, 1, 1], [1, 1, 3], [2, 2, 2]]
+    )
     trie = ItemTrie(codes, (3, 3, 4))  # leaves 000 (two items), 012, 111, 113, 222
     expected = [[-1], [-1, -1, 4], [0, 1, -1, 4], [0, 1, 2, 3, 4]]
     for t, leaves in enumerate(expected):

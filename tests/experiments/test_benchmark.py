@@ -22,14 +22,27 @@ from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.settings.parsing import parse_value
 from recbole_genrec.storage.artefacts import META
 
-SMALL = {"MAX_ITEM_LIST_LENGTH": 8, "topk": [5, 10], "gpu_id": "", "epochs": 2, "SASRec.train_batch_size": 32}
+SMALL = {
+    "MAX_ITEM_LIST_LENGTH": 8,
+    "topk": [5, 10],
+    "gpu_id": "",
+    "epochs": 2,
+    "SASRec.train_batch_size": 32,
+}
 SASREC = {"hidden_size": 16, "inner_size": 16, "n_layers": 1}
 
 
 def content(folder, **changes):
     """A file of two runs on two seeds."""
     runs = [{"name": "pop", "model": "Pop"}, {"name": "sas", "model": "SASRec", "settings": SASREC}]
-    plan = {"data_path": str(folder), "output": "out", "datasets": ["toy"], "seeds": [1, 2], "settings": SMALL, "runs": runs}
+    plan = {
+        "data_path": str(folder),
+        "output": "out",
+        "datasets": ["toy"],
+        "seeds": [1, 2],
+        "settings": SMALL,
+        "runs": runs,
+    }
     return {**plan, **changes}
 
 
@@ -44,20 +57,46 @@ def folder(tmp_path_factory):
 
 
 def test_the_plan_is_every_run_on_every_dataset_and_seed(folder):
-    runs = [*content(folder)["runs"], {"name": "one", "model": "STORE", "tokenizer": "store", "seeds": [7], "settings": {"epochs": 5}}]
+    runs = [
+        *content(folder)["runs"],
+        {
+            "name": "one",
+            "model": "STORE",
+            "tokenizer": "store",
+            "seeds": [7],
+            "settings": {"epochs": 5},
+        },
+    ]
     plan = read_benchmark(write(content(folder, baseline="pop", processes=2, threads=1, runs=runs)))
-    assert [run.id for run in plan.runs] == ["pop-toy-1", "pop-toy-2", "sas-toy-1", "sas-toy-2", "one-toy-7"]
+    assert [run.id for run in plan.runs] == [
+        "pop-toy-1",
+        "pop-toy-2",
+        "sas-toy-1",
+        "sas-toy-2",
+        "one-toy-7",
+    ]
     assert (plan.baseline, plan.processes, plan.threads, plan.output) == ("pop", 2, 1, Path("out"))
     last = plan.runs[-1]
     assert (last.tokenizer, plan.runs[0].tokenizer) == ("store", None)
-    assert {"--model=STORE", "--tokenizer=store", "--epochs=5", "--save_ranks=True", "--resume", "--topk=[5, 10]"} <= set(last.argv)
+    assert {
+        "--model=STORE",
+        "--tokenizer=store",
+        "--epochs=5",
+        "--save_ranks=True",
+        "--resume",
+        "--topk=[5, 10]",
+    } <= set(last.argv)
     assert len({run.run_name for run in plan.runs}) == 5
 
 
 def test_the_command_line_replaces_keys_of_the_file(folder):
     file = write(content(folder))
     plan = read_benchmark(file, seeds=[5], output="elsewhere", only=["sas"])
-    assert [run.id for run in plan.runs] == ["pop-toy-5", "sas-toy-5"] and plan.only == ("sas",) and plan.output == Path("elsewhere")
+    assert (
+        [run.id for run in plan.runs] == ["pop-toy-5", "sas-toy-5"]
+        and plan.only == ("sas",)
+        and plan.output == Path("elsewhere")
+    )
     with pytest.raises(ConfigError, match="unknown key 'seed'. Did you mean seeds"):
         read_benchmark(file, seed=5)
     with pytest.raises(ConfigError, match="only 'sass' is no run. Did you mean sas"):
@@ -68,9 +107,13 @@ def test_the_command_line_replaces_keys_of_the_file(folder):
 
 def test_only_some_of_the_runs(folder, quick, capsys, monkeypatch):
     quick(DONE)
-    monkeypatch.setattr("recbole_genrec.report.leaderboard.make_leaderboard", lambda *_, **__: "the table")
+    monkeypatch.setattr(
+        "recbole_genrec.report.leaderboard.make_leaderboard", lambda *_, **__: "the table"
+    )
     assert main(["benchmark", write(content(folder)), "--seeds=[5]", "--only=[sas]"]) == 0
-    states = {run["name"]: run["status"] for run in json.loads(Path("out/runs.json").read_text())["runs"]}
+    states = {
+        run["name"]: run["status"] for run in json.loads(Path("out/runs.json").read_text())["runs"]
+    }
     assert states == {"pop": "pending", "sas": "done"}
     with pytest.raises(SystemExit):
         main(["leaderboard", "out", "--seeds=[5]"])
@@ -78,10 +121,16 @@ def test_only_some_of_the_runs(folder, quick, capsys, monkeypatch):
 
 
 def test_runs_of_the_same_settings_have_files_of_their_own(folder):
-    runs = [{"name": "a", "model": "Pop"}, {"name": "b", "model": "Pop", "settings": {"eval_batch_size": 64}}]
+    runs = [
+        {"name": "a", "model": "Pop"},
+        {"name": "b", "model": "Pop", "settings": {"eval_batch_size": 64}},
+    ]
     first, second = read_benchmark(write(content(folder, runs=runs, seeds=[1]))).runs
     assert first.run_name == second.run_name
-    assert "--checkpoint_dir=out/checkpoints/a" in first.argv and "--checkpoint_dir=out/checkpoints/b" in second.argv
+    assert (
+        "--checkpoint_dir=out/checkpoints/a" in first.argv
+        and "--checkpoint_dir=out/checkpoints/b" in second.argv
+    )
 
 
 def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
@@ -94,7 +143,10 @@ def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
     ("changes", "message"),
     [
         ({"dataset": ["toy"]}, "unknown key 'dataset'. Did you mean datasets"),
-        ({"runs": [{"name": "a", "model": "Pop", "seed": [1]}]}, "run a: unknown key 'seed'. Did you mean seeds"),
+        (
+            {"runs": [{"name": "a", "model": "Pop", "seed": [1]}]},
+            "run a: unknown key 'seed'. Did you mean seeds",
+        ),
         ({"runs": [{"name": "a"}]}, "run a: model must be set"),
         ({"runs": []}, "runs is"),
         ({"output": None}, "output must be set"),
@@ -105,8 +157,14 @@ def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
         ({"runs": [{"name": "a", "model": "Pop"}] * 2}, "unique"),
         ({"runs": [{"name": "a/b", "model": "Pop"}]}, "becomes a file name"),
         ({"runs": [{"name": "a", "model": "Popp"}]}, "run a: There is no model 'Popp'"),
-        ({"runs": [{"name": "a", "model": "Pop", "tokenizer": "random"}]}, "Pop has no item tokenizer"),
-        ({"runs": [{"name": "a", "model": "STORE", "settings": {"beam_with": 20}}]}, "Did you mean beam_width"),
+        (
+            {"runs": [{"name": "a", "model": "Pop", "tokenizer": "random"}]},
+            "Pop has no item tokenizer",
+        ),
+        (
+            {"runs": [{"name": "a", "model": "STORE", "settings": {"beam_with": 20}}]},
+            "Did you mean beam_width",
+        ),
         ({"settings": {"Pop.seed": 3}}, "Pop.seed in settings"),
         ({"settings": {"resume": True}}, "resume in settings"),
     ],
@@ -121,28 +179,66 @@ def test_a_wrong_file_is_refused_before_any_run(folder, changes, message, capsys
 
 @pytest.mark.parametrize(
     "value",
-    [1, 0.1, 1e-05, True, None, "CE", "", "True", "10", "[1", [8, 8], {"a": None, "b": [True, "x"]}, "it's", [], {"a": {"b": 1.5}}, {1: 2}],
+    [
+        1,
+        0.1,
+        1e-05,
+        True,
+        None,
+        "CE",
+        "",
+        "True",
+        "10",
+        "[1",
+        [8, 8],
+        {"a": None, "b": [True, "x"]},
+        "it's",
+        [],
+        {"a": {"b": 1.5}},
+        {1: 2},
+    ],
 )
 def test_arguments_are_read_back(value):
     assert parse_value(argument(value)) == value
 
 
 def test_runs_failures_and_a_second_call_that_runs_nothing_again(folder, capsys, monkeypatch):
-    runs = [content(folder)["runs"][1], {"name": "diverging", "model": "SASRec", "settings": {**SASREC, "learning_rate": 1e30}}]
+    runs = [
+        content(folder)["runs"][1],
+        {"name": "diverging", "model": "SASRec", "settings": {**SASREC, "learning_rate": 1e30}},
+    ]
     plan = content(folder, seeds=[1], runs=runs, processes=2, threads=1, baseline="sas")
     assert main(["benchmark", write(plan)]) == 1
     printed = capsys.readouterr().out
-    assert "1/1" in printed and "0/1, 1 FAILED" in printed and "FAILED, GenRecError: The training loss is nan" in printed
+    assert (
+        "1/1" in printed
+        and "0/1, 1 FAILED" in printed
+        and "FAILED, GenRecError: The training loss is nan" in printed
+    )
     states = {run["name"]: run for run in json.loads(Path("out/runs.json").read_text())["runs"]}
     assert [states[name]["status"] for name in ("sas", "diverging")] == ["done", "failed"]
     assert "Traceback" not in Path("out/logs/sas-toy-1.log").read_text()
     result = json.loads(Path("out/results/sas-toy-1.json").read_text())
-    assert UserRanks.load("out/results/sas-toy-1.ranks").recall(10).mean() == pytest.approx(result["test_result"]["recall@10"], abs=1e-6)
-    assert (result["seed"], result["config"]["train_batch_size"], result["config"]["epochs"]) == (1, 32, 2)
-    assert [file.name.split("-")[0] for file in Path("out/checkpoints").glob("*/*.resume.pth")] == ["SASRec"]  # of the failed one
-    assert {file.name for file in Path("out").glob("leaderboard.*")} == {"leaderboard.md", "leaderboard.csv", "leaderboard.json"}
+    assert UserRanks.load("out/results/sas-toy-1.ranks").recall(10).mean() == pytest.approx(
+        result["test_result"]["recall@10"], abs=1e-6
+    )
+    assert (result["seed"], result["config"]["train_batch_size"], result["config"]["epochs"]) == (
+        1,
+        32,
+        2,
+    )
+    assert [file.name.split("-")[0] for file in Path("out/checkpoints").glob("*/*.resume.pth")] == [
+        "SASRec"
+    ]  # of the failed one
+    assert {file.name for file in Path("out").glob("leaderboard.*")} == {
+        "leaderboard.md",
+        "leaderboard.csv",
+        "leaderboard.json",
+    }
 
-    monkeypatch.setattr(module, "_start", lambda *_: pytest.fail("a finished run was started again"))
+    monkeypatch.setattr(
+        module, "_start", lambda *_: pytest.fail("a finished run was started again")
+    )
     assert main(["benchmark", write({**plan, "runs": runs[:1]})]) == 0
     assert "FAILED" not in capsys.readouterr().out
     changed = read_benchmark(write({**plan, "settings": {**SMALL, "epochs": 3}}))
@@ -162,7 +258,10 @@ def quick(monkeypatch):
         def start(benchmark, run, environment):
             benchmark.log(run).parent.mkdir(parents=True, exist_ok=True)
             with open(benchmark.log(run), "wb") as stream:
-                process = subprocess.Popen([sys.executable, "-S", "-c", code, str(benchmark.result(run)), run.run_name], stdout=stream)
+                process = subprocess.Popen(
+                    [sys.executable, "-S", "-c", code, str(benchmark.result(run)), run.run_name],
+                    stdout=stream,
+                )
             alive.append(process)
             seen.append(sum(other.poll() is None for other in alive))
             return process, 0
@@ -195,7 +294,10 @@ def test_a_killed_run_and_a_silent_one_are_failures(folder, quick):
     lines = []
     plan = read_benchmark(write(content(folder, seeds=[1])))
     assert run_benchmark(plan, lines.append) == 2
-    assert "pop-toy-1: killed by signal 9" in lines[0] and "sas-toy-1: exit status 0 without a message" in lines[1]
+    assert (
+        "pop-toy-1: killed by signal 9" in lines[0]
+        and "sas-toy-1: exit status 0 without a message" in lines[1]
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -225,6 +327,8 @@ def test_the_last_error_line_of_this_attempt(tmp_path):
     log.write_text("OldError: before\n")
     offset = log.stat().st_size
     with open(log, "a") as stream:
-        stream.write("epoch 1\nTraceback (most recent call last):\n  File x\ntorch.cuda.OutOfMemoryError: too large\nbye\n")
+        stream.write(
+            "epoch 1\nTraceback (most recent call last):\n  File x\ntorch.cuda.OutOfMemoryError: too large\nbye\n"
+        )
     assert last_error(log, offset, 1) == "torch.cuda.OutOfMemoryError: too large"
     assert last_error(log, log.stat().st_size, 3) == "exit status 3 without a message"

@@ -29,7 +29,10 @@ def file(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize("settings", [{}, {"beam_width": "auto"}, {"constraint": "level", "score_type": "level", "beam_width": 40}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"beam_width": "auto"}, {"constraint": "level", "score_type": "level", "beam_width": 40}],
+)
 def test_evaluations_rank_the_candidates_above_all_others(folder, file, settings):
     everything, _, loaders = toy_model(folder, "TIGER", tokenizer="random", **settings)
     model, *_ = toy_model(folder, "TIGER", tokenizer="random", candidate_file=file, **settings)
@@ -38,13 +41,19 @@ def test_evaluations_rank_the_candidates_above_all_others(folder, file, settings
     others = torch.tensor([item for item in range(1, 41) if item not in members.tolist()])
     batch = next(iter(loaders[2]))[0]
     scores = model.full_sort_predict(batch)
-    assert (scores[:, members].amin(1) > scores[:, others].amax(1)).all() and scores[:, 1:].isfinite().all()
+    assert (scores[:, members].amin(1) > scores[:, others].amax(1)).all() and scores[
+        :, 1:
+    ].isfinite().all()
     history, length = batch["item_id_list"], batch["item_length"]
     restricted = model.search(history, length, k=10).items[:, :10]
     assert torch.isin(restricted[restricted > 0], members).all()
     if "constraint" not in settings:  # else beams leave the catalogue
-        everywhere = everything.search(history, length, k=40).items.tolist()  # 40 beams reach every item
-        assert restricted.tolist() == [[item for item in row if item in members.tolist()][:10] for row in everywhere]
+        everywhere = everything.search(
+            history, length, k=40
+        ).items.tolist()  # 40 beams reach every item
+        assert restricted.tolist() == [
+            [item for item in row if item in members.tolist()][:10] for row in everywhere
+        ]
     batch["item_id"] = members[:1].expand(len(length))
     torch.testing.assert_close(model.predict(batch), everything.predict(batch), atol=1e-5, rtol=0)
     batch["item_id"] = others[:1].expand(len(length))
@@ -63,21 +72,55 @@ def test_scores_within_the_candidates(folder, file):
 
 
 def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):
-    settings = {"data_path": str(folder), "checkpoint_dir": str(tmp_path / "saved"), "cache_dir": str(tmp_path / "cache"), "epochs": 1}
+    settings = {
+        "data_path": str(folder),
+        "checkpoint_dir": str(tmp_path / "saved"),
+        "cache_dir": str(tmp_path / "cache"),
+        "epochs": 1,
+    }
     config = toy_config(folder, "TIGER", tokenizer="random", **settings)
     values = {
         key: config[key]
-        for key in ("tokenizer", "backbone_config", "codebook_sizes", "item_text_fields", "topk", "show_progress", "gpu_id")
+        for key in (
+            "tokenizer",
+            "backbone_config",
+            "codebook_sizes",
+            "item_text_fields",
+            "topk",
+            "show_progress",
+            "gpu_id",
+        )
     }
     with caplog.at_level(logging.INFO):
-        result = run_recbole_genrec("TIGER", "toy", config_dict={**values, **settings, "candidate_file": file})
+        result = run_recbole_genrec(
+            "TIGER", "toy", config_dict={**values, **settings, "candidate_file": file}
+        )
     assert result["report"]["search"]["candidates"] == len(NAMES)
     assert "certified lists: " in caplog.text and "of the top 10 (60 users)" in caplog.text
     rows = recommend(result["checkpoint"], history=["i1", "i2"], k=30, candidate_file=file)
     assert {row["item"] for row in rows} == set(NAMES)
-    assert main(["recommend", "--checkpoint", result["checkpoint"], "--history", "i1,i2", "--top", "3", "--candidate_file", file]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[-3:]] == [row["item"] for row in rows[:3]]
-    assert len(recommend(result["checkpoint"], history=["i1", "i2"], k=40)) == 40, "without the file, all items"
+    assert (
+        main(
+            [
+                "recommend",
+                "--checkpoint",
+                result["checkpoint"],
+                "--history",
+                "i1,i2",
+                "--top",
+                "3",
+                "--candidate_file",
+                file,
+            ]
+        )
+        == 0
+    )
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[-3:]] == [
+        row["item"] for row in rows[:3]
+    ]
+    assert len(recommend(result["checkpoint"], history=["i1", "i2"], k=40)) == 40, (
+        "without the file, all items"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +129,10 @@ def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):
         (None, "cannot be read.*one raw item id a line"),
         ("\n \n", "names no item"),
         ("i1\ni2\n", "names 2 items, but topk asks for 10"),
-        ("\n".join([*NAMES, "x7", "x8"]), r"There is no item 'x7' \(2 of 13 ids are unknown\) in .*bad.txt"),
+        (
+            "\n".join([*NAMES, "x7", "x8"]),
+            r"There is no item 'x7' \(2 of 13 ids are unknown\) in .*bad.txt",
+        ),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -102,12 +148,17 @@ def test_other_models_refuse_a_candidate_file(folder, file):
     from recbole_genrec.config import GenRecConfig
 
     with pytest.raises(ConfigError, match="SASRec ranks all items"):
-        GenRecConfig("SASRec", "toy", config_dict={"data_path": str(folder), "candidate_file": file})
+        GenRecConfig(
+            "SASRec", "toy", config_dict={"data_path": str(folder), "candidate_file": file}
+        )
 
 
 def test_the_log_line_of_an_evaluation():
     log = SearchLog([1, 2])
     assert str(log) == "certified lists: no search (0 users)"
-    scores, bound = torch.tensor([[-1.0, -3.0], [-1.0, -2.0], [-4.0, -5.0]]), torch.tensor([-2.0, -2.0, -2.0])
+    scores, bound = (
+        torch.tensor([[-1.0, -3.0], [-1.0, -2.0], [-4.0, -5.0]]),
+        torch.tensor([-2.0, -2.0, -2.0]),
+    )
     log.add(SearchResult(torch.ones(3, 2, dtype=torch.int64), scores, bound))
     assert str(log) == "certified lists: 66.67% of the top 1, 33.33% of the top 2 (3 users)"

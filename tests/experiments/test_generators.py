@@ -19,7 +19,16 @@ CASES = [
     ("TIGER", {"score_type": "level", "infer_temperature": 0.7}),
     ("LETTER", {}),
     ("LCRec", {}),
-    ("LCRec", {"tasks": ["seqrec"], "train_rows": "all", "score_type": "joint", "sid_loss_vocab": "sid", "temperature": 0.7}),
+    (
+        "LCRec",
+        {
+            "tasks": ["seqrec"],
+            "train_rows": "all",
+            "score_type": "joint",
+            "sid_loss_vocab": "sid",
+            "temperature": 0.7,
+        },
+    ),
     ("TimelineRec", {}),
     ("TimelineRec", {"depth": "transformer", "input_text": True, "tie_code_tables": True}),
 ]
@@ -34,7 +43,11 @@ def folder(tmp_path_factory):
 def case(request, folder, tmp_path_factory):
     name, changes = request.param
     torch.manual_seed(3)
-    return name, changes, *toy_model(folder, name, cache_dir=str(tmp_path_factory.mktemp("cache")), **changes)
+    return (
+        name,
+        changes,
+        *toy_model(folder, name, cache_dir=str(tmp_path_factory.mktemp("cache")), **changes),
+    )
 
 
 def batch_of(loaders):
@@ -56,10 +69,16 @@ def test_a_wide_beam_is_exact_and_prediction_agrees(case):
         item = torch.randint(1, model.n_items, (len(exact),))
         score = model.predict(Interaction({**batch.interaction, "item_id": item}))
     torch.testing.assert_close(full[:, 1:], exact[:, 1:], atol=1e-5, rtol=0)
-    assert torch.equal(full[:, 1:].argsort(1, descending=True), exact[:, 1:].argsort(1, descending=True))
-    torch.testing.assert_close(score, exact.gather(1, item.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0)
+    assert torch.equal(
+        full[:, 1:].argsort(1, descending=True), exact[:, 1:].argsort(1, descending=True)
+    )
+    torch.testing.assert_close(
+        score, exact.gather(1, item.unsqueeze(1)).squeeze(1), atol=1e-5, rtol=0
+    )
     if config["score_type"] == "renormalised":
-        torch.testing.assert_close(exact[:, 1:].logsumexp(1), torch.zeros(len(exact)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            exact[:, 1:].logsumexp(1), torch.zeros(len(exact)), atol=1e-4, rtol=0
+        )
 
 
 def test_scores_depend_neither_on_batch_nor_on_padding(case):
@@ -88,16 +107,25 @@ def test_padding_gets_no_loss_and_every_parameter_learns(case):
     model.on_epoch_start(0)  # LCRec draws templates and tasks of its own
     again = model.loss(wide, length, target, **model._user(batch))
     total = sum(loss) if isinstance(loss, tuple) else loss
-    torch.testing.assert_close(sum(again) if isinstance(again, tuple) else again, total, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        sum(again) if isinstance(again, tuple) else again, total, atol=1e-5, rtol=0
+    )
     model.zero_grad()
     total.backward()
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert [
+        name for name, p in model.named_parameters() if p.requires_grad and p.grad is None
+    ] == []
 
 
 def test_a_checkpoint_needs_no_folder_of_codes(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     toy_model(folder, "TimelineRec")[0].item_codes.save("mine")
-    settings = {**TINY_OF["TimelineRec"], "tokenizer": "mine", "data_path": str(folder), "checkpoint_dir": str(tmp_path / "saved")}
+    settings = {
+        **TINY_OF["TimelineRec"],
+        "tokenizer": "mine",
+        "data_path": str(folder),
+        "checkpoint_dir": str(tmp_path / "saved"),
+    }
     result = run_recbole_genrec("TimelineRec", "toy", config_dict=settings)
     before = recommend(result["checkpoint"], history=["i1", "i2"])
     (tmp_path / "mine").rename(tmp_path / "elsewhere")
@@ -105,7 +133,14 @@ def test_a_checkpoint_needs_no_folder_of_codes(folder, tmp_path, monkeypatch):
 
 
 def test_items_of_equal_codes_are_ranked_by_training_interactions(folder):
-    model, _, loaders = toy_model(folder, "TIGER", tokenizer="random", codebook_sizes=[2, 2], collision=["none"], beam_width=10)
+    model, _, loaders = toy_model(
+        folder,
+        "TIGER",
+        tokenizer="random",
+        codebook_sizes=[2, 2],
+        collision=["none"],
+        beam_width=10,
+    )
     rows = loaders[0]._dataset.inter_feat
     counts = torch.bincount(rows["item_id"], minlength=41)
     for user in rows["user_id"].unique():  # the first item of a user is no target
@@ -125,12 +160,20 @@ def test_items_of_equal_codes_are_ranked_by_training_interactions(folder):
 def test_a_new_item_without_text_is_read_as_one_of_the_catalogue(folder):
     model = toy_model(folder, "TimelineRec")[0]
     first, second = model.add_items([" ", "item"])
-    assert model.content.text[first] == "item" and torch.equal(model.codes[first, :2], model.codes[second, :2])
+    assert model.content.text[first] == "item" and torch.equal(
+        model.codes[first, :2], model.codes[second, :2]
+    )
 
 
 def test_a_trained_model_comes_back_and_takes_new_items(folder, case, tmp_path):
     name, changes, *_ = case
-    settings = {**TINY_OF[name], **changes, "data_path": str(folder), "checkpoint_dir": str(tmp_path), "cache_dir": str(tmp_path)}
+    settings = {
+        **TINY_OF[name],
+        **changes,
+        "data_path": str(folder),
+        "checkpoint_dir": str(tmp_path),
+        "cache_dir": str(tmp_path),
+    }
     result = run_recbole_genrec(name, "toy", config_dict=settings)
     assert all(0 <= value <= 1 for value in result["test_result"].values())
     _, model, _, _, _, test = load_data_and_model(result["checkpoint"])
@@ -144,13 +187,17 @@ def test_a_trained_model_comes_back_and_takes_new_items(folder, case, tmp_path):
     assert {row["item"] for row in ranked} == {"n77", "i3"}
     model.save(str(tmp_path / "more.pth"))
     again = load_data_and_model(str(tmp_path / "more.pth"))[1]
-    torch.testing.assert_close(again.full_sort_predict(batch), model.full_sort_predict(batch), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        again.full_sort_predict(batch), model.full_sort_predict(batch), atol=1e-6, rtol=0
+    )
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder, case, tmp_path, monkeypatch):
     name, changes, *_ = case
     settings = {**TINY_OF[name], **changes, "data_path": str(folder), "cache_dir": str(tmp_path)}
-    whole = run_recbole_genrec(name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "a")})
+    whole = run_recbole_genrec(
+        name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "a")}
+    )
     saving = GenRecTrainer._save_resume_point
 
     def save_then_stop(self, epoch, *inside):
@@ -160,7 +207,11 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder, case, tmp_pat
 
     monkeypatch.setattr(GenRecTrainer, "_save_resume_point", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        run_recbole_genrec(name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "b")})
+        run_recbole_genrec(
+            name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "b")}
+        )
     monkeypatch.undo()
-    resumed = run_recbole_genrec(name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "b"), "resume": True})
+    resumed = run_recbole_genrec(
+        name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "b"), "resume": True}
+    )
     assert resumed["test_result"] == whole["test_result"]

@@ -21,7 +21,13 @@ from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer, get_trainer_class
 
 MODELS = ("SASRec", "BERT4Rec", "GRU4Rec", "Pop", "LightGCN")
-SLICE = {"user_inter_num_interval": "[20,26]", "MAX_ITEM_LIST_LENGTH": 10, "gpu_id": "", "show_progress": False, "epochs": 2}
+SLICE = {
+    "user_inter_num_interval": "[20,26]",
+    "MAX_ITEM_LIST_LENGTH": 10,
+    "gpu_id": "",
+    "show_progress": False,
+    "epochs": 2,
+}
 DIVERSITY = ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy"]
 TINY = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1}
 WIDTHS = {
@@ -42,7 +48,11 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return train(",".join(MODELS), checkpoint_dir=str(folder / "saved"), metrics=["Recall", "NDCG", *DIVERSITY])
+        return train(
+            ",".join(MODELS),
+            checkpoint_dir=str(folder / "saved"),
+            metrics=["Recall", "NDCG", *DIVERSITY],
+        )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +71,10 @@ def trainer_of(restored):
 
 @pytest.mark.parametrize("name", ["SASRec", "LightGCN"])
 def test_a_checkpoint_is_tested_again_by_metrics_of_popularity(runs, name):
-    assert evaluate(runs[name]["checkpoint"], show_progress=False)["test_result"] == runs[name]["test_result"]
+    assert (
+        evaluate(runs[name]["checkpoint"], show_progress=False)["test_result"]
+        == runs[name]["test_result"]
+    )
 
 
 def scores_and_targets(restored, which=-1):
@@ -71,7 +84,9 @@ def scores_and_targets(restored, which=-1):
     for batch, history, row, target in loaders[which]:
         assert history is None or len(history[0]) == 0  # nothing is masked
         with torch.no_grad():
-            scores.append(model.full_sort_predict(batch).view(-1, dataset.item_num).double().numpy()[row])
+            scores.append(
+                model.full_sort_predict(batch).view(-1, dataset.item_num).double().numpy()[row]
+            )
         targets.append(target.numpy())
         users = dataset.id2token("user_id", batch["user_id"][row].numpy())
         pairs += zip(users, dataset.id2token("item_id", target.numpy()), strict=True)
@@ -88,7 +103,9 @@ def test_several_models_in_one_call_give_one_table(runs):
     header, _, *rows = results_table(runs).splitlines()
     assert header.startswith("| model | recall@5 | recall@10 | recall@20 | ndcg@5 |")
     assert [row.split("|")[1].strip() for row in rows] == list(MODELS)
-    assert [float(row.split("|")[2]) for row in rows] == [round(runs[name]["test_result"]["recall@5"], 4) for name in MODELS]
+    assert [float(row.split("|")[2]) for row in rows] == [
+        round(runs[name]["test_result"]["recall@5"], 4) for name in MODELS
+    ]
 
 
 def test_folders_are_there_before_recbole_looks(monkeypatch, tmp_path):
@@ -97,7 +114,10 @@ def test_folders_are_there_before_recbole_looks(monkeypatch, tmp_path):
     looked = []
     for module in ("recbole.utils.logger", "recbole.trainer.trainer"):
         monkeypatch.setattr(
-            f"{module}.ensure_dir", lambda folder: looked.append(Path(folder)) or Path(folder).is_dir() or pytest.fail(folder)
+            f"{module}.ensure_dir",
+            lambda folder: (
+                looked.append(Path(folder)) or Path(folder).is_dir() or pytest.fail(folder)
+            ),
         )
     train("Pop")
     assert {Path("saved"), Path("log/Pop")} <= set(looked)
@@ -119,7 +139,9 @@ def test_train_save_load_test(runs, restored, name):
     assert len(result["epochs"]) == (1 if name == "Pop" else 2)
     trainer = trainer_of(restored[name])
     assert trainer.evaluate(restored[name][-1], load_best_model=False) == result["test_result"]
-    assert Path(trainer.saved_model_file) == Path(result["checkpoint"])  # the rebuilt configuration names the same run
+    assert Path(trainer.saved_model_file) == Path(
+        result["checkpoint"]
+    )  # the rebuilt configuration names the same run
 
 
 def test_all_models_see_the_same_held_out_pairs(restored):
@@ -135,7 +157,9 @@ def test_recall_and_ndcg_equal_their_definitions(runs, restored, name):
     for k in (5, 10, 20):
         hit = rank <= k
         assert runs[name]["test_result"][f"recall@{k}"] == pytest.approx(hit.mean(), abs=1e-6)
-        assert runs[name]["test_result"][f"ndcg@{k}"] == pytest.approx((hit / np.log2(rank + 1)).mean(), abs=1e-6)
+        assert runs[name]["test_result"][f"ndcg@{k}"] == pytest.approx(
+            (hit / np.log2(rank + 1)).mean(), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ["SASRec", "LightGCN"])
@@ -147,9 +171,15 @@ def test_diversity_metrics_equal_their_definitions(runs, restored, name):
     for k in (5, 10, 20):
         top = np.argsort(-scores, axis=1)[:, :k]
         shown = np.bincount(top.ravel(), minlength=dataset.item_num)
-        assert result[f"itemcoverage@{k}"] == pytest.approx((shown > 0).sum() / dataset.item_num, abs=1e-6)
-        assert result[f"averagepopularity@{k}"] == pytest.approx(np.mean([[counts[i] for i in row] for row in top]), abs=1e-6)
-        ordered = np.sort(shown[shown > 0])  # RecBole leaves out zero counts and numbers from the end
+        assert result[f"itemcoverage@{k}"] == pytest.approx(
+            (shown > 0).sum() / dataset.item_num, abs=1e-6
+        )
+        assert result[f"averagepopularity@{k}"] == pytest.approx(
+            np.mean([[counts[i] for i in row] for row in top]), abs=1e-6
+        )
+        ordered = np.sort(
+            shown[shown > 0]
+        )  # RecBole leaves out zero counts and numbers from the end
         place = np.arange(dataset.item_num - len(ordered) + 1, dataset.item_num + 1)
         gini = ((2 * place - dataset.item_num - 1) * ordered).sum() / dataset.item_num / top.size
         assert result[f"giniindex@{k}"] == pytest.approx(gini, abs=1e-6)
@@ -165,8 +195,12 @@ def test_pop_counts_training_interactions_only(restored):
 def test_the_same_seed_gives_the_same_numbers(runs):
     again, other = train("SASRec"), train("SASRec", seed=1)
     assert again["test_result"].items() <= runs["SASRec"]["test_result"].items()
-    assert [epoch["loss"] for epoch in again["epochs"]] == [epoch["loss"] for epoch in runs["SASRec"]["epochs"]]
-    assert [epoch["loss"] for epoch in other["epochs"]] != [epoch["loss"] for epoch in runs["SASRec"]["epochs"]]
+    assert [epoch["loss"] for epoch in again["epochs"]] == [
+        epoch["loss"] for epoch in runs["SASRec"]["epochs"]
+    ]
+    assert [epoch["loss"] for epoch in other["epochs"]] != [
+        epoch["loss"] for epoch in runs["SASRec"]["epochs"]
+    ]
 
 
 class Killed(BaseException):
@@ -174,7 +208,12 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("model", "place", "call"), [("SASRec", "_optimiser_step", 9), ("GRU4Rec", "_valid_epoch", 2), ("LightGCN", "_optimiser_step", 4)]
+    ("model", "place", "call"),
+    [
+        ("SASRec", "_optimiser_step", 9),
+        ("GRU4Rec", "_valid_epoch", 2),
+        ("LightGCN", "_optimiser_step", 4),
+    ],
 )
 def test_an_interrupted_run_continues_exactly(monkeypatch, model, place, call):
     whole = train(model, checkpoint_dir="whole", epochs=3, valid_users=100)
@@ -198,8 +237,12 @@ def test_an_interrupted_run_continues_exactly(monkeypatch, model, place, call):
 
 def test_a_loss_that_is_no_number_stops_the_run(monkeypatch):
     network = get_model_class("SASRec")
-    monkeypatch.setattr(network, "calculate_loss", lambda self, _: self.item_embedding.weight.sum() * float("nan"))
-    with pytest.raises(GenRecError, match=r"training loss is nan in epoch 0, batch 0, at learning rate 0\.001"):
+    monkeypatch.setattr(
+        network, "calculate_loss", lambda self, _: self.item_embedding.weight.sum() * float("nan")
+    )
+    with pytest.raises(
+        GenRecError, match=r"training loss is nan in epoch 0, batch 0, at learning rate 0\.001"
+    ):
         train("SASRec")
 
 
@@ -208,29 +251,43 @@ def test_a_loss_that_is_no_number_stops_the_run(monkeypatch):
 
 def test_lightgcn_normalises_the_graph_as_published():
     draw = np.random.default_rng(0)
-    users, items = draw.integers(1, 7, 60), draw.integers(1, 9, 60)  # with repeated pairs; user 0 and item 0 are padding
+    users, items = (
+        draw.integers(1, 7, 60),
+        draw.integers(1, 9, 60),
+    )  # with repeated pairs; user 0 and item 0 are padding
     stub = SimpleNamespace(
-        interaction_matrix=sp.coo_matrix((np.ones(60, np.float32), (users, items)), shape=(8, 10)), n_users=8, n_items=10
+        interaction_matrix=sp.coo_matrix((np.ones(60, np.float32), (users, items)), shape=(8, 10)),
+        n_users=8,
+        n_items=10,
     )
     found = LightGCN.get_norm_adj_mat(stub)
     dense = np.zeros((18, 18))
     dense[users, items + 8] = dense[items + 8, users] = 1
     scale = (dense.sum(1) + 1e-7) ** -0.5
     expected = np.diag(scale) @ dense @ np.diag(scale)
-    assert found.dtype == torch.float32 and found.is_coalesced() and len(set(zip(users, items, strict=True))) < 60
+    assert (
+        found.dtype == torch.float32
+        and found.is_coalesced()
+        and len(set(zip(users, items, strict=True))) < 60
+    )
     assert np.abs(found.to_dense().numpy() - expected.astype(np.float32)).max() <= 1e-8
 
 
 def test_lightgcn_is_tested_with_the_embeddings_of_its_best_epoch(runs, restored):
     _, model, *_, test = restored["LightGCN"]
     model.restore_user_e = torch.zeros_like(model.restore_user_e)  # as another epoch left them
-    assert trainer_of(restored["LightGCN"]).evaluate(test, model_file=runs["LightGCN"]["checkpoint"]) == runs["LightGCN"]["test_result"]
+    assert (
+        trainer_of(restored["LightGCN"]).evaluate(test, model_file=runs["LightGCN"]["checkpoint"])
+        == runs["LightGCN"]["test_result"]
+    )
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_and_scores_stay_float32(precision, monkeypatch):
     seen = []
-    monkeypatch.setattr(GenRecTrainer, "_full_sort_batch_eval", spy(GenRecTrainer._full_sort_batch_eval, seen))
+    monkeypatch.setattr(
+        GenRecTrainer, "_full_sort_batch_eval", spy(GenRecTrainer._full_sort_batch_eval, seen)
+    )
     for name in ("SASRec", "LightGCN", "LightGCNDot"):
         result = train(name, precision=precision, epochs=1, graph_epochs=1)
         assert 0 <= result["test_result"]["ndcg@10"] <= 1

@@ -23,15 +23,24 @@ from recbole_genrec.training.collector import make_collector
 def run(tmp_path_factory):
     """Results of our models and of RecBole's on the toy data."""
     folder = write_dataset(tmp_path_factory.mktemp("data"))
-    shared = {"data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "cache_dir": str(folder / "cache"), "epochs": 2}
+    shared = {
+        "data_path": str(folder),
+        "checkpoint_dir": str(folder / "saved"),
+        "cache_dir": str(folder / "cache"),
+        "epochs": 2,
+    }
     tiger = {**TINY_OF["TIGER"], **shared, "score_type": "level", "beam_width": 20}
     timeline = {**TINY_OF["TimelineRec"], **shared, "learning_rate": 0.01}
     return {
         "TIGER": run_recbole_genrec("TIGER", "toy", config_dict=tiger),
         "with users": run_recbole_genrec("TIGER", "toy", config_dict={**tiger, "n_user_tokens": 7}),
         "TimelineRec": run_recbole_genrec("TimelineRec", "toy", config_dict=timeline),
-        "SASRec": run_recbole_genrec("SASRec", "toy", config_dict={**shared, "train_batch_size": 64}),
-        "LightGCN": run_recbole_genrec("LightGCN", "toy", config_dict={**shared, "train_batch_size": 64}),
+        "SASRec": run_recbole_genrec(
+            "SASRec", "toy", config_dict={**shared, "train_batch_size": 64}
+        ),
+        "LightGCN": run_recbole_genrec(
+            "LightGCN", "toy", config_dict={**shared, "train_batch_size": 64}
+        ),
         "folder": folder,
     }
 
@@ -46,8 +55,16 @@ def test_the_same_settings_give_the_metrics_of_the_run(run, model):
 def test_metrics_of_popularity_count_all_training_rows(run, tmp_path):
     metrics = {"metrics": ["NDCG", "AveragePopularity", "TailPercentage"], "show_progress": False}
     again = evaluate(run["TimelineRec"]["checkpoint"], **metrics)["test_result"]
-    shared = {**TINY_OF["TimelineRec"], "data_path": str(run["folder"]), "cache_dir": str(tmp_path), "learning_rate": 0.01, "epochs": 2}
-    fresh = run_recbole_genrec("TimelineRec", "toy", config_dict={**shared, "checkpoint_dir": str(tmp_path), **metrics})["test_result"]
+    shared = {
+        **TINY_OF["TimelineRec"],
+        "data_path": str(run["folder"]),
+        "cache_dir": str(tmp_path),
+        "learning_rate": 0.01,
+        "epochs": 2,
+    }
+    fresh = run_recbole_genrec(
+        "TimelineRec", "toy", config_dict={**shared, "checkpoint_dir": str(tmp_path), **metrics}
+    )["test_result"]
     assert again == pytest.approx(fresh)
     config, _, _, train, *_ = load_data_and_model(run["TimelineRec"]["checkpoint"])
     collector = make_collector({**config.final_config_dict, **metrics})
@@ -55,7 +72,11 @@ def test_metrics_of_popularity_count_all_training_rows(run, tmp_path):
     counts = collector.data_struct.get("data.count_items")
     plain = GenRecConfig("SASRec", "toy", config_dict={"data_path": str(run["folder"])})
     rows = make_loaders(plain, create_dataset(plain), False)[0].dataset
-    assert config["train_rows"] == "longest" and len(train._dataset) < len(rows) and counts == rows.item_counter
+    assert (
+        config["train_rows"] == "longest"
+        and len(train._dataset) < len(rows)
+        and counts == rows.item_counter
+    )
 
 
 def test_lists_longer_than_the_catalogue_and_misspelt_keys(run):
@@ -70,7 +91,10 @@ def test_another_search(run):
     wide = evaluate(run["TIGER"]["checkpoint"], beam_width=40, show_progress=False)  # all items
     assert exact["test_result"] == pytest.approx(wide["test_result"])
     loose = evaluate(run["TIGER"]["checkpoint"], constraint="level", show_progress=False)
-    assert loose["report"]["search"]["invalid_beams"] > 0 and wide["report"]["search"]["invalid_beams"] == 0
+    assert (
+        loose["report"]["search"]["invalid_beams"] > 0
+        and wide["report"]["search"]["invalid_beams"] == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,26 +103,40 @@ def reordered(run, tmp_path_factory):
     folder = write_dataset(tmp_path_factory.mktemp("reordered"))
     file = folder / "toy" / "toy.inter"
     header, *rows = file.read_text().splitlines()
-    file.write_text("\n".join([header, *(rows[n] for n in np.random.default_rng(1).permutation(len(rows)))]) + "\n")
+    file.write_text(
+        "\n".join([header, *(rows[n] for n in np.random.default_rng(1).permutation(len(rows)))])
+        + "\n"
+    )
     return folder
 
 
 @pytest.mark.parametrize("model", ["TIGER", "with users", "TimelineRec"])
 def test_a_checkpoint_follows_raw_ids(run, reordered, model):
     checkpoint = run[model]["checkpoint"]
-    ids = [load_data_and_model(checkpoint, data_path=str(folder))[2].field2id_token for folder in (run["folder"], reordered)]
+    ids = [
+        load_data_and_model(checkpoint, data_path=str(folder))[2].field2id_token
+        for folder in (run["folder"], reordered)
+    ]
     assert any(list(ids[0][field]) != list(ids[1][field]) for field in ("user_id", "item_id"))
     again = evaluate(checkpoint, data_path=str(reordered), show_progress=False)["test_result"]
     assert again == pytest.approx(run[model]["test_result"], abs=1e-5)
-    mine, other = [load_data_and_model(checkpoint, data_path=str(folder))[1] for folder in (run["folder"], reordered)]
+    mine, other = [
+        load_data_and_model(checkpoint, data_path=str(folder))[1]
+        for folder in (run["folder"], reordered)
+    ]
     for user in ("u3", "u17", "u40"):
         best = {row["item"]: row["score"] for row in other.recommend(["i3", "i9"], k=40, user=user)}
-        assert best == pytest.approx({row["item"]: row["score"] for row in mine.recommend(["i3", "i9"], k=40, user=user)}, abs=1e-5)
+        assert best == pytest.approx(
+            {row["item"]: row["score"] for row in mine.recommend(["i3", "i9"], k=40, user=user)},
+            abs=1e-5,
+        )
 
 
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN"])
 def test_vectors_of_recboles_numbers_are_refused_on_data_with_others(run, reordered, model):
-    with pytest.raises(ArtefactError, match="The items of toy stand in another order .*train the model again"):
+    with pytest.raises(
+        ArtefactError, match="The items of toy stand in another order .*train the model again"
+    ):
         evaluate(run[model]["checkpoint"], data_path=str(reordered), show_progress=False)
 
 
@@ -112,7 +150,11 @@ def test_users_count_where_a_model_has_vectors_of_them():
 
 
 def test_other_figures_than_the_one_that_was_validated(run):
-    assert set(evaluate(run["TIGER"]["checkpoint"], topk=[3], metrics=["MRR"], show_progress=False)["test_result"]) == {"mrr@3"}
+    assert set(
+        evaluate(run["TIGER"]["checkpoint"], topk=[3], metrics=["MRR"], show_progress=False)[
+            "test_result"
+        ]
+    ) == {"mrr@3"}
 
 
 def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):
@@ -141,12 +183,27 @@ def test_what_the_weights_depend_on_cannot_change(run):
 def test_the_command(run, tmp_path, capsys):
     checkpoint = run["TIGER"]["checkpoint"]
     assert (
-        main(["evaluate", f"--checkpoint={checkpoint}", "--topk=[5,10]", "--show_progress=False", f"--result_file={tmp_path / 'r.json'}"])
+        main(
+            [
+                "evaluate",
+                f"--checkpoint={checkpoint}",
+                "--topk=[5,10]",
+                "--show_progress=False",
+                f"--result_file={tmp_path / 'r.json'}",
+            ]
+        )
         == 0
     )
     printed = capsys.readouterr().out
     assert "| TIGER |" in printed and "certified@5" in printed
     stored = json.loads((tmp_path / "r.json").read_text())
-    assert stored["changes"]["topk"] == [5, 10] and set(stored["test_result"]) == {"recall@5", "recall@10", "ndcg@5", "ndcg@10"}
-    assert main(["evaluate", "--beam_width=20"]) == 2 and "--checkpoint=F" in capsys.readouterr().err
+    assert stored["changes"]["topk"] == [5, 10] and set(stored["test_result"]) == {
+        "recall@5",
+        "recall@10",
+        "ndcg@5",
+        "ndcg@10",
+    }
+    assert (
+        main(["evaluate", "--beam_width=20"]) == 2 and "--checkpoint=F" in capsys.readouterr().err
+    )
     assert main(["evaluate", f"--checkpoint={tmp_path / 'none.pth'}"]) == 2

@@ -19,7 +19,14 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments import tuning
 from recbole_genrec.experiments.tuning import ends, read_space, tune
 
-SASREC = ["--hidden_size=16", "--inner_size=16", "--n_layers=1", "--epochs=1", "--MAX_ITEM_LIST_LENGTH=8", "--topk=[5,10]"]
+SASREC = [
+    "--hidden_size=16",
+    "--inner_size=16",
+    "--n_layers=1",
+    "--epochs=1",
+    "--MAX_ITEM_LIST_LENGTH=8",
+    "--topk=[5,10]",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,12 @@ def folder(tmp_path_factory):
 
 
 def arguments(folder, *more):
-    fixed = [f"--data_path={folder}", "--gpu_id=", "--show_progress=False", "--params_file=space.test"]
+    fixed = [
+        f"--data_path={folder}",
+        "--gpu_id=",
+        "--show_progress=False",
+        "--params_file=space.test",
+    ]
     return ["--model=SASRec", "--dataset=toy", *fixed, *SASREC, *more]
 
 
@@ -48,7 +60,11 @@ def test_recboles_parameter_file():
         "quniform": {"hidden": [32, 128, 32]},
     }
     tried = ends(space)
-    assert tried[0] == {"learning_rate": pytest.approx(0.000335, rel=1e-2)} and {"loss_type": "BPR"} in tried and {"hidden": 128} in tried
+    assert (
+        tried[0] == {"learning_rate": pytest.approx(0.000335, rel=1e-2)}
+        and {"loss_type": "BPR"} in tried
+        and {"hidden": 128} in tried
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +110,11 @@ def test_wrong_searches_are_refused_before_the_first_run(folder, text, more, mes
 def test_settings_of_config_files_are_checked_before_the_first_run(folder, tmp_path):
     (tmp_path / "some settings.yaml").write_text("model: SASRec\ndataset: toy\neval_step: 0\n")
     (tmp_path / "space.txt").write_text("learning_rate choice [0.01]")
-    argv = [f"--config_files={tmp_path / 'some settings.yaml'}", f"--params_file={tmp_path / 'space.txt'}", f"--data_path={folder}"]
+    argv = [
+        f"--config_files={tmp_path / 'some settings.yaml'}",
+        f"--params_file={tmp_path / 'space.txt'}",
+        f"--data_path={folder}",
+    ]
     with pytest.raises(ConfigError, match="eval_step must be at least 1"):
         tune(argv)
 
@@ -102,7 +122,11 @@ def test_settings_of_config_files_are_checked_before_the_first_run(folder, tmp_p
 def test_a_missing_hyperopt_is_named_with_its_version(folder, monkeypatch, capsys):
     write("learning_rate choice [0.01]\n")
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "hyperopt" else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "hyperopt" else find(name, *rest),
+    )
     assert main(["tune", *arguments(folder)]) == 2
     assert "pip install 'hyperopt==0.2.5' 'setuptools<81'" in capsys.readouterr().err
     assert main(["tune"]) == 2 and "--params_file" in capsys.readouterr().out
@@ -129,7 +153,10 @@ def test_trials_their_best_and_one_that_fails(folder, monkeypatch):
     scores = {trial["params"]["learning_rate"]: trial.get("score") for trial in found["trials"]}
     assert list(scores) == [1e-05, 0.01, 1e30]
     best = max((0.00001, 0.01), key=scores.get)
-    assert found["best_params"] == {"learning_rate": best} and found["best_valid_score"] == scores[best]
+    assert (
+        found["best_params"] == {"learning_rate": best}
+        and found["best_valid_score"] == scores[best]
+    )
     assert json.loads(Path("tuning.json").read_text())["trials"] == found["trials"]
 
 
@@ -149,11 +176,22 @@ def test_whole_steps_and_lists_reach_the_runs_as_such(folder, monkeypatch):
 
     def run(config_file_list, config_dict, argv):
         seen.append(config_dict)
-        return {"model": "SASRec", "best_valid_score": 0.1, "valid_score_bigger": True, "best_valid_result": {}, "test_result": {}}
+        return {
+            "model": "SASRec",
+            "best_valid_score": 0.1,
+            "valid_score_bigger": True,
+            "best_valid_result": {},
+            "test_result": {},
+        }
 
     monkeypatch.setattr(tuning, "run_recbole_genrec", run)
     monkeypatch.setenv("HYPEROPT_FMIN_SEED", "1")
-    write("train_batch_size quniform 16,64,16\nmetrics choice [['Recall','NDCG'],['NDCG','Recall']]\n")
+    write(
+        "train_batch_size quniform 16,64,16\nmetrics choice [['Recall','NDCG'],['NDCG','Recall']]\n"
+    )
     tune(arguments(folder, "--algo=random", "--max_evals=3"))
     assert len(seen) == 3
-    assert all(type(params["train_batch_size"]) is int and isinstance(params["metrics"], list) for params in seen)
+    assert all(
+        type(params["train_batch_size"]) is int and isinstance(params["metrics"], list)
+        for params in seen
+    )

@@ -17,4 +17,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
             if tried:
                 terminalreporter.write_line(f"{what}: {good} / {tried}")
         for model, figures in SOAK.items():
-            terminalreporter.write_line(f"{model}, a long training: " + ", ".join(f"{what} {n:.4g}" for what, n in figures.items()))
+            terminalreporter.write_line(
+                f"{model}, a long training: "
+                + ", ".join(f"{what} {n:.4g}" for what, n in figures.items())
+            )

@@ -11,7 +11,9 @@ DISK = "full or forbidden disks explained / tried"
 REFUSED = "damaged and foreign files refused or read unchanged / tried"
 DATA = "hostile datasets and settings refused or read / tried"
 EXECUTED = "hostile files that executed anything / tried"
-COUNTS: dict[str, list[int]] = {name: [0, 0] for name in (KILLS, SIGNALS, DISK, REFUSED, DATA, EXECUTED)}
+COUNTS: dict[str, list[int]] = {
+    name: [0, 0] for name in (KILLS, SIGNALS, DISK, REFUSED, DATA, EXECUTED)
+}
 
 SOAK: dict[str, dict[str, float]] = {}
 

@@ -19,20 +19,40 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
-STAGES = ("tokenizer", "tokenizer step", "embedding", "training", "training step", "evaluation", "writing")
+STAGES = (
+    "tokenizer",
+    "tokenizer step",
+    "embedding",
+    "training",
+    "training step",
+    "evaluation",
+    "writing",
+)
 
 
 class ForkedRuns:
     """Client of the process."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        }
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, bufsize=1
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            bufsize=1,
         )
         assert self.process.stdout.readline() == "ready\n"
 
-    def run(self, folder: Path, argv: list[str], moment: dict | None = None, measure: bool = False) -> int:
+    def run(
+        self, folder: Path, argv: list[str], moment: dict | None = None, measure: bool = False
+    ) -> int:
         """Exit status of ``recbole-genrec run *argv`` in ``folder``, minus the signal's number when one ended it.
 
         Args:
@@ -41,7 +61,10 @@ class ForkedRuns:
             measure: write the seconds of each stage's passes to ``stages.json``.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self.process.stdin.write(json.dumps({"folder": str(folder), "argv": argv, "moment": moment, "measure": measure}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"folder": str(folder), "argv": argv, "moment": moment, "measure": measure})
+            + "\n"
+        )
         return os.waitstatus_to_exitcode(int(self.process.stdout.readline()))
 
     def close(self) -> None:
@@ -122,9 +145,19 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
 
         return call
 
-    places = [(STORETokenizer, "fit", "tokenizer"), (VectorTokenizer, "fit", "tokenizer"), (content, "encode_texts", "embedding")]
-    places += [(GenRecTrainer, "_train_epoch", "training"), (GenRecTrainer, "evaluate", "evaluation")]
-    places += [(GenRecTrainer, "_optimiser_step", "training step"), (DenseTokenizer, "reconstruction_loss", "tokenizer step")]
+    places = [
+        (STORETokenizer, "fit", "tokenizer"),
+        (VectorTokenizer, "fit", "tokenizer"),
+        (content, "encode_texts", "embedding"),
+    ]
+    places += [
+        (GenRecTrainer, "_train_epoch", "training"),
+        (GenRecTrainer, "evaluate", "evaluation"),
+    ]
+    places += [
+        (GenRecTrainer, "_optimiser_step", "training step"),
+        (DenseTokenizer, "reconstruction_loss", "tokenizer step"),
+    ]
     for owner, attribute, name in places:
         setattr(owner, attribute, watched(getattr(owner, attribute), name))
     temporary = artefacts._temporary

@@ -21,7 +21,13 @@ from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, Gen
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
-from recbole_genrec.storage.artefacts import META, load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.artefacts import (
+    META,
+    load_artefact,
+    read_json,
+    save_artefact,
+    write_json,
+)
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -39,8 +45,19 @@ class Trained:
         (self.store,) = (home / "cache").glob("store-*")
 
     def run(self, data: Path | None = None, **changes) -> dict:
-        folders = {"cache_dir": str(self.home / "cache"), "checkpoint_dir": str(self.home / "saved"), "data_path": str(data or self.data)}
-        settings = {**TINY, **folders, "epochs": 1, "tokenizer_epochs": 1, "save_ranks": True, **changes}
+        folders = {
+            "cache_dir": str(self.home / "cache"),
+            "checkpoint_dir": str(self.home / "saved"),
+            "data_path": str(data or self.data),
+        }
+        settings = {
+            **TINY,
+            **folders,
+            "epochs": 1,
+            "tokenizer_epochs": 1,
+            "save_ranks": True,
+            **changes,
+        }
         return run_recbole_genrec("STORE", "toy", config_dict=settings)
 
 
@@ -60,7 +77,9 @@ def copy(trained, tmp_path) -> Trained:
     shutil.copytree(trained.home / "cache", own.home / "cache")
     shutil.copytree(trained.home / "saved", own.home / "saved")
     own.result = trained.result
-    own.checkpoint, own.resume = (own.home / "saved" / path.name for path in (trained.checkpoint, trained.resume))
+    own.checkpoint, own.resume = (
+        own.home / "saved" / path.name for path in (trained.checkpoint, trained.resume)
+    )
     own.store = own.home / "cache" / trained.store.name
     return own
 
@@ -105,7 +124,9 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return (
+            isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        )
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
@@ -163,7 +184,12 @@ def test_a_stored_tokenizer_under_the_name_of_another(copy):
     (other,) = (path for path in (copy.home / "cache").glob("store-*") if path != copy.store)
     shutil.rmtree(other)
     shutil.copytree(copy.store, other)
-    with tried(REFUSED), pytest.raises(ArtefactError, match="was renamed or replaced: its codes belong to other items"):
+    with (
+        tried(REFUSED),
+        pytest.raises(
+            ArtefactError, match="was renamed or replaced: its codes belong to other items"
+        ),
+    ):
         copy.run(seed=7)
 
 
@@ -178,9 +204,13 @@ def test_the_parts_of_a_stored_tokenizer_exchanged(copy):
 @pytest.mark.parametrize("which", ["checkpoint", "resume"])
 def test_the_files_of_another_run(copy, monkeypatch, which):
     other = Path(copy.run(code_lr=0.01)["checkpoint"])
-    shutil.copy(other if which == "checkpoint" else other.with_suffix(".resume.pth"), getattr(copy, which))
+    shutil.copy(
+        other if which == "checkpoint" else other.with_suffix(".resume.pth"), getattr(copy, which)
+    )
     if which == "checkpoint":  # training would write it anew
-        monkeypatch.setattr("recbole_genrec.training.trainer.GenRecTrainer._save_checkpoint", lambda *_, **__: None)
+        monkeypatch.setattr(
+            "recbole_genrec.training.trainer.GenRecTrainer._save_checkpoint", lambda *_, **__: None
+        )
     with tried(REFUSED), pytest.raises(ArtefactError, match="belongs to STORE-toy-.*another run"):
         copy.run(resume=True)
 
@@ -211,7 +241,15 @@ def raw_artefact(folder: Path, blob: bytes, meta: dict | None = None) -> None:
     name = f"tensors-{checksum[:12]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(blob)
-    write_json(folder / META, {"tensors": name, "sha256": checksum, "meta_digest": digest(meta or {}, size=64), "meta": meta or {}})
+    write_json(
+        folder / META,
+        {
+            "tensors": name,
+            "sha256": checksum,
+            "meta_digest": digest(meta or {}, size=64),
+            "meta": meta or {},
+        },
+    )
 
 
 def safetensors(header: object, data: bytes = bytes(64), length: int | None = None) -> bytes:
@@ -250,11 +288,16 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_safetensors_header_that_lies(tmp_path, lie):
     raw_artefact(tmp_path / "codes", LIES[lie])
-    with tried(REFUSED), pytest.raises(ArtefactError, match=r"no safetensors file.*Delete the folder"):
+    with (
+        tried(REFUSED),
+        pytest.raises(ArtefactError, match=r"no safetensors file.*Delete the folder"),
+    ):
         load_artefact(tmp_path / "codes")
 
 
-@pytest.mark.parametrize("lie", ["offsets beyond the file", "huge shape", "header longer than memory", "nothing"])
+@pytest.mark.parametrize(
+    "lie", ["offsets beyond the file", "huge shape", "header longer than memory", "nothing"]
+)
 @pytest.mark.parametrize("kind", ["opt", "t5"])
 def test_a_backbone_whose_weights_lie(tmp_path, kind, lie):
     from recbole_genrec.backbone.causal.load import load_causal_lm
@@ -266,10 +309,20 @@ def test_a_backbone_whose_weights_lie(tmp_path, kind, lie):
         (load_causal_lm if kind == "opt" else load_encoder_decoder)(str(tmp_path))
 
 
-GOOD = {"kind": "item_codes", "sizes": [4, 4], "tokens": ["[PAD]", "a", "b"], "stats_before": {"levels": 2}, "policy": ["none"]}
+GOOD = {
+    "kind": "item_codes",
+    "sizes": [4, 4],
+    "tokens": ["[PAD]", "a", "b"],
+    "stats_before": {"levels": 2},
+    "policy": ["none"],
+}
 
 
-@pytest.mark.parametrize("meta", [{key: value for key, value in GOOD.items() if key != gone} for gone in GOOD], ids=[*GOOD])
+@pytest.mark.parametrize(
+    "meta",
+    [{key: value for key, value in GOOD.items() if key != gone} for gone in GOOD],
+    ids=[*GOOD],
+)
 def test_stored_codes_without_a_part(tmp_path, meta):
     save_artefact(tmp_path / "codes", {"codes": torch.zeros(3, 2, dtype=torch.long)}, meta)
     with tried(REFUSED), pytest.raises(ArtefactError):
@@ -290,7 +343,15 @@ def test_stored_codes_with_wrong_parts(tmp_path, changes):
         assert ItemCodes.load(tmp_path).stats_before == 5  # read, and of no consequence
 
 
-@pytest.mark.parametrize("codes", [torch.zeros(3, 2), torch.full((3, 2), -1), torch.full((3, 2), 99), torch.zeros(3, dtype=torch.long)])
+@pytest.mark.parametrize(
+    "codes",
+    [
+        torch.zeros(3, 2),
+        torch.full((3, 2), -1),
+        torch.full((3, 2), 99),
+        torch.zeros(3, dtype=torch.long),
+    ],
+)
 def test_stored_codes_with_wrong_numbers(tmp_path, codes):
     save_artefact(tmp_path, {"codes": codes}, GOOD)
     with tried(REFUSED), pytest.raises(ArtefactError, match="unusable"):
@@ -332,7 +393,10 @@ def test_checkpoints_with_a_wrong_code_table(copy, key, wrong):
         load_data_and_model(str(path))
 
 
-@pytest.mark.parametrize("key", ["dataset", "data_path", "model", "tokenizer", "train_neg_sample_args", "topk", "eval_args"])
+@pytest.mark.parametrize(
+    "key",
+    ["dataset", "data_path", "model", "tokenizer", "train_neg_sample_args", "topk", "eval_args"],
+)
 @pytest.mark.parametrize("value", ["../../etc", None, 7, ["x"]], ids=str)
 def test_checkpoints_with_wrong_settings(copy, key, value):
     state = load_checkpoint(copy.checkpoint)

@@ -30,7 +30,9 @@ NOBODY = 65534
 
 
 def write_ranks(folder: Path) -> None:
-    UserRanks(np.arange(3_000), tuple(f"user{n}" for n in range(3_000)), 20).save(folder / "run.ranks")
+    UserRanks(np.arange(3_000), tuple(f"user{n}" for n in range(3_000)), 20).save(
+        folder / "run.ranks"
+    )
 
 
 def publish(folder: Path) -> None:
@@ -49,7 +51,11 @@ writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @contextlib.contextmanager
@@ -70,7 +76,11 @@ def test_a_full_disk(tmp_path, write, there):
         write(tmp_path)
     before = content(tmp_path)
     for size in (0, 1, 10, 100, 1_000, 10_000):
-        with tried(DISK), limited(size), pytest.raises(ArtefactError, match=r"cannot be written.*unchanged\. Make room"):
+        with (
+            tried(DISK),
+            limited(size),
+            pytest.raises(ArtefactError, match=r"cannot be written.*unchanged\. Make room"),
+        ):
             write(tmp_path)
         assert content(tmp_path).items() >= before.items() and not list(tmp_path.rglob("*.tmp"))
     write(tmp_path)
@@ -86,7 +96,13 @@ def test_any_call_may_fail(tmp_path, monkeypatch, write, call):
         calls, original = itertools.count(), getattr(os, call)
 
         def failing(*args, original=original, calls=calls, n=n, **kwargs):
-            if next(calls) == n and call != "open" or call == "open" and args[1] & os.O_CREAT and next(calls) == n:
+            if (
+                next(calls) == n
+                and call != "open"
+                or call == "open"
+                and args[1] & os.O_CREAT
+                and next(calls) == n
+            ):
                 code = next(codes)
                 raise OSError(code, os.strerror(code))
             return original(*args, **kwargs)
@@ -153,12 +169,23 @@ def test_permission_denied(forbidden, write):
 @pytest.mark.parametrize("where", ["log", "checkpoint_dir", "cache_dir", "result_file"])
 def test_a_run_that_may_not_write(tmp_path, where):
     """A file lies where the folder should be made, which stops root too."""
-    settings = {**TINY, "data_path": str(write_dataset(tmp_path / "data")), "epochs": 1, "tokenizer_epochs": 1}
+    settings = {
+        **TINY,
+        "data_path": str(write_dataset(tmp_path / "data")),
+        "epochs": 1,
+        "tokenizer_epochs": 1,
+    }
     wall = tmp_path / ("log" if where == "log" else "wall")
     wall.write_text("no folder")
     if where != "log":
         settings[where] = str(wall / "inside")
-    with tried(DISK), pytest.raises(GenRecError, match=f"{wall.name}.* cannot be (written|read or written): (Not a directory|File exists)"):
+    with (
+        tried(DISK),
+        pytest.raises(
+            GenRecError,
+            match=f"{wall.name}.* cannot be (written|read or written): (Not a directory|File exists)",
+        ),
+    ):
         run_recbole_genrec("STORE", "toy", config_dict=settings)
     assert wall.read_text() == "no folder"
 
@@ -173,18 +200,33 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         return original(file, *args, **kwargs)
 
     monkeypatch.setattr("builtins.open", guarded)
-    with tried(DISK), pytest.raises(GenRecError, match=r"toy\.item' cannot be read or written: Permission denied"):
+    with (
+        tried(DISK),
+        pytest.raises(
+            GenRecError, match=r"toy\.item' cannot be read or written: Permission denied"
+        ),
+    ):
         run_recbole_genrec("STORE", "toy", config_dict=settings)
 
 
 def test_a_clock_that_runs_backwards(tmp_path, monkeypatch):
-    settings = {**TINY, "data_path": str(write_dataset(tmp_path / "data")), "epochs": 1, "tokenizer_epochs": 1, "show_progress": True}
+    settings = {
+        **TINY,
+        "data_path": str(write_dataset(tmp_path / "data")),
+        "epochs": 1,
+        "tokenizer_epochs": 1,
+        "show_progress": True,
+    }
     with tried(DISK):
-        straight = run_recbole_genrec("STORE", "toy", config_dict={**settings, "cache_dir": "first"})
+        straight = run_recbole_genrec(
+            "STORE", "toy", config_dict={**settings, "cache_dir": "first"}
+        )
         seconds = itertools.count(2_000_000_000, -3_600)
         monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
         monkeypatch.setattr("recbole.trainer.trainer.time", time.time)
-        backwards = run_recbole_genrec("STORE", "toy", config_dict={**settings, "cache_dir": "second"})
+        backwards = run_recbole_genrec(
+            "STORE", "toy", config_dict={**settings, "cache_dir": "second"}
+        )
         assert backwards["test_result"] == straight["test_result"]
         assert all(value >= 0 for value in backwards["seconds"].values())
 

@@ -89,9 +89,17 @@ def test_checkpoints(tmp_path, marker, how):
 
 
 @forms
-@pytest.mark.parametrize("name", ["{run}.resume.pth", "toy-SequentialDataset.pth", "toy-for-TIGER-dataloader.pth"])
+@pytest.mark.parametrize(
+    "name", ["{run}.resume.pth", "toy-SequentialDataset.pth", "toy-for-TIGER-dataloader.pth"]
+)
 def test_files_that_a_run_finds_by_itself(tmp_path, marker, how, name):
-    settings = {**SMALL, **TINY_T5, "codebook_sizes": [8, 8], "tokenizer": "random", "data_path": str(write_dataset(tmp_path / "data"))}
+    settings = {
+        **SMALL,
+        **TINY_T5,
+        "codebook_sizes": [8, 8],
+        "tokenizer": "random",
+        "data_path": str(write_dataset(tmp_path / "data")),
+    }
     run = GenRecConfig("TIGER", "toy", config_dict=settings).run_name()
     pickled(Path("saved") / name.format(run=run), marker, how)
     with refused(marker, ArtefactError, DataError):
@@ -119,16 +127,34 @@ def model_folder(folder: Path, marker: Path, **config: object) -> Path:
     """A folder with Python files that would make ``marker`` when imported."""
     folder.mkdir(parents=True, exist_ok=True)
     code = f"import os\nos.mkdir({str(marker)!r})\nclass Evil:\n    pass\n"
-    for name in ("modeling_evil.py", "configuration_evil.py", "tokenization_evil.py", "evil.py", "__init__.py"):
+    for name in (
+        "modeling_evil.py",
+        "configuration_evil.py",
+        "tokenization_evil.py",
+        "evil.py",
+        "__init__.py",
+    ):
         (folder / name).write_text(code)
-    own = {"AutoConfig": "configuration_evil.Evil", "AutoModel": "modeling_evil.Evil", "AutoTokenizer": ["tokenization_evil.Evil", None]}
+    own = {
+        "AutoConfig": "configuration_evil.Evil",
+        "AutoModel": "modeling_evil.Evil",
+        "AutoTokenizer": ["tokenization_evil.Evil", None],
+    }
     own |= dict.fromkeys(("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"), "modeling_evil.Evil")
-    (folder / "config.json").write_text(json.dumps({"auto_map": own, "trust_remote_code": True, **config}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": own, "tokenizer_class": "Evil", "trust_remote_code": True}))
+    (folder / "config.json").write_text(
+        json.dumps({"auto_map": own, "trust_remote_code": True, **config})
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": own, "tokenizer_class": "Evil", "trust_remote_code": True})
+    )
     return folder
 
 
-LOADERS = {"causal": load_causal_lm, "t5": load_encoder_decoder, "encoder": lambda folder: encode_texts(["x"], folder, show_progress=False)}
+LOADERS = {
+    "causal": load_causal_lm,
+    "t5": load_encoder_decoder,
+    "encoder": lambda folder: encode_texts(["x"], folder, show_progress=False),
+}
 
 
 @pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
@@ -144,22 +170,30 @@ def test_models_with_code_of_their_own(tmp_path, marker, load, model_type):
 def test_models_with_pickled_weights(tmp_path, marker, load, how):
     kind = "t5" if load is load_encoder_decoder else "opt"
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 8}))
+    (tmp_path / "model" / "config.json").write_text(
+        json.dumps({"model_type": kind, "hidden_size": 8})
+    )
     pickled(tmp_path / "model" / "pytorch_model.bin", marker, how)
     with refused(marker, BackboneError):
         load(str(tmp_path / "model"))
 
 
-@pytest.mark.parametrize("kind", ["evil.Evil", "modeling_evil.Evil", "os.system", "builtins.exec", "subprocess.Popen"])
+@pytest.mark.parametrize(
+    "kind", ["evil.Evil", "modeling_evil.Evil", "os.system", "builtins.exec", "subprocess.Popen"]
+)
 def test_encoders_whose_modules_are_not_the_librarys(tmp_path, marker, monkeypatch, kind):
     folder = model_folder(tmp_path / "model", marker)
     monkeypatch.chdir(folder)  # where `import evil` would find it
-    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}]))
+    (folder / "modules.json").write_text(
+        json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}])
+    )
     with refused(marker, BackboneError):
         encode_texts(["x"], str(folder), show_progress=False)
 
 
-@pytest.mark.parametrize("key", ["trust_remote_code", "STORE.trust_remote_code", "backbone_trust_remote_code"])
+@pytest.mark.parametrize(
+    "key", ["trust_remote_code", "STORE.trust_remote_code", "backbone_trust_remote_code"]
+)
 def test_remote_code_has_no_key(tmp_path, marker, key):
     settings = {**TINY, "data_path": str(write_dataset(tmp_path / "data"))}
     with refused(marker, ConfigError):
@@ -204,7 +238,13 @@ def test_yaml_files(tmp_path, marker, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').mkdir('{marker}')", "os.mkdir('{marker}')", "[c for c in ().__class__.__mro__]", "exec('1')"]
+    "text",
+    [
+        "__import__('os').mkdir('{marker}')",
+        "os.mkdir('{marker}')",
+        "[c for c in ().__class__.__mro__]",
+        "exec('1')",
+    ],
 )
 @pytest.mark.parametrize("key", ["epochs", "topk", "eval_args", "data_path", "backbone_config"])
 def test_values_are_never_code(tmp_path, marker, key, text):
@@ -261,9 +301,18 @@ def test_an_archive_that_leaves_its_folder(tmp_path, marker):
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.safetensors", "/etc/passwd", "tensors-0123456789ab.safetensors/../../x", "tensors-x.safetensors"]
+    "name",
+    [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "tensors-0123456789ab.safetensors/../../x",
+        "tensors-x.safetensors",
+    ],
 )
 def test_an_artefact_that_names_a_file_elsewhere(tmp_path, marker, name):
-    write_json(tmp_path / "codes" / META, {"tensors": name, "sha256": "0", "meta_digest": digest({}, size=64), "meta": {}})
+    write_json(
+        tmp_path / "codes" / META,
+        {"tensors": name, "sha256": "0", "meta_digest": digest({}, size=64), "meta": {}},
+    )
     with refused(marker, ArtefactError):
         load_artefact(tmp_path / "codes")

@@ -19,10 +19,31 @@ from toy import TINY_OF, write_dataset
 from recbole_genrec.experiments.benchmark import argument
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-LETTER = {"tokenizer": "letter", "hidden_sizes": [16], "code_dim": 8, "cf_dim": 4, "cf_epochs": 2, "n_clusters": 2, "alpha": 0.1}
+LETTER = {
+    "tokenizer": "letter",
+    "hidden_sizes": [16],
+    "code_dim": 8,
+    "cf_dim": 4,
+    "cf_epochs": 2,
+    "n_clusters": 2,
+    "alpha": 0.1,
+}
 CASES = {
-    "STORE": {**TINY_OF["STORE"], "tokenizer_epochs": 4, "epochs": 3, "align_mode": "alternate", "lr_scheduler": "cosine"},
-    "TIGER": {**TINY_OF["TIGER"], **LETTER, "tokenizer_epochs": 6, "tokenizer_eval_interval": 2, "epochs": 3, "train_batch_size": 128},
+    "STORE": {
+        **TINY_OF["STORE"],
+        "tokenizer_epochs": 4,
+        "epochs": 3,
+        "align_mode": "alternate",
+        "lr_scheduler": "cosine",
+    },
+    "TIGER": {
+        **TINY_OF["TIGER"],
+        **LETTER,
+        "tokenizer_epochs": 6,
+        "tokenizer_eval_interval": 2,
+        "epochs": 3,
+        "train_batch_size": 128,
+    },
 }
 STAGES_OF = {
     "STORE": ("tokenizer", "training", "evaluation", "writing"),
@@ -39,15 +60,26 @@ class Harness:
         self.known: dict[str, dict] = {}
 
     def command(self, model: str, *more: str) -> list[str]:
-        settings = {**CASES[model], "model": model, "dataset": "toy", "data_path": str(self.home / "data"), "result_file": "result.json"}
+        settings = {
+            **CASES[model],
+            "model": model,
+            "dataset": "toy",
+            "data_path": str(self.home / "data"),
+            "result_file": "result.json",
+        }
         return [*(f"--{key}={argument(value)}" for key, value in settings.items()), *more]
 
     def reference(self, model: str) -> dict:
         """Seconds of the stages, and the numbers, of an uninterrupted run."""
         folder = self.home / f"{model}-whole"
         if model not in self.known:
-            assert self.runs.run(folder, self.command(model), measure=True) == 0, (folder / "output.txt").read_text()
-            self.known[model] = {"stages": json.loads((folder / "stages.json").read_text()), "numbers": numbers(folder)}
+            assert self.runs.run(folder, self.command(model), measure=True) == 0, (
+                folder / "output.txt"
+            ).read_text()
+            self.known[model] = {
+                "stages": json.loads((folder / "stages.json").read_text()),
+                "numbers": numbers(folder),
+            }
         return self.known[model]
 
     def interrupted(self, folder: Path, model: str, moment: dict) -> int:
@@ -65,25 +97,41 @@ class Harness:
 
     def continues(self, folder: Path, model: str) -> None:
         """The same command with ``--resume`` gives the same numbers and leaves no half-written file."""
-        assert self.runs.run(folder, self.command(model, "--resume")) == 0, (folder / "output.txt").read_text()[-3000:]
+        assert self.runs.run(folder, self.command(model, "--resume")) == 0, (
+            folder / "output.txt"
+        ).read_text()[-3000:]
         assert numbers(folder) == self.reference(model)["numbers"]
-        assert not [path for path in folder.rglob("*") if path.suffix == ".tmp" or path.name.startswith("fit-")]
+        assert not [
+            path
+            for path in folder.rglob("*")
+            if path.suffix == ".tmp" or path.name.startswith("fit-")
+        ]
 
-    def moments(self, model: str, seed: int, stages: tuple[str, ...], number: int) -> Iterator[dict]:
+    def moments(
+        self, model: str, seed: int, stages: tuple[str, ...], number: int
+    ) -> Iterator[dict]:
         """Random moments, the stages in turn."""
         draw = random.Random(seed)
         for index in range(number):
             passes = self.reference(model)["stages"][stages[index % len(stages)]]
             entry = draw.randrange(len(passes))
             delay = draw.random() * passes[entry]
-            yield {"stage": stages[index % len(stages)], "entry": entry, "delay": delay, "signal": signal.SIGKILL}
+            yield {
+                "stage": stages[index % len(stages)],
+                "entry": entry,
+                "delay": delay,
+                "signal": signal.SIGKILL,
+            }
 
 
 def numbers(folder: Path) -> dict:
     """Everything in the result file that must not depend on interruptions."""
     result = json.loads((folder / "result.json").read_text())
     result["report"]["tokenizer"].pop("fit_cpu_seconds")
-    return {key: result[key] for key in ("test_result", "best_valid_score", "best_valid_result", "epochs", "report")}
+    return {
+        key: result[key]
+        for key in ("test_result", "best_valid_score", "best_valid_result", "epochs", "report")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +163,48 @@ def test_runs_survive_kills_at_random_moments(harness, tmp_path, model, number):
 @pytest.mark.parametrize(
     ("stage", "entry", "number", "status", "saved", "continues"),
     [  # the first five steps of an epoch are those of align_mode: alternate
-        ("training step", 5, signal.SIGTERM, 143, "saved/*.resume.pth", "Resuming at epoch 0, batch 1 from"),
-        ("tokenizer step", 0, signal.SIGINT, 130, ".cache/fit-store-*.pth", "The fit continues at epoch 1 from"),
-        ("evaluation", 0, signal.SIGTERM, 143, "saved/*.resume.pth", "Resuming at epoch 0, batch 2 from"),
+        (
+            "training step",
+            5,
+            signal.SIGTERM,
+            143,
+            "saved/*.resume.pth",
+            "Resuming at epoch 0, batch 1 from",
+        ),
+        (
+            "tokenizer step",
+            0,
+            signal.SIGINT,
+            130,
+            ".cache/fit-store-*.pth",
+            "The fit continues at epoch 1 from",
+        ),
+        (
+            "evaluation",
+            0,
+            signal.SIGTERM,
+            143,
+            "saved/*.resume.pth",
+            "Resuming at epoch 0, batch 2 from",
+        ),
     ],
 )
-def test_a_signal_saves_and_says_how_to_go_on(harness, tmp_path, stage, entry, number, status, saved, continues):
+def test_a_signal_saves_and_says_how_to_go_on(
+    harness, tmp_path, stage, entry, number, status, saved, continues
+):
     folder = tmp_path / "run"
     with tried(SIGNALS):
-        assert harness.interrupted(folder, "STORE", {"stage": stage, "entry": entry, "delay": None, "signal": number}) == status
+        assert (
+            harness.interrupted(
+                folder, "STORE", {"stage": stage, "entry": entry, "delay": None, "signal": number}
+            )
+            == status
+        )
         output = (folder / "output.txt").read_text()
         assert f"Ended by {number.name}" in output and "Traceback" not in output
-        assert shlex.join(["recbole-genrec", "run", *harness.command("STORE", "--resume")]) in output
+        assert (
+            shlex.join(["recbole-genrec", "run", *harness.command("STORE", "--resume")]) in output
+        )
         assert len(list(folder.glob(saved))) == 1 and not (folder / "result.json").exists()
         harness.continues(folder, "STORE")
         assert continues in (folder / "output.txt").read_text()

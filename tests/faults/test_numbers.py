@@ -14,7 +14,9 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    ),
     np._core._exceptions._ArrayMemoryError((10**9,), np.dtype("float64")),
     MemoryError(),
 ]
@@ -32,7 +34,9 @@ def trainer_of(folder, name: str = "TIGER", **changes):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_no_number_stops_at_once(folder, monkeypatch, value):
-    trainer, train, valid, _ = trainer_of(folder, train_batch_size=8, train_rows="all", lr_scheduler="constant")
+    trainer, train, valid, _ = trainer_of(
+        folder, train_batch_size=8, train_rows="all", lr_scheduler="constant"
+    )
     good, calls = trainer.model.calculate_loss, []
 
     def loss(interaction):
@@ -40,7 +44,10 @@ def test_a_loss_that_is_no_number_stops_at_once(folder, monkeypatch, value):
         return good(interaction) * (value if len(calls) == 3 else 1.0)
 
     monkeypatch.setattr(trainer.model, "calculate_loss", loss)
-    with pytest.raises(GenRecError, match=rf"loss is {value} in epoch 0, batch 2, at learning rate 0\.001.*--learning_rate.*--precision"):
+    with pytest.raises(
+        GenRecError,
+        match=rf"loss is {value} in epoch 0, batch 2, at learning rate 0\.001.*--learning_rate.*--precision",
+    ):
         trainer.fit(train, valid)
     assert len(calls) == 3
     assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
@@ -62,15 +69,24 @@ def test_out_of_memory_says_which_key_to_lower(folder, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(trainer.model, "search", fail)
-    with pytest.raises(GenRecError, match="memory is used up.*--beam_width, --search_batch_size, --eval_batch_size"):
+    with pytest.raises(
+        GenRecError, match="memory is used up.*--beam_width, --search_batch_size, --eval_batch_size"
+    ):
         trainer.evaluate(valid, load_best_model=False)
     monkeypatch.setattr(trainer.model, "loss", fail)
-    with pytest.raises(GenRecError, match="memory is used up.*--train_batch_size.*--gradient_accumulation_steps"):
+    with pytest.raises(
+        GenRecError, match="memory is used up.*--train_batch_size.*--gradient_accumulation_steps"
+    ):
         trainer.fit(train, valid)
 
 
 def test_the_cpu_really_runs_out_of_memory():
-    with pytest.raises(GenRecError, match=r"The memory is used up .*can't allocate memory.* Buy more\."), explained_memory("Buy more."):
+    with (
+        pytest.raises(
+            GenRecError, match=r"The memory is used up .*can't allocate memory.* Buy more\."
+        ),
+        explained_memory("Buy more."),
+    ):
         torch.empty(2**55, dtype=torch.float64)
 
 
@@ -81,7 +97,9 @@ def test_other_errors_keep_their_type():
 
 def test_an_overflow_of_half_precision_skips_the_step_and_lowers_the_scale(folder):
     trainer, *_ = trainer_of(folder, precision="fp16")
-    weights = [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    weights = [
+        parameter for group in trainer.optimizer.param_groups for parameter in group["params"]
+    ]
     before, scale = [weight.detach().clone() for weight in weights], trainer.scaler.get_scale()
     assert scale > 1
     for value, moved in ((float("inf"), False), (1.0, True)):

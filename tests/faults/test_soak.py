@@ -36,19 +36,39 @@ def test_200_epochs(tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(GenRecTrainer, "_train_epoch", watched)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # otherwise RecBole opens no log file
-    settings = {**TINY_OF[name], "data_path": str(write_dataset(tmp_path / "data")), "epochs": EPOCHS, "stopping_step": EPOCHS}
+    settings = {
+        **TINY_OF[name],
+        "data_path": str(write_dataset(tmp_path / "data")),
+        "epochs": EPOCHS,
+        "stopping_step": EPOCHS,
+    }
     more = {"tokenizer_epochs": 1} if name == "STORE" else {"tokenizer": "random"}
     run_recbole_genrec(name, "toy", config_dict={**settings, **more})
     for handler in logging.getLogger().handlers:
         handler.close()
-    growth, line = max(memory[WARM:]) / memory[WARM] - 1, (logs[-1] - logs[WARM]) / (EPOCHS - 1 - WARM)
-    more_handles = min(handles[-10:]) - handles[1]  # TensorBoard's thread opens its file now and then for a moment
-    SOAK[name] = {"epochs": len(memory), "memory growth in %": 100 * growth, "more open files": more_handles, "log bytes an epoch": line}
+    growth, line = (
+        max(memory[WARM:]) / memory[WARM] - 1,
+        (logs[-1] - logs[WARM]) / (EPOCHS - 1 - WARM),
+    )
+    more_handles = (
+        min(handles[-10:]) - handles[1]
+    )  # TensorBoard's thread opens its file now and then for a moment
+    SOAK[name] = {
+        "epochs": len(memory),
+        "memory growth in %": 100 * growth,
+        "more open files": more_handles,
+        "log bytes an epoch": line,
+    }
     assert len(memory) == EPOCHS and growth < 0.05 and more_handles == 0 and 0 < line < 1_000
 
 
 def test_runs_in_one_process_close_their_files(tmp_path):
-    settings = {**TINY_OF["TIGER"], "data_path": str(write_dataset(tmp_path / "data", n_users=20)), "tokenizer": "random", "epochs": 1}
+    settings = {
+        **TINY_OF["TIGER"],
+        "data_path": str(write_dataset(tmp_path / "data", n_users=20)),
+        "tokenizer": "random",
+        "epochs": 1,
+    }
     handles = []
     for seed in range(4):
         run_recbole_genrec("TIGER", "toy", config_dict={**settings, "seed": seed})

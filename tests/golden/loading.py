@@ -33,8 +33,13 @@ def rqvae_from_golden(data: dict[str, Tensor], sinkhorn: bool) -> RQVAE:
 
     Layer i has the number 2i because ReLU modules stand between the linear ones.
     """
-    weights = {name.removeprefix("w:"): value for name, value in data.items() if name.startswith("w:")}
-    layers = [weights[f"enc.{i}.weight"].shape for i in range(sum(name.startswith("enc.") for name in weights) // 2)]
+    weights = {
+        name.removeprefix("w:"): value for name, value in data.items() if name.startswith("w:")
+    }
+    layers = [
+        weights[f"enc.{i}.weight"].shape
+        for i in range(sum(name.startswith("enc.") for name in weights) // 2)
+    ]
     sizes = [len(value) for name, value in weights.items() if name.startswith("codebook.")]
     model = RQVAE(
         layers[0][1],

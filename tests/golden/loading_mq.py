@@ -27,16 +27,24 @@ def mq_from_golden(data: dict[str, Tensor], **options: object) -> MQ:
     The released program adds a position vector to the input of the encoders. Ours has none; ``W (x + pos) + b`` is the first layer with
     the bias ``W pos + b``.
     """
-    weights = {name.removeprefix("w:"): value for name, value in data.items() if name.startswith("w:")}
+    weights = {
+        name.removeprefix("w:"): value for name, value in data.items() if name.startswith("w:")
+    }
     position = weights.pop("pos").flatten()
     books = [value for name, value in weights.items() if name.startswith("codebook.")]
     state = {our_name(name): value for name, value in weights.items()}
     for k in range(len(books)):
-        state[f"encoder.{k}.0.bias"] = state[f"encoder.{k}.0.bias"] + state[f"encoder.{k}.0.weight"] @ position
+        state[f"encoder.{k}.0.bias"] = (
+            state[f"encoder.{k}.0.bias"] + state[f"encoder.{k}.0.weight"] @ position
+        )
     hidden = [len(weights["enc0.lin0.weight"]), len(weights["enc0.lin1.weight"])]
-    model = MQ(data["x"].shape[1], [len(book) for book in books], books[0].shape[1], hidden, **options).double()
+    model = MQ(
+        data["x"].shape[1], [len(book) for book in books], books[0].shape[1], hidden, **options
+    ).double()
     found = model.load_state_dict(state, strict=False)
-    assert not found.unexpected_keys and all(name.endswith("num_batches_tracked") for name in found.missing_keys)
+    assert not found.unexpected_keys and all(
+        name.endswith("num_batches_tracked") for name in found.missing_keys
+    )
     return model.eval()
 
 

@@ -19,13 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder.backbone import (
+    EncoderDecoderBackbone,
+    load_encoder_decoder,
+)
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 
 FOLDER = Path(__file__).parent
 CLOSE = {"atol": 5e-5, "rtol": 0}
-SETTINGS = {name: name for name in ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers")}
-SETTINGS |= {"relative_attention_num_buckets": "rel_buckets", "relative_attention_max_distance": "rel_max_distance"}
+SETTINGS = {
+    name: name
+    for name in ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers")
+}
+SETTINGS |= {
+    "relative_attention_num_buckets": "rel_buckets",
+    "relative_attention_max_distance": "rel_max_distance",
+}
 SETTINGS |= {"layer_norm_epsilon": "ln_eps"}
 
 
@@ -41,7 +50,11 @@ def tiny_t5() -> tuple[EncoderDecoderBackbone, TiedCodeVocabulary, dict[str, Ten
     settings = {name: golden[key].item() for name, key in SETTINGS.items()}
     backbone = EncoderDecoderBackbone(load_encoder_decoder("scratch", settings)).double().eval()
     backbone.load_state_dict(
-        {key.removeprefix("w:"): value for key, value in golden.items() if key.startswith(("w:encoder.", "w:decoder."))}
+        {
+            key.removeprefix("w:"): value
+            for key, value in golden.items()
+            if key.startswith(("w:encoder.", "w:decoder."))
+        }
     )
     sizes = (golden["codebook_size"].item(),) * golden["n_levels"].item()
     vocabulary = TiedCodeVocabulary(sizes, backbone.d_model, use_eos=True).double()
@@ -49,7 +62,9 @@ def tiny_t5() -> tuple[EncoderDecoderBackbone, TiedCodeVocabulary, dict[str, Ten
     return backbone, vocabulary, golden
 
 
-def parameter(name: str, backbone: EncoderDecoderBackbone, vocabulary: TiedCodeVocabulary) -> Tensor:
+def parameter(
+    name: str, backbone: EncoderDecoderBackbone, vocabulary: TiedCodeVocabulary
+) -> Tensor:
     """The parameter that transformers calls ``name``."""
     return vocabulary.table if name == "shared.weight" else backbone.get_parameter(name)
 

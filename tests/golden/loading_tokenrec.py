@@ -30,6 +30,10 @@ def head_from_golden(data: dict[str, Tensor]) -> ProjectionHead:
     (hidden, d_in), d_out = data["w:l1.weight"].shape, len(data["w:l2.weight"])
     head = ProjectionHead(d_in, hidden, d_out, dropout=0.2).double()
     head.load_state_dict(
-        {f"{ours}.{kind}": data[f"w:{theirs}.{kind}"] for theirs, ours in (("l1", "inner"), ("l2", "outer")) for kind in ("weight", "bias")}
+        {
+            f"{ours}.{kind}": data[f"w:{theirs}.{kind}"]
+            for theirs, ours in (("l1", "inner"), ("l2", "outer"))
+            for kind in ("weight", "bias")
+        }
     )
     return head

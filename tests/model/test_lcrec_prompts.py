@@ -44,14 +44,23 @@ def test_prompts_and_labels_of_every_template_by_hand(make):
         for number, template in enumerate(model.instructions.templates.tasks[task]):
             ids, labels, lengths = model.instructions.sequences(template, case)
             for row, item in enumerate(case.item.tolist()):
-                history = [] if case.history is None else case.history[row, : case.length[row]].tolist()
+                history = (
+                    [] if case.history is None else case.history[row, : case.length[row]].tolist()
+                )
                 person = None if case.person is None else int(case.person[row])
                 prompt, response = hand.sequence(task, number, item, history, person)
                 assert ids[row, : lengths[row]].tolist() == prompt + response
-                assert labels[row].tolist() == [-100] * len(prompt) + response + [-100] * (ids.shape[1] - lengths[row])
+                assert labels[row].tolist() == [-100] * len(prompt) + response + [-100] * (
+                    ids.shape[1] - lengths[row]
+                )
             if template.answer == "index":
-                prompts, lengths = model.instructions.prompts(template, case, len(model.level_sizes) + 1)
-                assert prompts[0, : lengths[0]].tolist() == ids[0][labels[0] == -100][: lengths[0]].tolist()
+                prompts, lengths = model.instructions.prompts(
+                    template, case, len(model.level_sizes) + 1
+                )
+                assert (
+                    prompts[0, : lengths[0]].tolist()
+                    == ids[0][labels[0] == -100][: lengths[0]].tolist()
+                )
 
 
 def test_padding_ids_change_nothing(make):
@@ -59,7 +68,9 @@ def test_padding_ids_change_nothing(make):
     case = cases_of(model, loaders)["fusionseqrec"]
     template = model.instructions.templates.tasks["fusionseqrec"][0]
     loss = model.token_loss(model.read([(template, case)]))
-    noise = torch.where(torch.arange(case.history.shape[1]) < case.length.unsqueeze(1), case.history, 7)
+    noise = torch.where(
+        torch.arange(case.history.shape[1]) < case.length.unsqueeze(1), case.history, 7
+    )
     again = model.token_loss(model.read([(template, Case(case.item, noise, case.length))]))
     assert torch.equal(loss, again)
 
@@ -69,19 +80,33 @@ def test_every_code_is_one_token_and_decodes_to_itself(make):
     ids = model._code_ids(torch.arange(1, model.n_items))
     first = torch.tensor([model.n_text + offset for offset in model.vocabulary.offsets])
     assert torch.equal(ids - first, model.codes[1:])
-    every = torch.cat([torch.arange(size) + offset for size, offset in zip(model.level_sizes, model.vocabulary.offsets, strict=True)])
-    assert every.tolist() == list(range(len(model.vocabulary.embedding))), "all codes of all levels, each its own id"
-    own = "".join(f"<{letter}_{code}>" for letter, code in zip("abc", model.codes[2].tolist(), strict=False))
+    every = torch.cat(
+        [
+            torch.arange(size) + offset
+            for size, offset in zip(model.level_sizes, model.vocabulary.offsets, strict=True)
+        ]
+    )
+    assert every.tolist() == list(range(len(model.vocabulary.embedding))), (
+        "all codes of all levels, each its own id"
+    )
+    own = "".join(
+        f"<{letter}_{code}>" for letter, code in zip("abc", model.codes[2].tolist(), strict=False)
+    )
     assert model.code_words(2) == own
 
 
 def test_a_swapped_code_table_changes_the_next_prompt(make):
     model, *_ = make()
-    template, case = model.instructions.templates.tasks["seqrec"][0], Case(torch.tensor([5]), torch.tensor([[3, 9]]), torch.tensor([2]))
+    template, case = (
+        model.instructions.templates.tasks["seqrec"][0],
+        Case(torch.tensor([5]), torch.tensor([[3, 9]]), torch.tensor([2])),
+    )
     before, _ = model.instructions.prompts(template, case, 4)
     model.codes[[3, 9]] = model.codes[[9, 3]]
     after, _ = model.instructions.prompts(template, case, 4)
-    swapped, _ = model.instructions.prompts(template, Case(case.item, torch.tensor([[9, 3]]), case.length), 4)
+    swapped, _ = model.instructions.prompts(
+        template, Case(case.item, torch.tensor([[9, 3]]), case.length), 4
+    )
     assert not torch.equal(before, after) and torch.equal(before, swapped)
 
 
@@ -90,7 +115,10 @@ def test_a_long_history_loses_its_oldest_items_whole(make, slot):
     model, *_ = make()
     hand, history = ByHand(model), [5, 9, 3, 7, 1, 2]
     task, number = ("seqrec", 0) if slot == "history" else ("fusionseqrec", 3)
-    template, case = model.instructions.templates.tasks[task][number], Case(torch.tensor([8]), torch.tensor([history]), torch.tensor([6]))
+    template, case = (
+        model.instructions.templates.tasks[task][number],
+        Case(torch.tensor([8]), torch.tensor([history]), torch.tensor([6])),
+    )
     for kept in range(1, 7):
         prompt, response = hand.sequence(task, number, 8, history[-kept:])
         for spare in (0, 1):
@@ -103,7 +131,8 @@ def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
     model, *_ = make(max_length=30)
     history, length = torch.tensor([[5, 9, 3]]), torch.tensor([3])
     with pytest.raises(
-        BackboneError, match=r"user 'u\d+' and its response need \d+ tokens even with a single item .* 30 fit.*Raise max_length"
+        BackboneError,
+        match=r"user 'u\d+' and its response need \d+ tokens even with a single item .* 30 fit.*Raise max_length",
     ):
         model.item_logits(history, length, user=torch.tensor([4]))
     with pytest.raises(BackboneError, match="about the item with id 5"):
@@ -118,10 +147,22 @@ def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
         (lambda c: c.pop("header"), "needs 'header'"),
         (lambda c: c["tasks"].update(sekrec=[]), "templates of 'sekrec'; the tasks are seqrec"),
         (lambda c: c["tasks"].update(seqrec=[]), "a list of templates for seqrec"),
-        (lambda c: c["tasks"]["seqrec"].append({"ask": "x {titles}", "answer": "{index}"}), r"Template 3 of seqrec asks with \{titles\}"),
-        (lambda c: c["tasks"]["seqrec"].append({"ask": "x", "answer": "{index}"}), "asks with no slot"),
-        (lambda c: c["tasks"]["index2item"].append({"ask": "{index}", "answer": "{index}"}), "index2item asks with {index} answered by"),
-        (lambda c: c["tasks"]["fusionseqrec"].append({"ask": "{history}", "answer": "{index}"}), "Template 6 of fusionseqrec"),
+        (
+            lambda c: c["tasks"]["seqrec"].append({"ask": "x {titles}", "answer": "{index}"}),
+            r"Template 3 of seqrec asks with \{titles\}",
+        ),
+        (
+            lambda c: c["tasks"]["seqrec"].append({"ask": "x", "answer": "{index}"}),
+            "asks with no slot",
+        ),
+        (
+            lambda c: c["tasks"]["index2item"].append({"ask": "{index}", "answer": "{index}"}),
+            "index2item asks with {index} answered by",
+        ),
+        (
+            lambda c: c["tasks"]["fusionseqrec"].append({"ask": "{history}", "answer": "{index}"}),
+            "Template 6 of fusionseqrec",
+        ),
         (lambda c: c["tasks"]["seqrec"].append("words"), "must be {ask"),
     ],
 )
@@ -155,9 +196,13 @@ def test_tasks_without_their_texts_switch_themselves_off(folder, caplog, tmp_pat
     write_dataset(tmp_path)
     (tmp_path / "toy" / "toy.item").unlink()
     bare = {"item_text_fields": None, "tokenizer": "random", "cache_dir": str(tmp_path)}
-    model, _, loaders = toy_model(tmp_path, "LCRec", **bare, user_text_file=str(tmp_path / "missing.json"))
+    model, _, loaders = toy_model(
+        tmp_path, "LCRec", **bare, user_text_file=str(tmp_path / "missing.json")
+    )
     assert model.mixture.tasks == ["seqrec"] and "Tasks: seqrec\n" in caplog.text + "\n"
-    assert "index2item is off: there is no item text" in caplog.text and "missing.json" in caplog.text
+    assert (
+        "index2item is off: there is no item text" in caplog.text and "missing.json" in caplog.text
+    )
     model.calculate_loss(next(iter(loaders[0]))).backward()
     with pytest.raises(ConfigError, match="trained without index2item"):
         model.inspect_items(["i1"])
@@ -171,12 +216,22 @@ def test_samples_are_drawn_in_their_natural_proportions(make):
         history, length = model._history(batch)
         following, wanted = model.next_items(history, length, batch["item_id"])
         asked += int(wanted.sum())
-        for task, case in mixture.draw(Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])):
+        for task, case in mixture.draw(
+            Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])
+        ):
             drawn[task] += len(case.item)
             seen.update(case.item.tolist() if task == "item2index" else [])
-    expected = {"item2index": 40, "index2item": 120, "fusionseqrec": 0.15 * 0.5 * targets, "itemsearch": 30, "preferenceobtain": 30}
+    expected = {
+        "item2index": 40,
+        "index2item": 120,
+        "fusionseqrec": 0.15 * 0.5 * targets,
+        "itemsearch": 30,
+        "preferenceobtain": 30,
+    }
     for task, number in expected.items():
-        assert drawn[task] * targets / asked == pytest.approx(number, rel=0.1)  # beside one sample of seqrec for every target
+        assert drawn[task] * targets / asked == pytest.approx(
+            number, rel=0.1
+        )  # beside one sample of seqrec for every target
     assert seen == set(range(1, 41))
 
 
@@ -187,7 +242,9 @@ def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
 
     def watch(task, case):
         drawn = asked(task, case)
-        assert sorted(item for _, part in drawn for item in part.item.tolist()) == sorted(case.item.tolist()), "none lost, none twice"
+        assert sorted(item for _, part in drawn for item in part.item.tolist()) == sorted(
+            case.item.tolist()
+        ), "none lost, none twice"
         batches.append((task, {id(template): len(part.item) for template, part in drawn}))
         return drawn
 
@@ -198,7 +255,10 @@ def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
     assert large and all(len(counts) > 1 for counts in large), "a batch mixes them"
     for task in FORMS:
         drawn = [counts for name, counts in batches if name == task]
-        counts = [sum(part.get(id(template), 0) for part in drawn) for template in model.instructions.templates.tasks[task]]
+        counts = [
+            sum(part.get(id(template), 0) for part in drawn)
+            for template in model.instructions.templates.tasks[task]
+        ]
         assert min(counts) > 0.6 * sum(counts) / len(counts), (task, counts)
 
 
@@ -211,7 +271,9 @@ def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(ma
     assert torch.equal(torch.get_rng_state(), state)
     second = model.loss(history, length, target, user)
     model.on_epoch_start(3)
-    assert torch.equal(model.loss(history, length, target, user), first) and not torch.equal(second, first)
+    assert torch.equal(model.loss(history, length, target, user), first) and not torch.equal(
+        second, first
+    )
 
 
 @pytest.mark.parametrize("rows", ["all", "windows"])
@@ -228,22 +290,41 @@ def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
     for batch in loaders[0]:
         history, length = model._history(batch)
         following, wanted = model.next_items(history, length, batch["item_id"])
-        sequential = Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])
+        sequential = Case(
+            batch["item_id"], history, length, following, wanted, user=batch["user_id"]
+        )
         places = wanted.nonzero()
-        tree = Case(following[wanted], history[places[:, 0]], places[:, 1] + 1, user=batch["user_id"][places[:, 0]])
+        tree = Case(
+            following[wanted],
+            history[places[:, 0]],
+            places[:, 1] + 1,
+            user=batch["user_id"][places[:, 0]],
+        )
         for task, case in [("seqrec", tree), *model.mixture.draw(sequential)]:
             if case.user is not None:
-                rows_of_case = zip(case.user.tolist(), case.history.tolist(), case.length.tolist(), case.item.tolist(), strict=True)
-                seen[task] |= {(names[u], *(items[i] for i in h[:n]), items[t]) for u, h, n, t in rows_of_case}
+                rows_of_case = zip(
+                    case.user.tolist(),
+                    case.history.tolist(),
+                    case.length.tolist(),
+                    case.item.tolist(),
+                    strict=True,
+                )
+                seen[task] |= {
+                    (names[u], *(items[i] for i in h[:n]), items[t]) for u, h, n, t in rows_of_case
+                }
     for task in ("seqrec", "fusionseqrec", "itemsearch", "preferenceobtain"):
         assert seen[task]
         for user, *sequence in seen[task]:
             train = log[user][:-2]
-            assert any(train[start : start + len(sequence)] == sequence for start in range(len(train))), task
+            assert any(
+                train[start : start + len(sequence)] == sequence for start in range(len(train))
+            ), task
     every = {(user, *own[: end + 1]) for user, own in log.items() for end in range(1, len(own) - 2)}
     assert seen["seqrec"] == every, "and every training item but the first is one"
     for user, *sequence in seen["preferenceobtain"]:
-        assert sequence == log[user][:-2][-len(sequence) :], "the longest training row: history without the last three of the data"
+        assert sequence == log[user][:-2][-len(sequence) :], (
+            "the longest training row: history without the last three of the data"
+        )
 
 
 def test_new_items_take_part_only_when_asked(folder, tmp_path):

@@ -28,8 +28,19 @@ from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.trainer import GenRecTrainer
 
 METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec"]
-SOON = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2, "si_freeze_epochs": 1, "si_margin": 0.0}
-COLLIDING = {"tokenizer": "random", "codebook_sizes": [8, 8], "collision": ["none"]}  # 40 items, 64 ids
+SOON = {
+    "self_improve": True,
+    "si_start_epoch": 1,
+    "si_interval": 1,
+    "si_rounds": 2,
+    "si_freeze_epochs": 1,
+    "si_margin": 0.0,
+}
+COLLIDING = {
+    "tokenizer": "random",
+    "codebook_sizes": [8, 8],
+    "collision": ["none"],
+}  # 40 items, 64 ids
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +49,21 @@ def folder(tmp_path_factory):
 
 
 def settings(folder, name="TIGER", **changes):
-    return {**TINY_OF[name], "data_path": str(folder), "cache_dir": str(folder / "cache"), "epochs": 4, **SOON, **changes}
+    return {
+        **TINY_OF[name],
+        "data_path": str(folder),
+        "cache_dir": str(folder / "cache"),
+        "epochs": 4,
+        **SOON,
+        **changes,
+    }
 
 
 def improving(folder, name="TIGER", **changes):
     """``(model, config, loaders)`` of an untrained model with the switch on."""
-    return toy_model(folder, name, **{"cache_dir": str(folder / "cache"), "epochs": 4, **SOON, **changes})
+    return toy_model(
+        folder, name, **{"cache_dir": str(folder / "cache"), "epochs": 4, **SOON, **changes}
+    )
 
 
 def batch_of(loaders):
@@ -65,10 +85,16 @@ def assert_sound(model):
     """Unique codes within their alphabets, one leaf an item, padding row untouched, every item reachable by its codes."""
     real = model.codes[1:]
     assert len(real.unique(dim=0)) == len(real) == model.trie.n_leaves
-    assert (real < torch.tensor(model.level_sizes)).all() and (real >= 0).all() and not model.codes[0].any()
+    assert (
+        (real < torch.tensor(model.level_sizes)).all()
+        and (real >= 0).all()
+        and not model.codes[0].any()
+    )
     items = torch.arange(1, len(model.codes)).unsqueeze(0)
     paths = model.trie.paths(model.trie.leaf_of_item[items])
-    found = torch.stack([level.code[path] for level, path in zip(model.trie.levels, paths[1:], strict=True)], dim=-1)
+    found = torch.stack(
+        [level.code[path] for level, path in zip(model.trie.levels, paths[1:], strict=True)], dim=-1
+    )
     assert torch.equal(found[0, :, : real.shape[1]].long(), real)
 
 
@@ -82,11 +108,21 @@ def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name
     on, *_ = improving(folder, name, si_align_weight=0)
     added = set(on.state_dict()) - set(off.state_dict())
     assert set(off.state_dict()) <= set(on.state_dict())
-    assert {key.partition(".")[0] for key in added} <= {"si_epoch", "si_step", "si_round", "item_prefix", "_extra_state"}
-    assert ("item_prefix.marker" in added) == (name not in ("STORE", "LCRec"))  # those read the item text as words
+    assert {key.partition(".")[0] for key in added} <= {
+        "si_epoch",
+        "si_step",
+        "si_round",
+        "item_prefix",
+        "_extra_state",
+    }
+    assert ("item_prefix.marker" in added) == (
+        name not in ("STORE", "LCRec")
+    )  # those read the item text as words
     losses, batch = [], batch_of(loaders)
     for model in (off, on):
-        parts = model.recommendation_loss(*batch) if name == "STORE" else model.loss(*batch)  # STORE draws items of its own
+        parts = (
+            model.recommendation_loss(*batch) if name == "STORE" else model.loss(*batch)
+        )  # STORE draws items of its own
         losses.append(parts if isinstance(parts, tuple) else (parts,))
     assert all(torch.equal(*pair) for pair in zip(*losses, strict=True))
     assert torch.equal(off.codes, on.codes) and type(on).__name__ == name
@@ -106,13 +142,17 @@ def test_the_alignment_task_is_the_likelihood_of_the_codes_given_the_content(fol
     align(model, 30)
     with torch.no_grad():
         assert model.alignment_loss(items) < loss
-        assert ItemCoder(model, torch.Generator()).fit(model.codes[1:])[items - 1].mean() > fit.mean()
+        assert (
+            ItemCoder(model, torch.Generator()).fit(model.codes[1:])[items - 1].mean() > fit.mean()
+        )
 
 
 def test_the_items_of_the_alignment_task_come_from_a_stream_of_their_own(folder, monkeypatch):
     model, _, loaders = improving(folder, si_align_ratio=0.5, train_batch_size=32)
     drawn = []
-    monkeypatch.setattr(type(model), "alignment_loss", lambda self, items: drawn.append(items) or items.sum() * 0.0)
+    monkeypatch.setattr(
+        type(model), "alignment_loss", lambda self, items: drawn.append(items) or items.sum() * 0.0
+    )
     state = torch.get_rng_state()
     for epoch in (0, 0, 3):
         model.on_epoch_start(epoch) if epoch == 0 else model.si_epoch.fill_(9)
@@ -120,12 +160,18 @@ def test_the_items_of_the_alignment_task_come_from_a_stream_of_their_own(folder,
             model.loss(*batch_of(loaders))
     assert torch.equal(state, torch.get_rng_state())
     assert all(len(items) == 16 and items.min() >= 1 and items.max() <= 40 for items in drawn)
-    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[4])
+    assert (
+        torch.equal(drawn[0], drawn[2])
+        and not torch.equal(drawn[0], drawn[1])
+        and not torch.equal(drawn[0], drawn[4])
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_changed_table_changes_inputs_and_labels(folder, name):
-    model, *_ = improving(folder, name, si_align_weight=0, **({"lambda_align": 0.0} if name == "STORE" else {}))
+    model, *_ = improving(
+        folder, name, si_align_weight=0, **({"lambda_align": 0.0} if name == "STORE" else {})
+    )
     history, length, target = torch.tensor([[5, 9, 3]]), torch.tensor([3]), torch.tensor([8])
 
     def loss():
@@ -158,15 +204,22 @@ def test_a_refresh_gives_a_sound_table(folder, name, scope):
     assert torch.equal(random, torch.get_rng_state())
     changed = (before != model.codes).any(1).float().sum()
     assert changed > 0 and (scope == "all" or changed <= 12)  # floor(0.3 * 40)
-    assert (int(model.codes_version), int(model.si_round)) == (version + 1, 1) and model.trie is not trie
+    assert (int(model.codes_version), int(model.si_round)) == (
+        version + 1,
+        1,
+    ) and model.trie is not trie
     assert_sound(model)
     scores = model.full_sort_predict(next(iter(loaders[2]))[0])
     assert scores.shape[1] == 41 and scores[:, 1:].isfinite().all()
     (entry,) = model.refreshes
     assert entry["churn"] == pytest.approx(float(changed) / 40) and entry["movers"] >= changed
-    assert entry["churn_per_level"] == pytest.approx((before != model.codes)[1:].float().mean(0).tolist())
+    assert entry["churn_per_level"] == pytest.approx(
+        (before != model.codes)[1:].float().mean(0).tolist()
+    )
     assert sum(entry["churn_per_popularity"]) / 4 == pytest.approx(entry["churn"])
-    assert [level["used"] for level in entry["levels"]] == [len(column.unique()) for column in model.codes[1:].unbind(1)]
+    assert [level["used"] for level in entry["levels"]] == [
+        len(column.unique()) for column in model.codes[1:].unbind(1)
+    ]
     fits = ItemCoder(model, torch.Generator()).fit(torch.stack([before[1:], model.codes[1:]])[1])
     assert entry["fit_after"] == pytest.approx(float(fits.mean()), abs=1e-5)
 
@@ -248,20 +301,31 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
         assert_sound(model)
         tables.append(model.codes.clone())
         logs.append(model.refreshes[0])
-    assert not torch.equal(*tables) and logs[0]["movers"] == logs[1]["movers"] and logs[1]["churn"] == logs[0]["churn"] > 0
-    assert torch.equal(*(table[1:].unique(dim=0) for table in tables)) and logs[1]["fit_after"] < logs[0]["fit_after"]
+    assert (
+        not torch.equal(*tables)
+        and logs[0]["movers"] == logs[1]["movers"]
+        and logs[1]["churn"] == logs[0]["churn"] > 0
+    )
+    assert (
+        torch.equal(*(table[1:].unique(dim=0) for table in tables))
+        and logs[1]["fit_after"] < logs[0]["fit_after"]
+    )
 
 
 # --- training -------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.parametrize("changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}])
+@pytest.mark.parametrize(
+    "changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}]
+)
 def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes, inside):
     """Stopped between two epochs, or inside the one that began with the only refresh: a later one would cover up a second."""
     name, more = changes["name"], {key: value for key, value in changes.items() if key != "name"}
     more["si_rounds"] = 1 if inside else 2
-    whole = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="whole", **more))
+    whole = run_recbole_genrec(
+        name, "toy", config_dict=settings(folder, name, checkpoint_dir="whole", **more)
+    )
 
     class Killed(BaseException):
         pass
@@ -279,14 +343,25 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
             raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(GenRecTrainer, *(("_safe_point", killed_inside) if inside else ("_save_resume_point", killed)))
-        run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", **more))
-    resumed = run_recbole_genrec(name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", resume=True, **more))
+        patch.setattr(
+            GenRecTrainer,
+            *(("_safe_point", killed_inside) if inside else ("_save_resume_point", killed)),
+        )
+        run_recbole_genrec(
+            name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", **more)
+        )
+    resumed = run_recbole_genrec(
+        name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", resume=True, **more)
+    )
     assert resumed["test_result"] == whole["test_result"]
-    assert [epoch["loss"] for epoch in resumed["epochs"]] == [epoch["loss"] for epoch in whole["epochs"]]
+    assert [epoch["loss"] for epoch in resumed["epochs"]] == [
+        epoch["loss"] for epoch in whole["epochs"]
+    ]
     rounds = [result["report"]["self_improve"]["refreshes"] for result in (whole, resumed)]
     for refreshes in rounds:
-        assert [(entry["round"], entry["epoch"]) for entry in refreshes] == [(1, 1), (2, 2)][: more["si_rounds"]]
+        assert [(entry["round"], entry["epoch"]) for entry in refreshes] == [(1, 1), (2, 2)][
+            : more["si_rounds"]
+        ]
         for entry in refreshes:
             del entry["cpu_seconds"]
     assert rounds[0] == rounds[1] and rounds[0][0]["churn"] > 0
@@ -299,7 +374,11 @@ def test_weights_and_codes_of_the_best_epoch_belong_together(folder):
     trainer._save_checkpoint(2, verbose=False)
     batch = next(iter(test))[0]
     model.eval()
-    saved, scores, result = model.codes.clone(), model.full_sort_predict(batch), trainer.evaluate(test, load_best_model=False)
+    saved, scores, result = (
+        model.codes.clone(),
+        model.full_sort_predict(batch),
+        trainer.evaluate(test, load_best_model=False),
+    )
     assert int(model.si_epoch) == 3
     with torch.no_grad():
         for parameter in model.parameters():
@@ -315,9 +394,13 @@ def test_weights_and_codes_of_the_best_epoch_belong_together(folder):
 def test_a_finished_run_loads_recommends_and_passes_its_codes_on(folder, monkeypatch):
     result = run_recbole_genrec("TIGER", "toy", config_dict=settings(folder))
     config, model, _, _, _, test = load_data_and_model(result["checkpoint"])
-    assert int(model.si_epoch) == int(torch.load(result["checkpoint"], weights_only=True)["epoch"]) + 1
+    assert (
+        int(model.si_epoch) == int(torch.load(result["checkpoint"], weights_only=True)["epoch"]) + 1
+    )
     assert model.report()["self_improve"]["round"] == result["report"]["self_improve"]["round"] > 0
-    assert GenRecTrainer(config, model).evaluate(test, load_best_model=False) == result["test_result"]
+    assert (
+        GenRecTrainer(config, model).evaluate(test, load_best_model=False) == result["test_result"]
+    )
     assert len(recommend(result["checkpoint"], history=["i1", "i2"], k=3)) == 3
     stored = Path(result["checkpoint"]).with_suffix(f".codes_v{int(model.si_round)}")
     assert torch.equal(ItemCodes.load(stored).aligned(model.item_tokens).codes, model.codes)
@@ -354,13 +437,17 @@ def test_new_items_get_their_codes_from_the_model_after_a_refresh(folder, name, 
         taken.add(tuple(model.codes[added[place]].tolist()))
     if name != "LCRec":  # its template shows the title, which a new item has not
         same_text = torch.tensor([6, 40])
-        torch.testing.assert_close(*ItemCoder(model, torch.Generator()).fit(before[[7, 7]], same_text).split(1))
+        torch.testing.assert_close(
+            *ItemCoder(model, torch.Generator()).fit(before[[7, 7]], same_text).split(1)
+        )
     found = model.search(torch.tensor([[5, 41]]), torch.tensor([2]), k=5)
     assert (found.items > 0).all()
 
 
 def test_alignment_only(folder):
-    result = run_recbole_genrec("TimelineRec", "toy", config_dict=settings(folder, "TimelineRec", si_rounds=0))
+    result = run_recbole_genrec(
+        "TimelineRec", "toy", config_dict=settings(folder, "TimelineRec", si_rounds=0)
+    )
     assert result["report"]["self_improve"] == {"round": 0, "refreshes": []}
     assert all(len(epoch["loss"]) == 2 for epoch in result["epochs"])
 
@@ -369,7 +456,9 @@ def test_data_without_item_text(tmp_path):
     """The content of an item is its collaborative vector then."""
     write_dataset(tmp_path)
     (tmp_path / "toy" / "toy.item").unlink()
-    model, *_ = improving(tmp_path, "TimelineRec", item_text_fields=None, tokenizer_input="cf", cf_epochs=1, cf_dim=8)
+    model, *_ = improving(
+        tmp_path, "TimelineRec", item_text_fields=None, tokenizer_input="cf", cf_epochs=1, cf_dim=8
+    )
     assert model.item_prefix.vectors.shape == (41, 8)
     model.refine_codes()
     assert_sound(model)
@@ -382,7 +471,11 @@ def test_the_content_is_what_the_tokenizer_reads(folder):
 
 
 def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
-    result = run_recbole_genrec("TimelineRec", "toy", config_dict=settings(folder, "TimelineRec", cache_dir=str(folder / "cache")))
+    result = run_recbole_genrec(
+        "TimelineRec",
+        "toy",
+        config_dict=settings(folder, "TimelineRec", cache_dir=str(folder / "cache")),
+    )
     with monkeypatch.context() as patch:
         patch.setattr(ItemContent, "embeddings", None)
         model = load_data_and_model(result["checkpoint"])[1]
@@ -393,7 +486,9 @@ def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
 
 def _refine_twice(rank, model):
     """One of two forked processes."""
-    dist.init_process_group("gloo", init_method=f"file://{Path('meet').absolute()}", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{Path('meet').absolute()}", rank=rank, world_size=2
+    )
     model.config["seed"] += rank  # must change nothing
     model.config["checkpoint_dir"] = f"rank{rank}"
     torch.manual_seed(rank)
@@ -428,7 +523,9 @@ class OnlyAligned(GenerativeRecommender):
         return items.sum() * 0.0
 
 
-@pytest.mark.parametrize(("method", "member"), [(SETRecLike, "alignment_loss"), (OnlyAligned, "item_decoder")])
+@pytest.mark.parametrize(
+    ("method", "member"), [(SETRecLike, "alignment_loss"), (OnlyAligned, "item_decoder")]
+)
 def test_a_method_without_discrete_codes_is_refused_by_what_it_lacks(method, member):
     with pytest.raises(ConfigError, match=rf"{method.__name__} does not define {member}\(items\)"):
         self_improving(method)
@@ -436,22 +533,45 @@ def test_a_method_without_discrete_codes_is_refused_by_what_it_lacks(method, mem
 
 def test_recboles_own_models_are_refused(folder):
     with pytest.raises(ConfigError, match="SASRec does not define"):
-        run_recbole_genrec("SASRec", "toy", config_dict={"data_path": str(folder), "self_improve": True})
+        run_recbole_genrec(
+            "SASRec", "toy", config_dict={"data_path": str(folder), "self_improve": True}
+        )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 5, "si_rounds": 4}, r"before epochs 1, 2, 3, 4 .* before epoch 3\. Use more epochs"),
-        ({"epochs": 2, "si_rounds": 1}, r"before epochs 1 .* and si_freeze_epochs: 1 none fits\. Use more epochs"),
-        ({"si_control": "shuffled", "si_fixed_levels": 1, "si_rounds": 1}, "si_control: shuffled passes whole codes on"),
-        ({"si_freeze_epochs": "auto", "epochs": 10, "si_start_epoch": 7}, r"si_freeze_epochs: 2 the last one may come before epoch 7\."),
+        (
+            {"epochs": 5, "si_rounds": 4},
+            r"before epochs 1, 2, 3, 4 .* before epoch 3\. Use more epochs",
+        ),
+        (
+            {"epochs": 2, "si_rounds": 1},
+            r"before epochs 1 .* and si_freeze_epochs: 1 none fits\. Use more epochs",
+        ),
+        (
+            {"si_control": "shuffled", "si_fixed_levels": 1, "si_rounds": 1},
+            "si_control: shuffled passes whole codes on",
+        ),
+        (
+            {"si_freeze_epochs": "auto", "epochs": 10, "si_start_epoch": 7},
+            r"si_freeze_epochs: 2 the last one may come before epoch 7\.",
+        ),
         ({"si_start_epoch": 0}, "si_start_epoch is 0; it must be at least 1"),
         ({"si_scope": "some"}, "si_scope is 'some'; it must be one of outlier, all"),
         ({"si_num_candidates": 50}, "si_max_candidates 40 is below"),
         ({"self_improve": "maybe"}, "self_improve is 'maybe'"),
         ({"si_intervall": 3}, "Unknown key 'si_intervall' for TIGER. Did you mean si_interval"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": True}}, "takes no negative samples"),
+        (
+            {
+                "train_neg_sample_args": {
+                    "distribution": "uniform",
+                    "sample_num": 1,
+                    "dynamic": True,
+                }
+            },
+            "takes no negative samples",
+        ),
     ],
 )
 def test_settings_that_cannot_work(folder, changes, message):
@@ -464,7 +584,9 @@ def test_too_few_ids_are_refused(folder):
         improving(folder, tokenizer="random", codebook_sizes=[6, 6], collision=["none"])
     improving(folder, tokenizer="random", codebook_sizes=[6, 7], collision=["none"])  # 42
     with pytest.raises(ConfigError, match="si_fixed_levels: 2 fixes all 2 levels"):
-        improving(folder, tokenizer="random", codebook_sizes=[6, 7], collision=["none"], si_fixed_levels=2)
+        improving(
+            folder, tokenizer="random", codebook_sizes=[6, 7], collision=["none"], si_fixed_levels=2
+        )
 
 
 def test_the_stock_trainer_is_refused(folder):
@@ -501,7 +623,11 @@ def test_no_shipped_setting_needs_a_schedule(name, dataset, preset):
 
 def test_path_scores_follow_the_new_table(folder):
     model, *_ = improving(folder, si_scope="all")
-    history, length, items = torch.tensor([[5, 9]]), torch.tensor([2]), torch.arange(1, 41).unsqueeze(0)
+    history, length, items = (
+        torch.tensor([[5, 9]]),
+        torch.tensor([2]),
+        torch.arange(1, 41).unsqueeze(0),
+    )
     with torch.no_grad():
         before = path_scores(model.item_logits(history, length), model.trie, items)
         old = model.codes.clone()
@@ -515,9 +641,27 @@ def test_path_scores_follow_the_new_table(folder):
 def test_a_refresh_costs_little_and_the_control_much(tmp_path):
     """600 users on a ring of 300 items with random codes, three seeds: the epoch after a refresh of the codes and of the control."""
     write_dataset(tmp_path, n_users=600, n_items=300)
-    schedule = {"epochs": 15, "si_start_epoch": 12, "si_rounds": 1, "si_freeze_epochs": 2, "si_scope": "all", "si_num_candidates": 20}
-    training = {"d_model": 64, "learning_rate": 0.005, "lr_scheduler": "constant", "train_batch_size": 64, "si_align_ratio": 1.0}
-    codes = {"tokenizer": "random", "codebook_sizes": [32, 32], "input_id": False, "si_align_weight": 1.0}
+    schedule = {
+        "epochs": 15,
+        "si_start_epoch": 12,
+        "si_rounds": 1,
+        "si_freeze_epochs": 2,
+        "si_scope": "all",
+        "si_num_candidates": 20,
+    }
+    training = {
+        "d_model": 64,
+        "learning_rate": 0.005,
+        "lr_scheduler": "constant",
+        "train_batch_size": 64,
+        "si_align_ratio": 1.0,
+    }
+    codes = {
+        "tokenizer": "random",
+        "codebook_sizes": [32, 32],
+        "input_id": False,
+        "si_align_weight": 1.0,
+    }
     drops, ends = {None: [], "shuffled": []}, {None: [], "shuffled": []}
     for seed in (2020, 2021, 2022):
         for control in drops:
@@ -530,7 +674,11 @@ def test_a_refresh_costs_little_and_the_control_much(tmp_path):
             ends[control].append(recall[-1])
             assert model.refreshes[0]["churn"] > 0.15
     refreshed, shuffled = map(mean, drops.values())
-    assert refreshed < 0.06 and shuffled > refreshed + 0.08 and mean(ends[None]) > mean(ends["shuffled"])
+    assert (
+        refreshed < 0.06
+        and shuffled > refreshed + 0.08
+        and mean(ends[None]) > mean(ends["shuffled"])
+    )
 
 
 def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
@@ -543,7 +691,11 @@ def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
 def test_new_items_follow_the_codes_of_the_best_epoch(folder):
     model, *_ = improving(folder, "TimelineRec")
     best = deepcopy(model.state_dict())
-    model._commit(torch.cat([model.codes[:1], model.codes[1:].flip(0)]))  # a refresh, after which that epoch is loaded
+    model._commit(
+        torch.cat([model.codes[:1], model.codes[1:].flip(0)])
+    )  # a refresh, after which that epoch is loaded
     model.load_state_dict(best)
     (added,) = model.add_items(["red soap"])
-    assert torch.equal(model.item_codes.codes[:added], best["codes"]) and torch.equal(model.item_codes.codes, model.codes)
+    assert torch.equal(model.item_codes.codes[:added], best["codes"]) and torch.equal(
+        model.item_codes.codes, model.codes
+    )

@@ -69,9 +69,14 @@ def test_dense_tokens_do_not_depend_on_padding(folder):
 
 
 def test_trained_reconstruction_needs_the_right_dense_tokens(folder):
-    tokenizer, content = tokenizer_of(folder, tokenizer_epochs=60, tokenizer_lr=3e-3, task_token_dropout=0.3)
+    tokenizer, content = tokenizer_of(
+        folder, tokenizer_epochs=60, tokenizer_lr=3e-3, task_token_dropout=0.3
+    )
     tokenizer.fit(content)
-    assert tokenizer.quality["reconstruction_loss"] < 0.95 * tokenizer.quality["reconstruction_loss_shuffled"]
+    assert (
+        tokenizer.quality["reconstruction_loss"]
+        < 0.95 * tokenizer.quality["reconstruction_loss_shuffled"]
+    )
 
 
 def test_same_seed_same_codes_and_equal_texts_equal_codes(tmp_path):
@@ -111,12 +116,18 @@ def test_codes_start_as_what_they_replace(folder):
         cosine = torch.nn.functional.cosine_similarity(rows, expected)
         torch.testing.assert_close(cosine, torch.ones_like(cosine), atol=1e-5, rtol=0)
         first += len(expected)
-    torch.testing.assert_close(model.vocabulary.embedding.norm(dim=-1), norm.expand(len(model.vocabulary.embedding)))
+    torch.testing.assert_close(
+        model.vocabulary.embedding.norm(dim=-1), norm.expand(len(model.vocabulary.embedding))
+    )
 
 
 def test_generator_starts_from_the_tokenizers_weights(folder):
     model, _, _ = toy_model(folder)
-    stored = {name.removeprefix("backbone."): value for name, value in model.tokenizer.weights.items() if name.startswith("backbone.")}
+    stored = {
+        name.removeprefix("backbone."): value
+        for name, value in model.tokenizer.weights.items()
+        if name.startswith("backbone.")
+    }
     own = dict(model.backbone.named_parameters())
     assert stored and all(torch.equal(own[name], value) for name, value in stored.items())
 
@@ -134,13 +145,19 @@ def test_one_step_changes_both_code_tables(folder):
 @pytest.mark.parametrize("prefix", ["sep", "number"])
 def test_loss_is_the_teacher_forced_score(folder, prefix):
     """Training and search read the same sequence: L x mean loss = - joint score, user by user, whatever the padding."""
-    model, _, loaders = toy_model(folder, item_prefix=prefix, score_type="joint", loss_positions="target", train_rows="all")
+    model, _, loaders = toy_model(
+        folder, item_prefix=prefix, score_type="joint", loss_positions="target", train_rows="all"
+    )
     history, length = model._history(batch_of(loaders))
     target = torch.arange(len(length)) % (model.n_items - 1) + 1
     with torch.no_grad():
-        scores = path_scores(model.item_logits(history, length), model.trie, target[:, None], score_type="joint")[:, 0]
+        scores = path_scores(
+            model.item_logits(history, length), model.trie, target[:, None], score_type="joint"
+        )[:, 0]
         rows = [slice(n, n + 1) for n in range(len(length))]
-        loss = torch.stack([model.recommendation_loss(history[r, : length[r]], length[r], target[r]) for r in rows])
+        loss = torch.stack(
+            [model.recommendation_loss(history[r, : length[r]], length[r], target[r]) for r in rows]
+        )
         batch = model.recommendation_loss(history, length, target)
     torch.testing.assert_close(-loss * model.codes.shape[1], scores, atol=1e-4, rtol=0)
     torch.testing.assert_close(batch, loss.mean(), atol=1e-5, rtol=0)
@@ -149,7 +166,9 @@ def test_loss_is_the_teacher_forced_score(folder, prefix):
 def test_all_positions_are_targets_of_the_sequence(folder):
     model, _, _ = toy_model(folder)
     seen = []
-    model.vocabulary.logits = lambda hidden, level=None: seen.append(len(hidden)) or torch.zeros(len(hidden), sum(model.level_sizes))
+    model.vocabulary.logits = lambda hidden, level=None: (
+        seen.append(len(hidden)) or torch.zeros(len(hidden), sum(model.level_sizes))
+    )
     history, length = torch.tensor([[1, 2, 3], [4, 0, 0]]), torch.tensor([3, 1])
     model.recommendation_loss(history, length, torch.tensor([5, 6]))
     assert seen == [(4 + 2) * model.codes.shape[1]]
@@ -158,7 +177,9 @@ def test_all_positions_are_targets_of_the_sequence(folder):
 def test_alignment_predicts_the_learned_codes_only(folder):
     model, _, _ = toy_model(folder)
     seen = []
-    model.vocabulary.logits = lambda hidden, level=None: seen.append(len(hidden)) or torch.zeros(len(hidden), sum(model.level_sizes))
+    model.vocabulary.logits = lambda hidden, level=None: (
+        seen.append(len(hidden)) or torch.zeros(len(hidden), sum(model.level_sizes))
+    )
     model.alignment_loss(torch.tensor([1, 2, 3]))
     assert seen == [3 * 3]
 
@@ -257,7 +278,9 @@ def test_the_level_grammar_reports_the_beams_it_loses(folder):
     result = model.search(*model._history(batch))
     found = result.items > 0
     assert found.any()
-    torch.testing.assert_close(result.scores[found], exact.gather(1, result.items)[found], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        result.scores[found], exact.gather(1, result.items)[found], atol=1e-4, rtol=0
+    )
     assert torch.isfinite(scores[:, 1:]).all() and 0 < model.report()["search"]["invalid_beams"] < 1
     with pytest.raises(ConfigError, match="constraint: slice lets beams leave the catalogue"):
         toy_config(folder, constraint="slice", beam_width="auto")
@@ -271,7 +294,9 @@ def test_checkpoint_alone_restores_ranking_and_tokenizer(folder, tmp_path, monke
     state = torch.load(result["checkpoint"], weights_only=True)
     assert state["format"] == 1
     monkeypatch.setattr(STORETokenizer, "fit", lambda *_: pytest.fail("a stage ran again"))
-    _, model, _, _, _, test = load_data_and_model(result["checkpoint"], cache_dir=str(tmp_path / "empty"))
+    _, model, _, _, _, test = load_data_and_model(
+        result["checkpoint"], cache_dir=str(tmp_path / "empty")
+    )
     trainer = GenRecTrainer(model.config, model)
     trainer.eval_collector.data_collect(test)
     assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
@@ -283,7 +308,9 @@ def test_a_users_history_is_everything_in_the_data(folder):
     config = toy_config(folder)
     dataset = create_dataset(config)
     make_loaders(config, dataset, True)
-    lines = [line.split("\t") for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]]
+    lines = [
+        line.split("\t") for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]
+    ]
     for user in ("u0", "u7"):
         assert user_history(dataset, user) == [item for name, item, _ in lines if name == user][-9:]
 
@@ -299,7 +326,10 @@ def test_new_items_change_nothing_and_can_be_found(folder):
     torch.testing.assert_close(after[:, :41], before, atol=1e-5, rtol=0)
     found = {row["item"] for row in model.recommend(["i1", "i2"], k=42)}
     assert {"n1", "n2"} <= found
-    assert [row["item"] for row in model.recommend(["i1", "n1"], k=2, candidates=["i7", "n2"])] in (["i7", "n2"], ["n2", "i7"])
+    assert [row["item"] for row in model.recommend(["i1", "n1"], k=2, candidates=["i7", "n2"])] in (
+        ["i7", "n2"],
+        ["n2", "i7"],
+    )
 
 
 def test_added_items_survive_a_checkpoint(folder):
@@ -317,10 +347,21 @@ def test_lora_on_a_folder_keeps_the_backbone_out_of_the_checkpoint(folder, tmp_p
     lm, tokenizer = load_causal_lm("scratch", TINY["backbone_config"], ["red soap no 1"], 400)
     lm.to(dtype).save_pretrained(tmp_path / "lm")
     tokenizer.save_pretrained(tmp_path / "lm")
-    settings = {"backbone": str(tmp_path / "lm"), "tuning": "lora", "lora_rank": 2, "item_prefix": "number", "align_mode": "alternate"}
-    result = run_recbole_genrec("STORE", "toy", config_dict={**TINY, "data_path": str(folder), **settings})
+    settings = {
+        "backbone": str(tmp_path / "lm"),
+        "tuning": "lora",
+        "lora_rank": 2,
+        "item_prefix": "number",
+        "align_mode": "alternate",
+    }
+    result = run_recbole_genrec(
+        "STORE", "toy", config_dict={**TINY, "data_path": str(folder), **settings}
+    )
     state = torch.load(result["checkpoint"], weights_only=True)
-    assert not any("embed_tokens" in name or "lm_head" in name or "base_layer" in name for name in state["state_dict"])
+    assert not any(
+        "embed_tokens" in name or "lm_head" in name or "base_layer" in name
+        for name in state["state_dict"]
+    )
     config, model, _, train, _, test = load_data_and_model(result["checkpoint"])
     trainer = GenRecTrainer(config, model)
     trainer.eval_collector.data_collect(train)
@@ -345,7 +386,9 @@ def test_recommend_is_the_search_of_the_evaluation(folder):
     top = model.full_sort_predict(batch).topk(5).indices
     row, length = batch[model.ITEM_SEQ][0], int(batch[model.ITEM_SEQ_LEN][0])
     names = [model.item_tokens[i] for i in row[:length].tolist()]
-    assert [entry["item"] for entry in model.recommend(names, k=5)] == [model.item_tokens[i] for i in top[0].tolist()]
+    assert [entry["item"] for entry in model.recommend(names, k=5)] == [
+        model.item_tokens[i] for i in top[0].tolist()
+    ]
 
 
 def test_lora_trains_adapter_and_code_tables_only(folder):

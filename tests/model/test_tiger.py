@@ -37,25 +37,49 @@ def test_temperature_one_is_the_plain_loss_bit_for_bit():
 
 def test_source_is_user_codes_and_end(folder):
     model, *_ = toy_model(folder, "TIGER", n_user_tokens=7, use_eos=True)
-    history, length, user = torch.tensor([[5, 9, 0], [3, 0, 0]]), torch.tensor([2, 1]), torch.tensor([8, 3])
+    history, length, user = (
+        torch.tensor([[5, 9, 0], [3, 0, 0]]),
+        torch.tensor([2, 1]),
+        torch.tensor([8, 3]),
+    )
     tokens, mask = model.source(history, length, user)
     flat = model.vocabulary.tokens(model.codes)
-    first = [model.vocabulary.n_outputs + 1, *flat[5].tolist(), *flat[9].tolist(), model.vocabulary.eos]
+    first = [
+        model.vocabulary.n_outputs + 1,
+        *flat[5].tolist(),
+        *flat[9].tolist(),
+        model.vocabulary.eos,
+    ]
     second = [model.vocabulary.n_outputs + 3, *flat[3].tolist(), model.vocabulary.eos]
     assert tokens[0][mask[0]].tolist() == first and tokens[1][mask[1]].tolist() == second
-    assert tokens[:, 1:][mask[:, 1:]].max() < model.vocabulary.n_outputs, "user tokens stand in front only"
-    assert model.source(history, length)[0].shape[1] == tokens.shape[1] - 1, "an unknown user has no token"
+    assert tokens[:, 1:][mask[:, 1:]].max() < model.vocabulary.n_outputs, (
+        "user tokens stand in front only"
+    )
+    assert model.source(history, length)[0].shape[1] == tokens.shape[1] - 1, (
+        "an unknown user has no token"
+    )
 
 
 def test_the_same_temperature_in_training_and_search(folder):
-    model, config, loaders = toy_model(folder, "LETTER", temperature=0.7, infer_temperature="match", score_type="joint", use_eos=False)
+    model, config, loaders = toy_model(
+        folder,
+        "LETTER",
+        temperature=0.7,
+        infer_temperature="match",
+        score_type="joint",
+        use_eos=False,
+    )
     assert model.infer_temperature == 0.7
     history, length = torch.tensor([[5, 9], [3, 4]]), torch.tensor([2, 2])
     target = torch.tensor([7, 8])
     loss = model.loss(history, length, target)
     with torch.no_grad():
-        total = path_scores(model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="joint").squeeze(1)
-    torch.testing.assert_close(-total.mean() / model.codes.shape[1], loss.detach(), atol=1e-5, rtol=0)
+        total = path_scores(
+            model.item_logits(history, length), model.trie, target.unsqueeze(1), score_type="joint"
+        ).squeeze(1)
+    torch.testing.assert_close(
+        -total.mean() / model.codes.shape[1], loss.detach(), atol=1e-5, rtol=0
+    )
 
 
 def test_a_deterministic_rule_is_learned(tmp_path):
@@ -63,7 +87,9 @@ def test_a_deterministic_rule_is_learned(tmp_path):
     folder = tmp_path / "data" / "toy"
     folder.mkdir(parents=True)
     rows = [f"u{user}\ti{(user + step) % 20}\t{step}" for user in range(50) for step in range(8)]
-    (folder / "toy.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    (folder / "toy.inter").write_text(
+        "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n"
+    )
     items = [f"i{item}\tthing number {item} of colour {item % 5}" for item in range(20)]
     (folder / "toy.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
     model, _, loaders = toy_model(tmp_path / "data", "TIGER", item_text_fields=["title"])
@@ -81,7 +107,9 @@ def test_a_deterministic_rule_is_learned(tmp_path):
 def test_unseen_values_of_the_extra_token_start_at_the_mean_of_the_seen(folder):
     model, *_ = toy_model(folder, "TIGER", dedup_spare=3)
     level = model.item_codes.n_learned
-    table = model.vocabulary.table.narrow(0, model.vocabulary.first[level], model.level_sizes[level])
+    table = model.vocabulary.table.narrow(
+        0, model.vocabulary.first[level], model.level_sizes[level]
+    )
     seen = torch.bincount(model.codes[1:, level], minlength=len(table)) > 0
     model.add_items(["title: a new thing"])
     torch.testing.assert_close(table[~seen], table[seen].mean(0).expand(int((~seen).sum()), -1))
@@ -106,7 +134,9 @@ def test_settings_that_cannot_work(folder, changes, message):
 
 def test_published_settings_are_one_switch(folder):
     for model, size in (("TIGER", 3), ("LETTER", 4)):
-        config = GenRecConfig(model, "toy", config_dict={"preset": "paper", "data_path": str(folder), "gpu_id": ""})
+        config = GenRecConfig(
+            model, "toy", config_dict={"preset": "paper", "data_path": str(folder), "gpu_id": ""}
+        )
         assert config["backbone_config"]["d_ff"] == 1024 and config["tokenizer_epochs"] == 20000
         assert len(config["codebook_sizes"]) == size and config["score_type"] == "joint"
     with pytest.raises(ConfigError, match="preset"):
@@ -121,11 +151,20 @@ def test_a_compiled_search_finds_the_same(folder):
     compiled.load_state_dict(plain.state_dict())
     batch = next(iter(test))[0]
     plain.eval(), compiled.eval()
-    torch.testing.assert_close(compiled.full_sort_predict(batch), plain.full_sort_predict(batch), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        compiled.full_sort_predict(batch), plain.full_sort_predict(batch), atol=1e-5, rtol=1e-5
+    )
     torch.manual_seed(0)
-    expected = plain.train().loss(batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID])
+    expected = plain.train().loss(
+        batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID]
+    )
     torch.manual_seed(0)
-    assert torch.equal(compiled.train().loss(batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID]), expected)
+    assert torch.equal(
+        compiled.train().loss(
+            batch[plain.ITEM_SEQ], batch[plain.ITEM_SEQ_LEN], batch[plain.ITEM_ID]
+        ),
+        expected,
+    )
 
 
 def test_a_missing_compiler_is_named(folder, monkeypatch):
@@ -133,5 +172,7 @@ def test_a_missing_compiler_is_named(folder, monkeypatch):
         raise RuntimeError("no g++ here")
 
     monkeypatch.setattr(torch, "compile", compiled)
-    with pytest.raises(BackboneError, match=r"compile_search: True needs a compiler .*no g\+\+ here"):
+    with pytest.raises(
+        BackboneError, match=r"compile_search: True needs a compiler .*no g\+\+ here"
+    ):
         toy_model(folder, "TIGER", compile_search=True)

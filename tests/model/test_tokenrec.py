@@ -44,9 +44,22 @@ def toy(folder, cache):
 def run(folder, cache, tmp_path_factory):
     """A trained model with users held out, in a folder of its own."""
     saved = str(tmp_path_factory.mktemp("saved"))
-    settings = {**TINY_OF["TokenRec"], **GRAPH, "epochs": 6, "learning_rate": 0.003, "cold_users": 0.2}
+    settings = {
+        **TINY_OF["TokenRec"],
+        **GRAPH,
+        "epochs": 6,
+        "learning_rate": 0.003,
+        "cold_users": 0.2,
+    }
     return run_recbole_genrec(
-        "TokenRec", "toy", config_dict={**settings, "data_path": str(folder), "cache_dir": cache, "checkpoint_dir": saved}
+        "TokenRec",
+        "toy",
+        config_dict={
+            **settings,
+            "data_path": str(folder),
+            "cache_dir": cache,
+            "checkpoint_dir": saved,
+        },
     )
 
 
@@ -95,7 +108,12 @@ def test_codes_are_looked_up_at_every_call(toy):
     model, _, loaders = toy()
     batch = batch_of(loaders)
     before, _ = prompts_of(model, batch)
-    a, b = next((a, b) for a in range(1, 41) for b in range(1, a) if not torch.equal(model.codes[a], model.codes[b]))
+    a, b = next(
+        (a, b)
+        for a in range(1, 41)
+        for b in range(1, a)
+        if not torch.equal(model.codes[a], model.codes[b])
+    )
     model.codes[[a, b]] = model.codes[[b, a]]
     after, _ = prompts_of(model, batch)
     has_either = torch.isin(batch["item_id_list"], torch.tensor([a, b])).any(1)
@@ -133,12 +151,18 @@ def training_prompts(model, loaders, count=1):
 def test_training_shuffles_the_history_and_draws_templates(toy):
     torch.manual_seed(0)
     model, _, loaders = toy()
-    batch, ((template, items, shown), (again, others, shown_again)) = training_prompts(model, loaders, 2)
+    batch, ((template, items, shown), (again, others, shown_again)) = training_prompts(
+        model, loaders, 2
+    )
     assert not torch.equal(items, others) and not torch.equal(template, again)
     assert set(template.tolist()) <= set(model.prompts.seen) and len(set(template.tolist())) > 5
     for row, length in enumerate(batch["item_length"].tolist()):
         wanted = sorted(model.codes[batch["item_id_list"][row, :length]].tolist())
-        assert sorted(items[row][shown[row]].tolist()) == wanted == sorted(others[row][shown_again[row]].tolist())
+        assert (
+            sorted(items[row][shown[row]].tolist())
+            == wanted
+            == sorted(others[row][shown_again[row]].tolist())
+        )
     model, _, loaders = toy(shuffle_history=False)
     batch, ((_, items, shown),) = training_prompts(model, loaders)
     wide = batch["item_id_list"][:, : items.shape[1]]
@@ -149,7 +173,9 @@ def test_share_of_samples_without_history(toy):
     torch.manual_seed(0)
     model, _, loaders = toy(user_only_prob=0.5)
     _, rows = training_prompts(model, loaders, 20)
-    alone = torch.cat([torch.isin(template, torch.tensor(model.prompts.user_only)) for template, *_ in rows])
+    alone = torch.cat(
+        [torch.isin(template, torch.tensor(model.prompts.user_only)) for template, *_ in rows]
+    )
     assert 0.4 < alone.double().mean() < 0.6
     assert torch.equal(alone, torch.cat([~shown.any(1) for *_, shown in rows]))
 
@@ -194,7 +220,10 @@ def test_scores_are_cosines_of_a_dense_pass(toy):
     shown = torch.arange(history.shape[1]) < length.unsqueeze(1)
     with torch.no_grad():
         z = model.project(template, model.user_codes[batch["user_id"]], history, shown)
-    expected = torch.stack([torch.cosine_similarity(z, vector.expand_as(z)) for vector in model.item_vectors[1:]], dim=1)
+    expected = torch.stack(
+        [torch.cosine_similarity(z, vector.expand_as(z)) for vector in model.item_vectors[1:]],
+        dim=1,
+    )
     torch.testing.assert_close(scores[:, 1:], expected, atol=1e-5, rtol=0)
 
 
@@ -204,10 +233,14 @@ def test_prediction_is_the_column_of_the_full_ranking(toy):
         batch = batch_of(loaders)
         full = model.full_sort_predict(batch)
         items = torch.randint(1, 41, (len(batch),), generator=torch.Generator().manual_seed(0))
-        assert torch.equal(model.predict(with_items(batch, items)), full.gather(1, items.unsqueeze(1)).squeeze(1))
+        assert torch.equal(
+            model.predict(with_items(batch, items)), full.gather(1, items.unsqueeze(1)).squeeze(1)
+        )
         hidden = torch.zeros_like(full, dtype=torch.bool).scatter(1, batch["item_id_list"], True)
         hidden[:, 0] = True
-        assert torch.equal(full == -torch.inf, hidden if mask_history else hidden & (torch.arange(41) == 0))
+        assert torch.equal(
+            full == -torch.inf, hidden if mask_history else hidden & (torch.arange(41) == 0)
+        )
 
 
 def test_padding_and_batch_change_no_row(toy):
@@ -221,16 +254,26 @@ def test_padding_and_batch_change_no_row(toy):
 
 def test_equal_codes_do_not_tie_items(toy):
     model, _, loaders = toy()
-    pairs = [(a, b) for a in range(1, 41) for b in range(1, a) if torch.equal(model.codes[a], model.codes[b])]
+    pairs = [
+        (a, b)
+        for a in range(1, 41)
+        for b in range(1, a)
+        if torch.equal(model.codes[a], model.codes[b])
+    ]
     scores = model.full_sort_predict(batch_of(loaders))
     assert pairs, "8 x 8 codes for 40 items collide"
     for a, b in pairs:
-        assert not torch.equal(model.item_vectors[a], model.item_vectors[b]) and (scores[:, a] != scores[:, b]).any()
+        assert (
+            not torch.equal(model.item_vectors[a], model.item_vectors[b])
+            and (scores[:, a] != scores[:, b]).any()
+        )
 
 
 def test_every_parameter_learns_and_the_tables_do_not(toy):
     model, _, loaders = toy()
-    assert not {"codes", "user_codes", "user_known", "item_vectors"} & {name for name, _ in model.named_parameters()}
+    assert not {"codes", "user_codes", "user_known", "item_vectors"} & {
+        name for name, _ in model.named_parameters()
+    }
     model.train()
     model.calculate_loss(next(iter(loaders[0]))).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -242,7 +285,9 @@ def test_tokens_start_from_codebooks_of_the_backbones_width(toy):
     model, *_ = toy(code_dim=32, init_token_from_codebook=True)
     book = model.entities.quantisers["users"].network.codebooks[1]
     rows = model.table[int(model.prompts.first_user[1]) :][: len(book)]
-    torch.testing.assert_close(torch.cosine_similarity(rows, book, dim=1), torch.ones(len(book)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.cosine_similarity(rows, book, dim=1), torch.ones(len(book)), atol=1e-5, rtol=0
+    )
     with pytest.raises(ConfigError, match="codes have 8 dimensions, the backbone is 32 wide"):
         toy(init_token_from_codebook=True)
 
@@ -262,7 +307,12 @@ def test_an_unknown_user_is_inferred_from_the_history(toy):
         codes = model.entities.quantisers["users"].encode(vector.unsqueeze(0))
         template = torch.full_like(length[:1], 4)
         with torch.no_grad():
-            z = model.project(template, codes, history[row : row + 1, : length[row]], torch.ones(1, int(length[row]), dtype=torch.bool))
+            z = model.project(
+                template,
+                codes,
+                history[row : row + 1, : length[row]],
+                torch.ones(1, int(length[row]), dtype=torch.bool),
+            )
         expected = torch.cosine_similarity(z, model.item_vectors[1:])
         torch.testing.assert_close(scores[row, 1:], expected, atol=1e-5, rtol=0)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
@@ -279,9 +329,13 @@ def test_many_new_users_at_once_equal_one_by_one():
     histories = torch.tensor([[1, 2, 4, 0, 0], [5, 5, 3, 8, 0], [6, 0, 0, 0, 0], [3, 0, 0, 0, 0]])
     found = graph.new_users(histories)
     for row, history in enumerate(histories[:3]):
-        neighbours = [item for item in dict.fromkeys(history.tolist()) if graph.item_degree[item] > 0]
+        neighbours = [
+            item for item in dict.fromkeys(history.tolist()) if graph.item_degree[item] > 0
+        ]
         expected = sum(
-            graph.item_layers[layer, item] / (len(neighbours) * graph.item_degree[item]) ** 0.5 for layer in range(3) for item in neighbours
+            graph.item_layers[layer, item] / (len(neighbours) * graph.item_degree[item]) ** 0.5
+            for layer in range(3)
+            for item in neighbours
         )
         torch.testing.assert_close(found[row], expected / 4, atol=1e-6, rtol=0)
         torch.testing.assert_close(graph.new_user(history), found[row])
@@ -297,7 +351,10 @@ def test_known_users_bring_their_codes_and_others_their_history(toy):
     assert [row["rank"] for row in known] == [1, 2, 3, 4, 5] and "certified" not in known[0]
     assert [row["score"] for row in known] == sorted((row["score"] for row in known), reverse=True)
     assert [row["score"] for row in known] != [row["score"] for row in new]
-    assert {row["item"] for row in model.recommend(["i3"], k=5, candidates=["i9", "i2"])} == {"i9", "i2"}
+    assert {row["item"] for row in model.recommend(["i3"], k=5, candidates=["i9", "i2"])} == {
+        "i9",
+        "i2",
+    }
     with pytest.raises(ConfigError, match="no user 'nobody'"):
         model.recommend(["i3"], user="nobody")
     with pytest.raises(ConfigError, match="history is empty"):
@@ -307,16 +364,25 @@ def test_known_users_bring_their_codes_and_others_their_history(toy):
 def test_new_items_by_vector_or_by_users(toy):
     model, _, loaders = toy()
     batch = batch_of(loaders)
-    before, state = model.full_sort_predict(batch), {name: value.clone() for name, value in model.named_parameters()}
+    before, state = (
+        model.full_sort_predict(batch),
+        {name: value.clone() for name, value in model.named_parameters()},
+    )
     twin = model.item_vectors[7:8].clone()
     assert model.add_items(["a copy"], ["copy"], vectors=twin) == [41]
     assert model.add_items(["bought by two"], ["pair"], users=[["u1", "u2"]]) == [42]
     after = model.full_sort_predict(batch)
-    assert torch.equal(after[:, :41], before) and torch.equal(after[:, 41], after[:, 7]) and torch.equal(model.codes[41], model.codes[7])
+    assert (
+        torch.equal(after[:, :41], before)
+        and torch.equal(after[:, 41], after[:, 7])
+        and torch.equal(model.codes[41], model.codes[7])
+    )
     users = torch.tensor([model.user_tokens.index("u1"), model.user_tokens.index("u2")])
     assert torch.equal(model.item_vectors[42], model.entities.graph.new_item(users))
     assert all(torch.equal(value, state[name]) for name, value in model.named_parameters())
-    assert {row["item"] for row in model.recommend(["copy", "i3"], k=2, candidates=["pair", "copy"])} == {"pair", "copy"}
+    assert {
+        row["item"] for row in model.recommend(["copy", "i3"], k=2, candidates=["pair", "copy"])
+    } == {"pair", "copy"}
     with pytest.raises(DataError, match="no items with a training interaction"):
         model.recommend(["copy"])
     with pytest.raises(ConfigError, match="no item has yet, got .'copy'"):
@@ -327,14 +393,22 @@ def test_new_items_by_vector_or_by_users(toy):
     ("more", "error", "message"),
     [
         ({}, ConfigError, "Item 'x' has no collaborative vector"),
-        ({"vectors": torch.ones(2, 16)}, ConfigError, r"1 new items, but vectors of shape \[2, 16\]"),
+        (
+            {"vectors": torch.ones(2, 16)},
+            ConfigError,
+            r"1 new items, but vectors of shape \[2, 16\]",
+        ),
         ({"vectors": torch.ones(1, 15)}, ConfigError, r"shape \[1, 15\].*vectors of 16 numbers"),
         ({"vectors": torch.zeros(1, 16)}, DataError, "vector of item 'x' is zero"),
         ({"vectors": torch.full((1, 16), torch.nan)}, DataError, "vector of item 'x'"),
         ({"users": [["u1"], ["u2"]]}, ConfigError, "1 new items, but 2 lists of users"),
         ({"users": [["u99"]]}, ConfigError, "no user 'u99'"),
         ({"users": [[]]}, DataError, "no users with a training interaction"),
-        ({"users": [["u1"]], "vectors": torch.ones(1, 16)}, ConfigError, "either vectors, or users"),
+        (
+            {"users": [["u1"]], "vectors": torch.ones(1, 16)},
+            ConfigError,
+            "either vectors, or users",
+        ),
     ],
 )
 def test_items_without_a_usable_vector(toy, more, error, message):
@@ -348,7 +422,9 @@ def test_as_released_there_is_no_propagation_and_nobody_is_new(toy):
     model, *_ = toy(official_compat=True)
     published, *_ = toy()
     layers = published.entities.graph.item_layers
-    assert torch.equal(model.item_vectors, layers[0]) and torch.equal(published.item_vectors, layers.mean(0))
+    assert torch.equal(model.item_vectors, layers[0]) and torch.equal(
+        published.item_vectors, layers.mean(0)
+    )
     assert len(model.recommend(["i3"], k=3, user="u3")) == 3
     with pytest.raises(DataError, match="nor have those of official_compat"):
         model.recommend(["i3"], k=3)
@@ -375,17 +451,32 @@ def test_held_out_users_leave_training_and_stay_in_the_test(folder, cache, toy):
     held = all_users - trained
     assert len(held) == 12 and trained < all_users
     for before, after in zip(whole[1:], loaders[1:], strict=True):
-        assert torch.equal(before._dataset.inter_feat["user_id"], after._dataset.inter_feat["user_id"])
+        assert torch.equal(
+            before._dataset.inter_feat["user_id"], after._dataset.inter_feat["user_id"]
+        )
     assert set((~model.user_known).nonzero().flatten().tolist()) == held | {0}
     assert not model.entities.graph.users[sorted(held)].any()
-    pairs = {(int(u), int(i)) for u, i in zip(*(loaders[0]._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True)}
+    pairs = {
+        (int(u), int(i))
+        for u, i in zip(
+            *(loaders[0]._dataset.inter_feat[f] for f in ("user_id", "item_id")), strict=True
+        )
+    }
     assert int(model.entities.graph.user_degree.sum()) >= len(pairs)
     again = toy(cold_users=0.2)[2][0]._dataset.inter_feat["user_id"]
     other = toy(cold_users=0.2, seed=1)[2][0]._dataset.inter_feat["user_id"]
     assert set(again.tolist()) == trained != set(other.tolist())
     with pytest.raises(ConfigError, match="Pop knows users by their ids alone"):
         run_recbole_genrec(
-            "Pop", "toy", config_dict={"data_path": str(folder), "cold_users": 0.1, "gpu_id": "", "topk": [5], "valid_metric": "NDCG@5"}
+            "Pop",
+            "toy",
+            config_dict={
+                "data_path": str(folder),
+                "cold_users": 0.1,
+                "gpu_id": "",
+                "topk": [5],
+                "valid_metric": "NDCG@5",
+            },
         )
 
 
@@ -408,11 +499,15 @@ def test_training_beats_chance_by_far(run):
 def test_the_result_claims_no_search(run):
     report = json.loads(Path(run["checkpoint"]).with_suffix(".json").read_text())["report"]
     assert set(report) == {"tokenizer", "user_tokenizer"}
-    assert [level["size"] for level in report["tokenizer"]["levels"]] == [8, 8] and report["user_tokenizer"]["before"]["items"] == 60
-    assert "search" not in GenRecConfig("TokenRec", "ml-100k").model_class.describe(GenRecConfig("TokenRec", "ml-100k"))
-    assert GenRecConfig("TokenRec", "ml-100k", config_dict={"topk": [10, 100]})["beam_width"] < 100, (
-        "there is no beam that could be too narrow"
+    assert [level["size"] for level in report["tokenizer"]["levels"]] == [8, 8] and report[
+        "user_tokenizer"
+    ]["before"]["items"] == 60
+    assert "search" not in GenRecConfig("TokenRec", "ml-100k").model_class.describe(
+        GenRecConfig("TokenRec", "ml-100k")
     )
+    assert (
+        GenRecConfig("TokenRec", "ml-100k", config_dict={"topk": [10, 100]})["beam_width"] < 100
+    ), "there is no beam that could be too narrow"
 
 
 def test_the_checkpoint_alone_restores_everything(run, monkeypatch):
@@ -428,16 +523,34 @@ def test_the_checkpoint_alone_restores_everything(run, monkeypatch):
     model.add_items(["new"], ["n1"], users=[["u1", "u5"]])
     model.save("more.pth")
     again = load_data_and_model("more.pth", cache_dir="nowhere")[1]
-    assert torch.equal(again.full_sort_predict(batch), model.full_sort_predict(batch)) and again.item_tokens[-1] == "n1"
+    assert (
+        torch.equal(again.full_sort_predict(batch), model.full_sort_predict(batch))
+        and again.item_tokens[-1] == "n1"
+    )
     assert not Path("nowhere").exists()
 
 
 def test_a_fresh_process_gives_the_same_scores(run, folder, capsys):
     assert main(["recommend", "--checkpoint", run["checkpoint"], "--user", "u3", "--top", "4"]) == 0
     here = capsys.readouterr().out.splitlines()[-4:]
-    command = [sys.executable, "-m", "recbole_genrec.cli", "recommend", "--checkpoint", run["checkpoint"], "--user", "u3", "--top", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "recbole_genrec.cli",
+        "recommend",
+        "--checkpoint",
+        run["checkpoint"],
+        "--user",
+        "u3",
+        "--top",
+        "4",
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-4:] == here and "certified" not in done.stdout
@@ -457,8 +570,12 @@ def test_rows_follow_raw_ids(run, folder, tmp_path):
     for user in ("u3", "u9", None):
         before, after = (model.recommend(["i3", "i7"], k=6, user=user) for model in (here, there))
         assert [row["item"] for row in before] == [row["item"] for row in after]
-        assert [row["score"] for row in before] == pytest.approx([row["score"] for row in after], abs=1e-6)
-    assert [row["score"] for row in there.recommend(["i3"], user="late")] == [row["score"] for row in there.recommend(["i3"])]
+        assert [row["score"] for row in before] == pytest.approx(
+            [row["score"] for row in after], abs=1e-6
+        )
+    assert [row["score"] for row in there.recommend(["i3"], user="late")] == [
+        row["score"] for row in there.recommend(["i3"])
+    ]
 
 
 def test_the_stock_trainer_works(toy, caplog):
@@ -479,9 +596,18 @@ def test_a_pretrained_backbone_brings_its_words(toy, tmp_path):
     vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "the": 3, "user": 4, "item": 5, "history": 6}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])  # as T5's
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(tmp_path / "t5")
-    shape = {**TINY_OF["TokenRec"]["backbone_config"], "vocab_size": 7, "pad_token_id": 0, "eos_token_id": 1}
+    words.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )  # as T5's
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(tmp_path / "t5")
+    shape = {
+        **TINY_OF["TokenRec"]["backbone_config"],
+        "vocab_size": 7,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+    }
     lm = load_encoder_decoder("scratch", shape)
     lm.save_pretrained(tmp_path / "t5")
     model, _, loaders = toy(backbone=str(tmp_path / "t5"))
@@ -489,7 +615,8 @@ def test_a_pretrained_backbone_brings_its_words(toy, tmp_path):
     rows = lm.get_input_embeddings().weight
     torch.testing.assert_close(model.table[:7], rows[[0, 1, *model.prompts.words]])
     torch.testing.assert_close(
-        model.backbone.encoder.block[0].layer[1].DenseReluDense.wi.weight, lm.encoder.block[0].layer[1].DenseReluDense.wi.weight
+        model.backbone.encoder.block[0].layer[1].DenseReluDense.wi.weight,
+        lm.encoder.block[0].layer[1].DenseReluDense.wi.weight,
     )
     assert model.full_sort_predict(batch_of(loaders)).shape == (60, 41)
 
@@ -515,4 +642,9 @@ def test_settings_that_cannot_work(toy, changes, message):
 
 def test_published_settings_are_one_switch():
     config = GenRecConfig("TokenRec", "ml-100k", config_dict={"preset": "paper", "gpu_id": ""})
-    assert (config["code_dim"], config["tokenizer_epochs"], config["learning_rate"], config["source_len"]) == (512, 1000, 5e-5, 512)
+    assert (
+        config["code_dim"],
+        config["tokenizer_epochs"],
+        config["learning_rate"],
+        config["source_len"],
+    ) == (512, 1000, 5e-5, 512)

@@ -37,7 +37,9 @@ def test_head_and_loss_against_the_published_numbers():
     torch.testing.assert_close(hidden.grad, golden["grad_hidden"], atol=1e-9, rtol=0)
     for name, value in head.named_parameters():
         layer, kind = name.split(".")
-        torch.testing.assert_close(value.grad, golden[f"grad:{layers[layer]}.{kind}"], atol=1e-9, rtol=0)
+        torch.testing.assert_close(
+            value.grad, golden[f"grad:{layers[layer]}.{kind}"], atol=1e-9, rtol=0
+        )
 
 
 def test_scores_against_the_published_numbers():
@@ -57,9 +59,15 @@ def test_scores_against_the_published_numbers():
 def test_loss_is_the_cosine_embedding_loss_of_all_pairs(gamma):
     torch.manual_seed(0)
     projected, positive, negative = torch.randn(3, 9, 8, dtype=torch.float64).unbind()
-    pairs = torch.cat([projected, projected]), torch.cat([positive, negative]), torch.cat([torch.ones(9), -torch.ones(9)])
+    pairs = (
+        torch.cat([projected, projected]),
+        torch.cat([positive, negative]),
+        torch.cat([torch.ones(9), -torch.ones(9)]),
+    )
     expected = torch.nn.CosineEmbeddingLoss(margin=gamma)(*pairs)
-    torch.testing.assert_close(cosine_loss(projected, positive, negative, gamma), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        cosine_loss(projected, positive, negative, gamma), expected, atol=1e-12, rtol=0
+    )
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------------------------
@@ -75,11 +83,15 @@ def slow_prompt(prompts, template: str, user, items, source_len):
             base += size
 
     def named(side, codes):
-        return " ".join([TEXTS[f"{side}_marker"], *(f"{side}{book}x{code}" for book, code in enumerate(codes))])
+        return " ".join(
+            [TEXTS[f"{side}_marker"], *(f"{side}{book}x{code}" for book, code in enumerate(codes))]
+        )
 
     for first in range(len(items) + 1):
         text = template.replace("{user}", f" {named('user', user)} ")
-        text = text.replace("{items}", " ".join(["", *(named("item", item) for item in items[first:]), ""]))
+        text = text.replace(
+            "{items}", " ".join(["", *(named("item", item) for item in items[first:]), ""])
+        )
         row = [ids[word] for word in split_words(text)] + [END]
         if len(row) <= source_len:
             return row
@@ -100,22 +112,36 @@ def random_rows(generator, count=50, slots=9):
 def test_prompts_equal_strings_put_together_by_hand(source_len):
     prompts = make_prompts(source_len)
     length, users, items, template = random_rows(torch.Generator().manual_seed(0))
-    ids, mask = prompts.source(template, users, items, prompts.shown(template, length, items.shape[1]))
+    ids, mask = prompts.source(
+        template, users, items, prompts.shown(template, length, items.shape[1])
+    )
     texts = [*TEXTS["seen"], TEXTS["unseen"], *TEXTS["user_only"]]
     cut = 0
     for row in range(len(length)):
         shown = items[row, : length[row]].tolist()
-        expected = slow_prompt(prompts, texts[template[row]], users[row].tolist(), shown, source_len)
+        expected = slow_prompt(
+            prompts, texts[template[row]], users[row].tolist(), shown, source_len
+        )
         assert ids[row][mask[row]].tolist() == expected
         assert ids[row][~mask[row]].eq(PAD).all() and not mask[row, int(mask[row].sum()) :].any()
-        cut += len(expected) < len(slow_prompt(prompts, texts[template[row]], users[row].tolist(), shown, 10**6))
+        cut += len(expected) < len(
+            slow_prompt(prompts, texts[template[row]], users[row].tolist(), shown, 10**6)
+        )
     assert ids.shape[1] == int(mask.sum(1).max()) <= source_len and (cut > 10) == (source_len == 43)
 
 
 def test_every_side_book_and_code_has_its_own_token():
     prompts = make_prompts()
-    tokens = [int(first) + code for first, size in zip(prompts.first_item, ITEM_SIZES, strict=True) for code in range(size)]
-    tokens += [int(first) + code for first, size in zip(prompts.first_user, USER_SIZES, strict=True) for code in range(size)]
+    tokens = [
+        int(first) + code
+        for first, size in zip(prompts.first_item, ITEM_SIZES, strict=True)
+        for code in range(size)
+    ]
+    tokens += [
+        int(first) + code
+        for first, size in zip(prompts.first_user, USER_SIZES, strict=True)
+        for code in range(size)
+    ]
     words = range(2, 2 + len(prompts.words))
     assert sorted([PAD, END, *words, *tokens]) == list(range(prompts.n_tokens))
 
@@ -136,8 +162,14 @@ def test_a_source_without_room_for_an_item_is_refused():
 def test_ten_trained_templates_and_another():
     prompts = make_prompts()
     assert len(prompts.seen) == 10 and prompts.unseen not in prompts.seen
-    assert set(split_words(TEXTS["unseen"])) <= {word for text in TEXTS["seen"] for word in split_words(text)}, "it only puts them anew"
+    assert set(split_words(TEXTS["unseen"])) <= {
+        word for text in TEXTS["seen"] for word in split_words(text)
+    }, "it only puts them anew"
     assert not set(prompts.user_only) & {*prompts.seen, prompts.unseen}
-    assert len({*TEXTS["seen"], TEXTS["unseen"], *TEXTS["user_only"]}) == 11 + len(TEXTS["user_only"])
+    assert len({*TEXTS["seen"], TEXTS["unseen"], *TEXTS["user_only"]}) == 11 + len(
+        TEXTS["user_only"]
+    )
     with pytest.raises(ConfigError, match="must hold {user} once"):
-        Prompts({**TEXTS, "unseen": "{items} of {user}"}, split_words, ITEM_SIZES, USER_SIZES, 200, 20)
+        Prompts(
+            {**TEXTS, "unseen": "{items} of {user}"}, split_words, ITEM_SIZES, USER_SIZES, 200, 20
+        )

@@ -30,7 +30,10 @@ def folder(tmp_path_factory):
     root = write_dataset(tmp_path_factory.mktemp("data"))
     file = root / "toy" / "toy.inter"
     header, *rows = file.read_text().splitlines()
-    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))] + ["short\ti1\t0", "short\ti2\t1"]
+    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))] + [
+        "short\ti1\t0",
+        "short\ti2\t1",
+    ]
     file.write_text("\n".join([header, *rows]) + "\n")
     return root
 
@@ -44,14 +47,20 @@ SASREC = {"hidden_size": 16, "inner_size": 16, "n_layers": 1}
 
 @pytest.mark.parametrize(("model", "changes"), [("Pop", {}), ("SASRec", SASREC), ("STORE", {})])
 def test_ranks_give_recboles_metrics_and_belong_to_their_users(folder, model, changes):
-    known = settings(folder, **changes) if model == "STORE" else {k: v for k, v in settings(folder, **changes).items() if k in PLAIN}
+    known = (
+        settings(folder, **changes)
+        if model == "STORE"
+        else {k: v for k, v in settings(folder, **changes).items() if k in PLAIN}
+    )
     result = run_recbole_genrec(model, "toy", config_dict=known)
     file = Path(result["checkpoint"]).with_suffix(".json")
     assert result["ranks"] == ranks_folder(file).name
     ranks = UserRanks.load(ranks_folder(file))
     assert ranks.depth == 10 and ranks.ranks.max() <= 10
     for k in (5, 10):
-        assert ranks.recall(k).mean() == pytest.approx(result["test_result"][f"recall@{k}"], abs=1e-6)
+        assert ranks.recall(k).mean() == pytest.approx(
+            result["test_result"][f"recall@{k}"], abs=1e-6
+        )
         assert ranks.ndcg(k).mean() == pytest.approx(result["test_result"][f"ndcg@{k}"], abs=1e-6)
     last: dict[str, tuple[float, str]] = {}  # the test target of each user, from the file
     for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]:
@@ -62,15 +71,38 @@ def test_ranks_give_recboles_metrics_and_belong_to_their_users(folder, model, ch
     found = dict(zip(ranks.users, ranks.ranks.tolist(), strict=True))
     for batch, *_ in test:
         scores = network.full_sort_predict(batch).view(len(batch), -1)
-        for user, row in zip(dataset.id2token("user_id", batch["user_id"].numpy()), scores, strict=True):
+        for user, row in zip(
+            dataset.id2token("user_id", batch["user_id"].numpy()), scores, strict=True
+        ):
             target = row[dataset.token2id("item_id", last[user][1])]
             above, level = int((row[1:] > target).sum()), int((row[1:] >= target).sum())
             assert above < found[user] <= level if found[user] else level > 10, user
-    assert set(result["cpu_seconds"]) == {"data", "model_and_tokenizer", "fit", "train", "valid", "test"}
-    assert result["cpu_seconds"]["fit"] >= result["cpu_seconds"]["train"] + result["cpu_seconds"]["valid"] > 0
+    assert set(result["cpu_seconds"]) == {
+        "data",
+        "model_and_tokenizer",
+        "fit",
+        "train",
+        "valid",
+        "test",
+    }
+    assert (
+        result["cpu_seconds"]["fit"]
+        >= result["cpu_seconds"]["train"] + result["cpu_seconds"]["valid"]
+        > 0
+    )
 
 
-PLAIN = {"data_path", "epochs", "save_ranks", "MAX_ITEM_LIST_LENGTH", "topk", "show_progress", "gpu_id", "train_batch_size", *SASREC}
+PLAIN = {
+    "data_path",
+    "epochs",
+    "save_ranks",
+    "MAX_ITEM_LIST_LENGTH",
+    "topk",
+    "show_progress",
+    "gpu_id",
+    "train_batch_size",
+    *SASREC,
+}
 
 
 def test_ranks_of_a_hit_matrix():
@@ -88,7 +120,12 @@ def test_ranks_need_one_target_a_user_and_full_ranking(folder):
     split = {"split": {"RS": [0.5, 0.2, 0.3]}, "group_by": "user", "order": "TO", "mode": "full"}
     with pytest.raises(ConfigError, match="one test target a user"):
         run_recbole_genrec("SASRec", "toy", config_dict={**known, "eval_args": split})
-    sampled = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "uni20"}
+    sampled = {
+        "split": {"LS": "valid_and_test"},
+        "group_by": "user",
+        "order": "TO",
+        "mode": "uni20",
+    }
     with pytest.raises(ConfigError, match="mode: full"):
         run_recbole_genrec("SASRec", "toy", config_dict={**known, "eval_args": sampled})
 
@@ -106,7 +143,13 @@ def test_damaged_ranks_are_refused(tmp_path):
 
 def test_the_permutation_test_is_scipys():
     differences = np.array([0.3, -0.1, 0.0, 0.25, 0.4, -0.05, 0.1, 0.2, 0.0, 0.15, -0.2, 0.3])
-    exact = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided")
+    exact = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=np.inf,
+        alternative="two-sided",
+    )
     assert sign_flip_p(differences) == pytest.approx(exact.pvalue, abs=0.01)
     assert sign_flip_p(-differences) == pytest.approx(exact.pvalue, abs=0.01)
     assert sign_flip_p(differences) == sign_flip_p(differences)
@@ -120,12 +163,18 @@ def test_p_is_never_zero_and_one_without_a_difference():
 
 def test_the_bootstrap_interval_is_scipys():
     differences = np.random.default_rng(1).normal(0.2, 1.0, 80).round(1)
-    expected = stats.bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", random_state=2).confidence_interval
+    expected = stats.bootstrap(
+        (differences,), np.mean, n_resamples=20_000, method="percentile", random_state=2
+    ).confidence_interval
     assert bootstrap_interval(differences) == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
 def test_users_are_paired_by_id_and_seeds_by_number():
-    run = {1: {"a": 1.0, "b": 0.0, "c": 0.5}, 2: {"c": 0.0, "b": 0.0, "a": 0.5}, 3: {"a": 9.0, "b": 9.0, "c": 9.0}}
+    run = {
+        1: {"a": 1.0, "b": 0.0, "c": 0.5},
+        2: {"c": 0.0, "b": 0.0, "a": 0.5},
+        3: {"a": 9.0, "b": 9.0, "c": 9.0},
+    }
     other = {2: {"b": 0.25, "a": 0.0, "c": 0.0, "d": 1.0}, 1: {"c": 0.5, "a": 0.0, "b": 0.25}}
     found = compare(run, other)
     assert (found.users, found.seeds) == (3, (1, 2))
@@ -152,12 +201,26 @@ def result_file(folder, stem, model, seed, ndcg, tokenizer=None, ranks=None, **c
         "best_valid_result": {"recall@10": 1.0, "ndcg@10": 0.5},
         "parameters": 1234,
         "report": report,
-        "cpu_seconds": {"data": 1.0, "model_and_tokenizer": 9.0, "fit": 60.0, "train": 50.0, "valid": 8.0, "test": 3.0},
+        "cpu_seconds": {
+            "data": 1.0,
+            "model_and_tokenizer": 9.0,
+            "fit": 60.0,
+            "train": 50.0,
+            "valid": 8.0,
+            "test": 3.0,
+        },
         "ranks": f"{stem}.ranks" if ranks else None,
         "command": f"recbole-genrec run --model={model} --dataset=toy --seed={seed} --data_path=/home/data --resume --result_file=x.json",
         "commit": "abc",
         "versions": {"torch": "2"},
-        "config": {"tokenizer": tokenizer, "seed": seed, "beam_width": 20, "learning_rate": 0.001, "data_path": f"/{seed}", **config},
+        "config": {
+            "tokenizer": tokenizer,
+            "seed": seed,
+            "beam_width": 20,
+            "learning_rate": 0.001,
+            "data_path": f"/{seed}",
+            **config,
+        },
     }
     write_json(folder / f"{stem}.json", content)
     if ranks:
@@ -178,23 +241,47 @@ def results(tmp_path):
 def test_rows_hold_means_costs_codes_and_the_paired_test(results):
     best, base = make_rows(collect([results])[0], "SASRec")
     assert (best["run"], best["tokenizer"], best["seeds"]) == ("STORE-store", "store", [1, 2])
-    assert best["test"]["ndcg@10"] == {"mean": pytest.approx(0.065), "std": pytest.approx(statistics.stdev([0.06, 0.07])), "n": 2}
-    assert best["cpu_seconds"] == {"tokenizer": 7.0, "training": 50.0, "validation": 8.0, "test": 3.0}
+    assert best["test"]["ndcg@10"] == {
+        "mean": pytest.approx(0.065),
+        "std": pytest.approx(statistics.stdev([0.06, 0.07])),
+        "n": 2,
+    }
+    assert best["cpu_seconds"] == {
+        "tokenizer": 7.0,
+        "training": 50.0,
+        "validation": 8.0,
+        "test": 3.0,
+    }
     assert best["certified"] == 0.25 and best["parameters"] == 1234
     assert best["codes"]["perplexity"] == [5.5, 1.5] and best["codes"]["collision_rate"] == 0.5
     gain = {"x": (1 / np.log2(3) - 1 + 0) / 2, "y": 1.0, "z": (0 + 1) / 2}
     assert best["against_baseline"]["difference"] == pytest.approx(statistics.fmean(gain.values()))
     assert best["against_baseline"]["seeds"] == [1, 2] and base["against_baseline"] is None
-    assert base["is_baseline"] and base["codes"] is None and base["cpu_seconds"]["tokenizer"] is None
+    assert (
+        base["is_baseline"] and base["codes"] is None and base["cpu_seconds"]["tokenizer"] is None
+    )
 
 
 def test_markdown_csv_and_json(results, tmp_path, capsys):
-    assert main(["leaderboard", str(results), "--baseline=SASRec", f"--output={tmp_path / 'out'}"]) == 0
+    assert (
+        main(["leaderboard", str(results), "--baseline=SASRec", f"--output={tmp_path / 'out'}"])
+        == 0
+    )
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert text in capsys.readouterr().out
-    assert text.index("| STORE-store | STORE | store | 2/2 | 3 | 0.1300 ± 0.0141 | 0.0650 ± 0.0071 | 0.5000") < text.index("| SASRec |")
-    assert "`recbole-genrec run --model=STORE --dataset=toy --seed=1 --data_path=DATA`, seeds 1, 2, commit abc" in text
-    assert "beam_width 20" in text and "/home" not in text and "| baseline |" in text and "6/8, 2/2" in text
+    assert text.index(
+        "| STORE-store | STORE | store | 2/2 | 3 | 0.1300 ± 0.0141 | 0.0650 ± 0.0071 | 0.5000"
+    ) < text.index("| SASRec |")
+    assert (
+        "`recbole-genrec run --model=STORE --dataset=toy --seed=1 --data_path=DATA`, seeds 1, 2, commit abc"
+        in text
+    )
+    assert (
+        "beam_width 20" in text
+        and "/home" not in text
+        and "| baseline |" in text
+        and "6/8, 2/2" in text
+    )
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "leaderboard.csv").read_text())))
     assert [row["run"] for row in rows] == ["STORE-store", "SASRec"]
     assert float(rows[0]["test.ndcg@10.mean"]) == pytest.approx(0.065) and rows[0]["seeds"] == "1;2"
@@ -212,15 +299,38 @@ def test_seeds_of_other_settings_and_other_protocols_are_refused(results, tmp_pa
     state = {"threads": 1, "baseline": None}
     for folder, seed, rate in (("one", 1, 0.1), ("two", 2, 0.2)):
         result_file(tmp_path / folder, "a", "SASRec", seed, 0.01, learning_rate=rate)
-        entry = {"name": "S", "dataset": "toy", "seed": seed, "model": "SASRec", "tokenizer": None, "status": "done", "error": None}
-        write_json(tmp_path / folder / "runs.json", {**state, "runs": [{**entry, "result": "a.json"}]})
-    with pytest.raises(ConfigError, match="a.json cannot be seeds of one run: they differ in learning_rate \\(0.1 and 0.2\\)"):
+        entry = {
+            "name": "S",
+            "dataset": "toy",
+            "seed": seed,
+            "model": "SASRec",
+            "tokenizer": None,
+            "status": "done",
+            "error": None,
+        }
+        write_json(
+            tmp_path / folder / "runs.json", {**state, "runs": [{**entry, "result": "a.json"}]}
+        )
+    with pytest.raises(
+        ConfigError,
+        match="a.json cannot be seeds of one run: they differ in learning_rate \\(0.1 and 0.2\\)",
+    ):
         make_leaderboard([tmp_path / "one", tmp_path / "two"])
-    full, sampled = ({"split": {"LS": "valid_and_test"}, "mode": {"valid": "full", "test": mode}} for mode in ("full", "uni100"))
+    full, sampled = (
+        {"split": {"LS": "valid_and_test"}, "mode": {"valid": "full", "test": mode}}
+        for mode in ("full", "uni100")
+    )
     only_valid = {**full, "mode": {"valid": "uni100", "test": "full"}}
     for number, protocol in enumerate((full, only_valid)):
         result_file(tmp_path / "valid", f"a{number}", "SASRec", number, 0.01, eval_args=protocol)
-        result_file(tmp_path / "test", f"a{number}", f"Model{number}", 1, 0.01, eval_args=(full, sampled)[number])
+        result_file(
+            tmp_path / "test",
+            f"a{number}",
+            f"Model{number}",
+            1,
+            0.01,
+            eval_args=(full, sampled)[number],
+        )
     assert collect([tmp_path / "valid"])
     with pytest.raises(ConfigError, match="cannot be rows of one table: they differ in eval_args"):
         make_leaderboard([tmp_path / "test"])
@@ -228,10 +338,15 @@ def test_seeds_of_other_settings_and_other_protocols_are_refused(results, tmp_pa
 
 def test_users_are_paired_where_the_test_item_is_the_same(tmp_path):
     for number, targets in enumerate((("i1", "i2"), ("i1", "i3"))):
-        file = result_file(tmp_path, f"r{number}", f"Model{number}", 1, 0.01, ranks={"x": 1, "y": 1})
+        file = result_file(
+            tmp_path, f"r{number}", f"Model{number}", 1, 0.01, ranks={"x": 1, "y": 1}
+        )
         UserRanks(np.array([1, number]), ("x", "y"), 10, targets).save(ranks_folder(file))
     rows = {row["run"]: row for row in make_rows(collect([tmp_path])[0], "Model0")}
-    assert rows["Model1"]["against_baseline"]["users"] == 1 and rows["Model1"]["against_baseline"]["difference"] == 0.0
+    assert (
+        rows["Model1"]["against_baseline"]["users"] == 1
+        and rows["Model1"]["against_baseline"]["difference"] == 0.0
+    )
 
 
 def test_a_row_that_cannot_be_tested_is_named(results):
@@ -239,12 +354,16 @@ def test_a_row_that_cannot_be_tested_is_named(results):
     assert "Not tested against the baseline: Pop." in make_leaderboard([results], baseline="SASRec")
     (results / "b1.ranks").rename(results / "moved")
     (results / "b2.ranks").rename(results / "moved2")
-    assert "Not tested against the baseline: STORE-store, Pop." in make_leaderboard([results], baseline="SASRec")
+    assert "Not tested against the baseline: STORE-store, Pop." in make_leaderboard(
+        [results], baseline="SASRec"
+    )
 
 
 def test_rows_are_ordered_by_a_figure_that_all_have(tmp_path):
     for name, value in (("A", 0.1), ("B", 0.2)):
-        file = result_file(tmp_path, name, name, 1, 0.5, ranks={"x": 1, "y": 0 if name == "A" else 2})
+        file = result_file(
+            tmp_path, name, name, 1, 0.5, ranks={"x": 1, "y": 0 if name == "A" else 2}
+        )
         content = json.loads(file.read_text())
         write_json(file, {**content, "test_result": {"recall@3": 0.3, "ndcg@3": value}})
     rows = make_rows(collect([tmp_path])[0], "A")
@@ -258,7 +377,9 @@ def test_wrong_requests_are_refused(results, tmp_path):
     with pytest.raises(ArtefactError, match="does not exist"):
         make_leaderboard([tmp_path / "nowhere.json"])
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "tuning.json").write_text('{"model": "Pop", "test_result": {"ndcg@10": 0.1}}')
+    (tmp_path / "empty" / "tuning.json").write_text(
+        '{"model": "Pop", "test_result": {"ndcg@10": 0.1}}'
+    )
     with pytest.raises(ArtefactError, match="no result file"):
         make_leaderboard([tmp_path / "empty"])
     with pytest.raises(ConfigError, match="same run, dataset and seed"):

@@ -22,7 +22,13 @@ from recbole_genrec.runtime import recbole_repairs
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
 TINY = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1}
-SLICE = {"user_inter_num_interval": "[20,26]", "MAX_ITEM_LIST_LENGTH": 10, "gpu_id": "", "show_progress": False, "epochs": 1}
+SLICE = {
+    "user_inter_num_interval": "[20,26]",
+    "MAX_ITEM_LIST_LENGTH": 10,
+    "gpu_id": "",
+    "show_progress": False,
+    "epochs": 1,
+}
 
 
 def train(model):
@@ -54,13 +60,17 @@ print("loaded:", sorted(heavy & set(sys.modules)))
 
 def test_importing_patches_nothing_and_baselines_import_no_language_models():
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
 def test_anomaly_detection_is_off_after_a_model_is_looked_up():
-    torch.autograd.set_detect_anomaly(True)  # as recbole.model.sequential_recommender does when it is imported
+    torch.autograd.set_detect_anomaly(
+        True
+    )  # as recbole.model.sequential_recommender does when it is imported
     get_model_class("SASRec")
     assert not torch.is_anomaly_enabled()
     torch.autograd.set_detect_anomaly(True)
@@ -91,7 +101,9 @@ def test_pandas_3_and_a_missing_recbole_are_explained(monkeypatch):
     with pytest.raises(GenRecError, match=r"pandas 3\.0\.1 .*pip install 'pandas>=2\.2,<3'"):
         recbole_repairs.check_installation()
     monkeypatch.setattr(recbole_repairs.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GenRecError, match=r"RecBole 1\.2\.x is not installed.*scripts/install_recbole\.sh"):
+    with pytest.raises(
+        GenRecError, match=r"RecBole 1\.2\.x is not installed.*scripts/install_recbole\.sh"
+    ):
         recbole_repairs.check_installation()
 
 
@@ -103,28 +115,44 @@ class Payload:
 
 
 @pytest.mark.parametrize(
-    "write", [lambda value, path: torch.save({"config": value}, path), lambda value, path: path.write_bytes(pickle.dumps(value))]
+    "write",
+    [
+        lambda value, path: torch.save({"config": value}, path),
+        lambda value, path: path.write_bytes(pickle.dumps(value)),
+    ],
 )
 def test_a_pickled_checkpoint_is_refused_and_not_executed(write):
     write(Payload(), Path("foreign.pth"))
-    with pytest.raises(ArtefactError, match=r"foreign\.pth is damaged or is not a checkpoint.*hold a pickled Config"):
+    with pytest.raises(
+        ArtefactError,
+        match=r"foreign\.pth is damaged or is not a checkpoint.*hold a pickled Config",
+    ):
         load_data_and_model("foreign.pth")
     assert not Path("executed").exists()
 
 
 def test_a_checkpoint_of_the_stock_trainer_is_refused():
     config = GenRecConfig("SASRec", "ml-100k", config_dict={**SLICE, **TINY})
-    model = config.model_class(config, make_loaders(config, create_dataset(config), False)[0]._dataset)
+    model = config.model_class(
+        config, make_loaders(config, create_dataset(config), False)[0]._dataset
+    )
     Trainer(config, model)._save_checkpoint(0, verbose=False, saved_model_file="stock.pth")
-    with pytest.raises(ArtefactError, match=r"stock\.pth .* stock RecBole wrote hold a pickled Config"):
+    with pytest.raises(
+        ArtefactError, match=r"stock\.pth .* stock RecBole wrote hold a pickled Config"
+    ):
         load_checkpoint("stock.pth")
 
 
-@pytest.mark.parametrize("name", ["ml-100k-SequentialDataset.pth", "ml-100k-Dataset.pth", "ml-100k-for-SASRec-dataloader.pth"])
+@pytest.mark.parametrize(
+    "name",
+    ["ml-100k-SequentialDataset.pth", "ml-100k-Dataset.pth", "ml-100k-for-SASRec-dataloader.pth"],
+)
 def test_stock_data_pickles_are_refused_and_not_executed(name):
     Path("saved").mkdir()
     (Path("saved") / name).write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(DataError, match=f"RecBole would unpickle .*{name}.*another --checkpoint_dir"):
+    with pytest.raises(
+        DataError, match=f"RecBole would unpickle .*{name}.*another --checkpoint_dir"
+    ):
         train("SASRec")
     assert not Path("executed").exists()
 
@@ -135,7 +163,13 @@ def test_a_class_of_the_users_own_may_have_its_own_keys():
     class Mine(GRU4Rec):
         pass
 
-    config = GenRecConfig(Mine, "ml-100k", config_dict={**SLICE, "loss_type": "CE", "num_layers": 1})
-    assert config.model == "Mine" and config["num_layers"] == 1 and config["train_neg_sample_args"]["distribution"] == "none"
+    config = GenRecConfig(
+        Mine, "ml-100k", config_dict={**SLICE, "loss_type": "CE", "num_layers": 1}
+    )
+    assert (
+        config.model == "Mine"
+        and config["num_layers"] == 1
+        and config["train_neg_sample_args"]["distribution"] == "none"
+    )
     train_data, *_ = make_loaders(config, create_dataset(config), False)
     assert len(train_data._dataset) > 1000

@@ -23,7 +23,14 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 USERS = 61  # odd
 PLAIN = {"tokenizer": "random", "group_by_length": False}  # no text encoder
-SASREC = {**SMALL, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "hidden_size": 16, "inner_size": 16, "train_neg_sample_args": None}
+SASREC = {
+    **SMALL,
+    "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0,
+    "hidden_size": 16,
+    "inner_size": 16,
+    "train_neg_sample_args": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,11 @@ def settings(folder, model="TIGER", **changes):
 
 
 def arguments(folder, model="TIGER", **changes):
-    return [f"--model={model}", "--dataset=toy", *(f"--{key}={value}" for key, value in settings(folder, model, **changes).items())]
+    return [
+        f"--model={model}",
+        "--dataset=toy",
+        *(f"--{key}={value}" for key, value in settings(folder, model, **changes).items()),
+    ]
 
 
 # --- parts of a batch, blocks of users ----------------------------------------------------------------------------------------------------
@@ -61,7 +72,11 @@ def test_parts_of_a_batch_hold_each_row_once_and_blocks_each_user(monkeypatch, r
 
 def test_fewer_rows_than_processes(monkeypatch):
     as_process(monkeypatch, 2, 4)
-    assert processes.own_part(torch.arange(3)).tolist() == [0, 1, 2]  # all of them, with an equal weight
+    assert processes.own_part(torch.arange(3)).tolist() == [
+        0,
+        1,
+        2,
+    ]  # all of them, with an equal weight
     with pytest.raises(ConfigError, match="3 users cannot be evaluated by 4 processes"):
         processes.own_block(3)
 
@@ -71,7 +86,15 @@ def test_fewer_rows_than_processes(monkeypatch):
 GRADIENTS = {
     "TIGER": ("TIGER", PLAIN),
     "STORE": ("STORE", {"group_by_length": False, "tokenizer_epochs": 1}),
-    "STORE, last item only": ("STORE", {"group_by_length": False, "tokenizer_epochs": 1, "loss_positions": "target", "train_rows": "all"}),
+    "STORE, last item only": (
+        "STORE",
+        {
+            "group_by_length": False,
+            "tokenizer_epochs": 1,
+            "loss_positions": "target",
+            "train_rows": "all",
+        },
+    ),
     "TimelineRec": ("TimelineRec", {**PLAIN, "train_rows": "longest"}),
     "SASRec": ("SASRec", SASREC),
 }
@@ -88,10 +111,14 @@ def gradients(folder, model, changes) -> tuple[float, dict[str, torch.Tensor]]:
     for batch in list(train)[1:3]:
         model.zero_grad()
         torch.manual_seed(processes.rank())  # the draws of process 0 count
-        parts = trainer.replicas(lambda batch=batch: trainer._parts(model.calculate_loss, processes.own_part(batch)))
+        parts = trainer.replicas(
+            lambda batch=batch: trainer._parts(model.calculate_loss, processes.own_part(batch))
+        )
         sum(parts).backward()
     (loss,) = processes.mean([float(sum(parts))])
-    return loss, trainer.replicas.gathered({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    return loss, trainer.replicas.gathered(
+        {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    )
 
 
 def sasrec(folder):
@@ -117,7 +144,10 @@ def two_processes_at_work(folder, expected):
         order = (Path.cwd() / "turns").read_text()
         time.sleep(0.3)  # an overlap would show
     assert order == "01"[: me + 1]
-    with pytest.raises(ValueError if me == 0 else ProcessError, match="boom") as caught, processes.first_process_first("fitting"):
+    with (
+        pytest.raises(ValueError if me == 0 else ProcessError, match="boom") as caught,
+        processes.first_process_first("fitting"),
+    ):
         assert me == 0
         raise ValueError("boom")
     assert me == 0 or str(caught.value) == "Process 0 failed while it was fitting: ValueError: boom"
@@ -128,7 +158,13 @@ def two_processes_at_work(folder, expected):
         assert loss == pytest.approx(wanted, abs=2e-6), name
         assert found.keys() == whole.keys(), name
         for key, gradient in whole.items():
-            torch.testing.assert_close(found[key], gradient, atol=2e-6, rtol=1e-4, msg=lambda text, at=(name, key): f"{at}: {text}")
+            torch.testing.assert_close(
+                found[key],
+                gradient,
+                atol=2e-6,
+                rtol=1e-4,
+                msg=lambda text, at=(name, key): f"{at}: {text}",
+            )
 
 
 def test_gradients_of_two_processes_are_those_of_one(folder):
@@ -140,7 +176,9 @@ def test_gradients_of_two_processes_are_those_of_one(folder):
 
 
 def same_run(one, two):
-    assert [epoch["epoch"] for epoch in one["epochs"]] == [epoch["epoch"] for epoch in two["epochs"]]
+    assert [epoch["epoch"] for epoch in one["epochs"]] == [
+        epoch["epoch"] for epoch in two["epochs"]
+    ]
     for first, second in zip(one["epochs"], two["epochs"], strict=True):
         assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
         assert second["valid"] == pytest.approx(first["valid"], abs=1e-6)
@@ -150,7 +188,11 @@ def same_run(one, two):
 
 
 def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
-    changes = {**PLAIN, "metrics": ["Recall", "NDCG", "ItemCoverage", "GiniIndex"], "save_ranks": True}
+    changes = {
+        **PLAIN,
+        "metrics": ["Recall", "NDCG", "ItemCoverage", "GiniIndex"],
+        "save_ranks": True,
+    }
     run = partial(settings, folder, "TimelineRec", **changes)  # imports least
     one = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="one"))
     two = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2))
@@ -158,17 +200,32 @@ def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
     for name in ("one", "two"):
         ranks = json.loads(next(Path(name).glob("*.ranks/meta.json")).read_text())
         assert len(set(ranks["meta"]["users"])) == len(ranks["meta"]["users"]) == USERS
-    assert sorted(path.suffix for path in Path("two").iterdir()) == [".json", ".pth", ".pth", ".ranks"]
-    assert len(list(Path("log/TimelineRec").iterdir())) == len(list(Path("log_tensorboard").iterdir())) == 2
+    assert sorted(path.suffix for path in Path("two").iterdir()) == [
+        ".json",
+        ".pth",
+        ".pth",
+        ".ranks",
+    ]
+    assert (
+        len(list(Path("log/TimelineRec").iterdir()))
+        == len(list(Path("log_tensorboard").iterdir()))
+        == 2
+    )
     assert json.loads(next(Path("two").glob("*.json")).read_text()) == two
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["TIGER", "STORE", "SASRec"])
-@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation_steps": 2, "clip_grad_norm": {"max_norm": 0.5}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"gradient_accumulation_steps": 2, "clip_grad_norm": {"max_norm": 0.5}}]
+)
 def test_same_loss_curve_and_metrics(folder, model, changes):
-    one = run_recbole_genrec(model, "toy", config_dict=settings(folder, model, checkpoint_dir="one", **changes))
-    two = run_recbole_genrec(model, "toy", config_dict=settings(folder, model, checkpoint_dir="two", nproc=2, **changes))
+    one = run_recbole_genrec(
+        model, "toy", config_dict=settings(folder, model, checkpoint_dir="one", **changes)
+    )
+    two = run_recbole_genrec(
+        model, "toy", config_dict=settings(folder, model, checkpoint_dir="two", nproc=2, **changes)
+    )
     same_run(one, two)
 
 
@@ -176,9 +233,19 @@ def test_same_loss_curve_and_metrics(folder, model, changes):
 @pytest.mark.parametrize("model", ["TIGER", "STORE", "TimelineRec"])
 def test_shared_weights(folder, model):
     changes = {"align_mode": "alternate"} if model == "STORE" else {}
-    run = partial(settings, folder, model, clip_grad_norm={"max_norm": 0.5}, gradient_accumulation_steps=2, epochs=3, **changes)
+    run = partial(
+        settings,
+        folder,
+        model,
+        clip_grad_norm={"max_norm": 0.5},
+        gradient_accumulation_steps=2,
+        epochs=3,
+        **changes,
+    )
     one = run_recbole_genrec(model, "toy", config_dict=run(checkpoint_dir="one"))
-    two = run_recbole_genrec(model, "toy", config_dict=run(checkpoint_dir="two", nproc=2, fsdp=True))
+    two = run_recbole_genrec(
+        model, "toy", config_dict=run(checkpoint_dir="two", nproc=2, fsdp=True)
+    )
     same_run(one, two)
     first, second = (load_checkpoint(run["checkpoint"])["state_dict"] for run in (one, two))
     assert first.keys() == second.keys()
@@ -186,7 +253,9 @@ def test_shared_weights(folder, model):
         torch.testing.assert_close(second[name], tensor, atol=1e-5, rtol=0)
     # the files of shared weights are those of one process: its run is continued by two others, and by one
     for more in ({"fsdp": True, "nproc": 2}, {}):
-        again = run_recbole_genrec(model, "toy", config_dict=run(checkpoint_dir="two", resume=True, **more))
+        again = run_recbole_genrec(
+            model, "toy", config_dict=run(checkpoint_dir="two", resume=True, **more)
+        )
         assert again["test_result"] == pytest.approx(one["test_result"], abs=1e-6)
         for first, second in zip(two["epochs"], again["epochs"], strict=True):
             assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)
@@ -195,20 +264,50 @@ def test_shared_weights(folder, model):
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"fsdp": True}])
 def test_refreshed_codes(folder, changes):
-    schedule = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2, "si_freeze_epochs": 1, "epochs": 4}
+    schedule = {
+        "self_improve": True,
+        "si_start_epoch": 1,
+        "si_interval": 1,
+        "si_rounds": 2,
+        "si_freeze_epochs": 1,
+        "epochs": 4,
+    }
     run = partial(settings, folder, "TimelineRec", **PLAIN, **schedule)
     one = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="one"))
-    two = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2, **changes))
+    two = run_recbole_genrec(
+        "TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2, **changes)
+    )
     same_run(one, two)
-    logs = [[(entry["epoch"], entry["churn"]) for entry in result["report"]["self_improve"]["refreshes"]] for result in (one, two)]
-    assert logs[0] == logs[1] and [epoch for epoch, _ in logs[0]] == [1, 2] and all(churn > 0 for _, churn in logs[0])
+    logs = [
+        [
+            (entry["epoch"], entry["churn"])
+            for entry in result["report"]["self_improve"]["refreshes"]
+        ]
+        for result in (one, two)
+    ]
+    assert (
+        logs[0] == logs[1]
+        and [epoch for epoch, _ in logs[0]] == [1, 2]
+        and all(churn > 0 for _, churn in logs[0])
+    )
 
 
 @pytest.mark.slow
 def test_alternating_task_and_last_batches_smaller_than_the_processes(folder):
-    changes = {"align_mode": "alternate", "align_batch": 13, "train_batch_size": 30, "epochs": 2}  # 40 = 3 * 13 + 1, 61 = 2 * 30 + 1
-    one = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, "STORE", checkpoint_dir="one", **changes))
-    two = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, "STORE", checkpoint_dir="two", nproc=2, **changes))
+    changes = {
+        "align_mode": "alternate",
+        "align_batch": 13,
+        "train_batch_size": 30,
+        "epochs": 2,
+    }  # 40 = 3 * 13 + 1, 61 = 2 * 30 + 1
+    one = run_recbole_genrec(
+        "STORE", "toy", config_dict=settings(folder, "STORE", checkpoint_dir="one", **changes)
+    )
+    two = run_recbole_genrec(
+        "STORE",
+        "toy",
+        config_dict=settings(folder, "STORE", checkpoint_dir="two", nproc=2, **changes),
+    )
     same_run(one, two)
 
 
@@ -218,7 +317,9 @@ def resumed_and_whole(run):
         process = start("run", *more)
         output = process.communicate()[0]
         assert process.returncode == 0, output
-    cut, whole = (json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole"))
+    cut, whole = (
+        json.loads(next(Path(name).glob("*.json")).read_text()) for name in ("cut", "whole")
+    )
     assert cut["test_result"] == whole["test_result"]
     return cut, whole
 
@@ -228,12 +329,19 @@ def test_resume_in_two_processes_with_dropout(folder):
     backbone = {**TINY_OF["TIGER"]["backbone_config"], "dropout_rate": 0.3}
     run = partial(arguments, folder, **PLAIN, backbone_config=backbone, epochs=6, nproc=2)
     process = start("run", *run(checkpoint_dir="cut"))
-    wait_until(lambda: any(load_checkpoint(path)["epoch"] >= 2 for path in Path("cut").glob("*.resume.pth")), process)
+    wait_until(
+        lambda: any(
+            load_checkpoint(path)["epoch"] >= 2 for path in Path("cut").glob("*.resume.pth")
+        ),
+        process,
+    )
     for worker in workers(process):
         os.kill(worker, signal.SIGKILL)
     assert process.wait(60) == 2
     cut, whole = resumed_and_whole(run)
-    assert [epoch["loss"] for epoch in cut["epochs"]] == [epoch["loss"] for epoch in whole["epochs"]]
+    assert [epoch["loss"] for epoch in cut["epochs"]] == [
+        epoch["loss"] for epoch in whole["epochs"]
+    ]
 
 
 @pytest.mark.slow
@@ -242,12 +350,28 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
     dropout = {"dropout_rate": 0.3} if model == "TIGER" else {"dropout": 0.3}
     backbone = {**TINY_OF[model]["backbone_config"], **dropout}
     own = PLAIN if model == "TIGER" else {"align_mode": "alternate"}
-    run = partial(arguments, folder, model, **own, backbone_config=backbone, train_batch_size=2, epochs=3, nproc=2)
+    run = partial(
+        arguments,
+        folder,
+        model,
+        **own,
+        backbone_config=backbone,
+        train_batch_size=2,
+        epochs=3,
+        nproc=2,
+    )
     process = start("run", *run(checkpoint_dir="cut"))
-    wait_until(lambda: any(load_checkpoint(path)["epoch"] >= 1 for path in Path("cut").glob("*.resume.pth")), process)
+    wait_until(
+        lambda: any(
+            load_checkpoint(path)["epoch"] >= 1 for path in Path("cut").glob("*.resume.pth")
+        ),
+        process,
+    )
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == 143 and "Ended by SIGTERM" in output and "--resume" in output, output
+    assert process.returncode == 143 and "Ended by SIGTERM" in output and "--resume" in output, (
+        output
+    )
     stopped = load_checkpoint(next(Path("cut").glob("*.resume.pth")))
     assert len(stopped["random"]["streams"]) == 2 and not torch.equal(*stopped["random"]["streams"])
     print(f"\nstopped in epoch {stopped['epoch']}, after batch {stopped['batch']}")
@@ -262,7 +386,9 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_run_with_a_message(folder, victim):
-    process = start("run", *arguments(folder, **PLAIN, epochs=100_000, stopping_step=100_000, nproc=2))
+    process = start(
+        "run", *arguments(folder, **PLAIN, epochs=100_000, stopping_step=100_000, nproc=2)
+    )
     wait_until(lambda: any(Path("saved").glob("*.resume.pth")), process)
     pids = workers(process)
     killed = time.monotonic()
@@ -270,19 +396,31 @@ def test_a_killed_worker_ends_the_run_with_a_message(folder, victim):
     output = process.communicate(timeout=60)[0]
     print(f"\nseconds until the run ended: {time.monotonic() - killed:.1f}")
     assert process.returncode == 2
-    assert f"ProcessError: Process {victim} of 2 was killed (SIGKILL)" in output and "--resume" in output
+    assert (
+        f"ProcessError: Process {victim} of 2 was killed (SIGKILL)" in output
+        and "--resume" in output
+    )
     assert not any(map(alive, pids))
 
 
 @pytest.mark.slow
 def test_torchrun_gives_the_same_and_ends_when_a_worker_is_killed(folder):
     script = [str(ROOT / "run_recbole_genrec.py")]
-    process = start("--nproc_per_node=2", *script, *arguments(folder, **PLAIN, checkpoint_dir="two"), module="torch.distributed.run")
+    process = start(
+        "--nproc_per_node=2",
+        *script,
+        *arguments(folder, **PLAIN, checkpoint_dir="two"),
+        module="torch.distributed.run",
+    )
     output = process.communicate()[0]
     assert process.returncode == 0 and output.count("| TIGER |") == 1, output
-    one = run_recbole_genrec("TIGER", "toy", config_dict=settings(folder, **PLAIN, checkpoint_dir="one"))
+    one = run_recbole_genrec(
+        "TIGER", "toy", config_dict=settings(folder, **PLAIN, checkpoint_dir="one")
+    )
     same_run(one, json.loads(next(Path("two").glob("*.json")).read_text()))
-    endless = arguments(folder, **PLAIN, epochs=100_000, stopping_step=100_000, checkpoint_dir="long")
+    endless = arguments(
+        folder, **PLAIN, epochs=100_000, stopping_step=100_000, checkpoint_dir="long"
+    )
     process = start("--nproc_per_node=2", *script, *endless, module="torch.distributed.run")
     wait_until(lambda: any(Path("long").glob("*.resume.pth")), process)
     os.kill(workers(process)[1], signal.SIGKILL)
@@ -302,26 +440,39 @@ def test_two_machines(folder):
     assert all("| TIGER |" in output for output in outputs)
     assert len(list(Path("saved").glob("*.json"))) == len(list(Path("log").glob("*/*.log"))) == 1
     result = json.loads(next(Path("saved").glob("*.json")).read_text())
-    same_run(run_recbole_genrec("TIGER", "toy", config_dict=settings(folder, **PLAIN, checkpoint_dir="one")), result)
+    same_run(
+        run_recbole_genrec(
+            "TIGER", "toy", config_dict=settings(folder, **PLAIN, checkpoint_dir="one")
+        ),
+        result,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokenizer_lr": 1e30}, "GenRecError: STORE's tokenizer loss is nan"),  # process 0 fails while the other waits
+        (
+            {"tokenizer_lr": 1e30},
+            "GenRecError: STORE's tokenizer loss is nan",
+        ),  # process 0 fails while the other waits
         ({"learning_rate": 1e30, "code_lr": 1e30}, "GenRecError: The training loss is"),
     ],
 )
 def test_an_error_of_one_process_is_the_error_of_the_run(folder, changes, message):
     process = start("run", *arguments(folder, "STORE", nproc=2, epochs=30, **changes))
     output = process.communicate(timeout=300)[0]
-    assert process.returncode == 2 and output.count(message) == 1 and "Traceback" not in output, output
+    assert process.returncode == 2 and output.count(message) == 1 and "Traceback" not in output, (
+        output
+    )
 
 
 @pytest.mark.slow
 def test_two_runs_that_fit_the_same_tokenizer_at_once(folder):
-    runs = [start("run", *arguments(folder, "STORE", tokenizer_epochs=60, checkpoint_dir=name)) for name in ("a", "b")]
+    runs = [
+        start("run", *arguments(folder, "STORE", tokenizer_epochs=60, checkpoint_dir=name))
+        for name in ("a", "b")
+    ]
     outputs = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     fitted, waited = sorted(outputs, key=lambda text: "Waiting for it" in text)

@@ -21,7 +21,9 @@ from recbole_genrec.tokenizer import tokenizer_class
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
-    return GenRecConfig(model, dataset, config_file_list=files, config_dict={"gpu_id": "", **changes}, argv=argv)
+    return GenRecConfig(
+        model, dataset, config_file_list=files, config_dict={"gpu_id": "", **changes}, argv=argv
+    )
 
 
 def write(path: Path, content: str) -> str:
@@ -76,7 +78,12 @@ def test_any_text_has_a_plain_value(text):
 
 @given(
     st.recursive(
-        st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5), st.lists, max_leaves=6
+        st.integers()
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=5),
+        st.lists,
+        max_leaves=6,
     )
 )
 def test_literals_come_back(value):
@@ -119,7 +126,12 @@ def test_arguments_beat_dictionary_beats_files_beat_ours(tmp_path):
         write(tmp_path / "2.yaml", "epochs: 2\nseed: 2"),
     ]
     config = make(dataset="other", files=files, epochs=3, argv=["--seed=4"])
-    assert (config["stopping_step"], config["learning_rate"], config["epochs"], config["seed"]) == (1, 0.01, 3, 4)
+    assert (config["stopping_step"], config["learning_rate"], config["epochs"], config["seed"]) == (
+        1,
+        0.01,
+        3,
+        4,
+    )
     ours = yaml.safe_load((properties_folder() / "model" / "STORE.yaml").read_text())
     assert config["train_batch_size"] == ours["train_batch_size"]
 
@@ -143,11 +155,15 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
     assert [make(dataset="toy")[key] for key in keys] == [1, 2, 3, 4, 3]
     assert [make(dataset="toy", preset="paper")[key] for key in keys] == [1, 2, 3, 3, 5]
     assert [make(dataset="other")[key] for key in keys] == [1, 1, 3, 3, 3]
-    assert [make(dataset="alike")[key] for key in keys] == [1, 7, 3, 4, 3] and make("SASRec", "alike")["epochs"] == 8
+    assert [make(dataset="alike")[key] for key in keys] == [1, 7, 3, 4, 3] and make(
+        "SASRec", "alike"
+    )["epochs"] == 8
     with pytest.raises(ConfigError, match="nowhere.yaml"):
         make(dataset="lost")
     assert make("SASRec", "toy")["epochs"] == 9 and make("GRU4Rec", "toy")["epochs"] == 1
-    assert make(dataset="toy")["loss"] == {"a": 1} and make(dataset="toy")["weight_decay"] == 0.0  # a mapping; RecBole's default
+    assert (
+        make(dataset="toy")["loss"] == {"a": 1} and make(dataset="toy")["weight_decay"] == 0.0
+    )  # a mapping; RecBole's default
 
 
 def test_keys_of_one_model_leave_the_others_alone():
@@ -158,9 +174,14 @@ def test_keys_of_one_model_leave_the_others_alone():
 
 
 def test_keys_of_an_unknown_model_are_refused():
-    with pytest.raises(ConfigError, match=r"SASRek\.epochs: there is no model 'SASRek'\. Did you mean SASRec\.epochs"):
+    with pytest.raises(
+        ConfigError,
+        match=r"SASRek\.epochs: there is no model 'SASRek'\. Did you mean SASRec\.epochs",
+    ):
         make(argv=["--SASRek.epochs=6"])
-    with pytest.raises(ConfigError, match=r"Unknown key 'hiden_size' for SASRec\. Did you mean hidden_size"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown key 'hiden_size' for SASRec\. Did you mean hidden_size"
+    ):
         make("SASRec", argv=["--SASRec.hiden_size=6"])
 
 
@@ -170,10 +191,23 @@ def test_the_published_setting_is_one_switch():
     assert all(paper[key] == value for key, value in published.items())
     assert ours["backbone"] == "scratch" != paper["backbone"]
     assert make(preset="paper", backbone="scratch")["backbone"] == "scratch"
-    assert make("SASRec", preset="paper").plain() == {**make("SASRec").plain(), "preset": "paper"}  # a baseline has none
-    plain = make("STORE", dataset="ml-100k", preset="paper")  # what we chose for a dataset and two cores is no part of it
-    assert (plain["loss_vocab"], plain["lr_scheduler"], plain["score_type"], plain["normalize_all"]) == ("full", "constant", "level", True)
-    assert make("LETTER", dataset="amazon-beauty", preset="paper", generator="lcrec")["valid_users"] == 0
+    assert make("SASRec", preset="paper").plain() == {
+        **make("SASRec").plain(),
+        "preset": "paper",
+    }  # a baseline has none
+    plain = make(
+        "STORE", dataset="ml-100k", preset="paper"
+    )  # what we chose for a dataset and two cores is no part of it
+    assert (
+        plain["loss_vocab"],
+        plain["lr_scheduler"],
+        plain["score_type"],
+        plain["normalize_all"],
+    ) == ("full", "constant", "level", True)
+    assert (
+        make("LETTER", dataset="amazon-beauty", preset="paper", generator="lcrec")["valid_users"]
+        == 0
+    )
     with pytest.raises(ConfigError, match="preset is 'papr'; the only preset is 'paper'"):
         make(preset="papr")
 
@@ -190,7 +224,12 @@ def test_negatives_follow_the_loss():
         "BPR": "uniform",
     }
     assert distribution("SASRec", loss_type="BPR") == "uniform"
-    assert distribution("LightGCN", train_neg_sample_args={"distribution": "popularity", "sample_num": 1}) == "popularity"
+    assert (
+        distribution(
+            "LightGCN", train_neg_sample_args={"distribution": "popularity", "sample_num": 1}
+        )
+        == "popularity"
+    )
 
 
 # --- the stored form ------------------------------------------------------------------------------------------------------------------
@@ -207,7 +246,16 @@ PATHS = {"data_path", "checkpoint_dir", "cache_dir"}
         ("SASRec", {"loss_type": "BPR"}),
         ("BERT4Rec", {}),
         ("Pop", {}),
-        ("LightGCN", {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": {"valid": "uni100", "test": "full"}}}),
+        (
+            "LightGCN",
+            {
+                "eval_args": {
+                    "split": {"LS": "valid_and_test"},
+                    "order": "TO",
+                    "mode": {"valid": "uni100", "test": "full"},
+                }
+            },
+        ),
     ],
 )
 def test_a_stored_configuration_is_rebuilt(model, changes):
@@ -215,7 +263,9 @@ def test_a_stored_configuration_is_rebuilt(model, changes):
     stored = first.plain()
     assert ast.literal_eval(repr(stored)) == stored  # plain values only
     again = config_from_plain(stored)
-    assert {k: v for k, v in again.plain().items() if k not in PATHS} == {k: v for k, v in stored.items() if k not in PATHS}
+    assert {k: v for k, v in again.plain().items() if k not in PATHS} == {
+        k: v for k, v in stored.items() if k not in PATHS
+    }
     assert again.run_name() == first.run_name() and again.model_class is first.model_class
     assert config_from_plain(stored, epochs=9)["epochs"] == 9
 
@@ -224,7 +274,9 @@ def test_the_data_folder_of_a_stored_configuration(tmp_path):
     stored = make(dataset="toy", data_path=str(tmp_path)).plain()
     assert stored["data_path"] == str(tmp_path / "toy")
     assert config_from_plain(stored)["data_path"] == str(tmp_path / "toy")
-    assert config_from_plain(stored, data_path="elsewhere")["data_path"] == str(Path("elsewhere") / "toy")
+    assert config_from_plain(stored, data_path="elsewhere")["data_path"] == str(
+        Path("elsewhere") / "toy"
+    )
 
 
 def test_a_stored_configuration_that_no_longer_fits_is_refused():
@@ -248,9 +300,27 @@ COSMETIC = {
     "worker": 1,
     "eval_batch_size": 7,
 }
-COSMETIC |= {"result_file": "z.json", "search_batch_size": 3, "data_path": "elsewhere", "use_gpu": False}
-REAL = {"seed": 1, "epochs": 1, "learning_rate": 0.5, "beam_width": 25, "score_type": "joint", "MAX_ITEM_LIST_LENGTH": 7, "valid_users": 3}
-REAL |= {"codebook_sizes": [4, 4], "item_text_fields": ["movie_title"], "user_inter_num_interval": "[20,26]", "train_rows": "all"}
+COSMETIC |= {
+    "result_file": "z.json",
+    "search_batch_size": 3,
+    "data_path": "elsewhere",
+    "use_gpu": False,
+}
+REAL = {
+    "seed": 1,
+    "epochs": 1,
+    "learning_rate": 0.5,
+    "beam_width": 25,
+    "score_type": "joint",
+    "MAX_ITEM_LIST_LENGTH": 7,
+    "valid_users": 3,
+}
+REAL |= {
+    "codebook_sizes": [4, 4],
+    "item_text_fields": ["movie_title"],
+    "user_inter_num_interval": "[20,26]",
+    "train_rows": "all",
+}
 
 
 @pytest.mark.parametrize(("key", "value"), COSMETIC.items())
@@ -271,9 +341,18 @@ def test_what_the_files_hold_changes_its_name(tmp_path):
     for part in (".inter", ".item", ".train.inter", ".valid.inter"):
         (tmp_path / "toy" / f"toy{part}").write_text("a")
     settings = {"dataset": "toy", "data_path": str(tmp_path)}
-    parts = {**settings, "benchmark_filename": ["train", "valid", "test"], "candidate_file": str(tmp_path / "ids")}
+    parts = {
+        **settings,
+        "benchmark_filename": ["train", "valid", "test"],
+        "candidate_file": str(tmp_path / "ids"),
+    }
     plain, split = make(**settings).run_name(), make(**parts).run_name()
-    for changed, plain_too in ((".item", True), (".inter", True), (".train.inter", False), ("ids", False)):
+    for changed, plain_too in (
+        (".item", True),
+        (".inter", True),
+        (".train.inter", False),
+        ("ids", False),
+    ):
         file = tmp_path / "ids" if changed == "ids" else tmp_path / "toy" / f"toy{changed}"
         file.write_text("\n".join(map(str, range(30))))
         assert (make(**settings).run_name() != plain) == plain_too
@@ -289,14 +368,21 @@ def test_files_of_settings_are_named_in_several_ways(tmp_path):
         file.write_text("epochs: 1")
     assert config_files(["first.yaml"], {"config_files": str(one)}) == ["first.yaml", str(one)]
     assert config_files(None, {"config_files": [str(one), str(two)]}) == [str(one), str(two)]
-    assert config_files(None, {"config_files": "a.yaml b.yaml,c.yaml"}) == ["a.yaml", "b.yaml", "c.yaml"]
+    assert config_files(None, {"config_files": "a.yaml b.yaml,c.yaml"}) == [
+        "a.yaml",
+        "b.yaml",
+        "c.yaml",
+    ]
     assert config_files(None, {}) == []
 
 
 @pytest.mark.parametrize("generator", ["timeline", "lcrec"])
 def test_another_generator_reads_the_same_codes(generator):
     for preset in (None, "paper") if generator == "lcrec" else (None,):
-        own, other = make("LETTER", preset=preset), make("LETTER", preset=preset, generator=generator)
+        own, other = (
+            make("LETTER", preset=preset),
+            make("LETTER", preset=preset, generator=generator),
+        )
         differing = [key for key in tokenizer_class("letter").settings if own[key] != other[key]]
         assert differing == [] and other["model"] == GENERATORS["LETTER", generator]
     assert make("LETTER", preset="paper", generator="lcrec")["test_prompt_ids"] == 0

@@ -15,7 +15,9 @@ from recbole_genrec.settings.shared_keys import SHARED_KEYS
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
-    return GenRecConfig(model, dataset, config_file_list=files, config_dict={"gpu_id": "", **changes}, argv=argv)
+    return GenRecConfig(
+        model, dataset, config_file_list=files, config_dict={"gpu_id": "", **changes}, argv=argv
+    )
 
 
 def write(path: Path, content: str) -> str:
@@ -34,7 +36,12 @@ def broken_values(rule: Rule):
         yield from ("word", [], {}, [["nested"]], ["word"] if rule.item is int else [1])
         inside = [[rule.low - 1]] if rule.low is not None else []
     else:
-        yield from {int: ["word", 1.5, True, [1]], float: ["word", True, [1.0]], bool: ["word", 1], str: [1, True, ["a"]]}[rule.kind]
+        yield from {
+            int: ["word", 1.5, True, [1]],
+            float: ["word", True, [1.0]],
+            bool: ["word", 1],
+            str: [1, True, ["a"]],
+        }[rule.kind]
         inside = [] if rule.low is None else [rule.low - 1]
         inside += [] if rule.high is None else [rule.high + 1]
         inside += [float("nan")] if rule.kind is float else []
@@ -57,15 +64,28 @@ def test_every_shared_key_accepts_what_our_files_say():
     for dataset in ("ml-100k", "amazon-beauty", "nothing"):
         values = make(dataset=dataset).final_config_dict
         missing = [key for key in SHARED_KEYS if key not in values]
-        assert set(missing) <= {"generator", "preset", "result_file", *(["item_text_fields"] if dataset == "nothing" else [])}
+        assert set(missing) <= {
+            "generator",
+            "preset",
+            "result_file",
+            *(["item_text_fields"] if dataset == "nothing" else []),
+        }
 
 
 def test_a_word_for_a_number_is_explained():
-    with pytest.raises(ConfigError, match=r"beam_width is 'atuo'; it must be of type int or auto .*Did you mean auto"):
+    with pytest.raises(
+        ConfigError,
+        match=r"beam_width is 'atuo'; it must be of type int or auto .*Did you mean auto",
+    ):
         make(beam_width="atuo")
-    with pytest.raises(ConfigError, match=r"learner is 'adamm'; it must be one of adam, .* Did you mean adam"):
+    with pytest.raises(
+        ConfigError, match=r"learner is 'adamm'; it must be one of adam, .* Did you mean adam"
+    ):
         make(learner="adamm")
-    with pytest.raises(ConfigError, match=r"precision is 'bf61'; it must be one of fp32, bf16, fp16 .*Did you mean bf16"):
+    with pytest.raises(
+        ConfigError,
+        match=r"precision is 'bf61'; it must be one of fp32, bf16, fp16 .*Did you mean bf16",
+    ):
         make(precision="bf61")
     with pytest.raises(ConfigError, match=r"warmup_ratio is 1\.5; it must be between 0 and 1"):
         make(warmup_ratio=1.5)
@@ -82,7 +102,10 @@ def test_a_word_for_a_number_is_explained():
         ({"max_item_list_length": 20}, "Did you mean MAX_ITEM_LIST_LENGTH"),
         ({"zzzzzz": 20}, r"Unknown key 'zzzzzz' for STORE\.$"),
         ({"beam_width": 19}, r"beam_width 19 is below max\(topk\) 20.*--beam_width=20"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "takes no negative samples"),
+        (
+            {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
+            "takes no negative samples",
+        ),
         ({"metrics": ["Recal"]}, "There is no metric named 'Recal'"),
         ({"topk": "ten"}, "topk"),
         ({"topk": [0]}, "topk"),
@@ -103,19 +126,26 @@ def test_mistakes_are_named(changes, message):
         make(**changes)
 
 
-@pytest.mark.parametrize("dataset", ["../ml-100k", "a/b", "/etc", "..", ".hidden", "", "a\\b", "a b", "x\n", 5])
+@pytest.mark.parametrize(
+    "dataset", ["../ml-100k", "a/b", "/etc", "..", ".hidden", "", "a\\b", "a b", "x\n", 5]
+)
 def test_a_dataset_is_the_name_of_one_folder(dataset):
     with pytest.raises(ConfigError, match="must be the name of one folder"):
         make(dataset=dataset)
 
 
-@pytest.mark.parametrize("model", ["../../store", "recbole_genrec.model.store", "os", "", "SASRec.yaml", "store/STORE"])
+@pytest.mark.parametrize(
+    "model", ["../../store", "recbole_genrec.model.store", "os", "", "SASRec.yaml", "store/STORE"]
+)
 def test_a_model_is_a_name_of_the_table(model):
     with pytest.raises(ConfigError, match="There is no model"):
         make(model)
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("STOER", "STORE"), ("sasrec", "SASRec"), ("LightGCM", "LightGCN"), ("bert4rec", "BERT4Rec")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("STOER", "STORE"), ("sasrec", "SASRec"), ("LightGCM", "LightGCN"), ("bert4rec", "BERT4Rec")],
+)
 def test_a_misspelt_model_is_guessed(typed, meant):
     with pytest.raises(ConfigError, match=f"There is no model '{typed}'. Did you mean .*{meant}"):
         make(typed)
@@ -134,7 +164,10 @@ def test_model_and_dataset_are_needed():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epochs: !!python/object/apply:os.system ['touch executed']", "cannot be read as plain YAML"),
+        (
+            "epochs: !!python/object/apply:os.system ['touch executed']",
+            "cannot be read as plain YAML",
+        ),
         ("!!python/name:os.system", "cannot be read as plain YAML"),
         ("epochs: [", "cannot be read as plain YAML"),
         ("- epochs", "must hold 'key: value' lines"),
@@ -164,12 +197,19 @@ def test_strings_are_never_run_as_code():
 
 
 def test_yaml_numbers_with_an_exponent(tmp_path):
-    assert make(files=[write(tmp_path / "a.yaml", "learning_rate: 1e-3\nweight_decay: 5E-4")])["learning_rate"] == 0.001
+    assert (
+        make(files=[write(tmp_path / "a.yaml", "learning_rate: 1e-3\nweight_decay: 5E-4")])[
+            "learning_rate"
+        ]
+        == 0.001
+    )
     assert yaml.safe_load("a: 1e-3")["a"] == "1e-3"  # the loader of the process is as it was
 
 
 def test_nearest_ignores_case():
-    assert nearest("sasrec", ["SASRec", "GRU4Rec"]) == ["SASRec"] and nearest("qqqq", ["SASRec"]) == []
+    assert (
+        nearest("sasrec", ["SASRec", "GRU4Rec"]) == ["SASRec"] and nearest("qqqq", ["SASRec"]) == []
+    )
 
 
 def test_the_command_prints_help_and_errors(capsys):
@@ -182,11 +222,17 @@ def test_the_command_prints_help_and_errors(capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eval_args": {"splits": {"LS": "valid_and_test"}}}, "eval_args has no 'splits'.*Did you mean split"),
+        (
+            {"eval_args": {"splits": {"LS": "valid_and_test"}}},
+            "eval_args has no 'splits'.*Did you mean split",
+        ),
         ({"eval_args": "full"}, "eval_args is 'full'; it must be a dictionary"),
         ({"eval_args": {"mode": "uni"}}, "mode is 'uni'; use full, uniN or popN"),
         ({"eval_args": {"mode": "labeled"}}, "mode labeled needs labels"),
-        ({"user_inter_num_interval": 7}, r'user_inter_num_interval is 7; write an interval, for example "\[5,inf\)"'),
+        (
+            {"user_inter_num_interval": 7},
+            r'user_inter_num_interval is 7; write an interval, for example "\[5,inf\)"',
+        ),
         ({"item_inter_num_interval": "[5,inf)[7,8]"}, "item_inter_num_interval is"),
         ({"val_interval": {"rating": "[3,inf"}}, "val_interval: rating is"),
         ({"clip_grad_norm": 1}, "clip_grad_norm is 1; write"),
@@ -200,7 +246,20 @@ def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
 
 def test_parts_of_eval_args_keep_the_rest_of_the_protocol():
     whole = make()["eval_args"]
-    assert make(eval_args={"mode": "uni10"})["eval_args"] == {**whole, "mode": {"valid": "uni10", "test": "uni10"}}
+    assert make(eval_args={"mode": "uni10"})["eval_args"] == {
+        **whole,
+        "mode": {"valid": "uni10", "test": "uni10"},
+    }
     for intervals in ("[5,inf)", "(0, 1.5];[3,4)", "(-inf,-1]", "[1.3e9,Inf)"):
-        assert make(val_interval={"rating": intervals}, user_inter_num_interval="[3,9]")["val_interval"] == {"rating": intervals}
-    assert make(tail_ratio=0.2, topk=[10, 10], metrics=["TailPercentage"], valid_metric="TailPercentage@10")["tail_ratio"] == 0.2
+        assert make(val_interval={"rating": intervals}, user_inter_num_interval="[3,9]")[
+            "val_interval"
+        ] == {"rating": intervals}
+    assert (
+        make(
+            tail_ratio=0.2,
+            topk=[10, 10],
+            metrics=["TailPercentage"],
+            valid_metric="TailPercentage@10",
+        )["tail_ratio"]
+        == 0.2
+    )

@@ -10,11 +10,21 @@ import pytest
 import torch
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.storage.artefacts import META, load_artefact, read_json, save_artefact, write_json
+from recbole_genrec.storage.artefacts import (
+    META,
+    load_artefact,
+    read_json,
+    save_artefact,
+    write_json,
+)
 from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.storage.digests import digest
 
-TENSORS = {"codes": torch.arange(6).view(2, 3), "scale": torch.tensor(0.5), "none": torch.empty(0, 4)}
+TENSORS = {
+    "codes": torch.arange(6).view(2, 3),
+    "scale": torch.tensor(0.5),
+    "none": torch.empty(0, 4),
+}
 DETAILS = {"sizes": (4, 8), "by_level": {10: "b", 2: "a"}, "name": "é", "nothing": None}
 
 
@@ -103,7 +113,12 @@ def test_round_trip(folder):
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor)
-    assert meta == {"sizes": [4, 8], "by_level": {"10": "b", "2": "a"}, "name": "é", "nothing": None}
+    assert meta == {
+        "sizes": [4, 8],
+        "by_level": {"10": "b", "2": "a"},
+        "name": "é",
+        "nothing": None,
+    }
 
 
 def test_saving_again_replaces_the_tensors(folder):
@@ -115,7 +130,9 @@ def test_saving_again_replaces_the_tensors(folder):
 
 def test_truncated_tensors(folder):
     blob(folder).write_bytes(blob(folder).read_bytes()[:-1])
-    with pytest.raises(ArtefactError, match=r"tensors-.* is truncated or was edited.*Delete the folder"):
+    with pytest.raises(
+        ArtefactError, match=r"tensors-.* is truncated or was edited.*Delete the folder"
+    ):
         load_artefact(folder)
 
 
@@ -127,14 +144,29 @@ def test_edited_tensors(folder):
         load_artefact(folder)
 
 
-@pytest.mark.parametrize("changes", [{"meta": {"sizes": [4, 9]}}, {"meta_digest": "0"}, {"meta": None}])
+@pytest.mark.parametrize(
+    "changes", [{"meta": {"sizes": [4, 9]}}, {"meta_digest": "0"}, {"meta": None}]
+)
 def test_edited_meta(folder, changes):
     edit_header(folder, **changes)
     with pytest.raises(ArtefactError, match=r"meta\.json was edited or is damaged"):
         load_artefact(folder)
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "..", ".", "", "a\0b", "tensors-x/../y.safetensors", 5, None])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a\0b",
+        "tensors-x/../y.safetensors",
+        5,
+        None,
+    ],
+)
 def test_tensors_are_read_from_the_folder_only(folder, name):
     (folder.parent / "secret.safetensors").write_bytes(blob(folder).read_bytes())
     edit_header(folder, tensors=name)

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.tokenizer.quantiser.balanced_kmeans import assign_within, balanced_clusters, cluster_limits
+from recbole_genrec.tokenizer.quantiser.balanced_kmeans import (
+    assign_within,
+    balanced_clusters,
+    cluster_limits,
+)
 
 
 def codebook(k=256, d=32, seed=0):
@@ -27,7 +31,9 @@ def cheapest(cost, low, high):
 
 
 @settings(max_examples=150)
-@given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 4), st.integers(0, 10**6), st.booleans())
+@given(
+    st.integers(1, 6), st.integers(0, 3), st.integers(0, 4), st.integers(0, 10**6), st.booleans()
+)
 def test_assignment_is_the_cheapest_within_the_limits(n_clusters, low, slack, seed, ties):
     high = max(1, low + slack)
     rng = np.random.default_rng(seed)
@@ -72,7 +78,9 @@ def test_a_function_of_seed_and_codebook():
     torch.manual_seed(0)
     assert torch.equal(balanced_clusters(vectors.clone(), seed=3, n_init=2), labels)
     assert not torch.equal(balanced_clusters(vectors, seed=4, n_init=1), labels)
-    assert torch.equal(balanced_clusters(torch.nn.Parameter(vectors.double()), seed=3, n_init=2), labels)
+    assert torch.equal(
+        balanced_clusters(torch.nn.Parameter(vectors.double()), seed=3, n_init=2), labels
+    )
 
 
 def test_it_finds_clusters_that_fit_and_is_a_local_optimum():
@@ -93,7 +101,10 @@ def test_more_starts_are_never_worse():
 
     def inertia(n_init):
         labels = balanced_clusters(vectors, 8, 5, 20, n_init=n_init)
-        return sum(float((vectors[labels == c] - vectors[labels == c].mean(0)).square().sum()) for c in range(8))
+        return sum(
+            float((vectors[labels == c] - vectors[labels == c].mean(0)).square().sum())
+            for c in range(8)
+        )
 
     assert inertia(8) <= inertia(3) <= inertia(1)
 

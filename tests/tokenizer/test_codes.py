@@ -35,22 +35,42 @@ def test_build_adds_padding_and_keeps_the_statistics_before_repair():
     assert codes.sizes == (3, 4, 4) and codes.tokens == TOKENS and codes.policy == ["extra_token"]
     assert (codes.n_items, codes.n_levels, codes.n_learned) == (4, 3, 2)
     assert codes.flat_offsets.tolist() == [0, 3, 7]
-    assert codes.stats_before["largest_group"] == 2 and codes.stats_before["collision_rate"] == pytest.approx(2 / 3)
+    assert codes.stats_before["largest_group"] == 2 and codes.stats_before[
+        "collision_rate"
+    ] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"codes": torch.zeros(4, 3)}, r"expected int64 \[items \+ padding, 3 levels\], got torch.float32 \[4, 3\]"),
+        (
+            {"codes": torch.zeros(4, 3)},
+            r"expected int64 \[items \+ padding, 3 levels\], got torch.float32 \[4, 3\]",
+        ),
         ({"codes": torch.zeros(4, 2, dtype=torch.long)}, r"3 levels\], got torch.int64 \[4, 2\]"),
-        ({"codes": torch.zeros(1, 3, dtype=torch.long), "tokens": ["[PAD]"]}, r"got torch.int64 \[1, 3\]"),
+        (
+            {"codes": torch.zeros(1, 3, dtype=torch.long), "tokens": ["[PAD]"]},
+            r"got torch.int64 \[1, 3\]",
+        ),
         ({"tokens": TOKENS[:3]}, "4 rows need as many different item ids.*got 3 ids"),
         ({"tokens": ["[PAD]", "a", "b", "a"]}, "different item ids"),
         ({"tokens": ["x", "a", "b", "c"]}, r"first of them '\[PAD\]'"),
-        ({"codes": torch.tensor([[0, 1, 0], [0, 1, 0], [2, 3, 0], [0, 1, 1]])}, r"row 0 is the padding item.*\[0, 1, 0\]"),
-        ({"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 4, 0], [0, 1, 1]])}, "item 'b' has code 4 at level 1, whose size is 4"),
-        ({"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 3, 0], [-1, 1, 1]])}, "item 'c' has code -1 at level 0"),
-        ({"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 3, 0], [0, 1, 0]])}, r"items \['a', 'c'\] have the same codes \[0, 1, 0\]"),
+        (
+            {"codes": torch.tensor([[0, 1, 0], [0, 1, 0], [2, 3, 0], [0, 1, 1]])},
+            r"row 0 is the padding item.*\[0, 1, 0\]",
+        ),
+        (
+            {"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 4, 0], [0, 1, 1]])},
+            "item 'b' has code 4 at level 1, whose size is 4",
+        ),
+        (
+            {"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 3, 0], [-1, 1, 1]])},
+            "item 'c' has code -1 at level 0",
+        ),
+        (
+            {"codes": torch.tensor([[0, 0, 0], [0, 1, 0], [2, 3, 0], [0, 1, 0]])},
+            r"items \['a', 'c'\] have the same codes \[0, 1, 0\]",
+        ),
     ],
 )
 def test_bad_codes_are_refused(changes, message):
@@ -66,11 +86,15 @@ def test_equal_codes_are_fine_where_the_policy_allows_them():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 60), st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(0, 10**6))
+@given(
+    st.integers(1, 60), st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(0, 10**6)
+)
 def test_statistics_against_counting_and_scikit_learn(n, sizes, seed):
     rng = np.random.default_rng(seed)
     learned = np.stack([rng.integers(size, size=n) for size in sizes], axis=1)
-    stats = ItemCodes.build(torch.from_numpy(learned), sizes, ["[PAD]", *map(str, range(n))], "none").stats()
+    stats = ItemCodes.build(
+        torch.from_numpy(learned), sizes, ["[PAD]", *map(str, range(n))], "none"
+    ).stats()
     for column, size, level in zip(learned.T, sizes, stats["levels"], strict=True):
         shares = [count / n for count in Counter(column.tolist()).values()]
         entropy = -sum(share * math.log(share) for share in shares)
@@ -80,7 +104,9 @@ def test_statistics_against_counting_and_scikit_learn(n, sizes, seed):
     for a in range(len(sizes)):
         for b in range(len(sizes)):
             if a != b and (stats["levels"][a]["used"] > 1 or stats["levels"][b]["used"] > 1):
-                assert stats["nmi"][a][b] == pytest.approx(normalized_mutual_info_score(learned[:, a], learned[:, b]), abs=1e-6)
+                assert stats["nmi"][a][b] == pytest.approx(
+                    normalized_mutual_info_score(learned[:, a], learned[:, b]), abs=1e-6
+                )
     assert stats["unique_ids"] == len(set(map(tuple, learned.tolist())))
 
 
@@ -89,11 +115,16 @@ def test_report_and_collapse_warning():
     learned = torch.stack([torch.arange(n) % 100, torch.zeros(n, dtype=torch.long)], dim=1)
     codes = ItemCodes.build(learned, (100, 256), ["[PAD]", *map(str, range(n))], "extra_token")
     (warning,) = codes.warnings()
-    assert warning.startswith("LEVEL 1 OF THE CODES COLLAPSED: perplexity 1.0 of 256 codes (1 used by 400 items)")
+    assert warning.startswith(
+        "LEVEL 1 OF THE CODES COLLAPSED: perplexity 1.0 of 256 codes (1 used by 400 items)"
+    )
     assert "codebook_sizes" in warning
     lines = codes.report().splitlines()
     assert lines[0] == "Codes of 400 items, 3 levels, collision: extra_token"
-    assert "unique ids 400; before repair 100, 100.00% of the items collide, largest group 4" in lines[1]
+    assert (
+        "unique ids 400; before repair 100, 100.00% of the items collide, largest group 4"
+        in lines[1]
+    )
     assert lines[3].split() == ["0", "100", "100", "4.605", "100.0", "100.0%"]
     assert lines[4].split() == ["1", "256", "1", "0.000", "1.0", "0.4%", "0.00"]
     assert lines[5].split()[0] == "2+"
@@ -115,8 +146,16 @@ def test_save_and_load(tmp_path):
 def test_aligned_follows_raw_ids_and_names_the_differences():
     codes = small()
     other = codes.aligned(["[PAD]", "c", "a", "b"])
-    assert other.codes.tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0], [2, 3, 0]] and other.tokens == ["[PAD]", "c", "a", "b"]
-    with pytest.raises(ArtefactError, match=r"5 items of the data have no codes \(such as 'd', 'e', 'f'\), 1 items with codes .* 'b'\)"):
+    assert other.codes.tolist() == [
+        [0, 0, 0],
+        [0, 1, 1],
+        [0, 1, 0],
+        [2, 3, 0],
+    ] and other.tokens == ["[PAD]", "c", "a", "b"]
+    with pytest.raises(
+        ArtefactError,
+        match=r"5 items of the data have no codes \(such as 'd', 'e', 'f'\), 1 items with codes .* 'b'\)",
+    ):
         codes.aligned(["[PAD]", "a", "c", "d", "e", "f", "g", "h"])
     with pytest.raises(ArtefactError, match="1 items are named twice"):
         codes.aligned(["[PAD]", "a", "b", "c", "c"])
@@ -125,7 +164,11 @@ def test_aligned_follows_raw_ids_and_names_the_differences():
 def test_append():
     codes = small()
     longer = codes.append(torch.tensor([[0, 1, 2]]), ["d"])
-    assert longer.tokens == [*TOKENS, "d"] and longer.codes[:4].equal(codes.codes) and longer.codes[4].tolist() == [0, 1, 2]
+    assert (
+        longer.tokens == [*TOKENS, "d"]
+        and longer.codes[:4].equal(codes.codes)
+        and longer.codes[4].tolist() == [0, 1, 2]
+    )
     with pytest.raises(ArtefactError, match=r"items \['c', 'd'\] have the same codes"):
         codes.append(torch.tensor([[0, 1, 1]]), ["d"])
     with pytest.raises(ArtefactError, match="different item ids"):
@@ -176,16 +219,34 @@ def test_a_result_is_fitted_once_and_reused_by_raw_id(tmp_path):
     content, log = Content(["[PAD]", "a", "b", "c", "d", "e"]), []
     first = CountingTokenizer()
     codes = fit_or_load(first, content, tmp_path, 1, log.append)
-    assert first.fits == 1 and "is being fitted to 5 items" in log[0] and "fitted, stored in" in log[1] and log[2] == codes.report()
+    assert (
+        first.fits == 1
+        and "is being fitted to 5 items" in log[0]
+        and "fitted, stored in" in log[1]
+        and log[2] == codes.report()
+    )
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("counting-")
     second = CountingTokenizer()
-    again = fit_or_load(second, Content(["[PAD]", "e", "d", "c", "b", "a"]), tmp_path, 1, log.append)
+    again = fit_or_load(
+        second, Content(["[PAD]", "e", "d", "c", "b", "a"]), tmp_path, 1, log.append
+    )
     assert second.encode(["new"]).item() == 1, "loaded, not fitted"
     assert f"reused from {folder}" in log[3]
-    assert again.tokens == ["[PAD]", "e", "d", "c", "b", "a"] and again.codes[1].tolist() == codes.codes[5].tolist()
-    with pytest.raises(ArtefactError, match="belong to other items: 1 items of the data have no codes"):
-        fit_or_load(CountingTokenizer(), Content(["[PAD]", "a", "b", "c", "d", "x"]), tmp_path, 1, log.append)
+    assert (
+        again.tokens == ["[PAD]", "e", "d", "c", "b", "a"]
+        and again.codes[1].tolist() == codes.codes[5].tolist()
+    )
+    with pytest.raises(
+        ArtefactError, match="belong to other items: 1 items of the data have no codes"
+    ):
+        fit_or_load(
+            CountingTokenizer(),
+            Content(["[PAD]", "a", "b", "c", "d", "x"]),
+            tmp_path,
+            1,
+            log.append,
+        )
 
 
 def test_settings_seed_and_data_are_part_of_the_key(tmp_path):
@@ -239,12 +300,16 @@ def test_random_tokenizer(tmp_path):
     content = Content(["[PAD]", *map(str, range(300))])
 
     def make(seed):
-        return RandomTokenizer({"codebook_sizes": [4, 8], "collision": ["extra_token"], "dedup_spare": 1}, seed)
+        return RandomTokenizer(
+            {"codebook_sizes": [4, 8], "collision": ["extra_token"], "dedup_spare": 1}, seed
+        )
 
     codes = fit_or_load(make(3), content, tmp_path, 3, lambda message: None)
     assert codes.sizes[:2] == (4, 8) and codes.stats()["unique_ids"] == 300
     assert [level["used"] for level in codes.stats()["levels"][:2]] == [4, 8]
-    assert torch.equal(fit_or_load(make(3), content, tmp_path, 3, lambda message: None).codes, codes.codes)
+    assert torch.equal(
+        fit_or_load(make(3), content, tmp_path, 3, lambda message: None).codes, codes.codes
+    )
     assert not torch.equal(make(4).fit(content).codes[:, :2], codes.codes[:, :2])
     assert make(3).encode(["x", "y"]).shape == (2, 2)
     placed, moved = make(3).place(["x", "y"], codes.codes[1:], codes.sizes)
@@ -267,8 +332,12 @@ def test_stored_codes(tmp_path):
     assert key["sha256"] == read_json(tmp_path / "mine" / "meta.json")["sha256"]
     small(policy=["none"]).save(tmp_path / "mine")
     assert stored.config_key() != key, "changed codes are not mistaken for the old ones"
-    assert fit_or_load(stored, content, tmp_path / "root", 1, lambda message: None).policy == ["none"]
-    assert fit_or_load(stored, content, tmp_path / "root", 1, lambda message: None).policy == ["none"]
+    assert fit_or_load(stored, content, tmp_path / "root", 1, lambda message: None).policy == [
+        "none"
+    ]
+    assert fit_or_load(stored, content, tmp_path / "root", 1, lambda message: None).policy == [
+        "none"
+    ]
     with pytest.raises(ConfigError, match="cannot encode new items"):
         stored.encode(["text"])
     with pytest.raises(ConfigError, match="neither the name of a tokenizer nor a folder"):

@@ -47,9 +47,16 @@ def naive_nearest_free(codes, sizes, distances):
     last = len(sizes) - 1
     for name, group in members.items():  # in order of first appearance
         for row in sorted(group, key=lambda r: (float(distances[last][r, name[last]]), r))[1:]:
-            near = [sorted(range(size), key=lambda k, level=level: float(distances[level][row, k])) for level, size in enumerate(sizes)]
+            near = [
+                sorted(range(size), key=lambda k, level=level: float(distances[level][row, k]))
+                for level, size in enumerate(sizes)
+            ]
             for depth in range(last, -1, -1):
-                free = [name[:depth] + tail for tail in product(*near[depth:]) if name[:depth] + tail not in taken]
+                free = [
+                    name[:depth] + tail
+                    for tail in product(*near[depth:])
+                    if name[:depth] + tail not in taken
+                ]
                 if free:
                     rows[row] = free[0]
                     taken.add(free[0])
@@ -59,7 +66,9 @@ def naive_nearest_free(codes, sizes, distances):
     return torch.tensor(rows)
 
 
-catalogues = st.tuples(st.integers(1, 30), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 10**6))
+catalogues = st.tuples(
+    st.integers(1, 30), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 10**6)
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +107,10 @@ def test_extra_token_counts_equal_codes_in_item_order(catalogue, spare):
 def test_extra_token_cap():
     codes = torch.tensor([[1, 2], [1, 2], [0, 0], [1, 2]])
     assert resolve_collisions(codes, (3, 3), "extra_token", spare=9, cap=3)[1] == (3, 3, 3)
-    with pytest.raises(ConfigError, match=r"3 items share the codes \[1, 2\], but the extra token has 2 values only. Raise its cap"):
+    with pytest.raises(
+        ConfigError,
+        match=r"3 items share the codes \[1, 2\], but the extra token has 2 values only. Raise its cap",
+    ):
         resolve_collisions(codes, (3, 3), "extra_token", cap=2)
 
 
@@ -122,8 +134,16 @@ def test_nearest_free_by_hand():
     # item 3: last code 1 is taken by item 2, so 2; item 0: nothing is free under first code 0, so first code 1 and its nearest last code 0
     expected = [[1, 0], [0, 0], [0, 1], [0, 2]]
     stacked = torch.stack([first, last], dim=1)
-    for distances in (stacked, [first, last], lambda rows: stacked[rows], lambda rows: [first[rows], last[rows]]):
-        assert resolve_collisions(codes, (3, 3), ["nearest_free"], distances=distances)[0].tolist() == expected
+    for distances in (
+        stacked,
+        [first, last],
+        lambda rows: stacked[rows],
+        lambda rows: [first[rows], last[rows]],
+    ):
+        assert (
+            resolve_collisions(codes, (3, 3), ["nearest_free"], distances=distances)[0].tolist()
+            == expected
+        )
     assert codes[0].tolist() == [0, 0], "the input must not change"
 
 
@@ -142,14 +162,22 @@ def test_none_and_chains():
     assert collision_stats(chained)["unique_ids"] == 40 and len(sizes) == 3
     assert torch.equal(chained[:, 0], codes[:, 0]), "Sinkhorn repair touches the last level only"
     free = torch.tensor([[0, 0], [0, 1], [1, 0]])
-    assert resolve_collisions(free, (2, 2), "both", distances=torch.rand(3, 2, 2))[1] == (2, 2), "no extra level when none is needed"
-    assert resolve_collisions(free, (2, 2), "dedup_token")[1] == (2, 2, 1), "alone it is always there"
+    assert resolve_collisions(free, (2, 2), "both", distances=torch.rand(3, 2, 2))[1] == (2, 2), (
+        "no extra level when none is needed"
+    )
+    assert resolve_collisions(free, (2, 2), "dedup_token")[1] == (2, 2, 1), (
+        "alone it is always there"
+    )
 
 
 def test_policy_names():
     assert parse_policies("dedup_token") == ["extra_token"]
     assert parse_policies("reassign") == ["nearest_free"]
-    assert parse_policies("both") == parse_policies(["sinkhorn", "dedup_token"]) == ["sinkhorn", "extra_token"]
+    assert (
+        parse_policies("both")
+        == parse_policies(["sinkhorn", "dedup_token"])
+        == ["sinkhorn", "extra_token"]
+    )
     assert parse_policies(["sinkhorn", "nearest_free"]) == ["sinkhorn", "nearest_free"]
     with pytest.raises(ConfigError, match="unknown policy 'sinkhorm'; did you mean 'sinkhorn'"):
         parse_policies(["sinkhorm"])
@@ -168,7 +196,10 @@ def test_impossible_requests_are_errors():
     for policy in ("nearest_free", "sinkhorn"):
         with pytest.raises(ConfigError, match=f"{policy}' needs distances"):
             resolve_collisions(codes[:5], (2, 3), policy)
-    with pytest.raises(ConfigError, match=r"7 items, but levels of \[2, 3\] codes can name 6 only. Add 'extra_token'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"7 items, but levels of \[2, 3\] codes can name 6 only. Add 'extra_token'",
+    ):
         resolve_collisions(codes, (2, 3), "nearest_free", distances=distances)
     assert resolve_collisions(codes, (2, 3), "both", distances=distances)[1][:2] == (2, 3)
     with pytest.raises(DataError, match="catalogue has no item"):
@@ -180,7 +211,10 @@ def test_impossible_requests_are_errors():
 def test_sinkhorn_leaves_duplicates_where_there_are_fewer_ids_than_items():
     codes, distances = random_codes(9, (2, 2, 2), 0)
     found, sizes = resolve_collisions(codes, (2, 2, 2), "sinkhorn", distances=distances)
-    assert sizes == (2, 2, 2) and collision_stats(found)["unique_ids"] >= collision_stats(codes)["unique_ids"]
+    assert (
+        sizes == (2, 2, 2)
+        and collision_stats(found)["unique_ids"] >= collision_stats(codes)["unique_ids"]
+    )
 
 
 def test_sinkhorn_equals_the_published_numbers():
@@ -189,8 +223,13 @@ def test_sinkhorn_equals_the_published_numbers():
     for case in range(int(data["n_cases"])):
         distances = data[f"case{case}/distances"]
         for number, epsilon in enumerate(data["epsilons"].tolist()):
-            expected = {name: data[f"case{case}/eps{number}/{name}"] for name in ("Q", "codes", "robust")}
-            plan, codes = sinkhorn(distances, epsilon, iterations), sinkhorn_codes(distances, epsilon, iterations)
+            expected = {
+                name: data[f"case{case}/eps{number}/{name}"] for name in ("Q", "codes", "robust")
+            }
+            plan, codes = (
+                sinkhorn(distances, epsilon, iterations),
+                sinkhorn_codes(distances, epsilon, iterations),
+            )
             assert (plan - expected["Q"]).abs().max() < 1e-8
             assert torch.equal(codes[expected["robust"]], expected["codes"][expected["robust"]])
             chosen = expected["Q"].gather(1, codes[:, None])[:, 0]
@@ -206,20 +245,32 @@ def test_repair_equals_the_published_rounds(name):
     for before, after in zip(rounds[:-1], rounds[1:], strict=True):
         assert torch.equal(sinkhorn_round(before, distances, *setting), after)
     for given_as in (distances, lambda rows: distances[rows], distances.float()):
-        assert torch.equal(repair_collisions(data["codes_in"], given_as, *setting, int(data["max_rounds"])), data["codes_out"])
+        assert torch.equal(
+            repair_collisions(data["codes_in"], given_as, *setting, int(data["max_rounds"])),
+            data["codes_out"],
+        )
 
 
 def test_repair_returns_its_best_round():
     data = golden("collision_repair_cap")
     unique = data["unique_per_round"]
     for limit in (0, 5, 8, 13):
-        codes = repair_collisions(data["codes_in"], data["last_level_distances"], float(data["epsilon"]), int(data["iters"]), limit)
+        codes = repair_collisions(
+            data["codes_in"],
+            data["last_level_distances"],
+            float(data["epsilon"]),
+            int(data["iters"]),
+            limit,
+        )
         assert collision_stats(codes)["unique_ids"] == unique[: limit + 1].max()
 
 
 def test_sinkhorn_log_domain_and_balance():
     generator = torch.Generator().manual_seed(0)
-    items, codes = torch.randn(512, 32, generator=generator), torch.randn(256, 32, generator=generator)
+    items, codes = (
+        torch.randn(512, 32, generator=generator),
+        torch.randn(256, 32, generator=generator),
+    )
     distances = torch.cdist(items, codes).square()
     plan = sinkhorn(distances, 0.003, 50)
     d = distances.double()
@@ -246,15 +297,24 @@ def test_new_items_take_the_next_free_value_and_fall_back_when_there_is_none():
     # the third item finds (0, 0) full and takes the other code of the last learned level
     assert codes.tolist() == [[0, 0, 2], [1, 1, 1], [0, 1, 0], [1, 0, 0]]
     assert fallbacks == 1
-    with pytest.raises(ConfigError, match=r"New item 2: no free value is left under the codes \[0, 0\]"):
+    with pytest.raises(
+        ConfigError, match=r"New item 2: no free value is left under the codes \[0, 0\]"
+    ):
         codes_for_new_items(existing, sizes, new)
     with pytest.raises(ConfigError, match="All 12 ids are taken"):
-        codes_for_new_items(existing, sizes, torch.zeros(10, 2, dtype=torch.long), lambda rows: torch.rand(len(rows), 2, 2))
+        codes_for_new_items(
+            existing,
+            sizes,
+            torch.zeros(10, 2, dtype=torch.long),
+            lambda rows: torch.rand(len(rows), 2, 2),
+        )
     assert codes_for_new_items(existing, sizes, new[:0])[0].shape == (0, 3)
 
 
 def test_new_items_without_an_extra_level_move_to_the_nearest_free_codes():
     existing = torch.tensor([[0, 0], [0, 2]])
     distances = torch.tensor([[[0.0, 1.0, 9.0], [0.1, 0.3, 0.2]]]).repeat(2, 1, 1)
-    codes, fallbacks = codes_for_new_items(existing, (3, 3), torch.tensor([[0, 0], [2, 2]]), distances)
+    codes, fallbacks = codes_for_new_items(
+        existing, (3, 3), torch.tensor([[0, 0], [2, 2]]), distances
+    )
     assert codes.tolist() == [[0, 1], [2, 2]] and fallbacks == 1

@@ -22,7 +22,10 @@ def gauss(n=600, d=10, seed=0):
 
 
 def same(first: HierarchicalKMeans, second: HierarchicalKMeans) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.tensors().values(), second.tensors().values(), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.tensors().values(), second.tensors().values(), strict=True)
+    )
 
 
 def test_definitions():
@@ -36,33 +39,51 @@ def test_definitions():
         for row in range(600):
             children = fitted.centroids[level][starts[node[row]] : starts[node[row] + 1]]
             plain = (x[row].double() - children).square().sum(1)
-            assert torch.allclose(distances[level][row, : len(plain)], plain) and codes[row, level] == plain.argmin()
-            assert torch.allclose(distances[level][row, len(plain) :], plain.max())  # children that do not exist
+            assert (
+                torch.allclose(distances[level][row, : len(plain)], plain)
+                and codes[row, level] == plain.argmin()
+            )
+            assert torch.allclose(
+                distances[level][row, len(plain) :], plain.max()
+            )  # children that do not exist
         node = starts[node] + codes[:, level]
-        assert torch.equal(node.unique(), torch.arange(len(fitted.centroids[level])))  # every node has items
+        assert torch.equal(
+            node.unique(), torch.arange(len(fitted.centroids[level]))
+        )  # every node has items
         rebuilt = fitted.reconstruct(codes[:, : level + 1])
         assert torch.equal(rebuilt, fitted.centroids[level][node])
         for number in node.unique():
-            assert torch.allclose(fitted.centroids[level][number], x[node == number].double().mean(0), atol=0.05)
+            assert torch.allclose(
+                fitted.centroids[level][number], x[node == number].double().mean(0), atol=0.05
+            )
     assert collision_stats(codes)["unique_ids"] == len(fitted.centroids[2])
 
 
 def test_the_first_level_is_k_means_and_error_falls():
     x = gauss(n=1000, seed=2)
     fitted = HierarchicalKMeans.fit(x, (20, 5, 3), seed=4)
-    theirs = KMeans(20, n_init=1, random_state=4).fit(np.unique(x.double().numpy(), axis=0)).inertia_
+    theirs = (
+        KMeans(20, n_init=1, random_state=4).fit(np.unique(x.double().numpy(), axis=0)).inertia_
+    )
     assert float(fitted.level_distances(x)[0].amin(1).sum()) == pytest.approx(theirs, rel=1e-3)
     codes = fitted.assign(x)
-    errors = [x.var(0, correction=0).mean(), *((x - fitted.reconstruct(codes[:, :level])).square().mean() for level in (1, 2, 3))]
+    errors = [
+        x.var(0, correction=0).mean(),
+        *((x - fitted.reconstruct(codes[:, :level])).square().mean() for level in (1, 2, 3)),
+    ]
     assert all(after < 0.95 * before for before, after in zip(errors[:-1], errors[1:], strict=True))
 
 
 def test_a_tree_of_clusters_is_found_and_numbered_from_the_middle():
     centres = torch.tensor([[-4.0, 0], [0, 0], [9, 0]])
     offsets = torch.tensor([[-0.3, 0], [0.31, 0], [0, 0.02]])
-    x = (centres[:, None] + offsets + 1e-3 * gauss(20, 2)[:, None, None]).reshape(-1, 2)  # [20 repeats, 3 clusters, 3 in each]
+    x = (centres[:, None] + offsets + 1e-3 * gauss(20, 2)[:, None, None]).reshape(
+        -1, 2
+    )  # [20 repeats, 3 clusters, 3 in each]
     codes = HierarchicalKMeans.fit(x, (3, 3)).assign(x).reshape(20, 3, 3, 2)
-    assert torch.equal(codes[..., 0], torch.tensor([1, 0, 2]).view(1, 3, 1).expand(20, 3, 3))  # the middle of all is at 5/3
+    assert torch.equal(
+        codes[..., 0], torch.tensor([1, 0, 2]).view(1, 3, 1).expand(20, 3, 3)
+    )  # the middle of all is at 5/3
     assert torch.equal(codes[..., 1], torch.tensor([1, 2, 0]).expand(20, 3, 3))
 
 
@@ -75,33 +96,54 @@ def test_order_and_threads_change_nothing():
         second = HierarchicalKMeans.fit(x[order], (16, 16), seed=5)
     assert same(first, second)
     codes = first.assign(x)
-    assert torch.equal(second.assign(x[order]), codes[order]) and torch.equal(first.assign(x[100:101]), codes[100:101])
+    assert torch.equal(second.assign(x[order]), codes[order]) and torch.equal(
+        first.assign(x[100:101]), codes[100:101]
+    )
     assert torch.equal(codes[[7, 400]], codes[[3, 3]])
-    assert not torch.equal(HierarchicalKMeans.fit(x, (16, 16), seed=6).centroids[0], first.centroids[0])
+    assert not torch.equal(
+        HierarchicalKMeans.fit(x, (16, 16), seed=6).centroids[0], first.centroids[0]
+    )
 
 
 @settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 9), st.integers(0, 10**6))
 def test_codes_are_legal_and_equal_rows_get_equal_codes(n, d, size, seed):
-    x = torch.randint(-1, 2, (n, d), generator=torch.Generator().manual_seed(seed)).float()  # many equal and collinear rows
+    x = torch.randint(
+        -1, 2, (n, d), generator=torch.Generator().manual_seed(seed)
+    ).float()  # many equal and collinear rows
     fitted = HierarchicalKMeans.fit(x, (size, size), seed=seed)
     codes = fitted.assign(x)
     assert (codes >= 0).all() and (codes < torch.tensor(fitted.sizes)).all()
     distinct = len({tuple(row) for row in x.tolist()})
-    assert len({(tuple(row), tuple(code)) for row, code in zip(x.tolist(), codes.tolist(), strict=True)}) == distinct
+    assert (
+        len(
+            {
+                (tuple(row), tuple(code))
+                for row, code in zip(x.tolist(), codes.tolist(), strict=True)
+            }
+        )
+        == distinct
+    )
     assert fitted.reconstruct(codes).shape == x.shape
     if distinct <= fitted.sizes[0]:
         assert len(codes[:, 0].unique()) == distinct  # nothing is left to split
 
 
-@pytest.mark.parametrize("policies", [["nearest_free"], ["sinkhorn", "extra_token"], ["sinkhorn", "nearest_free"]])
+@pytest.mark.parametrize(
+    "policies", [["nearest_free"], ["sinkhorn", "extra_token"], ["sinkhorn", "nearest_free"]]
+)
 def test_codes_without_a_child_serve_collision_policies(policies):
     x = gauss(n=150, d=3)
     x[:8] = x[8].clone()
     fitted = HierarchicalKMeans.fit(x, (4, 8, 8))
     codes = fitted.assign(x)
-    repaired, _ = resolve_collisions(codes, fitted.sizes, policies, distances=fitted.level_distances(x))
-    assert collision_stats(codes)["colliding_items"] and not collision_stats(repaired)["colliding_items"]
+    repaired, _ = resolve_collisions(
+        codes, fitted.sizes, policies, distances=fitted.level_distances(x)
+    )
+    assert (
+        collision_stats(codes)["colliding_items"]
+        and not collision_stats(repaired)["colliding_items"]
+    )
 
 
 def test_chunks(monkeypatch):
@@ -117,7 +159,11 @@ def test_storage(tmp_path):
     fitted = HierarchicalKMeans.fit(x, (8, 8, 8))
     save_artefact(tmp_path, fitted.tensors(), {})
     loaded = HierarchicalKMeans.from_tensors(load_artefact(tmp_path)[0])
-    assert loaded.sizes == fitted.sizes and same(loaded, fitted) and torch.equal(loaded.assign(x), fitted.assign(x))
+    assert (
+        loaded.sizes == fitted.sizes
+        and same(loaded, fitted)
+        and torch.equal(loaded.assign(x), fitted.assign(x))
+    )
 
 
 def test_errors():
@@ -151,7 +197,10 @@ def test_co_occurrences():
             plain[a, b] += 1
             plain[b, a] += 1
     np.testing.assert_array_equal(co_occurrences(found, 32).toarray(), plain)
-    assert co_occurrences([], 5).nnz == 0 and co_occurrences([np.array([1]), np.array([2, 2])], 5).nnz == 0
+    assert (
+        co_occurrences([], 5).nnz == 0
+        and co_occurrences([np.array([1]), np.array([2, 2])], 5).nnz == 0
+    )
 
 
 def test_spectral_embedding():
@@ -163,11 +212,16 @@ def test_spectral_embedding():
     assert values[-6] - values[-7] > 1e-3
     expected = vectors[:, -6:] / np.linalg.norm(vectors[:, -6:], axis=1, keepdims=True)
     assert ours.dtype == np.float32 and ours.shape == (32, 6) and not ours[30:].any()
-    np.testing.assert_allclose(ours[:30] @ ours[:30].T, expected @ expected.T, atol=1e-5)  # up to a rotation
+    np.testing.assert_allclose(
+        ours[:30] @ ours[:30].T, expected @ expected.T, atol=1e-5
+    )  # up to a rotation
     np.testing.assert_array_equal(spectral_embedding(graph, 6), ours)
     assert spectral_embedding(graph, 64).shape == (32, 29)
     assert not spectral_embedding(co_occurrences([], 5), 4).any()
-    assert spectral_embedding(co_occurrences([np.array([0, 3])], 5), 4)[[0, 3]].tolist() in ([[1.0], [1.0]], [[-1.0], [-1.0]])
+    assert spectral_embedding(co_occurrences([np.array([0, 3])], 5), 4)[[0, 3]].tolist() in (
+        [[1.0], [1.0]],
+        [[-1.0], [-1.0]],
+    )
 
 
 def test_communities_get_their_own_first_code():

@@ -15,7 +15,9 @@ from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
 
 def blobs(n=400, d=12, centres=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return (5 * torch.randn(centres, d, generator=generator))[torch.arange(n) % centres] + torch.randn(n, d, generator=generator)
+    return (5 * torch.randn(centres, d, generator=generator))[
+        torch.arange(n) % centres
+    ] + torch.randn(n, d, generator=generator)
 
 
 @pytest.mark.parametrize("l2", [False, True])
@@ -42,7 +44,10 @@ def test_inertia_is_that_of_scikit_learn_on_all_rows():
     x = blobs(n=500, d=6, centres=40, seed=3)
     x = torch.cat([x, x[:200]])  # repeated rows count twice
     ours = PCAKMeans.fit(x, 30, 6, seed=0).distances(x).amin(1).sum()
-    theirs = min(KMeans(30, n_init=10, random_state=seed).fit(x.double().numpy()).inertia_ for seed in range(2))
+    theirs = min(
+        KMeans(30, n_init=10, random_state=seed).fit(x.double().numpy()).inertia_
+        for seed in range(2)
+    )
     assert ours <= 1.03 * theirs
 
 
@@ -51,7 +56,10 @@ def test_same_seed_same_codes_on_any_number_of_threads():
     first = PCAKMeans.fit(x, 32, 8, seed=7, n_init=2)
     with threadpool_limits(2):
         second = PCAKMeans.fit(x, 32, 8, seed=7, n_init=2)
-    assert all(torch.equal(a, b) for a, b in zip(first.tensors().values(), second.tensors().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.tensors().values(), second.tensors().values(), strict=True)
+    )
     assert torch.equal(first.assign(x), second.assign(x))
 
 
@@ -74,28 +82,47 @@ def test_one_distinct_vector(x, l2, tmp_path):
     assert fitted.distances(x).tolist() == [[0.0]] * len(x)
     assert torch.equal(fitted.centroid_vectors(), x[:1])
     save_artefact(tmp_path, fitted.tensors(), {})
-    assert torch.equal(PCAKMeans.from_tensors(load_artefact(tmp_path)[0]).assign(x), fitted.assign(x))
+    assert torch.equal(
+        PCAKMeans.from_tensors(load_artefact(tmp_path)[0]).assign(x), fitted.assign(x)
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 25), st.integers(1, 5), st.integers(1, 12), st.integers(1, 6), st.booleans(), st.integers(0, 10**6))
+@given(
+    st.integers(1, 25),
+    st.integers(1, 5),
+    st.integers(1, 12),
+    st.integers(1, 6),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
 def test_every_code_is_used_and_equal_rows_get_equal_codes(n, d, n_clusters, pca_dim, l2, seed):
-    x = torch.randint(-1, 2, (n, d), generator=torch.Generator().manual_seed(seed)).float()  # many equal and collinear rows
+    x = torch.randint(
+        -1, 2, (n, d), generator=torch.Generator().manual_seed(seed)
+    ).float()  # many equal and collinear rows
     fitted = PCAKMeans.fit(x, n_clusters, pca_dim, l2=l2, n_init=1, seed=seed)
     codes = fitted.assign(x)
     distinct = len({tuple(row) for row in x.tolist()})
     assert len(fitted.centroids) <= min(n_clusters, distinct)
     assert torch.equal(codes.unique(), torch.arange(len(fitted.centroids)))
-    assert len({(tuple(row), code) for row, code in zip(x.tolist(), codes.tolist(), strict=True)}) == distinct
+    assert (
+        len({(tuple(row), code) for row, code in zip(x.tolist(), codes.tolist(), strict=True)})
+        == distinct
+    )
     assert fitted.components.shape[0] <= min(pca_dim, d, max(0, n - 1))
-    assert torch.isfinite(fitted.centroid_vectors()).all() and fitted.centroid_vectors().shape == (len(fitted.centroids), d)
+    assert torch.isfinite(fitted.centroid_vectors()).all() and fitted.centroid_vectors().shape == (
+        len(fitted.centroids),
+        d,
+    )
 
 
 def test_new_rows_and_chunks(monkeypatch):
     x = blobs()
     fitted = PCAKMeans.fit(x[:300], 9, 5)
     codes = fitted.assign(x)
-    assert torch.equal(codes[300:], fitted.assign(x[300:])) and torch.equal(codes[7:8], fitted.assign(x[7:8]))
+    assert torch.equal(codes[300:], fitted.assign(x[300:])) and torch.equal(
+        codes[7:8], fitted.assign(x[7:8])
+    )
     monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.kmeans.CHUNK", 50)
     assert torch.equal(codes, fitted.assign(x))
 
@@ -106,7 +133,9 @@ def test_storage(l2, tmp_path):
     fitted = PCAKMeans.fit(x, 9, 5, l2=l2)
     save_artefact(tmp_path, fitted.tensors(), {})
     loaded = PCAKMeans.from_tensors(load_artefact(tmp_path)[0])
-    assert torch.equal(loaded.distances(x), fitted.distances(x)) and torch.equal(loaded.centroid_vectors(), fitted.centroid_vectors())
+    assert torch.equal(loaded.distances(x), fitted.distances(x)) and torch.equal(
+        loaded.centroid_vectors(), fitted.centroid_vectors()
+    )
 
 
 def test_errors():

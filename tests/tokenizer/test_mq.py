@@ -17,12 +17,20 @@ from recbole_genrec.tokenizer import mq_tokenizer
 from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser, agreement
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 
-SMALL = {"codebook_sizes": [8, 8, 8], "hidden_sizes": [16, 24], "code_dim": 6, "tokenizer_epochs": 15, "tokenizer_batch_size": 64}
+SMALL = {
+    "codebook_sizes": [8, 8, 8],
+    "hidden_sizes": [16, 24],
+    "code_dim": 6,
+    "tokenizer_epochs": 15,
+    "tokenizer_batch_size": 64,
+}
 
 
 def blobs(n=240, d=12, centres=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return (3 * torch.randn(centres, d, generator=generator))[torch.arange(n) % centres] + 0.3 * torch.randn(n, d, generator=generator)
+    return (3 * torch.randn(centres, d, generator=generator))[
+        torch.arange(n) % centres
+    ] + 0.3 * torch.randn(n, d, generator=generator)
 
 
 def network(seed=0, sizes=(5, 7, 9), **options):
@@ -32,7 +40,10 @@ def network(seed=0, sizes=(5, 7, 9), **options):
 
 
 def quantiser(seed=1, **changes) -> MQQuantiser:
-    values = read_yaml(properties_folder() / "tokenizer" / "mq.yaml") | {"device": "cpu", "show_progress": False}
+    values = read_yaml(properties_folder() / "tokenizer" / "mq.yaml") | {
+        "device": "cpu",
+        "show_progress": False,
+    }
     return MQQuantiser({**values, **SMALL, **changes}, seed)
 
 
@@ -53,14 +64,24 @@ def test_evaluation_equals_the_published_numbers():
     x = data["x"]
     recon, codes, losses = model(x)
     assert torch.equal(codes, data["codes"]) and torch.equal(model.encode(x), data["codes"])
-    assert close(model.encoder(x), data["z"]) and close(recon, data["x_rec"]) and close(model.reconstruct(codes), data["x_rec"])
-    chosen = torch.stack([book[column] for book, column in zip(model.codebooks, codes.T, strict=True)])
+    assert (
+        close(model.encoder(x), data["z"])
+        and close(recon, data["x_rec"])
+        and close(model.reconstruct(codes), data["x_rec"])
+    )
+    chosen = torch.stack(
+        [book[column] for book, column in zip(model.codebooks, codes.T, strict=True)]
+    )
     assert close(chosen, data["chosen"])
-    assert close(losses["recon"], data["recon_loss"]) and close(losses["codebook"], data["codebook_loss_per_book"])
+    assert close(losses["recon"], data["recon_loss"]) and close(
+        losses["codebook"], data["codebook_loss_per_book"]
+    )
     for k, distances in enumerate(model.level_distances(x)):
         assert close(distances, (data["z"][k][:, None] - data[f"w:codebook.{k}"]).square().sum(-1))
     half = mq_from_golden(data).float()
-    assert torch.equal(half(x.float())[1], data["codes"]) and torch.equal(half.encode(x.float()), data["codes"])
+    assert torch.equal(half(x.float())[1], data["codes"]) and torch.equal(
+        half.encode(x.float()), data["codes"]
+    )
 
 
 # --- formulas -------------------------------------------------------------------------------------------------------------------------
@@ -70,27 +91,46 @@ def test_losses_equal_the_formula_and_their_gradients_go_where_they_should():
     model, x = network(beta=0.3).eval(), blobs(40).double()
     recon, codes, losses = model(x)
     z = model.encoder(x)
-    terms = [(z[k] - book[codes[:, k]]).square().sum() / z[k].numel() for k, book in enumerate(model.codebooks)]
-    assert all(torch.equal(codes[:, k], torch.cdist(z[k], book).argmin(1)) for k, book in enumerate(model.codebooks))
-    assert close(losses["codebook"], torch.stack(terms)) and close(losses["commitment"], torch.stack(terms))
+    terms = [
+        (z[k] - book[codes[:, k]]).square().sum() / z[k].numel()
+        for k, book in enumerate(model.codebooks)
+    ]
+    assert all(
+        torch.equal(codes[:, k], torch.cdist(z[k], book).argmin(1))
+        for k, book in enumerate(model.codebooks)
+    )
+    assert close(losses["codebook"], torch.stack(terms)) and close(
+        losses["commitment"], torch.stack(terms)
+    )
     assert close(losses["total"], (recon - x).square().mean() + 1.3 * sum(terms))
     books, encoder = list(model.codebooks), list(model.encoder.parameters())
 
     def reached(loss, parameters):
-        return [g is not None and bool(g.any()) for g in torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)]
+        return [
+            g is not None and bool(g.any())
+            for g in torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        ]
 
-    assert all(reached(losses["codebook"].sum(), books)) and not any(reached(losses["codebook"].sum(), encoder))
-    assert all(reached(losses["commitment"].sum(), encoder)) and not any(reached(losses["commitment"].sum(), books))
+    assert all(reached(losses["codebook"].sum(), books)) and not any(
+        reached(losses["codebook"].sum(), encoder)
+    )
+    assert all(reached(losses["commitment"].sum(), encoder)) and not any(
+        reached(losses["commitment"].sum(), books)
+    )
     assert all(reached(losses["recon"], encoder)) and not any(reached(losses["recon"], books))
 
 
 def test_reconstruction_gradient_passes_straight_through_to_every_encoder():
     model, x = network().eval(), blobs(40).double()
     captured = []
-    model.encoder.register_forward_hook(lambda *arguments: captured.append(arguments[-1]) or arguments[-1].retain_grad())
+    model.encoder.register_forward_hook(
+        lambda *arguments: captured.append(arguments[-1]) or arguments[-1].retain_grad()
+    )
     recon, codes, _ = model(x)
     (recon - x).square().mean().backward()
-    summed = sum(book[codes[:, k]] for k, book in enumerate(model.codebooks)).detach().requires_grad_()
+    summed = (
+        sum(book[codes[:, k]] for k, book in enumerate(model.codebooks)).detach().requires_grad_()
+    )
     (model.decoder(summed) - x).square().mean().backward()
     for gradient in captured[0].grad:
         assert close(gradient, summed.grad) and gradient.abs().sum() > 0
@@ -118,7 +158,9 @@ def test_mask_is_drawn_for_each_sample_and_dimension_in_training_only():
     masked = model.train().masked(x)
     kept = masked != 0
     assert set(masked.unique().tolist()) == {0.0, 2.0} and torch.equal(x, torch.full_like(x, 2.0))
-    assert abs(kept.double().mean() - 0.8) < 0.01  # four standard deviations of the mean of 24,000 draws
+    assert (
+        abs(kept.double().mean() - 0.8) < 0.01
+    )  # four standard deviations of the mean of 24,000 draws
     assert (abs(kept.double().mean(0) - 0.8) < 0.04).all() and len(kept.unique(dim=0)) > 500
     assert torch.equal(model.eval().masked(x), x)
 
@@ -148,15 +190,21 @@ def test_codes_are_a_function_of_the_row(mode):
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     codes = model.encode(x)
     assert torch.equal(torch.cat([model.encode(row[None]) for row in x]), codes)
-    assert torch.equal(model.encode(x.flip(0)).flip(0), codes) and torch.equal(model.eval()(x)[1], codes)
-    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())  # batch norm counts no row
+    assert torch.equal(model.encode(x.flip(0)).flip(0), codes) and torch.equal(
+        model.eval()(x)[1], codes
+    )
+    assert all(
+        torch.equal(value, buffers[name]) for name, value in model.named_buffers()
+    )  # batch norm counts no row
 
 
 def test_start_is_k_means_on_all_latents_and_dead_codes_come_back():
     model, x = network(sizes=(6, 6)), blobs().double()
     model.codebook_init(x, seed=0)
     inner = model.encoder[1][0](x)  # what the first batch norm sees
-    assert close(model.encoder[1][1].running_mean, inner.mean(0)) and close(model.encoder[1][1].running_var, inner.var(0))
+    assert close(model.encoder[1][1].running_mean, inner.mean(0)) and close(
+        model.encoder[1][1].running_var, inner.var(0)
+    )
     assert model.encoder[1][1].momentum == 0.1
     for k, (z, book) in enumerate(zip(model.eval().encoder(x), model.codebooks, strict=True)):
         codes = model.encode(x)[:, k]
@@ -167,7 +215,9 @@ def test_start_is_k_means_on_all_latents_and_dead_codes_come_back():
         model.codebooks[1][2:5] = 1e3
     assert model.revive_dead_codes(x, torch.Generator().manual_seed(0)) == [0, 3]
     revived, z = model.codebooks[1][2:5], model.encoder(x)[1]
-    assert float(torch.cdist(revived, z).detach().min(1).values.max()) < 1e-6  # outputs of the encoder
+    assert (
+        float(torch.cdist(revived, z).detach().min(1).values.max()) < 1e-6
+    )  # outputs of the encoder
     assert len(model.encode(x)[:, 1].unique()) == 6
 
 
@@ -184,15 +234,24 @@ def test_vectors_stay_and_codes_repeat():
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(3), after)  # the caller's random numbers
-    assert torch.equal(vectors, before) and codes.shape == (240, 3) and codes.dtype == torch.long and int(codes.max()) < 8
+    assert (
+        torch.equal(vectors, before)
+        and codes.shape == (240, 3)
+        and codes.dtype == torch.long
+        and int(codes.max()) < 8
+    )
     assert torch.equal(fitted.encode(vectors), codes)
     assert torch.equal(torch.cat([fitted.encode(row[None]) for row in vectors[:30]]), codes[:30])
     assert torch.equal(vectors, before)
-    assert torch.equal(quantiser().fit(vectors, quiet), codes) and not torch.equal(quantiser(seed=2).fit(vectors, quiet), codes)
+    assert torch.equal(quantiser().fit(vectors, quiet), codes) and not torch.equal(
+        quantiser(seed=2).fit(vectors, quiet), codes
+    )
     assert fitted.quality["n"] == 238
     real = vectors[(vectors != 0).any(1)]
     torch.testing.assert_close(fitted.centre.float(), real.mean(0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(1 / fitted.factor.float(), real.std(0, correction=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        1 / fitted.factor.float(), real.std(0, correction=0), atol=1e-5, rtol=0
+    )
 
 
 def test_rows_of_zeros_are_not_learned_from():
@@ -200,7 +259,10 @@ def test_rows_of_zeros_are_not_learned_from():
     padded = torch.cat([torch.zeros(1, 12), vectors, torch.zeros(3, 12)])
     fitted, other = quantiser(), quantiser()
     assert torch.equal(fitted.fit(vectors, quiet), other.fit(padded, quiet)[1:-3])
-    assert all(torch.equal(a, b) for a, b in zip(fitted.state()[0].values(), other.state()[0].values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(fitted.state()[0].values(), other.state()[0].values(), strict=True)
+    )
 
 
 def test_clustered_vectors_use_the_codebooks_and_clusters_share_codes():
@@ -227,7 +289,9 @@ def test_clustered_vectors_use_the_codebooks_and_clusters_share_codes():
 def test_revival_ends_ten_epochs_before_the_end(monkeypatch):
     calls = []
     revive = MQ.revive_dead_codes
-    monkeypatch.setattr(MQ, "revive_dead_codes", lambda self, *rest: calls.append(1) or revive(self, *rest))
+    monkeypatch.setattr(
+        MQ, "revive_dead_codes", lambda self, *rest: calls.append(1) or revive(self, *rest)
+    )
     quantiser(tokenizer_epochs=13).fit(blobs(), quiet)
     assert len(calls) == 3
 
@@ -248,7 +312,9 @@ def test_the_epoch_with_the_lowest_loss_on_held_out_rows_is_kept(monkeypatch):
     fitted.fit(noise, quiet)
     losses = [loss for _, loss in seen]
     assert len(seen) == 30 and {rows for rows, _ in seen} == {12}  # a fifth
-    assert fitted.quality["loss"] == min(losses) and losses[fitted.quality["best_epoch"] - 1] == min(losses)
+    assert fitted.quality["loss"] == min(losses) and losses[
+        fitted.quality["best_epoch"] - 1
+    ] == min(losses)
     assert fitted.quality["best_epoch"] < 30  # so that keeping the last epoch would be seen
     held = torch.randperm(60, generator=torch.Generator().manual_seed(1))[:12]
     again = forward(fitted.network, fitted._scaled(noise[held]))[-1]["total"].item()
@@ -263,7 +329,9 @@ def test_state_survives_the_disk(tmp_path):
     restored = quantiser(seed=9)
     restored.set_state(*load_artefact(tmp_path / "mq"))
     new = blobs(n=30, seed=4)
-    assert torch.equal(restored.encode(vectors), codes) and torch.equal(restored.encode(new), fitted.encode(new))
+    assert torch.equal(restored.encode(vectors), codes) and torch.equal(
+        restored.encode(new), fitted.encode(new)
+    )
     assert restored.quality == fitted.quality and restored.sizes == (8, 8, 8)
     next((tmp_path / "mq").glob("*.safetensors")).write_bytes(b"half")
     with pytest.raises(ArtefactError):
@@ -288,10 +356,20 @@ def test_codebooks_are_never_larger_than_the_number_of_distinct_vectors():
 @pytest.mark.parametrize(
     ("changes", "vectors", "error", "message"),
     [
-        ({"codebook_sizes": [3, 2]}, blobs(n=7), ConfigError, r"codebook_sizes \[3, 2\] can name 6 vectors, but there are 7"),
+        (
+            {"codebook_sizes": [3, 2]},
+            blobs(n=7),
+            ConfigError,
+            r"codebook_sizes \[3, 2\] can name 6 vectors, but there are 7",
+        ),
         ({}, torch.zeros(5, 12), DataError, "two different vectors or more"),
         ({}, torch.ones(5, 12), DataError, "two different vectors or more"),
-        ({}, torch.full((5, 12), math.nan).index_fill(0, torch.tensor([1]), 1.0), DataError, "finite"),
+        (
+            {},
+            torch.full((5, 12), math.nan).index_fill(0, torch.tensor([1]), 1.0),
+            DataError,
+            "finite",
+        ),
         ({"tokenizer_lr": 1e30}, blobs(), GenRecError, "lower --tokenizer_lr"),
     ],
 )

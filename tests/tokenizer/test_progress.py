@@ -28,9 +28,15 @@ def fit(progress: FitProgress, killed_in: int | None = None, enough: int = EPOCH
     """A fit that draws from every kind of random numbers; its losses by epoch, and what it ends with."""
     torch.manual_seed(3)
     random.seed(3)
-    network, generator, notes = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), torch.Generator().manual_seed(5), {"losses": []}
+    network, generator, notes = (
+        nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
+        torch.Generator().manual_seed(5),
+        {"losses": []},
+    )
     optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
-    epochs = progress.epochs(EPOCHS, network=network, optimiser=optimiser, generator=generator, notes=notes)
+    epochs = progress.epochs(
+        EPOCHS, network=network, optimiser=optimiser, generator=generator, notes=notes
+    )
     for epoch in epochs:
         if epoch == killed_in:
             raise Killed
@@ -41,7 +47,12 @@ def fit(progress: FitProgress, killed_in: int | None = None, enough: int = EPOCH
         notes["losses"].append(loss.item())
         if len(notes["losses"]) == enough:
             epochs.close()
-    return [*notes["losses"], network[0].weight.sum().item(), torch.rand(()).item(), random.random()]
+    return [
+        *notes["losses"],
+        network[0].weight.sum().item(),
+        torch.rand(()).item(),
+        random.random(),
+    ]
 
 
 @pytest.mark.parametrize("enough", [EPOCHS, 4])

@@ -13,7 +13,9 @@ from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 def blobs(n=400, d=12, centres=50, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return (3 * torch.randn(centres, d, generator=generator))[torch.arange(n) % centres] + torch.randn(n, d, generator=generator)
+    return (3 * torch.randn(centres, d, generator=generator))[
+        torch.arange(n) % centres
+    ] + torch.randn(n, d, generator=generator)
 
 
 def rqvae(d_in=12, sizes=(8, 8, 8), seed=0, **options):
@@ -29,22 +31,36 @@ def close(a, b, tolerance=1e-9):
 @pytest.mark.parametrize("mode", ["train_argmin", "train_sinkhorn", "eval"])
 def test_forward_equals_the_published_numbers(mode):
     data = load_golden("letter_rqvae")
-    expected = {name.removeprefix(f"{mode}/"): value for name, value in data.items() if name.startswith(f"{mode}/")}
+    expected = {
+        name.removeprefix(f"{mode}/"): value
+        for name, value in data.items()
+        if name.startswith(f"{mode}/")
+    }
     model = rqvae_from_golden(data, sinkhorn=mode != "train_argmin").train(mode != "eval")
     recon, z_q, codes, losses = model(data["x"])
     assert torch.equal(codes, expected["codes"])
-    assert close(model.encoder(data["x"]), expected["z"]) and close(z_q, expected["z_q"]) and close(recon, expected["x_rec"])
+    assert (
+        close(model.encoder(data["x"]), expected["z"])
+        and close(z_q, expected["z_q"])
+        and close(recon, expected["x_rec"])
+    )
     assert close(losses["recon"], expected["recon_loss"])
     assert close(losses["codebook"], expected["codebook_per_level"])
     assert close(losses["commitment"], expected["commitment_per_level"])
-    plain = (expected["codebook_per_level"] + data["mu"] * expected["commitment_per_level"]).mean()  # the file's includes diversity
+    plain = (
+        expected["codebook_per_level"] + data["mu"] * expected["commitment_per_level"]
+    ).mean()  # the file's includes diversity
     assert close(losses["quant"], plain)
     assert close(losses["total"], expected["recon_loss"] + data["quant_loss_weight"] * plain)
     if mode == "eval":
         assert torch.equal(model.encode(data["x"]), expected["get_indices"])
     if mode != "train_sinkhorn":
         for level, distances in enumerate(model.level_distances(data["x"])):
-            reference = (expected["residual_in"][level][:, None] - data[f"w:codebook.{level}"]).square().sum(-1)
+            reference = (
+                (expected["residual_in"][level][:, None] - data[f"w:codebook.{level}"])
+                .square()
+                .sum(-1)
+            )
             assert close(distances, reference)
 
 
@@ -53,7 +69,10 @@ def test_float32_returns_the_same_codes():
     model = rqvae_from_golden(data, sinkhorn=True).float()
     for mode in ("train_sinkhorn", "eval"):
         _, z_q, codes, losses = model.train(mode != "eval")(data["x"].float())
-        assert torch.equal(codes, data[f"{mode}/codes"]) and z_q.dtype == losses["total"].dtype == torch.float32
+        assert (
+            torch.equal(codes, data[f"{mode}/codes"])
+            and z_q.dtype == losses["total"].dtype == torch.float32
+        )
         assert close(losses["recon"].double(), data[f"{mode}/recon_loss"], 1e-4)
 
 
@@ -70,7 +89,10 @@ def test_reconstruction_gradient_passes_straight_through():
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_losses_equal_the_formula(reduction):
-    model, x = rqvae(reduction=reduction, mu=0.3, quant_loss_weight=0.7).double(), blobs(n=30).double()
+    model, x = (
+        rqvae(reduction=reduction, mu=0.3, quant_loss_weight=0.7).double(),
+        blobs(n=30).double(),
+    )
     recon, z_q, codes, losses = model(x)
     residual, terms = model.encoder(x), []
     for book, column in zip(model.codebooks, codes.unbind(1), strict=True):
@@ -83,9 +105,15 @@ def test_losses_equal_the_formula(reduction):
     quant = 1.3 * (sum(terms) if reduction == "sum" else sum(terms) / 3)
     assert close(losses["total"], error + 0.7 * quant) and close(losses["quant"], quant)
     assert close(losses["codebook"], torch.stack(terms)) and close(z_q, model.encoder(x) - residual)
-    commitment = torch.autograd.grad(losses["commitment"].sum(), list(model.parameters()), allow_unused=True)
-    level0 = torch.autograd.grad(model(x)[3]["commitment"][0], list(model.parameters()), allow_unused=True)
-    for whole, first in zip(commitment, level0, strict=True):  # later levels' commitment moves nothing
+    commitment = torch.autograd.grad(
+        losses["commitment"].sum(), list(model.parameters()), allow_unused=True
+    )
+    level0 = torch.autograd.grad(
+        model(x)[3]["commitment"][0], list(model.parameters()), allow_unused=True
+    )
+    for whole, first in zip(
+        commitment, level0, strict=True
+    ):  # later levels' commitment moves nothing
         assert (whole is None and first is None) or close(whole, first)
 
 
@@ -96,13 +124,17 @@ def test_encoding_is_a_function_of_the_row(monkeypatch):
     model.codebook_init(x)
     codes = model.encode(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    assert codes.dtype == torch.long and not codes.requires_grad and torch.equal(codes[700], codes[3])
+    assert (
+        codes.dtype == torch.long and not codes.requires_grad and torch.equal(codes[700], codes[3])
+    )
     assert torch.equal(model.encode(x[order]), codes[order])
     assert torch.equal(torch.cat([model.encode(part) for part in x.split(7)]), codes)
     assert torch.equal(model.eval().encode(x), codes) and torch.equal(model(x)[2], codes)
     monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.codebook_network.CHUNK", 500)
     assert torch.equal(model.encode(x), codes)
-    assert torch.equal(torch.stack([level.argmin(1) for level in model.level_distances(x)], dim=1), codes)
+    assert torch.equal(
+        torch.stack([level.argmin(1) for level in model.level_distances(x)], dim=1), codes
+    )
 
 
 def test_sinkhorn_levels_are_balanced_in_training_only():
@@ -166,13 +198,20 @@ def test_dead_codes_move_to_residuals():
     assert moved == [len(level) for level in dead]
     residual = model.encoder(x).detach()
     for level in range(2):
-        book, used = model.codebooks[level].detach(), [code for code in range(16) if code not in dead[level]]
+        book, used = (
+            model.codebooks[level].detach(),
+            [code for code in range(16) if code not in dead[level]],
+        )
         assert torch.equal(book[used], before[level][used])
         nearest = torch.cdist(book[dead[level]], residual).argmin(1)
-        assert close(book[dead[level]], residual[nearest], 1e-12) and len(nearest.unique()) == len(nearest)
+        assert close(book[dead[level]], residual[nearest], 1e-12) and len(nearest.unique()) == len(
+            nearest
+        )
         residual = residual - before[level][codes[:, level]]
     assert len(model.encode(x)[:, 0].unique()) == 16
-    assert rqvae(sizes=(16, 16)).revive_dead_codes(x[:2].float(), torch.Generator())[0] >= 14  # more dead codes than rows
+    assert (
+        rqvae(sizes=(16, 16)).revive_dead_codes(x[:2].float(), torch.Generator())[0] >= 14
+    )  # more dead codes than rows
 
 
 def test_repair_from_level_distances():
@@ -182,8 +221,13 @@ def test_repair_from_level_distances():
     codes = model.encode(x)
     levels = model.level_distances(x)
     repaired, sizes = resolve_collisions(codes, model.sizes, "nearest_free", distances=levels)
-    assert sizes == (8, 16) and collision_stats(codes)["unique_ids"] < 120 == collision_stats(repaired)["unique_ids"]
-    whole, _ = resolve_collisions(codes, model.sizes, "both", distances=lambda rows: model.level_distances(x[rows]))
+    assert (
+        sizes == (8, 16)
+        and collision_stats(codes)["unique_ids"] < 120 == collision_stats(repaired)["unique_ids"]
+    )
+    whole, _ = resolve_collisions(
+        codes, model.sizes, "both", distances=lambda rows: model.level_distances(x[rows])
+    )
     assert collision_stats(whole)["unique_ids"] == 120 and torch.equal(whole[:, 0], codes[:, 0])
 
 
@@ -205,20 +249,31 @@ def test_weights_at_the_start():
     model = rqvae(d_in=300)
     layers = [layer for layer in model.encoder if hasattr(layer, "weight")]
     assert [tuple(layer.weight.shape) for layer in layers] == [(10, 300), (6, 10)]
-    assert [tuple(layer.weight.shape) for layer in model.decoder if hasattr(layer, "weight")] == [(10, 6), (300, 10)]
+    assert [tuple(layer.weight.shape) for layer in model.decoder if hasattr(layer, "weight")] == [
+        (10, 6),
+        (300, 10),
+    ]
     assert not any(layer.bias.any() for layer in layers)
-    assert float(layers[0].weight.detach().std()) == pytest.approx((2 / 310) ** 0.5, rel=0.05)  # Xavier-normal
+    assert float(layers[0].weight.detach().std()) == pytest.approx(
+        (2 / 310) ** 0.5, rel=0.05
+    )  # Xavier-normal
 
 
 def test_errors():
     with pytest.raises(ConfigError, match="reduction is 'max'"):
         rqvae(reduction="max")
-    with pytest.raises(ConfigError, match=r"3 levels need as many Sinkhorn epsilons >= 0, got \[0.1\]"):
+    with pytest.raises(
+        ConfigError, match=r"3 levels need as many Sinkhorn epsilons >= 0, got \[0.1\]"
+    ):
         rqvae(sinkhorn_epsilons=(0.1,))
     with pytest.raises(ConfigError, match=r"codebook_sizes \[8, 0\]"):
         rqvae(sizes=(8, 0))
     x = blobs()
     x[5, 0] = float("inf")
-    for use in (rqvae().encode, rqvae().codebook_init, lambda rows: rqvae().revive_dead_codes(rows, torch.Generator())):
+    for use in (
+        rqvae().encode,
+        rqvae().codebook_init,
+        lambda rows: rqvae().revive_dead_codes(rows, torch.Generator()),
+    ):
         with pytest.raises(DataError, match=r"1 of 400 rows are not, the first is row \[5\]"):
             use(x)

@@ -25,14 +25,28 @@ from recbole_genrec.tokenizer.collision import collision_stats
 TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq"]
 NAMES = [*TEXT, "cid"]
 NEW = ["red soap no 3", "dark oil of another brand", "red soap no 3", "an entirely different thing"]
-SMALL = {"codebook_sizes": [8, 8], "spectral_dim": 8, "hidden_sizes": [16], "code_dim": 8, "tokenizer_batch_size": 16}
+SMALL = {
+    "codebook_sizes": [8, 8],
+    "spectral_dim": 8,
+    "hidden_sizes": [16],
+    "code_dim": 8,
+    "tokenizer_batch_size": 16,
+}
 SMALL |= {"tokenizer_epochs": 3, "tokenizer_eval_interval": 1, "n_clusters": 3, "div_refresh": 2}
 
 
 def fake_encoder(texts, *_, **__) -> np.ndarray:
     """Sums of random vectors of the words; a row depends on its text alone."""
-    table = [[np.random.default_rng(zlib.crc32(word.encode())).standard_normal(12) for word in text.split()] for text in texts]
-    return np.array([np.sum(words, axis=0) if words else np.zeros(12) for words in table], dtype=np.float32)
+    table = [
+        [
+            np.random.default_rng(zlib.crc32(word.encode())).standard_normal(12)
+            for word in text.split()
+        ]
+        for text in texts
+    ]
+    return np.array(
+        [np.sum(words, axis=0) if words else np.zeros(12) for words in table], dtype=np.float32
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +60,17 @@ def settings(name: str, **changes) -> dict:
     """The tokenizer's own file, made small."""
     values = read_yaml(properties_folder() / "tokenizer" / f"{name}.yaml")
     values |= {key: value for key, value in SMALL.items() if key in values}
-    values |= {"tokenizer_input": "text"} if "tokenizer_input" in values else {}  # also where that is not the default
-    return {**values, "tokenizer": name, "text_encoder": "default", "device": "cpu", "show_progress": False, **changes}
+    values |= (
+        {"tokenizer_input": "text"} if "tokenizer_input" in values else {}
+    )  # also where that is not the default
+    return {
+        **values,
+        "tokenizer": name,
+        "text_encoder": "default",
+        "device": "cpu",
+        "show_progress": False,
+        **changes,
+    }
 
 
 def tokenizer(name: str, seed: int = 1, **changes):
@@ -57,7 +80,13 @@ def tokenizer(name: str, seed: int = 1, **changes):
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    config = toy_config(write_dataset(folder), cache_dir=str(folder / "cache"), cf_dim=8, cf_epochs=1, graph_epochs=2)
+    config = toy_config(
+        write_dataset(folder),
+        cache_dir=str(folder / "cache"),
+        cf_dim=8,
+        cf_epochs=1,
+        graph_epochs=2,
+    )
     dataset = create_dataset(config)
     return ItemContent.from_dataset(dataset, config), TrainingInteractions(config)
 
@@ -97,9 +126,13 @@ def test_fit(name, content):
     assert codes.stats()["unique_ids"] == content.n_items - 1
     assert fitted.quality["reconstruction_error"] >= 0
     trie = ItemTrie(codes.codes, codes.sizes)
-    assert sorted(trie.leaf_items.tolist()) == list(range(1, content.n_items)) and torch.equal(trie.leaf_of_row, torch.arange(40))
+    assert sorted(trie.leaf_items.tolist()) == list(range(1, content.n_items)) and torch.equal(
+        trie.leaf_of_row, torch.arange(40)
+    )
     for level, nodes in enumerate(trie.paths(torch.arange(40))[1:]):
-        assert torch.equal(trie.levels[level].code[nodes].long(), codes.codes[trie.leaf_items, level])
+        assert torch.equal(
+            trie.levels[level].code[nodes].long(), codes.codes[trie.leaf_items, level]
+        )
     again = tokenizer(name).fit(content)
     assert torch.equal(again.codes, codes.codes) and again.sizes == codes.sizes
 
@@ -107,25 +140,44 @@ def test_fit(name, content):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_the_items_changes_no_code(name, content):
     order = [0, *(1 + np.random.default_rng(0).permutation(content.n_items - 1))]
-    shuffled = replace(content, tokens=[content.tokens[row] for row in order], text=[content.text[row] for row in order])
+    shuffled = replace(
+        content,
+        tokens=[content.tokens[row] for row in order],
+        text=[content.text[row] for row in order],
+    )
     codes, other = tokenizer(name).fit(content), tokenizer(name).fit(shuffled)
-    assert by_token(other) == by_token(codes) and other.sizes == codes.sizes and other.tokens == shuffled.tokens
+    assert (
+        by_token(other) == by_token(codes)
+        and other.sizes == codes.sizes
+        and other.tokens == shuffled.tokens
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stored_tokenizer_is_the_fitted_one(name, content, tmp_path):
-    first, second, lines = tokenizer(name, collision=["extra_token"]), tokenizer(name, collision=["extra_token"]), []
+    first, second, lines = (
+        tokenizer(name, collision=["extra_token"]),
+        tokenizer(name, collision=["extra_token"]),
+        [],
+    )
     torch.manual_seed(5)
     codes = fit_or_load(first, content, tmp_path, 1, lines.append)
     drawn = torch.rand(3)
     torch.manual_seed(5)
     reused = fit_or_load(second, content, tmp_path, 1, lines.append)
-    assert torch.equal(torch.rand(3), drawn)  # neither fit nor reload touches the caller's random numbers
-    assert torch.equal(reused.codes, codes.codes) and sum("not fitted again" in line for line in lines) == 1
+    assert torch.equal(
+        torch.rand(3), drawn
+    )  # neither fit nor reload touches the caller's random numbers
+    assert (
+        torch.equal(reused.codes, codes.codes)
+        and sum("not fitted again" in line for line in lines) == 1
+    )
     assert second.quality == first.quality
     if name == "cid":
         for use in (second.encode, lambda texts: second.place(texts, codes.codes[1:], codes.sizes)):
-            with pytest.raises(ConfigError, match="training interactions, which new items do not have"):
+            with pytest.raises(
+                ConfigError, match="training interactions, which new items do not have"
+            ):
                 use(NEW)
         return
     encoded = first.encode(NEW)
@@ -134,7 +186,9 @@ def test_a_stored_tokenizer_is_the_fitted_one(name, content, tmp_path):
     placed, moved = first.place(NEW, codes.codes[1:], codes.sizes)
     assert second.place(NEW, codes.codes[1:], codes.sizes)[1] == moved == 0
     assert torch.equal(second.place(NEW, codes.codes[1:], codes.sizes)[0], placed)
-    assert collision_stats(torch.cat([codes.codes[1:], placed]))["unique_ids"] == content.n_items - 1 + len(NEW)
+    assert collision_stats(torch.cat([codes.codes[1:], placed]))[
+        "unique_ids"
+    ] == content.n_items - 1 + len(NEW)
 
 
 @pytest.mark.parametrize("name", TEXT)
@@ -151,16 +205,22 @@ def test_a_level_with_a_single_code_is_refused_where_it_is_needed(content):
     for codes in ([[0, 0, 0], [0, 0, 1], [0, 1, 0]] * 2, [[0, 0], [1, 0]] * 3):
         with pytest.raises(GenRecError, match="all items have the same code at level"):
             vectors._refuse_single_codes(torch.tensor(codes), (2, 2, 2), x)
-    vectors._refuse_single_codes(torch.tensor([[code, 0] for code in range(6)]), (6, 6), x)  # all are told apart already
+    vectors._refuse_single_codes(
+        torch.tensor([[code, 0] for code in range(6)]), (6, 6), x
+    )  # all are told apart already
 
 
 def test_interactions_without_co_occurrences_are_refused(content):
-    content.interactions = Given(sequences={f"u{item}": [token] for item, token in enumerate(content.tokens[1:])})
+    content.interactions = Given(
+        sequences={f"u{item}": [token] for item, token in enumerate(content.tokens[1:])}
+    )
     with pytest.raises(GenRecError, match="The tokenizer collapsed: 40 of 40 items"):
         tokenizer("cid").fit(content)
 
 
-@pytest.mark.parametrize("policies", [["sinkhorn", "extra_token"], ["nearest_free"], ["sinkhorn", "nearest_free"]])
+@pytest.mark.parametrize(
+    "policies", [["sinkhorn", "extra_token"], ["nearest_free"], ["sinkhorn", "nearest_free"]]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_collision_policies_leave_no_shared_ids(name, policies, content):
     codes = tokenizer(name, codebook_sizes=[6, 8], collision=policies).fit(content)
@@ -171,7 +231,9 @@ def test_collision_policies_leave_no_shared_ids(name, policies, content):
 # --- collaborative input --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "source"), [*((name, "cf") for name in TEXT), ("rkmeans", "graph"), ("mq", "graph")])
+@pytest.mark.parametrize(
+    ("name", "source"), [*((name, "cf") for name in TEXT), ("rkmeans", "graph"), ("mq", "graph")]
+)
 def test_collaborative_input(name, source, content, monkeypatch):
     monkeypatch.setattr(content_module, "encode_texts", None)  # no text is read
     cf = np.random.default_rng(0).standard_normal((39, 8)).astype(np.float32)
@@ -179,13 +241,18 @@ def test_collaborative_input(name, source, content, monkeypatch):
     content.interactions = Given(content.tokens[1:-1], cf)  # the last item has no vector
     fitted = tokenizer(name, tokenizer_input=source)
     codes = fitted.fit(content)
-    assert torch.equal(codes.codes[4, :2], codes.codes[18, :2]) and codes.stats()["unique_ids"] == 40
+    assert (
+        torch.equal(codes.codes[4, :2], codes.codes[18, :2]) and codes.stats()["unique_ids"] == 40
+    )
     with pytest.raises(ConfigError, match="Use tokenizer_input: text"):
         fitted.encode(NEW)
     assert fitted.uses_interactions and "text_encoder" not in fitted.config_key()
     assert ("edges" in fitted.interactions_key(content)) == (source == "graph")
     text = tokenizer(name)
-    assert text.uses_interactions == (name == "letter") and text.config_key()["text_encoder"] == "identity of default"
+    assert (
+        text.uses_interactions == (name == "letter")
+        and text.config_key()["text_encoder"] == "identity of default"
+    )
 
 
 def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
@@ -194,15 +261,25 @@ def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
     fitted = tokenizer("mq", tokenizer_input="graph")
     codes = fitted.fit(content)
     learned = fitted.quantiser.encode(fitted._scaled(content.graph()[1:]))
-    assert torch.equal(codes.codes[1:, :2], learned) and codes.stats()["unique_ids"] == content.n_items - 1
-    assert fitted.quality["used"] == [len(column.unique()) for column in learned.T] and fitted.quality["n"] == content.n_items - 1
+    assert (
+        torch.equal(codes.codes[1:, :2], learned)
+        and codes.stats()["unique_ids"] == content.n_items - 1
+    )
+    assert (
+        fitted.quality["used"] == [len(column.unique()) for column in learned.T]
+        and fitted.quality["n"] == content.n_items - 1
+    )
 
 
 @pytest.mark.parametrize("name", ["rkmeans", "mq"])
 def test_items_without_an_interaction_stay_zero_vectors_and_do_not_shift_the_others(content, name):
     cf = np.random.default_rng(0).normal(3, 1, (content.n_items, 8)).astype(np.float32)
     cf[[0, 4, 5, 6]] = 0
-    content.interactions, fitted, seen = Given(content.tokens, cf), tokenizer(name, tokenizer_input="cf"), []
+    content.interactions, fitted, seen = (
+        Given(content.tokens, cf),
+        tokenizer(name, tokenizer_input="cf"),
+        [],
+    )
     learn = fitted.learn
     fitted.learn = lambda x, content: (seen.append(x), learn(x, content))
     codes = fitted.fit(content)
@@ -214,14 +291,22 @@ def test_items_without_an_interaction_stay_zero_vectors_and_do_not_shift_the_oth
 
 def test_co_occurrence_decides_the_codes_of_cid(content):
     tokens = content.tokens[1:]
-    sequences = {f"u{user}": [tokens[10 * (user % 3) + (user * 7 + step) % 10] for step in range(6)] for user in range(60)}
+    sequences = {
+        f"u{user}": [tokens[10 * (user % 3) + (user * 7 + step) % 10] for step in range(6)]
+        for user in range(60)
+    }
     content.interactions = Given(sequences=sequences)
     fitted = tokenizer("cid", spectral_dim=3, codebook_sizes=[4, 10])
     codes = fitted.fit(content).codes[1:]
     first = codes[:, 0].reshape(4, 10)  # the last ten have no training interactions
     assert (first == first[:, :1]).all() and len(first[:3, 0].unique()) == 3
-    assert fitted.quality["items_without_co_occurrence"] == 10 and len(codes[30:, :2].unique(dim=0)) == 1
-    assert fitted.uses_interactions and set(fitted.config_key()) == set(fitted.settings) == set(settings("cid")) - {
+    assert (
+        fitted.quality["items_without_co_occurrence"] == 10
+        and len(codes[30:, :2].unique(dim=0)) == 1
+    )
+    assert fitted.uses_interactions and set(fitted.config_key()) == set(fitted.settings) == set(
+        settings("cid")
+    ) - {
         "tokenizer",
         "text_encoder",
         "device",
@@ -232,11 +317,16 @@ def test_co_occurrence_decides_the_codes_of_cid(content):
 # --- LETTER: what alpha and beta do ---------------------------------------------------------------------------------------------------
 
 
-def synthetic(seed: int, skew: float = 0.0, n: int = 120, blocks: int = 6) -> tuple[ItemContent, np.ndarray]:
+def synthetic(
+    seed: int, skew: float = 0.0, n: int = 120, blocks: int = 6
+) -> tuple[ItemContent, np.ndarray]:
     """Text vectors are noise, whose lengths differ with ``skew``; collaborative vectors lie near one of six directions."""
     draw = np.random.default_rng(seed)
     block = np.arange(n) % blocks
-    cf = (2 * np.linalg.qr(draw.standard_normal((8, 8)))[0][block] + 0.1 * draw.standard_normal((n, 8))).astype(np.float32)
+    cf = (
+        2 * np.linalg.qr(draw.standard_normal((8, 8)))[0][block]
+        + 0.1 * draw.standard_normal((n, 8))
+    ).astype(np.float32)
     tokens = ["[PAD]", *(f"i{item:03d}" for item in range(n))]
     content = ItemContent(tokens, ["", *tokens[1:]], interactions=Given(tokens[1:], cf))
     noise = draw.standard_normal((n, 16)) * np.exp(skew * draw.standard_normal((n, 1)))
@@ -265,7 +355,10 @@ def overlap(codes: torch.Tensor, block: np.ndarray) -> float:
 def test_alpha_brings_items_with_like_collaborative_vectors_together():
     for seed in range(5):
         content, block = synthetic(seed)
-        plain, aligned = (overlap(letter_codes(content, seed, alpha=alpha, beta=0.0), block) for alpha in (0.0, 1.0))
+        plain, aligned = (
+            overlap(letter_codes(content, seed, alpha=alpha, beta=0.0), block)
+            for alpha in (0.0, 1.0)
+        )
         assert aligned > plain
 
 
@@ -274,7 +367,9 @@ def test_beta_does_not_lower_the_entropy_of_the_first_code():
 
     def entropy(beta: float) -> float:
         options = {"alpha": 0.0, "beta": beta, "codebook_sizes": [16, 16], "div_refresh": 10}
-        codes = [letter_codes(synthetic(seed, skew=1.0)[0], seed, **options)[:, 0] for seed in range(5)]
+        codes = [
+            letter_codes(synthetic(seed, skew=1.0)[0], seed, **options)[:, 0] for seed in range(5)
+        ]
         shares = [column.unique(return_counts=True)[1].double() / len(column) for column in codes]
         return -sum(float((share * share.log()).sum()) for share in shares) / 5
 

@@ -43,9 +43,18 @@ def test_same_seed_same_numbers_with_fitted_and_stored_tokenizer(folder):
 WINDOWS = {"train_rows": "windows", "MAX_ITEM_LIST_LENGTH": 4}
 
 
-@pytest.mark.parametrize("changes", [{}, {"lr_scheduler": "cosine", "align_mode": "alternate", "gradient_accumulation_steps": 2}, WINDOWS])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"lr_scheduler": "cosine", "align_mode": "alternate", "gradient_accumulation_steps": 2},
+        WINDOWS,
+    ],
+)
 def test_an_interrupted_run_continues_exactly(folder, monkeypatch, changes):
-    whole = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, checkpoint_dir="whole", **changes))
+    whole = run_recbole_genrec(
+        "STORE", "toy", config_dict=settings(folder, checkpoint_dir="whole", **changes)
+    )
 
     class Killed(BaseException):
         pass
@@ -61,24 +70,48 @@ def test_an_interrupted_run_continues_exactly(folder, monkeypatch, changes):
 
     monkeypatch.setattr(GenRecTrainer, "_optimiser_step", killed)
     with pytest.raises(Killed):
-        run_recbole_genrec("STORE", "toy", config_dict=settings(folder, checkpoint_dir="cut", **changes))
+        run_recbole_genrec(
+            "STORE", "toy", config_dict=settings(folder, checkpoint_dir="cut", **changes)
+        )
     monkeypatch.undo()
-    resumed = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, checkpoint_dir="cut", resume=True, **changes))
+    resumed = run_recbole_genrec(
+        "STORE", "toy", config_dict=settings(folder, checkpoint_dir="cut", resume=True, **changes)
+    )
     assert resumed["test_result"] == whole["test_result"]
     assert history_of(resumed) == history_of(whole)
 
 
 def test_kill_9_and_resume_by_the_same_command(folder, tmp_path):
     arguments = [f"--{key}={value}" for key, value in settings(folder, epochs=6).items()]
-    command = [sys.executable, "-m", "recbole_genrec.cli", "run", "--model=STORE", "--dataset=toy", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "recbole_genrec.cli",
+        "run",
+        "--model=STORE",
+        "--dataset=toy",
+        *arguments,
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+    }
 
     def start(*more):
-        return subprocess.Popen([*command, *more], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*command, *more],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     process = start("--checkpoint_dir=cut")
     deadline = time.monotonic() + 120
-    while not any(load_checkpoint(path)["epoch"] >= 2 for path in tmp_path.glob("cut/*.resume.pth")):
+    while not any(
+        load_checkpoint(path)["epoch"] >= 2 for path in tmp_path.glob("cut/*.resume.pth")
+    ):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -87,7 +120,9 @@ def test_kill_9_and_resume_by_the_same_command(folder, tmp_path):
     assert start("--checkpoint_dir=cut", "--resume").wait() == 0
     assert start("--checkpoint_dir=whole").wait() == 0
     (cut,), (whole,) = (list(tmp_path.glob(f"{name}/*.json")) for name in ("cut", "whole"))
-    assert json.loads(cut.read_text())["test_result"] == json.loads(whole.read_text())["test_result"]
+    assert (
+        json.loads(cut.read_text())["test_result"] == json.loads(whole.read_text())["test_result"]
+    )
 
 
 def test_the_stock_trainer_works_and_is_told_apart(folder, caplog):
@@ -102,13 +137,20 @@ def test_the_stock_trainer_works_and_is_told_apart(folder, caplog):
 
 def test_accumulated_batches_equal_one_batch(folder):
     def weights(**changes):
-        model, config, loaders = toy_model(folder, epochs=1, lambda_align=0.0, group_by_length=False, learner="sgd", **changes)
+        model, config, loaders = toy_model(
+            folder, epochs=1, lambda_align=0.0, group_by_length=False, learner="sgd", **changes
+        )
         rows = loaders[0]._dataset.inter_feat
-        keep = (rows[model.ITEM_SEQ_LEN] == 5).nonzero().flatten()[:16]  # equal lengths: mean of means = mean
+        keep = (
+            (rows[model.ITEM_SEQ_LEN] == 5).nonzero().flatten()[:16]
+        )  # equal lengths: mean of means = mean
         loaders[0]._dataset.inter_feat = rows[keep]
         trainer = GenRecTrainer(config, model)
         trainer._saved, trainer.scheduler = False, None
-        batches = [loaders[0].collate_fn(part.numpy()) for part in torch.arange(len(keep)).split(config["train_batch_size"])]
+        batches = [
+            loaders[0].collate_fn(part.numpy())
+            for part in torch.arange(len(keep)).split(config["train_batch_size"])
+        ]
         trainer._train_epoch(batches, 0)
         return model.vocabulary.embedding.detach()
 
@@ -133,11 +175,18 @@ def test_schedules_start_low_and_cover_all_steps(folder, name):
 
 
 def test_result_file_says_what_a_number_stands_on(folder):
-    result = run_recbole_genrec("STORE", "toy", config_dict=settings(folder, epochs=1, result_file="out/result.json"))
+    result = run_recbole_genrec(
+        "STORE", "toy", config_dict=settings(folder, epochs=1, result_file="out/result.json")
+    )
     stored = json.loads(Path("out/result.json").read_text())
     assert stored["test_result"] == result["test_result"]
-    assert {"seed", "versions", "config", "seconds", "peak_memory_mb", "report", "commit"} <= set(stored)
-    assert 0 <= stored["report"]["search"]["certified@10"] <= 1 and stored["report"]["search"]["unfilled"] == 0
+    assert {"seed", "versions", "config", "seconds", "peak_memory_mb", "report", "commit"} <= set(
+        stored
+    )
+    assert (
+        0 <= stored["report"]["search"]["certified@10"] <= 1
+        and stored["report"]["search"]["unfilled"] == 0
+    )
     assert stored["report"]["tokenizer"]["reconstruction_loss"] > 0
     assert stored["config"]["text_encoder"] == "default" and stored["config"]["beam_width"] == 20
 
@@ -145,7 +194,9 @@ def test_result_file_says_what_a_number_stands_on(folder):
 def test_settings_from_a_named_file_are_used_and_recorded(folder):
     Path("mine.yaml").write_text("epochs: 1\nbeam_width: 30\n")
     options = {key: value for key, value in settings(folder).items() if key != "epochs"}
-    result = run_recbole_genrec("STORE", "toy", config_dict=options, argv=["--config_files=mine.yaml"])
+    result = run_recbole_genrec(
+        "STORE", "toy", config_dict=options, argv=["--config_files=mine.yaml"]
+    )
     assert (result["config"]["epochs"], result["config"]["beam_width"]) == (1, 30)
     assert "--config_files=mine.yaml" in result["command"]
 

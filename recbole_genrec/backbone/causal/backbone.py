@@ -35,7 +35,9 @@ class CausalBackbone(nn.Module):
         self.lm, self.origin = lm, origin
         head = lm.get_output_embeddings()
         if head is None:
-            raise BackboneError(f"{type(lm).__name__} has no output layer; a causal language model is needed.")
+            raise BackboneError(
+                f"{type(lm).__name__} has no output layer; a causal language model is needed."
+            )
         self.d_in = self.text_table.embedding_dim
         self.d_out = head.weight.shape[1]
         self.d_model = lm.config.hidden_size
@@ -75,7 +77,13 @@ class CausalBackbone(nn.Module):
                 "or the text lengths, or raise max_position_embeddings in backbone_config."
             )
 
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache=None) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache=None,
+    ) -> Tensor:
         """``[B, S, d_in]`` -> states ``[B, S, d_out]``.
 
         Args:
@@ -87,7 +95,11 @@ class CausalBackbone(nn.Module):
         if positions is None:
             self.check_length(embeddings.shape[1])
         output = self.stack(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
         )
         return output.last_hidden_state
 
@@ -111,9 +123,14 @@ class CausalBackbone(nn.Module):
         self.check_length(int(lengths.max()))
         return LAYOUTS[packing](self, embeddings, lengths)
 
-    def hidden_states(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         """Last states of the stack ``[B, S, d_model]``: before the output projection where a model has one (OPT-350M)."""
-        projection = next((module for name, module in self.lm.named_modules() if name.endswith("project_out")), None)
+        projection = next(
+            (module for name, module in self.lm.named_modules() if name.endswith("project_out")),
+            None,
+        )
         if projection is None:
             return self(embeddings, mask, positions)
         seen: list[Tensor] = []
@@ -131,7 +148,9 @@ class CausalBackbone(nn.Module):
     def checkpoint_gradients(self) -> None:
         """In training, keep the inputs of each layer only and compute the rest again in the backward pass (arXiv 1604.06174)."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # late releases of transformers 5 prefer a name that early ones lack
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # late releases of transformers 5 prefer a name that early ones lack
             self.stack.gradient_checkpointing_enable({"use_reentrant": False})
 
     # --- LoRA -------------------------------------------------------------------------------------------------------------------
@@ -141,7 +160,9 @@ class CausalBackbone(nn.Module):
         """Whether an adapter is attached."""
         return hasattr(self.lm, "get_base_model")
 
-    def add_lora(self, rank: int, alpha: float, dropout: float, targets: list[str] | None = None) -> None:
+    def add_lora(
+        self, rank: int, alpha: float, dropout: float, targets: list[str] | None = None
+    ) -> None:
         """Freeze the model and attach a fresh adapter; ``targets: None`` = peft's default modules of the model family."""
         self.lm = attach_lora(self.lm, rank, alpha, dropout, targets)
 
@@ -161,11 +182,18 @@ class BeamCache(DynamicCache):
         self.buffers: list[tuple[Tensor, Tensor]] = []
         self.lengths: list[int] = []
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
         """Append ``[B, heads, Q, d]`` of a layer and return views of everything it holds."""
         added = key_states.shape[2]
         if layer_idx == len(self.buffers):
-            self.buffers.append((_grown(key_states, 0, added + self.reserve), _grown(value_states, 0, added + self.reserve)))
+            self.buffers.append(
+                (
+                    _grown(key_states, 0, added + self.reserve),
+                    _grown(value_states, 0, added + self.reserve),
+                )
+            )
             self.lengths.append(0)
         start, (keys, values) = self.lengths[layer_idx], self.buffers[layer_idx]
         end = start + added
@@ -188,7 +216,12 @@ class BeamCache(DynamicCache):
         """A cache of the first ``length`` tokens of some rows."""
         part = BeamCache(self.reserve)
         for keys, values in self.buffers:
-            part.buffers.append(tuple(_grown(x[rows, :, :length], length, length + self.reserve) for x in (keys, values)))
+            part.buffers.append(
+                tuple(
+                    _grown(x[rows, :, :length], length, length + self.reserve)
+                    for x in (keys, values)
+                )
+            )
         part.lengths = [length] * len(part.buffers)
         return part
 
@@ -247,7 +280,11 @@ class CausalDecoder:
     def _prepare(self) -> None:
         reach = torch.arange(self.width, device=self.lengths.device) < self.lengths.unsqueeze(1)
         self.sees_prompt = reach.unsqueeze(1)
-        self.batch_size, self.device, self.longest = len(self.lengths), self.lengths.device, int(self.lengths.max())
+        self.batch_size, self.device, self.longest = (
+            len(self.lengths),
+            self.lengths.device,
+            int(self.lengths.max()),
+        )
         self.start()
 
     def start(self) -> Tensor:
@@ -273,12 +310,18 @@ class CausalDecoder:
         embeddings = self.embed_code(codes, self.level)
         positions = (self.lengths + self.level).unsqueeze(1).expand(-1, count)
         self.level += 1
-        return self.log_probs(self.backbone(embeddings, visible.unsqueeze(1), positions, self.cache), self.level)
+        return self.log_probs(
+            self.backbone(embeddings, visible.unsqueeze(1), positions, self.cache), self.level
+        )
 
     def select(self, rows: Tensor) -> CausalDecoder:
         """A decoder at the root for some of the users."""
         part = object.__new__(CausalDecoder)
-        part.backbone, part.embed_code, part.log_probs = self.backbone, self.embed_code, self.log_probs
+        part.backbone, part.embed_code, part.log_probs = (
+            self.backbone,
+            self.embed_code,
+            self.log_probs,
+        )
         part.lengths, part.width, part.root = self.lengths[rows], self.width, self.root[rows]
         part.cache = self.cache.select(rows, self.width)
         part._prepare()

@@ -17,6 +17,10 @@ def greedy_text(backbone: CausalBackbone, prompt: Tensor, end: int, max_tokens: 
     while len(found) < max_tokens and bool((found[-1] != end).any()):
         position = torch.full((len(prompt), 1), width + len(found) - 1, device=prompt.device)
         backbone.check_length(width + len(found))
-        states = backbone(backbone.text_table(found[-1]).unsqueeze(1), positions=position, cache=cache)
-        found.append(torch.where(found[-1] == end, end, backbone.text_logits(states[:, -1]).argmax(-1)))
+        states = backbone(
+            backbone.text_table(found[-1]).unsqueeze(1), positions=position, cache=cache
+        )
+        found.append(
+            torch.where(found[-1] == end, end, backbone.text_logits(states[:, -1]).argmax(-1))
+        )
     return torch.stack(found, dim=1)

@@ -44,14 +44,26 @@ def load_causal_lm(
 
     if backbone == "scratch":
         if quantisation is not None:
-            raise BackboneError(f"quantisation: {quantisation} is for pretrained weights; backbone: scratch has none. Use quantisation: ~.")
+            raise BackboneError(
+                f"quantisation: {quantisation} is for pretrained weights; backbone: scratch has none. Use quantisation: ~."
+            )
         settings = dict(settings or {})
         model_type = settings.pop("model_type", "opt")
-        tokenizer = wrap_text_vocabulary(vocabulary) if vocabulary else train_text_vocabulary(texts, text_vocab_size)
-        special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": None}
+        tokenizer = (
+            wrap_text_vocabulary(vocabulary)
+            if vocabulary
+            else train_text_vocabulary(texts, text_vocab_size)
+        )
+        special = {
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
         try:
             known = AutoConfig.for_model(model_type)
-            config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**special, **settings})
+            config = AutoConfig.for_model(
+                model_type, vocab_size=len(tokenizer), **{**special, **settings}
+            )
             for name in settings:  # transformers stores what it does not know
                 if hasattr(config, name) and not hasattr(known, name):
                     raise ValueError(f"{model_type} has no setting {name}")
@@ -62,12 +74,19 @@ def load_causal_lm(
                 "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."
             ) from error
     source = locate(backbone)
-    safe = {"trust_remote_code": False, "attn_implementation": "sdpa", "use_safetensors": True, **loading_options(quantisation, device)}
+    safe = {
+        "trust_remote_code": False,
+        "attn_implementation": "sdpa",
+        "use_safetensors": True,
+        **loading_options(quantisation, device),
+    }
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the libraries raise whatever the damaged file leads to
-        raise unloadable(backbone, error, "config.json, safetensors weights and a tokenizer") from error
+        raise unloadable(
+            backbone, error, "config.json, safetensors weights and a tokenizer"
+        ) from error
     return model, tokenizer
 
 
@@ -84,9 +103,13 @@ def load_text_tokenizer(backbone: str):
 def locate(backbone: str) -> str:
     """The folder or hub id that ``backbone`` names; :class:`BackboneError` for a folder that does not exist."""
     folder = Path(backbone).expanduser()
-    looks_local = Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
+    looks_local = (
+        Path(backbone).is_absolute() or backbone.startswith((".", "~")) or backbone.count("/") > 1
+    )
     if looks_local and not folder.is_dir():
-        raise BackboneError(f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch.")
+        raise BackboneError(
+            f"The backbone folder {backbone} does not exist. Give an existing folder, a hub id, or backbone: scratch."
+        )
     return str(folder) if folder.is_dir() else backbone
 
 
@@ -116,9 +139,17 @@ def build_backbone(config, texts: Sequence[str] = (), vocabulary: str | None = N
 
     backbone, quantisation = config["backbone"], config["quantisation"]
     if quantisation is not None and config["tuning"] != "lora":
-        raise BackboneError(f"quantisation: {quantisation} freezes the weights, which tuning: full trains. Use tuning: lora.")
+        raise BackboneError(
+            f"quantisation: {quantisation} freezes the weights, which tuning: full trains. Use tuning: lora."
+        )
     lm, tokenizer = load_causal_lm(
-        backbone, config["backbone_config"], texts, config["text_vocab_size"], vocabulary, quantisation, config["device"]
+        backbone,
+        config["backbone_config"],
+        texts,
+        config["text_vocab_size"],
+        vocabulary,
+        quantisation,
+        config["device"],
     )
     return CausalBackbone(lm, None if backbone == "scratch" else base_facts(lm)), tokenizer
 
@@ -126,6 +157,11 @@ def build_backbone(config, texts: Sequence[str] = (), vocabulary: str | None = N
 def apply_tuning(backbone, config) -> None:
     """``tuning: full`` trains every weight; ``tuning: lora`` freezes them and attaches a fresh adapter. Text rows are among them."""
     if config["tuning"] == "lora":
-        backbone.add_lora(config["lora_rank"], config["lora_alpha"], config["lora_dropout"], config["lora_targets"])
+        backbone.add_lora(
+            config["lora_rank"],
+            config["lora_alpha"],
+            config["lora_dropout"],
+            config["lora_targets"],
+        )
     if config["gradient_checkpointing"]:
         backbone.checkpoint_gradients()

@@ -15,7 +15,9 @@ from recbole_genrec.errors import BackboneError
 EDGE = 64  # values at each end of a weight that tell it from another
 
 
-def attach_lora(lm: nn.Module, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None) -> nn.Module:
+def attach_lora(
+    lm: nn.Module, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None
+) -> nn.Module:
     """``lm`` frozen, with a fresh adapter that trains.
 
     Args:
@@ -29,17 +31,25 @@ def attach_lora(lm: nn.Module, rank: int, alpha: float, dropout: float, targets:
 
     check_targets(lm, targets)
     chosen = list(targets) if targets is not None else None
-    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM")
+    settings = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM"
+    )
     try:
         return get_peft_model(lm, settings)
     except ValueError as error:
-        raise BackboneError(f"LoRA cannot be attached: {error}. Name the modules in lora_targets.") from error
+        raise BackboneError(
+            f"LoRA cannot be attached: {error}. Name the modules in lora_targets."
+        ) from error
 
 
 def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
     """:class:`BackboneError` unless every target names linear layers below the output layer, by their last name or more of their path."""
     head = lm.get_output_embeddings()
-    paths = [name for name, module in lm.named_modules() if isinstance(module, (nn.Linear, Conv1D)) and module is not head]
+    paths = [
+        name
+        for name, module in lm.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    ]
     for target in targets or ():
         if not any(path == target or path.endswith(f".{target}") for path in paths):
             known = sorted({path.rpartition(".")[2] for path in paths})
@@ -70,7 +80,9 @@ def base_facts(lm: nn.Module) -> dict[str, object]:
         ``{"model_type", "hidden_size", "layers", "words", "weights"}``.
     """
     config, seen = lm.config, hashlib.sha256()
-    for name, weight in sorted((_own_name(name), p) for name, p in lm.named_parameters() if ".lora_" not in name):
+    for name, weight in sorted(
+        (_own_name(name), p) for name, p in lm.named_parameters() if ".lora_" not in name
+    ):
         flat = weight.detach().flatten()
         ends = torch.cat([flat[:EDGE], flat[-EDGE:]]).float().cpu()
         seen.update(f"{name} {tuple(weight.shape)}".encode() + ends.numpy().tobytes())

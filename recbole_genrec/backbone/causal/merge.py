@@ -22,14 +22,18 @@ def merged_lm(backbone: CausalBackbone, vocabulary: CodeVocabulary, text_tokeniz
         BackboneError: quantised weights, or a tokenizer that already has a word of a code.
     """
     if getattr(backbone.lm, "is_quantized", False):
-        raise BackboneError("Quantised weights cannot be merged. Export without merging, and add adapter/ to the full weights with peft.")
+        raise BackboneError(
+            "Quantised weights cannot be merged. Export without merging, and add adapter/ to the full weights with peft."
+        )
     lm, tokenizer = copy.deepcopy(backbone.lm), copy.deepcopy(text_tokenizer)
     if backbone.has_lora:
         lm = lm.merge_and_unload()
     n_text = backbone.text_table.num_embeddings
     words = [f"<unused_{number}>" for number in range(len(tokenizer), n_text)] + vocabulary.words
     if tokenizer.add_tokens(words) < len(words) or len(tokenizer) != n_text + len(vocabulary.words):
-        raise BackboneError(f"The tokenizer already has words like {vocabulary.words[0]}, so the codes cannot be added to it.")
+        raise BackboneError(
+            f"The tokenizer already has words like {vocabulary.words[0]}, so the codes cannot be added to it."
+        )
     if backbone.tied and not vocabulary.tied:
         head = lm.get_output_embeddings()
         head.weight = nn.Parameter(head.weight.clone())

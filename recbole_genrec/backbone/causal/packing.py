@@ -66,13 +66,19 @@ def pack(lengths: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
 def positions_of(lengths: Tensor) -> Tensor:
     """Position of each token of a flat batch in its sequence, ``[T]``."""
     starts = lengths.cumsum(0) - lengths
-    return torch.arange(int(lengths.sum()), device=lengths.device) - starts.repeat_interleave(lengths)
+    return torch.arange(int(lengths.sum()), device=lengths.device) - starts.repeat_interleave(
+        lengths
+    )
 
 
 def grouped_states(forward: Forward, embeddings: Tensor, lengths: Tensor) -> Tensor:
     """States ``[T, d_out]`` of a flat batch ``[T, d_in]``, a right-padded pass for each of :func:`length_groups`."""
     starts = lengths.cumsum(0) - lengths
-    parts, found, base = [], torch.empty(len(embeddings), dtype=torch.long, device=lengths.device), 0
+    parts, found, base = (
+        [],
+        torch.empty(len(embeddings), dtype=torch.long, device=lengths.device),
+        0,
+    )
     for rows in length_groups(lengths):
         steps = torch.arange(int(lengths[rows].max()), device=lengths.device)
         valid = steps < lengths[rows].unsqueeze(1)
@@ -94,10 +100,16 @@ def packed_states(forward: Forward, embeddings: Tensor, lengths: Tensor) -> Tens
     places = (row * capacity + offset).repeat_interleave(lengths) + positions
 
     def laid_out(values: Tensor, empty: int) -> Tensor:
-        return torch.full((shape[0] * capacity,), empty, device=lengths.device).index_copy(0, places, values).view(shape)
+        return (
+            torch.full((shape[0] * capacity,), empty, device=lengths.device)
+            .index_copy(0, places, values)
+            .view(shape)
+        )
 
     source = laid_out(torch.arange(len(embeddings), device=lengths.device), 0)
-    owner = laid_out(torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths), -1)
+    owner = laid_out(
+        torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths), -1
+    )
     earlier = torch.ones(capacity, capacity, dtype=torch.bool, device=lengths.device).tril()
     mask = (owner.unsqueeze(2) == owner.unsqueeze(1)) & earlier
     states = forward(embedding(source, embeddings), mask.unsqueeze(1), laid_out(positions, 0))

@@ -43,4 +43,7 @@ def quantised_options(quantisation: str, device: torch.device | str) -> dict:
             "bnb_4bit_compute_dtype": torch.bfloat16,
         },
     }
-    return {"quantization_config": BitsAndBytesConfig(**settings[quantisation]), "device_map": {"": device}}
+    return {
+        "quantization_config": BitsAndBytesConfig(**settings[quantisation]),
+        "device_map": {"": device},
+    }

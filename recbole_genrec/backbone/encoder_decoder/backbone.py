@@ -59,7 +59,9 @@ def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if config.model_type not in FAMILIES:
             raise ValueError(f"its model_type is {config.model_type}, not {' or '.join(FAMILIES)}.")
-        return AutoModelForSeq2SeqLM.from_pretrained(source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        )
     except Exception as error:  # the libraries raise whatever the damaged file leads to
         raise unloadable(backbone, error, "config.json and safetensors weights") from error
 
@@ -91,7 +93,9 @@ class EncoderDecoderBackbone(nn.Module):
     def __init__(self, lm: nn.Module):
         super().__init__()
         if lm.config.model_type not in FAMILIES:
-            raise BackboneError(f"{type(lm).__name__} is not of the T5 family; model_type must be {' or '.join(FAMILIES)}.")
+            raise BackboneError(
+                f"{type(lm).__name__} is not of the T5 family; model_type must be {' or '.join(FAMILIES)}."
+            )
         self.encoder, self.decoder = lm.encoder, lm.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = None
         self.d_model = lm.config.d_model
@@ -104,7 +108,9 @@ class EncoderDecoderBackbone(nn.Module):
             BackboneError: there is no working compiler.
         """
         try:
-            torch.compile(torch.sin)(torch.ones(2, device=self.decoder.final_layer_norm.weight.device))
+            torch.compile(torch.sin)(
+                torch.ones(2, device=self.decoder.final_layer_norm.weight.device)
+            )
         except Exception as error:  # the compilers raise whatever they like
             reason = str(error).strip().splitlines()[0][:200]
             raise BackboneError(
@@ -131,7 +137,9 @@ class EncoderDecoderBackbone(nn.Module):
     def memory(self, states: Tensor, mask: Tensor) -> Memory:
         """Cross-attention keys and values of encoder ``states`` ``[B, S, d_model]``; ``mask`` as in :meth:`encode`."""
         layers = [block.layer[1].EncDecAttention for block in self.decoder.block]
-        return Memory([(_heads(x.k(states), x), _heads(x.v(states), x)) for x in layers], mask[:, None, None])
+        return Memory(
+            [(_heads(x.k(states), x), _heads(x.v(states), x)) for x in layers], mask[:, None, None]
+        )
 
     def decode(self, embeddings: Tensor, memory: Memory) -> Tensor:
         """Teacher forcing: ``[B, T, d_model]``, one sequence per user, -> states ``[B, T, d_model]``; step t sees steps 0 to t."""
@@ -139,7 +147,15 @@ class EncoderDecoderBackbone(nn.Module):
         bias = _position_bias(self.decoder, steps, steps, steps <= steps.unsqueeze(1))
         return self._decode(embeddings, memory, bias)
 
-    def extend(self, embeddings: Tensor, memory: Memory, cache: BeamCache, steps: Tensor, sees: Tensor, live: LiveQueries = ALL) -> Tensor:
+    def extend(
+        self,
+        embeddings: Tensor,
+        memory: Memory,
+        cache: BeamCache,
+        steps: Tensor,
+        sees: Tensor,
+        live: LiveQueries = ALL,
+    ) -> Tensor:
         """States of Q queries per user at the same step; their keys and values are appended to ``cache``.
 
         Args:
@@ -150,12 +166,25 @@ class EncoderDecoderBackbone(nn.Module):
         bias = _position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
         return self._decode(embeddings, memory, bias, cache, live)
 
-    def _decode(self, embeddings: Tensor, memory: Memory, bias: Tensor, cache: BeamCache | None = None, live: LiveQueries = ALL) -> Tensor:
+    def _decode(
+        self,
+        embeddings: Tensor,
+        memory: Memory,
+        bias: Tensor,
+        cache: BeamCache | None = None,
+        live: LiveQueries = ALL,
+    ) -> Tensor:
         hidden = self.decoder.dropout(embeddings)
-        for index, (block, (keys, values)) in enumerate(zip(self.decoder.block, memory.layers, strict=True)):
+        for index, (block, (keys, values)) in enumerate(
+            zip(self.decoder.block, memory.layers, strict=True)
+        ):
             hidden = _self_attention(block.layer[0], hidden, bias, cache, index, live)
             cross = block.layer[1]
-            hidden = hidden + cross.dropout(_attention(cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask, live))
+            hidden = hidden + cross.dropout(
+                _attention(
+                    cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask, live
+                )
+            )
             hidden = block.layer[-1](hidden)
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
 
@@ -181,24 +210,42 @@ def _position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor
 
 
 def _self_attention(
-    layer: nn.Module, hidden: Tensor, bias: Tensor, cache: BeamCache | None = None, index: int = 0, live: LiveQueries = ALL
+    layer: nn.Module,
+    hidden: Tensor,
+    bias: Tensor,
+    cache: BeamCache | None = None,
+    index: int = 0,
+    live: LiveQueries = ALL,
 ) -> Tensor:
     attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
-    keys, values = (_heads(live.put(project(normed)), attention) for project in (attention.k, attention.v))
+    keys, values = (
+        _heads(live.put(project(normed)), attention) for project in (attention.k, attention.v)
+    )
     if cache is not None:
         keys, values = cache.update(keys, values, index)
     return hidden + layer.dropout(_attention(attention, normed, keys, values, bias, live))
 
 
-def _attention(attention: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, live: LiveQueries = ALL) -> Tensor:
+def _attention(
+    attention: nn.Module,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    live: LiveQueries = ALL,
+) -> Tensor:
     """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights."""
     queries = _heads(live.put(attention.q(queries)), attention)
     if attention.training and attention.dropout > 0:
         scores = queries @ keys.transpose(-1, -2)
-        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+        scores = (
+            scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+        )
         read = dropout(scores.softmax(-1), attention.dropout) @ values
     else:
-        read = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=1.0)
+        read = nn.functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, scale=1.0
+        )
     return attention.o(live.take(read.transpose(1, 2).flatten(2)))
 
 

@@ -38,11 +38,18 @@ class BeamDecoder:
         log_probs: Callable[[Tensor, int], Tensor],
         reserve: int = 128,
     ):
-        self.backbone, self.memory, self.embed_code, self.log_probs = backbone, memory, embed_code, log_probs
+        self.backbone, self.memory, self.embed_code, self.log_probs = (
+            backbone,
+            memory,
+            embed_code,
+            log_probs,
+        )
         self.batch_size, self.device = len(memory.mask), memory.mask.device
         self.cache = BeamCache(reserve)
         self._reset()
-        states = backbone.extend(start.expand(self.batch_size, 1, -1), memory, self.cache, self.steps, self.sees)
+        states = backbone.extend(
+            start.expand(self.batch_size, 1, -1), memory, self.cache, self.steps, self.sees
+        )
         self.root = log_probs(states, 0)
 
     def _reset(self) -> None:
@@ -72,14 +79,24 @@ class BeamDecoder:
         embeddings = self.embed_code(some.take(codes), self.level)
         self.level += 1
         self.steps = torch.cat([self.steps, self.steps.new_full((count,), self.level)])
-        states = self.backbone.extend(embeddings, self.memory, self.cache, self.steps, self.sees, some)
+        states = self.backbone.extend(
+            embeddings, self.memory, self.cache, self.steps, self.sees, some
+        )
         return some.put(self.log_probs(states, self.level))
 
     def select(self, rows: Tensor) -> BeamDecoder:
         """A decoder at the root for some of the users."""
         part = object.__new__(BeamDecoder)
-        part.backbone, part.embed_code, part.log_probs = self.backbone, self.embed_code, self.log_probs
-        part.memory, part.root, part.cache = self.memory.select(rows), self.root[rows], self.cache.select(rows, 1)
+        part.backbone, part.embed_code, part.log_probs = (
+            self.backbone,
+            self.embed_code,
+            self.log_probs,
+        )
+        part.memory, part.root, part.cache = (
+            self.memory.select(rows),
+            self.root[rows],
+            self.cache.select(rows, 1),
+        )
         part.batch_size, part.device = len(rows), self.device
         part._reset()
         return part

@@ -21,7 +21,9 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """
     kept = np.arange(len(users))
     while len(kept):
-        strong = (np.bincount(users[kept])[users[kept]] >= k) & (np.bincount(items[kept])[items[kept]] >= k)
+        strong = (np.bincount(users[kept])[users[kept]] >= k) & (
+            np.bincount(items[kept])[items[kept]] >= k
+        )
         if strong.all():
             break
         kept = kept[strong]

@@ -15,10 +15,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from recbole_genrec.data.preparation.cleaning import clean_categories, clean_price, clean_text, in_time_order, keep_core, positions
+from recbole_genrec.data.preparation.cleaning import (
+    clean_categories,
+    clean_price,
+    clean_text,
+    in_time_order,
+    keep_core,
+    positions,
+)
 from recbole_genrec.data.preparation.readers import read_interactions, read_items
 from recbole_genrec.data.preparation.recipes import RECIPES, Recipe
-from recbole_genrec.data.preparation.sources import download, find_files, recbole_folder, recbole_url, unpacked
+from recbole_genrec.data.preparation.sources import (
+    download,
+    find_files,
+    recbole_folder,
+    recbole_url,
+    unpacked,
+)
 from recbole_genrec.errors import DataError
 from recbole_genrec.storage.atomic import atomic_write
 
@@ -47,9 +60,15 @@ class PreparedDataset:
         """A table of counts beside the published ones, and what a difference means."""
         counts = (self.users, self.items, self.interactions)
         lines = [f"{self.name:<20}{'prepared':>12}{'published':>12}{'difference':>12}"]
-        for what, count, published in zip(("users", "items", "interactions"), counts, self.published, strict=True):
+        for what, count, published in zip(
+            ("users", "items", "interactions"), counts, self.published, strict=True
+        ):
             lines.append(f"{what:<20}{count:>12,}{published:>12,}{count - published:>+12,}")
-        text = f"{', '.join(self.fields)} for {self.text_items:,} items" if self.fields else "none: use a tokenizer that needs no text"
+        text = (
+            f"{', '.join(self.fields)} for {self.text_items:,} items"
+            if self.fields
+            else "none: use a tokenizer that needs no text"
+        )
         lines += [f"item text: {text}", f"written to {self.folder}"]
         lines.append(
             "OK: the counts are the published ones."
@@ -60,7 +79,9 @@ class PreparedDataset:
         return "\n".join(lines)
 
 
-def prepare_dataset(name: str, data_path: str | Path = "dataset", source: str | Path | None = None) -> PreparedDataset:
+def prepare_dataset(
+    name: str, data_path: str | Path = "dataset", source: str | Path | None = None
+) -> PreparedDataset:
     """Write ``<data_path>/<name>/<name>.inter`` and ``.item``, each atomically, from ``source`` or RecBole's download.
 
     Args:
@@ -74,12 +95,19 @@ def prepare_dataset(name: str, data_path: str | Path = "dataset", source: str | 
     recipe = RECIPES.get(name)
     if recipe is None:
         near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
-        raise DataError(f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean `{near}`?")
+        raise DataError(
+            f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean `{near}`?"
+        )
     target = Path(data_path).expanduser() / name
     source = None if source is None else Path(source).expanduser()
     if source is not None and source.resolve().is_relative_to(target.resolve()):
-        raise DataError(f"--source={source} lies in {target}, where the prepared files are written. Move it elsewhere first.")
-    with tempfile.TemporaryDirectory(prefix="recbole-genrec-") as scratch, unpacked(_fetch(name, source, scratch), Path(scratch)) as folder:
+        raise DataError(
+            f"--source={source} lies in {target}, where the prepared files are written. Move it elsewhere first."
+        )
+    with (
+        tempfile.TemporaryDirectory(prefix="recbole-genrec-") as scratch,
+        unpacked(_fetch(name, source, scratch), Path(scratch)) as folder,
+    ):
         files = find_files(folder, recipe.hint)
         frame = in_time_order(read_interactions(files.interactions))
         if files.items is not None and recipe.known_items_only:
@@ -87,17 +115,23 @@ def prepare_dataset(name: str, data_path: str | Path = "dataset", source: str | 
             frame = frame[frame["item_id"].isin(known.keys())]
         frame = keep_core(frame, recipe.core)
         if frame.empty:
-            raise DataError(f"{files.interactions}: nothing is left after the {recipe.core}-core filter. Is this the whole dataset?")
+            raise DataError(
+                f"{files.interactions}: nothing is left after the {recipe.core}-core filter. Is this the whole dataset?"
+            )
         rows = _item_rows(files.items, list(frame["item_id"].unique()), recipe)
     fields = tuple(field for field in recipe.fields if any(row[field] for row in rows.values()))
     if fields:
-        _write_items(target / f"{name}.item", rows, {field: recipe.fields[field].type for field in fields})
+        _write_items(
+            target / f"{name}.item", rows, {field: recipe.fields[field].type for field in fields}
+        )
     else:
         logger.warning("%s: the source has no item text; no .item file is written", name)
         (target / f"{name}.item").unlink(missing_ok=True)
     _write_interactions(target / f"{name}.inter", frame)
     counts = (frame["user_id"].nunique(), frame["item_id"].nunique(), len(frame))
-    return PreparedDataset(name, target, *counts, len(rows) if fields else 0, fields, recipe.published)
+    return PreparedDataset(
+        name, target, *counts, len(rows) if fields else 0, fields, recipe.published
+    )
 
 
 def _fetch(name: str, source: Path | None, scratch: str) -> Path:
@@ -114,8 +148,16 @@ def _item_rows(path: Path | None, items: list[str], recipe: Recipe) -> dict[str,
     """Cleaned text columns by item id, in the order of ``items``; items that the source does not describe are left out."""
     if path is None:
         return {}
-    raw = read_items(path, set(items), {field: spec.sources for field, spec in recipe.fields.items()})
-    return {item: {field: _clean(raw[item][field], recipe.fields[field].clean) for field in recipe.fields} for item in items if item in raw}
+    raw = read_items(
+        path, set(items), {field: spec.sources for field, spec in recipe.fields.items()}
+    )
+    return {
+        item: {
+            field: _clean(raw[item][field], recipe.fields[field].clean) for field in recipe.fields
+        }
+        for item in items
+        if item in raw
+    }
 
 
 def _clean(value: object, how: str) -> str:
@@ -134,17 +176,28 @@ def _write_items(path: Path, rows: dict[str, dict[str, str]], types: dict[str, s
 
 def _write_interactions(path: Path, frame: pd.DataFrame) -> None:
     out = pd.DataFrame(
-        {"user_id:token": frame["user_id"], "item_id:token": frame["item_id"], "timestamp:float": positions(frame["user_id"])}
+        {
+            "user_id:token": frame["user_id"],
+            "item_id:token": frame["item_id"],
+            "timestamp:float": positions(frame["user_id"]),
+        }
     )
     with atomic_write(path) as temporary:
-        out.to_csv(temporary, sep="\t", index=False, quoting=3, encoding="utf-8", lineterminator="\n")
+        out.to_csv(
+            temporary, sep="\t", index=False, quoting=3, encoding="utf-8", lineterminator="\n"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``recbole-genrec prepare``."""
     parser.add_argument("dataset", help=f"one of {', '.join(RECIPES)}")
-    parser.add_argument("--data_path", default="dataset", help="folder of all datasets (default: %(default)s)")
-    parser.add_argument("--source", help="file, zip archive or folder at hand: RecBole's atomic files, or Amazon reviews and metadata")
+    parser.add_argument(
+        "--data_path", default="dataset", help="folder of all datasets (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--source",
+        help="file, zip archive or folder at hand: RecBole's atomic files, or Amazon reviews and metadata",
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -55,11 +55,19 @@ def _read_atomic(path: Path) -> pd.DataFrame:
         names = {str(cell).partition(":")[0]: cell for cell in header.columns}
         missing = [column for column in COLUMNS if column not in names]
         if missing:
-            raise DataError(f"{path}: line 1 has no column {', '.join(missing)}; its columns are {', '.join(names)}.")
-        chunks = pd.read_csv(path, usecols=[names[column] for column in COLUMNS], chunksize=200_000, **options)
-        frame = pd.concat(tqdm(chunks, desc=f"Reading {path.name}", unit=" x 200k rows"), ignore_index=True)
+            raise DataError(
+                f"{path}: line 1 has no column {', '.join(missing)}; its columns are {', '.join(names)}."
+            )
+        chunks = pd.read_csv(
+            path, usecols=[names[column] for column in COLUMNS], chunksize=200_000, **options
+        )
+        frame = pd.concat(
+            tqdm(chunks, desc=f"Reading {path.name}", unit=" x 200k rows"), ignore_index=True
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} is no tab separated file of interactions ({error}). Download it again.") from error
+        raise DataError(
+            f"{path} is no tab separated file of interactions ({error}). Download it again."
+        ) from error
     return frame.rename(columns={cell: name for name, cell in names.items()})[COLUMNS]
 
 
@@ -68,7 +76,9 @@ def _read_reviews(path: Path) -> pd.DataFrame:
     return pd.DataFrame(records, columns=COLUMNS)
 
 
-def read_items(path: Path, wanted: Collection[str], columns: dict[str, tuple[str, ...]]) -> dict[str, dict[str, object]]:
+def read_items(
+    path: Path, wanted: Collection[str], columns: dict[str, tuple[str, ...]]
+) -> dict[str, dict[str, object]]:
     """Raw values of the ``wanted`` items: ``{item id: {field: value}}``.
 
     ``columns`` maps each field to the names it has in the sources, the first present one counts. Atomic files give strings, Amazon's
@@ -82,8 +92,14 @@ def read_items(path: Path, wanted: Collection[str], columns: dict[str, tuple[str
     for item, record in records:
         if item not in wanted or item in items:
             continue
-        values = {field: next((record[name] for name in names if record.get(name)), "") for field, names in columns.items()}
-        items[item] = {field: _unquote(value) if isinstance(value, str) else value for field, value in values.items()}
+        values = {
+            field: next((record[name] for name in names if record.get(name)), "")
+            for field, names in columns.items()
+        }
+        items[item] = {
+            field: _unquote(value) if isinstance(value, str) else value
+            for field, value in values.items()
+        }
     return items
 
 
@@ -100,7 +116,9 @@ def _json_lines(path: Path) -> Iterator[dict]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
-            for number, line in enumerate(tqdm(stream, desc=f"Reading {path.name}", unit=" lines"), start=1):
+            for number, line in enumerate(
+                tqdm(stream, desc=f"Reading {path.name}", unit=" lines"), start=1
+            ):
                 if line.strip():
                     yield _parse_record(line, path, number)
     except (OSError, EOFError, zlib.error) as error:
@@ -114,7 +132,11 @@ def _parse_record(line: str, path: Path, number: int) -> dict:
         except ValueError:
             record = ast.literal_eval(line.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise DataError(f"{path}: line {number} is neither JSON nor a Python dictionary ({error}).") from error
+        raise DataError(
+            f"{path}: line {number} is neither JSON nor a Python dictionary ({error})."
+        ) from error
     if not isinstance(record, dict):
-        raise DataError(f"{path}: line {number} is no record but {type(record).__name__}; one review or item per line is needed.")
+        raise DataError(
+            f"{path}: line {number} is no record but {type(record).__name__}; one review or item per line is needed."
+        )
     return record

@@ -47,10 +47,17 @@ def _movies(genre: str) -> dict[str, Field]:
 # as in RecBole's dataset list, unfiltered.
 RECIPES = {
     "amazon-beauty": Recipe("amazon-beauty", "beauty", (22_363, 12_101, 198_502), 5, _AMAZON),
-    "amazon-sports": Recipe("amazon-sports-outdoors", "sports", (35_598, 18_357, 296_337), 5, _AMAZON),
+    "amazon-sports": Recipe(
+        "amazon-sports-outdoors", "sports", (35_598, 18_357, 296_337), 5, _AMAZON
+    ),
     "amazon-toys": Recipe("amazon-toys-games", "toys", (19_412, 11_924, 167_597), 5, _AMAZON),
     "amazon-instruments": Recipe(
-        "amazon-musical-instruments-18", "instruments", (24_772, 9_922, 206_153), 5, _AMAZON, known_items_only=True
+        "amazon-musical-instruments-18",
+        "instruments",
+        (24_772, 9_922, 206_153),
+        5,
+        _AMAZON,
+        known_items_only=True,
     ),
     "ml-100k": Recipe("ml-100k", "ml-100k", (943, 1_682, 100_000), 0, _movies("class")),
     "ml-1m": Recipe("ml-1m", "ml-1m", (6_040, 3_706, 1_000_209), 0, _movies("genre")),

@@ -32,7 +32,9 @@ def recbole_folder() -> Path:
     """Folder of the installed RecBole package, found without importing it."""
     spec = importlib.util.find_spec("recbole")
     if spec is None or spec.origin is None:
-        raise DataError("RecBole is not installed, and its list of dataset addresses is needed: run `pip install recbole==1.2.1`.")
+        raise DataError(
+            "RecBole is not installed, and its list of dataset addresses is needed: run `pip install recbole==1.2.1`."
+        )
     return Path(spec.origin).parent
 
 
@@ -56,7 +58,14 @@ def download(url: str, folder: Path, dataset: str) -> None:
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)
     try:
         extract_zip(download_url(url, str(folder)), str(folder))
-    except (OSError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error, http.client.HTTPException) as error:
+    except (
+        OSError,
+        RuntimeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        http.client.HTTPException,
+    ) as error:
         raise DataError(
             f"{dataset} cannot be downloaded from {url} ({type(error).__name__}: {error}). Fetch this address on a machine with network, "
             f"copy the file here and run `recbole-genrec prepare {dataset} --source=<that file>`."
@@ -75,7 +84,9 @@ def unpacked(source: Path, folder: Path) -> Iterator[Path]:
         with zipfile.ZipFile(source) as archive:
             archive.extractall(folder)
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
-        raise DataError(f"--source={source} is no readable zip archive ({error}). Download it again.") from error
+        raise DataError(
+            f"--source={source} is no readable zip archive ({error}). Download it again."
+        ) from error
     yield folder
 
 
@@ -103,7 +114,9 @@ def find_files(source: Path, hint: str) -> RawFiles:
     metadata = _metadata(source)
     reviews = _pick([path for path in _json_files(source) if path not in metadata], hint, source)
     if reviews is None:
-        raise DataError(f"{source} holds neither a .inter file of RecBole nor a .json or .json.gz file of Amazon reviews.")
+        raise DataError(
+            f"{source} holds neither a .inter file of RecBole nor a .json or .json.gz file of Amazon reviews."
+        )
     return RawFiles(reviews, _pick(metadata, hint, source))
 
 
@@ -125,6 +138,8 @@ def _pick(candidates: list[Path], hint: str, folder: Path) -> Path | None:
         named = [path for path in candidates if hint in path.name.lower()]
         if len(named) != 1:
             names = ", ".join(path.name for path in candidates[:8])
-            raise DataError(f"{folder} holds several files that may be meant ({names}). Give --source a folder with one of them.")
+            raise DataError(
+                f"{folder} holds several files that may be meant ({names}). Give --source a folder with one of them."
+            )
         return named[0]
     return candidates[0] if candidates else None

@@ -21,7 +21,9 @@ class LightGCN(RecBoleLightGCN):
         super().__init__(config, dataset)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-            self.norm_adj_matrix = self.norm_adj_matrix.to_sparse_csr()  # multiplies several times faster than coordinates
+            self.norm_adj_matrix = (
+                self.norm_adj_matrix.to_sparse_csr()
+            )  # multiplies several times faster than coordinates
 
     def get_norm_adj_mat(self) -> Tensor:
         """The normalised user-item graph of the training rows (arXiv 2002.02126, eq. 8).
@@ -39,7 +41,9 @@ class LightGCN(RecBoleLightGCN):
         normalised = (scale @ adjacency @ scale).tocoo()
         indices = torch.from_numpy(np.stack([normalised.row, normalised.col]).astype(np.int64))
         values = torch.from_numpy(normalised.data).float()
-        return torch.sparse_coo_tensor(indices, values, normalised.shape, check_invariants=True).coalesce()
+        return torch.sparse_coo_tensor(
+            indices, values, normalised.shape, check_invariants=True
+        ).coalesce()
 
     def layers(self) -> tuple[Tensor, Tensor]:
         """Embeddings and their propagations (eq. 3): users ``[n_layers + 1, n_users, d]``, items ``[n_layers + 1, n_items, d]``."""
@@ -68,5 +72,7 @@ class _SymmetricProduct(torch.autograd.Function):
 
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):  # there is no sparse product in half precision
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # there is no sparse product in half precision
         return torch.sparse.mm(matrix, x.float())

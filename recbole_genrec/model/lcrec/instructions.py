@@ -36,7 +36,14 @@ class Case:
 
     def pick(self, rows: Tensor, device: torch.device) -> Case:
         """Some of the prompts, by their ``rows [m]``."""
-        return replace(self, **{name: value[rows].to(device) for name, value in vars(self).items() if value is not None})
+        return replace(
+            self,
+            **{
+                name: value[rows].to(device)
+                for name, value in vars(self).items()
+                if value is not None
+            },
+        )
 
 
 class Instructions(nn.Module):
@@ -59,7 +66,9 @@ class Instructions(nn.Module):
     def set_texts(self, text_tokenizer, texts: dict[str, list[str]], max_length: int) -> None:
         """Tokenise the texts by slot: ``title`` and ``text`` by item id, ``preference`` and ``query`` by person."""
         for slot, lines in texts.items():
-            ids, valid = tokenise_texts(text_tokenizer, [f" {line}" if line else "" for line in lines], max_length)
+            ids, valid = tokenise_texts(
+                text_tokenizer, [f" {line}" if line else "" for line in lines], max_length
+            )
             self.register_buffer(f"{slot}_ids", ids.to(self.end.device), persistent=False)
             self.register_buffer(f"{slot}_valid", valid.to(self.end.device), persistent=False)
 
@@ -90,14 +99,21 @@ class Instructions(nn.Module):
         present = slots < case.length.unsqueeze(1)
         cost = (valid.sum(-1) + len(separator)) * present
         from_here = cost.flip(1).cumsum(1).flip(1) - len(separator)
-        kept = present & ((from_here <= room.unsqueeze(1)) | (slots == case.length.unsqueeze(1) - 1))
+        kept = present & (
+            (from_here <= room.unsqueeze(1)) | (slots == case.length.unsqueeze(1) - 1)
+        )
         not_first = kept & pad(kept[:, :-1], (1, 0))
         ids = torch.cat([separator.expand(*ids.shape[:2], -1), ids], dim=-1)
-        return ids, torch.cat([not_first.unsqueeze(-1).expand(-1, -1, len(separator)), valid & kept.unsqueeze(-1)], dim=-1)
+        return ids, torch.cat(
+            [not_first.unsqueeze(-1).expand(-1, -1, len(separator)), valid & kept.unsqueeze(-1)],
+            dim=-1,
+        )
 
     # --- sequences ------------------------------------------------------------------------------------------------------------------
 
-    def trunk(self, template: Template, case: Case, answer: Tensor) -> tuple[list[Segment], Tensor | None]:
+    def trunk(
+        self, template: Template, case: Case, answer: Tensor
+    ) -> tuple[list[Segment], Tensor | None]:
         """Segments up to the last slot, and the validity ``[n, T, w]`` of the history among them, if there is one.
 
         ``answer [n]``: tokens of the response.
@@ -105,8 +121,16 @@ class Instructions(nn.Module):
         rows, device = len(case.item), case.item.device
         segments: list[Segment | None] = []
         for piece, slot in zip(template.pieces, template.slots, strict=True):
-            segments += [constant(piece.to(device), rows), None if slot in LISTS else self.fill(slot, case)]
-        room = self.limit - len(template.closing) - answer - sum(segment[1].sum(1) for segment in segments if segment)
+            segments += [
+                constant(piece.to(device), rows),
+                None if slot in LISTS else self.fill(slot, case),
+            ]
+        room = (
+            self.limit
+            - len(template.closing)
+            - answer
+            - sum(segment[1].sum(1) for segment in segments if segment)
+        )
         if None not in segments:
             self._check(room, case)
             return segments, None
@@ -132,7 +156,11 @@ class Instructions(nn.Module):
         closing = constant(template.closing.to(case.item.device), rows)
         ids, lengths = compose(*segments, closing, answer, constant(self.end, rows))
         from_end = lengths.unsqueeze(1) - torch.arange(ids.shape[1], device=ids.device)
-        return ids, torch.where((from_end > 0) & (from_end <= tokens.unsqueeze(1)), ids, IGNORED), lengths
+        return (
+            ids,
+            torch.where((from_end > 0) & (from_end <= tokens.unsqueeze(1)), ids, IGNORED),
+            lengths,
+        )
 
     def tree(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The sequences of every beginning of each history, which share what they have in common.
@@ -145,13 +173,17 @@ class Instructions(nn.Module):
             branch continues ``[n, T]``; labels ``[n, T, W]``.
         """
         answer = pad(self.codes_of(case.following), (0, 1), value=int(self.templates.end))
-        segments, shown = self.trunk(template, case, case.length.new_full(case.length.shape, answer.shape[-1]))
+        segments, shown = self.trunk(
+            template, case, case.length.new_full(case.length.shape, answer.shape[-1])
+        )
         ids, lengths = compose(*segments)
         tokens = shown.sum(-1)
         attach = lengths.unsqueeze(1) - (tokens.flip(1).cumsum(1).flip(1) - tokens)
         wanted = case.wanted & (tokens > 0)
         closing = template.closing.to(ids.device).expand(*wanted.shape, -1)
-        labels = torch.cat([torch.full_like(closing, IGNORED), answer], dim=-1).masked_fill(~wanted.unsqueeze(-1), IGNORED)
+        labels = torch.cat([torch.full_like(closing, IGNORED), answer], dim=-1).masked_fill(
+            ~wanted.unsqueeze(-1), IGNORED
+        )
         return ids, torch.cat([closing, answer], dim=-1), attach * wanted, labels
 
     def _check(self, left: Tensor, case: Case) -> None:
@@ -161,7 +193,11 @@ class Instructions(nn.Module):
             return
         row = int(over[0])
         known = case.user is not None and len(self.user_names)
-        whose = f"of user {str(self.user_names[int(case.user[row])])!r}" if known else f"about the item with id {int(case.item[row])}"
+        whose = (
+            f"of user {str(self.user_names[int(case.user[row])])!r}"
+            if known
+            else f"about the item with id {int(case.item[row])}"
+        )
         raise BackboneError(
             f"The prompt {whose} and its response need {self.limit - int(left[row])} tokens even with a single item of history, and "
             f"{self.limit} fit (the smaller one of max_length and the backbone's context). Raise max_length and the context "

@@ -43,37 +43,77 @@ class TaskMixture:
         self.tasks = self._active(has_text, log)
         self.generator = torch.Generator().manual_seed(config["seed"])
         trained = torch.cat([rows[item], rows[history].flatten()]).unique()
-        self.items = torch.arange(1, dataset.item_num) if config["align_new_items"] else trained[trained > 0]
+        self.items = (
+            torch.arange(1, dataset.item_num) if config["align_new_items"] else trained[trained > 0]
+        )
         targets = len(rows) if config["train_rows"] == "all" else int(rows[length].sum())
         self.per_target = self._per_target(targets)
 
-    def _set_people(self, user: Tensor, item: Tensor, history: Tensor, length: Tensor, texts: dict[int, dict[str, str]]) -> None:
+    def _set_people(
+        self,
+        user: Tensor,
+        item: Tensor,
+        history: Tensor,
+        length: Tensor,
+        texts: dict[int, dict[str, str]],
+    ) -> None:
         """The longest training row of each user with texts: ``query`` asks for its target, ``preference`` is told by its history, which
         lacks the last three items of the data."""
-        last_row = {number: row for row, number in enumerate(user.tolist())}  # rows of a user: shortest prefix first
+        last_row = {
+            number: row for row, number in enumerate(user.tolist())
+        }  # rows of a user: shortest prefix first
         known = [number for number in texts if number in last_row]
         rows = torch.tensor([last_row[number] for number in known], dtype=torch.long)
-        case = Case(item[rows], history[rows], length[rows], person=torch.arange(len(known)), user=user[rows])
-        self.people = {"case": case, **{kind: [texts[number][kind] for number in known] for kind in KINDS}} if known else {}
+        case = Case(
+            item[rows],
+            history[rows],
+            length[rows],
+            person=torch.arange(len(known)),
+            user=user[rows],
+        )
+        self.people = (
+            {"case": case, **{kind: [texts[number][kind] for number in known] for kind in KINDS}}
+            if known
+            else {}
+        )
 
     def _active(self, has_text: bool, log: Callable[[str], None]) -> list[str]:
-        off = {} if has_text else dict.fromkeys(TEXT_TASKS, "there is no item text (item_text_fields)")
+        off = (
+            {}
+            if has_text
+            else dict.fromkeys(TEXT_TASKS, "there is no item text (item_text_fields)")
+        )
         if not self.people:
-            off |= dict.fromkeys(USER_TASKS, f"there are no user texts (user_text_file: {self.config['user_text_file'] or '~'})")
+            off |= dict.fromkeys(
+                USER_TASKS,
+                f"there are no user texts (user_text_file: {self.config['user_text_file'] or '~'})",
+            )
         for task in (task for task in self.config["tasks"] if task in off):
             log(f"Task {task} is off: {off[task]}.")
         weights = self.config["task_weights"]
-        tasks = [task for task in FORMS if task in self.config["tasks"] and task not in off and weights.get(task, 1) > 0]
+        tasks = [
+            task
+            for task in FORMS
+            if task in self.config["tasks"] and task not in off and weights.get(task, 1) > 0
+        ]
         log(f"Tasks: {', '.join(tasks)}")
         return tasks
 
     def _per_target(self, targets: int) -> dict[str, float]:
         """Samples of each other task for one of ``seqrec``."""
         people, weights = len(self.people.get("query", ())), self.config["task_weights"]
-        natural = {"item2index": len(self.items), "index2item": len(self.items), "fusionseqrec": FUSION_SHARE * targets}
+        natural = {
+            "item2index": len(self.items),
+            "index2item": len(self.items),
+            "fusionseqrec": FUSION_SHARE * targets,
+        }
         natural |= dict.fromkeys(USER_TASKS, people)
         of_seqrec = weights.get("seqrec", 1) * targets
-        return {task: weights.get(task, 1) * natural[task] / of_seqrec for task in self.tasks if task != "seqrec"}
+        return {
+            task: weights.get(task, 1) * natural[task] / of_seqrec
+            for task in self.tasks
+            if task != "seqrec"
+        }
 
     def start_epoch(self, epoch: int) -> None:
         """Draws depend on seed and epoch only, so that a resumed run goes on alike."""
@@ -97,9 +137,16 @@ class TaskMixture:
         if task == "fusionseqrec":
             row, slot = places[self.numbers(len(places), count).to(places.device)].unbind(1)
             user = None if batch.user is None else batch.user[row]
-            return Case(batch.following[row, slot], batch.history[row, : int(slot.max()) + 1], slot + 1, user=user)
+            return Case(
+                batch.following[row, slot],
+                batch.history[row, : int(slot.max()) + 1],
+                slot + 1,
+                user=user,
+            )
         if task in USER_TASKS:
-            return self.people["case"].pick(self.numbers(len(self.people["query"]), count), places.device)
+            return self.people["case"].pick(
+                self.numbers(len(self.people["query"]), count), places.device
+            )
         return Case(self.items[self.numbers(len(self.items), count)].to(places.device))
 
 

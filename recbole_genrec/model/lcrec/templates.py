@@ -59,20 +59,32 @@ class Templates:
         self._tokenizer, self.end = text_tokenizer, text_tokenizer.eos_token_id
         start = [] if text_tokenizer.bos_token_id is None else [text_tokenizer.bos_token_id]
         self.separator = self._ids(content["separator"])
-        header, response = torch.tensor(start + self._ids(content["header"]).tolist(), dtype=torch.long), self._ids(content["response"])
+        header, response = (
+            torch.tensor(start + self._ids(content["header"]).tolist(), dtype=torch.long),
+            self._ids(content["response"]),
+        )
         self.tasks = {
-            task: [self._template(entry["ask"], entry["answer"], header, response) for entry in entries]
+            task: [
+                self._template(entry["ask"], entry["answer"], header, response) for entry in entries
+            ]
             for task, entries in content["tasks"].items()
         }
 
     def _template(self, ask: str, answer: str, header: Tensor, response: Tensor) -> Template:
         *pieces, closing = (self._ids(piece) for piece in _SLOT.split(ask)[::2])
         pieces[0] = torch.cat([header, pieces[0]])
-        return Template(tuple(_SLOT.findall(ask)), tuple(pieces), torch.cat([closing, response]), *_SLOT.findall(answer))
+        return Template(
+            tuple(_SLOT.findall(ask)),
+            tuple(pieces),
+            torch.cat([closing, response]),
+            *_SLOT.findall(answer),
+        )
 
     def _ids(self, text: str) -> Tensor:
         """Tokens of a piece; a space at its end belongs to what fills the slot."""
-        return torch.tensor(self._tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"], dtype=torch.long)
+        return torch.tensor(
+            self._tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"], dtype=torch.long
+        )
 
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -91,10 +103,14 @@ def check_prompts(content: dict) -> None:
     """:class:`ConfigError` that names the first fault of a prompt file."""
     for key, kind in (("header", str), ("response", str), ("separator", str), ("tasks", dict)):
         if not isinstance(content.get(key), kind) or not content[key]:
-            raise ConfigError(f"The prompt file needs {key!r} ({'text' if kind is str else 'templates by task'}).")
+            raise ConfigError(
+                f"The prompt file needs {key!r} ({'text' if kind is str else 'templates by task'})."
+            )
     unknown = sorted(set(content["tasks"]) - set(FORMS))
     if unknown:
-        raise ConfigError(f"The prompt file has templates of {unknown[0]!r}; the tasks are {', '.join(FORMS)}.")
+        raise ConfigError(
+            f"The prompt file has templates of {unknown[0]!r}; the tasks are {', '.join(FORMS)}."
+        )
     for task, entries in content["tasks"].items():
         if not isinstance(entries, list) or not entries:
             raise ConfigError(f"The prompt file needs a list of templates for {task}.")
@@ -103,13 +119,26 @@ def check_prompts(content: dict) -> None:
 
 
 def _check_template(name: str, task: str, entry: object) -> None:
-    if not isinstance(entry, dict) or set(entry) != {"ask", "answer"} or not all(isinstance(part, str) for part in entry.values()):
-        raise ConfigError(f"{name} is {entry!r}; it must be {{ask: text with {{slots}}, answer: one {{slot}}}}.")
+    if (
+        not isinstance(entry, dict)
+        or set(entry) != {"ask", "answer"}
+        or not all(isinstance(part, str) for part in entry.values())
+    ):
+        raise ConfigError(
+            f"{name} is {entry!r}; it must be {{ask: text with {{slots}}, answer: one {{slot}}}}."
+        )
     slots, answer = _SLOT.findall(entry["ask"]), entry["answer"].strip()
-    fits = any(slots and set(slots) <= asks and answer in {f"{{{word}}}" for word in answers} for asks, answers in FORMS[task])
+    fits = any(
+        slots and set(slots) <= asks and answer in {f"{{{word}}}" for word in answers}
+        for asks, answers in FORMS[task]
+    )
     if not fits or len(set(slots)) < len(slots):
-        known = " or ".join(f"{_names(asks)} answered by {_names(answers)}" for asks, answers in FORMS[task])
-        raise ConfigError(f"{name} asks with {_names(slots)} and answers with {answer!r}; {task} asks with {known}, each slot once.")
+        known = " or ".join(
+            f"{_names(asks)} answered by {_names(answers)}" for asks, answers in FORMS[task]
+        )
+        raise ConfigError(
+            f"{name} asks with {_names(slots)} and answers with {answer!r}; {task} asks with {known}, each slot once."
+        )
 
 
 def _names(slots) -> str:

@@ -17,19 +17,32 @@ from recbole_genrec.tokenizer.free_codes import FreeCodes
 FALLBACKS = ("wider_search", "own_codes", "last_level", "shorter_prefix")
 
 
-def with_current(codes: Tensor, fits: Tensor, current: Tensor, fit: Tensor) -> tuple[Tensor, Tensor]:
+def with_current(
+    codes: Tensor, fits: Tensor, current: Tensor, fit: Tensor
+) -> tuple[Tensor, Tensor]:
     """The best K of candidates ``[N, K, L]`` with ``fits [N, K]`` and the ``current [N, L]`` codes with their ``fit [N]``, before equals.
 
     Current codes that are worse than all K are left out: better ones that a wider search would find come first.
     """
     fits = fits.masked_fill((codes == current.unsqueeze(1)).all(-1), -torch.inf)
-    codes, fits = torch.cat([current.unsqueeze(1), codes], dim=1), torch.cat([fit.unsqueeze(1), fits], dim=1)
+    codes, fits = (
+        torch.cat([current.unsqueeze(1), codes], dim=1),
+        torch.cat([fit.unsqueeze(1), fits], dim=1),
+    )
     order = fits.argsort(dim=1, descending=True, stable=True)[:, :-1]
-    return codes.gather(1, order.unsqueeze(-1).expand(-1, -1, codes.shape[2])), fits.gather(1, order)
+    return codes.gather(1, order.unsqueeze(-1).expand(-1, -1, codes.shape[2])), fits.gather(
+        1, order
+    )
 
 
 def choose_movers(
-    codes: Tensor, fit: Tensor, gain: Tensor, scope: str, margin: float, max_churn: float, reserved: Tensor | None = None
+    codes: Tensor,
+    fit: Tensor,
+    gain: Tensor,
+    scope: str,
+    margin: float,
+    max_churn: float,
+    reserved: Tensor | None = None,
 ) -> Tensor:
     """Which items give up their codes, bool ``[N]``.
 
@@ -40,7 +53,9 @@ def choose_movers(
     if scope == "all":
         return torch.ones_like(fit, dtype=torch.bool)
     forced = ~_keepers(codes, fit, codes[:0] if reserved is None else reserved)
-    ordered = torch.where(forced, -torch.inf, gain).argsort(descending=True, stable=True)[: int(max_churn * len(codes))]
+    ordered = torch.where(forced, -torch.inf, gain).argsort(descending=True, stable=True)[
+        : int(max_churn * len(codes))
+    ]
     movers = forced.clone()
     movers[ordered] = (gain[ordered] > margin) & ~forced[ordered]
     return movers | forced
@@ -72,18 +87,31 @@ class Assignment:
             last code below their best candidate's prefix; took one below a shorter prefix.
     """
 
-    def __init__(self, codes: Tensor, movers: Tensor, sizes: Sequence[int], reserved: Tensor | None = None):
+    def __init__(
+        self, codes: Tensor, movers: Tensor, sizes: Sequence[int], reserved: Tensor | None = None
+    ):
         locked = codes[~movers]
         self.before, self.codes = codes, codes.clone()
         self.free = FreeCodes(locked if reserved is None else torch.cat([locked, reserved]), sizes)
         self.ranks: list[int] = []
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
 
-    def take_candidates(self, rows: Sequence[int], codes: Tensor, fits: Tensor, wider: bool = False) -> list[int]:
+    def take_candidates(
+        self, rows: Sequence[int], codes: Tensor, fits: Tensor, wider: bool = False
+    ) -> list[int]:
         """The items ``rows [n]`` in this order take the first free of ``codes [n, K, L]``; returns those that found none."""
         left = []
-        for row, candidates, n in zip(rows, codes.tolist(), (fits > -torch.inf).sum(1).tolist(), strict=True):
-            rank = next((rank for rank, taken in enumerate(candidates[:n]) if not self.free.full(tuple(taken))), None)
+        for row, candidates, n in zip(
+            rows, codes.tolist(), (fits > -torch.inf).sum(1).tolist(), strict=True
+        ):
+            rank = next(
+                (
+                    rank
+                    for rank, taken in enumerate(candidates[:n])
+                    if not self.free.full(tuple(taken))
+                ),
+                None,
+            )
             if rank is None:
                 left.append(row)
                 continue
@@ -107,7 +135,9 @@ class Assignment:
                 self.fallbacks["own_codes"] += 1
         return left
 
-    def take_nearest(self, row: int, best: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]) -> None:
+    def take_nearest(
+        self, row: int, best: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
+    ) -> None:
         """Item ``row`` keeps the longest prefix of its ``best`` candidate that has a free id, then follows ``rank(prefix)``."""
         codes, kept = self.free.take(best, rank)
         self.codes[row] = torch.tensor(codes)

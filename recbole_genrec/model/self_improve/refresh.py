@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.decoding import AdjustedDecoder, CodeDecoder, grammar_candidates, sampled_candidates, tuple_scores
-from recbole_genrec.model.self_improve.assignment import Assignment, choose_movers, shuffled, with_current
+from recbole_genrec.decoding import (
+    AdjustedDecoder,
+    CodeDecoder,
+    grammar_candidates,
+    sampled_candidates,
+    tuple_scores,
+)
+from recbole_genrec.model.self_improve.assignment import (
+    Assignment,
+    choose_movers,
+    shuffled,
+    with_current,
+)
 from recbole_genrec.tokenizer.collision import collision_stats
 
 if TYPE_CHECKING:
@@ -32,20 +43,35 @@ class ItemCoder:
     """
 
     def __init__(self, model: GenerativeRecommender, draw: torch.Generator):
-        self.model, self.config, self.sizes, self.draw = model, model.config, model.level_sizes, draw
+        self.model, self.config, self.sizes, self.draw = (
+            model,
+            model.config,
+            model.level_sizes,
+            draw,
+        )
         self.codes = model.codes[1:].cpu()
 
     def propose(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Candidates ``[n, K, L]`` of ``rows [n]`` and their fits ``[n, K]``, best first, -inf = no candidate (``si_decode``)."""
-        parts = [self._candidates(self._decoder(chunk), width) for chunk in rows.split(self.config["si_batch_size"])]
+        parts = [
+            self._candidates(self._decoder(chunk), width)
+            for chunk in rows.split(self.config["si_batch_size"])
+        ]
         codes, scores = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
         return codes, scores / len(self.sizes)
 
     def fit(self, codes: Tensor, rows: Tensor | None = None) -> Tensor:
         """Fit ``[n]`` of the tuples ``codes [n, L]``, one for each of ``rows [n]`` (default: all): their mean log-probability per code."""
         rows = torch.arange(len(codes)) if rows is None else rows
-        chunks = zip(rows.split(self.config["si_batch_size"]), codes.split(self.config["si_batch_size"]), strict=True)
-        parts = [tuple_scores(self._decoder(chunk), own.to(self.model.codes.device)) for chunk, own in chunks]
+        chunks = zip(
+            rows.split(self.config["si_batch_size"]),
+            codes.split(self.config["si_batch_size"]),
+            strict=True,
+        )
+        parts = [
+            tuple_scores(self._decoder(chunk), own.to(self.model.codes.device))
+            for chunk, own in chunks
+        ]
         return torch.cat(parts).cpu() / len(self.sizes)
 
     def ranked(self, row: int, prefix: tuple[int, ...]) -> list[int]:
@@ -59,9 +85,13 @@ class ItemCoder:
     def _candidates(self, decoder: CodeDecoder, width: int) -> tuple[Tensor, Tensor]:
         config = self.config
         if config["si_decode"] == "sample":
-            return sampled_candidates(decoder, self.sizes, width, config["si_temperature"], self.draw)
+            return sampled_candidates(
+                decoder, self.sizes, width, config["si_temperature"], self.draw
+            )
         groups = max(1, width // 2) if config["si_decode"] == "diverse_beam" else 1
-        return grammar_candidates(decoder, self.sizes, width, groups=groups, penalty=config["si_diversity_penalty"])
+        return grammar_candidates(
+            decoder, self.sizes, width, groups=groups, penalty=config["si_diversity_penalty"]
+        )
 
     def _decoder(self, rows: Tensor) -> CodeDecoder:
         """The method's decoder; ``si_balance`` makes codes in use less likely, ``si_fixed_levels`` forbids all but the item's own."""
@@ -74,24 +104,38 @@ class ItemCoder:
             rarity = -balance * ((torch.bincount(column, minlength=size) + 1) / len(column)).log()
             addend = (rarity - rarity.max()).expand(1, 1, -1)
             if level < fixed:
-                addend = torch.full((len(rows), 1, size), -torch.inf).scatter(2, column[rows].view(-1, 1, 1), 0.0)
+                addend = torch.full((len(rows), 1, size), -torch.inf).scatter(
+                    2, column[rows].view(-1, 1, 1), 0.0
+                )
             addends.append(addend.to(decoder.device))
         return AdjustedDecoder(decoder, addends)
 
 
-def refined_codes(model: GenerativeRecommender, draw: torch.Generator, popularity: Tensor) -> tuple[Tensor, dict]:
+def refined_codes(
+    model: GenerativeRecommender, draw: torch.Generator, popularity: Tensor
+) -> tuple[Tensor, dict]:
     """The next table ``[n_items, L]`` of ``model`` and what is worth logging; ``popularity [N]`` counts interactions.
 
     Nothing of the model changes.
     """
     started, config, coder = time.process_time(), model.config, ItemCoder(model, draw)
-    before, reserved, rows = coder.codes, model.reserved_codes().cpu(), torch.arange(len(coder.codes))
+    before, reserved, rows = (
+        coder.codes,
+        model.reserved_codes().cpu(),
+        torch.arange(len(coder.codes)),
+    )
     fit = coder.fit(before)
     codes, fits = with_current(*coder.propose(rows, config["si_num_candidates"]), before, fit)
     gain = fits[:, 0] - fit
-    movers = choose_movers(before, fit, gain, config["si_scope"], config["si_margin"], config["si_max_churn"], reserved)
+    movers = choose_movers(
+        before, fit, gain, config["si_scope"], config["si_margin"], config["si_max_churn"], reserved
+    )
     assignment = _assign(coder, rows[movers], codes[movers], fits[movers], fit[movers])
-    after = shuffled(before, assignment.codes, draw) if config["si_control"] == "shuffled" else assignment.codes
+    after = (
+        shuffled(before, assignment.codes, draw)
+        if config["si_control"] == "shuffled"
+        else assignment.codes
+    )
     changed = before != after
     wanted = torch.where(movers.unsqueeze(1), codes[:, 0], before)
     entry = {
@@ -136,7 +180,9 @@ def _assign(coder: ItemCoder, rows: Tensor, codes: Tensor, fits: Tensor, fit: Te
         wider = with_current(*coder.propose(pending, width), before[pending], fit[place[pending]])
         left = assignment.take_candidates(left, *wider, wider=True)
     for row in assignment.take_own(left):
-        assignment.take_nearest(row, codes[place[row], 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix))
+        assignment.take_nearest(
+            row, codes[place[row], 0].tolist(), lambda prefix, row=row: coder.ranked(row, prefix)
+        )
     return assignment
 
 

@@ -9,7 +9,9 @@ from recbole_genrec.settings.rules import Rule
 
 RULES = {
     "si_align_weight": Rule(float, "weight of the alignment task", low=0),
-    "si_align_ratio": Rule(float, "items of the alignment task per row of a training batch", low=0, high=1),
+    "si_align_ratio": Rule(
+        float, "items of the alignment task per row of a training batch", low=0, high=1
+    ),
     "si_start_epoch": Rule(int, "epoch before which the first refresh comes", low=1),
     "si_interval": Rule(int, "epochs between two refreshes", low=1),
     "si_rounds": Rule(int, "refreshes; 0 = alignment only", low=0),

@@ -49,7 +49,11 @@ def self_improving(method: type) -> type:
                 f"self_improve: True needs a method that generates discrete codes and can code an item from its content; "
                 f"{method.__name__} does not define {member}(items). Leave self_improve out for {method.__name__}."
             )
-    members = {"__module__": method.__module__, "__doc__": method.__doc__, "config_rules": {**method.config_rules, **RULES}}
+    members = {
+        "__module__": method.__module__,
+        "__doc__": method.__doc__,
+        "config_rules": {**method.config_rules, **RULES},
+    }
     return type(method.__name__, (SelfImprovement, method), members)
 
 
@@ -80,8 +84,12 @@ class SelfImprovement:
             )
         if self.prefix_width is not None:
             if config["si_rounds"] and not config["si_align_weight"]:
-                self.logger.warning("With si_align_weight: 0 nothing teaches the model to code an item: its refreshes will be random.")
-            self.item_prefix = SoftPrefix(self._content_vectors, self.prefix_width, (stored or {}).get("content_width"))
+                self.logger.warning(
+                    "With si_align_weight: 0 nothing teaches the model to code an item: its refreshes will be random."
+                )
+            self.item_prefix = SoftPrefix(
+                self._content_vectors, self.prefix_width, (stored or {}).get("content_width")
+            )
         patience = config["stopping_step"] * config["eval_step"]
         if config["si_rounds"] and config["eval_step"] and patience < config["si_interval"] + 1:
             self.logger.warning(
@@ -92,11 +100,21 @@ class SelfImprovement:
     def _content_source(self) -> str:
         """What the tokenizer reads; ``cf`` for a tokenizer of text where items have none."""
         source = self.config["tokenizer_input"]
-        return source if source in ("cf", "graph") else "text" if self.config["item_text_fields"] else "cf"
+        return (
+            source
+            if source in ("cf", "graph")
+            else "text"
+            if self.config["item_text_fields"]
+            else "cf"
+        )
 
     def _content_vectors(self) -> Tensor:
         """Standardised vectors of what the tokenizer reads."""
-        read = {"text": self.content.embeddings, "cf": self.content.collaborative, "graph": self.content.graph}[self._content_source()]
+        read = {
+            "text": self.content.embeddings,
+            "cf": self.content.collaborative,
+            "graph": self.content.graph,
+        }[self._content_source()]
         return torch.from_numpy(standardised(read(), self.n_dataset_items))
 
     @property
@@ -115,22 +133,33 @@ class SelfImprovement:
         super().check_config(values)
         refresh_epochs(values)
         if cls.prefix_width is None and not values["item_text_fields"]:
-            raise ConfigError(f"{cls.__name__} codes an item from its words: self_improve: True needs item texts (item_text_fields).")
+            raise ConfigError(
+                f"{cls.__name__} codes an item from its words: self_improve: True needs item texts (item_text_fields)."
+            )
         if values["si_max_candidates"] < values["si_num_candidates"]:
-            raise ConfigError(f"si_max_candidates {values['si_max_candidates']} is below si_num_candidates {values['si_num_candidates']}.")
+            raise ConfigError(
+                f"si_max_candidates {values['si_max_candidates']} is below si_num_candidates {values['si_num_candidates']}."
+            )
         if values["si_control"] and values["si_fixed_levels"]:
-            raise ConfigError("si_control: shuffled passes whole codes on, so it cannot keep first levels; set si_fixed_levels: 0.")
+            raise ConfigError(
+                "si_control: shuffled passes whole codes on, so it cannot keep first levels; set si_fixed_levels: 0."
+            )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """The method's lines and when the codes are refreshed."""
         when = ", ".join(map(str, refresh_epochs(config))) or "none"
         control = f", CONTROL: {config['si_control']}" if config["si_control"] else ""
-        return {**super().describe(config), "self-improvement": f"our interpretation; refresh before epochs {when}{control}"}
+        return {
+            **super().describe(config),
+            "self-improvement": f"our interpretation; refresh before epochs {when}{control}",
+        }
 
     # --- training -------------------------------------------------------------------------------------------------------------------
 
-    def loss(self, history: Tensor, length: Tensor, target: Tensor, **more: Tensor) -> tuple[Tensor, ...]:
+    def loss(
+        self, history: Tensor, length: Tensor, target: Tensor, **more: Tensor
+    ) -> tuple[Tensor, ...]:
         """The method's loss and ``si_align_weight`` times L_align of items drawn uniformly, by a random stream of their own."""
         parts = super().loss(history, length, target, **more)
         parts = parts if isinstance(parts, tuple) else (parts,)
@@ -138,7 +167,9 @@ class SelfImprovement:
         if weight == 0:
             return parts
         count = max(1, round(self.config["si_align_ratio"] * self.config["train_batch_size"]))
-        draw = self._generator("alignment", int(self.si_epoch), int(self.si_step))  # the same items in every process
+        draw = self._generator(
+            "alignment", int(self.si_epoch), int(self.si_step)
+        )  # the same items in every process
         self.si_step += 1
         items = torch.randint(1, len(self.codes), (count,), generator=draw)
         return *parts, weight * self.alignment_loss(items.to(self.codes.device))
@@ -168,7 +199,11 @@ class SelfImprovement:
         """The method's, and the content projection where they leave it out."""
         groups = super().parameter_groups()
         known = {id(parameter) for group in groups for parameter in group["params"]}
-        rest = [p for name, p in self.named_parameters() if name.startswith("item_prefix.") and id(p) not in known]
+        rest = [
+            p
+            for name, p in self.named_parameters()
+            if name.startswith("item_prefix.") and id(p) not in known
+        ]
         return [*groups, {"params": rest}] if rest else groups
 
     # --- refresh --------------------------------------------------------------------------------------------------------------------
@@ -184,9 +219,13 @@ class SelfImprovement:
         self.eval()
         try:
             popularity, table = self.popularity()[1:], self.codes.clone()
-            with first_process_first("refreshing the codes"):  # the broadcast would not wait as long
+            with first_process_first(
+                "refreshing the codes"
+            ):  # the broadcast would not wait as long
                 if _first():
-                    table, entry = refined_codes(self, self._generator("refresh", int(self.si_round)), popularity)
+                    table, entry = refined_codes(
+                        self, self._generator("refresh", int(self.si_round)), popularity
+                    )
             if _several():
                 dist.broadcast(table, 0)
             self._commit(table)
@@ -199,10 +238,14 @@ class SelfImprovement:
 
     def _commit(self, table: Tensor) -> None:
         """Check the table and copy it in place; whatever is derived from it follows its version."""
-        checked = replace(self.item_codes, codes=table.cpu())  # shape, type, range of each level, padding row
+        checked = replace(
+            self.item_codes, codes=table.cpu()
+        )  # shape, type, range of each level, padding row
         every = torch.cat([checked.codes[1:], self.reserved_codes().cpu().unique(dim=0)])
         if len(every.unique(dim=0)) < len(every):
-            raise GenRecError("A refresh gave two items the same codes, or an item reserved ones; this is a fault of the package.")
+            raise GenRecError(
+                "A refresh gave two items the same codes, or an item reserved ones; this is a fault of the package."
+            )
         self.item_codes = checked
         self.codes.copy_(table)
         self.codes_version += 1
@@ -213,9 +256,15 @@ class SelfImprovement:
     # --- log ------------------------------------------------------------------------------------------------------------------------
 
     def _record(self, entry: dict) -> None:
-        levels = [{key: level[key] for key in ("used", "entropy")} for level in self.item_codes.stats()["levels"]]
+        levels = [
+            {key: level[key] for key in ("used", "entropy")}
+            for level in self.item_codes.stats()["levels"]
+        ]
         self.refreshes = [*self.refreshes[: entry["round"] - 1], {**entry, "levels": levels}]
-        path = Path(self.config["checkpoint_dir"]) / f"{self.config.run_name()}.codes_v{entry['round']}"
+        path = (
+            Path(self.config["checkpoint_dir"])
+            / f"{self.config.run_name()}.codes_v{entry['round']}"
+        )
         self.item_codes.save(path)
         fallbacks = ", ".join(f"{name} {count}" for name, count in entry["fallbacks"].items())
         self.logger.info(
@@ -262,13 +311,18 @@ class SelfImprovement:
         if refreshed and added:
             training = self.training
             self.eval()
-            self._commit(new_codes(self, torch.tensor(added), self._generator("new items", len(self.codes))))
+            self._commit(
+                new_codes(self, torch.tensor(added), self._generator("new items", len(self.codes)))
+            )
             self.train(training)
         return added
 
     def report(self) -> dict:
         """The method's report, the log, and which round's codes the model has."""
-        return {**super().report(), "self_improve": {"round": int(self.si_round), "refreshes": self.refreshes}}
+        return {
+            **super().report(),
+            "self_improve": {"round": int(self.si_round), "refreshes": self.refreshes},
+        }
 
 
 def _several() -> bool:

@@ -25,7 +25,10 @@ class DepthMLP(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in sizes)
         self.mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(2 * d, 2 * d), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d, d)) for _ in sizes[1:]
+            nn.Sequential(
+                nn.Linear(2 * d, 2 * d), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d, d)
+            )
+            for _ in sizes[1:]
         )
 
     def begin(self, states: Tensor) -> Tensor:
@@ -61,7 +64,9 @@ class DepthTransformer(DepthMLP):
         super().__init__(sizes, d, dropout)
         self.mlps = None
         self.position = nn.Parameter(torch.randn(len(sizes), d) * 0.02)
-        layer = nn.TransformerEncoderLayer(d, n_heads, 4 * d, dropout, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            d, n_heads, 4 * d, dropout, "gelu", batch_first=True, norm_first=True
+        )
         self.layers = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
 
     def begin(self, states: Tensor) -> Tensor:
@@ -74,7 +79,10 @@ class DepthTransformer(DepthMLP):
 
     def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
         """Append the embedding of ``codes [...]``."""
-        embedded = self.dropout(nn.functional.embedding(codes + self.first[level], self.embedding)) + self.position[level + 1]
+        embedded = (
+            self.dropout(nn.functional.embedding(codes + self.first[level], self.embedding))
+            + self.position[level + 1]
+        )
         return torch.cat([carried, embedded.unsqueeze(-2)], dim=-2)
 
     def teach(self, states: Tensor, codes: Tensor) -> Iterator[Tensor]:
@@ -112,7 +120,13 @@ class TimelineDecoder:
         child: Callable[[Tensor, Tensor, int], Tensor],
         root: Tensor | None = None,
     ):
-        self.depth, self.states, self.log_probs, self.child, self.root = depth, states, log_probs, child, root
+        self.depth, self.states, self.log_probs, self.child, self.root = (
+            depth,
+            states,
+            log_probs,
+            child,
+            root,
+        )
         self.batch_size, self.device = len(states), states.device
         self.start()
 
@@ -128,11 +142,20 @@ class TimelineDecoder:
 
         ``live`` bool ``[B, Q]``: queries whose answer matters.
         """
-        some, rows = LiveQueries(live), torch.arange(self.batch_size, device=self.device).unsqueeze(1)
-        codes, parents, rows = (some.take(each) for each in (codes, parents, rows.expand_as(parents)))
+        some, rows = (
+            LiveQueries(live),
+            torch.arange(self.batch_size, device=self.device).unsqueeze(1),
+        )
+        codes, parents, rows = (
+            some.take(each) for each in (codes, parents, rows.expand_as(parents))
+        )
         carried = self.depth.advance(self.carried[rows, parents], codes, self.level)
         prefixes = self.child(self.prefixes[rows, parents], codes, self.level)
-        self.level, self.carried, self.prefixes = self.level + 1, some.put(carried), some.put(prefixes)
+        self.level, self.carried, self.prefixes = (
+            self.level + 1,
+            some.put(carried),
+            some.put(prefixes),
+        )
         return some.put(self._answer(carried, prefixes))
 
     def _answer(self, carried: Tensor, prefixes: Tensor) -> Tensor:
@@ -140,4 +163,6 @@ class TimelineDecoder:
 
     def select(self, rows: Tensor) -> TimelineDecoder:
         """A decoder at the root for some of the users."""
-        return TimelineDecoder(self.depth, self.states[rows], self.log_probs, self.child, self.root[rows])
+        return TimelineDecoder(
+            self.depth, self.states[rows], self.log_probs, self.child, self.root[rows]
+        )

@@ -44,10 +44,14 @@ class TimelineRec(GenerativeRecommender):
         "depth": Rule(str, "decoder along the codes", choices=tuple(DEPTHS)),
         "depth_layers": Rule(int, "layers of depth: transformer", low=1),
         "input_id": Rule(bool, "add an embedding of the item's id to its input vector"),
-        "output_id": Rule(bool, "a code's output vector is raised by the mean id embedding of the items below it"),
+        "output_id": Rule(
+            bool, "a code's output vector is raised by the mean id embedding of the items below it"
+        ),
         "input_text": Rule(bool, "add the item's projected sentence embedding to its input vector"),
         "loss_vocab": Rule(str, "codes among which a target competes", choices=("level", "trie")),
-        "tie_code_tables": Rule(bool, "input and depth decoder share their code embeddings (ablation)"),
+        "tie_code_tables": Rule(
+            bool, "input and depth decoder share their code embeddings (ablation)"
+        ),
     }
 
     rows_by_id = {"id_table": "items"}
@@ -56,12 +60,18 @@ class TimelineRec(GenerativeRecommender):
         super().__init__(config, dataset, stored)
         d, dropout = config["d_model"], config["timeline_dropout"]
         self.vocabulary = CodeVocabulary(self.level_sizes, d, d)  # E and W
-        self.depth = DEPTHS[config["depth"]](self.level_sizes, d, dropout, config["n_heads"], config["depth_layers"])  # D, MLP_l or layers
+        self.depth = DEPTHS[config["depth"]](
+            self.level_sizes, d, dropout, config["n_heads"], config["depth_layers"]
+        )  # D, MLP_l or layers
         if config["tie_code_tables"]:
             self.depth.embedding = self.vocabulary.embedding
         self.position_table = nn.Embedding(self.max_seq_length, d)
-        layer = nn.TransformerEncoderLayer(d, config["n_heads"], 4 * d, dropout, "gelu", batch_first=True, norm_first=True)
-        self.transformer = nn.TransformerEncoder(layer, config["n_layers"], nn.LayerNorm(d), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            d, config["n_heads"], 4 * d, dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(
+            layer, config["n_layers"], nn.LayerNorm(d), enable_nested_tensor=False
+        )
         self.dropout = nn.Dropout(dropout)
         uses_ids = config["input_id"] or config["output_id"]
         self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02) if uses_ids else None
@@ -77,7 +87,9 @@ class TimelineRec(GenerativeRecommender):
         """The base's checks, and heads that share out the width."""
         super().check_config(values)
         if values["d_model"] % values["n_heads"]:
-            raise ConfigError(f"d_model {values['d_model']} is no multiple of n_heads {values['n_heads']}.")
+            raise ConfigError(
+                f"d_model {values['d_model']} is no multiple of n_heads {values['n_heads']}."
+            )
 
     @classmethod
     def reads_text(cls, config) -> bool:
@@ -88,7 +100,9 @@ class TimelineRec(GenerativeRecommender):
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the size."""
         size = f"{config['n_layers']} layers of width {config['d_model']}, depth {config['depth']}"
-        options = ", ".join(f"{key} {config[key]}" for key in ("input_id", "output_id", "input_text", "loss_vocab"))
+        options = ", ".join(
+            f"{key} {config[key]}" for key in ("input_id", "output_id", "input_text", "loss_vocab")
+        )
         return {**super().describe(config), "generator": f"{size}, {options}"}
 
     def _load_texts(self) -> None:
@@ -99,7 +113,9 @@ class TimelineRec(GenerativeRecommender):
     def timeline(self, history: Tensor) -> Tensor:
         """States ``h [B, T, d]``; state t knows items 1 to t of ``history [B, T]``."""
         slots = history.shape[1]
-        x = nn.functional.embedding(self.vocabulary.flat(self.codes[history]), self.vocabulary.embedding).sum(-2)
+        x = nn.functional.embedding(
+            self.vocabulary.flat(self.codes[history]), self.vocabulary.embedding
+        ).sum(-2)
         if self.config["input_id"]:
             x = x + nn.functional.embedding(history, self.id_table)
         if self.config["input_text"]:
@@ -120,19 +136,27 @@ class TimelineRec(GenerativeRecommender):
         nodes = self.trie.paths(self.trie.leaf_of_item[items])
         steps = enumerate(self.depth.teach(states, self.codes[items]))
         blocks = (logits(state, level, nodes[level]) for level, state in steps)
-        loss = item_cross_entropy(self.trie, items, blocks) if self.config["loss_vocab"] == "trie" else self._level_loss(blocks, items)
+        loss = (
+            item_cross_entropy(self.trie, items, blocks)
+            if self.config["loss_vocab"] == "trie"
+            else self._level_loss(blocks, items)
+        )
         return balanced(loss, len(items))
 
     def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
         codes = self.codes[items].unbind(1)
-        return torch.stack([cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]).sum()
+        return torch.stack(
+            [cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]
+        ).sum()
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item."""
         states = self.timeline(history)[torch.arange(len(length), device=length.device), length - 1]
         return self._decoder(states, self._logits())
 
-    def _decoder(self, states: Tensor, logits: Callable[[Tensor, int, Tensor], Tensor]) -> TimelineDecoder:
+    def _decoder(
+        self, states: Tensor, logits: Callable[[Tensor, int, Tensor], Tensor]
+    ) -> TimelineDecoder:
         levels = self.trie.levels
         return TimelineDecoder(
             self.depth,
@@ -173,7 +197,12 @@ class TimelineRec(GenerativeRecommender):
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Sum over levels, as :meth:`loss`; over whole levels and without path vectors, because a refresh looks beyond the trie."""
         states = self.depth.teach(self.item_prefix(items).sum(1), self.codes[items])
-        return balanced(self._level_loss((self._code_logits(state, level) for level, state in enumerate(states)), items), len(items))
+        return balanced(
+            self._level_loss(
+                (self._code_logits(state, level) for level, state in enumerate(states)), items
+            ),
+            len(items),
+        )
 
     def item_decoder(self, items: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the item's own content."""

@@ -26,11 +26,19 @@ class PathVectors:
 
     def __init__(self, trie: ItemTrie, table: Tensor):
         self.trie, self.vectors = trie, []
-        self.ragged = table.device.type == "cpu"  # skip the empty slots of windows; on a GPU, which would have to count them, take them all
+        self.ragged = (
+            table.device.type == "cpu"
+        )  # skip the empty slots of windows; on a GPU, which would have to count them, take them all
         placed = (trie.leaf_of_item >= 0).nonzero().squeeze(1)
-        for level, nodes in zip(trie.levels, trie.paths(trie.leaf_of_item[placed])[1:], strict=True):
-            total = table.new_zeros(level.n_edges + 1, table.shape[1]).index_add(0, nodes, table[placed])  # the last row is the dead node's
-            self.vectors.append(total / torch.bincount(nodes, minlength=level.n_edges + 1).clamp(min=1).unsqueeze(1))
+        for level, nodes in zip(
+            trie.levels, trie.paths(trie.leaf_of_item[placed])[1:], strict=True
+        ):
+            total = table.new_zeros(level.n_edges + 1, table.shape[1]).index_add(
+                0, nodes, table[placed]
+            )  # the last row is the dead node's
+            self.vectors.append(
+                total / torch.bincount(nodes, minlength=level.n_edges + 1).clamp(min=1).unsqueeze(1)
+            )
 
     def logits(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
         """What the vectors of the continuations add to the logits of a level; 0 for codes that continue no item.
@@ -46,7 +54,10 @@ class PathVectors:
         if level == 0:  # one prefix, the root
             return added.index_copy(-1, at.code[:-1].long(), (states @ vectors[:-1].T).float())
         codes, edges = (found.flatten(0, -2) for found in at.window(nodes))
-        live, query = edges >= 0, torch.arange(len(edges), device=edges.device).unsqueeze(1).expand_as(edges)
+        live, query = (
+            edges >= 0,
+            torch.arange(len(edges), device=edges.device).unsqueeze(1).expand_as(edges),
+        )
         slots = (torch.where(live, edges, at.n_edges), query, codes)  # the dead node's vector is 0
         edge, query, code = (values[live] if self.ragged else values.flatten() for values in slots)
         rows, flat = max(1, MOST // states.shape[-1]), states.flatten(0, -2)
@@ -54,4 +65,8 @@ class PathVectors:
             (embedding(some, vectors) * embedding(owner, flat)).sum(-1)
             for some, owner in zip(edge.split(rows), query.split(rows), strict=True)
         ]
-        return added.flatten(0, -2).index_put((query, code), torch.cat(parts).float(), accumulate=True).view_as(added)
+        return (
+            added.flatten(0, -2)
+            .index_put((query, code), torch.cat(parts).float(), accumulate=True)
+            .view_as(added)
+        )

@@ -25,7 +25,11 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, embedding, normalize
 
-from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder, load_text_tokenizer
+from recbole_genrec.backbone import (
+    EncoderDecoderBackbone,
+    load_encoder_decoder,
+    load_text_tokenizer,
+)
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
@@ -50,14 +54,20 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, d_in: int, hidden: int, d_out: int, dropout: float):
         super().__init__()
-        self.inner, self.dropout, self.outer = nn.Linear(d_in, hidden), Dropout(dropout), nn.Linear(hidden, d_out)
+        self.inner, self.dropout, self.outer = (
+            nn.Linear(d_in, hidden),
+            Dropout(dropout),
+            nn.Linear(hidden, d_out),
+        )
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, T, d_model]`` -> ``[B, d_out]``."""
         return self.outer(self.dropout(self.inner(states.flatten(1))).relu())
 
 
-def cosine_loss(projected: Tensor, positive: Tensor, negative: Tensor, gamma: float = 0.0) -> Tensor:
+def cosine_loss(
+    projected: Tensor, positive: Tensor, negative: Tensor, gamma: float = 0.0
+) -> Tensor:
     """Mean over 2B pairs of ``1 - cos`` (positive) and ``max(0, cos - gamma)`` (negative); all arguments ``[B, d]``."""
     towards = 1 - cosine_similarity(projected, positive)
     away = (cosine_similarity(projected, negative) - gamma).relu()
@@ -83,14 +93,23 @@ class TokenRec(GenRecModel):
     config_rules = {
         "tokenizer": Rule(str, "TokenRec quantises collaborative vectors", choices=("mq",)),
         "backbone_config": Rule(dict, "settings of a backbone from scratch"),
-        "source_len": Rule(int, "longest encoder input, in tokens; the last items that fit are kept", low=1),
+        "source_len": Rule(
+            int, "longest encoder input, in tokens; the last items that fit are kept", low=1
+        ),
         "dec_len": Rule(int, "length of the constant decoder input, in tokens", low=1),
-        "proj_hidden": Rule(int, "width between the decoder's states and the projected vector", low=1),
+        "proj_hidden": Rule(
+            int, "width between the decoder's states and the projected vector", low=1
+        ),
         "proj_dropout": Rule(float, "dropout of the projection", low=0, high=1),
         "gamma": Rule(float, "cosine that a negative may have without a loss", low=-1, high=1),
         "shuffle_history": Rule(bool, "train on the history in random order"),
-        "user_only_prob": Rule(float, "share of the training samples without a history", low=0, high=1),
-        "init_token_from_codebook": Rule(bool, "start the token embeddings from the codebooks, whose size must be the backbone's width"),
+        "user_only_prob": Rule(
+            float, "share of the training samples without a history", low=0, high=1
+        ),
+        "init_token_from_codebook": Rule(
+            bool,
+            "start the token embeddings from the codebooks, whose size must be the backbone's width",
+        ),
         "eval_prompt": Rule(str, "template at test time", choices=("seen", "unseen")),
         "mask_history": Rule(bool, "never rank items of the history"),
         "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
@@ -102,12 +121,24 @@ class TokenRec(GenRecModel):
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
         self.n_items = len(self.codes)
-        init_seed(config["seed"], config["reproducibility"])  # the same start with fitted and with stored tokenizers
+        init_seed(
+            config["seed"], config["reproducibility"]
+        )  # the same start with fitted and with stored tokenizers
         scratch = config["backbone"] == "scratch"
         lm = load_encoder_decoder(config["backbone"], config["backbone_config"])
-        self.texts = stored["prompts"] if stored else read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
-        tokenise = split_words if scratch else partial(load_text_tokenizer(config["backbone"]).encode, add_special_tokens=False)
-        self.prompts = Prompts(self.texts, tokenise, *self.entities.sizes, config["source_len"], config["dec_len"])
+        self.texts = (
+            stored["prompts"]
+            if stored
+            else read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
+        )
+        tokenise = (
+            split_words
+            if scratch
+            else partial(load_text_tokenizer(config["backbone"]).encode, add_special_tokens=False)
+        )
+        self.prompts = Prompts(
+            self.texts, tokenise, *self.entities.sizes, config["source_len"], config["dec_len"]
+        )
         self.table = nn.Parameter(torch.randn(self.prompts.n_tokens, lm.config.d_model))
         if not scratch:
             self._start_from_words(lm)
@@ -115,7 +146,9 @@ class TokenRec(GenRecModel):
             self._start_from_codebooks()
         self.backbone = EncoderDecoderBackbone(lm)
         d_in = config["dec_len"] * self.backbone.d_model
-        self.head = ProjectionHead(d_in, config["proj_hidden"], self.item_vectors.shape[1], config["proj_dropout"])
+        self.head = ProjectionHead(
+            d_in, config["proj_hidden"], self.item_vectors.shape[1], config["proj_dropout"]
+        )
 
     def pretrain_tokenizer(self, dataset) -> Entities:
         """Collaborative vectors, item and user codes: from a checkpoint, stored, or made now."""
@@ -145,7 +178,9 @@ class TokenRec(GenRecModel):
 
     # --- training -------------------------------------------------------------------------------------------------------------------
 
-    def project(self, template: Tensor, user_codes: Tensor, history: Tensor, shown: Tensor) -> Tensor:
+    def project(
+        self, template: Tensor, user_codes: Tensor, history: Tensor, shown: Tensor
+    ) -> Tensor:
         """What the language model makes of the prompts, as vectors ``[B, d]`` beside the items'.
 
         Args:
@@ -165,13 +200,22 @@ class TokenRec(GenRecModel):
             history, shown = history.gather(1, order), shown.gather(1, order)
         projected = self.project(template, self.user_codes[user], history, shown).float()
         negative = torch.randint(1, self.n_items, target.shape, device=target.device)
-        loss = cosine_loss(projected, self.item_vectors[target], self.item_vectors[negative], self.config["gamma"])
+        loss = cosine_loss(
+            projected, self.item_vectors[target], self.item_vectors[negative], self.config["gamma"]
+        )
         return balanced(loss, len(target))
 
     def _draw_templates(self, length: Tensor) -> Tensor:
-        draw, share = torch.rand(2, len(length), device=length.device), self.config["user_only_prob"]
+        draw, share = (
+            torch.rand(2, len(length), device=length.device),
+            self.config["user_only_prob"],
+        )
         seen, alone = self.prompts.seen, self.prompts.user_only
-        return torch.where(draw[0] < share, alone.start + (draw[1] * len(alone)).long(), (draw[1] * len(seen)).long())
+        return torch.where(
+            draw[0] < share,
+            alone.start + (draw[1] * len(alone)).long(),
+            (draw[1] * len(seen)).long(),
+        )
 
     # --- ranking --------------------------------------------------------------------------------------------------------------------
 
@@ -181,7 +225,9 @@ class TokenRec(GenRecModel):
         Args:
             user: RecBole ids ``[B]``; without them, and for users that have no training interaction, the history gives the user's codes.
         """
-        template = torch.full_like(length, SEEN_AT_TEST if self.config["eval_prompt"] == "seen" else self.prompts.unseen)
+        template = torch.full_like(
+            length, SEEN_AT_TEST if self.config["eval_prompt"] == "seen" else self.prompts.unseen
+        )
         shown = self.prompts.shown(template, length, history.shape[1])
         projected = self.project(template, self._user_codes(user, history), history, shown)
         with torch.autocast(projected.device.type, enabled=False):
@@ -198,15 +244,28 @@ class TokenRec(GenRecModel):
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
         """The cosine ``[B]`` of the given item of each row, as in :meth:`full_sort_predict`."""
-        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
+        return (
+            self.full_sort_predict(interaction)
+            .gather(1, interaction[self.ITEM_ID].unsqueeze(1))
+            .squeeze(1)
+        )
 
     def ranked(
-        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, user: Tensor | None = None
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        user: Tensor | None = None,
     ) -> list[tuple[int, dict]]:
         """Scores are cosines."""
         if user is None or not self.user_known[user]:
             self.entities.check_new_user(history[0])
-        items = torch.arange(1, self.n_items, device=history.device) if candidates is None else candidates.unique()
+        items = (
+            torch.arange(1, self.n_items, device=history.device)
+            if candidates is None
+            else candidates.unique()
+        )
         scores, best = self.scores(history, length, user)[0, items].topk(min(k, len(items)))
         found = zip(items[best].tolist(), scores.tolist(), strict=True)
         return [(item, {"score": score}) for item, score in found if score > -math.inf]
@@ -239,23 +298,34 @@ class TokenRec(GenRecModel):
             return []
         tokens = self.new_tokens(texts, tokens)
         if (vectors is None) == (users is None):
-            raise ConfigError(f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users who chose each new item.")
+            raise ConfigError(
+                f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users who chose each new item."
+            )
         if users is not None:
-            users = [torch.tensor([self._user_id(user) for user in chosen], dtype=torch.long) for chosen in users]
+            users = [
+                torch.tensor([self._user_id(user) for user in chosen], dtype=torch.long)
+                for chosen in users
+            ]
         added, codes = self.entities.new_items(tokens, vectors, users)
         self.item_vectors = torch.cat([self.item_vectors, added.to(self.item_vectors)])
         return self.append_items(codes, texts, tokens)
 
     def other_parameter(self) -> dict:
         """RecBole's hook for what is no weight: vectors, codes and quantisers of users and items by raw id, and the wording."""
-        return {"entities": self.entities.state(), "prompts": self.texts, "added": self.added_items()}
+        return {
+            "entities": self.entities.state(),
+            "prompts": self.texts,
+            "added": self.added_items(),
+        }
 
     @classmethod
     def check_config(cls, values: dict) -> None:
         """The base's checks, and settings of the tokenizer that mean something for item codes alone."""
         super().check_config(values)
         if values["tokenizer_input"] != "graph" or parse_policies(values["collision"]) != ["none"]:
-            raise ConfigError("TokenRec quantises LightGCN's vectors and ranks the vectors: tokenizer_input: graph and collision: [none].")
+            raise ConfigError(
+                "TokenRec quantises LightGCN's vectors and ranks the vectors: tokenizer_input: graph and collision: [none]."
+            )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:

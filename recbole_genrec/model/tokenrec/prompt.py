@@ -82,10 +82,14 @@ class Prompts(nn.Module):
         self.n_tokens = int(sizes[-1])
         self.seen, self.unseen = range(len(texts["seen"])), len(texts["seen"])
         self.user_only = range(self.unseen + 1, len(templates))
-        fixed = torch.tensor([sum(map(len, row)) for row in zip(*rows.values(), strict=True)]) + len(user_sizes)
+        fixed = torch.tensor(
+            [sum(map(len, row)) for row in zip(*rows.values(), strict=True)]
+        ) + len(user_sizes)
         room = (source_len - fixed) // (len(item_marker) + len(item_sizes))
         if int(room[self.has_items].min()) < 1:
-            raise ConfigError(f"source_len {source_len} leaves no room for an item beside {int(fixed.max())} tokens of template and user.")
+            raise ConfigError(
+                f"source_len {source_len} leaves no room for an item beside {int(fixed.max())} tokens of template and user."
+            )
         self._constant("room", room)
 
     def _constant(self, name: str, value: Tensor) -> None:
@@ -97,7 +101,9 @@ class Prompts(nn.Module):
         fits = (at < length.unsqueeze(1)) & (at >= (length - self.room[template]).unsqueeze(1))
         return fits & self.has_items[template].unsqueeze(1)
 
-    def source(self, template: Tensor, user_codes: Tensor, item_codes: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    def source(
+        self, template: Tensor, user_codes: Tensor, item_codes: Tensor, shown: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Token ids and mask ``[B, S]``, right-padded, as short as the longest row allows.
 
         Args:
@@ -105,7 +111,9 @@ class Prompts(nn.Module):
         """
         rows, slots = shown.shape
         users = user_codes + self.first_user
-        items = torch.cat([self.item_marker.expand(rows, slots, -1), item_codes + self.first_item], dim=-1)
+        items = torch.cat(
+            [self.item_marker.expand(rows, slots, -1), item_codes + self.first_item], dim=-1
+        )
         ids, lengths = compose(
             (self.prefix_ids[template], self.prefix_valid[template]),
             (users, torch.ones_like(users, dtype=torch.bool)),
@@ -120,5 +128,7 @@ def _parts(text: str) -> tuple[str, str, str | None]:
     """What stands before the user, between user and items, and after the items (``None`` without items)."""
     match = TEMPLATE.fullmatch(text)
     if match is None:
-        raise ConfigError(f"The prompt {text!r} must hold {{user}} once and after it {{items}} at most once.")
+        raise ConfigError(
+            f"The prompt {text!r} must hold {{user}} once and after it {{items}} at most once."
+        )
     return match["prefix"], match["middle"], match["suffix"]

@@ -45,27 +45,39 @@ def balanced_clusters(
     fewer, *limits = cluster_limits(len(vectors), n_clusters)
     if low is None and high is None:
         n_clusters = fewer
-    low, high = (limit if given is None else given for given, limit in zip((low, high), limits, strict=True))
+    low, high = (
+        limit if given is None else given for given, limit in zip((low, high), limits, strict=True)
+    )
     if not 1 <= low <= high or not n_clusters * low <= len(vectors) <= n_clusters * high:
-        raise ConfigError(f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; change the limits.")
+        raise ConfigError(
+            f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; change the limits."
+        )
     points = vectors.detach().cpu().double().numpy()
     if clustering == "library":
         labels = _library(points, n_clusters, low, high, seed, n_init, max_iter)
     elif clustering == "own":
         seeds = np.random.SeedSequence(seed).generate_state(n_init)
         with threadpool_limits(1):
-            starts = [_balanced_kmeans(points, n_clusters, low, high, int(start), max_iter) for start in seeds]
+            starts = [
+                _balanced_kmeans(points, n_clusters, low, high, int(start), max_iter)
+                for start in seeds
+            ]
         labels = min(starts, key=lambda start: start[0])[1]
     else:
         raise ConfigError(f"clustering is {clustering!r}; write 'own' or 'library'.")
     return torch.from_numpy(labels.astype(np.int64)).to(vectors.device)
 
 
-def _balanced_kmeans(points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int) -> tuple[float, np.ndarray]:
+def _balanced_kmeans(
+    points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int
+) -> tuple[float, np.ndarray]:
     """One start: the sum of squared distances to the cluster means, and the cluster of each point."""
     centres, labels = kmeans_plusplus(points, n_clusters, random_state=seed)[0], np.array(())
     for _ in range(max_iter):
-        before, labels = labels, assign_within(np.square(points[:, None] - centres).sum(-1), low, high)
+        before, labels = (
+            labels,
+            assign_within(np.square(points[:, None] - centres).sum(-1), low, high),
+        )
         if np.array_equal(before, labels):
             break
         centres = np.stack([points[labels == number].mean(0) for number in range(n_clusters)])
@@ -79,7 +91,9 @@ def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
     enters one that is too small) by the cheapest chain of moves from cluster to cluster. Needs ``C * low <= K <= C * high``.
     """
     labels, n_clusters = cost.argmin(1), cost.shape[1]
-    price = np.full((n_clusters, n_clusters), np.inf)  # of the cheapest move from one cluster to another, and the row that makes it
+    price = np.full(
+        (n_clusters, n_clusters), np.inf
+    )  # of the cheapest move from one cluster to another, and the row that makes it
     mover = np.zeros((n_clusters, n_clusters), dtype=np.int64)
     rounding = 1e-12 * np.abs(cost).max()
     changed: list[int] = list(range(n_clusters))
@@ -114,10 +128,16 @@ def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
             changed.append(end)
 
 
-def _library(points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, n_init: int, max_iter: int) -> np.ndarray:
+def _library(
+    points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, n_init: int, max_iter: int
+) -> np.ndarray:
     try:
         from k_means_constrained import KMeansConstrained
     except ImportError:
-        raise ConfigError("clustering 'library' needs k-means-constrained: pip install 'recbole-genrec[constrained-kmeans]'.") from None
-    kmeans = KMeansConstrained(n_clusters, size_min=low, size_max=high, n_init=n_init, max_iter=max_iter, random_state=seed)
+        raise ConfigError(
+            "clustering 'library' needs k-means-constrained: pip install 'recbole-genrec[constrained-kmeans]'."
+        ) from None
+    kmeans = KMeansConstrained(
+        n_clusters, size_min=low, size_max=high, n_init=n_init, max_iter=max_iter, random_state=seed
+    )
     return kmeans.fit_predict(points)

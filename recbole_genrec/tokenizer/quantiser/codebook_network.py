@@ -28,7 +28,9 @@ class CodebookNetwork(nn.Module):
     sizes: tuple[int, ...]
 
     @abstractmethod
-    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def path(
+        self, latent: Tensor, books: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each codebook: the points ``[n, d]`` that it quantises, their squared distances ``[n, K_l]`` and nearest codes ``[n]``."""
 
     def encode(self, x: Tensor) -> Tensor:
@@ -38,7 +40,9 @@ class CodebookNetwork(nn.Module):
         network's mode matters. :class:`DataError` for values that are no finite numbers.
         """
         check_rows(x)
-        return torch.cat([torch.stack([codes for *_, codes in path], dim=1) for path in self.paths(x)]).to(x.device)
+        return torch.cat(
+            [torch.stack([codes for *_, codes in path], dim=1) for path in self.paths(x)]
+        ).to(x.device)
 
     assign = encode  # what a quantiser of vectors calls it
 
@@ -50,7 +54,9 @@ class CodebookNetwork(nn.Module):
     @torch.no_grad()
     def reconstruct(self, codes: Tensor) -> Tensor:
         """What ``codes [n, L]`` stand for, ``[n, D]``."""
-        return self.decoder(sum(book[column] for book, column in zip(self.codebooks, codes.unbind(1), strict=True)))
+        return self.decoder(
+            sum(book[column] for book, column in zip(self.codebooks, codes.unbind(1), strict=True))
+        )
 
     @torch.no_grad()
     def revive_dead_codes(self, x: Tensor, generator: torch.Generator) -> list[int]:
@@ -64,7 +70,9 @@ class CodebookNetwork(nn.Module):
         for book, parts in zip(self.codebooks, zip(*paths, strict=True), strict=True):
             points, codes = (torch.cat(part) for part in zip(*parts, strict=True))
             dead = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0).flatten()
-            rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[: len(dead)]
+            rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[
+                : len(dead)
+            ]
             book[dead] = points[rows.to(points.device)].to(book.dtype)
             moved.append(len(dead))
         return moved
@@ -77,6 +85,8 @@ class CodebookNetwork(nn.Module):
         widest = max(*self.sizes, *(value.shape[0] for value in weights.values() if value.dim()))
         mode = self.encoder.training
         for part in x.split(max(1, CHUNK // widest)):
-            latent = functional_call(self.encoder.eval(), weights, (part.to(books[0].device).double(),))
+            latent = functional_call(
+                self.encoder.eval(), weights, (part.to(books[0].device).double(),)
+            )
             self.encoder.train(mode)
             yield self.path(latent, books)

@@ -41,11 +41,15 @@ class DenseTokenizer(nn.Module):
         rows, n_text = len(ids), self.backbone.text_table.num_embeddings
         query_ids = n_text + torch.arange(self.n_dense, device=ids.device)
         sequence, lengths = compose((ids, valid), constant(query_ids, rows))
-        states = self.backbone.hidden_states(embed_mixed(sequence, self.backbone.text_table, self.queries))
+        states = self.backbone.hidden_states(
+            embed_mixed(sequence, self.backbone.text_table, self.queries)
+        )
         at = (lengths - self.n_dense).unsqueeze(1) + torch.arange(self.n_dense, device=ids.device)
         return states.gather(1, at.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
-    def reconstruction_loss(self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0) -> Tensor:
+    def reconstruction_loss(
+        self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0
+    ) -> Tensor:
         """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t, over all tokens of
         the batch together (our choice; the formula takes the mean of each text first).
 
@@ -67,4 +71,6 @@ class DenseTokenizer(nn.Module):
         """Scale P so that P(D) enters with the mean norm of the text embeddings."""
         self.eval()
         injected = self.inject(self.dense(ids, valid)).norm(dim=-1).mean()
-        self.inject.weight.mul_(self.backbone.text_table.weight.norm(dim=-1).mean() / injected.clamp(min=1e-6))
+        self.inject.weight.mul_(
+            self.backbone.text_table.weight.norm(dim=-1).mean() / injected.clamp(min=1e-6)
+        )

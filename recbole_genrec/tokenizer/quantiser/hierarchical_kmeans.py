@@ -10,7 +10,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.quantiser.kmeans import CHUNK, check_rows, cluster, nearest, squared_distances
+from recbole_genrec.tokenizer.quantiser.kmeans import (
+    CHUNK,
+    check_rows,
+    cluster,
+    nearest,
+    squared_distances,
+)
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 
 
@@ -39,7 +45,9 @@ class HierarchicalKMeans:
         Neither row order nor threads change the result. :class:`DataError` for values not finite, :class:`ConfigError` for bad sizes.
         """
         if not sizes or min(sizes) < 1:
-            raise ConfigError(f"Hierarchical k-means needs codebook_sizes of 1 or more, got {list(sizes)}.")
+            raise ConfigError(
+                f"Hierarchical k-means needs codebook_sizes of 1 or more, got {list(sizes)}."
+            )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
         sizes, centroids, first = effective_sizes(len(x), sizes), [], []
@@ -64,7 +72,9 @@ class HierarchicalKMeans:
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu().double(), dim=0, return_inverse=True)
         parts = rows.split(max(1, CHUNK // max(self.sizes)))
-        return torch.cat([torch.stack([codes for _, codes in self._path(part)], dim=1) for part in parts])[inverse]
+        return torch.cat(
+            [torch.stack([codes for _, codes in self._path(part)], dim=1) for part in parts]
+        )[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
         """Squared distances to the children on the way of :meth:`assign`, L tensors float64 ``[n, K_l]``.
@@ -78,7 +88,9 @@ class HierarchicalKMeans:
         node = torch.zeros(len(codes), dtype=torch.long)
         for first, column in zip(self.first, codes.unbind(1), strict=False):
             if ((column < 0) | (first[node] + column >= first[node + 1])).any():
-                raise ConfigError("Hierarchical k-means rebuilds vectors from the codes of assign() only, not from repaired ones.")
+                raise ConfigError(
+                    "Hierarchical k-means rebuilds vectors from the codes of assign() only, not from repaired ones."
+                )
             node = first[node] + column
         return self.centroids[codes.shape[1] - 1][node]
 
@@ -88,7 +100,9 @@ class HierarchicalKMeans:
         for size, centroids, first in zip(self.sizes, self.centroids, self.first, strict=True):
             distances = points.new_empty(len(points), size)
             for parent, members in _groups(node):
-                found = squared_distances(points[members], centroids[first[parent] : first[parent + 1]])
+                found = squared_distances(
+                    points[members], centroids[first[parent] : first[parent + 1]]
+                )
                 absent = found.amax(1, keepdim=True).expand(-1, size - found.shape[1])
                 distances[members] = torch.cat([found, absent], dim=1)
             codes = distances.argmin(1)  # the first of equally near ones, hence a child that exists
@@ -97,14 +111,20 @@ class HierarchicalKMeans:
 
     def tensors(self) -> dict[str, Tensor]:
         """What :meth:`from_tensors` needs, for an artefact."""
-        levels = {f"{name}.{level}": value for name in ("centroids", "first") for level, value in enumerate(getattr(self, name))}
+        levels = {
+            f"{name}.{level}": value
+            for name in ("centroids", "first")
+            for level, value in enumerate(getattr(self, name))
+        }
         return levels | {"sizes": torch.tensor(self.sizes)}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> HierarchicalKMeans:
         """The quantiser whose :meth:`tensors` these are."""
         levels = range(len(tensors["sizes"]))
-        trees = (tuple(tensors[f"{name}.{level}"] for level in levels) for name in ("centroids", "first"))
+        trees = (
+            tuple(tensors[f"{name}.{level}"] for level in levels) for name in ("centroids", "first")
+        )
         return cls(tuple(tensors["sizes"].tolist()), *trees)
 
 

@@ -35,14 +35,24 @@ class PCAKMeans:
     raw_means: Tensor | None = None
 
     @classmethod
-    def fit(cls, x: Tensor, n_clusters: int, pca_dim: int, l2: bool = False, n_init: int = 10, seed: int = 0) -> PCAKMeans:
+    def fit(
+        cls,
+        x: Tensor,
+        n_clusters: int,
+        pca_dim: int,
+        l2: bool = False,
+        n_init: int = 10,
+        seed: int = 0,
+    ) -> PCAKMeans:
         """Fit on ``x [n, d]``: PCA to ``pca_dim`` dimensions or fewer, L2 normalisation if ``l2``, k-means with at most ``n_clusters``.
 
         There are never more codes than distinct rows, and every code is used by some row. Same data and seed give the same result whatever
         the number of threads: the fit runs on one. :class:`DataError` for values that are no finite numbers.
         """
         if n_clusters < 1 or pca_dim < 1:
-            raise ConfigError(f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and {pca_dim}.")
+            raise ConfigError(
+                f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and {pca_dim}."
+            )
         check_rows(x)
         x = x.detach().cpu().double()
         rows, counts = torch.unique(x, dim=0, return_counts=True)
@@ -51,11 +61,16 @@ class PCAKMeans:
         with threadpool_limits(1):
             if dims:
                 # contiguous as after a reload, so that distances are the same to the last bit
-                components = torch.from_numpy(PCA(dims, random_state=seed).fit(x.numpy()).components_).contiguous()
+                components = torch.from_numpy(
+                    PCA(dims, random_state=seed).fit(x.numpy()).components_
+                ).contiguous()
             projected = (rows - mean) @ components.T
             points = normalize(projected) if l2 else projected
             centroids = cluster(points, counts, n_clusters, n_init, seed)
-        used, codes = torch.unique(cls(mean, components, centroids, projected if l2 else None).assign(rows), return_inverse=True)
+        used, codes = torch.unique(
+            cls(mean, components, centroids, projected if l2 else None).assign(rows),
+            return_inverse=True,
+        )
         raw_means = None
         if l2:
             weight = one_hot(codes, len(used)).T * counts
@@ -93,7 +108,9 @@ def check_rows(x: Tensor) -> None:
     """:class:`DataError` unless ``x [n, d]`` has rows and all of them are finite numbers."""
     bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
     if len(bad) or len(x) == 0:
-        raise DataError(f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}.")
+        raise DataError(
+            f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}."
+        )
 
 
 def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
@@ -104,10 +121,17 @@ def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """The nearest of ``centroids [K, d]`` for each of ``points [n, d]``, int64 ``[n]``, the first of equally near ones."""
-    return torch.cat([squared_distances(part, centroids).argmin(1) for part in points.split(max(1, CHUNK // len(centroids)))])
+    return torch.cat(
+        [
+            squared_distances(part, centroids).argmin(1)
+            for part in points.split(max(1, CHUNK // len(centroids)))
+        ]
+    )
 
 
-def cluster(points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int, max_iter: int = 300) -> Tensor:
+def cluster(
+    points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int, max_iter: int = 300
+) -> Tensor:
     """Centroids ``[K, d']`` of ``points [n, d']`` weighted by ``counts [n]``, float64: the distinct points while there are few enough.
 
     The result depends on the number of threads; limit them to one.

@@ -36,7 +36,12 @@ class LETTERLoss(nn.Module):
         projection: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.alpha, self.beta, self.cf_temperature, self.cf_normalize = alpha, beta, cf_temperature, cf_normalize
+        self.alpha, self.beta, self.cf_temperature, self.cf_normalize = (
+            alpha,
+            beta,
+            cf_temperature,
+            cf_normalize,
+        )
         self.projection = nn.Identity() if projection is None else projection
 
     def forward(
@@ -70,8 +75,12 @@ class LETTERLoss(nn.Module):
         if labels is not None:
             positives = draw_positives(codes, labels, generator) if positives is None else positives
             losses["div"] = diversity(rqvae.codebooks, codes, positives)
-        losses["quant"] = rqvae.over_levels(losses["codebook"] + rqvae.mu * losses["commitment"] + self.beta * losses["div"])
-        losses["total"] = losses["recon"] + rqvae.quant_loss_weight * losses["quant"] + self.alpha * losses["cf"]
+        losses["quant"] = rqvae.over_levels(
+            losses["codebook"] + rqvae.mu * losses["commitment"] + self.beta * losses["div"]
+        )
+        losses["total"] = (
+            losses["recon"] + rqvae.quant_loss_weight * losses["quant"] + self.alpha * losses["cf"]
+        )
         return losses
 
     def collaborative(self, z_q: Tensor, cf: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -81,7 +90,9 @@ class LETTERLoss(nn.Module):
         """
         cf = self.projection(cf.detach().to(z_q.dtype))
         if cf.shape != z_q.shape:
-            raise ConfigError(f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} differ; give a projection.")
+            raise ConfigError(
+                f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} differ; give a projection."
+            )
         if rows is not None:
             z_q, cf = z_q[rows], cf[rows]
         if self.cf_normalize:
@@ -103,7 +114,9 @@ def diversity(codebooks: Sequence[Tensor], codes: Tensor, positives: Tensor) -> 
     return torch.stack(losses)
 
 
-def draw_positives(codes: Tensor, labels: Sequence[Tensor], generator: torch.Generator | None = None) -> Tensor:
+def draw_positives(
+    codes: Tensor, labels: Sequence[Tensor], generator: torch.Generator | None = None
+) -> Tensor:
     """For each of ``codes [n, L]`` another code of its cluster, uniformly, int64 ``[n, L]``; :class:`DataError` for a cluster of one code.
 
     ``labels``: cluster of each code, L tensors ``[K_l]``. Drawn on the device of ``generator`` (CPU without one).
@@ -113,12 +126,16 @@ def draw_positives(codes: Tensor, labels: Sequence[Tensor], generator: torch.Gen
     for level, (own, label) in enumerate(zip(codes.unbind(1), labels, strict=True)):
         size = torch.bincount(label)
         if (size == 1).any():
-            raise DataError(f"L_Div: cluster {int((size == 1).nonzero()[0])} of level {level} has one code only, hence no positive.")
+            raise DataError(
+                f"L_Div: cluster {int((size == 1).nonzero()[0])} of level {level} has one code only, hence no positive."
+            )
         order = torch.argsort(label, stable=True)
         place = torch.argsort(order)  # of each code in the clusters laid end to end
         cluster = label[own]
         first, others = (size.cumsum(0) - size)[cluster], size[cluster] - 1
-        random = torch.rand(own.shape, generator=generator, dtype=torch.float64, device=device).to(own.device)
+        random = torch.rand(own.shape, generator=generator, dtype=torch.float64, device=device).to(
+            own.device
+        )
         offset = 1 + (random * others).long()
         drawn.append(order[first + (place[own] - first + offset) % (others + 1)])
     return torch.stack(drawn, dim=1)

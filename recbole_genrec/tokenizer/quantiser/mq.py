@@ -43,11 +43,20 @@ class MQ(CodebookNetwork):
         super().__init__()
         widths = [d_in, *hidden, d_code]
         if not sizes or min(*widths, *sizes) < 1:
-            raise ConfigError(f"MQ: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more.")
-        self.sizes, self.mask_ratio, self.beta, self.official_compat = tuple(sizes), mask_ratio, beta, official_compat
+            raise ConfigError(
+                f"MQ: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more."
+            )
+        self.sizes, self.mask_ratio, self.beta, self.official_compat = (
+            tuple(sizes),
+            mask_ratio,
+            beta,
+            official_compat,
+        )
         self.encoder = _SideBySide(_mlp(widths, dropout) for _ in self.sizes)
         self.decoder = _mlp(widths[::-1], dropout)
-        self.codebooks = nn.ParameterList(torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes)
+        self.codebooks = nn.ParameterList(
+            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
@@ -58,11 +67,17 @@ class MQ(CodebookNetwork):
             ``recon`` is ``x`` without mask.
         """
         latents = self.encoder(self.masked(x))
-        codes, chosen = zip(*(self._nearest(z, book) for z, book in zip(latents, self.codebooks, strict=True)), strict=True)
+        codes, chosen = zip(
+            *(self._nearest(z, book) for z, book in zip(latents, self.codebooks, strict=True)),
+            strict=True,
+        )
         chosen = torch.stack(chosen)
         quantised = chosen if self.official_compat else latents + (chosen - latents).detach()
         recon = self.decoder(quantised.sum(0))
-        losses = {"recon": mse_loss(recon, x), "codebook": (chosen - latents.detach()).square().mean((1, 2))}
+        losses = {
+            "recon": mse_loss(recon, x),
+            "codebook": (chosen - latents.detach()).square().mean((1, 2)),
+        }
         losses["commitment"] = (latents - chosen.detach()).square().mean((1, 2))
         beta = 0.0 if self.official_compat else self.beta
         losses["total"] = losses["recon"] + (losses["codebook"] + beta * losses["commitment"]).sum()
@@ -72,7 +87,9 @@ class MQ(CodebookNetwork):
         """``x [n, D]`` with a random share of its values set to 0 in training; a new tensor."""
         return x * (torch.rand_like(x) >= self.mask_ratio) if self.training else x
 
-    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def path(
+        self, latent: Tensor, books: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each codebook quantises the latent of its own encoder."""
         for z, book in zip(latent, books, strict=True):
             distances = squared_distances(z, book)
@@ -94,7 +111,10 @@ class MQ(CodebookNetwork):
         self.encoder.train()(x)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
-        points = [torch.cat(parts) for parts in zip(*([z for z, *_ in path] for path in self.paths(x)), strict=True)]
+        points = [
+            torch.cat(parts)
+            for parts in zip(*([z for z, *_ in path] for path in self.paths(x)), strict=True)
+        ]
         with threadpool_limits(1):
             for book, z in zip(self.codebooks, points, strict=True):
                 distinct, counts = z.cpu().unique(dim=0, return_counts=True)

@@ -11,7 +11,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster, nearest, squared_distances
+from recbole_genrec.tokenizer.quantiser.kmeans import (
+    check_rows,
+    cluster,
+    nearest,
+    squared_distances,
+)
 
 
 def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -19,7 +24,9 @@ def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(size, max(2, n // 4)) for size in sizes)
 
 
-def residual_path(points: Tensor, codebooks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def residual_path(
+    points: Tensor, codebooks: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Walk through ``codebooks`` (L tensors ``[K_l, d]``), at each level taking the nearest code and subtracting it.
 
     Yields for each level the residual of ``points [n, d]`` that enters it ``[n, d]``, its squared distances ``[n, K_l]`` and the codes
@@ -47,7 +54,13 @@ class ResidualKMeans:
 
     @classmethod
     def fit(
-        cls, x: Tensor, sizes: Sequence[int], seed: int = 0, pca_dim: int | None = None, n_init: int = 1, max_iter: int = 100
+        cls,
+        x: Tensor,
+        sizes: Sequence[int],
+        seed: int = 0,
+        pca_dim: int | None = None,
+        n_init: int = 1,
+        max_iter: int = 100,
     ) -> ResidualKMeans:
         """Fit on ``x [n, d]``: PCA to at most ``pca_dim`` dimensions if given, then k-means level by level on what the levels before leave.
 
@@ -56,15 +69,22 @@ class ResidualKMeans:
         numbers, :class:`ConfigError` for sizes or dimensions below 1.
         """
         if not sizes or min(sizes) < 1 or (pca_dim is not None and pca_dim < 1):
-            raise ConfigError(f"Residual k-means needs codebook_sizes and pca_dim of 1 or more, got {list(sizes)} and {pca_dim}.")
+            raise ConfigError(
+                f"Residual k-means needs codebook_sizes and pca_dim of 1 or more, got {list(sizes)} and {pca_dim}."
+            )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
         mean = components = None
         with threadpool_limits(1):
             if pca_dim is not None and len(rows) > 1:
-                pca = PCA(min(pca_dim, x.shape[1], len(rows) - 1), random_state=seed).fit(rows.repeat_interleave(counts, 0).numpy())
+                pca = PCA(min(pca_dim, x.shape[1], len(rows) - 1), random_state=seed).fit(
+                    rows.repeat_interleave(counts, 0).numpy()
+                )
                 # contiguous as after a reload, so that distances are the same to the last bit
-                mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_).contiguous()
+                mean, components = (
+                    torch.from_numpy(pca.mean_),
+                    torch.from_numpy(pca.components_).contiguous(),
+                )
             residual, codebooks = cls((), mean, components).project(rows), []
             for size in effective_sizes(len(x), sizes):
                 codebook = cluster(residual, counts, size, n_init, seed, max_iter)
@@ -99,13 +119,20 @@ class ResidualKMeans:
 
     def reconstruct(self, codes: Tensor) -> Tensor:
         """Vectors that ``codes [n, l]`` of the first l <= L levels stand for, float64 ``[n, d]``."""
-        total = sum(codebook[column] for codebook, column in zip(self.codebooks, codes.unbind(1), strict=False))
+        total = sum(
+            codebook[column]
+            for codebook, column in zip(self.codebooks, codes.unbind(1), strict=False)
+        )
         return total if self.components is None else total @ self.components + self.mean
 
     def tensors(self) -> dict[str, Tensor]:
         """What :meth:`from_tensors` needs, for an artefact."""
         books = {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks)}
-        return books if self.components is None else books | {"mean": self.mean, "components": self.components}
+        return (
+            books
+            if self.components is None
+            else books | {"mean": self.mean, "components": self.components}
+        )
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ResidualKMeans:

@@ -55,16 +55,29 @@ class RQVAE(CodebookNetwork):
         super().__init__()
         widths = [d_in, *hidden, d_code]
         if not sizes or min(*widths, *sizes) < 1:
-            raise ConfigError(f"RQ-VAE: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more.")
+            raise ConfigError(
+                f"RQ-VAE: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more."
+            )
         if reduction not in ("mean", "sum"):
             raise ConfigError(f"RQ-VAE: the reduction is {reduction!r}; write 'mean' or 'sum'.")
-        if len(sinkhorn_epsilons) not in (0, len(sizes)) or any(epsilon < 0 for epsilon in sinkhorn_epsilons):
-            raise ConfigError(f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got {list(sinkhorn_epsilons)}.")
-        self.sizes, self.mu, self.quant_loss_weight, self.reduction = tuple(sizes), mu, quant_loss_weight, reduction
+        if len(sinkhorn_epsilons) not in (0, len(sizes)) or any(
+            epsilon < 0 for epsilon in sinkhorn_epsilons
+        ):
+            raise ConfigError(
+                f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got {list(sinkhorn_epsilons)}."
+            )
+        self.sizes, self.mu, self.quant_loss_weight, self.reduction = (
+            tuple(sizes),
+            mu,
+            quant_loss_weight,
+            reduction,
+        )
         self.sinkhorn_epsilons = tuple(sinkhorn_epsilons) or (0.0,) * len(self.sizes)
         self.sinkhorn_iterations = sinkhorn_iterations
         self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
-        self.codebooks = nn.ParameterList(torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes)
+        self.codebooks = nn.ParameterList(
+            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Encode, quantise and decode ``x [n, D]``.
@@ -94,12 +107,21 @@ class RQVAE(CodebookNetwork):
                 book = book.to(z.dtype)
                 distances = squared_distances(residual.detach(), book.detach())
                 balanced = self.training and epsilon > 0
-                codes.append(sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations) if balanced else distances.argmin(1))
+                codes.append(
+                    sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations)
+                    if balanced
+                    else distances.argmin(1)
+                )
                 chosen = book[codes[-1]]
                 codebook.append(self._error(chosen, residual.detach()))
                 commitment.append(self._error(residual, chosen.detach()))
                 residual = (residual - chosen).detach()
-            return z - residual, torch.stack(codes, dim=1), torch.stack(codebook), torch.stack(commitment)
+            return (
+                z - residual,
+                torch.stack(codes, dim=1),
+                torch.stack(codebook),
+                torch.stack(commitment),
+            )
 
     def over_levels(self, losses: Tensor) -> Tensor:
         """Mean or sum over the levels of ``losses [L]``, as ``reduction`` says."""
@@ -125,12 +147,18 @@ class RQVAE(CodebookNetwork):
         residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
         fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
         for book, found in zip(self.codebooks, fitted.codebooks, strict=True):
-            copied = found[torch.randint(len(found), (len(book) - len(found),), generator=generator)]
-            noise = torch.randn(copied.shape, generator=generator, dtype=copied.dtype) * residual.std(0, correction=0)
+            copied = found[
+                torch.randint(len(found), (len(book) - len(found),), generator=generator)
+            ]
+            noise = torch.randn(
+                copied.shape, generator=generator, dtype=copied.dtype
+            ) * residual.std(0, correction=0)
             book.copy_(torch.cat([found, copied + JITTER * noise]))
             residual = residual - found[nearest(residual, found)]
 
-    def path(self, latent: Tensor, books: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def path(
+        self, latent: Tensor, books: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Level by level, each on what the levels before leave."""
         return residual_path(latent, books)
 

@@ -16,17 +16,23 @@ def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
     """
     distances = distances.double()
     if not torch.isfinite(distances).all():
-        raise DataError("Sinkhorn: a distance is no finite number. Check the vectors and the codes.")
+        raise DataError(
+            "Sinkhorn: a distance is no finite number. Check the vectors and the codes."
+        )
     n_items, n_codes = distances.shape[-2:]
     low, high = distances.amin((-2, -1), keepdim=True), distances.amax((-2, -1), keepdim=True)
     middle = (high + low) / 2
     logits = -(distances - middle) / (high - middle + 1e-5) / epsilon
-    plan = torch.exp(logits - logits.amax(-1, keepdim=True))  # a factor per row, which the first row scaling removes
+    plan = torch.exp(
+        logits - logits.amax(-1, keepdim=True)
+    )  # a factor per row, which the first row scaling removes
     for _ in range(iterations):
         plan = plan / plan.sum(-1, keepdim=True) / n_items
         plan = plan / plan.sum(-2, keepdim=True) / n_codes
     if not torch.isfinite(plan).all():
-        raise ConfigError(f"Sinkhorn: epsilon {epsilon} is too small for float64; use 0.003 or more.")
+        raise ConfigError(
+            f"Sinkhorn: epsilon {epsilon} is too small for float64; use 0.003 or more."
+        )
     return plan * n_items
 
 
