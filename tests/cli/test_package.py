@@ -114,7 +114,7 @@ def test_installed_wheel_runs_without_the_checkout(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = "import recbole_genrec.config as c, importlib.metadata as m; print(c.properties_folder()); print(m.version('recbole-genrec'))"
+    where = "import recbole_genrec.settings.property_files as p, importlib.metadata as m; print(p.properties_folder()); print(m.version('recbole-genrec'))"
     assert python(where).split() == [
         str(site / "recbole_genrec" / "properties"),
         recbole_genrec.__version__,

@@ -121,7 +121,7 @@ def _child(folder: str, argv: list[str], moment: dict | None, measure: bool) -> 
 def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     """Time the passes of each stage, and send the signal of ``moment``."""
     from recbole_genrec.data import content
-    from recbole_genrec.storage import artefacts
+    from recbole_genrec.storage import atomic
     from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer
     from recbole_genrec.tokenizer.vectors import VectorTokenizer
@@ -160,14 +160,14 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     ]
     for owner, attribute, name in places:
         setattr(owner, attribute, watched(getattr(owner, attribute), name))
-    temporary = artefacts._temporary
+    temporary = atomic._temporary
 
     @contextlib.contextmanager
     def watched_temporary(*args) -> Iterator[Path]:
         with stage("writing"), temporary(*args) as path:
             yield path
 
-    artefacts._temporary = watched_temporary
+    atomic._temporary = watched_temporary
 
 
 def _send(number: int, delay: float | None) -> None:

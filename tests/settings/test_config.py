@@ -149,7 +149,9 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
         file = tmp_path / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
         file.write_text(content)
-    monkeypatch.setattr("recbole_genrec.config.properties_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "recbole_genrec.settings.property_files.properties_folder", lambda: tmp_path
+    )
     monkeypatch.setattr(GenRecConfig, "_check", lambda self: None)
     keys = ["epochs", "seed", "eval_batch_size", "train_batch_size", "stopping_step"]
     assert [make(dataset="toy")[key] for key in keys] == [1, 2, 3, 4, 3]
