@@ -1,17 +1,20 @@
-"""What can be done with a checkpoint beside recommending: test it again, export it, ask what it says about items."""
+"""What can be done with a checkpoint: load it, test it again, recommend, export, describe items."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any, NamedTuple
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
-from recbole_genrec.config import config_from_plain
+from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.data.ids import check_same_ids, read_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
-from recbole_genrec.experiments.run import check_topk, start_summary, tested
+from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.rules import nearest
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
@@ -51,91 +54,35 @@ EVALUATION_KEYS = (  # what the weights do not depend on
 )
 
 
-def evaluate(checkpoint: str, **changes: object) -> dict:
-    """Test a checkpoint again, under another search if wanted; nothing is trained.
+class Trained(NamedTuple):
+    """A trained model and its data.
 
-    Args:
-        checkpoint: as in :func:`load_data_and_model`. changes: keys of :data:`EVALUATION_KEYS` and their values.
-
-    Returns:
-        ``{"model", "dataset", "checkpoint", "changes", "test_result", "report", "seconds", "cpu_seconds", ...}`` as in a result file.
-
-    Raises:
-        ConfigError: a key that says how the model was trained, or a wrong value.
+    Attributes:
+        config: the settings of its run, with the changes asked for.
+        model: the model in evaluation mode, on its device.
+        dataset: RecBole's dataset.
+        train: loader of the training split.
+        valid: loader of the validation split.
+        test: loader of the test split.
     """
-    fixed = [key for key in changes if key not in EVALUATION_KEYS]
-    if fixed:
-        near = nearest(fixed[0], EVALUATION_KEYS)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"{fixed[0]} cannot be changed for a trained model. evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}"
-        )
-    stages = Stages()
-    config, model, dataset, train, _, test = load_data_and_model(checkpoint, **changes)
-    check_topk(config, dataset)
-    if getattr(model, "n_items", 0) > dataset.item_num:
-        raise ArtefactError(
-            f"{checkpoint} holds items that add_items added ({model.n_items - dataset.item_num}), which no user of the data chose. "
-            "Test the checkpoint that its run wrote."
-        )
-    logging.getLogger().info(start_summary(config))
-    stages.end("data")
-    trainer = get_trainer_class(config.model_class, config["model"])(config, model)
-    trainer.eval_collector.data_collect(train)  # what fit does
-    tests = tested(trainer, test, load_best_model=False)
-    trainer.tensorboard.close()
-    stages.end("test")
-    return {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "checkpoint": str(checkpoint),
-        "changes": changes,
-        **tests,
-        "report": model.report() if is_generative(config.model_class) else {},
-        "seconds": stages.seconds,
-        "cpu_seconds": stages.cpu_seconds,
-        "commit": commit(),
-        "versions": versions(),
-    }
+
+    config: GenRecConfig
+    model: AbstractRecommender
+    dataset: Dataset
+    train: Any
+    valid: Any
+    test: Any
 
 
-def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
-    """Write the language model of a checkpoint to a new folder: see ``save_pretrained`` in ``model/exporting.py``.
-
-    Raises:
-        ArtefactError: the checkpoint holds a model without a causal language model.
-    """
-    config, model, *_ = load_data_and_model(checkpoint, **changes)
-    if not hasattr(model, "save_pretrained"):
-        raise ArtefactError(
-            f"{checkpoint} holds {config['model']}; export works for models with a causal language model, like LCRec."
-        )
-    model.save_pretrained(folder, merge)
-
-
-def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict]:
-    """What a model that learned to describe items (LCRec) says about them when it sees their codes alone, beside their true texts.
-
-    Returns:
-        ``[{"item", "codes", "generated", "text"}]``.
-
-    Raises:
-        ConfigError: unknown item id. ArtefactError: the checkpoint holds another model.
-    """
-    config, model, *_ = load_data_and_model(checkpoint, **changes)
-    if not hasattr(model, "inspect_items"):
-        raise ArtefactError(
-            f"{checkpoint} holds {config['model']}, which does not describe items; inspect works for LCRec."
-        )
-    return model.inspect_items(items)
-
-
-def load_data_and_model(checkpoint: str, **changes: object):
-    """``(config, model, dataset, train, valid, test)`` from a checkpoint of ours; nothing is trained and no stage runs again.
+def load_data_and_model(checkpoint: str, **changes: object) -> Trained:
+    """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
 
     Args:
         checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
-        changes: settings to replace, for example ``data_path`` or ``beam_width``.
+        **changes: settings to replace, for example ``data_path`` or ``beam_width``.
+
+    Returns:
+        ``(config, model, dataset, train, valid, test)``.
 
     Raises:
         ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
@@ -145,23 +92,99 @@ def load_data_and_model(checkpoint: str, **changes: object):
         config = config_from_plain(state["config"], **changes)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        train, valid, test = make_loaders(config, dataset, is_generative(config.model_class))
-        if is_generative(config.model_class):
+        generative = is_generative(config.model_class)
+        train, valid, test = make_loaders(config, dataset, generative)
+        if generative:
             model = config.model_class.from_checkpoint(config, train._dataset, state)
         else:
-            model = config.model_class(config, train._dataset)
-            check_same_ids(
-                state["ids"],
-                train._dataset,
-                ["items", "users"] if hasattr(model, "n_users") else ["items"],
-            )
-            load_state(model, state["state_dict"])
-            stored = {
-                k: v.to(config["device"]) if torch.is_tensor(v) else v
-                for k, v in state["other_parameter"].items()
-            }
-            model.load_other_parameter(stored)
-    return config, model.to(config["device"]).eval(), dataset, train, valid, test
+            model = _recbole_model(config, train._dataset, state)
+    model = model.to(config["device"]).eval()
+    return Trained(config, model, dataset, train, valid, test)
+
+
+def _recbole_model(
+    config: GenRecConfig, dataset: Dataset, state: dict[str, Any]
+) -> AbstractRecommender:
+    """A model of RecBole with the weights in ``state``."""
+    model = config.model_class(config, dataset)
+    id_fields = ["items"]
+    if hasattr(model, "n_users"):
+        id_fields.append("users")
+    check_same_ids(state["ids"], dataset, id_fields)
+    load_state(model, state["state_dict"])
+
+    other = {}
+    for name, value in state["other_parameter"].items():
+        if torch.is_tensor(value):
+            value = value.to(config["device"])
+        other[name] = value
+    model.load_other_parameter(other)
+    return model
+
+
+def evaluate(checkpoint: str, **changes: object) -> dict[str, Any]:
+    """Test a checkpoint again, under another search if wanted; nothing is trained.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        **changes: keys of :data:`EVALUATION_KEYS` and their values.
+
+    Returns:
+        ``{"model", "dataset", "checkpoint", "changes", "test_result", "report", "seconds",
+        "cpu_seconds", ...}``, as in a result file.
+
+    Raises:
+        ConfigError: a key that says how the model was trained, or a wrong value.
+        ArtefactError: items were added to the model after its training.
+    """
+    _check_changes(changes)
+    stages = Stages()
+    config, model, dataset, train, _, test = load_data_and_model(checkpoint, **changes)
+    check_topk(config, dataset)
+    _check_no_added_items(checkpoint, model, dataset)
+    logging.getLogger().info(start_summary(config))
+    stages.end("data")
+
+    trainer = get_trainer_class(config.model_class, config["model"])(config, model)
+    trainer.eval_collector.data_collect(train)  # as fit does
+    metrics = metrics_of_test(trainer, test, load_best_model=False)
+    trainer.tensorboard.close()
+    stages.end("test")
+
+    report = model.report() if is_generative(config.model_class) else {}
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "checkpoint": str(checkpoint),
+        "changes": changes,
+        **metrics,
+        "report": report,
+        "seconds": stages.seconds,
+        "cpu_seconds": stages.cpu_seconds,
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def _check_changes(changes: dict[str, object]) -> None:
+    for key in changes:
+        if key in EVALUATION_KEYS:
+            continue
+        names = nearest(key, EVALUATION_KEYS)
+        hint = f" Did you mean {names[0]}?" if names else ""
+        raise ConfigError(
+            f"{key} cannot be changed for a trained model. "
+            f"evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}"
+        )
+
+
+def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:
+    added = getattr(model, "n_items", 0) - dataset.item_num
+    if added > 0:
+        raise ArtefactError(
+            f"{checkpoint} holds items that add_items added ({added}), which no user of the data "
+            f"chose. Test the checkpoint that its run wrote."
+        )
 
 
 def recommend(
@@ -171,23 +194,83 @@ def recommend(
     k: int = 10,
     candidate_file: str | None = None,
     **changes: object,
-) -> list[dict]:
-    """The best next items for a user of the dataset, or for any history of raw item ids (the user need not exist), among all items
-    or those of ``candidate_file`` (raw item ids, one a line).
+) -> list[dict[str, Any]]:
+    """The best next items for a user of the dataset, or for any history.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        user: raw id of a user of the dataset.
+        history: raw item ids, oldest first; the person need not be in the dataset.
+        k: how many items.
+        candidate_file: a file of raw item ids, one a line, to choose among; default all items.
+        **changes: settings to replace.
 
     Returns:
         ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
 
     Raises:
-        ConfigError: unknown user or item id, empty history or file, or neither user nor history given.
+        ConfigError: an unknown user or item id, an empty history or file, or not exactly one of
+            user and history.
+        ArtefactError: the checkpoint holds a model of RecBole.
     """
     candidates = None if candidate_file is None else read_ids(candidate_file)
-    config, model, dataset, *_ = load_data_and_model(checkpoint, candidate_file=None, **changes)
-    if not is_generative(type(model)):
+    trained = load_data_and_model(checkpoint, candidate_file=None, **changes)
+    if not is_generative(type(trained.model)):
         raise ArtefactError(
-            f"{checkpoint} holds {config['model']}; recommend works for our generative models."
+            f"{checkpoint} holds {trained.config['model']}; "
+            f"recommend works for the generative models of this package."
         )
-    if (user is None) == (history is None):
+
+    if user is not None and history is None:
+        items = user_history(trained.dataset, user)
+    elif history is not None and user is None:
+        items = list(history)
+    else:
         raise ConfigError("Give either a user or a history.")
-    history = user_history(dataset, user) if user is not None else list(history)
-    return model.recommend(history, k=k, candidates=candidates, user=user)
+    return trained.model.recommend(items, k=k, candidates=candidates, user=user)
+
+
+def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
+    """Write the language model of a checkpoint to a new folder.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        folder: the new folder.
+        merge: whether to write one model for transformers, whose vocabulary holds the codes;
+            default a peft adapter and the codes (``save_pretrained`` in ``model/exporting.py``).
+        **changes: settings to replace.
+
+    Raises:
+        ArtefactError: the checkpoint holds a model without a causal language model.
+    """
+    trained = load_data_and_model(checkpoint, **changes)
+    if not hasattr(trained.model, "save_pretrained"):
+        raise ArtefactError(
+            f"{checkpoint} holds {trained.config['model']}; "
+            f"export works for models with a causal language model, like LCRec."
+        )
+    trained.model.save_pretrained(folder, merge)
+
+
+def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict[str, Any]]:
+    """Let a model that learned to describe items (LCRec) describe them from their codes alone.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        items: raw item ids.
+        **changes: settings to replace.
+
+    Returns:
+        ``[{"item", "codes", "generated", "text"}]``; ``text`` is the true text.
+
+    Raises:
+        ConfigError: an unknown item id.
+        ArtefactError: the checkpoint holds another model.
+    """
+    trained = load_data_and_model(checkpoint, **changes)
+    if not hasattr(trained.model, "inspect_items"):
+        raise ArtefactError(
+            f"{checkpoint} holds {trained.config['model']}, which does not describe items; "
+            f"inspect works for LCRec."
+        )
+    return trained.model.inspect_items(items)

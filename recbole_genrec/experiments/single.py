@@ -1,0 +1,236 @@
+"""The run of one model: from its settings to its result file, stage by stage."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import init_logger, init_seed
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.model.registry import is_generative
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
+from recbole_genrec.report.tables import side_by_side
+from recbole_genrec.runtime import processes
+from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import check_writable
+from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.trainer import get_trainer_class
+
+
+def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> dict[str, Any]:
+    """Train and test one model in this process.
+
+    Args:
+        saved: whether to write checkpoints.
+        argv: arguments of the command line.
+        **settings: other arguments of ``GenRecConfig``.
+
+    Returns:
+        The result, which the first process also writes to the result file.
+    """
+    run = SingleRun(saved, argv, **settings)
+    run.prepare()
+    run.build()
+    run.fit()
+    run.test()
+    result = run.result()
+    run.write(result)
+    return result
+
+
+class SingleRun:
+    """One model, one dataset, one seed; call the stages in the order of :func:`run_single_model`.
+
+    Attributes:
+        config: the settings.
+        stages: time and memory of the stages.
+        dataset: RecBole's dataset; from ``prepare`` on.
+        train: loader of the training split; ``valid`` and ``test`` likewise.
+        cases: raw ids of the test users and of their items, with ``save_ranks``.
+        model: the model; from ``build`` on.
+        trainer: the trainer.
+        result_file: where the result goes.
+        best_valid: validation metrics of the best epoch; from ``fit`` on.
+        test_entries: entries of the result with metrics of the test; from ``test`` on.
+        report: what the model says about its codes and its search.
+        by_user: test metrics of users in training and of those kept out, with ``cold_users``.
+    """
+
+    def __init__(self, saved: bool, argv: list[str] | None, **settings: Any) -> None:
+        self.stages = Stages()
+        self.saved = saved
+        self.argv = argv
+        self.config = GenRecConfig(argv=argv, **settings)
+        self.generative = is_generative(self.config.model_class)
+        self.writes = processes.rank() == 0
+        self.logger = logging.getLogger()
+
+    def prepare(self) -> None:
+        """Load the data and split it."""
+        self._start_logging()
+        self._seed()
+        self.dataset = create_dataset(self.config)
+        loaders = make_loaders(self.config, self.dataset, self.generative)
+        self.train, self.valid, self.test_loader = loaders
+        self.logger.info(self.dataset)
+        check_topk(self.config, self.dataset)
+
+        self.cases: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        if self.config["save_ranks"]:
+            self.cases = evaluated_cases(self.test_loader)
+        self.logger.info(start_summary(self.config))
+        self.stages.end("data")
+
+    def _start_logging(self) -> None:
+        make_folders(self.config)
+        forget_logger_handlers()
+        if self.writes:
+            init_logger(self.config)
+        else:
+            logging.basicConfig(level=logging.ERROR)
+
+    def _seed(self) -> None:
+        """Start a stage with the random state of the seed, whatever was drawn before."""
+        init_seed(self.config["seed"], self.config["reproducibility"])
+
+    def build(self) -> None:
+        """Fit the tokenizer, build the model and its trainer, and check where the result goes."""
+        self._seed()
+        with processes.first_process_first("fitting the tokenizer and building the model"):
+            model = self.config.model_class(self.config, self.train._dataset)
+            self.model = model.to(self.config["device"])
+        self.stages.end("model_and_tokenizer")
+
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        self.logger.info(
+            f"{self.config['model']}: {self._n_parameters():,} parameters, "
+            f"{trained:,} of them trained"
+        )
+        self._seed()
+        trainer_class = get_trainer_class(self.config.model_class, self.config["model"])
+        self.trainer = trainer_class(self.config, self.model)
+        # Set here because the loops of RecBole's special trainers need not call ours.
+        self.trainer.ids = raw_ids(self.dataset)
+
+        if self.cases and not self.trainer.eval_collector.register.need("rec.topk"):
+            raise ConfigError(
+                f"save_ranks needs a metric of ranked lists, but metrics is "
+                f"{self.config['metrics']}. Add Recall or NDCG."
+            )
+        beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
+        self.result_file = self.config["result_file"] or beside_checkpoint
+        check_writable(self.result_file)
+
+    def _n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def fit(self) -> None:
+        """Train the model."""
+        _, self.best_valid = self.trainer.fit(
+            self.train,
+            self.valid,
+            saved=self.saved,
+            show_progress=self.config["show_progress"],
+        )
+        self.stages.end("fit")
+
+    def test(self) -> None:
+        """Test the model of the best epoch, with ``cold_users`` also by kind of user."""
+        self.test_entries = metrics_of_test(
+            self.trainer, self.test_loader, load_best_model=self.saved
+        )
+        self.stages.end("test")
+        self.trainer.tensorboard.close()
+        self._save_ranks()
+
+        # Read before the test by user, whose searches would count too.
+        self.report = self.model.report() if self.generative else {}
+        self.by_user: dict[str, dict[str, float]] | None = None
+        if self.config["cold_users"]:
+            self.by_user = self._test_by_user()
+            self.logger.info("test result by kind of user\n" + side_by_side(self.by_user))
+            self.stages.end("test_by_user")
+
+    def _save_ranks(self) -> None:
+        if self.cases is None or not self.writes:
+            return
+        users, targets = self.cases
+        ranks = ranks_from_hits(self.trainer.eval_collector.hits)
+        depth = max(self.config["topk"])
+        UserRanks(ranks, users, depth, targets).save(ranks_folder(self.result_file))
+
+    def _test_by_user(self) -> dict[str, dict[str, float]]:
+        """Number and test metrics of the users in training and of those kept out of it."""
+        metrics = {}
+        for name, loader in seen_and_unseen(self.config, self.test_loader).items():
+            n_users = len(loader._dataset)
+            metrics[name] = {
+                "users": n_users,
+                **self.trainer.evaluate(loader, load_best_model=False),
+            }
+        return metrics
+
+    def result(self) -> dict[str, Any]:
+        """The content of the result file."""
+        config = self.config
+        cpu_seconds = self._cpu_seconds()
+        cpu_of_stages = sum(cpu_seconds[stage] for stage in self.stages.seconds)
+        return {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "best_valid_score": self._best_valid_score(),
+            "valid_score_bigger": config["valid_metric_bigger"],
+            "best_valid_result": self._best_valid_result(),
+            **self.test_entries,
+            "test_by_user": self.by_user,
+            "seed": config["seed"],
+            "parameters": self._n_parameters(),
+            "processes": processes.size(),
+            "report": self.report,
+            "seconds": {**self.stages.seconds, **self.trainer.seconds, "cpu": cpu_of_stages},
+            "cpu_seconds": cpu_seconds,
+            "peak_memory_mb": self.stages.memory,
+            "epochs": self.trainer.history,
+            "checkpoint": self.trainer.saved_model_file if self.saved else None,
+            "ranks": ranks_folder(self.result_file).name if self.cases else None,
+            "command": self._command(),
+            "commit": commit(),
+            "versions": versions(),
+            "config": config.plain(),
+        }
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds of each stage, of all processes together."""
+        seconds = {**self.stages.cpu_seconds, **self.trainer.cpu_seconds}
+        sums = processes.summed(list(seconds.values()))
+        return dict(zip(seconds, sums, strict=True))
+
+    def _best_valid_score(self) -> float | None:
+        score = float(self.trainer.best_valid_score)
+        return score if math.isfinite(score) else None
+
+    def _best_valid_result(self) -> dict[str, float] | None:
+        if not self.best_valid:
+            return self.best_valid
+        return {name: float(value) for name, value in self.best_valid.items()}
+
+    def _command(self) -> str | None:
+        if not self.argv:
+            return None
+        return shlex.join(["recbole-genrec", "run", *self.argv])
+
+    def write(self, result: dict[str, Any]) -> None:
+        """Write the result file and log the metrics of the test."""
+        if self.writes:
+            write_json(self.result_file, result)
+        self.logger.info(f"test result: {self.test_entries['test_result']}")
+        self.logger.info(f"Result written to {self.result_file}")

@@ -1,0 +1,87 @@
+"""Steps that the run of a model and a later test of its checkpoint share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from recbole.data.dataset import Dataset
+from recbole.trainer import Trainer
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.registry import is_generative
+from recbole_genrec.runtime import processes
+
+
+def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
+    """Check that the ranked lists are shorter than the catalogue.
+
+    Args:
+        config: the settings of the run; reads ``topk`` and ``dataset``.
+        dataset: RecBole's dataset.
+
+    Raises:
+        ConfigError: a list of ``topk`` would need more items than there are.
+    """
+    n_items = dataset.item_num - 1  # without the padding item
+    if max(config["topk"]) > n_items:
+        raise ConfigError(
+            f"topk {config['topk']} asks for more items than the {n_items} of "
+            f"{config['dataset']}. Set topk to numbers of at most {n_items}."
+        )
+
+
+def start_summary(config: GenRecConfig) -> str:
+    """What is about to run, one setting a line."""
+    history = config["MAX_ITEM_LIST_LENGTH"]
+    optimiser = f"{config['learner']} {config['learning_rate']}"
+    threads = torch.get_num_threads()
+    rows = {
+        "model": config["model"],
+        "dataset": f"{config['dataset']}, histories of up to {history} items",
+        "device / precision": f"{config['device']} / {config['precision']}, {threads} threads",
+        "training": (f"{config['epochs']} epochs, batch {config['train_batch_size']}, {optimiser}"),
+    }
+    if processes.size() > 1:
+        rows["processes"] = f"{processes.size()}, which share each batch"
+    if is_generative(config.model_class):
+        rows |= config.model_class.describe(config)
+
+    width = max(map(len, rows))
+    lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
+    return "\n".join(["Running", *lines])
+
+
+def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[str, Any]:
+    """Evaluate a model on the test split.
+
+    Args:
+        trainer: RecBole's or our trainer, which holds the model.
+        test: the loader of the test split.
+        load_best_model: whether to load the checkpoint of the best epoch first.
+
+    Returns:
+        Entries of a result: ``test_result``, the mean over the variants of the model
+        (``GenRecModel.test_variants``), and ``test_variants`` with the metrics of each
+        where there are several.
+    """
+    variants: Iterable[str] = ["all"]
+    if is_generative(type(trainer.model)):
+        variants = trainer.model.test_variants()  # prepares each variant as it hands out its name
+
+    tests: dict[str, dict[str, float]] = {}
+    for name in variants:
+        tests[name] = trainer.evaluate(
+            test, load_best_model=load_best_model, show_progress=trainer.config["show_progress"]
+        )
+
+    first = next(iter(tests.values()))
+    mean = {}
+    for metric in first:
+        mean[metric] = sum(metrics[metric] for metrics in tests.values()) / len(tests)
+    entries: dict[str, Any] = {"test_result": mean}
+    if len(tests) > 1:
+        entries["test_variants"] = tests
+    return entries
