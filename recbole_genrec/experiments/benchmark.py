@@ -264,11 +264,9 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
     )
     running: dict[PlannedRun, tuple[subprocess.Popen, int]] = {}
     write_state(benchmark, status, errors)
-    stops = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]  # nohup ignores SIGHUP
+    # nohup ignores SIGHUP; Windows does not have it
+    numbers = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP")]
+    stops = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     handlers = {
         number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in stops
     }  # end the runs as well

@@ -130,9 +130,10 @@ def _watch(processes: list, reports: dist.TCPStore) -> None:
     killed = [(number, -code) for number, code in enumerate(codes) if code is not None and code < 0]
     if killed:  # the others fail too, because they lose it
         number, signum = killed[0]
-        memory = " The system does so when memory runs out." if signum == signal.SIGKILL else ""
+        name = _signal_name(signum)
+        memory = " The system does so when memory runs out." if name == "SIGKILL" else ""
         raise errors.ProcessError(
-            f"Process {number} of {len(processes)} was killed ({_signal_name(signum)}).{memory} The others were ended. "
+            f"Process {number} of {len(processes)} was killed ({name}).{memory} The others were ended. "
             "Nothing is lost up to the last finished epoch: the same command with --resume continues."
         )
     if reports.check(["error"]):

@@ -1,9 +1,9 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all, and results that one process makes."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import glob
 import os
 import shutil
@@ -11,15 +11,29 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
+
 from recbole_genrec.errors import ArtefactError
+
+TEMPORARY = ".tmp"
+LOCK = ".lock"
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+"""What file systems without locks answer; every other error is one of writing."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is flushed to disk and renamed, on error it is removed.
+    """Yield a temporary path beside ``path``.
 
-    The file gets the permissions of any new file (the umask's), unlike those of ``tempfile``. :class:`ArtefactError` when the system
-    refuses (no space, no permission); what was there stays.
+    On success the temporary file is flushed to disk and renamed to ``path``, on error it is
+    removed. The file gets the permissions of any new file (the umask's), unlike those of
+    ``tempfile``.
+
+    Args:
+        path: the file to write.
+
+    Raises:
+        ArtefactError: the system refuses (no space, no permission); the old file is unchanged.
     """
     path = Path(path)
     with _temporary(path, lambda file: file.touch(exist_ok=False)) as temporary:
@@ -31,9 +45,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder``; on success it is renamed to it, on error it is removed.
+    """Yield an empty folder beside ``folder``; rename it on success, remove it on error.
 
     When another process was first, its result stays.
+
+    Args:
+        folder: the folder to make.
+
+    Raises:
+        ArtefactError: the system refuses (no space, no permission).
     """
     folder = Path(folder)
     with _temporary(folder, Path.mkdir) as temporary:
@@ -46,67 +66,154 @@ def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raise :class:`ArtefactError` now, not after hours of training, when ``path`` cannot be written."""
+    """Raise now, not after hours of training, when ``path`` cannot be written.
+
+    Args:
+        path: a file that will be written later.
+
+    Raises:
+        ArtefactError: a new file cannot be created beside ``path``.
+    """
     with _temporary(Path(path), Path.touch):
         pass
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
-    """A new file or folder beside ``path``, gone at the end unless it was renamed.
+def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[bool]:
+    """Yield whether ``path`` is missing, and let one process at a time make it.
 
-    The writer holds a lock on it. One without a lock was left by a process that was killed, and is deleted here.
+    Other processes wait, and find it made. The lock is a hidden file beside ``path``; the
+    system releases it when the process that holds it ends, also after a kill.
+
+    Args:
+        path: the file or folder that the block makes when the yielded value is true.
+        log: called with a sentence when this process waits, or when locks are not available.
+
+    Raises:
+        ArtefactError: the lock file cannot be created.
     """
+    path = Path(path)
+    if path.exists():
+        yield False
+        return
+
+    lock = _lock(path.with_name(f".{path.name}{LOCK}"))
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            with contextlib.suppress(OSError), _locked(old):
-                _remove(old)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-        create(temporary)
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(
-                OSError
-            ):  # a file system without locks: nothing is ever deleted there
-                stack.enter_context(_locked(temporary))
+        _wait_for(lock, path, log)
+    try:
+        yield not path.exists()
+    finally:
+        _give_back(lock)
+
+
+def _wait_for(lock: filelock.BaseFileLock, path: Path, log: Callable[[str], None]) -> None:
+    """Acquire the lock of ``path``, however long another process holds it."""
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            log(f"Another run is making {path}. Waiting for it.")
+            lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log(
+            f"{path.parent} lies on a file system without locks ({error.strerror}): "
+            f"two runs at once may both make {path.name}."
+        )
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a new file or folder beside ``path``; remove it at the end unless it was renamed."""
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+
+        name = f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+        temporary = path.with_name(name)
+        with _marked_as_living(temporary):
             try:
+                create(temporary)
                 yield temporary
             finally:
                 _remove(temporary)
-        with (
-            contextlib.suppress(OSError),
-            _opened(path.parent) as parent,
-        ):  # some file systems refuse it for folders
-            os.fsync(parent)  # the new name
+        _flush_names(path.parent)
+
+
+@contextlib.contextmanager
+def _marked_as_living(temporary: Path) -> Iterator[None]:
+    """Hold a lock beside a temporary file, so that no other process takes it for a leftover."""
+    lock = _lock(_lock_file(temporary))
+    try:
+        lock.acquire()
+    except OSError as error:
+        # On a file system without locks, no process ever removes a leftover.
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        _give_back(lock)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writers were killed: their locks are free."""
+    pattern = f".{glob.escape(path.name)}.*{TEMPORARY}"
+    leftovers = set(path.parent.glob(pattern))
+    for lock_file in path.parent.glob(pattern + LOCK):
+        leftovers.add(lock_file.with_name(lock_file.name.removesuffix(LOCK)))
+
+    for leftover in leftovers:
+        lock = _lock(_lock_file(leftover))
+        with contextlib.suppress(OSError):  # the writer lives, or there are no locks
+            lock.acquire(blocking=False)
+            _remove(leftover)
+            _give_back(lock)
+
+
+def _lock_file(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name + LOCK)
+
+
+def _lock(file: Path) -> filelock.BaseFileLock:
+    """A lock of the system, which ends with its process; never a marker that outlives it."""
+    return filelock.FileLock(file, fallback_to_soft=False)
+
+
+def _give_back(lock: filelock.BaseFileLock) -> None:
+    """Remove the file of a lock and release it.
+
+    The file is removed first: a process that has already opened it then sees that it is gone
+    and tries again. Windows refuses that; there filelock removes the file after the release.
+    """
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """What the system refuses, in one sentence."""
+    """Turn a refusal of the system into a sentence."""
     try:
         yield
     except OSError as error:
         raise ArtefactError(
-            f"{path} cannot be written: {error.strerror or error}. What was there is unchanged. Make room, or choose another folder with "
-            "the setting that names this one (checkpoint_dir, cache_dir, result_file, data_path)."
+            f"{path} cannot be written: {error.strerror or error}. What was there is unchanged. "
+            "Make room, or choose another folder with the setting that names this one "
+            "(checkpoint_dir, cache_dir, result_file, data_path)."
         ) from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder, which ends with the process; ``OSError`` when another process holds it."""
-    with _opened(path) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+def _flush_names(folder: Path) -> None:
+    """Write the names in ``folder`` to disk; some systems refuse it for folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove(path: Path) -> None:
@@ -114,41 +221,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[bool]:
-    """Yield whether ``path`` has to be made, and let one process at a time make it: the others wait, and find it made.
-
-    The lock is a hidden file beside ``path``; the system releases it when its holder ends, in whatever way.
-    """
-    path = Path(path)
-    if path.exists():
-        yield False
-        return
-    lock = path.with_name(f".{path.name}.lock")
-    with contextlib.ExitStack() as stack:
-        with _explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            while not _obtained(stack.enter_context(open(lock, "a")).fileno(), lock, path, log):
-                pass
-        stack.callback(lock.unlink, missing_ok=True)
-        yield not path.exists()
-
-
-def _obtained(descriptor: int, lock: Path, path: Path, log: Callable[[str], None]) -> bool:
-    """Wait for the lock; ``False`` when its last holder has removed the file meanwhile, so that others do not look at it any more."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log(f"Another run is making {path}. Waiting for it.")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        log(
-            f"{path.parent} lies on a file system without locks ({error.strerror}): two runs at once may both make {path.name}."
-        )
-        return True
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(lock))
-    except FileNotFoundError:
-        return False

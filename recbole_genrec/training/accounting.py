@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
 
 import torch
+
+from recbole_genrec.runtime.memory import peak_memory_mb
 
 PACKAGES = (
     "recbole-genrec",
@@ -68,7 +69,7 @@ class Stages:
 
 def _peak_memory_mb() -> dict[str, float]:
     """Highest memory of the process so far, MiB."""
-    peak = {"cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    peak = {"cpu": peak_memory_mb()}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
     return peak

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import itertools
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,8 @@ from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.storage.artefacts import save_artefact, write_json
 from recbole_genrec.storage.atomic import atomic_write, publish_folder
 from recbole_genrec.storage.checkpoints import save_checkpoint
+
+resource = pytest.importorskip("resource", reason="limits of POSIX systems")
 
 TENSORS = {"weights": torch.arange(5_000.0)}
 NOBODY = 65534
@@ -233,8 +234,12 @@ def test_a_clock_that_runs_backwards(tmp_path, monkeypatch):
 
 def test_what_killed_writers_left_is_removed_and_a_living_one_is_not(tmp_path):
     (tmp_path / ".result.json.0123456789ab.tmp").write_text("half of")
+    (tmp_path / ".result.json.0123456789ab.tmp.lock").touch()
+    (tmp_path / ".result.json.ba9876543210.tmp.lock").touch()  # killed before its first byte
     with atomic_write(tmp_path / "result.json") as living:
         living.write_text("{}")
         write_json(tmp_path / "result.json", {"other": 1})
-        assert living.exists() and [path.name for path in tmp_path.glob(".*")] == [living.name]
+        assert living.exists()
+        lock = living.with_name(f"{living.name}.lock")
+        assert sorted(tmp_path.glob(".*")) == [living, lock]
     assert (tmp_path / "result.json").read_text() == "{}" and len(list(tmp_path.iterdir())) == 1

@@ -1,11 +1,11 @@
 """ItemCodes and the store of finished results."""
 
 import errno
-import fcntl
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -274,10 +274,10 @@ def test_nothing_half_written_stays_and_damage_is_named(tmp_path):
 
 
 def test_without_locks_the_result_of_the_first_process_stays(tmp_path, monkeypatch):
-    def unsupported(*_):
+    def unsupported(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(filelock.FileLock, "acquire", unsupported)
     notices = []
 
     class Slow(CountingTokenizer):
