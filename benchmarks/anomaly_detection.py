@@ -14,6 +14,7 @@ import time
 import torch
 from common import arguments, load, medians, spread, write_result
 
+from recbole_genrec.model.registry import build_model
 from recbole_genrec.runtime.recbole_repairs import quiet_anomaly_detection
 
 
@@ -26,7 +27,7 @@ def main() -> None:
         raise SystemExit(
             "This RecBole no longer switches anomaly detection on when its sequential models are imported."
         )
-    model = config.model_class(config, train._dataset)
+    model = build_model(config, train._dataset)
     start, batches = copy.deepcopy(model.state_dict()), list(itertools.islice(train, options.steps))
     losses: dict[str, list[float]] = {}
 

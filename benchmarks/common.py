@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.model.registry import is_generative
+from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.training.accounting import commit, versions
@@ -56,7 +56,7 @@ def untrained(
         with tempfile.TemporaryDirectory() as folder:
             return untrained(model, options, folder, **settings)
     config, _, (train, _, test) = load(model, options, cache_dir=cache_dir, **settings)
-    return config.model_class(config, train._dataset).eval(), test
+    return build_model(config, train._dataset).eval(), test
 
 
 def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:

@@ -15,6 +15,7 @@ import torch
 from common import arguments, load, medians, spread, write_result
 from recbole.data.interaction import Interaction
 
+from recbole_genrec.model.registry import build_model
 from recbole_genrec.model.tokenrec.model import SEEN_AT_TEST
 from recbole_genrec.runtime.memory import keep_freed_memory
 
@@ -34,7 +35,7 @@ def main() -> None:
             if name == "TokenRec":
                 more = {**more, "backbone_config": models["TIGER"].config["backbone_config"]}
             config, _, (train, _, test) = load(name, options, cache_dir=cache, **shared, **more)
-            models[name] = config.model_class(config, train._dataset).eval()
+            models[name] = build_model(config, train._dataset).eval()
     rows = (
         torch.cat([batch[0][models["TIGER"].ITEM_SEQ_LEN] for batch in test])
         .eq(options.history)

@@ -45,11 +45,11 @@ def main() -> None:
         }
         model, _ = untrained("TIGER", options, options.cache_dir, **settings)
         for state in ("random weights", f"after {options.passes} passes of alignment"):
-            if model.refreshes:
+            if model.self_improvement.refreshes:
                 align(model, options.passes)
             started = time.process_time()
-            model.refine_codes()
-            seconds, log = time.process_time() - started, model.refreshes[-1]
+            model.self_improvement.refine_codes(model)
+            seconds, log = time.process_time() - started, model.self_improvement.refreshes[-1]
             rows.append(
                 [
                     size,

@@ -15,8 +15,9 @@ from recbole_genrec.model.registry import (
     get_model_class,
     is_generative,
     model_names,
-    with_switches,
 )
+from recbole_genrec.model.self_improve.checks import check_method
+from recbole_genrec.model.self_improve.schedule import RULES as SELF_IMPROVE_RULES
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import (
     check_installation,
@@ -114,7 +115,8 @@ class GenRecConfig(Config):
             self.final_config_dict.get("self_improve", False),
             SHARED_KEYS["self_improve"],
         )
-        self.model_class = with_switches(self.model_class, self.final_config_dict)
+        if self.final_config_dict.get("self_improve"):
+            check_method(self.model_class)
         self._settings = tuple(
             self.final_config_dict
         )  # models write keys of their own later (BERT4Rec: MASK_INDEX)
@@ -318,6 +320,8 @@ class GenRecConfig(Config):
                 )
             check_value("tokenizer", values.get("tokenizer"), rules["tokenizer"])
             rules |= tokenizer_class(values["tokenizer"]).config_rules
+            if values["self_improve"]:
+                rules |= SELF_IMPROVE_RULES
         for key, rule in rules.items():
             if key in values:
                 check_value(key, values[key], rule)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.model.registry import build_model
 
 ADJECTIVES = ["red", "green", "soft", "dry", "cold", "sweet", "dark", "light"]
 NOUNS = ["soap", "brush", "cream", "mirror", "comb", "lotion", "powder", "oil"]
@@ -138,4 +139,4 @@ def toy_model(folder: Path, model: str = "STORE", **changes):
     config = toy_config(folder, model, **changes)
     dataset = create_dataset(config)
     loaders = make_loaders(config, dataset, True)
-    return config.model_class(config, loaders[0]._dataset).eval(), config, loaders
+    return build_model(config, loaders[0]._dataset).eval(), config, loaders

@@ -15,7 +15,7 @@ from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
-from recbole_genrec.model.registry import is_generative
+from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
 from recbole_genrec.report.tables import side_by_side
 from recbole_genrec.runtime import processes
@@ -106,7 +106,7 @@ class SingleRun:
         """Fit the tokenizer, build the model and its trainer, and check where the result goes."""
         self._seed()
         with processes.first_process_first("fitting the tokenizer and building the model"):
-            model = self.config.model_class(self.config, self.train._dataset)
+            model = build_model(self.config, self.train._dataset)
             self.model = model.to(self.config["device"])
         self.stages.end("model_and_tokenizer")
 

@@ -54,6 +54,17 @@ class GenRecModel(Serving, SequentialRecommender):
         self.n_dataset_items = dataset.item_num
         self._epoch_hook_seen = None
 
+    @classmethod
+    def build(cls, config, dataset, stored: dict | None = None) -> GenRecModel:
+        """The model of a run: what the constructor makes, and what switches of the settings add to it.
+
+        Args:
+            config: a ``GenRecConfig``.
+            dataset: RecBole's training dataset.
+            stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+        """
+        return cls(config, dataset, stored)
+
     # --- what a method writes -------------------------------------------------------------------------------------------------------
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -78,6 +89,13 @@ class GenRecModel(Serving, SequentialRecommender):
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def optimiser_groups(self) -> list[dict]:
+        """:meth:`parameter_groups`, and a last group of the trainable parameters that it leaves out."""
+        groups = self.parameter_groups()
+        grouped = {id(parameter) for group in groups for parameter in group["params"]}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
+        return [*groups, {"params": rest}] if rest else groups
 
     # --- RecBole's interface --------------------------------------------------------------------------------------------------------
 
@@ -177,7 +195,7 @@ class GenRecModel(Serving, SequentialRecommender):
             raise ArtefactError(
                 "The checkpoint holds no item codes; give the .pth file that a finished epoch wrote."
             )
-        model = cls(config, dataset, stored=state["other_parameter"])
+        model = cls.build(config, dataset, state["other_parameter"])
         weights, ids = dict(state["state_dict"]), model.raw_ids
         weights |= {
             name: rows_by_token(weights[name], state["ids"][of], ids[of])

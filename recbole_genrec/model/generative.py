@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,8 @@ from recbole_genrec.decoding import (
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.self_improve.checks import check_settings, description
+from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
@@ -45,12 +47,15 @@ class GenerativeRecommender(GenRecModel):
 
     Attributes:
         codes: buffer int64 ``[n_items, L]``, row 0 = padding item. codes_version: buffer, rises with every change of the table.
+        self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
     """
+
+    self_improvement: SelfImprovement | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
         tokenizer = make_tokenizer(config, config["seed"])
         super().__init__(
-            config, dataset, stored, needs_text=tokenizer.uses_text or self.reads_text(config)
+            config, dataset, stored, needs_text=tokenizer.uses_text or self.needs_item_texts(config)
         )
         file = config["candidate_file"]
         self.candidates = (
@@ -69,10 +74,19 @@ class GenerativeRecommender(GenRecModel):
                 "are not trained. Use score_type: renormalised, or another loss_vocab."
             )
         self._subset: tuple[ItemTrie, ItemTrie] | None = None
+        self.self_improvement = None
         self.reset_search_log()
         init_seed(
             config["seed"], config["reproducibility"]
         )  # the same start with a fitted and with a stored tokenizer
+
+    @classmethod
+    def build(cls, config, dataset, stored: dict | None = None) -> GenerativeRecommender:
+        """As the base's, with :class:`SelfImprovement` where ``self_improve`` is on."""
+        model = super().build(config, dataset, stored)
+        if config["self_improve"]:
+            model.self_improvement = SelfImprovement(model, config)
+        return model
 
     # --- what a method writes -------------------------------------------------------------------------------------------------------
 
@@ -91,19 +105,30 @@ class GenerativeRecommender(GenRecModel):
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
         return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
 
-    # what self_improve asks for besides: the codes of an item from its own content, by the same weights
+    # What self_improve needs besides: the codes of an item from its own content, by the same
+    # weights. A method that leaves one of the two functions out refuses self_improve.
 
-    prefix_width: int | None = (
-        None  # width of the vectors ``item_prefix(items) [B, 2, width]``; None = the method has a text prompt
-    )
+    # ``alignment_loss(items [B])``: cross-entropy of the first ``n_aligned`` codes of the items,
+    # given their content, in the unit of ``loss``.
+    alignment_loss: Callable[[Tensor], Tensor] | None = None
 
-    def alignment_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of the first ``n_aligned`` codes of ``items [B]`` given their content, in the unit of :meth:`loss`."""
-        raise NotImplementedError
+    # ``item_decoder(items [B])``: next-code log-probabilities (``score_type: level``), given the
+    # content of the items in the place of a history.
+    item_decoder: Callable[[Tensor], CodeDecoder] | None = None
 
-    def item_decoder(self, items: Tensor) -> CodeDecoder:
-        """Next-code log-probabilities (``score_type: level``) given the content of ``items [B]``, in the place of a history."""
-        raise NotImplementedError
+    # Width of the vectors of ``item_prefix``; ``None`` for a method with a text prompt.
+    prefix_width: int | None = None
+
+    def item_prefix(self, items: Tensor) -> Tensor:
+        """The content of items as input vectors.
+
+        Args:
+            items: item ids ``[B]``.
+
+        Returns:
+            ``[B, 2, prefix_width]``: a marker of the task, and the projected content vector.
+        """
+        return self.self_improvement.item_prefix(items)
 
     def reserved_codes(self) -> Tensor:
         """Codes ``[R, L]`` that no item may take; none by default."""
@@ -111,8 +136,13 @@ class GenerativeRecommender(GenRecModel):
 
     @property
     def n_aligned(self) -> int:
-        """Levels that :meth:`alignment_loss` covers: the learned ones; all of them with self_improve, which replaces all."""
-        return self.item_codes.n_learned
+        """Levels that ``alignment_loss`` covers: the learned ones.
+
+        With self_improve they are all levels, because a refresh decodes each of them.
+        """
+        if self.self_improvement is None:
+            return self.item_codes.n_learned
+        return len(self.level_sizes)
 
     # --- tokenizer ------------------------------------------------------------------------------------------------------------------
 
@@ -181,6 +211,29 @@ class GenerativeRecommender(GenRecModel):
         return self.codes, self.level_sizes
 
     # --- RecBole's interface --------------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction):
+        """As the base's, and the alignment task of self_improve.
+
+        Raises:
+            ConfigError: self_improve is on, but something that it needs is missing.
+        """
+        if self.self_improvement is None:
+            if self.config["self_improve"]:
+                raise ConfigError(
+                    f"self_improve: True, but the constructor of {type(self).__name__} was called "
+                    "directly, which leaves it out. Use registry.build_model(config, dataset)."
+                )
+            return super().calculate_loss(interaction)
+        self.self_improvement.check_trainer(self._epoch_hook_seen)
+        losses = super().calculate_loss(interaction)
+        return self.self_improvement.with_alignment(self, losses)
+
+    def on_epoch_start(self, epoch: int):
+        """As the base's; with self_improve the codes may be refreshed."""
+        if self.self_improvement is not None:
+            self.self_improvement.on_epoch_start(self, epoch)
+        return super().on_epoch_start(epoch)
 
     def scores(self, history: Tensor, length: Tensor, **more: Tensor) -> Tensor:
         """Reached items carry their log-likelihood, the others a finite value below every reached one."""
@@ -277,6 +330,8 @@ class GenerativeRecommender(GenRecModel):
         """
         if not len(texts):
             return []
+        if self.self_improvement is not None:
+            self.self_improvement.check_new_items(self)
         tokens, texts = (
             self.new_tokens(texts, tokens),
             [text if text.strip() else PLACEHOLDER for text in texts],
@@ -288,7 +343,18 @@ class GenerativeRecommender(GenRecModel):
             )
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
-        return self.append_items(codes, texts, tokens)
+        added = self.append_items(codes, texts, tokens)
+        self.items_added(added)
+        if self.self_improvement is not None:
+            self.self_improvement.code_new_items(self, added)
+        return added
+
+    def items_added(self, items: list[int]) -> None:
+        """Called by :meth:`add_items` when new items have their codes; a method extends its tables here.
+
+        Args:
+            items: internal ids of the new items.
+        """
 
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
@@ -301,15 +367,20 @@ class GenerativeRecommender(GenRecModel):
             "sizes": list(self.level_sizes),
             "tokens": list(self.item_tokens),
         }
-        return {
+        parameter = {
             "item_codes": codes,
             "tokenizer": {"tensors": tensors, "meta": meta},
             "added": self.added_items(),
         }
+        if self.self_improvement is not None:
+            parameter |= self.self_improvement.other_parameter()
+        return parameter
 
     @classmethod
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
+        if values["self_improve"]:
+            check_settings(cls, values)
         if "collision" in values:  # stored codes have none
             parse_policies(values["collision"])
         beam, deepest = values["beam_width"], max(values["topk"])
@@ -342,12 +413,12 @@ class GenerativeRecommender(GenRecModel):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
-        return {
+        lines = {
             "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
             **super().describe(config),
             **(
                 {"text encoder": config["text_encoder"]}
-                if config["tokenizer_input"] == "text" or cls.reads_text(config)
+                if config["tokenizer_input"] == "text" or cls.needs_item_texts(config)
                 else {}
             ),
             "search": ", ".join(
@@ -355,6 +426,15 @@ class GenerativeRecommender(GenRecModel):
                 for key in ("score_mode", "beam_width", "score_type", "constraint")
             ),
         }
+        if config["self_improve"]:
+            lines["self-improvement"] = description(config)
+        return lines
+
+    @classmethod
+    def needs_item_texts(cls, config) -> bool:
+        """Whether the model itself reads item texts: the method does, or self_improve does."""
+        reads_content = config["self_improve"] and config["item_text_fields"]
+        return cls.reads_text(config) or bool(reads_content)
 
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
@@ -362,7 +442,7 @@ class GenerativeRecommender(GenRecModel):
             key: self.config[key]
             for key in ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
         }
-        return {
+        report = {
             "tokenizer": {
                 **replace(self.item_codes, codes=self.codes.cpu()).stats(),
                 **getattr(self.tokenizer, "quality", {}),
@@ -373,6 +453,9 @@ class GenerativeRecommender(GenRecModel):
                 **self.search_log.shares(),
             },
         }
+        if self.self_improvement is not None:
+            report["self_improve"] = self.self_improvement.report()
+        return report
 
     @torch.no_grad()
     def start_unused_codes(self) -> None:

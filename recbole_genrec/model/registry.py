@@ -85,13 +85,17 @@ def get_model_class(name: str) -> type:
     return found
 
 
-def with_switches(model_class: type, values: dict) -> type:
-    """The class that runs: ``self_improve: True`` makes a generative method refine its codes."""
-    if not values.get("self_improve"):
-        return model_class
-    from recbole_genrec.model.self_improve.switch import self_improving
+def build_model(config, dataset):
+    """The model of a run, untrained.
 
-    return self_improving(model_class)
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+    """
+    model_class = config.model_class
+    if is_generative(model_class):
+        return model_class.build(config, dataset)
+    return model_class(config, dataset)
 
 
 def is_generative(model_class: type) -> bool:

@@ -142,11 +142,13 @@ class STORE(Exporting, GenerativeRecommender):
         self.register_buffer("text_ids", ids.to(self.codes.device), persistent=False)
         self.register_buffer("text_valid", valid.to(self.codes.device), persistent=False)
 
-    def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's, and the texts for the alignment task."""
-        added = super().add_items(texts, tokens)
+    def items_added(self, items: list[int]) -> None:
+        """Add the texts of new items to those of the alignment task.
+
+        Args:
+            items: internal ids of the new items.
+        """
         self._tokenise_texts()
-        return added
 
     # --- sequences ------------------------------------------------------------------------------------------------------------------
 

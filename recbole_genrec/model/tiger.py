@@ -202,9 +202,10 @@ class TIGER(GenerativeRecommender):
         """Next-code log-probabilities from the item's own content."""
         return self._decoder(self._item_memory(items), "level", self.config["temperature"])
 
-    @torch.no_grad()
-    def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's, with a start for values of the extra token that no item had."""
-        added = super().add_items(texts, tokens)
+    def items_added(self, items: list[int]) -> None:
+        """Start values of the extra token that no item had before.
+
+        Args:
+            items: internal ids of the new items.
+        """
         self.start_unused_codes()
-        return added

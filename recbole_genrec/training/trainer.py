@@ -28,7 +28,7 @@ SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 class GenRecTrainer(ResumePoints, Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
-    Differences: parameter groups (``model.parameter_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
+    Differences: parameter groups (``model.optimiser_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
     ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
     metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
     """
@@ -59,7 +59,7 @@ class GenRecTrainer(ResumePoints, Trainer):
 
     def _build_optimizer(self, **kwargs):
         if "params" not in kwargs:
-            groups = getattr(self.model, "parameter_groups", None)
+            groups = getattr(self.model, "optimiser_groups", None)
             trainable = [p for p in self.model.parameters() if p.requires_grad]
             # a model without parameters (Pop has a dummy one) still needs an optimiser object
             kwargs["params"] = groups() if groups else trainable or list(self.model.parameters())

@@ -21,9 +21,10 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, recommend
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.registry import get_model_class
+from recbole_genrec.model.self_improve.checks import check_method
 from recbole_genrec.model.self_improve.refresh import ItemCoder
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
-from recbole_genrec.model.self_improve.switch import self_improving
+from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -108,14 +109,8 @@ def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name
     on, *_ = improving(folder, name, si_align_weight=0)
     added = set(on.state_dict()) - set(off.state_dict())
     assert set(off.state_dict()) <= set(on.state_dict())
-    assert {key.partition(".")[0] for key in added} <= {
-        "si_epoch",
-        "si_step",
-        "si_round",
-        "item_prefix",
-        "_extra_state",
-    }
-    assert ("item_prefix.marker" in added) == (
+    assert {key.partition(".")[0] for key in added} == {"self_improvement"}
+    assert ("self_improvement.item_prefix.marker" in added) == (
         name not in ("STORE", "LCRec")
     )  # those read the item text as words
     losses, batch = [], batch_of(loaders)
@@ -155,9 +150,9 @@ def test_the_items_of_the_alignment_task_come_from_a_stream_of_their_own(folder,
     )
     state = torch.get_rng_state()
     for epoch in (0, 0, 3):
-        model.on_epoch_start(epoch) if epoch == 0 else model.si_epoch.fill_(9)
+        model.on_epoch_start(epoch) if epoch == 0 else model.self_improvement.epoch.fill_(9)
         for _ in range(2):
-            model.loss(*batch_of(loaders))
+            model.calculate_loss(next(iter(loaders[0])))
     assert torch.equal(state, torch.get_rng_state())
     assert all(len(items) == 16 and items.min() >= 1 and items.max() <= 40 for items in drawn)
     assert (
@@ -177,7 +172,9 @@ def test_a_changed_table_changes_inputs_and_labels(folder, name):
     def loss():
         if name == "LCRec":
             model.on_epoch_start(0)  # the same templates
-        return float(sum(model.loss(history, length, target)).detach())
+        parts = model.loss(history, length, target)
+        total = sum(parts) if isinstance(parts, tuple) else parts
+        return float(total.detach())
 
     first = loss()
     for item in (9, 8):  # one of the history, and the target
@@ -200,18 +197,18 @@ def test_a_refresh_gives_a_sound_table(folder, name, scope):
     align(model, 5)
     before, version, trie = model.codes.clone(), int(model.codes_version), model.trie
     random = torch.get_rng_state()
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert torch.equal(random, torch.get_rng_state())
     changed = (before != model.codes).any(1).float().sum()
     assert changed > 0 and (scope == "all" or changed <= 12)  # floor(0.3 * 40)
-    assert (int(model.codes_version), int(model.si_round)) == (
+    assert (int(model.codes_version), int(model.self_improvement.round)) == (
         version + 1,
         1,
     ) and model.trie is not trie
     assert_sound(model)
     scores = model.full_sort_predict(next(iter(loaders[2]))[0])
     assert scores.shape[1] == 41 and scores[:, 1:].isfinite().all()
-    (entry,) = model.refreshes
+    (entry,) = model.self_improvement.refreshes
     assert entry["churn"] == pytest.approx(float(changed) / 40) and entry["movers"] >= changed
     assert entry["churn_per_level"] == pytest.approx(
         (before != model.codes)[1:].float().mean(0).tolist()
@@ -230,7 +227,7 @@ def test_other_decodings_and_the_same_seed(folder, decode):
     for _ in range(2):
         model, *_ = improving(folder, si_decode=decode)
         align(model, 20)
-        model.refine_codes()
+        model.self_improvement.refine_codes(model)
         assert_sound(model)
         tables.append(model.codes.clone())
     assert torch.equal(*tables)
@@ -242,8 +239,8 @@ def test_an_overfitted_model_is_a_fixed_point(folder, scope):
     align(model, 150)
     assert ItemCoder(model, torch.Generator()).fit(model.codes[1:]).exp().min() > 0.95
     before = model.codes.clone()
-    model.refine_codes()
-    assert torch.equal(before, model.codes) and model.refreshes[0]["churn"] == 0
+    model.self_improvement.refine_codes(model)
+    assert torch.equal(before, model.codes) and model.self_improvement.refreshes[0]["churn"] == 0
 
 
 @pytest.mark.parametrize("scope", ["outlier", "all"])
@@ -251,10 +248,10 @@ def test_collisions_end_with_the_first_refresh(folder, scope):
     model, *_ = improving(folder, si_scope=scope, si_max_churn=0.0, **COLLIDING)
     unique = len(model.codes[1:].unique(dim=0))
     assert unique < 40
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert_sound(model)
     if scope == "outlier":  # outside the cap, and nobody else
-        assert model.refreshes[0]["movers"] == 40 - unique
+        assert model.self_improvement.refreshes[0]["movers"] == 40 - unique
 
 
 def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
@@ -263,11 +260,11 @@ def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
     reserved = torch.cartesian_prod(torch.tensor([6, 7]), torch.arange(8))
     type(model).reserved_codes = lambda self: reserved
     try:
-        model.item_prefix.vectors.zero_()
-        model.refine_codes()
+        model.self_improvement.item_prefix.vectors.zero_()
+        model.self_improvement.refine_codes(model)
         taken = {tuple(row) for row in model.codes[1:].tolist()}
         assert len(taken) == 40 and not taken & {tuple(row) for row in reserved.tolist()}
-        fallbacks = model.refreshes[0]["fallbacks"]
+        fallbacks = model.self_improvement.refreshes[0]["fallbacks"]
         assert fallbacks["last_level"] > 0 and fallbacks["shorter_prefix"] > 0
     finally:
         del type(model).reserved_codes
@@ -276,7 +273,7 @@ def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
 def test_fixed_levels_stay(folder):
     model, *_ = improving(folder, si_fixed_levels=1, si_scope="all")
     before = model.codes.clone()
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert torch.equal(before[:, 0], model.codes[:, 0]) and not torch.equal(before, model.codes)
     assert_sound(model)
 
@@ -297,10 +294,10 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
     for control in (None, "shuffled"):
         model, *_ = improving(folder, si_control=control)
         align(model, 5)
-        model.refine_codes()
+        model.self_improvement.refine_codes(model)
         assert_sound(model)
         tables.append(model.codes.clone())
-        logs.append(model.refreshes[0])
+        logs.append(model.self_improvement.refreshes[0])
     assert (
         not torch.equal(*tables)
         and logs[0]["movers"] == logs[1]["movers"]
@@ -379,30 +376,63 @@ def test_weights_and_codes_of_the_best_epoch_belong_together(folder):
         model.full_sort_predict(batch),
         trainer.evaluate(test, load_best_model=False),
     )
-    assert int(model.si_epoch) == 3
+    assert int(model.self_improvement.epoch) == 3
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1)
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert not torch.equal(saved, model.codes)
     assert trainer.evaluate(test, load_best_model=True) == result
     assert torch.equal(saved, model.codes) and torch.equal(model.full_sort_predict(batch), scores)
-    assert int(model.si_round) == 1 and len(model.refreshes) == 2
+    assert int(model.self_improvement.round) == 1 and len(model.self_improvement.refreshes) == 2
     assert model.report()["tokenizer"]["levels"][0]["used"] == len(saved[1:, 0].unique())
+
+
+OLD_NAMES = {
+    "self_improvement.epoch": "si_epoch",
+    "self_improvement.step": "si_step",
+    "self_improvement.round": "si_round",
+    "self_improvement.item_prefix.marker": "item_prefix.marker",
+    "self_improvement.item_prefix.projection.weight": "item_prefix.projection.weight",
+    "self_improvement.item_prefix.projection.bias": "item_prefix.projection.bias",
+}
+
+
+@pytest.mark.parametrize("name", ["TIGER", "LCRec"])
+def test_a_checkpoint_from_before_the_object_loads(folder, name):
+    """Its entries stood among those of the method, and the log in the extra state of the model."""
+    model, *_ = improving(folder, name)
+    align(model, 5)
+    model.on_epoch_start(1)
+    state = model.state_dict()
+    old = {OLD_NAMES.get(key, key): value for key, value in state.items()}
+    log = old.pop("self_improvement._extra_state")
+    if "_extra_state" in state:  # LCRec's draws
+        log = {**log, "method": state["_extra_state"]}
+    old["_extra_state"] = log
+
+    loaded, *_ = improving(folder, name)
+    load_state(loaded, old)
+    for key, value in loaded.state_dict().items():
+        if torch.is_tensor(value):
+            assert torch.equal(value, state[key]), key
+    assert loaded.self_improvement.refreshes == model.self_improvement.refreshes != []
+    assert int(loaded.self_improvement.epoch) == 2 and int(loaded.self_improvement.round) == 1
 
 
 def test_a_finished_run_loads_recommends_and_passes_its_codes_on(folder, monkeypatch):
     result = run_recbole_genrec("TIGER", "toy", config_dict=settings(folder))
     config, model, _, _, _, test = load_data_and_model(result["checkpoint"])
     assert (
-        int(model.si_epoch) == int(torch.load(result["checkpoint"], weights_only=True)["epoch"]) + 1
+        int(model.self_improvement.epoch)
+        == int(torch.load(result["checkpoint"], weights_only=True)["epoch"]) + 1
     )
     assert model.report()["self_improve"]["round"] == result["report"]["self_improve"]["round"] > 0
     assert (
         GenRecTrainer(config, model).evaluate(test, load_best_model=False) == result["test_result"]
     )
     assert len(recommend(result["checkpoint"], history=["i1", "i2"], k=3)) == 3
-    stored = Path(result["checkpoint"]).with_suffix(f".codes_v{int(model.si_round)}")
+    stored = Path(result["checkpoint"]).with_suffix(f".codes_v{int(model.self_improvement.round)}")
     assert torch.equal(ItemCodes.load(stored).aligned(model.item_tokens).codes, model.codes)
     other, *_ = toy_model(folder, "TimelineRec", tokenizer=str(stored))
     assert torch.equal(other.codes, model.codes)
@@ -415,7 +445,7 @@ def test_training_goes_on_with_items_added_before_the_first_refresh(folder, name
     model.add_items(["an entirely new soap"])
     for _ in range(5):
         model.calculate_loss(next(iter(loaders[0])))
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert_sound(model)
 
 
@@ -423,11 +453,15 @@ def test_training_goes_on_with_items_added_before_the_first_refresh(folder, name
 def test_new_items_get_their_codes_from_the_model_after_a_refresh(folder, name, tmp_path):
     model, config, *_ = improving(folder, name)
     align(model, 5)
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     before = model.codes.clone()
     text = model.content.text[7]
     added = model.add_items([text, "title: quite another thing"])
-    assert added == [41, 42] and int(model.si_round) == 1 and torch.equal(model.codes[:41], before)
+    assert (
+        added == [41, 42]
+        and int(model.self_improvement.round) == 1
+        and torch.equal(model.codes[:41], before)
+    )
     assert_sound(model)
     proposed, fits = ItemCoder(model, torch.Generator()).propose(torch.tensor([40, 41]), 10)
     taken = {tuple(codes) for codes in before[1:].tolist()}
@@ -459,15 +493,15 @@ def test_data_without_item_text(tmp_path):
     model, *_ = improving(
         tmp_path, "TimelineRec", item_text_fields=None, tokenizer_input="cf", cf_epochs=1, cf_dim=8
     )
-    assert model.item_prefix.vectors.shape == (41, 8)
-    model.refine_codes()
+    assert model.self_improvement.item_prefix.vectors.shape == (41, 8)
+    model.self_improvement.refine_codes(model)
     assert_sound(model)
 
 
 def test_the_content_is_what_the_tokenizer_reads(folder):
     model, *_ = improving(folder, "TimelineRec", tokenizer_input="graph", graph_epochs=1)
     vectors = standardised(model.content.graph(), len(model.codes))
-    assert torch.equal(model.item_prefix.vectors, torch.from_numpy(vectors))
+    assert torch.equal(model.self_improvement.item_prefix.vectors, torch.from_numpy(vectors))
 
 
 def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
@@ -480,7 +514,7 @@ def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
         patch.setattr(ItemContent, "embeddings", None)
         model = load_data_and_model(result["checkpoint"])[1]
         assert recommend(result["checkpoint"], history=["i1", "i2"], k=3)
-    model.refine_codes()
+    model.self_improvement.refine_codes(model)
     assert_sound(model)
 
 
@@ -493,9 +527,12 @@ def _refine_twice(rank, model):
     model.config["checkpoint_dir"] = f"rank{rank}"
     torch.manual_seed(rank)
     for _ in range(2):
-        model.refine_codes()
+        model.self_improvement.refine_codes(model)
     leaves = [level.code.tolist() for level in model.trie.levels]
-    torch.save((model.codes, int(model.codes_version), int(model.si_round), leaves), f"table{rank}")
+    torch.save(
+        (model.codes, int(model.codes_version), int(model.self_improvement.round), leaves),
+        f"table{rank}",
+    )
     dist.destroy_process_group()
 
 
@@ -528,7 +565,20 @@ class OnlyAligned(GenerativeRecommender):
 )
 def test_a_method_without_discrete_codes_is_refused_by_what_it_lacks(method, member):
     with pytest.raises(ConfigError, match=rf"{method.__name__} does not define {member}\(items\)"):
-        self_improving(method)
+        check_method(method)
+
+
+def test_all_that_a_method_lacks_is_named():
+    with pytest.raises(ConfigError, match=r"alignment_loss\(items\) and item_decoder\(items\)"):
+        check_method(SETRecLike)
+
+
+def test_a_model_without_the_object_is_refused(folder):
+    """The constructor alone builds the method; the object comes from build_model."""
+    _, config, (train, _, _) = improving(folder)
+    model = config.model_class(config, train._dataset)
+    with pytest.raises(ConfigError, match=r"Use registry\.build_model"):
+        model.calculate_loss(next(iter(train)))
 
 
 def test_recboles_own_models_are_refused(folder):
@@ -631,7 +681,7 @@ def test_path_scores_follow_the_new_table(folder):
     with torch.no_grad():
         before = path_scores(model.item_logits(history, length), model.trie, items)
         old = model.codes.clone()
-        model.refine_codes()
+        model.self_improvement.refine_codes(model)
         moved = (old != model.codes).any(1)[1:]
         after = path_scores(model.item_logits(history, length), model.trie, items)
     assert moved.any() and not torch.equal(before[0, moved], after[0, moved])
@@ -672,7 +722,7 @@ def test_a_refresh_costs_little_and_the_control_much(tmp_path):
             recall = [epoch["valid"]["recall@10"] for epoch in trainer.history]
             drops[control].append(recall[11] - recall[12])
             ends[control].append(recall[-1])
-            assert model.refreshes[0]["churn"] > 0.15
+            assert model.self_improvement.refreshes[0]["churn"] > 0.15
     refreshed, shuffled = map(mean, drops.values())
     assert (
         refreshed < 0.06
@@ -691,8 +741,8 @@ def test_lcrec_reads_items_as_words_and_says_so_without_them(tmp_path):
 def test_new_items_follow_the_codes_of_the_best_epoch(folder):
     model, *_ = improving(folder, "TimelineRec")
     best = deepcopy(model.state_dict())
-    model._commit(
-        torch.cat([model.codes[:1], model.codes[1:].flip(0)])
+    model.self_improvement.replace_codes(
+        model, torch.cat([model.codes[:1], model.codes[1:].flip(0)])
     )  # a refresh, after which that epoch is loaded
     model.load_state_dict(best)
     (added,) = model.add_items(["red soap"])

@@ -17,6 +17,7 @@ from toy import SMALL, TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.errors import ConfigError, ProcessError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.model.registry import build_model
 from recbole_genrec.runtime import processes
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
@@ -127,7 +128,7 @@ def sasrec(folder):
 
     config = GenRecConfig("SASRec", "toy", config_dict=settings(folder, "SASRec"))
     loaders = make_loaders(config, create_dataset(config), False)
-    return config.model_class(config, loaders[0]._dataset), config, loaders
+    return build_model(config, loaders[0]._dataset), config, loaders
 
 
 def two_processes_at_work(folder, expected):

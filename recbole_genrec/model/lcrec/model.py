@@ -343,13 +343,14 @@ class LCRec(Exporting, GenerativeRecommender):
 
     # --- in use -----------------------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's, with a start for values of the extra token that no item had, and the texts for titles in prompts."""
-        added = super().add_items(texts, tokens)
+    def items_added(self, items: list[int]) -> None:
+        """Start values of the extra token that no item had, and add the texts for titles in prompts.
+
+        Args:
+            items: internal ids of the new items.
+        """
         self.start_unused_codes()
         self._tokenise_texts()
-        return added
 
     @torch.no_grad()
     def inspect_items(self, tokens: Sequence[str]) -> list[dict]:

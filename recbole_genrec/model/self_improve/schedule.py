@@ -1,4 +1,7 @@
-"""Keys of self-improving tokenisation, and the epochs that begin with a refresh of the codes (our choice, unpublished)."""
+"""Keys of self-improvement, and the epochs that begin with a refresh of the codes.
+
+The schedule is our choice; the paper publishes none.
+"""
 
 from __future__ import annotations
 
@@ -32,23 +35,30 @@ RULES = {
 
 
 def refresh_epochs(values) -> list[int]:
-    """The epochs that begin with a refresh.
+    """The epochs that begin with a refresh, counted from 0.
+
+    Args:
+        values: the settings of the run.
 
     Raises:
-        ConfigError: they do not fit into the epochs of the run.
+        ConfigError: the refreshes do not fit into the epochs of the run.
     """
-    epochs, freeze, rounds = values["epochs"], values["si_freeze_epochs"], values["si_rounds"]
-    wanted = [values["si_start_epoch"] + number * values["si_interval"] for number in range(rounds)]
-    freeze = max(values["si_interval"], math.ceil(epochs / 5)) if freeze == "auto" else freeze
+    epochs = values["epochs"]
+    rounds = values["si_rounds"]
+    start, interval = values["si_start_epoch"], values["si_interval"]
+    refreshes = [start + number * interval for number in range(rounds)]
+
+    freeze = values["si_freeze_epochs"]
+    if freeze == "auto":
+        freeze = max(interval, math.ceil(epochs / 5))
     last = epochs - freeze - 1
-    if wanted and wanted[-1] > last:
+    if refreshes and refreshes[-1] > last:
         limit = f"the last one may come before epoch {last}" if last > 0 else "none fits"
+        listed = ", ".join(map(str, refreshes))
         raise ConfigError(
-            f"si_rounds: {rounds} would refresh the codes before epochs {', '.join(map(str, wanted))} (counted from 0), but with epochs: "
-            f"{epochs} and si_freeze_epochs: {freeze} {limit}. Use more epochs, fewer si_rounds, or a smaller si_start_epoch, si_interval "
-            "or si_freeze_epochs."
+            f"si_rounds: {rounds} would refresh the codes before epochs {listed} (counted from "
+            f"0), but with epochs: {epochs} and si_freeze_epochs: {freeze} {limit}. Use more "
+            "epochs, fewer si_rounds, or a smaller si_start_epoch, si_interval or "
+            "si_freeze_epochs."
         )
-    return wanted
-
-
-CONTRACT = ("alignment_loss", "item_decoder")
+    return refreshes

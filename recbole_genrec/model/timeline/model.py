@@ -209,14 +209,17 @@ class TimelineRec(GenerativeRecommender):
         return self._decoder(self.item_prefix(items).sum(1), self._code_logits)
 
     @torch.no_grad()
-    def add_items(self, texts, tokens=None) -> list[int]:
-        """As the base's; the id vector of a new item is the mean of the table."""
-        added = super().add_items(texts, tokens)
-        if self.id_table is not None and added:
-            mean = self.id_table[1 : self.n_dataset_items].mean(0)
-            self.id_table = nn.Parameter(torch.cat([self.id_table, mean.expand(len(added), -1)]))
-        if self.config["input_text"] and added:
+    def items_added(self, items: list[int]) -> None:
+        """Extend the tables; the id vector of a new item is the mean of the table.
+
+        Args:
+            items: internal ids of the new items.
+        """
+        if self.id_table is not None:
+            mean = self.id_table[1 : self.n_dataset_items].mean(0)  # [d]
+            new_rows = mean.expand(len(items), -1)  # [n, d]
+            self.id_table = nn.Parameter(torch.cat([self.id_table, new_rows]))
+        if self.config["input_text"]:
             self.content.forget_embeddings()
             self._load_texts()
             self.texts = self.texts.to(self.codes.device)
-        return added

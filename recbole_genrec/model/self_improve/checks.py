@@ -1,0 +1,125 @@
+"""Whether self-improvement can work: the method's functions, the settings, the number of ids."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.self_improve.schedule import refresh_epochs
+
+if TYPE_CHECKING:
+    from recbole_genrec.model.generative import GenerativeRecommender
+
+# What a method defines besides its loss and ``item_logits``: the codes of an item from its content.
+CONTRACT = ("alignment_loss", "item_decoder")
+
+
+def check_method(method: type) -> None:
+    """Refuse a method that cannot code an item from its content.
+
+    Args:
+        method: class of the model, of this package or another.
+
+    Raises:
+        ConfigError: names the functions that the method does not define.
+    """
+    missing = [name for name in CONTRACT if getattr(method, name, None) is None]
+    if missing:
+        functions = " and ".join(f"{name}(items)" for name in missing)
+        raise ConfigError(
+            "self_improve: True needs a method that generates discrete codes and can code an item "
+            f"from its content; {method.__name__} does not define {functions}. "
+            f"Leave self_improve out for {method.__name__}."
+        )
+
+
+def check_settings(method: type, values: dict) -> None:
+    """Refuse settings of self-improvement that cannot work.
+
+    Args:
+        method: class of the model.
+        values: the settings of the run.
+
+    Raises:
+        ConfigError: names the keys and what to change.
+    """
+    refresh_epochs(values)
+    if method.prefix_width is None and not values["item_text_fields"]:
+        raise ConfigError(
+            f"{method.__name__} codes an item from its words: self_improve: True needs item texts "
+            "(item_text_fields)."
+        )
+    if values["si_max_candidates"] < values["si_num_candidates"]:
+        raise ConfigError(
+            f"si_max_candidates {values['si_max_candidates']} is below "
+            f"si_num_candidates {values['si_num_candidates']}."
+        )
+    if values["si_control"] and values["si_fixed_levels"]:
+        raise ConfigError(
+            "si_control: shuffled passes whole codes on, so it cannot keep first levels; "
+            "set si_fixed_levels: 0."
+        )
+
+
+def check_code_space(model: GenerativeRecommender, config) -> None:
+    """Refuse codes that leave a refresh no choice.
+
+    Args:
+        model: the model to improve.
+        config: the settings of the run.
+
+    Raises:
+        ConfigError: all levels are fixed, or there are not more ids than items.
+    """
+    n_levels = len(model.level_sizes)
+    if config["si_rounds"] and config["si_fixed_levels"] >= n_levels:
+        raise ConfigError(
+            f"si_fixed_levels: {config['si_fixed_levels']} fixes all {n_levels} levels of the "
+            "codes, so no refresh could change one. Use fewer, or si_rounds: 0."
+        )
+    n_ids = math.prod(model.level_sizes) - len(model.reserved_codes())
+    n_items = len(model.codes) - 1
+    if n_ids <= n_items:
+        raise ConfigError(
+            "self_improve: True needs more ids than items, but sizes "
+            f"{list(model.level_sizes)} give {n_ids} for {n_items} items. "
+            "Raise codebook_sizes or dedup_spare."
+        )
+
+
+def warn_about_schedule(model: GenerativeRecommender, config) -> None:
+    """Log settings that work but are likely to harm.
+
+    Args:
+        model: the model to improve.
+        config: the settings of the run.
+    """
+    if not config["si_rounds"]:
+        return
+    if model.prefix_width is not None and not config["si_align_weight"]:
+        model.logger.warning(
+            "With si_align_weight: 0 nothing teaches the model to code an item: its refreshes "
+            "will be random."
+        )
+    patience = config["stopping_step"] * config["eval_step"]
+    needed = config["si_interval"] + 1
+    if config["eval_step"] and patience < needed:
+        model.logger.warning(
+            "Validation can dip after a refresh of the codes: "
+            f"stopping_step {config['stopping_step']} x eval_step {config['eval_step']} = "
+            f"{patience} epochs of patience are fewer than si_interval + 1 = {needed}."
+        )
+
+
+def description(config) -> str:
+    """When the codes are refreshed, for the summary that is printed when a run starts.
+
+    Args:
+        config: the settings of the run.
+    """
+    epochs = ", ".join(map(str, refresh_epochs(config))) or "none"
+    control = ""
+    if config["si_control"]:
+        control = f", CONTROL: {config['si_control']}"
+    return f"our interpretation; refresh before epochs {epochs}{control}"

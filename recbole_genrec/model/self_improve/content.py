@@ -1,0 +1,49 @@
+"""What a model without a text prompt reads of an item: the vectors that its tokenizer reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.data.text_encoder import standardised
+
+if TYPE_CHECKING:
+    from recbole_genrec.model.generative import GenerativeRecommender
+
+
+def content_source(config) -> str:
+    """Where the content vectors of the items come from.
+
+    Args:
+        config: the settings of the run.
+
+    Returns:
+        ``text``, ``cf`` or ``graph``. Where items have no text it is ``cf`` for a tokenizer of text.
+    """
+    source = config["tokenizer_input"]
+    if source in ("cf", "graph"):
+        return source
+    if config["item_text_fields"]:
+        return "text"
+    return "cf"
+
+
+def content_vectors(model: GenerativeRecommender) -> Tensor:
+    """Standardised content vectors of all items.
+
+    Args:
+        model: the model that holds the items' content.
+
+    Returns:
+        float32 ``[n_items, D]``, row 0 = padding item.
+    """
+    readers = {
+        "text": model.content.embeddings,
+        "cf": model.content.collaborative,
+        "graph": model.content.graph,
+    }
+    read = readers[content_source(model.config)]
+    vectors = standardised(read(), model.n_dataset_items)  # [n_items, D]
+    return torch.from_numpy(vectors)
