@@ -1,7 +1,7 @@
 # make run     STORE and Pop on ml-100k, and the table       make test    the tests
-# make lint    ruff                                          make install the environment alone
-# PYTHON=python3.11 chooses the interpreter; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch from another index;
-# ARGS="--epochs=2" adds settings to the run or the tests.
+# make lint    style, types and floors                       make install the environment alone
+# PYTHON=python3.11 chooses the interpreter; ARGS="--epochs=2" adds settings to the run or the tests;
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch from another index.
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
@@ -22,14 +22,18 @@ test: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	@find recbole_genrec -name '*.py' -exec wc -l {} + | awk '$$2 != "total" && $$1 > 400 \
+	    {print $$2 " has " $$1 " lines: one idea a file, at most 400 lines"; bad = 1} END {exit bad}'
 
 install: $(STAMP)
 
 # torch first and by itself, so that TORCH_INDEX serves nothing else
-$(STAMP): pyproject.toml constraints.txt scripts/install_recbole.sh
+$(STAMP): pyproject.toml constraints.txt recbole_genrec/install.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed, $(PYTHON) is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(PIP) -c constraints.txt -e ".[dev]"
-	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then sh scripts/install_recbole.sh $(BIN)/python; fi
+	$(BIN)/python -m recbole_genrec.install
 	@touch $@

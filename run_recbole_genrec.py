@@ -1,4 +1,4 @@
-"""python run_recbole_genrec.py --model=STORE --dataset=ml-100k"""
+"""The command line: ``python run_recbole_genrec.py --model=STORE --dataset=ml-100k``."""
 
 from recbole_genrec.cli import run
 

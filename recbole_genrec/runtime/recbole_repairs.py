@@ -16,8 +16,8 @@ import torch
 from recbole_genrec.errors import GenRecError
 
 INSTALL_HELP = (
-    "RecBole 1.2.x is not installed. Python 3.10 and 3.11: pip install 'recbole>=1.2.1,<1.3' 'pandas<3'. "
-    "Python 3.12 and newer: sh scripts/install_recbole.sh (RecBole pins a version of ray that has no wheel there)."
+    "RecBole 1.2.x is not installed. Run: python -m recbole_genrec.install. It also works on Python "
+    "3.12 and newer, where pip alone fails because RecBole pins a version of ray that has no wheel."
 )
 
 _SCIPY = (

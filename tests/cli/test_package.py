@@ -82,9 +82,9 @@ def test_wheel_holds_all_modules_and_property_files(wheel):
         ).decode()
         for path in PROPERTIES:
             assert archive.read(f"recbole_genrec/{path}") == (ROOT / path).read_bytes()
-    assert {name for name in names if ".dist-info/" not in name} == modules | {
-        f"recbole_genrec/{path}" for path in PROPERTIES
-    }
+    properties = {f"recbole_genrec/{path}" for path in PROPERTIES}
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == modules | properties | {"recbole_genrec/py.typed"}
     assert f"\nVersion: {recbole_genrec.__version__}\n" in metadata
 
 

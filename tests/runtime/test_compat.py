@@ -102,7 +102,7 @@ def test_pandas_3_and_a_missing_recbole_are_explained(monkeypatch):
         recbole_repairs.check_installation()
     monkeypatch.setattr(recbole_repairs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        GenRecError, match=r"RecBole 1\.2\.x is not installed.*scripts/install_recbole\.sh"
+        GenRecError, match=r"RecBole 1\.2\.x is not installed.*python -m recbole_genrec\.install"
     ):
         recbole_repairs.check_installation()
 
