@@ -20,10 +20,7 @@ from common import arguments, load, medians, spread, write_result
 from measure import apart, ceiling, t5_flops
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.encoder_decoder.backbone import (
-    EncoderDecoderBackbone,
-    load_encoder_decoder,
-)
+from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
 from recbole_genrec.runtime.memory import keep_freed_memory

@@ -88,7 +88,7 @@ class Generator:
         prompt = self.prompt if prompt is None else prompt
         scores = partial(self.codes.log_probs, score_type=score_type)
         return CausalDecoder(
-            self.backbone, prompt, self.lengths, self.codes.embed, scores, **options
+            self.backbone, prompt, self.lengths, self.codes.embed_code, scores, **options
         )
 
     def full_pass(self, user: int, paths: Tensor) -> Tensor:

@@ -1,34 +1,35 @@
-"""Language models behind one interface: built from a configuration, a folder or a hub id, with or without LoRA."""
+"""Language models behind one protocol, and what goes in and out of them: text and code tables."""
 
-from recbole_genrec.backbone.causal.backbone import CausalBackbone, CausalDecoder
+from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.branches import branch_states
+from recbole_genrec.backbone.causal.build import apply_tuning, build_backbone
+from recbole_genrec.backbone.causal.decoder import CausalDecoder
 from recbole_genrec.backbone.causal.greedy import greedy_text
-from recbole_genrec.backbone.causal.load import (
-    apply_tuning,
-    backbone_identity,
-    build_backbone,
-    load_causal_lm,
-    load_text_tokenizer,
-)
+from recbole_genrec.backbone.causal.load import load_causal_lm
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
 from recbole_genrec.backbone.dropout import cheapen
-from recbole_genrec.backbone.encoder_decoder.backbone import (
-    EncoderDecoderBackbone,
-    load_encoder_decoder,
-)
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
+from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
+from recbole_genrec.backbone.protocol import Backbone, CodeTable, Memory
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, stack_rows
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
+from recbole_genrec.backbone.sources import backbone_identity, load_text_tokenizer
+from recbole_genrec.backbone.text_table import TextTable
 from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 
 __all__ = [
+    "Backbone",
     "BeamDecoder",
     "CausalBackbone",
     "CausalDecoder",
+    "CodeTable",
     "CodeVocabulary",
     "EncoderDecoderBackbone",
+    "Memory",
     "SoftPrefix",
+    "TextTable",
     "TiedCodeVocabulary",
     "apply_tuning",
     "backbone_identity",

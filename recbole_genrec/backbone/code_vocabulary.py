@@ -1,4 +1,4 @@
-"""Item codes as a vocabulary of their own: input embeddings and an output layer, separate from the text tables."""
+"""Item codes as a vocabulary of their own, separate from the text tables."""
 
 from __future__ import annotations
 
@@ -7,78 +7,104 @@ from torch import Tensor, nn
 
 
 class CodeVocabulary(nn.Module):
-    """Embeddings ``[C, d_in]`` and classifier ``[C, d_out]`` for ``C = sum(sizes)`` codes.
+    """Input embeddings ``[C, d_in]`` and output layer ``[C, d_out]`` for ``C = sum(sizes)`` codes.
 
-    Code ``k`` of level ``j`` has the flat index ``offsets[j] + k``, ``offsets[j] = sizes[0] + .. + sizes[j-1]``.
+    Code ``k`` of level ``j`` has the flat index ``offsets[j] + k`` with
+    ``offsets[j] = sizes[0] + .. + sizes[j-1]``.
 
     Args:
         sizes: alphabet size of each level.
         d_in: width of the backbone's input embeddings.
-        d_out: width of the state that the output layer reads.
+        d_out: width of the states that the output layer reads.
         std: standard deviation of the normal start of both tables.
-        tied: one table for both, for language models whose own two tables are one (``CausalBackbone.tied``).
+        tied: one table for both, for language models that have one (``Backbone.tied``).
+        scale: factor on the states before the output layer (``Backbone.output_scale``).
 
     Attributes:
-        words: a word for each code, by flat index: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in LC-Rec (arXiv 2311.09049).
+        words: a word for each code, by flat index: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in
+            LC-Rec (arXiv 2311.09049).
     """
 
     def __init__(
-        self, sizes: tuple[int, ...], d_in: int, d_out: int, std: float = 0.02, tied: bool = False
+        self,
+        sizes: tuple[int, ...],
+        d_in: int,
+        d_out: int,
+        std: float = 0.02,
+        tied: bool = False,
+        scale: float = 1.0,
     ):
         super().__init__()
-        self.sizes, self.tied = tuple(sizes), tied
+        self.sizes = tuple(sizes)
+        self.tied = tied
+        self.scale = scale
         self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
-        self.classifier = (
-            self.embedding if tied else nn.Parameter(torch.randn(sum(sizes), d_out) * std)
-        )
+        if tied:
+            self.classifier = self.embedding
+        else:
+            self.classifier = nn.Parameter(torch.randn(sum(sizes), d_out) * std)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
-        self.words = [
-            f"<{chr(ord('a') + level)}_{code}>"
-            for level, size in enumerate(sizes)
-            for code in range(size)
-        ]
+        self.words: list[str] = []
+        for level, size in enumerate(sizes):
+            letter = chr(ord("a") + level)
+            self.words += [f"<{letter}_{code}>" for code in range(size)]
 
     @torch.no_grad()
     def start_like(self, inputs: Tensor, outputs: Tensor, spread: float) -> None:
-        """Start as the mean of the text rows ``inputs [V, d_in]`` and ``outputs [V, d_out]``, with noise of ``spread`` times their
-        standard deviation (our choice, unpublished)."""
-        for table, rows in {
-            self.embedding: inputs.float(),
-            self.classifier: outputs.float(),
-        }.items():
-            table.copy_(rows.mean(0) + spread * rows.std(0) * torch.randn_like(table))
+        """Start near the mean of the text rows (our choice, unpublished).
+
+        Args:
+            inputs: rows of the text table ``[V, d_in]``.
+            outputs: rows of the output layer ``[V, d_out]``.
+            spread: size of the noise, in standard deviations of the rows.
+        """
+        rows_of = {self.embedding: inputs.float(), self.classifier: outputs.float()}
+        for table, rows in rows_of.items():
+            noise = torch.randn_like(table)
+            table.copy_(rows.mean(0) + spread * rows.std(0) * noise)
 
     def level_rows(self, level: int) -> list[Tensor]:
         """The rows of one level in each table, as views."""
-        tables = {id(table): table for table in (self.embedding, self.classifier)}
-        return [
-            table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables.values()
-        ]
+        tables = [self.embedding]
+        if self.classifier is not self.embedding:
+            tables.append(self.classifier)
+        return [table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables]
 
     def flat(self, codes: Tensor) -> Tensor:
         """Flat indices of codes ``[..., L']`` (the first L' levels)."""
         return codes + torch.tensor(self.offsets[: codes.shape[-1]], device=codes.device)
 
-    def embed(self, codes: Tensor, level: int) -> Tensor:
-        """``[...]`` codes of one level -> ``[..., d_in]``."""
+    def embed_code(self, codes: Tensor, level: int) -> Tensor:
+        """Codes ``[...]`` of one level -> ``[..., d_in]``."""
         return nn.functional.embedding(codes + self.offsets[level], self.embedding)
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
-        """``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
+        """States ``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
         weight = self.classifier
         if level is not None:
             weight = weight.narrow(0, self.offsets[level], self.sizes[level])
+        if self.scale != 1:
+            hidden = hidden * self.scale
         return nn.functional.linear(hidden, weight)
 
     def log_probs(
         self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
     ) -> Tensor:
-        """Log-probabilities of one level's codes in float32, ``[..., sizes[level]]``.
+        """Log-probabilities of one level's codes in float32.
 
-        ``joint`` normalises over all ``C`` codes; ``level`` and ``renormalised`` over the level (the search renormalises the latter
-        over the legal children, which does not depend on this constant). Logits are divided by ``temperature`` before.
+        Args:
+            hidden: states ``[..., d_out]``.
+            level: whose codes follow.
+            score_type: ``joint`` normalises over all C codes; ``level`` and ``renormalised`` over
+                the level. The search renormalises the latter over the legal children, which does
+                not depend on this constant.
+            temperature: divides the logits.
+
+        Returns:
+            ``[..., sizes[level]]``.
         """
         if score_type == "joint":
-            every = (self.logits(hidden).float() / temperature).log_softmax(-1)
-            return every.narrow(-1, self.offsets[level], self.sizes[level])
-        return (self.logits(hidden, level).float() / temperature).log_softmax(-1)
+            logits = self.logits(hidden).float() / temperature  # [..., C]
+            return logits.log_softmax(-1).narrow(-1, self.offsets[level], self.sizes[level])
+        logits = self.logits(hidden, level).float() / temperature
+        return logits.log_softmax(-1)

@@ -1,4 +1,7 @@
-"""Dropout that costs one random byte an element on a CPU, where drawing random floats is a third of a small model's training step."""
+"""Dropout that costs one random byte an element on a CPU.
+
+Drawing random floats there takes a third of a small model's training step.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,21 @@ from torch import Tensor, nn
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """Zero elements of ``x`` with probability ``p``, rounded to a multiple of 1/256 on a CPU, and scale the others to keep the mean.
+    """Zero elements of ``x`` and scale the others to keep the mean.
 
-    On a GPU and for ``p`` that rounds to 0 or 1 it is PyTorch's own.
+    Args:
+        x: of any shape.
+        p: probability, rounded to a multiple of 1/256 on a CPU. On a GPU, and where it rounds to 0
+            or 1, this is PyTorch's own dropout.
+        training: ``False`` returns ``x``.
     """
     level = round(256 * p)
     if not training or x.device.type != "cpu" or not 0 < level < 256:
         return nn.functional.dropout(x, p, training)
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), 2**63 - 1)
-    keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= level
+    count = x.numel()
+    n_words = -(-count // 8)  # 8 bytes each, rounded up
+    words = torch.empty(n_words, dtype=torch.int64).random_(-(2**63), 2**63 - 1)
+    keep = words.view(torch.uint8)[:count].view(x.shape) >= level
     return x * (keep.to(x.dtype) * (256 / (256 - level)))
 
 

@@ -1,4 +1,4 @@
-"""Work on the live ones among padded queries, so that dead beams cost nothing but their memory."""
+"""Work on the live ones among padded queries: dead beams then cost nothing but their memory."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ from torch import Tensor
 
 
 class LiveQueries:
-    """Turns ``[B, Q, ...]`` into the rows of its live queries ``[N, ...]`` and back; with ``live`` None both are the identity.
+    """Turns ``[B, Q, ...]`` into the rows of its live queries ``[N, ...]`` and back.
 
     Args:
-        live: bool ``[B, Q]``. Counting the rows waits for the device.
+        live: bool ``[B, Q]``; ``None`` = all, and both ways change nothing. Counting the rows waits
+            for the device.
     """
 
     def __init__(self, live: Tensor | None = None):
-        self.shape = None if live is None else live.shape
-        self.rows = None if live is None else live.flatten().nonzero().squeeze(1)
+        self.shape = None
+        self.rows = None
+        if live is not None:
+            self.shape = live.shape
+            self.rows = live.flatten().nonzero().squeeze(1)  # [N]
 
     def take(self, padded: Tensor) -> Tensor:
-        """``[B, Q, ...]`` -> ``[N, ...]``"""
-        return padded if self.rows is None else padded.flatten(0, 1).index_select(0, self.rows)
-
-    def put(self, taken: Tensor) -> Tensor:
-        """``[N, ...]`` -> ``[B, Q, ...]``, 0 for the others."""
+        """``[B, Q, ...]`` -> ``[N, ...]``."""
         if self.rows is None:
-            return taken
-        return (
-            taken.new_zeros(self.shape.numel(), *taken.shape[1:])
-            .index_copy_(0, self.rows, taken)
-            .unflatten(0, self.shape)
-        )
+            return padded
+        return padded.flatten(0, 1).index_select(0, self.rows)
+
+    def put(self, live: Tensor) -> Tensor:
+        """``[N, ...]`` -> ``[B, Q, ...]``, 0 for the queries that are not live."""
+        if self.rows is None:
+            return live
+        padded = live.new_zeros(self.shape.numel(), *live.shape[1:])  # [B * Q, ...]
+        padded.index_copy_(0, self.rows, live)
+        return padded.unflatten(0, self.shape)
 
 
 ALL = LiveQueries()

@@ -9,29 +9,37 @@ from torch import Tensor, nn
 
 
 class SoftPrefix(nn.Module):
-    """ "Task marker, ``W e_i``": two input vectors for an item with content vector ``e_i`` (our choice, unpublished).
+    """Two input vectors for an item: a task marker, and ``W e_i`` of its content vector ``e_i``.
+
+    Our choice, unpublished.
 
     Args:
-        read: returns ``[n_items, D]``, standardised; not part of the ``state_dict``.
+        read: returns the content vectors ``[n_items, D]``, standardised; they are not part of the
+            ``state_dict``.
         width: of the model's input vectors.
-        content_width: D where it is known, from a checkpoint; the vectors are then read when they are first used.
+        content_width: D where it is known, from a checkpoint; the vectors are then read when they
+            are first used.
     """
 
     def __init__(self, read: Callable[[], Tensor], width: int, content_width: int | None = None):
         super().__init__()
         self.read = read
-        self.register_buffer("vectors", read() if content_width is None else None, persistent=False)
+        vectors = None
+        if content_width is None:
+            vectors = read()
+            content_width = vectors.shape[1]
+        self.register_buffer("vectors", vectors, persistent=False)
         self.marker = nn.Parameter(torch.randn(width) * 0.02)
-        self.projection = nn.Linear(content_width or self.vectors.shape[1], width)
+        self.projection = nn.Linear(content_width, width)
 
     def forward(self, items: Tensor) -> Tensor:
         """Item ids ``[B]`` -> ``[B, 2, width]``."""
         if self.vectors is None:
             self.vectors = self.read().to(items.device)
-        return torch.stack(
-            [self.marker.expand(len(items), -1), self.projection(self.vectors[items])], dim=1
-        )
+        marker = self.marker.expand(len(items), -1)  # [B, width]
+        content = self.projection(self.vectors[items])  # [B, width]
+        return torch.stack([marker, content], dim=1)
 
     def forget(self) -> None:
-        """Read the vectors again when they are next used: there are more items."""
+        """Read the vectors again when they are next used, because there are more items."""
         self.vectors = None

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.errors import BackboneError
 
-PAD, UNKNOWN, SEPARATOR = "<pad>", "<unk>", "<sep>"
+PAD = "<pad>"
+UNKNOWN = "<unk>"
+SEPARATOR = "<sep>"
 
 
-def train_text_vocabulary(texts: Sequence[str], size: int):
+def train_text_vocabulary(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
     """Byte-level BPE on ``texts`` (Sennrich et al. 2016; bytes as in GPT-2).
 
     Args:
@@ -21,12 +24,16 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
 
     Returns:
         A ``PreTrainedTokenizerFast`` with padding token 0, and ``<sep>`` as separator and end.
+
+    Raises:
+        BackboneError: ``size`` is below 300.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     if size < 300:
         raise BackboneError(
-            f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: use 300 or more."
+            f"text_vocab_size is {size}; byte-level BPE needs the 256 bytes and some merges: "
+            "use 300 or more."
         )
     bpe = Tokenizer(models.BPE(unk_token=UNKNOWN))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -41,34 +48,56 @@ def train_text_vocabulary(texts: Sequence[str], size: int):
     return wrap_text_vocabulary(bpe.to_str())
 
 
-def wrap_text_vocabulary(serialised: str):
-    """The ``PreTrainedTokenizerFast`` of a vocabulary stored as the JSON of the ``tokenizers`` library."""
+def wrap_text_vocabulary(serialised: str) -> PreTrainedTokenizerBase:
+    """The ``PreTrainedTokenizerFast`` of a vocabulary that was stored as JSON.
+
+    Args:
+        serialised: JSON of the ``tokenizers`` library.
+    """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    special = {
-        "pad_token": PAD,
-        "unk_token": UNKNOWN,
-        "sep_token": SEPARATOR,
-        "eos_token": SEPARATOR,
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(serialised), **special)
-
-
-def tokenise_texts(text_tokenizer, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-    """Token ids and validity ``[n, T]``, right-padded, at most ``max_length`` tokens each, no special tokens."""
-    return pad_rows(
-        [text_tokenizer(text, add_special_tokens=False)["input_ids"][:max_length] for text in texts]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(serialised),
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        sep_token=SEPARATOR,
+        eos_token=SEPARATOR,
     )
+
+
+def tokenise_texts(
+    text_tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> tuple[Tensor, Tensor]:
+    """Token ids of texts, without special tokens.
+
+    Args:
+        text_tokenizer: of the language model.
+        texts: n of them.
+        max_length: tokens that are kept of each text.
+
+    Returns:
+        Ids and validity ``[n, T]``, right-padded.
+    """
+    rows = []
+    for text in texts:
+        ids = text_tokenizer(text, add_special_tokens=False)["input_ids"]
+        rows.append(ids[:max_length])
+    return pad_rows(rows)
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Lists of token ids as one tensor: ids and validity ``[n, T]``, right-padded with 0."""
+    """Lists of token ids as one tensor.
+
+    Args:
+        rows: n lists.
+
+    Returns:
+        Ids and validity ``[n, T]``, right-padded with 0.
+    """
     width = max((len(row) for row in rows), default=0)
-    ids, valid = (
-        torch.zeros(len(rows), width, dtype=torch.long),
-        torch.zeros(len(rows), width, dtype=torch.bool),
-    )
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    valid = torch.zeros(len(rows), width, dtype=torch.bool)
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         valid[number, : len(row)] = True

@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 
 class TiedCodeVocabulary(nn.Module):
-    """One table ``[T, d_model]`` for padding, codes, end and users, tied to the output layer (TIGER, arXiv 2305.05065, section 3.2).
+    """One table ``[T, d_model]`` for padding, codes, end and users, tied to the output layer.
 
-    Token 0 is padding and the decoder's start; code ``k`` of level ``j`` is token ``1 + sizes[0] + .. + sizes[j-1] + k``; then the end
-    token, if any; then the user tokens. The output layer covers all but the user tokens, which are never targets (our choice,
-    unpublished). T5's factor ``d_model^-0.5`` on the state goes with the table's start, a normal of standard deviation 1
-    (arXiv 1910.10683).
+    As in TIGER (arXiv 2305.05065, section 3.2). Token 0 is padding and the decoder's start; code
+    ``k`` of level ``j`` is token ``1 + sizes[0] + .. + sizes[j-1] + k``; then the end token, if
+    any; then the user tokens. The output layer covers all but the user tokens, which are never
+    targets (our choice, unpublished). T5's factor ``d_model^-0.5`` on the state goes with the
+    table's start, a normal of standard deviation 1 (arXiv 1910.10683).
 
     Args:
         sizes: alphabet size of each level.
         d_model: width of the backbone.
-        use_eos: with an end token. It counts as one more level with an alphabet of 1, which a search may ask for after the codes.
+        use_eos: with an end token. It counts as one more level with an alphabet of 1, which a
+            search may ask for after the codes.
         n_user_tokens: users share this many tokens; 0 = none.
         std: standard deviation of the table's start.
 
@@ -35,11 +37,14 @@ class TiedCodeVocabulary(nn.Module):
         std: float = 1.0,
     ):
         super().__init__()
-        self.level_sizes = (*sizes, 1) if use_eos else tuple(sizes)
+        self.level_sizes = tuple(sizes)
+        if use_eos:
+            self.level_sizes = (*sizes, 1)
         self.first = [1 + sum(self.level_sizes[:level]) for level in range(len(self.level_sizes))]
         self.n_outputs = 1 + sum(self.level_sizes)
         self.eos = self.n_outputs - 1 if use_eos else None
-        self.n_user_tokens, self.scale = n_user_tokens, d_model**-0.5
+        self.n_user_tokens = n_user_tokens
+        self.scale = d_model**-0.5
         self.table = nn.Parameter(torch.randn(self.n_outputs + n_user_tokens, d_model) * std)
 
     @property
@@ -56,19 +61,27 @@ class TiedCodeVocabulary(nn.Module):
         return self.n_outputs + users % self.n_user_tokens
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """``[...]`` tokens -> ``[..., d_model]``."""
+        """Tokens ``[...]`` -> ``[..., d_model]``."""
         return nn.functional.embedding(tokens, self.table)
 
     def embed_code(self, codes: Tensor, level: int) -> Tensor:
-        """``[...]`` codes of one level -> ``[..., d_model]``."""
+        """Codes ``[...]`` of one level -> ``[..., d_model]``."""
         return self.embed(codes + self.first[level])
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
-        """``[..., d_model]`` -> ``[..., level_sizes[level]]``, or ``[..., n_outputs]`` without a level; column = token."""
-        rows = (
-            (0, self.n_outputs) if level is None else (self.first[level], self.level_sizes[level])
-        )
-        return nn.functional.linear(hidden * self.scale, self.table.narrow(0, *rows))
+        """States ``[..., d_model]`` -> logits.
+
+        Args:
+            hidden: states.
+            level: whose codes the columns are; ``None`` = all tokens, column = token.
+
+        Returns:
+            ``[..., level_sizes[level]]`` or ``[..., n_outputs]``.
+        """
+        start, count = 0, self.n_outputs
+        if level is not None:
+            start, count = self.first[level], self.level_sizes[level]
+        return nn.functional.linear(hidden * self.scale, self.table.narrow(0, start, count))
 
     def level_rows(self, level: int) -> list[Tensor]:
         """The rows of one level, as views."""
@@ -77,12 +90,21 @@ class TiedCodeVocabulary(nn.Module):
     def log_probs(
         self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
     ) -> Tensor:
-        """Log-probabilities of one level's codes in float32, ``[..., level_sizes[level]]``.
+        """Log-probabilities of one level's codes in float32.
 
-        ``joint`` normalises over all ``n_outputs`` tokens; ``level`` and ``renormalised`` over the level (the search renormalises the
-        latter over the legal children, which does not depend on this constant). Logits are divided by ``temperature`` before.
+        Args:
+            hidden: states ``[..., d_model]``.
+            level: whose codes follow.
+            score_type: ``joint`` normalises over all ``n_outputs`` tokens; ``level`` and
+                ``renormalised`` over the level. The search renormalises the latter over the legal
+                children, which does not depend on this constant.
+            temperature: divides the logits.
+
+        Returns:
+            ``[..., level_sizes[level]]``.
         """
         if score_type == "joint":
-            every = (self.logits(hidden).float() / temperature).log_softmax(-1)
-            return every.narrow(-1, self.first[level], self.level_sizes[level])
-        return (self.logits(hidden, level).float() / temperature).log_softmax(-1)
+            logits = self.logits(hidden).float() / temperature  # [..., n_outputs]
+            return logits.log_softmax(-1).narrow(-1, self.first[level], self.level_sizes[level])
+        logits = self.logits(hidden, level).float() / temperature
+        return logits.log_softmax(-1)

@@ -270,5 +270,5 @@ class STORE(Exporting, GenerativeRecommender):
     def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
         log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
         return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs
+            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
         )

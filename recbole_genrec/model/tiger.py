@@ -25,7 +25,7 @@ from recbole_genrec.backbone import (
     TiedCodeVocabulary,
     load_encoder_decoder,
 )
-from recbole_genrec.backbone.encoder_decoder.backbone import Memory
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
@@ -129,7 +129,7 @@ class TIGER(GenerativeRecommender):
             mask = pad(mask, (1, 0), value=True)
         return tokens, mask
 
-    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> Memory:
+    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> EncoderMemory:
         tokens, mask = self.source(history, length, user)
         return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
 
@@ -153,7 +153,7 @@ class TIGER(GenerativeRecommender):
             loss = item_cross_entropy(self.trie, target, blocks)
         return balanced(loss, len(labels))
 
-    def _teach(self, memory: Memory, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _teach(self, memory: EncoderMemory, target: Tensor) -> tuple[Tensor, Tensor]:
         """States ``[B, L', d_model]`` that predict the target's codes (and end token), and these tokens ``[B, L']``."""
         labels = self.vocabulary.tokens(self.codes[target])
         if self.vocabulary.eos is not None:
@@ -170,7 +170,7 @@ class TIGER(GenerativeRecommender):
             self._memory(history, length, user), self.config["score_type"], self.infer_temperature
         )
 
-    def _decoder(self, memory: Memory, score_type: str, temperature: float) -> BeamDecoder:
+    def _decoder(self, memory: EncoderMemory, score_type: str, temperature: float) -> BeamDecoder:
         log_probs = partial(
             self.vocabulary.log_probs, score_type=score_type, temperature=temperature
         )
@@ -183,7 +183,7 @@ class TIGER(GenerativeRecommender):
         """The item's projected content vector is the encoder's input."""
         return self.backbone.d_model
 
-    def _item_memory(self, items: Tensor) -> Memory:
+    def _item_memory(self, items: Tensor) -> EncoderMemory:
         prefix = self.item_prefix(items)
         mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
         return self.backbone.memory(self.backbone.encode(prefix, mask), mask)

@@ -12,11 +12,8 @@ from decoders import CountOperators, assert_dead_queries_change_nothing, random_
 from golden.loading_t5 import with_end
 from torch import Tensor, nn
 
+from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.dropout import dropout
-from recbole_genrec.backbone.encoder_decoder.backbone import (
-    EncoderDecoderBackbone,
-    load_encoder_decoder,
-)
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 from recbole_genrec.decoding import (

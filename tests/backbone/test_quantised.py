@@ -34,7 +34,7 @@ def test_quantisation_says_what_is_missing(monkeypatch, tmp_path):
         ),
     ):
         monkeypatch.setattr(
-            "recbole_genrec.backbone.causal.backbone.quantise.find_spec",
+            "recbole_genrec.backbone.causal.quantise.find_spec",
             lambda name, found=installed: found or None,
         )
         with pytest.raises(BackboneError, match=f"quantisation: 4bit {reason}"):

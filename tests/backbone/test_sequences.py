@@ -31,7 +31,7 @@ def test_code_vocabulary():
     ]
     assert vocabulary.flat(torch.tensor([2, 1])).tolist() == [2, 7]
     assert torch.equal(
-        vocabulary.embed(torch.tensor([[4]]), 1), vocabulary.embedding[10].view(1, 1, 3)
+        vocabulary.embed_code(torch.tensor([[4]]), 1), vocabulary.embedding[10].view(1, 1, 3)
     )
     every = hidden @ vocabulary.classifier.T
     torch.testing.assert_close(vocabulary.logits(hidden), every)

@@ -300,8 +300,8 @@ def test_a_safetensors_header_that_lies(tmp_path, lie):
 )
 @pytest.mark.parametrize("kind", ["opt", "t5"])
 def test_a_backbone_whose_weights_lie(tmp_path, kind, lie):
+    from recbole_genrec.backbone import load_encoder_decoder
     from recbole_genrec.backbone.causal.load import load_causal_lm
-    from recbole_genrec.backbone.encoder_decoder.backbone import load_encoder_decoder
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     (tmp_path / "model.safetensors").write_bytes(LIES[lie])

@@ -15,8 +15,8 @@ import torch
 from counts import COUNTS, EXECUTED
 from toy import SMALL, TINY, TINY_T5, write_dataset
 
+from recbole_genrec.backbone import load_encoder_decoder
 from recbole_genrec.backbone.causal.load import load_causal_lm
-from recbole_genrec.backbone.encoder_decoder.backbone import load_encoder_decoder
 from recbole_genrec.collaborative.external import read_vectors
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.preparation.prepare import prepare_dataset

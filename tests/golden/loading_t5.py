@@ -19,10 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.encoder_decoder.backbone import (
-    EncoderDecoderBackbone,
-    load_encoder_decoder,
-)
+from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 
 FOLDER = Path(__file__).parent

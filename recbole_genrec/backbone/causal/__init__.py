@@ -1,1 +1,1 @@
-"""Decoder-only language models (Qwen, Llama and others)."""
+"""Decoder-only language models (OPT, Llama, Qwen and others)."""

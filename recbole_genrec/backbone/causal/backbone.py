@@ -1,46 +1,54 @@
-"""Decoder-only language models: one pass over sequences, and stepwise decoding whose beams share the prompt.
-
-The beams of a step enter as one block of tokens with explicit positions and a mask that shows each token the prompt and its own
-ancestors. Prompt keys and values are computed once per user; the cache only grows by the block and is never copied or reordered.
-"""
+"""Decoder-only language models behind the protocol of all backbones."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from recbole_genrec.backbone.beam_cache import BeamCache
+from recbole_genrec.backbone.causal.decoder import CausalDecoder
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
+from recbole_genrec.backbone.causal.prompt_memory import PromptMemory
+from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+from recbole_genrec.backbone.visibility import causal, restricted
 from recbole_genrec.errors import BackboneError
 
 
 class CausalBackbone(nn.Module):
-    """A causal language model of transformers seen as *embeddings in, states out*.
+    """A causal language model seen as *embeddings in, states out* (``protocol.Backbone``).
 
     Args:
-        lm: ``AutoModelForCausalLM``.
-        origin: what tells the folder or hub id that holds these weights from others (``lora.base_facts``); ``None`` = none holds them.
+        lm: ``AutoModelForCausalLM`` of transformers.
+        origin: what tells the folder or hub id that holds these weights from others
+            (``lora.base_facts``); ``None`` = none holds them.
 
     Attributes:
-        d_in: width of the input embeddings. d_out: width of the states that the output layer reads. d_model: hidden size.
-            They differ only for models with projections around the stack (OPT-350M: 512, 512, 1024).
+        d_in: width of the input embeddings.
+        d_out: width of the states that the output layer reads.
+        d_model: hidden size. The three differ only for models with projections around the stack
+            (OPT-350M: 512, 512, 1024).
+        output_scale: factor on the states before an output layer, always 1.
     """
+
+    output_scale = 1.0
 
     def __init__(self, lm: nn.Module, origin: dict | None = None):
         super().__init__()
-        self.lm, self.origin = lm, origin
+        self.lm = lm
+        self.origin = origin
         head = lm.get_output_embeddings()
         if head is None:
             raise BackboneError(
-                f"{type(lm).__name__} has no output layer; a causal language model is needed."
+                f"{type(lm).__name__} has no output layer. Use a causal language model."
             )
         self.d_in = self.text_table.embedding_dim
         self.d_out = head.weight.shape[1]
         self.d_model = lm.config.hidden_size
+
+    # --- text -------------------------------------------------------------------------------
 
     @property
     def text_table(self) -> nn.Embedding:
@@ -52,15 +60,26 @@ class CausalBackbone(nn.Module):
         """Whether the output layer over the text vocabulary is the text table itself."""
         return self.lm.get_output_embeddings().weight is self.text_table.weight
 
+    def text_logits(self, states: Tensor) -> Tensor:
+        """States ``[..., d_out]`` -> logits over the text vocabulary ``[..., V]``."""
+        return self.lm.get_output_embeddings()(states)
+
+    # --- the stack --------------------------------------------------------------------------
+
     @property
     def stack(self) -> nn.Module:
         """The model below its output layer; peft wraps the whole model."""
-        lm = self.lm.get_base_model() if self.has_lora else self.lm
+        lm = self.lm
+        if self.has_lora:
+            lm = lm.get_base_model()
         return lm.base_model
 
     @property
     def layers_called_whole(self) -> list[nn.Module]:
-        """The layers of the stack, whose weights are needed only while they run; FSDP may gather each by itself."""
+        """The layers of the stack.
+
+        Their weights are needed only while they run, so FSDP may gather each of them by itself.
+        """
         names = self.stack._no_split_modules or ()
         return [module for module in self.stack.modules() if type(module).__name__ in names]
 
@@ -70,11 +89,16 @@ class CausalBackbone(nn.Module):
         return getattr(self.lm.config, "max_position_embeddings", None)
 
     def check_length(self, length: int) -> None:
-        """:class:`BackboneError` when a sequence of ``length`` tokens has no room."""
+        """Check that a sequence of ``length`` tokens has room.
+
+        Raises:
+            BackboneError: it has none.
+        """
         if self.max_positions is not None and length > self.max_positions:
             raise BackboneError(
-                f"A sequence of {length} tokens does not fit the backbone's {self.max_positions} positions. Lower MAX_ITEM_LIST_LENGTH "
-                "or the text lengths, or raise max_position_embeddings in backbone_config."
+                f"A sequence of {length} tokens does not fit the backbone's {self.max_positions} "
+                "positions. Lower MAX_ITEM_LIST_LENGTH or the text lengths, "
+                "or raise max_position_embeddings in backbone_config."
             )
 
     def forward(
@@ -82,15 +106,20 @@ class CausalBackbone(nn.Module):
         embeddings: Tensor,
         mask: Tensor | None = None,
         positions: Tensor | None = None,
-        cache=None,
+        cache: BeamCache | None = None,
     ) -> Tensor:
-        """``[B, S, d_in]`` -> states ``[B, S, d_out]``.
+        """One pass over sequences.
 
         Args:
-            mask: bool ``[B, 1, S, S_all]``, what each token sees; ``None`` = causal. Right padding needs no mask: no token sees what
-                follows it.
-            positions: ``[B, S]`` position ids; ``None`` = 0, 1, ... Given ones are not checked against :attr:`max_positions`.
-            cache: a :class:`BeamCache` to read and extend.
+            embeddings: ``[B, S, d_in]``.
+            mask: bool, or float added to the scores, ``[B, 1, S, S_all]``, what each token sees;
+                ``None`` = causal. Right padding needs no mask: no token sees what follows it.
+            positions: ``[B, S]`` position ids, not checked against :attr:`max_positions`;
+                ``None`` = 0, 1, 2, ...
+            cache: keys and values to read and extend.
+
+        Returns:
+            States ``[B, S, d_out]``.
         """
         if positions is None:
             self.check_length(embeddings.shape[1])
@@ -104,13 +133,13 @@ class CausalBackbone(nn.Module):
         return output.last_hidden_state
 
     def states(self, embeddings: Tensor, lengths: Tensor, packing: str = "groups") -> Tensor:
-        """States of many sequences of different length, each as if it had been read alone from position 0.
+        """States of sequences of different length, each as if it had been read alone.
 
         A loss over right-padded ``ids [B, S]`` with ``lengths [B]`` becomes::
 
             valid = torch.arange(S) < lengths.unsqueeze(1)
             states = backbone.states(embed(ids[valid]), lengths)  # [T, d_out]
-            label_of_next = labels.roll(-1, 1)[valid]  # [T]; ignored (-100) at the last token of each sequence
+            label_of_next = labels.roll(-1, 1)[valid]  # [T]; -100 at the last token of a sequence
 
         Args:
             embeddings: ``[T, d_in]``, the sequences one after another.
@@ -126,34 +155,150 @@ class CausalBackbone(nn.Module):
     def hidden_states(
         self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
     ) -> Tensor:
-        """Last states of the stack ``[B, S, d_model]``: before the output projection where a model has one (OPT-350M)."""
-        projection = next(
-            (module for name, module in self.lm.named_modules() if name.endswith("project_out")),
-            None,
-        )
+        """Last states of the stack, before the output projection if there is one (OPT-350M).
+
+        Args:
+            embeddings: ``[B, S, d_in]``.
+            mask: as in :meth:`forward`.
+            positions: as in :meth:`forward`.
+
+        Returns:
+            ``[B, S, d_model]``.
+        """
+        named = self.lm.named_modules()
+        projection = next((module for name, module in named if name.endswith("project_out")), None)
         if projection is None:
             return self(embeddings, mask, positions)
-        seen: list[Tensor] = []
-        hook = projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+        inputs: list[Tensor] = []
+        hook = projection.register_forward_pre_hook(lambda _, seen: inputs.append(seen[0]))
         try:
             self(embeddings, mask, positions)
         finally:
             hook.remove()
-        return seen[0]
-
-    def text_logits(self, states: Tensor) -> Tensor:
-        """``[..., d_out]`` -> logits over the text vocabulary."""
-        return self.lm.get_output_embeddings()(states)
+        return inputs[0]
 
     def checkpoint_gradients(self) -> None:
-        """In training, keep the inputs of each layer only and compute the rest again in the backward pass (arXiv 1604.06174)."""
+        """In training keep the inputs of each layer only (arXiv 1604.06174).
+
+        The rest is computed again in the backward pass.
+        """
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # late releases of transformers 5 prefer a name that early ones lack
+            # late releases of transformers 5 prefer a name that early ones lack
+            warnings.simplefilter("ignore", FutureWarning)
             self.stack.gradient_checkpointing_enable({"use_reentrant": False})
 
-    # --- LoRA -------------------------------------------------------------------------------------------------------------------
+    # --- sources and queries ----------------------------------------------------------------
+
+    def read(
+        self,
+        source: Tensor,
+        valid: Tensor,
+        positions: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> PromptMemory:
+        """Read the prompts once for all their queries.
+
+        Args:
+            source: embeddings ``[B, S, d_in]``.
+            valid: bool ``[B, S]``, False for padding on the right; at least one True in each row.
+            positions: ``[S]`` or ``[B, S]`` position ids; ``None`` = 0, 1, 2, ...
+            sees: bool, or float added to the scores, ``[S, S]`` or ``[B, S, S]``; each token must
+                see one that is not padding. ``None`` = itself and those before it.
+
+        Raises:
+            BackboneError: a prompt is longer than the model allows.
+        """
+        rows, size = valid.shape
+        if positions is None:
+            positions = torch.arange(size, device=source.device)
+        elif sees is None:  # without a mask, transformers would guess one from the positions
+            sees = causal(size, source.device)
+        positions = positions.expand(rows, -1)  # [B, S]
+        if sees is not None:
+            if sees.dim() == 2:
+                sees = sees.unsqueeze(0)
+            sees = restricted(sees.unsqueeze(1), valid[:, None, None])  # [B, 1, S, S]
+
+        end = positions.masked_fill(~valid, -1).amax(1) + 1  # [B]
+        longest = int(end.max())
+        self.check_length(longest)
+        if torch.is_grad_enabled():
+            return PromptMemory(valid, end, longest, None, source, positions, sees)
+        cache = BeamCache(reserve=128)
+        self(source, sees, positions, cache)
+        return PromptMemory(valid, end, longest, cache)
+
+    def decode(
+        self,
+        queries: Tensor,
+        memory: PromptMemory,
+        positions: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """States of tokens that stand behind the prompts and see all of them.
+
+        Args:
+            queries: embeddings ``[B, Q, d_in]``.
+            memory: from :meth:`read`.
+            positions: ``[Q]`` or ``[B, Q]``, counted from the end of the prompt; ``None`` = 0, 1,
+                2, ...
+            sees: bool, or float added to the scores, ``[Q, Q]`` or ``[B, Q, Q]``; ``None`` = itself
+                and those before it.
+
+        Returns:
+            ``[B, Q, d_out]``.
+
+        Raises:
+            BackboneError: a query stands behind the model's last position.
+        """
+        rows, count, _ = queries.shape
+        last = count - 1
+        if positions is None:
+            positions = torch.arange(count, device=queries.device)
+        else:
+            last = int(positions.max())
+        self.check_length(memory.longest + last + 1)
+        positions = memory.end.unsqueeze(1) + positions  # [B, Q]
+        if sees is None:
+            sees = causal(count, queries.device)
+
+        if memory.cache is None:
+            sequence = torch.cat([memory.source, queries], dim=1)  # [B, S + Q, d_in]
+            positions = torch.cat([memory.positions, positions], dim=1)
+            states = self(sequence, memory.joint_mask(sees), positions)
+            return states[:, -count:]
+        states = self(queries, memory.query_mask(sees), positions, memory.cache)
+        memory.cache.rewind(memory.valid.shape[1])
+        return states
+
+    def code_decoder(
+        self,
+        source: Tensor,
+        valid: Tensor,
+        start: Tensor | None,
+        embed_code: EmbedCode,
+        log_probs: LogProbs,
+    ) -> CausalDecoder:
+        """Next-code log-probabilities for the search.
+
+        Args:
+            source: embeddings ``[B, S, d_in]``.
+            valid: bool ``[B, S]``, False for padding on the right.
+            start: ``None``, since the last token of a prompt opens every path.
+            embed_code: ``(codes [B, Q], level) -> [B, Q, d_in]``.
+            log_probs: ``(states [B, Q, d_out], level) -> float32 [B, Q, V_level]``.
+
+        Raises:
+            BackboneError: a ``start``.
+        """
+        if start is not None:
+            raise BackboneError(
+                "A decoder-only model takes no start token; put it at the end of the prompt."
+            )
+        return CausalDecoder(self, source, valid.sum(1), embed_code, log_probs)
+
+    # --- LoRA -------------------------------------------------------------------------------
 
     @property
     def has_lora(self) -> bool:
@@ -163,166 +308,21 @@ class CausalBackbone(nn.Module):
     def add_lora(
         self, rank: int, alpha: float, dropout: float, targets: list[str] | None = None
     ) -> None:
-        """Freeze the model and attach a fresh adapter; ``targets: None`` = peft's default modules of the model family."""
+        """Freeze the model and attach a fresh adapter.
+
+        Args:
+            rank: of the adapter.
+            alpha: scale of the adapter.
+            dropout: of the adapter.
+            targets: names of linear layers; ``None`` = peft's default modules of the model family.
+        """
         self.lm = attach_lora(self.lm, rank, alpha, dropout, targets)
 
     def merge_lora(self) -> None:
-        """Add the adapter to the weights it adapts and remove it; all weights are trainable again, and no folder holds them."""
+        """Add the adapter to the weights it adapts and remove it.
+
+        All weights are trainable again, and no folder holds them.
+        """
         self.origin = None
         self.lm = self.lm.merge_and_unload()
         self.lm.requires_grad_(True)
-
-
-class BeamCache(DynamicCache):
-    """Keys and values in buffers allocated once: written in place, read as views, cut back by :meth:`rewind`."""
-
-    def __init__(self, reserve: int):
-        super().__init__()
-        self.reserve = reserve
-        self.buffers: list[tuple[Tensor, Tensor]] = []
-        self.lengths: list[int] = []
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
-    ) -> tuple[Tensor, Tensor]:
-        """Append ``[B, heads, Q, d]`` of a layer and return views of everything it holds."""
-        added = key_states.shape[2]
-        if layer_idx == len(self.buffers):
-            self.buffers.append(
-                (
-                    _grown(key_states, 0, added + self.reserve),
-                    _grown(value_states, 0, added + self.reserve),
-                )
-            )
-            self.lengths.append(0)
-        start, (keys, values) = self.lengths[layer_idx], self.buffers[layer_idx]
-        end = start + added
-        if end > keys.shape[2]:
-            keys, values = _grown(keys, start, 2 * end), _grown(values, start, 2 * end)
-            self.buffers[layer_idx] = keys, values
-        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
-        self.lengths[layer_idx] = end
-        return keys[:, :, :end], values[:, :, :end]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens held."""
-        return self.lengths[layer_idx] if self.lengths else 0
-
-    def rewind(self, length: int) -> None:
-        """Forget everything after the first ``length`` tokens."""
-        self.lengths = [length] * len(self.lengths)
-
-    def select(self, rows: Tensor, length: int) -> BeamCache:
-        """A cache of the first ``length`` tokens of some rows."""
-        part = BeamCache(self.reserve)
-        for keys, values in self.buffers:
-            part.buffers.append(
-                tuple(
-                    _grown(x[rows, :, :length], length, length + self.reserve)
-                    for x in (keys, values)
-                )
-            )
-        part.lengths = [length] * len(part.buffers)
-        return part
-
-
-def _grown(tensor: Tensor, keep: int, capacity: int) -> Tensor:
-    """A buffer like ``tensor`` with ``capacity`` tokens whose first ``keep`` are taken over."""
-    buffer = tensor.new_empty(*tensor.shape[:2], capacity, tensor.shape[3])
-    buffer[:, :, :keep] = tensor[:, :, :keep]
-    return buffer
-
-
-def own_paths(sees: Tensor, parents: Tensor) -> Tensor:
-    """What a new block of queries sees of all blocks so far: the path of its parent, and itself.
-
-    Args:
-        sees: bool ``[B, Q_before, N]`` of the previous block. parents: ``[B, Q]``, index in the previous block.
-
-    Returns:
-        bool ``[B, Q, N + Q]``.
-    """
-    count = parents.shape[1]
-    ancestors = sees.gather(1, parents.unsqueeze(-1).expand(-1, -1, sees.shape[-1]))
-    own = torch.eye(count, dtype=torch.bool, device=sees.device).expand(len(sees), -1, -1)
-    return torch.cat([ancestors, own], dim=-1)
-
-
-class CausalDecoder:
-    """Next-code log-probabilities for the search (a ``CodeDecoder``): prompts of B users, queries that share them.
-
-    Args:
-        backbone: the language model, in evaluation mode.
-        prompt: embeddings ``[B, S, d_in]``, right-padded.
-        lengths: prompt lengths ``[B]`` in tokens.
-        embed_code: ``(codes [B, Q], level) -> [B, Q, d_in]``.
-        log_probs: ``(states [B, Q, d_out], level) -> float32 [B, Q, V_level]``.
-        reserve: tokens for which the cache has room at once.
-    """
-
-    def __init__(
-        self,
-        backbone: CausalBackbone,
-        prompt: Tensor,
-        lengths: Tensor,
-        embed_code: Callable[[Tensor, int], Tensor],
-        log_probs: Callable[[Tensor, int], Tensor],
-        reserve: int = 128,
-    ):
-        self.backbone, self.embed_code, self.log_probs = backbone, embed_code, log_probs
-        self.lengths, self.width = lengths, prompt.shape[1]
-        self.cache = BeamCache(reserve)
-        states = backbone(prompt, cache=self.cache)
-        last = states[torch.arange(len(lengths), device=lengths.device), lengths - 1].unsqueeze(1)
-        self.root = log_probs(last, 0)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        reach = torch.arange(self.width, device=self.lengths.device) < self.lengths.unsqueeze(1)
-        self.sees_prompt = reach.unsqueeze(1)
-        self.batch_size, self.device, self.longest = (
-            len(self.lengths),
-            self.lengths.device,
-            int(self.lengths.max()),
-        )
-        self.start()
-
-    def start(self) -> Tensor:
-        """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
-        self.level = 0
-        self.cache.rewind(self.width)
-        self.sees = self.sees_prompt.new_zeros(self.batch_size, 1, 0)
-        return self.root
-
-    def step(self, codes: Tensor, parents: Tensor) -> Tensor:
-        """Append a code to the path of a query of the previous block.
-
-        Args:
-            codes: ``[B, Q]``. parents: ``[B, Q]``, index of the query in the previous block.
-
-        Returns:
-            Log-probabilities of the following code, ``[B, Q, V_next]``.
-        """
-        count = codes.shape[1]
-        self.backbone.check_length(self.longest + self.level + 1)
-        self.sees = own_paths(self.sees, parents)
-        visible = torch.cat([self.sees_prompt.expand(-1, count, -1), self.sees], dim=-1)
-        embeddings = self.embed_code(codes, self.level)
-        positions = (self.lengths + self.level).unsqueeze(1).expand(-1, count)
-        self.level += 1
-        return self.log_probs(
-            self.backbone(embeddings, visible.unsqueeze(1), positions, self.cache), self.level
-        )
-
-    def select(self, rows: Tensor) -> CausalDecoder:
-        """A decoder at the root for some of the users."""
-        part = object.__new__(CausalDecoder)
-        part.backbone, part.embed_code, part.log_probs = (
-            self.backbone,
-            self.embed_code,
-            self.log_probs,
-        )
-        part.lengths, part.width, part.root = self.lengths[rows], self.width, self.root[rows]
-        part.cache = self.cache.select(rows, self.width)
-        part._prepare()
-        return part

@@ -22,7 +22,11 @@ def attach_lora(
 
     Args:
         lm: a causal language model of transformers.
-        targets: names of linear layers, all of which must exist; ``None`` = peft's default modules of the model family.
+        rank: of the adapter.
+        alpha: scale of the adapter.
+        dropout: of the adapter.
+        targets: names of linear layers, all of which must exist; ``None`` = peft's default modules
+            of the model family.
 
     Raises:
         BackboneError: a target that matches no layer, or a family for which peft has no default.
@@ -30,9 +34,15 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     check_targets(lm, targets)
-    chosen = list(targets) if targets is not None else None
+    modules = None
+    if targets is not None:
+        modules = list(targets)
     settings = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
     )
     try:
         return get_peft_model(lm, settings)
@@ -43,19 +53,27 @@ def attach_lora(
 
 
 def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
-    """:class:`BackboneError` unless every target names linear layers below the output layer, by their last name or more of their path."""
+    """Check that every target names linear layers below the output layer.
+
+    Args:
+        lm: a causal language model of transformers.
+        targets: last names of layers, or longer ends of their paths.
+
+    Raises:
+        BackboneError: a target names none.
+    """
     head = lm.get_output_embeddings()
-    paths = [
-        name
-        for name, module in lm.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
-    ]
+    paths = []
+    for name, module in lm.named_modules():
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head:
+            paths.append(name)
     for target in targets or ():
         if not any(path == target or path.endswith(f".{target}") for path in paths):
             known = sorted({path.rpartition(".")[2] for path in paths})
             raise BackboneError(
-                f"lora_targets: {target!r} matches no layer of {type(lm).__name__}. Its linear layers are {', '.join(known[:12])}; use "
-                "some of these, or lora_targets: ~ for the usual ones of the family."
+                f"lora_targets: {target!r} matches no layer of {type(lm).__name__}. "
+                f"Its linear layers are {', '.join(known[:12])}; use some of these, "
+                "or lora_targets: ~ for the usual ones of the family."
             )
 
 
@@ -63,48 +81,71 @@ def save_adapter(lm: nn.Module, folder: Path, base: str) -> dict[str, str]:
     """Write the adapter in peft's format.
 
     Args:
+        lm: a language model with an adapter.
+        folder: where to write.
         base: folder or hub id of the weights that it belongs on; ``""`` = none holds them.
 
     Returns:
-        For each of its weights, the name in ``lm.state_dict()`` -> the name in ``adapter_model.safetensors``.
+        For each of its weights, the name in ``lm.state_dict()`` -> the name in
+        ``adapter_model.safetensors``.
     """
     lm.peft_config["default"].base_model_name_or_path = base
     lm.save_pretrained(folder, save_embedding_layers=False)
-    return {name: name.replace(".default.", ".") for name in lm.state_dict() if ".lora_" in name}
+    names = [name for name in lm.state_dict() if ".lora_" in name]
+    return {name: name.replace(".default.", ".") for name in names}
 
 
 def base_facts(lm: nn.Module) -> dict[str, object]:
-    """What an adapter's base must agree in: family, sizes, and the ends of every weight. An adapter on ``lm`` makes no difference.
+    """What an adapter's base must agree in: family, sizes, and the ends of every weight.
+
+    An adapter on ``lm`` makes no difference.
+
+    Args:
+        lm: a causal language model of transformers, with or without an adapter.
 
     Returns:
         ``{"model_type", "hidden_size", "layers", "words", "weights"}``.
     """
-    config, seen = lm.config, hashlib.sha256()
-    for name, weight in sorted(
-        (_own_name(name), p) for name, p in lm.named_parameters() if ".lora_" not in name
-    ):
+    weights = []
+    for name, weight in lm.named_parameters():
+        if ".lora_" not in name:
+            weights.append((_name_without_adapter(name), weight))
+
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights):
         flat = weight.detach().flatten()
         ends = torch.cat([flat[:EDGE], flat[-EDGE:]]).float().cpu()
-        seen.update(f"{name} {tuple(weight.shape)}".encode() + ends.numpy().tobytes())
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + ends.numpy().tobytes())
     return {
-        "model_type": config.model_type,
-        "hidden_size": config.hidden_size,
-        "layers": config.num_hidden_layers,
+        "model_type": lm.config.model_type,
+        "hidden_size": lm.config.hidden_size,
+        "layers": lm.config.num_hidden_layers,
         "words": lm.get_input_embeddings().num_embeddings,
-        "weights": seen.hexdigest()[:16],
+        "weights": digest.hexdigest()[:16],
     }
 
 
-def _own_name(name: str) -> str:
+def _name_without_adapter(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
-def check_base(expected: dict | None, found: dict | None, backbone: str) -> None:
-    """:class:`BackboneError` when an adapter trained on ``expected`` meets the base ``found`` (:func:`base_facts`; ``None`` = unknown)."""
-    differing = [key for key in expected or () if found is not None and expected[key] != found[key]]
+def check_base(expected: dict | None, present: dict | None, backbone: str) -> None:
+    """Check that an adapter meets the base it was trained on.
+
+    Args:
+        expected: :func:`base_facts` of the base it was trained on; ``None`` = unknown.
+        present: those of the weights that were loaded; ``None`` = unknown.
+        backbone: folder or hub id of the latter.
+
+    Raises:
+        BackboneError: they differ.
+    """
+    if not expected or present is None:
+        return
+    differing = [key for key in expected if expected[key] != present[key]]
     if differing:
-        lines = ", ".join(f"{key} {expected[key]} there and {found[key]} here" for key in differing)
+        lines = [f"{key} {expected[key]} there and {present[key]} here" for key in differing]
         raise BackboneError(
-            f"This adapter was trained on another base than {backbone} holds: {lines}. Set backbone to the folder or hub id it was trained "
-            "on, with the same quantisation."
+            f"This adapter was trained on another base than {backbone} holds: {', '.join(lines)}. "
+            "Set backbone to the folder or hub id it was trained on, with the same quantisation."
         )

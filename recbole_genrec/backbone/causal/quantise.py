@@ -1,4 +1,7 @@
-"""Frozen weights in 8 or 4 bits (LLM.int8: arXiv 2208.07339; NF4: QLoRA, arXiv 2305.14314) by bitsandbytes."""
+"""Frozen weights in 8 or 4 bits by bitsandbytes.
+
+LLM.int8: arXiv 2208.07339; NF4: QLoRA, arXiv 2305.14314.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from recbole_genrec.errors import BackboneError
 
 
 def loading_options(quantisation: str | None, device: torch.device | str) -> dict:
-    """Arguments of transformers' ``from_pretrained`` for ``quantisation: 8bit | 4bit``; the weights go straight to ``device``.
+    """Arguments of transformers' ``from_pretrained``.
+
+    Args:
+        quantisation: ``8bit`` or ``4bit``; ``None`` = no arguments.
+        device: where the weights are put.
 
     Raises:
         BackboneError: bitsandbytes is not installed, or ``device`` is no GPU.
@@ -19,19 +26,25 @@ def loading_options(quantisation: str | None, device: torch.device | str) -> dic
         return {}
     if find_spec("bitsandbytes") is None:
         raise BackboneError(
-            f"quantisation: {quantisation} needs the package bitsandbytes, which is not installed: pip install bitsandbytes, or use "
-            "quantisation: ~."
+            f"quantisation: {quantisation} needs the package bitsandbytes, which is not installed: "
+            "pip install bitsandbytes, or use quantisation: ~."
         )
     if torch.device(device).type != "cuda":
         raise BackboneError(
-            f"quantisation: {quantisation} needs an NVIDIA GPU and a CUDA build of torch; the device of this run is {device}. Use "
-            "quantisation: ~ on the CPU."
+            f"quantisation: {quantisation} needs an NVIDIA GPU and a CUDA build of torch; "
+            f"the device of this run is {device}. Use quantisation: ~ on the CPU."
         )
     return quantised_options(quantisation, device)
 
 
 def quantised_options(quantisation: str, device: torch.device | str) -> dict:
-    """The arguments themselves; 4 bits: normal floats, scales quantised too, computed in bfloat16."""
+    """The arguments without any check.
+
+    Args:
+        quantisation: ``8bit``, or ``4bit``: normal floats, with quantised scales, computed in
+            bfloat16.
+        device: where the weights are put.
+    """
     from transformers import BitsAndBytesConfig
 
     settings = {

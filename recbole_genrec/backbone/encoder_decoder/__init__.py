@@ -1,1 +1,1 @@
-"""Encoder-decoder language models (T5)."""
+"""Encoder-decoder language models of the T5 family."""

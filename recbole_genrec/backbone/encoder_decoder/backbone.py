@@ -1,7 +1,8 @@
-"""Encoder-decoder language models of the T5 family: the weights of transformers, with the queries of a step as one block.
+"""Encoder-decoder language models of the T5 family behind the protocol of all backbones.
 
-A user's history is encoded once, its cross-attention keys and values are computed once, and any number of decoder queries read them:
-cross-attention has no position bias in T5 (arXiv 1910.10683, section 2.1), so beams of one user are simply further queries.
+A user's source is encoded once, its cross-attention keys and values are computed once, and any
+number of decoder queries read them: cross-attention has no position bias in T5 (arXiv 1910.10683,
+section 2.1), so beams of one user are further queries.
 """
 
 from __future__ import annotations
@@ -11,244 +12,311 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
-from recbole_genrec.backbone.causal.backbone import BeamCache
-from recbole_genrec.backbone.causal.load import locate, unloadable
-from recbole_genrec.backbone.dropout import cheapen, dropout
+from recbole_genrec.backbone.beam_cache import BeamCache
+from recbole_genrec.backbone.dropout import cheapen
+from recbole_genrec.backbone.encoder_decoder.attention import (
+    cross_attention,
+    position_bias,
+    self_attention,
+    split_heads,
+)
+from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
+from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
+from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+from recbole_genrec.backbone.visibility import causal, restricted
 from recbole_genrec.errors import BackboneError
-
-FAMILIES = ("t5", "mt5")
-
-
-def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None):
-    """A language model of the T5 family.
-
-    Args:
-        backbone: ``scratch`` (random weights from ``settings``), a folder, or a hub id.
-        settings: ``{model_type: t5 | mt5, d_model: ..., num_layers: ..., ...}`` for ``scratch``. Without ``vocab_size`` the text table
-            has one row, since item codes have a table of their own.
-
-    Returns:
-        ``AutoModelForSeq2SeqLM`` in float32.
-
-    Raises:
-        BackboneError: unknown model type or setting, missing folder, no network, or files that are no model of the T5 family.
-    """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    if backbone == "scratch":
-        settings = {"model_type": "t5", "vocab_size": 1, "eos_token_id": None, **(settings or {})}
-        model_type = settings.pop("model_type")
-        try:
-            if model_type not in FAMILIES:
-                raise ValueError(f"{model_type} is not of the T5 family")
-            known = AutoConfig.for_model(model_type)
-            for name in settings:  # transformers stores what it does not know
-                if not hasattr(known, name):
-                    raise ValueError(f"{model_type} has no setting {name}")
-            return AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(model_type, **settings))
-        except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-            raise BackboneError(
-                f"backbone: scratch cannot be built from backbone_config {{model_type: {model_type}, ...}}: {error}. "
-                f"Use model_type {' or '.join(FAMILIES)} and the setting names of transformers (d_model, d_kv, d_ff, num_heads, ...)."
-            ) from error
-    source = locate(backbone)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if config.model_type not in FAMILIES:
-            raise ValueError(f"its model_type is {config.model_type}, not {' or '.join(FAMILIES)}.")
-        return AutoModelForSeq2SeqLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-        )
-    except Exception as error:  # the libraries raise whatever the damaged file leads to
-        raise unloadable(backbone, error, "config.json and safetensors weights") from error
 
 
 @dataclass
-class Memory:
-    """What decoder queries read of B histories: keys and values ``[B, heads, S, d_kv]`` per layer, ``mask`` bool ``[B, 1, 1, S]``."""
+class EncoderMemory:
+    """What decoder queries read of B sources.
+
+    Attributes:
+        layers: keys and values of each decoder layer, ``[B, heads, S, d_kv]``.
+        mask: bool ``[B, 1, 1, S]``, False for padding.
+    """
 
     layers: list[tuple[Tensor, Tensor]]
     mask: Tensor
 
-    def select(self, rows: Tensor) -> Memory:
+    def select(self, rows: Tensor) -> EncoderMemory:
         """The memory of some of the users."""
-        return Memory([(keys[rows], values[rows]) for keys, values in self.layers], self.mask[rows])
+        layers = [(keys[rows], values[rows]) for keys, values in self.layers]
+        return EncoderMemory(layers, self.mask[rows])
 
 
 class EncoderDecoderBackbone(nn.Module):
-    """A model of the T5 family seen as *embeddings in, states out*, with the parameter names of transformers.
+    """A model of the T5 family seen as *embeddings in, states out* (``protocol.Backbone``).
 
-    Takes over the stacks of ``lm``; its text table and output layer are left behind and are no parameters of this module.
+    Takes over the stacks of ``lm`` with the parameter names of transformers.
 
     Args:
-        lm: from :func:`load_encoder_decoder`.
+        lm: from ``load_encoder_decoder``.
+        text: with the text table and the output layer over it; without, both are left behind and
+            are no parameters of this module.
 
     Attributes:
-        d_model: width of embeddings and states.
+        d_in: width of the input embeddings.
+        d_out: width of the states.
+        d_model: the same width.
+        output_scale: factor on the states before an output layer, ``d_model^-0.5`` in T5.
     """
 
-    def __init__(self, lm: nn.Module):
+    max_positions = None
+
+    def __init__(self, lm: nn.Module, text: bool = False):
         super().__init__()
         if lm.config.model_type not in FAMILIES:
             raise BackboneError(
-                f"{type(lm).__name__} is not of the T5 family; model_type must be {' or '.join(FAMILIES)}."
+                f"{type(lm).__name__} is not of the T5 family. "
+                f"Use a model whose model_type is {' or '.join(FAMILIES)}."
             )
-        self.encoder, self.decoder = lm.encoder, lm.decoder
-        self.encoder.embed_tokens = self.decoder.embed_tokens = None
-        self.d_model = lm.config.d_model
+        table = lm.get_input_embeddings()
+        head = lm.get_output_embeddings()
+        self._tied = head.weight is table.weight
+        self.shared = None
+        self.lm_head = None
+        if text:
+            self.shared = table
+        if text and not self._tied:
+            self.lm_head = head
+
+        self.encoder = lm.encoder
+        self.decoder = lm.decoder
+        self.encoder.embed_tokens = None
+        self.decoder.embed_tokens = None
+        self.d_in = self.d_out = self.d_model = lm.config.d_model
+        self.output_scale = 1.0
+        if _scales_outputs(lm.config):
+            self.output_scale = self.d_model**-0.5
         cheapen(self)
 
-    def compile_search(self) -> None:
-        """Let ``torch.compile`` translate what the search runs; training stays as it is, which on a CPU is the faster way.
+    # --- text -------------------------------------------------------------------------------
+
+    @property
+    def text_table(self) -> nn.Embedding:
+        """Embedding of the text vocabulary.
 
         Raises:
-            BackboneError: there is no working compiler.
+            BackboneError: the backbone was built without it.
         """
-        try:
-            torch.compile(torch.sin)(
-                torch.ones(2, device=self.decoder.final_layer_norm.weight.device)
-            )
-        except Exception as error:  # the compilers raise whatever they like
-            reason = str(error).strip().splitlines()[0][:200]
+        if self.shared is None:
             raise BackboneError(
-                f"compile_search: True needs a compiler that torch.compile can use, a C++ compiler for the CPU: {reason}. Install one, or "
-                "leave compile_search out."
-            ) from error
-        for name in ("encode", "_decode"):
-            eager = getattr(self, name)
-            setattr(self, name, _in_search(self, eager, torch.compile(eager, dynamic=True)))
+                "This backbone was built without its text table. "
+                "Build it with EncoderDecoderBackbone(lm, text=True)."
+            )
+        return self.shared
 
-    def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """``[B, S, d_model]`` -> states ``[B, S, d_model]``.
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer over the text vocabulary is the text table itself."""
+        return self._tied
+
+    def text_logits(self, states: Tensor) -> Tensor:
+        """States ``[..., d_model]`` -> logits over the text vocabulary ``[..., V]``."""
+        weight = self.text_table.weight
+        if self.lm_head is not None:
+            weight = self.lm_head.weight
+        return nn.functional.linear(states * self.output_scale, weight)
+
+    # --- sources ----------------------------------------------------------------------------
+
+    def read(
+        self,
+        source: Tensor,
+        valid: Tensor,
+        positions: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> EncoderMemory:
+        """Encode the sources once for all their queries; arguments as in :meth:`encode`."""
+        return self.memory(self.encode(source, valid, positions, sees), valid)
+
+    def encode(
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """States of the encoder.
 
         Args:
-            mask: bool ``[B, S]``, False for padding (on the right); at least one True in each row. States of padding mean nothing.
+            embeddings: ``[B, S, d_model]``.
+            mask: bool ``[B, S]``, False for padding; at least one True in each row.
+            positions: ``[S]`` or ``[B, S]``, whose distances give the position bias; ``None`` = 0,
+                1, 2, ...
+            sees: bool, or float added to the scores, ``[S, S]`` or ``[B, S, S]``; each token must
+                see one that is not padding. ``None`` = all tokens.
+
+        Returns:
+            ``[B, S, d_model]``; states of padding have no meaning.
         """
-        steps = torch.arange(embeddings.shape[1], device=embeddings.device)
-        bias = _position_bias(self.encoder, steps, steps, mask[:, None, None])
+        if positions is None:
+            positions = torch.arange(embeddings.shape[1], device=embeddings.device)
+        visible = mask[:, None, None]  # [B, 1, 1, S]
+        if sees is not None:
+            visible = restricted(sees.unsqueeze(-3), visible)  # [B, 1, S, S]
+        bias = position_bias(self.encoder, positions, positions, visible)
+
         hidden = self.encoder.dropout(embeddings)
         for block in self.encoder.block:
-            hidden = block.layer[-1](_self_attention(block.layer[0], hidden, bias))
+            hidden = self_attention(block.layer[0], hidden, bias)
+            hidden = block.layer[-1](hidden)  # feed-forward
         return self.encoder.dropout(self.encoder.final_layer_norm(hidden))
 
-    def memory(self, states: Tensor, mask: Tensor) -> Memory:
-        """Cross-attention keys and values of encoder ``states`` ``[B, S, d_model]``; ``mask`` as in :meth:`encode`."""
-        layers = [block.layer[1].EncDecAttention for block in self.decoder.block]
-        return Memory(
-            [(_heads(x.k(states), x), _heads(x.v(states), x)) for x in layers], mask[:, None, None]
-        )
+    def memory(self, states: Tensor, mask: Tensor) -> EncoderMemory:
+        """Cross-attention keys and values of encoder states.
 
-    def decode(self, embeddings: Tensor, memory: Memory) -> Tensor:
-        """Teacher forcing: ``[B, T, d_model]``, one sequence per user, -> states ``[B, T, d_model]``; step t sees steps 0 to t."""
-        steps = torch.arange(embeddings.shape[1], device=embeddings.device)
-        bias = _position_bias(self.decoder, steps, steps, steps <= steps.unsqueeze(1))
-        return self._decode(embeddings, memory, bias)
+        Args:
+            states: ``[B, S, d_model]`` from :meth:`encode`.
+            mask: bool ``[B, S]``, as in :meth:`encode`.
+        """
+        layers = []
+        for block in self.decoder.block:
+            weights = block.layer[1].EncDecAttention
+            keys = split_heads(weights.k(states), weights)  # [B, heads, S, d_kv]
+            values = split_heads(weights.v(states), weights)
+            layers.append((keys, values))
+        return EncoderMemory(layers, mask[:, None, None])
+
+    # --- queries ----------------------------------------------------------------------------
+
+    def decode(
+        self,
+        queries: Tensor,
+        memory: EncoderMemory,
+        positions: Tensor | None = None,
+        sees: Tensor | None = None,
+    ) -> Tensor:
+        """States of decoder tokens that see the whole source.
+
+        Args:
+            queries: embeddings ``[B, T, d_model]``.
+            memory: from :meth:`read`.
+            positions: ``[T]`` or ``[B, T]``; ``None`` = 0, 1, 2, ...
+            sees: bool, or float added to the scores, ``[T, T]`` or ``[B, T, T]``; ``None`` = step t
+                sees steps 0 to t, which is teacher forcing.
+
+        Returns:
+            ``[B, T, d_model]``, after the final norm and without a scale.
+        """
+        count = queries.shape[1]
+        if positions is None:
+            positions = torch.arange(count, device=queries.device)
+        if sees is None:
+            sees = causal(count, queries.device)
+        elif sees.dim() == 3:
+            sees = sees.unsqueeze(1)  # [B, 1, T, T]
+        bias = position_bias(self.decoder, positions, positions, sees)
+        return self._decode(queries, memory, bias)
 
     def extend(
         self,
         embeddings: Tensor,
-        memory: Memory,
+        memory: EncoderMemory,
         cache: BeamCache,
         steps: Tensor,
         sees: Tensor,
         live: LiveQueries = ALL,
     ) -> Tensor:
-        """States of Q queries per user at the same step; their keys and values are appended to ``cache``.
+        """States of the queries of one search step; their keys and values join ``cache``.
 
         Args:
-            embeddings: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries alone; the states have the same shape.
-            steps: ``[M]`` step of each token in the cache, the Q new ones last.
+            embeddings: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries alone.
+            memory: from :meth:`read`.
+            cache: keys and values of earlier blocks.
+            steps: ``[M]``, step of each token in the cache, the Q new ones last.
             sees: bool ``[B, Q, M]``, the tokens on the path of each query, itself included.
+            live: which of the padded queries ``embeddings`` holds.
+
+        Returns:
+            As ``embeddings``.
         """
-        bias = _position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
+        bias = position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
         return self._decode(embeddings, memory, bias, cache, live)
 
     def _decode(
         self,
         embeddings: Tensor,
-        memory: Memory,
+        memory: EncoderMemory,
         bias: Tensor,
         cache: BeamCache | None = None,
         live: LiveQueries = ALL,
     ) -> Tensor:
         hidden = self.decoder.dropout(embeddings)
-        for index, (block, (keys, values)) in enumerate(
-            zip(self.decoder.block, memory.layers, strict=True)
-        ):
-            hidden = _self_attention(block.layer[0], hidden, bias, cache, index, live)
-            cross = block.layer[1]
-            hidden = hidden + cross.dropout(
-                _attention(
-                    cross.EncDecAttention, cross.layer_norm(hidden), keys, values, memory.mask, live
-                )
-            )
-            hidden = block.layer[-1](hidden)
+        layers = zip(self.decoder.block, memory.layers, strict=True)
+        for index, (block, (keys, values)) in enumerate(layers):
+            hidden = self_attention(block.layer[0], hidden, bias, cache, index, live)
+            hidden = cross_attention(block.layer[1], hidden, keys, values, memory.mask, live)
+            hidden = block.layer[-1](hidden)  # feed-forward
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
+
+    # --- search -----------------------------------------------------------------------------
+
+    def code_decoder(
+        self,
+        source: Tensor,
+        valid: Tensor,
+        start: Tensor | None,
+        embed_code: EmbedCode,
+        log_probs: LogProbs,
+    ) -> BeamDecoder:
+        """Next-code log-probabilities for the search.
+
+        Args:
+            source: embeddings ``[B, S, d_model]``.
+            valid: bool ``[B, S]``, False for padding.
+            start: embedding ``[d_model]`` of the token that opens every path.
+            embed_code: ``(codes [...], level) -> [..., d_model]``.
+            log_probs: ``(states [..., d_model], level) -> float32 [..., V_level]``.
+
+        Raises:
+            BackboneError: no ``start``.
+        """
+        if start is None:
+            raise BackboneError(
+                "An encoder-decoder needs the embedding of a start token that opens every path."
+            )
+        return BeamDecoder(self, self.read(source, valid), start, embed_code, log_probs)
+
+    def compile_search(self) -> None:
+        """Let ``torch.compile`` translate what the search runs.
+
+        Training stays as it is, which on a CPU is the faster way.
+
+        Raises:
+            BackboneError: there is no working compiler.
+        """
+        device = self.decoder.final_layer_norm.weight.device
+        try:
+            torch.compile(torch.sin)(torch.ones(2, device=device))
+        except Exception as error:  # compilers raise errors of every kind
+            reason = str(error).strip().splitlines()[0][:200]
+            raise BackboneError(
+                "compile_search: True needs a compiler that torch.compile can use, "
+                f"a C++ compiler for the CPU: {reason}. Install one, or leave compile_search out."
+            ) from error
+        for name in ("encode", "_decode"):
+            eager = getattr(self, name)
+            compiled = torch.compile(eager, dynamic=True)
+            setattr(self, name, _in_search(self, eager, compiled))
+
+
+def _scales_outputs(config: PreTrainedConfig) -> bool:
+    """Whether the model multiplies decoder states by ``d_model^-0.5`` before its output layer."""
+    tied_t5 = config.model_type == "t5" and config.tie_word_embeddings
+    return getattr(config, "scale_decoder_outputs", tied_t5)
 
 
 def _in_search(module: nn.Module, eager: Callable, compiled: Callable) -> Callable:
-    return lambda *arguments: (eager if module.training else compiled)(*arguments)
+    """A function that is compiled in evaluation mode only."""
 
+    def run(*arguments, **options) -> Tensor:
+        if module.training:
+            return eager(*arguments, **options)
+        return compiled(*arguments, **options)
 
-def _position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
-    """Bias of self-attention ``[B or 1, heads, Q, N]``, -inf where a query does not see a key; block 0 holds the table of its stack.
-
-    ``queries`` ``[Q or 1]`` and ``keys`` ``[N]`` are steps, ``sees`` bool ``[B, 1, Q or 1, N]`` or ``[Q, N]``.
-    """
-    attention = stack.block[0].layer[0].SelfAttention
-    buckets = attention._relative_position_bucket(
-        keys - queries.unsqueeze(1),
-        bidirectional=not stack.is_decoder,
-        num_buckets=attention.relative_attention_num_buckets,
-        max_distance=attention.relative_attention_max_distance,
-    )
-    bias = attention.relative_attention_bias(buckets).permute(2, 0, 1).unsqueeze(0)
-    return torch.where(sees, bias, -torch.inf)
-
-
-def _self_attention(
-    layer: nn.Module,
-    hidden: Tensor,
-    bias: Tensor,
-    cache: BeamCache | None = None,
-    index: int = 0,
-    live: LiveQueries = ALL,
-) -> Tensor:
-    attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
-    keys, values = (
-        _heads(live.put(project(normed)), attention) for project in (attention.k, attention.v)
-    )
-    if cache is not None:
-        keys, values = cache.update(keys, values, index)
-    return hidden + layer.dropout(_attention(attention, normed, keys, values, bias, live))
-
-
-def _attention(
-    attention: nn.Module,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor,
-    live: LiveQueries = ALL,
-) -> Tensor:
-    """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights."""
-    queries = _heads(live.put(attention.q(queries)), attention)
-    if attention.training and attention.dropout > 0:
-        scores = queries @ keys.transpose(-1, -2)
-        scores = (
-            scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
-        )
-        read = dropout(scores.softmax(-1), attention.dropout) @ values
-    else:
-        read = nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, scale=1.0
-        )
-    return attention.o(live.take(read.transpose(1, 2).flatten(2)))
-
-
-def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
-    """``[B, N, heads * d_kv]`` -> ``[B, heads, N, d_kv]``."""
-    return projected.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+    return run

@@ -1,26 +1,33 @@
-"""Stepwise decoding of an encoder-decoder whose beams share the encoded history."""
+"""Stepwise decoding of an encoder-decoder whose beams share the encoded source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.causal.backbone import BeamCache, own_paths
-from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, Memory
+from recbole_genrec.backbone.beam_cache import BeamCache, visible_paths
 from recbole_genrec.backbone.live_queries import LiveQueries
+from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+
+if TYPE_CHECKING:
+    from recbole_genrec.backbone.encoder_decoder.backbone import (
+        EncoderDecoderBackbone,
+        EncoderMemory,
+    )
 
 
 class BeamDecoder:
-    """Next-code log-probabilities for the search (a ``CodeDecoder``): histories of B users, queries that share them.
+    """Next-code log-probabilities for the search (a ``CodeDecoder``).
 
-    Every block of queries adds its keys and values to a cache that is never reordered or copied; a query sees the start token and its own
-    ancestors only.
+    Every block of queries adds its keys and values to a cache that is never reordered or copied; a
+    query sees the start token and its own ancestors only.
 
     Args:
         backbone: the language model, in evaluation mode.
-        memory: of the encoded histories, from ``backbone.memory``.
+        memory: of the encoded sources of B users, from ``backbone.read``.
         start: embedding ``[d_model]`` of the token that opens every path.
         embed_code: ``(codes [...], level) -> [..., d_model]``.
         log_probs: ``(states [..., d_model], level) -> float32 [..., V_level]``.
@@ -32,25 +39,23 @@ class BeamDecoder:
     def __init__(
         self,
         backbone: EncoderDecoderBackbone,
-        memory: Memory,
+        memory: EncoderMemory,
         start: Tensor,
-        embed_code: Callable[[Tensor, int], Tensor],
-        log_probs: Callable[[Tensor, int], Tensor],
+        embed_code: EmbedCode,
+        log_probs: LogProbs,
         reserve: int = 128,
     ):
-        self.backbone, self.memory, self.embed_code, self.log_probs = (
-            backbone,
-            memory,
-            embed_code,
-            log_probs,
-        )
-        self.batch_size, self.device = len(memory.mask), memory.mask.device
+        self.backbone = backbone
+        self.memory = memory
+        self.embed_code = embed_code
+        self.log_probs = log_probs
+        self.batch_size = len(memory.mask)
+        self.device = memory.mask.device
         self.cache = BeamCache(reserve)
         self._reset()
-        states = backbone.extend(
-            start.expand(self.batch_size, 1, -1), memory, self.cache, self.steps, self.sees
-        )
-        self.root = log_probs(states, 0)
+        first = start.expand(self.batch_size, 1, -1)  # [B, 1, d_model]
+        states = backbone.extend(first, memory, self.cache, self.steps, self.sees)
+        self.root = log_probs(states, 0)  # [B, 1, V_0]
 
     def _reset(self) -> None:
         self.level = 0
@@ -58,7 +63,7 @@ class BeamDecoder:
         self.sees = torch.ones(self.batch_size, 1, 1, dtype=torch.bool, device=self.device)
 
     def start(self) -> Tensor:
-        """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
+        """Return to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
         self._reset()
         self.cache.rewind(1)
         return self.root
@@ -67,36 +72,32 @@ class BeamDecoder:
         """Append a code to the path of a query of the previous block.
 
         Args:
-            codes: ``[B, Q]``. parents: ``[B, Q]``, index of the query in the previous block. live: bool ``[B, Q]``, queries whose answer
-                matters.
+            codes: ``[B, Q]``.
+            parents: ``[B, Q]``, number of the query in the previous block.
+            live: bool ``[B, Q]``, queries whose answer is read.
 
         Returns:
             Log-probabilities of the following code, ``[B, Q, V_next]``.
         """
         count = codes.shape[1]
-        self.sees = own_paths(self.sees, parents)
-        some = LiveQueries(live)
-        embeddings = self.embed_code(some.take(codes), self.level)
+        queries = LiveQueries(live)
+        self.sees = visible_paths(self.sees, parents)  # [B, Q, M]
+        embeddings = self.embed_code(queries.take(codes), self.level)
+
         self.level += 1
-        self.steps = torch.cat([self.steps, self.steps.new_full((count,), self.level)])
+        new_steps = self.steps.new_full((count,), self.level)
+        self.steps = torch.cat([self.steps, new_steps])  # [M]
         states = self.backbone.extend(
-            embeddings, self.memory, self.cache, self.steps, self.sees, some
+            embeddings, self.memory, self.cache, self.steps, self.sees, queries
         )
-        return some.put(self.log_probs(states, self.level))
+        return queries.put(self.log_probs(states, self.level))
 
     def select(self, rows: Tensor) -> BeamDecoder:
         """A decoder at the root for some of the users."""
-        part = object.__new__(BeamDecoder)
-        part.backbone, part.embed_code, part.log_probs = (
-            self.backbone,
-            self.embed_code,
-            self.log_probs,
-        )
-        part.memory, part.root, part.cache = (
-            self.memory.select(rows),
-            self.root[rows],
-            self.cache.select(rows, 1),
-        )
-        part.batch_size, part.device = len(rows), self.device
-        part._reset()
-        return part
+        selected = copy.copy(self)
+        selected.memory = self.memory.select(rows)
+        selected.root = self.root[rows]
+        selected.cache = self.cache.select(rows, 1)
+        selected.batch_size = len(rows)
+        selected._reset()
+        return selected

@@ -309,7 +309,7 @@ class LCRec(Exporting, GenerativeRecommender):
         """Next-code log-probabilities after the users' sequential prompts, which all beams share."""
         ids, lengths = self.prompts(history, length, user)
         return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed, self.log_probs
+            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, self.log_probs
         )
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:
@@ -320,7 +320,7 @@ class LCRec(Exporting, GenerativeRecommender):
             self.vocabulary.log_probs, score_type="level", temperature=self.config["temperature"]
         )
         return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed, log_probs
+            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
         )
 
     def test_variants(self) -> Iterator[str]:

@@ -1,0 +1,70 @@
+"""A causal backbone as the keys of a run describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from recbole_genrec.backbone.causal.backbone import CausalBackbone
+from recbole_genrec.backbone.causal.load import load_causal_lm
+from recbole_genrec.backbone.causal.lora import base_facts
+from recbole_genrec.errors import BackboneError
+
+
+def build_backbone(
+    config: Mapping, texts: Sequence[str] = (), vocabulary: str | None = None
+) -> tuple[CausalBackbone, PreTrainedTokenizerBase]:
+    """The language model and its text tokenizer.
+
+    Args:
+        config: reads ``backbone``, ``backbone_config``, ``text_vocab_size``, ``quantisation``,
+            ``tuning`` and ``device``.
+        texts: what the vocabulary of ``backbone: scratch`` is trained on.
+        vocabulary: stored vocabulary (JSON) to use instead of training one.
+
+    Raises:
+        BackboneError: as :func:`load_causal_lm`; or quantised weights that ``tuning: full`` would
+            have to train.
+    """
+    backbone = config["backbone"]
+    quantisation = config["quantisation"]
+    if quantisation is not None and config["tuning"] != "lora":
+        raise BackboneError(
+            f"quantisation: {quantisation} freezes the weights, which tuning: full trains. "
+            "Use tuning: lora."
+        )
+    lm, tokenizer = load_causal_lm(
+        backbone,
+        config["backbone_config"],
+        texts,
+        config["text_vocab_size"],
+        vocabulary,
+        quantisation,
+        config["device"],
+    )
+    origin = None
+    if backbone != "scratch":
+        origin = base_facts(lm)
+    return CausalBackbone(lm, origin), tokenizer
+
+
+def apply_tuning(backbone: CausalBackbone, config: Mapping) -> None:
+    """Choose the weights that train.
+
+    ``tuning: full`` trains every weight, text rows among them; ``tuning: lora`` freezes them and
+    attaches a fresh adapter.
+
+    Args:
+        backbone: is changed.
+        config: reads ``tuning``, the ``lora_`` keys and ``gradient_checkpointing``.
+    """
+    if config["tuning"] == "lora":
+        backbone.add_lora(
+            config["lora_rank"],
+            config["lora_alpha"],
+            config["lora_dropout"],
+            config["lora_targets"],
+        )
+    if config["gradient_checkpointing"]:
+        backbone.checkpoint_gradients()

@@ -1,0 +1,133 @@
+"""The attention of T5 on the weights of transformers, with any positions and any mask.
+
+T5 knows positions only as a bias of self-attention that depends on the distance between two tokens
+(arXiv 1910.10683, section 2.1); cross-attention has none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.backbone.beam_cache import BeamCache
+from recbole_genrec.backbone.dropout import dropout
+from recbole_genrec.backbone.live_queries import ALL, LiveQueries
+from recbole_genrec.backbone.visibility import added_to
+
+
+def position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
+    """Bias of self-attention with its mask; block 0 holds the table of its stack.
+
+    Args:
+        stack: encoder or decoder of transformers.
+        queries: positions ``[Q or 1]``, or ``[B, Q]``.
+        keys: positions ``[N]``, or ``[B, N]``.
+        sees: bool, or float added to the scores, ``[B, 1, Q or 1, N]`` or ``[Q, N]``.
+
+    Returns:
+        ``[B or 1, heads, Q or 1, N]``, -inf where a query does not see a key.
+    """
+    attention = stack.block[0].layer[0].SelfAttention
+    buckets = attention._relative_position_bucket(
+        keys.unsqueeze(-2) - queries.unsqueeze(-1),
+        bidirectional=not stack.is_decoder,
+        num_buckets=attention.relative_attention_num_buckets,
+        max_distance=attention.relative_attention_max_distance,
+    )  # [Q, N] or [B, Q, N]
+    bias = attention.relative_attention_bias(buckets).movedim(-1, -3)  # [.., heads, Q, N]
+    if bias.dim() == 3:
+        bias = bias.unsqueeze(0)
+    return added_to(bias, sees)
+
+
+def self_attention(
+    layer: nn.Module,
+    hidden: Tensor,
+    bias: Tensor,
+    cache: BeamCache | None = None,
+    index: int = 0,
+    live: LiveQueries = ALL,
+) -> Tensor:
+    """A self-attention layer with its norm, dropout and residual.
+
+    Args:
+        layer: first layer of a block of transformers.
+        hidden: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries.
+        bias: from :func:`position_bias`.
+        cache: keys and values of earlier tokens, which those of ``hidden`` join.
+        index: number of the layer in ``cache``.
+        live: which of the padded queries ``hidden`` holds.
+
+    Returns:
+        As ``hidden``.
+    """
+    weights = layer.SelfAttention
+    normed = layer.layer_norm(hidden)
+    keys = split_heads(live.put(weights.k(normed)), weights)  # [B, heads, Q, d_kv]
+    values = split_heads(live.put(weights.v(normed)), weights)
+    if cache is not None:
+        keys, values = cache.update(keys, values, index)  # [B, heads, N, d_kv]
+    return hidden + layer.dropout(attention(weights, normed, keys, values, bias, live))
+
+
+def cross_attention(
+    layer: nn.Module, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor, live: LiveQueries
+) -> Tensor:
+    """A cross-attention layer with its norm, dropout and residual.
+
+    Args:
+        layer: second layer of a decoder block of transformers.
+        hidden: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries.
+        keys: of the encoded source, ``[B, heads, S, d_kv]``.
+        values: ``[B, heads, S, d_kv]``.
+        mask: bool ``[B, 1, 1, S]``.
+        live: which of the padded queries ``hidden`` holds.
+
+    Returns:
+        As ``hidden``.
+    """
+    normed = layer.layer_norm(hidden)
+    read = attention(layer.EncDecAttention, normed, keys, values, mask, live)
+    return hidden + layer.dropout(read)
+
+
+def attention(
+    weights: nn.Module,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    live: LiveQueries = ALL,
+) -> Tensor:
+    """Attention without the factor 1/sqrt(d_kv), which T5 folds into its weights.
+
+    Args:
+        weights: ``T5Attention`` of transformers.
+        queries: states ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries.
+        keys: ``[B, heads, N, d_kv]``.
+        values: ``[B, heads, N, d_kv]``.
+        mask: bool, or float added to the scores, that fits ``[B, heads, Q, N]``.
+        live: which of the padded queries ``queries`` holds.
+
+    Returns:
+        As ``queries``.
+    """
+    queries = split_heads(live.put(weights.q(queries)), weights)  # [B, heads, Q, d_kv]
+    if weights.training and weights.dropout > 0:
+        scores = queries @ keys.transpose(-1, -2)  # [B, heads, Q, N]
+        if mask.is_floating_point():
+            scores = scores + mask
+        else:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        read = dropout(scores.softmax(-1), weights.dropout) @ values
+    else:
+        read = nn.functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, scale=1.0
+        )
+    joined = read.transpose(1, 2).flatten(2)  # [B, Q, heads * d_kv]
+    return weights.o(live.take(joined))
+
+
+def split_heads(projected: Tensor, weights: nn.Module) -> Tensor:
+    """``[B, N, heads * d_kv]`` -> ``[B, heads, N, d_kv]``."""
+    return projected.unflatten(-1, (weights.n_heads, -1)).transpose(1, 2)
