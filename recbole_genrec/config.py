@@ -37,7 +37,8 @@ from recbole_genrec.settings.shared_keys import (
 )
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
-from recbole_genrec.tokenizer import TOKENIZERS, tokenizer_class
+from recbole_genrec.tokenizer import tokenizer_class
+from recbole_genrec.tokenizer.registry import check_stored_name, is_folder
 
 check_installation()
 
@@ -106,7 +107,7 @@ class GenRecConfig(Config):
                 f"RecBole cannot use these settings: {error} ({type(error).__name__})."
             ) from error
         tokenizer = str(self.final_config_dict.get("tokenizer"))
-        if tokenizer not in TOKENIZERS and os.sep not in tokenizer and os.path.isdir(tokenizer):
+        if is_folder(tokenizer) and os.sep not in tokenizer:
             self.final_config_dict["tokenizer"] = os.path.join(
                 os.curdir, tokenizer
             )  # a path also where the folder is not
@@ -223,8 +224,10 @@ class GenRecConfig(Config):
             check_value(
                 "tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"]
             )
+            chosen = tokenizer_class(tokenizer)
             self.internal_config_dict = {
-                **_shipped(f"tokenizer/{tokenizer_class(tokenizer).name}"),
+                **chosen.defaults,
+                **_shipped(f"tokenizer/{chosen.name}"),
                 **self.internal_config_dict,
             }
         self._known.update(self.internal_config_dict)
@@ -399,6 +402,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values = {key: value for key, value in stored.items() if key not in COMPUTED}
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None
+    if values.get("tokenizer"):
+        check_stored_name(str(values["tokenizer"]))
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
     values |= changes

@@ -30,7 +30,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
-from recbole_genrec.tokenizer import ItemCodes, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer import ItemCodes, NewItems, fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.collision import parse_policies
 
 
@@ -319,11 +319,20 @@ class GenerativeRecommender(GenRecModel):
     # --- new items ------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
-        """Make new items recommendable without training: the codes of the fitted tokenizer, a free extra token, a new leaf.
+    def add_items(
+        self,
+        texts: Sequence[str],
+        tokens: Sequence[str] | None = None,
+        vectors: Tensor | None = None,
+    ) -> list[int]:
+        """Make new items recommendable without training.
+
+        They take the codes of the fitted tokenizer, a free extra token, and a new leaf of the trie.
 
         Args:
-            texts: one text an item. tokens: their raw ids; default ``new-<internal id>``
+            texts: one text an item.
+            tokens: their raw ids; default ``new-<internal id>``.
+            vectors: ``[n, D]`` for a tokenizer of item vectors, in place of those of the texts.
 
         Returns:
             Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
@@ -336,7 +345,8 @@ class GenerativeRecommender(GenRecModel):
             self.new_tokens(texts, tokens),
             [text if text.strip() else PLACEHOLDER for text in texts],
         )
-        codes, moved = self.tokenizer.place(texts, self.codes[1:].cpu(), self.level_sizes)
+        new = NewItems(texts, vectors)
+        codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
             self.logger.warning(
                 f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones."

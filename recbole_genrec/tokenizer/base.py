@@ -1,4 +1,4 @@
-"""What a tokenizer is, and the store of finished results."""
+"""What a tokenizer is: content in, codes out, and what later stages and new items ask of it."""
 
 from __future__ import annotations
 
@@ -6,94 +6,161 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_genrec.settings.rules import Rule
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
 from recbole_genrec.tokenizer.progress import FitProgress
+from recbole_genrec.tokenizer.training_loop import TrainingLoop
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 
-class ItemTokenizer(ABC):
-    """Turns item content into codes. Fitted once per data, settings and seed by :func:`fit_or_load`.
+@dataclass(frozen=True)
+class NewItems:
+    """Items that appear after the fit. A tokenizer takes what it can use of them.
 
-    A new tokenizer writes ``fit``, which ends with :meth:`ItemCodes.build`, and ``encode``; with ``state`` and ``set_state`` if it learns
-    something that ``encode`` needs. Its keys stand in ``properties/tokenizer/<name>.yaml``.
+    Attributes:
+        texts: one text an item.
+        vectors: float ``[n, D]``, what the tokenizer quantises, in place of vectors that it would
+            make of the texts itself; for example of the collaborative model it was fitted to.
+        users: for each item the raw ids of users in training who chose it.
+    """
+
+    texts: Sequence[str]
+    vectors: Tensor | None = None
+    users: Sequence[Sequence[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class PretrainedBackbone(NamedTuple):
+    """A language model that a tokenizer has trained, for the recommender to go on with.
+
+    Attributes:
+        backbone: the model.
+        text_tokenizer: its text tokenizer.
+        inject: map ``[d_in, d_model]`` from the tokenizer's vectors to the model's input, if any.
+    """
+
+    backbone: nn.Module
+    text_tokenizer: Any
+    inject: Tensor | None = None
+
+
+class Content(Protocol):
+    """What is fitted to: :class:`~recbole_genrec.data.content.ItemContent` or its like for users."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything in it but the interactions."""
+
+    @property
+    def interactions_fingerprint(self) -> str:
+        """Digest of the training interactions and of all that is learned from them."""
+
+
+class Codes(Protocol):
+    """What a fit returns: :class:`ItemCodes`, or ``EntityCodes`` with users beside the items."""
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Store as an artefact."""
+
+    def report(self) -> str:
+        """The statistics as a table for people."""
+
+    def warnings(self) -> list[str]:
+        """One message per level that collapsed."""
+
+
+ContentT = TypeVar("ContentT", bound=Content)
+CodesT = TypeVar("CodesT", bound=Codes)
+
+
+class Tokenizer(ABC, Generic[ContentT, CodesT]):
+    """What the store of finished results (:func:`~recbole_genrec.tokenizer.fitting.fit_or_load`) knows.
 
     Args:
         config: settings by key; only those in ``settings`` may decide the codes.
         seed: of everything random.
 
     Attributes:
-        name: value of the key ``tokenizer``.
+        name: value of the key ``tokenizer``, first part of the stored result's name.
         settings: the keys that the codes depend on; part of the key of the stored result.
         config_rules: what these keys may hold.
-        uses_text: whether it needs item texts.
+        defaults: values of these keys for a tokenizer from outside this package, which has no
+            file in ``properties/tokenizer/``.
         uses_interactions: whether the codes depend on the training interactions too.
         quality: figures of the fit for the result file.
-        progress: a long fit runs its epochs through :meth:`FitProgress.epochs`, so that it survives a kill.
+        progress: where the fit notes how far it has come.
     """
 
     name: str
     settings: tuple[str, ...] = ()
     config_rules: dict[str, Rule] = {}
-    uses_text = True
+    defaults: dict[str, Any] = {}
     uses_interactions = False
-    progress = FitProgress()
 
-    def __init__(self, config, seed: int) -> None:
-        self.config, self.seed = config, seed
-        self.quality: dict = {}
+    def __init__(self, config: Any, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.quality: dict[str, Any] = {}
+        self.progress = FitProgress()
 
-    def config_key(self) -> dict:
+    # --- the fit ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fit(self, content: ContentT) -> CodesT:
+        """Learn from ``content`` and return its codes, rows in the order of ``content.tokens``."""
+
+    def loop(self, precision: str | None = None) -> TrainingLoop:
+        """The loop through which everything that is trained goes, so that a killed fit continues.
+
+        Args:
+            precision: ``bf16`` or ``fp16`` for autocast.
+        """
+        device = self.config["device"] or "cpu"
+        return TrainingLoop(self.progress, device, precision, self.shows_progress)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars are shown."""
+        return self.config["show_progress"] is not False
+
+    # --- the store ----------------------------------------------------------------------------
+
+    def config_key(self) -> dict[str, Any]:
         """Every setting that the codes depend on, JSON-serialisable."""
         return {key: self.config[key] for key in self.settings}
 
-    def interactions_key(self, content: ItemContent) -> object:
+    def interactions_key(self, content: ContentT) -> object:
         """What the codes depend on in the training interactions, JSON-serialisable."""
         return content.interactions_fingerprint if self.uses_interactions else None
 
     @abstractmethod
-    def fit(self, content: ItemContent) -> ItemCodes:
-        """Learn from ``content`` and return the codes of its items, rows in the order of ``content.tokens``."""
+    def describe(self, content: ContentT) -> str:
+        """What is fitted to, for people: "40 items"."""
 
     @abstractmethod
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Learned codes of n new items, int64 ``[n, M]``; nothing is refitted."""
+    def aligned(self, codes: CodesT, content: ContentT) -> CodesT:
+        """``codes`` with rows in the order of ``content``; :class:`ArtefactError` if that is other's."""
 
-    def place(
-        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
-    ) -> tuple[Tensor, int]:
-        """Codes ``[n, L]`` of new items beside ``existing [n_items, L]`` (no row changes), and how many had to leave their own codes."""
-        return self._place(self.encode(texts), existing, sizes)
+    @abstractmethod
+    def load_codes(self, folder: str | os.PathLike) -> CodesT:
+        """Read what ``save`` of the codes wrote; :class:`ArtefactError` when it is damaged."""
 
-    def _place(
-        self,
-        learned: Tensor,
-        existing: Tensor,
-        sizes: Sequence[int],
-        distances: Distances | None = None,
-    ) -> tuple[Tensor, int]:
-        if learned.shape[1] == len(sizes):
-            last = parse_policies(self.config["collision"])[-1]
-            room = math.prod(sizes) >= len(existing) + len(
-                learned
-            )  # what finds none stays a duplicate
-            if last == "none" or last == "sinkhorn" and (distances is None or not room):
-                return learned, 0
-        return codes_for_new_items(existing, sizes, learned, distances)
-
-    def state(self) -> tuple[dict[str, Tensor], dict]:
-        """What :meth:`encode` needs after a restart: tensors, and JSON-like values."""
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What is needed after a restart: tensors, and JSON-like values."""
         return {}, {"quality": self.quality}
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         self.quality = meta["quality"]
 
@@ -104,3 +171,66 @@ class ItemTokenizer(ABC):
     def load(self, folder: str | os.PathLike) -> None:
         """Take over what :meth:`save` stored; :class:`ArtefactError` when it is damaged."""
         self.set_state(*load_artefact(folder))
+
+
+class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
+    """Turns item content into codes. Fitted once per data, settings and seed.
+
+    A new tokenizer writes :meth:`fit`, which ends with :meth:`ItemCodes.build`, and :meth:`encode`;
+    with :meth:`state` and :meth:`set_state` if it learns something that ``encode`` needs. Its keys
+    stand in ``properties/tokenizer/<name>.yaml``. What it trains goes through :meth:`loop`.
+
+    Attributes:
+        uses_text: whether it needs item texts.
+    """
+
+    uses_text = True
+
+    @abstractmethod
+    def encode(self, new: NewItems) -> Tensor:
+        """Learned codes of n new items, int64 ``[n, M]``; nothing is refitted."""
+
+    def place(self, new: NewItems, existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+        """Codes of new items beside those that are there, of which none changes.
+
+        Args:
+            new: n items.
+            existing: codes ``[n_items, L]``.
+            sizes: alphabet size of each level.
+
+        Returns:
+            Codes ``[n, L]``, and how many items had to leave their own codes.
+        """
+        return self._place(self.encode(new), existing, sizes)
+
+    def hand_over(self) -> PretrainedBackbone | None:
+        """The language model that the fit has trained, if it has trained one."""
+        return None
+
+    def _place(
+        self,
+        learned: Tensor,
+        existing: Tensor,
+        sizes: Sequence[int],
+        distances: Distances | None = None,
+    ) -> tuple[Tensor, int]:
+        if learned.shape[1] == len(sizes):
+            last = parse_policies(self.config["collision"])[-1]
+            # An item that finds no room stays a duplicate.
+            room = math.prod(sizes) >= len(existing) + len(learned)
+            movable = distances is not None and room
+            if last == "none" or (last == "sinkhorn" and not movable):
+                return learned, 0
+        return codes_for_new_items(existing, sizes, learned, distances)
+
+    def describe(self, content: ItemContent) -> str:
+        """The number of items."""
+        return f"{len(content.tokens) - 1:,} items"
+
+    def aligned(self, codes: ItemCodes, content: ItemContent) -> ItemCodes:
+        """As the base says."""
+        return codes.aligned(content.tokens)
+
+    def load_codes(self, folder: str | os.PathLike) -> ItemCodes:
+        """As the base says."""
+        return ItemCodes.load(folder)

@@ -1,4 +1,4 @@
-"""Codes of a tokenizer: fitted once, stored, and loaded again."""
+"""The store of finished results: codes are fitted once, stored, and loaded again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from recbole_genrec.data.content import ItemContent
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import made_once, publish_folder
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer.base import ItemTokenizer
-from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.base import CodesT, ContentT, Tokenizer
 from recbole_genrec.tokenizer.progress import FitProgress
 
 MADE_FOR = "made-for.json"
@@ -21,17 +19,27 @@ MADE_FOR = "made-for.json"
 
 
 def fit_or_load(
-    tokenizer: ItemTokenizer,
-    content: ItemContent,
+    tokenizer: Tokenizer[ContentT, CodesT],
+    content: ContentT,
     folder_root: str | os.PathLike,
     seed: int,
     log: Callable[[str], None] = print,
-) -> ItemCodes:
-    """Codes of ``content`` by ``tokenizer``: the stored result if there is one, else a fit that is then stored.
+) -> CodesT:
+    """Codes of ``content``: the stored result if there is one, else a fit that is then stored.
 
-    The key is (content fingerprint, training interactions if they count, tokenizer, its settings, seed). A result appears in
-    ``<folder_root>/<name>-<key>`` complete or not at all. Rows follow ``content.tokens``; :class:`ArtefactError` when the stored result
-    is damaged or belongs to other items.
+    The key is (content fingerprint, training interactions if they count, tokenizer, its settings,
+    seed). A result appears in ``<folder_root>/<name>-<key>`` complete or not at all, and one
+    process at a time makes it. A fit that was killed continues.
+
+    Args:
+        tokenizer: takes over what the fit has learned.
+        content: rows of the codes follow its ids.
+        folder_root: where results are stored.
+        seed: of the tokenizer.
+        log: takes one line of text.
+
+    Raises:
+        ArtefactError: the stored result is damaged or belongs to something else.
     """
     key = digest(
         content.fingerprint,
@@ -43,33 +51,51 @@ def fit_or_load(
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     with made_once(folder, log) as missing:
         if missing:
-            log(f"Tokenizer {tokenizer.name} is being fitted to {len(content.tokens) - 1:,} items.")
-            started = time.process_time()
-            tokenizer.progress = FitProgress(
-                Path(folder_root) / f"fit-{tokenizer.name}-{key}.pth", key
-            )
-            codes = tokenizer.fit(content).aligned(content.tokens)
-            tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
-            with publish_folder(folder) as temporary:
-                codes.save(temporary / "codes")
-                tokenizer.save(temporary / "tokenizer")
-                write_json(
-                    temporary / MADE_FOR,
-                    {"key": key, "seed": seed, "settings": tokenizer.config_key()},
-                )
-            tokenizer.progress.clear()
-            log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
+            codes = _fit(tokenizer, content, folder, key, seed, log)
     if not missing:
-        hint = f"Delete the folder {folder}; it is made again."
-        if read_json(folder / MADE_FOR).get("key") != key:
-            raise ArtefactError(
-                f"{folder} was renamed or replaced: its codes belong to other items, settings or another seed. {hint}"
-            )
-        with explained(str(folder), hint):
-            codes = ItemCodes.load(folder / "codes").aligned(content.tokens)
-            tokenizer.load(folder / "tokenizer")
+        codes = _load(tokenizer, content, folder, key)
         log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
+
     log(codes.report())
     for warning in codes.warnings():
         log(f"WARNING: {warning}")
+    return codes
+
+
+def _fit(
+    tokenizer: Tokenizer[ContentT, CodesT],
+    content: ContentT,
+    folder: Path,
+    key: str,
+    seed: int,
+    log: Callable[[str], None],
+) -> CodesT:
+    log(f"Tokenizer {tokenizer.name} is being fitted to {tokenizer.describe(content)}.")
+    started = time.process_time()
+    tokenizer.progress = FitProgress(folder.parent / f"fit-{folder.name}.pth", key)
+    codes = tokenizer.aligned(tokenizer.fit(content), content)
+    tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
+
+    with publish_folder(folder) as temporary:
+        codes.save(temporary / "codes")
+        tokenizer.save(temporary / "tokenizer")
+        made_for = {"key": key, "seed": seed, "settings": tokenizer.config_key()}
+        write_json(temporary / MADE_FOR, made_for)
+    tokenizer.progress.clear()
+    log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
+    return codes
+
+
+def _load(
+    tokenizer: Tokenizer[ContentT, CodesT], content: ContentT, folder: Path, key: str
+) -> CodesT:
+    hint = f"Delete the folder {folder}; it is made again."
+    if read_json(folder / MADE_FOR).get("key") != key:
+        raise ArtefactError(
+            f"{folder} was renamed or replaced: its codes belong to other items, settings or "
+            f"another seed. {hint}"
+        )
+    with explained(str(folder), hint):
+        codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
+        tokenizer.load(folder / "tokenizer")
     return codes

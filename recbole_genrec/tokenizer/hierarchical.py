@@ -1,9 +1,13 @@
-"""Codes as paths in a tree of clusters: ``text-hierarchical`` splits sentence embeddings, ``cid`` the co-occurrence graph of the items."""
+"""Codes as paths in a tree of clusters.
+
+``text-hierarchical`` splits sentence embeddings, ``cid`` the co-occurrence graph of the items.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -13,8 +17,12 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.rules import Rule
+from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
+
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
 
 
 class TextHierarchicalTokenizer(VectorTokenizer):
@@ -22,58 +30,71 @@ class TextHierarchicalTokenizer(VectorTokenizer):
 
     name = "text-hierarchical"
 
-    def learn(self, x: Tensor, content) -> None:
+    def learn(self, x: Tensor, content: ItemContent) -> None:
         """Split the items level by level."""
         self.quantiser = HierarchicalKMeans.fit(x, self.config["codebook_sizes"], self.seed)
 
-    def state(self) -> tuple[dict[str, Tensor], dict]:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and tree."""
         tensors, meta = super().state()
         return {**tensors, **self.quantiser.tensors()}, meta
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
         self.quantiser = HierarchicalKMeans.from_tensors(tensors)
 
 
 class CIDTokenizer(TextHierarchicalTokenizer):
-    """Collaborative indexing (CID; Hua et al., arXiv 2305.06569): items of the same training sequences share a prefix.
+    """Collaborative indexing (CID; Hua et al., arXiv 2305.06569).
 
-    The paper clusters the graph of co-occurrences spectrally and each cluster again. Here one embedding of the whole graph
-    (:func:`spectral_embedding`) is split by :class:`HierarchicalKMeans`; this, the fixed depth, the last code instead of a running number,
-    and the one place for all items without co-occurrences (that of the zero vector) are our choice (unpublished).
+    Items of the same training sequences share a prefix. The paper clusters the graph of
+    co-occurrences spectrally and each cluster again. Here one embedding of the whole graph
+    (:func:`spectral_embedding`) is split by :class:`HierarchicalKMeans`. This, the fixed depth, the
+    last code instead of a running number, and the one place for all items without co-occurrences
+    (that of the zero vector) are our choice (unpublished).
     """
 
     name = "cid"
-    uses_text = uses_graph = False
-    uses_interactions = True
+    uses_text = False  # type: ignore[assignment]
+    uses_graph = False  # type: ignore[assignment]
+    uses_interactions = True  # type: ignore[assignment]
     settings = ("spectral_dim", "standardize", "codebook_sizes", "collision", "dedup_spare")
     config_rules = {
         **VectorTokenizer.config_rules,
         "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2),
     }
 
-    def vectors(self, content) -> np.ndarray:
+    def vectors(self, content: ItemContent) -> np.ndarray:
         """Spectral embedding of the items by raw id, so that their order changes nothing; ``quality`` counts those without neighbours."""
-        sequences, started = content.item_sequences(), time.process_time()
+        started = time.process_time()
+        sequences = content.item_sequences()
         rank = np.argsort(np.argsort(np.array(content.tokens), kind="stable"))
         graph = co_occurrences([rank[items] for items in sequences], len(rank))
-        self.quality["items_without_co_occurrence"] = (
-            int((graph.sum(1) == 0).sum()) - 1
-        )  # the padding item
+        # The padding item has no neighbours either.
+        alone = int((graph.sum(1) == 0).sum()) - 1
+        self.quality["items_without_co_occurrence"] = alone
         vectors = spectral_embedding(graph, self.config["spectral_dim"], self.seed)[rank]
         self.quality["spectral_cpu_seconds"] = time.process_time() - started
         return vectors
 
-    def _new(self, texts: Sequence[str]) -> Tensor:
+    def _new(self, new: NewItems) -> Tensor:
         raise ConfigError(
-            "tokenizer: cid places items by their training interactions, which new items do not have. Use a text tokenizer."
+            "tokenizer: cid places items by their training interactions, which new items do not "
+            "have. Use a text tokenizer."
         )
 
 
 def co_occurrences(sequences: Sequence[np.ndarray], n: int) -> csr_array:
-    """Symmetric float64 ``[n, n]``: how many of the ``sequences`` of item ids below ``n`` hold both items (our choice), zero diagonal."""
+    """How many sequences hold both items of each pair (our choice).
+
+    Args:
+        sequences: item ids below ``n``.
+        n: number of items.
+
+    Returns:
+        Symmetric float64 ``[n, n]`` with a zero diagonal.
+    """
     users = np.repeat(np.arange(len(sequences)), [len(items) for items in sequences])
     items = np.concatenate([*sequences, np.zeros(0, dtype=np.int64)])
     pairs = np.unique(np.stack([users, items]), axis=1)
@@ -83,15 +104,23 @@ def co_occurrences(sequences: Sequence[np.ndarray], n: int) -> csr_array:
 
 
 def spectral_embedding(graph: csr_array, dim: int, seed: int = 0) -> np.ndarray:
-    """Rows of the leading eigenvectors of D^-1/2 A D^-1/2, A = ``graph [n, n]``, D = its row sums, scaled to length 1 (Ng, Jordan, Weiss
-    2001), float32 ``[n, <= dim]``. Vertices without edges get the zero vector."""
+    """Leading eigenvectors of D^-1/2 A D^-1/2, rows scaled to length 1 (Ng, Jordan, Weiss 2001).
+
+    Args:
+        graph: A, symmetric ``[n, n]``; D holds its row sums.
+        dim: number of eigenvectors.
+        seed: of the start of the iteration.
+
+    Returns:
+        float32 ``[n, <= dim]``; vertices without edges get the zero vector.
+    """
     connected = np.flatnonzero(graph.sum(1))
     vectors = np.zeros((graph.shape[0], max(1, min(dim, len(connected) - 1))))
     if len(connected):
-        part = graph[connected][:, connected]
-        scale = diags_array(1 / np.sqrt(part.sum(1)))
+        component = graph[connected][:, connected]
+        scale = diags_array(1 / np.sqrt(component.sum(1)))
         start = np.random.default_rng(seed).standard_normal(len(connected))
         with threadpool_limits(1):
-            found = eigsh(scale @ part @ scale, vectors.shape[1], which="LA", v0=start)[1]
-        vectors[connected] = found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
+            _, leading = eigsh(scale @ component @ scale, vectors.shape[1], which="LA", v0=start)
+        vectors[connected] = leading / np.linalg.norm(leading, axis=1, keepdims=True).clip(1e-12)
     return vectors.astype(np.float32)

@@ -1,10 +1,10 @@
-"""How far a long fit has come, so that a killed one continues instead of starting again."""
+"""How far a fit has come, on disk, so that a killed one continues instead of starting again."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,70 +14,158 @@ from recbole_genrec.runtime import interrupts
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 
+LAYOUT = 2
+"""Number of the file's layout. Version 1 knew no stages."""
+
+Parts = Mapping[str, object]
+"""What a stage changes besides the global random states, by name: modules and optimisers (objects
+with ``state_dict``), ``torch.Generator`` objects, and dictionaries of plain values and tensors."""
+
 
 class FitProgress:
-    """The epochs of a fit and, in ``path``, its state every ``interrupts.SAVE_EVERY`` seconds and when a signal asks for the end.
+    """The stages of a fit that are done, and where the running one stands.
 
-    A fit that continues ends with the same numbers as one that was not interrupted. A damaged file is ignored with a warning, one of
-    another ``key`` (what is fitted) is refused. Without ``path`` nothing is saved.
+    The file ``path`` is written every ``interrupts.SAVE_EVERY`` seconds and when a signal asks for
+    the end. A fit that continues ends with the same numbers as one that was not interrupted.
+
+    A part that several stages change is kept once: as the last of these stages left it.
+
+    Args:
+        path: the file; without it nothing is saved.
+        key: says what is fitted. A file of another key is refused.
     """
 
     def __init__(self, path: Path | None = None, key: str = "") -> None:
-        self.path, self.key = path, key
+        self.path = path
+        self.key = key
+        self._written = time.monotonic()
+        self._content: dict | None = None
 
-    def epochs(self, total: int, **parts) -> Iterator[int]:
-        """Numbers, from 0, of the epochs that remain of ``total``; a fit that stops earlier calls ``close()`` on the iterator.
+    # --- what an earlier run left -------------------------------------------------------------
+
+    def take_finished(self, stage: str, parts: Parts) -> bool:
+        """Whether ``stage`` is done; then ``parts`` and the random states are as at its end."""
+        if stage not in self._read()["finished"]:
+            return False
+        self._take(self._read()["finished"][stage], parts)
+        return True
+
+    def take_result(self, stage: str) -> object:
+        """What :meth:`finish` was given as the result of a stage that is done."""
+        return self._read()["finished"][stage]["result"]
+
+    def take_running(self, stage: str, parts: Parts) -> int:
+        """The epoch, counted from 0, with which ``stage`` goes on; ``parts`` are as before it."""
+        running = self._read()["running"]
+        if running is None or running["stage"] != stage:
+            return 0
+        self._take(running, parts)
+        logging.getLogger().info(
+            f"The fit continues at epoch {running['epoch']} from {self.path} (stage {stage})."
+        )
+        return running["epoch"]
+
+    # --- what this run adds -------------------------------------------------------------------
+
+    def finish(self, stage: str, parts: Parts, result: object = None) -> None:
+        """Note that ``stage`` is done, with its ``parts`` as they are now.
 
         Args:
-            parts: everything that an epoch changes besides the global random states: modules and optimisers (``state_dict``),
-                ``torch.Generator`` objects, and dictionaries of plain values and tensors, which are updated in place.
+            stage: its name.
+            parts: what later stages, or the tokenizer, need of it.
+            result: plain values and tensors, for :meth:`take_result`.
         """
-        first = self._restore(parts)
-        saved = time.monotonic()
-        with interrupts.safe_points() as stop_if_asked:
-            for epoch in range(first, total):
-                if self.path is not None:
-                    if epoch > first and time.monotonic() - saved >= interrupts.SAVE_EVERY:
-                        self._save(epoch, parts)
-                        saved = time.monotonic()
-                    stop_if_asked(lambda epoch=epoch: self._save(epoch, parts))
-                yield epoch
+        if self.path is None:
+            return
+        content = self._read()
+        states = {name: _copied(_state(part)) for name, part in parts.items()}
+        self._forget(states)
+        content["running"] = None
+        content["finished"][stage] = {"parts": states, "result": result, "rng": rng_state()}
+
+    def save(self, stage: str, epoch: int, parts: Parts) -> None:
+        """Write the file: ``stage`` is about to begin ``epoch``."""
+        if self.path is None:
+            return
+        self._forget(parts)
+        states = {name: _state(part) for name, part in parts.items()}
+        running = {"stage": stage, "epoch": epoch, "parts": states, "rng": rng_state()}
+        self._write({**self._read(), "running": running})
+
+    def save_finished(self) -> None:
+        """Write the file: no stage is running."""
+        if self.path is not None:
+            self._write(self._read())
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save is ``interrupts.SAVE_EVERY`` seconds ago."""
+        return time.monotonic() - self._written >= interrupts.SAVE_EVERY
 
     def clear(self) -> None:
-        """Forget the state: the fit is complete and stored."""
+        """Delete the file: the fit is complete and stored."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
-    def _save(self, epoch: int, parts: dict) -> None:
-        states = {name: _state(part) for name, part in parts.items()}
-        save_checkpoint(
-            self.path, {"key": self.key, "epoch": epoch, "parts": states, "rng": rng_state()}
-        )
+    # --- the file -----------------------------------------------------------------------------
 
-    def _restore(self, parts: dict) -> int:
+    def _forget(self, names: Parts) -> None:
+        """Drop what finished stages kept of these parts: a later stage has changed them."""
+        for entry in self._read()["finished"].values():
+            entry["parts"] = {
+                name: state for name, state in entry["parts"].items() if name not in names
+            }
+
+    def _write(self, content: dict) -> None:
+        save_checkpoint(self.path, {"key": self.key, "layout": LAYOUT, **content})
+        self._written = time.monotonic()
+
+    def _read(self) -> dict:
+        if self._content is None:
+            self._content = self._from_disk() or {"finished": {}, "running": None}
+        return self._content
+
+    def _from_disk(self) -> dict | None:
         if self.path is None or not self.path.is_file():
-            return 0
+            return None
         try:
-            state = load_checkpoint(self.path)
+            stored = load_checkpoint(self.path)
         except ArtefactError as error:
             logging.getLogger().warning(f"The fit starts from the beginning: {error}")
-            return 0
-        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
-            if state["key"] != self.key:
-                raise ArtefactError(f"{self.path} belongs to another fit. Delete it.")
-            for name, part in parts.items():
-                _set_state(part, state["parts"][name])
-            set_rng_state(state["rng"])
-            logging.getLogger().info(
-                f"The fit continues at epoch {state['epoch']} from {self.path}"
+            return None
+        if stored.get("key") != self.key:
+            raise ArtefactError(f"{self.path} belongs to another fit. Delete it.")
+        if stored.get("layout") != LAYOUT:
+            logging.getLogger().warning(
+                f"The fit starts from the beginning: {self.path} is of another version of this "
+                "package, which noted the progress of a fit in another way."
             )
-            return state["epoch"]
+            return None
+        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
+            return {"finished": stored["finished"], "running": stored["running"]}
+
+    def _take(self, entry: dict, parts: Parts) -> None:
+        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
+            for name, state in entry["parts"].items():
+                _set_state(parts[name], state)
+            set_rng_state(entry["rng"])
 
 
 def _state(part: object) -> object:
     if isinstance(part, torch.Generator):
         return part.get_state()
     return dict(part) if isinstance(part, dict) else part.state_dict()
+
+
+def _copied(state: object) -> object:
+    """A copy on the CPU that does not change when the stage's objects do."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_copied(value) for value in state]
+    return state
 
 
 def _set_state(part: object, state: object) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.storage.artefacts import META, read_json
-from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
+
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
 
 
 class RandomTokenizer(ItemTokenizer):
@@ -21,7 +24,7 @@ class RandomTokenizer(ItemTokenizer):
     uses_text = False
     settings = ("codebook_sizes", "collision", "dedup_spare")
 
-    def fit(self, content) -> ItemCodes:
+    def fit(self, content: ItemContent) -> ItemCodes:
         """Draw the codes of all items with the seed, in the order of their raw ids."""
         tokens = [content.tokens[0], *sorted(content.tokens[1:])]
         learned = self._draw(len(tokens) - 1, self.seed)
@@ -33,23 +36,22 @@ class RandomTokenizer(ItemTokenizer):
             spare=self.config["dedup_spare"],
         )
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
+    def encode(self, new: NewItems) -> Tensor:
         """Random codes of new items, drawn apart from the fitted ones."""
-        return self._draw(len(texts), self.seed + 1)
+        return self._draw(len(new), self.seed + 1)
 
     def _draw(self, n: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.stack(
-            [
-                torch.randint(size, (n,), generator=generator)
-                for size in self.config["codebook_sizes"]
-            ],
-            dim=1,
-        )
+        sizes = self.config["codebook_sizes"]
+        columns = [torch.randint(size, (n,), generator=generator) for size in sizes]
+        return torch.stack(columns, dim=1)
 
 
 class StoredCodes(ItemTokenizer):
-    """Codes from a folder that :meth:`ItemCodes.save` wrote, or from a folder of the artefact store (``tokenizer: <path>``)."""
+    """Codes from a folder (``tokenizer: <path>``).
+
+    One that :meth:`ItemCodes.save` wrote, or one of the artefact store.
+    """
 
     name = "stored"
     uses_text = False
@@ -58,25 +60,27 @@ class StoredCodes(ItemTokenizer):
     def folder(self) -> Path:
         """Where the codes are; a checkpoint holds them itself, and does not ask."""
         path = Path(self.config["tokenizer"])
-        found = [folder for folder in (path, path / "codes") if (folder / META).is_file()]
-        if not found:
-            raise ConfigError(
-                f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored codes."
-            )
-        return found[0]
+        for folder in (path, path / "codes"):
+            if (folder / META).is_file():
+                return folder
+        raise ConfigError(
+            f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored "
+            "codes."
+        )
 
-    def config_key(self) -> dict:
+    def config_key(self) -> dict[str, Any]:
         """What the folder holds."""
         header = read_json(self.folder / META)
         return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
 
-    def fit(self, content) -> ItemCodes:
+    def fit(self, content: ItemContent) -> ItemCodes:
         """Read the codes; :class:`ArtefactError` when they belong to other items."""
         return ItemCodes.load(self.folder).aligned(content.tokens)
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
+    def encode(self, new: NewItems) -> Tensor:
         """Always an error: stored codes hold no rule for new items."""
         folder = self.config["tokenizer"]
         raise ConfigError(
-            f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made them in the key tokenizer."
+            f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made "
+            "them in the key tokenizer."
         )

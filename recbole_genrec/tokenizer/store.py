@@ -1,17 +1,20 @@
-"""The dense tokenizer of STORE (arXiv 2409.07276 v1), stages 1 and 2: a causal language model compresses an item text into M vectors,
-which PCA and k-means turn into M codes.
+"""The dense tokenizer of STORE (arXiv 2409.07276 v1), stages 1 and 2.
 
-==================================  ===========================================================================
+A causal language model compresses an item text into M vectors, which PCA and k-means turn into M
+codes.
+
+==================================  ==========================================================
 paper                               here
-==================================  ===========================================================================
-text-to-token                       ``dense.py``: ``DenseTokenizer.dense``
-token-to-text, L_t2t                ``dense.py``: ``DenseTokenizer.reconstruction_loss``
+==================================  ==========================================================
+text-to-token                       ``quantiser/dense.py``: ``DenseTokenizer.dense``
+token-to-text, L_t2t                ``quantiser/dense.py``: ``DenseTokenizer.reconstruction_loss``
 PCA + k-means per position          :meth:`STORETokenizer.quantise`
 weight hand-over to stage 3         :meth:`STORETokenizer.hand_over`
-==================================  ===========================================================================
+==================================  ==========================================================
 
-The paper does not settle how the placeholder block is filled. Two-pass injection is our choice (unpublished): in one pass the task block
-would read keys of the layer below, and the vectors that k-means clusters would get no gradient.
+The paper does not settle how the placeholder block is filled. Two-pass injection is our choice
+(unpublished): in one pass the task block would read keys of the layer below, and the vectors that
+k-means clusters would get no gradient.
 """
 
 from __future__ import annotations
@@ -19,21 +22,80 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
 from recbole_genrec.backbone.settings import BACKBONE_RULES
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.errors import ArtefactError, GenRecError
+from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.rules import Rule
-from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems, PretrainedBackbone
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity
+from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
 from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
+from recbole_genrec.tokenizer.training_loop import TrainingStage
+
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
+
+COLLAPSED = 0.05
+"""A level with fewer codes in use than this share of its size is reported (our choice, unpublished)."""
+EXPORT_BATCH = 256
+"""Items whose dense tokens are computed at once."""
+QUALITY_ROWS = 512
+"""Items, randomly chosen, on which the reconstruction is measured at most."""
+QUALITY_BATCH = 64
+
+
+class ReconstructionStage(TrainingStage):
+    """Stage 1: the language model restores each item text from its dense tokens.
+
+    Args:
+        network: the language model with its dense tokens.
+        ids: text tokens of all items, int64 ``[N, T]``.
+        valid: bool ``[N, T]``, which of them are no padding.
+        config: the tokenizer's settings.
+        seed: of the order of the items.
+    """
+
+    network: DenseTokenizer
+
+    def __init__(
+        self, network: DenseTokenizer, ids: Tensor, valid: Tensor, config: Any, seed: int
+    ) -> None:
+        learned = [p for p in network.parameters() if p.requires_grad]
+        optimiser = torch.optim.Adam(learned, lr=config["tokenizer_lr"])
+        epochs = config["tokenizer_epochs"]
+        super().__init__("reconstruction", "STORE tokenizer", network, optimiser, epochs)
+        self.ids = ids
+        self.valid = valid
+        self.config = config
+        self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def running_parts(self) -> dict[str, object]:
+        """The order of the items is drawn anew in each epoch."""
+        return {"generator": self.generator}
+
+    def batches(self, epoch: int) -> list[Tensor]:
+        """Items of similar length together."""
+        order = torch.randperm(len(self.ids), generator=self.generator)
+        size = self.config["tokenizer_batch_size"]
+        return list(length_grouped(order, self.valid.sum(1), size, self.generator))
+
+    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """L_t2t of the items ``rows [B]``, trimmed to the longest text."""
+        width = int(self.valid[rows].sum(1).max())
+        ids = self.ids[rows, :width].to(self.config["device"])  # [B, T]
+        mask = self.valid[rows, :width].to(self.config["device"])  # [B, T]
+        dense = self.network.dense(ids, mask)  # [B, M, d_model]
+        dropout = self.config["task_token_dropout"]
+        return {"total": self.network.reconstruction_loss(dense, ids, mask, dropout)}
 
 
 class STORETokenizer(ItemTokenizer):
@@ -79,9 +141,10 @@ class STORETokenizer(ItemTokenizer):
         "prompts": Rule(dict, "sentences of the prompts"),
     }
 
-    def __init__(self, config, seed: int):
+    def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.sizes, self.n_dense = list(config["codebook_sizes"]), len(config["codebook_sizes"])
+        self.sizes = list(config["codebook_sizes"])
+        self.n_dense = len(self.sizes)
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
         self.quantisers: list[PCAKMeans] = []
@@ -90,14 +153,13 @@ class STORETokenizer(ItemTokenizer):
         """The settings that stages 1 and 2 depend on, and what the backbone's folder holds."""
         return {**super().config_key(), "backbone": backbone_identity(self.config["backbone"])}
 
-    # --- stage 1 ------------------------------------------------------------------------------------------------------------------
+    # --- stage 1 ------------------------------------------------------------------------------
 
-    def fit(self, content) -> ItemCodes:
+    def fit(self, content: ItemContent) -> ItemCodes:
         """Train the language model on the item texts, cluster its dense tokens, repair collisions."""
-        check_capacity(len(content.text) - 1, self.sizes, self.config["collision"])
-        network, ids, valid = self._network(
-            content.text[1:], [*content.text[1:], *self.config["prompts"].values()]
-        )
+        texts = content.text[1:]
+        check_capacity(len(texts), self.sizes, self.config["collision"])
+        network, ids, valid = self._network(texts, [*texts, *self.config["prompts"].values()])
         self._train(network, ids, valid)
         dense = self._export(network, ids, valid)
         self.quality = self._reconstruction_quality(network, dense, ids, valid)
@@ -106,18 +168,20 @@ class STORETokenizer(ItemTokenizer):
     def _network(
         self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()
     ) -> tuple[DenseTokenizer, Tensor, Tensor]:
-        """Build stage 1 (with the stored weights, if there are any) and encode ``texts``."""
+        """Build stage 1, with the stored weights if there are any, and encode ``texts``.
+
+        Returns:
+            The network, text tokens int64 ``[N, T]``, and which of them are no padding ``[N, T]``.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             backbone, text_tokenizer = build_backbone(
                 self.config, vocabulary_texts, self.vocabulary
             )
             apply_tuning(backbone, self.config)
-            prompt = torch.tensor(
-                text_tokenizer(self.config["prompts"]["reconstruct"], add_special_tokens=False)[
-                    "input_ids"
-                ]
-            )
+            sentence = self.config["prompts"]["reconstruct"]
+            encoded = text_tokenizer(sentence, add_special_tokens=False)
+            prompt = torch.tensor(encoded["input_ids"])
             network = DenseTokenizer(backbone, self.n_dense, prompt)
         if self.config["backbone"] == "scratch":
             self.vocabulary = text_tokenizer.backend_tokenizer.to_str()
@@ -128,87 +192,49 @@ class STORETokenizer(ItemTokenizer):
         return network.to(self.config["device"]), ids, valid
 
     def _train(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> None:
-        device, batch_size = self.config["device"], self.config["tokenizer_batch_size"]
-        generator = torch.Generator().manual_seed(self.seed)
-        kept = self.config["backbone"] == "scratch"  # random weights that no folder holds
-        stored = {name: p for name, p in network.named_parameters() if p.requires_grad or kept}
-        optimiser = torch.optim.Adam(
-            (p for p in network.parameters() if p.requires_grad), lr=self.config["tokenizer_lr"]
-        )
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config["precision"])
-        scaler = torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
-        network.scale_injection(ids[:batch_size].to(device), valid[:batch_size].to(device))
+        # No folder holds the random weights of a backbone from scratch.
+        scratch = self.config["backbone"] == "scratch"
+        stored = {name: p for name, p in network.named_parameters() if p.requires_grad or scratch}
+        stage = ReconstructionStage(network, ids, valid, self.config, self.seed)
+        first = slice(self.config["tokenizer_batch_size"])
+        device = self.config["device"]
+        network.scale_injection(ids[first].to(device), valid[first].to(device))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            epochs, parts = (
-                self.config["tokenizer_epochs"],
-                {"optimiser": optimiser, "generator": generator, "scaler": scaler},
-            )
-            remaining = self.progress.epochs(epochs, network=network, **parts)
-            progress = tqdm(
-                remaining,
-                total=epochs,
-                desc="STORE tokenizer",
-                disable=not self.config["show_progress"],
-                ncols=100,
-            )
-            for epoch in progress:
-                network.train()
-                order = torch.randperm(len(ids), generator=generator)
-                for rows in length_grouped(order, valid.sum(1), batch_size, generator):
-                    width = int(valid[rows].sum(1).max())
-                    batch, mask = ids[rows, :width].to(device), valid[rows, :width].to(device)
-                    with torch.autocast(
-                        torch.device(device).type, dtype=dtype, enabled=dtype is not None
-                    ):
-                        dense = network.dense(batch, mask)
-                        loss = network.reconstruction_loss(
-                            dense, batch, mask, self.config["task_token_dropout"]
-                        )
-                        loss = loss + self.extra_stage1_losses(network, dense, batch, mask)
-                    if not torch.isfinite(loss):
-                        raise GenRecError(
-                            f"STORE's tokenizer loss is {float(loss)} in epoch {epoch}: lower --tokenizer_lr."
-                        )
-                    optimiser.zero_grad()
-                    scaler.scale(loss).backward()
-                    scaler.step(optimiser)
-                    scaler.update()
-                progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
+            self.loop(self.config["precision"]).train(stage)
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
-    def extra_stage1_losses(
-        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor
-    ) -> Tensor | float:
-        """Hook for further self-supervised tasks; the paper names none."""
-        return 0.0
-
     @torch.no_grad()
-    def _export(
-        self, network: DenseTokenizer, ids: Tensor, valid: Tensor, batch_size: int = 256
-    ) -> Tensor:
+    def _export(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> Tensor:
         """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
         network.eval()
         device = self.config["device"]
-        batches = zip(ids.split(batch_size), valid.split(batch_size), strict=True)
-        parts = [network.dense(a.to(device), b.to(device)).float().cpu() for a, b in batches]
-        return torch.cat(parts)
+        batches = zip(ids.split(EXPORT_BATCH), valid.split(EXPORT_BATCH), strict=True)
+        return torch.cat(
+            [
+                network.dense(text.to(device), mask.to(device)).float().cpu()
+                for text, mask in batches
+            ]
+        )
 
     @torch.no_grad()
     def _reconstruction_quality(
-        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor, rows: int = 512
-    ) -> dict:
-        """Reconstruction loss of up to ``rows`` items with their own dense tokens and with those of another item."""
+        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor
+    ) -> dict[str, float]:
+        """Reconstruction loss of items with their own dense tokens and with those of another item."""
         network.eval()
         generator = torch.Generator().manual_seed(self.seed)
-        chosen = torch.randperm(len(ids), generator=generator)[:rows]
+        chosen = torch.randperm(len(ids), generator=generator)[:QUALITY_ROWS]
+        others = chosen.roll(1)
         device = self.config["device"]
         sums = torch.zeros(3, dtype=torch.float64)
-        for own, other in zip(chosen.split(64), chosen.roll(1).split(64), strict=True):
-            text, mask = ids[own].to(device), valid[own].to(device)
+        for rows, other in zip(
+            chosen.split(QUALITY_BATCH), others.split(QUALITY_BATCH), strict=True
+        ):
+            text, mask = ids[rows].to(device), valid[rows].to(device)
             losses = [
-                network.reconstruction_loss(dense[rows].to(device), text, mask).item()
-                for rows in (own, other)
+                network.reconstruction_loss(dense[source].to(device), text, mask).item()
+                for source in (rows, other)
             ]
             sums += torch.tensor([*losses, 1.0], dtype=torch.float64) * int(mask.sum())
         return {
@@ -216,108 +242,118 @@ class STORETokenizer(ItemTokenizer):
             "reconstruction_loss_shuffled": float(sums[1] / sums[2]),
         }
 
-    # --- stage 2 ------------------------------------------------------------------------------------------------------------------
+    # --- stage 2 ------------------------------------------------------------------------------
 
     def quantise(self, dense: Tensor, tokens: list[str]) -> ItemCodes:
-        """PCA and k-means at each position on its own, then the collision policies; nothing is trained.
+        """PCA and k-means at each position on its own, then the collision policies.
+
+        Nothing is trained.
 
         Args:
-            dense: ``[N, M, d_model]``. tokens: raw item ids, padding first.
+            dense: ``[N, M, d_model]``.
+            tokens: raw item ids, padding first.
         """
+        config = self.config
         self.quantisers = [
             PCAKMeans.fit(
-                dense[:, j],
-                self.sizes[j],
-                self.config["pca_dim"],
-                l2=self.config["pca_l2"],
+                dense[:, position],
+                size,
+                config["pca_dim"],
+                l2=config["pca_l2"],
                 seed=self.seed,
             )
-            for j in range(self.n_dense)
+            for position, size in enumerate(self.sizes)
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
-        for j, (used, wanted) in enumerate(zip(sizes, self.sizes, strict=True)):
-            if used < 0.05 * min(wanted, len(dense)):
+        for level, (used, wanted) in enumerate(zip(sizes, self.sizes, strict=True)):
+            if used < COLLAPSED * min(wanted, len(dense)):
                 logging.getLogger().warning(
-                    f"LEVEL {j} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items take {used} different values. "
-                    "Check that the item texts differ, or train the tokenizer longer."
+                    f"LEVEL {level} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items "
+                    f"take {used} different values. Check that the item texts differ, or train the "
+                    "tokenizer longer."
                 )
-        distances = partial(self._distances, dense)
         return ItemCodes.build(
             self._assign(dense),
             sizes,
             tokens,
-            self.config["collision"],
-            distances=distances,
-            spare=self.config["dedup_spare"],
+            config["collision"],
+            distances=partial(self._distances, dense),
+            spare=config["dedup_spare"],
         )
 
     def _assign(self, dense: Tensor) -> Tensor:
+        """Codes ``[n, M]`` of dense tokens ``[n, M, d_model]``."""
         return torch.stack(
-            [quantiser.assign(dense[:, j]) for j, quantiser in enumerate(self.quantisers)], dim=1
+            [
+                quantiser.assign(dense[:, position])
+                for position, quantiser in enumerate(self.quantisers)
+            ],
+            dim=1,
         )
 
     def _distances(self, dense: Tensor, rows: Tensor) -> list[Tensor]:
-        return [quantiser.distances(dense[rows, j]) for j, quantiser in enumerate(self.quantisers)]
+        return [
+            quantiser.distances(dense[rows, position])
+            for position, quantiser in enumerate(self.quantisers)
+        ]
 
-    # --- for stage 3 and later ----------------------------------------------------------------------------------------------------
+    # --- for stage 3 and later ----------------------------------------------------------------
 
-    def hand_over(self):
-        """``(backbone, text tokenizer, P [d_in, d_model])``: stage 1's language model, for stage 3 to continue from.
+    def hand_over(self) -> PretrainedBackbone:
+        """Stage 1's language model, for stage 3 to continue from; ``inject`` is P of stage 1.
 
         A LoRA adapter of stage 1 is merged into the weights it adapts (our choice).
         """
         network, *_ = self._network([])
         if self.config["tuning"] == "lora":
             network.backbone.merge_lora()
-        return network.backbone.cpu(), self.text_tokenizer, network.inject.weight.detach().cpu()
+        inject = network.inject.weight.detach().cpu()
+        return PretrainedBackbone(network.backbone.cpu(), self.text_tokenizer, inject)
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Learned codes ``[n, M]`` of new item texts: one pass of the stage-1 model, stored PCA, nearest stored centroid."""
-        return self._assign(self._dense_of(texts))
+    def encode(self, new: NewItems) -> Tensor:
+        """Learned codes ``[n, M]`` of new item texts.
 
-    def place(
-        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
-    ) -> tuple[Tensor, int]:
+        One pass of the stage-1 model, stored PCA, nearest stored centroid.
+        """
+        return self._assign(self._dense_of(new.texts))
+
+    def place(self, new: NewItems, existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
         """As the base says; an item whose codes are full takes the nearest free ones."""
-        dense = self._dense_of(texts)
+        dense = self._dense_of(new.texts)
         return self._place(self._assign(dense), existing, sizes, partial(self._distances, dense))
 
     def _dense_of(self, texts: Sequence[str]) -> Tensor:
         network, ids, valid = self._network(list(texts))
         return self._export(network, ids, valid)
 
-    def state(self) -> tuple[dict[str, Tensor], dict]:
-        """Everything :meth:`encode` and :meth:`hand_over` need: tensors, and JSON-like values."""
-        tensors = {f"network.{name}": value for name, value in self.weights.items()}
-        for j, quantiser in enumerate(self.quantisers):
-            tensors |= {
-                f"quantiser.{j}.{name}": value for name, value in quantiser.tensors().items()
-            }
-        identity = backbone_identity(self.config["backbone"])
-        return tensors, {
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that :meth:`encode` and :meth:`hand_over` need."""
+        tensors = with_prefix("network.", self.weights)
+        for position, quantiser in enumerate(self.quantisers):
+            tensors |= with_prefix(f"quantiser.{position}.", quantiser.tensors())
+        meta = {
             "vocabulary": self.vocabulary,
             "quality": self.quality,
-            "backbone": identity,
+            "backbone": backbone_identity(self.config["backbone"]),
         }
+        return tensors, meta
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
-        """Undo :meth:`state`."""
-        self.vocabulary, self.quality = meta["vocabulary"], meta["quality"]
-        if self.config["tuning"] == "lora" and meta["backbone"] != backbone_identity(
-            self.config["backbone"]
-        ):
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Undo :meth:`state`.
+
+        Raises:
+            ArtefactError: a LoRA adapter belongs to other weights than the backbone's folder holds.
+        """
+        self.vocabulary = meta["vocabulary"]
+        self.quality = meta["quality"]
+        same = meta["backbone"] == backbone_identity(self.config["backbone"])
+        if self.config["tuning"] == "lora" and not same:
             raise ArtefactError(
-                f"The adapter was trained on other weights than {self.config['backbone']} holds now. Restore that folder."
+                f"The adapter was trained on other weights than {self.config['backbone']} holds "
+                "now. Restore that folder."
             )
-        self.weights = _part(tensors, "network.")
+        self.weights = without_prefix("network.", tensors)
         self.quantisers = [
-            PCAKMeans.from_tensors(_part(tensors, f"quantiser.{j}.")) for j in range(self.n_dense)
+            PCAKMeans.from_tensors(without_prefix(f"quantiser.{position}.", tensors))
+            for position in range(self.n_dense)
         ]
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

@@ -1,9 +1,10 @@
-"""What the tokenizers of item vectors share: inputs, standardisation, collapse check, collisions, new items."""
+"""What the tokenizers of item vectors share: inputs, scaling, collapse check, collisions, new items."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,22 +13,44 @@ from torch import Tensor
 from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.rules import Rule
-from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
+
 COLLAPSED = 0.9
 """Share of the items that may have one and the same tuple before the fit is refused."""
-REMEDY = "Check that the item texts differ, keep standardize: True, train it longer or with another seed, or use tokenizer: rkmeans."
+REMEDY = (
+    "Check that the item texts differ, keep standardize: True, train it longer or with another "
+    "seed, or use tokenizer: rkmeans."
+)
+
+
+class Quantiser(Protocol):
+    """What turns scaled vectors into codes."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Codes of each of the L levels."""
+
+    def assign(self, x: Tensor) -> Tensor:
+        """Codes int64 ``[n, L]`` of ``x [n, D]``."""
+
+    def level_distances(self, x: Tensor) -> list[Tensor]:
+        """Distances of ``x [n, D]`` to the codes, L tensors ``[n, K_l]``."""
+
+    def reconstruct(self, codes: Tensor) -> Tensor:
+        """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
 
 
 class VectorTokenizer(ItemTokenizer):
-    """Quantises one vector an item: its sentence embedding, or a collaborative vector (``tokenizer_input: cf`` from SASRec, ``graph``
-    from LightGCN).
+    """Quantises one vector an item.
 
-    A subclass writes :meth:`learn`, which sets ``quantiser``: an object with ``sizes``, ``assign(x) -> codes [n, L]``,
-    ``level_distances(x) -> L tensors [n, K_l]`` and ``reconstruct(codes) -> x [n, D]``.
+    Its sentence embedding, or a collaborative vector: ``tokenizer_input: cf`` from SASRec,
+    ``graph`` from LightGCN. A subclass writes :meth:`learn`, which sets ``quantiser``.
     """
 
     settings = ("tokenizer_input", "standardize", "codebook_sizes", "collision", "dedup_spare")
@@ -35,22 +58,22 @@ class VectorTokenizer(ItemTokenizer):
         "tokenizer_input": Rule(str, "vectors that are quantised", choices=("text", "cf", "graph")),
         "standardize": Rule(bool, "zero mean and unit variance in each dimension"),
     }
+    quantiser: Any  # a Quantiser; subclasses know which
 
-    def config_key(self) -> dict:
+    def config_key(self) -> dict[str, Any]:
         """The settings, and the text encoder's weights where it is used."""
-        return super().config_key() | (
-            {"text_encoder": encoder_identity(self.config["text_encoder"])}
-            if self.uses_text
-            else {}
-        )
+        key = super().config_key()
+        if self.uses_text:
+            key["text_encoder"] = encoder_identity(self.config["text_encoder"])
+        return key
 
     @property
-    def uses_text(self) -> bool:
+    def uses_text(self) -> bool:  # type: ignore[override]
         """``tokenizer_input: text`` reads the item texts."""
         return self.config["tokenizer_input"] == "text"
 
     @property
-    def uses_interactions(self) -> bool:
+    def uses_interactions(self) -> bool:  # type: ignore[override]
         """``tokenizer_input: cf`` and ``graph`` read the training split."""
         return not self.uses_text
 
@@ -59,103 +82,130 @@ class VectorTokenizer(ItemTokenizer):
         """``tokenizer_input: graph`` reads LightGCN's vectors."""
         return self.config["tokenizer_input"] == "graph"
 
-    def interactions_key(self, content) -> object:
+    def interactions_key(self, content: ItemContent) -> object:
         """As the base says, with the settings of LightGCN where its vectors are used."""
         key = super().interactions_key(content)
         return [key, content.graph_fingerprint] if self.uses_graph else key
 
     @abstractmethod
-    def learn(self, x: Tensor, content) -> None:
+    def learn(self, x: Tensor, content: ItemContent) -> None:
         """Set ``self.quantiser`` from the item vectors ``x [n, D]``, float32."""
 
-    def vectors(self, content) -> np.ndarray:
+    def vectors(self, content: ItemContent) -> np.ndarray:
         """What is quantised, ``[n_items, D]``, row 0 = padding item."""
         source = {"text": content.embeddings, "cf": content.collaborative, "graph": content.graph}
         return source[self.config["tokenizer_input"]]()
 
-    def fit(self, content) -> ItemCodes:
-        """Vectors -> quantiser -> codes -> collision policies, all in the order of the raw item ids (``self.order``, rows of ``content``).
+    def fit(self, content: ItemContent) -> ItemCodes:
+        """Vectors to codes, then the collision policies, all in the order of the raw item ids.
 
-        The numbering of the items therefore changes no item's codes.
+        ``self.order`` holds the rows of ``content`` in this order. The numbering of the items
+        therefore changes no item's codes.
+
+        Raises:
+            ConfigError: ``codebook_sizes`` cannot name all items.
+            GenRecError: nearly all items have the same vector or the same codes.
         """
-        check_capacity(
-            len(content.tokens) - 1, self.config["codebook_sizes"], self.config["collision"]
-        )
+        config = self.config
+        check_capacity(len(content.tokens) - 1, config["codebook_sizes"], config["collision"])
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
-        vectors = self.vectors(content)[self.order]
-        without = (vectors == 0).all(1) & (
-            not self.uses_text
-        )  # items without an interaction stay zero vectors
-        self.centre, self.factor = scale_of(
-            vectors if without.all() else vectors[~without], self.config["standardize"]
-        )
-        x = self._scaled(vectors)
-        x[torch.from_numpy(without)] = 0
+        x = self._fitted_scale(self.vectors(content)[self.order])
         _refuse_collapse(x, "vector")
+
         self.learn(x, content)
         learned = self.quantiser.assign(x)
         _refuse_collapse(learned, "codes")
         _refuse_single_codes(learned, self.quantiser.sizes, x)
-        self.quality["reconstruction_error"] = float(
-            (self.quantiser.reconstruct(learned) - x).square().mean()
-        )
+        error = (self.quantiser.reconstruct(learned) - x).square().mean()
+        self.quality["reconstruction_error"] = float(error)
+
         codes = ItemCodes.build(
             learned,
             self.quantiser.sizes,
             [content.tokens[row] for row in (0, *self.order)],
-            self.config["collision"],
+            config["collision"],
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
-            spare=self.config["dedup_spare"],
+            spare=config["dedup_spare"],
         )
         return codes.aligned(content.tokens)
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Codes of new items from their texts alone."""
-        return self.quantiser.assign(self._new(texts))
+    def _fitted_scale(self, vectors: np.ndarray) -> Tensor:
+        """Scale ``vectors [n, D]`` by what they are, and keep the scale.
 
-    def place(
-        self, texts: Sequence[str], existing: Tensor, sizes: Sequence[int]
-    ) -> tuple[Tensor, int]:
+        Items without an interaction have no part in it and stay zero vectors.
+        """
+        without = np.zeros(len(vectors), dtype=bool)
+        if not self.uses_text:
+            without = (vectors == 0).all(1)
+        known = vectors if without.all() else vectors[~without]
+        self.centre, self.factor = scale_of(known, self.config["standardize"])
+        x = self._scaled(vectors)
+        x[torch.from_numpy(without)] = 0
+        return x
+
+    def encode(self, new: NewItems) -> Tensor:
+        """Codes of new items from their vectors, or from their texts alone."""
+        return self.quantiser.assign(self._new(new))
+
+    def place(self, new: NewItems, existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
         """As the base says; an item whose codes are full takes the nearest free ones."""
-        x = self._new(texts)
-        return self._place(
-            self.quantiser.assign(x),
-            existing,
-            sizes,
-            lambda rows: self.quantiser.level_distances(x[rows]),
-        )
+        x = self._new(new)
 
-    def state(self) -> tuple[dict[str, Tensor], dict]:
+        def distances(rows: Tensor) -> list[Tensor]:
+            return self.quantiser.level_distances(x[rows])
+
+        return self._place(self.quantiser.assign(x), existing, sizes, distances)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and quantiser; a subclass adds what its quantiser is made of."""
         tensors, meta = super().state()
-        return {
-            **tensors,
-            "centre": torch.from_numpy(self.centre),
-            "factor": torch.from_numpy(self.factor),
-        }, meta
+        tensors["centre"] = torch.from_numpy(self.centre)
+        tensors["factor"] = torch.from_numpy(self.factor)
+        return tensors, meta
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
-        self.centre, self.factor = tensors["centre"].numpy(), tensors["factor"].numpy()
+        self.centre = tensors["centre"].numpy()
+        self.factor = tensors["factor"].numpy()
 
     def _scaled(self, vectors: np.ndarray) -> Tensor:
         return torch.from_numpy(((vectors - self.centre) * self.factor).astype(np.float32))
 
-    def _new(self, texts: Sequence[str]) -> Tensor:
+    def _new(self, new: NewItems) -> Tensor:
+        """Scaled vectors float32 ``[n, D]`` of new items."""
+        if new.vectors is not None:
+            return self._scaled(self._checked(new))
         if not self.uses_text:
             raise ConfigError(
-                f"tokenizer_input: {self.config['tokenizer_input']} quantises collaborative vectors, which new items do not have. "
-                "Use tokenizer_input: text."
+                f"tokenizer_input: {self.config['tokenizer_input']} quantises collaborative "
+                "vectors, which new items do not have. Use tokenizer_input: text, or give the "
+                "vectors of the new items."
             )
-        options = {"device": self.config["device"] or "cpu", "show_progress": False}
+        device = self.config["device"] or "cpu"
+        encoder = self.config["text_encoder"]
+        # Row 0 is the padding item.
+        texts = ["", *new.texts]
         return self._scaled(
-            encode_texts(["", *texts], self.config["text_encoder"], None, **options)[1:]
+            encode_texts(texts, encoder, None, device=device, show_progress=False)[1:]
         )
+
+    def _checked(self, new: NewItems) -> np.ndarray:
+        vectors = np.asarray(new.vectors, dtype=np.float32)
+        wanted = (len(new), len(self.centre))
+        if vectors.shape != wanted or not np.isfinite(vectors).all():
+            raise ConfigError(
+                f"{len(new)} new items with vectors of shape {list(vectors.shape)}: the tokenizer "
+                f"{self.name} needs finite numbers of shape {list(wanted)}."
+            )
+        return vectors
 
 
 class RKMeansTokenizer(VectorTokenizer):
-    """Residual k-means, no training: the libraries cornac and GRID report it within a few percent of RQ-VAE (our default)."""
+    """Residual k-means, no training.
+
+    The libraries cornac and GRID report it within a few percent of RQ-VAE (our default).
+    """
 
     name = "rkmeans"
     settings = (*VectorTokenizer.settings, "pca_dim")
@@ -164,41 +214,43 @@ class RKMeansTokenizer(VectorTokenizer):
         "pca_dim": Rule(int, "dimensions that k-means sees; null = all", low=1, optional=True),
     }
 
-    def learn(self, x: Tensor, content) -> None:
+    def learn(self, x: Tensor, content: ItemContent) -> None:
         """k-means, level by level, on what the levels before leave."""
+        config = self.config
         self.quantiser = ResidualKMeans.fit(
-            x, self.config["codebook_sizes"], self.seed, self.config["pca_dim"]
+            x, config["codebook_sizes"], self.seed, config["pca_dim"]
         )
 
-    def state(self) -> tuple[dict[str, Tensor], dict]:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and codebooks."""
         tensors, meta = super().state()
         return {**tensors, **self.quantiser.tensors()}, meta
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict) -> None:
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
+        scale = ("centre", "factor")
         self.quantiser = ResidualKMeans.from_tensors(
-            {name: value for name, value in tensors.items() if name not in ("centre", "factor")}
+            {name: value for name, value in tensors.items() if name not in scale}
         )
 
 
 def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and factor of each column of ``vectors [n, D]``, see :func:`column_scale`; 0 and 1 unless ``standardize``."""
-    return (
-        column_scale(vectors)
-        if standardize
-        else (np.zeros(vectors.shape[1]), np.ones(vectors.shape[1]))
-    )
+    """Mean and factor of each column of ``vectors [n, D]``; 0 and 1 unless ``standardize``.
+
+    See :func:`~recbole_genrec.data.text_encoder.column_scale`.
+    """
+    if standardize:
+        return column_scale(vectors)
+    return np.zeros(vectors.shape[1]), np.ones(vectors.shape[1])
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:
     """Refuse ``rows [n, ...]`` nearly all of which are equal."""
-    same = (
-        collision_stats(rows)["largest_group"]
-        if rows.dtype == torch.long
-        else int((rows == rows[0]).all(1).sum())
-    )
+    if rows.dtype == torch.long:
+        same = collision_stats(rows)["largest_group"]
+    else:
+        same = int((rows == rows[0]).all(1).sum())
     if len(rows) > 1 and same > COLLAPSED * len(rows):
         raise GenRecError(
             f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}"
@@ -206,10 +258,18 @@ def _refuse_collapse(rows: Tensor, what: str) -> None:
 
 
 def _refuse_single_codes(codes: Tensor, sizes: Sequence[int], x: Tensor) -> None:
-    """Refuse ``codes [n, L]`` with one value at a level of several, unless the levels before it tell all different ``x [n, D]`` apart."""
+    """Refuse a level with one code in use, unless the levels before it tell all items apart.
+
+    Args:
+        codes: ``[n, L]``.
+        sizes: codes of each level.
+        x: vectors ``[n, D]``; items with equal ones need not be told apart.
+    """
+    n_vectors = len(x.unique(dim=0))
     for level, size in enumerate(sizes):
         told_apart = len(codes[:, :level].unique(dim=0)) if level else 1
-        if size > 1 and len(codes[:, level].unique()) == 1 and told_apart < len(x.unique(dim=0)):
+        single = size > 1 and len(codes[:, level].unique()) == 1
+        if single and told_apart < n_vectors:
             raise GenRecError(
                 f"The tokenizer collapsed: all items have the same code at level {level}. {REMEDY}"
             )

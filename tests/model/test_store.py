@@ -14,6 +14,7 @@ from recbole_genrec.decoding import exact_scores, path_scores
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
+from recbole_genrec.tokenizer import NewItems
 from recbole_genrec.tokenizer.store import STORETokenizer
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -300,7 +301,7 @@ def test_checkpoint_alone_restores_ranking_and_tokenizer(folder, tmp_path, monke
     trainer = GenRecTrainer(model.config, model)
     trainer.eval_collector.data_collect(test)
     assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
-    old = model.tokenizer.encode(model.content.text[1:])
+    old = model.tokenizer.encode(NewItems(model.content.text[1:]))
     assert torch.equal(old, model.codes[1:, :3])  # the stage-1 tokenizer still runs after stage 3
 
 

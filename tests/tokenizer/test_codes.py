@@ -16,7 +16,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.storage.artefacts import load_artefact, read_json, save_artefact
 from recbole_genrec.tokenizer import make_tokenizer
-from recbole_genrec.tokenizer.base import ItemTokenizer
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.fitting import fit_or_load
 from recbole_genrec.tokenizer.simple import RandomTokenizer
@@ -203,8 +203,8 @@ class CountingTokenizer(ItemTokenizer):
         learned = torch.arange(len(content.tokens) - 1)[:, None] % self.width
         return ItemCodes.build(learned, (self.width,), content.tokens, "extra_token")
 
-    def encode(self, content):
-        return torch.full((len(content), 1), self.fits)
+    def encode(self, new):
+        return torch.full((len(new), 1), self.fits)
 
     def save(self, folder):
         if self.broken:
@@ -231,7 +231,7 @@ def test_a_result_is_fitted_once_and_reused_by_raw_id(tmp_path):
     again = fit_or_load(
         second, Content(["[PAD]", "e", "d", "c", "b", "a"]), tmp_path, 1, log.append
     )
-    assert second.encode(["new"]).item() == 1, "loaded, not fitted"
+    assert second.encode(NewItems(["new"])).item() == 1, "loaded, not fitted"
     assert f"reused from {folder}" in log[3]
     assert (
         again.tokens == ["[PAD]", "e", "d", "c", "b", "a"]
@@ -339,6 +339,6 @@ def test_stored_codes(tmp_path):
         "none"
     ]
     with pytest.raises(ConfigError, match="cannot encode new items"):
-        stored.encode(["text"])
+        stored.encode(NewItems(["text"]))
     with pytest.raises(ConfigError, match="neither the name of a tokenizer nor a folder"):
         stored_codes(tmp_path / "rqvea").config_key()

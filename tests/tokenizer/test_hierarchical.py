@@ -150,7 +150,7 @@ def test_chunks(monkeypatch):
     x = gauss()
     fitted = HierarchicalKMeans.fit(x, (16, 16))
     codes = fitted.assign(x)
-    monkeypatch.setattr("recbole_genrec.tokenizer.hierarchical.CHUNK", 160)
+    monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.hierarchical_kmeans.CHUNK", 160)
     assert torch.equal(fitted.assign(x), codes)
 
 

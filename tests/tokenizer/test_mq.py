@@ -13,8 +13,8 @@ from recbole_genrec.errors import ArtefactError, ConfigError, DataError, GenRecE
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
-from recbole_genrec.tokenizer import mq_tokenizer
-from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser, agreement
+from recbole_genrec.tokenizer import mq_quantiser
+from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser, agreement
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 
 SMALL = {
@@ -379,7 +379,7 @@ def test_errors(changes, vectors, error, message):
 
 
 def test_agreement_counts_equal_codes_of_neighbours(monkeypatch):
-    monkeypatch.setattr(mq_tokenizer, "NEIGHBOURS", 1)
+    monkeypatch.setattr(mq_quantiser, "NEIGHBOURS", 1)
     vectors = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
     near, chance = agreement(torch.tensor([[0, 1], [0, 1], [1, 1], [1, 2]]), vectors)
     assert near == 1.5 and 0 <= chance <= 2

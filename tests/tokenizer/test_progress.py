@@ -1,85 +1,89 @@
-"""A fit that was interrupted after any epoch ends with the numbers of one that was not."""
+"""The file in which a fit notes its stages."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 import torch
 from torch import nn
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.runtime import interrupts
+from recbole_genrec.storage.checkpoints import save_checkpoint
 from recbole_genrec.tokenizer.progress import FitProgress
 
-EPOCHS = 6
+
+def filled(value: float) -> nn.Linear:
+    """A small network with equal weights."""
+    network = nn.Linear(2, 2)
+    nn.init.constant_(network.weight, value)
+    return network
 
 
-@pytest.fixture(autouse=True)
-def _saved_every_epoch(monkeypatch):
-    monkeypatch.setattr(interrupts, "SAVE_EVERY", 0.0)
-
-
-class Killed(BaseException):
-    pass
-
-
-def fit(progress: FitProgress, killed_in: int | None = None, enough: int = EPOCHS) -> list:
-    """A fit that draws from every kind of random numbers; its losses by epoch, and what it ends with."""
-    torch.manual_seed(3)
-    random.seed(3)
-    network, generator, notes = (
-        nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
-        torch.Generator().manual_seed(5),
-        {"losses": []},
-    )
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.1)
-    epochs = progress.epochs(
-        EPOCHS, network=network, optimiser=optimiser, generator=generator, notes=notes
-    )
-    for epoch in epochs:
-        if epoch == killed_in:
-            raise Killed
-        loss = network(torch.randn(8, 4, generator=generator)).square().mean() + random.random()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        notes["losses"].append(loss.item())
-        if len(notes["losses"]) == enough:
-            epochs.close()
-    return [
-        *notes["losses"],
-        network[0].weight.sum().item(),
-        torch.rand(()).item(),
-        random.random(),
-    ]
-
-
-@pytest.mark.parametrize("enough", [EPOCHS, 4])
-def test_a_fit_continues_exactly_after_any_number_of_interruptions(tmp_path, enough):
-    whole = fit(FitProgress(), enough=enough)
-    assert len(whole) == enough + 3
+def test_a_running_stage_comes_back_with_its_parts_and_the_random_states(tmp_path):
     path = tmp_path / "fit.pth"
-    for killed_in in (1, 1, 2, 3):
-        with pytest.raises(Killed):
-            fit(FitProgress(path, "key"), killed_in, enough)
-    assert fit(FitProgress(path, "key"), enough=enough) == whole
-    FitProgress(path, "key").clear()
-    assert list(tmp_path.iterdir()) == []
+    generator = torch.Generator().manual_seed(3)
+    torch.manual_seed(5)
+    FitProgress(path, "key").save(
+        "a", 4, {"network": filled(2.0), "generator": generator, "notes": {"x": 1}}
+    )
+    expected = torch.rand(3), torch.rand(3, generator=generator)
+
+    network, other, notes = filled(0.0), torch.Generator(), {"y": 2}
+    parts = {"network": network, "generator": other, "notes": notes}
+    progress = FitProgress(path, "key")
+    assert not progress.take_finished("a", parts) and progress.take_running("b", parts) == 0
+    assert notes == {"y": 2}
+    assert progress.take_running("a", parts) == 4
+    assert network.weight.eq(2.0).all() and notes == {"x": 1}
+    assert torch.equal(torch.rand(3), expected[0])
+    assert torch.equal(torch.rand(3, generator=other), expected[1])
 
 
-def test_nothing_is_saved_before_the_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupts, "SAVE_EVERY", 1e9)
-    fit(FitProgress(tmp_path / "fit.pth", "key"))
-    assert list(tmp_path.iterdir()) == []
+def test_a_part_is_kept_as_the_last_stage_left_it(tmp_path):
+    path = tmp_path / "fit.pth"
+    progress = FitProgress(path, "key")
+    network, alone = filled(1.0), filled(7.0)
+    progress.finish("a", {"network": network, "alone": alone})
+    nn.init.constant_(network.weight, 2.0)
+    nn.init.constant_(alone.weight, 8.0)  # after the stage: what was kept does not change
+    progress.finish("b", {"network": network})
+    nn.init.constant_(network.weight, 3.0)
+    progress.save("c", 1, {"other": filled(0.0)})
+
+    later = FitProgress(path, "key")
+    network, alone = filled(0.0), filled(0.0)
+    assert later.take_finished("a", {"network": network, "alone": alone})
+    assert alone.weight.eq(7.0).all() and network.weight.eq(0.0).all()
+    assert later.take_finished("b", {"network": network}) and network.weight.eq(2.0).all()
+    assert not later.take_finished("c", {})
 
 
 def test_a_damaged_file_is_ignored_and_a_foreign_one_refused(tmp_path, caplog):
     path = tmp_path / "fit.pth"
-    with pytest.raises(Killed):
-        fit(FitProgress(path, "key"), killed_in=3)
+    FitProgress(path, "key").save("a", 3, {"network": filled(1.0)})
     with pytest.raises(ArtefactError, match="belongs to another fit"):
-        fit(FitProgress(path, "other"))
+        FitProgress(path, "other").take_running("a", {})
+    with pytest.raises(ArtefactError, match="Delete it; the fit then starts"):
+        FitProgress(path, "key").take_running("a", {"network": nn.Linear(3, 3)})
     path.write_bytes(path.read_bytes()[:-50])
-    assert fit(FitProgress(path, "key")) == fit(FitProgress())
+    assert FitProgress(path, "key").take_running("a", {}) == 0
     assert "The fit starts from the beginning" in caplog.text
+
+
+def test_a_file_of_an_earlier_version_is_ignored_with_a_sentence(tmp_path, caplog):
+    path = tmp_path / "fit.pth"
+    save_checkpoint(path, {"key": "key", "epoch": 3, "parts": {}, "rng": {}})
+    assert FitProgress(path, "key").take_running("a", {}) == 0
+    assert "of another version of this package" in caplog.text
+
+
+def test_nothing_is_written_without_a_path_and_clear_removes_the_file(tmp_path):
+    pathless = FitProgress()
+    pathless.save("a", 1, {"network": filled(1.0)})
+    pathless.finish("a", {"network": filled(1.0)})
+    pathless.save_finished()
+    assert not pathless.take_finished("a", {})
+    pathless.clear()
+    progress = FitProgress(tmp_path / "fit.pth", "key")
+    progress.save_finished()
+    progress.clear()
+    assert list(tmp_path.iterdir()) == []

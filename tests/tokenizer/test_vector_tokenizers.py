@@ -19,12 +19,14 @@ from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer import fit_or_load, make_tokenizer, vectors
+from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer, vectors
 from recbole_genrec.tokenizer.collision import collision_stats
 
 TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq"]
 NAMES = [*TEXT, "cid"]
-NEW = ["red soap no 3", "dark oil of another brand", "red soap no 3", "an entirely different thing"]
+NEW = NewItems(
+    ["red soap no 3", "dark oil of another brand", "red soap no 3", "an entirely different thing"]
+)
 SMALL = {
     "codebook_sizes": [8, 8],
     "spectral_dim": 8,
@@ -182,7 +184,7 @@ def test_a_stored_tokenizer_is_the_fitted_one(name, content, tmp_path):
         return
     encoded = first.encode(NEW)
     assert torch.equal(second.encode(NEW), encoded) and torch.equal(encoded[0], encoded[2])
-    assert torch.equal(first.encode(content.text[1:])[:, :2], codes.codes[1:, :2])
+    assert torch.equal(first.encode(NewItems(content.text[1:]))[:, :2], codes.codes[1:, :2])
     placed, moved = first.place(NEW, codes.codes[1:], codes.sizes)
     assert second.place(NEW, codes.codes[1:], codes.sizes)[1] == moved == 0
     assert torch.equal(second.place(NEW, codes.codes[1:], codes.sizes)[0], placed)
@@ -246,6 +248,13 @@ def test_collaborative_input(name, source, content, monkeypatch):
     )
     with pytest.raises(ConfigError, match="Use tokenizer_input: text"):
         fitted.encode(NEW)
+    source_vectors = content.graph if source == "graph" else content.collaborative
+    again = NewItems(content.text[1:-1], torch.from_numpy(source_vectors()[1:-1]))
+    # Collision policies may change the last level.
+    assert torch.equal(fitted.encode(again)[:, 0], codes.codes[1:-1, 0])
+    for wrong in (torch.zeros(38, 8), torch.zeros(39, 7), torch.full((39, 8), torch.nan)):
+        with pytest.raises(ConfigError, match=r"needs finite numbers of shape \[39, 8\]"):
+            fitted.encode(NewItems(content.text[1:-1], wrong))
     assert fitted.uses_interactions and "text_encoder" not in fitted.config_key()
     assert ("edges" in fitted.interactions_key(content)) == (source == "graph")
     text = tokenizer(name)

@@ -18,7 +18,7 @@ from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.storage.atomic import publish_folder
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import ItemCodes
-from recbole_genrec.tokenizer.mq_tokenizer import MQQuantiser
+from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
 
 SIDES = ("items", "users")
 

@@ -1,0 +1,125 @@
+"""LETTER's tokenizer (arXiv 2405.07314): TIGER's RQ-VAE with two more losses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.settings.rules import Rule
+from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
+from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
+from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAEStage, RQVAETokenizer
+
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
+
+
+class LETTERStage(RQVAEStage):
+    """Trains an RQ-VAE with L_Sem + alpha L_CF + beta L_Div.
+
+    Args:
+        network: with its codebooks set.
+        x: item vectors ``[n, D]`` on the network's device.
+        config: the tokenizer's settings.
+        seed: of everything random.
+        cf: collaborative vectors ``[n, d]``; ``None`` where alpha is 0.
+        cf_rows: bool ``[n]``, items that have one; ``None`` where alpha is 0.
+    """
+
+    def __init__(
+        self,
+        network: RQVAE,
+        x: Tensor,
+        config: Any,
+        seed: int,
+        cf: Tensor | None,
+        cf_rows: Tensor | None,
+    ) -> None:
+        self.cf = cf
+        self.cf_rows = cf_rows
+        projection = None
+        if cf is not None and cf.shape[1] != config["code_dim"]:
+            projection = nn.Linear(cf.shape[1], config["code_dim"], bias=False).to(x.device)
+        self.letter_loss = LETTERLoss(
+            config["alpha"],
+            config["beta"],
+            config["cf_temperature"],
+            config["cf_normalize"],
+            projection,
+        )
+        further = self.letter_loss.parameters()
+        super().__init__("letter tokenizer", network, x, config, seed, further)
+        self.seed = seed
+        self.track["labels"] = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Codes are clustered anew every ``div_refresh`` epochs."""
+        config = self.config
+        if config["beta"] > 0 and epoch % config["div_refresh"] == 0:
+            self.track["labels"] = [
+                balanced_clusters(
+                    book.detach(),
+                    n_clusters=config["n_clusters"],
+                    seed=self.seed,
+                    clustering=config["code_clustering"],
+                )
+                for book in self.network.codebooks
+            ]
+
+    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """The losses of :class:`LETTERLoss`."""
+        rows = rows.to(self.x.device)
+        cf = cf_rows = None
+        if self.cf is not None and self.cf_rows is not None:
+            cf = self.cf[rows]
+            cf_rows = self.cf_rows[rows]
+        labels = self.track["labels"]
+        return self.letter_loss(
+            self.network, self.x[rows], cf, cf_rows, labels, generator=self.generator
+        )
+
+
+class LETTERTokenizer(RQVAETokenizer):
+    """RQ-VAE with collaborative alignment (L_CF) and diversity (L_Div), see :class:`LETTERLoss`.
+
+    The collaborative vectors are those of RecBole's SASRec on the training split. Where their size
+    is not ``code_dim``, a linear map is learned beside the tokenizer (our choice, unpublished).
+    """
+
+    name = "letter"
+    uses_interactions = True
+    settings = (
+        *RQVAETokenizer.settings,
+        "alpha",
+        "beta",
+        "n_clusters",
+        "div_refresh",
+        "cf_temperature",
+        "cf_normalize",
+        "code_clustering",
+    )
+    config_rules = {
+        **RQVAETokenizer.config_rules,
+        "alpha": Rule(float, "weight of the collaborative alignment", low=0),
+        "beta": Rule(float, "weight of the diversity term", low=0),
+        "n_clusters": Rule(
+            int, "clusters of codes in each level, from which L_Div draws its positives", low=1
+        ),
+        "div_refresh": Rule(int, "epochs between two clusterings of the codes", low=1),
+        "cf_temperature": Rule(
+            float, "divides the logits of the collaborative alignment", low=1e-6
+        ),
+        "cf_normalize": Rule(bool, "cosine instead of dot product in the collaborative alignment"),
+        "code_clustering": Rule(str, "who clusters the codes", choices=("own", "library")),
+    }
+
+    def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> LETTERStage:
+        """Collaborative vectors in the order of the items, where they are used."""
+        cf = cf_rows = None
+        if self.config["alpha"] > 0:
+            cf = torch.from_numpy(content.collaborative()[self.order]).to(x)
+            cf_rows = torch.from_numpy(content.trained[self.order]).to(x.device)
+        return LETTERStage(network, x, self.config, self.seed, cf, cf_rows)

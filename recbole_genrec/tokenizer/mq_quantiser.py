@@ -1,0 +1,328 @@
+"""MQ (TokenRec, arXiv 2406.10450) from vectors to codes: scaling, training, codes of new vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.settings.rules import Rule
+from recbole_genrec.tokenizer.collision import collision_stats
+from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
+from recbole_genrec.tokenizer.progress import FitProgress
+from recbole_genrec.tokenizer.quantiser.mq import MQ
+from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingLoop, TrainingStage
+from recbole_genrec.tokenizer.vectors import VectorTokenizer, scale_of
+
+HELD_OUT = 5
+"""One vector in so many is held out to choose the epoch."""
+SETTLING = 10
+"""Epochs at the end in which unused codes stay where they are."""
+NEIGHBOURS = 5
+SAMPLE = 2000
+"""Rows, randomly chosen, whose neighbours :func:`agreement` looks up at most."""
+
+
+class MQStage(TrainingStage):
+    """AdamW on four fifths of the vectors; the epoch with the lowest loss on the rest is kept.
+
+    All vectors set the codes before the first epoch, and revive unused ones.
+
+    Args:
+        name: what is quantised, for people; a fit of users and items has a stage for each.
+        network: its codes are set here.
+        x: scaled vectors ``[n, D]`` on the network's device.
+        config: the quantiser's settings.
+        seed: of everything random.
+
+    Attributes:
+        track: ``best_epoch``, and the ``loss`` of the held-out vectors there.
+    """
+
+    network: MQ
+
+    def __init__(self, name: str, network: MQ, x: Tensor, config: Any, seed: int) -> None:
+        network.codebook_init(x, seed)
+        optimiser = torch.optim.AdamW(
+            network.parameters(),
+            lr=config["tokenizer_lr"],
+            weight_decay=config["tokenizer_weight_decay"],
+        )
+        epochs = config["tokenizer_epochs"]
+        super().__init__(f"mq of {name}", f"mq of {name}", network, optimiser, epochs)
+        self.x = x
+        self.generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(x), generator=self.generator)
+        held, self.learned = order.tensor_split([len(x) // HELD_OUT])
+        if not len(held):
+            held = self.learned
+        self.held = held.to(x.device)
+        # Batch norm needs two rows a batch.
+        wanted = round(len(self.learned) / config["tokenizer_batch_size"])
+        self.n_batches = max(1, min(wanted, len(self.learned) // 2))
+        self.track: dict[str, Any] = {}
+
+    @property
+    def parts(self) -> dict[str, object]:
+        """The network and the best epoch, under names of their own for users and for items."""
+        return {f"{self.name}: network": self.network, f"{self.name}: track": self.track}
+
+    @property
+    def running_parts(self) -> dict[str, object]:
+        """The order of the vectors is drawn anew in each epoch."""
+        return {"generator": self.generator}
+
+    def batches(self, epoch: int) -> list[Tensor]:
+        """Batches of nearly equal size."""
+        order = torch.randperm(len(self.learned), generator=self.generator)
+        return [self.learned[part] for part in order.tensor_split(self.n_batches)]
+
+    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """The total of :meth:`MQ.forward`."""
+        return {"total": self.network(self.x[rows.to(self.x.device)])[-1]["total"]}
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochEnd:
+        """Revive unused codes, and look at the held-out vectors."""
+        if epoch + 1 <= self.epochs - SETTLING:
+            self.network.revive_dead_codes(self.x, self.generator)
+        with torch.no_grad():
+            loss = float(self.network.eval()(self.x[self.held])[-1]["total"])
+        self.check_finite(loss, epoch)
+        is_best = loss < self.track.get("loss", math.inf)
+        if is_best:
+            self.track |= {"best_epoch": epoch + 1, "loss": loss}
+        return EpochEnd(best=is_best, shown={"loss": f"{loss:.4f}"})
+
+
+class MQQuantiser:
+    """Vectors of users or items to K codes each.
+
+    Standardisation, training of an :class:`MQ`, codes of old and new vectors.
+
+    Args:
+        settings: the keys in ``MQQuantiser.settings``, and ``device`` and ``show_progress``; a
+            configuration will do.
+        seed: of everything random.
+        name: what is quantised, for people.
+        progress: where the training notes how far it has come.
+
+    Attributes:
+        quality: figures of the fit. ``distinct_share``: distinct tuples per vector; ``used``: codes
+            in use, of each codebook; ``shared_near``, ``shared_random``: see :func:`agreement`;
+            ``best_epoch`` and the ``loss`` of the held-out vectors there.
+        sizes: codes of each codebook, never more than there are distinct vectors; after
+            :meth:`fit`.
+    """
+
+    settings = (
+        "standardize",
+        "codebook_sizes",
+        "hidden_sizes",
+        "code_dim",
+        "mask_ratio",
+        "commitment_weight",
+        "tokenizer_dropout",
+        "tokenizer_lr",
+        "tokenizer_weight_decay",
+        "tokenizer_batch_size",
+        "tokenizer_epochs",
+        "official_compat",
+    )
+    config_rules = {
+        "standardize": VectorTokenizer.config_rules["standardize"],
+        "hidden_sizes": Rule(
+            list,
+            "widths of each encoder between input and code; the decoder mirrors them",
+            low=1,
+            item=int,
+        ),
+        "code_dim": Rule(int, "dimensions of a code", low=1),
+        "mask_ratio": Rule(
+            float, "share of the input that is hidden in training", low=0, high=0.99
+        ),
+        "commitment_weight": Rule(float, "weight of the commitment loss (beta)", low=0),
+        "tokenizer_dropout": Rule(float, "dropout in the tokenizer's network", low=0, high=0.99),
+        "tokenizer_weight_decay": Rule(float, "weight decay of the tokenizer's optimiser", low=0),
+        "official_compat": Rule(
+            bool, "what the released program does: no gradient reaches the encoders"
+        ),
+    }
+
+    def __init__(
+        self,
+        settings: Any,
+        seed: int,
+        name: str = "vectors",
+        progress: FitProgress | None = None,
+    ) -> None:
+        self.config = {key: settings[key] for key in self.settings}
+        self.seed = seed
+        self.name = name
+        self.device = settings["device"] or "cpu"
+        self.show_progress = settings["show_progress"] is not False
+        self.progress = progress or FitProgress()
+        self.quality: dict[str, Any] = {}
+
+    def fit(self, vectors: Tensor, log: Callable[[str], None] = print) -> Tensor:
+        """Learn from ``vectors [n, D]``, which stay as they are, and return the codes of all rows.
+
+        Rows of zeros (padding, and whoever has no collaborative vector) get codes but are not
+        learned from and not counted.
+
+        Args:
+            vectors: float ``[n, D]``.
+            log: takes one line of text.
+
+        Returns:
+            Codes int64 ``[n, K]``.
+
+        Raises:
+            ConfigError: ``codebook_sizes`` cannot name the distinct vectors.
+            DataError: fewer than two rows to learn from, or values that are no finite numbers.
+            GenRecError: the training diverges.
+        """
+        real = vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
+        sizes = self._sizes_for(real)
+        centre, factor = scale_of(real.numpy(), self.config["standardize"])
+        self.centre = torch.from_numpy(centre)
+        self.factor = torch.from_numpy(factor)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            network = self._build(real.shape[1], sizes).to(self.device)
+            x = self._scaled(real).to(self.device)
+            stage = MQStage(self.name, network, x, self.config, self.seed)
+            loop = TrainingLoop(self.progress, self.device, show_progress=self.show_progress)
+            loop.train(stage)
+        self.network = network.cpu().eval()
+        self.quality |= stage.track
+        self._measure(real, log)
+        return self.encode(vectors)
+
+    def _sizes_for(self, real: Tensor) -> list[int]:
+        """Codes of each codebook for the vectors ``real [n, D]``."""
+        distinct = len(real.unique(dim=0))
+        wanted = self.config["codebook_sizes"]
+        if distinct < 2:
+            raise DataError(
+                f"The tokenizer of {self.name} needs two different vectors or more to learn from, "
+                f"got {distinct}."
+            )
+        if math.prod(wanted) < distinct:
+            raise ConfigError(
+                f"codebook_sizes {list(wanted)} can name {math.prod(wanted)} {self.name}, but "
+                f"there are {distinct} different vectors. Use larger codebooks or more of them."
+            )
+        return [min(size, distinct) for size in wanted]
+
+    def _measure(self, real: Tensor, log: Callable[[str], None]) -> None:
+        """Figures of the fit to the vectors ``real [n, D]``."""
+        codes = self.encode(real)
+        near, chance = agreement(codes, real, self.seed)
+        used = [len(column.unique()) for column in codes.unbind(1)]
+        share = collision_stats(codes)["unique_ids"] / len(codes)
+        self.quality |= {
+            "n": len(real),
+            "distinct_share": share,
+            "used": used,
+            "shared_near": near,
+            "shared_random": chance,
+        }
+        log(
+            f"MQ of {len(real)} {self.name}: {share:.1%} distinct tuples, codes in use {used} of "
+            f"{list(self.sizes)}; the {NEIGHBOURS} nearest share {near:.2f} of {len(used)} codes, "
+            f"random pairs {chance:.2f}."
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes of each codebook."""
+        return self.network.sizes
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Codes of ``vectors [m, D]``, old or new, int64 ``[m, K]``.
+
+        A function of each row alone; nothing learns.
+        """
+        return self.network.encode(self._scaled(vectors))
+
+    assign = encode
+
+    def level_distances(self, vectors: Tensor) -> list[Tensor]:
+        """Squared distances of ``vectors [m, D]`` to the codes, K tensors float64 ``[m, L_k]``."""
+        return self.network.level_distances(self._scaled(vectors))
+
+    def reconstruct(self, codes: Tensor) -> Tensor:
+        """Vectors that ``codes [m, K]`` stand for, float64 ``[m, D]``."""
+        scale = torch.where(self.factor == 0, 0.0, 1 / self.factor)
+        return self.network.reconstruct(codes) * scale + self.centre
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What :meth:`encode` needs after a restart: tensors, and JSON-like values."""
+        tensors = {
+            "centre": self.centre,
+            "factor": self.factor,
+            **with_prefix("network.", self.network.state_dict()),
+        }
+        return tensors, {"sizes": list(self.sizes), "quality": self.quality}
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        self.centre = tensors["centre"]
+        self.factor = tensors["factor"]
+        self.quality = meta["quality"]
+        # A stored tokenizer leaves the caller's random numbers as a fitted one does.
+        with torch.random.fork_rng():
+            self.network = self._build(len(self.centre), meta["sizes"]).eval()
+        self.network.load_state_dict(without_prefix("network.", tensors))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return ((vectors.detach().cpu() - self.centre) * self.factor).float()
+
+    def _build(self, d_in: int, sizes: list[int]) -> MQ:
+        config = self.config
+        return MQ(
+            d_in,
+            sizes,
+            config["code_dim"],
+            config["hidden_sizes"],
+            config["mask_ratio"],
+            config["commitment_weight"],
+            config["tokenizer_dropout"],
+            config["official_compat"],
+        )
+
+
+def agreement(codes: Tensor, vectors: Tensor, seed: int = 0) -> tuple[float, float]:
+    """How well codes keep what is near together.
+
+    Large tables are sampled.
+
+    Args:
+        codes: ``[n, K]``.
+        vectors: ``[n, D]``.
+        seed: of the sample.
+
+    Returns:
+        Mean number of equal codes that a row shares with its nearest rows by cosine, and with
+        random other rows.
+    """
+    n = len(codes)
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(n, generator=generator)[:SAMPLE]
+    count = min(NEIGHBOURS, n - 1)
+    unit = normalize(vectors.float())
+    cosine = unit[rows] @ unit.T  # [r, n]
+    cosine[torch.arange(len(rows)), rows] = -torch.inf
+    nearest = cosine.topk(count).indices  # [r, count]
+    steps = torch.randint(1, n, (len(rows), count), generator=generator)
+    others = (rows.unsqueeze(1) + steps) % n  # [r, count]
+
+    def shared(with_rows: Tensor) -> float:
+        return float((codes[rows].unsqueeze(1) == codes[with_rows]).sum(-1).double().mean())
+
+    return shared(nearest), shared(others)

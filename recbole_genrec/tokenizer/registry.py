@@ -1,0 +1,117 @@
+"""Names of tokenizers: our table, classes from outside, and folders with stored codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
+from recbole_genrec.settings.rules import nearest
+from recbole_genrec.tokenizer.base import ItemTokenizer
+
+TOKENIZERS = {
+    "store": "recbole_genrec.tokenizer.store:STORETokenizer",
+    "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
+    "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
+    "letter": "recbole_genrec.tokenizer.letter_tokenizer:LETTERTokenizer",
+    "mq": "recbole_genrec.tokenizer.mq_tokenizer:MQTokenizer",
+    "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",
+    "cid": "recbole_genrec.tokenizer.hierarchical:CIDTokenizer",
+    "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",
+}
+STORED = "recbole_genrec.tokenizer.simple:StoredCodes"
+ENTRY_POINTS = "recbole_genrec.tokenizers"
+
+_outside = OutsideClasses("tokenizer", ENTRY_POINTS, ItemTokenizer)
+
+
+def register_tokenizer(new_class: type[ItemTokenizer]) -> type[ItemTokenizer]:
+    """Make a tokenizer known by its ``name``, for ``--tokenizer=name`` and for checkpoints.
+
+    May stand above the class as a decorator.
+
+    Args:
+        new_class: an :class:`ItemTokenizer`.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: this is no tokenizer, or its name is one of ours.
+    """
+    name = getattr(new_class, "name", None)
+    if not isinstance(name, str) or name in TOKENIZERS or os.sep in name:
+        raise ConfigError(
+            f"The tokenizer {new_class!r} has the name {name!r}. It needs a name of its own, a "
+            f"word that is none of {', '.join(TOKENIZERS)}."
+        )
+    _outside.register(name, new_class)
+    return new_class
+
+
+def tokenizer_names() -> list[str]:
+    """Every name that ``--tokenizer`` takes beside ``package.module:Class`` and folders."""
+    return [*TOKENIZERS, *(name for name in _outside.names if not LOCATION.fullmatch(name))]
+
+
+def is_folder(name: str) -> bool:
+    """Whether ``tokenizer: name`` stands for a folder with stored codes."""
+    if name in TOKENIZERS or _outside.is_known(name):
+        return False
+    return os.sep in name or os.path.isdir(name)
+
+
+def tokenizer_class(name: str) -> type[ItemTokenizer]:
+    """The class for ``tokenizer: name``.
+
+    Args:
+        name: one of ours, a registered one or an entry point of the group
+            ``recbole_genrec.tokenizers``, ``package.module:Class``, or a folder.
+
+    Raises:
+        ConfigError: the name is none of these.
+    """
+    name = str(name)
+    if is_folder(name):
+        return _ours(STORED)
+    if name in TOKENIZERS:
+        return _ours(TOKENIZERS[name])
+    outside = _outside.find(name)
+    if outside is not None:
+        return outside
+    known = tokenizer_names()
+    near = nearest(name, known)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"tokenizer is {name!r}; known are {', '.join(known)}, package.module:Class, or a folder "
+        f"with stored codes.{hint}"
+    )
+
+
+def check_stored_name(name: str) -> None:
+    """Refuse to run code that only a checkpoint names.
+
+    Args:
+        name: the key ``tokenizer`` of a checkpoint's settings.
+
+    Raises:
+        ArtefactError: it is ``package.module:Class``, which this program has not named itself.
+    """
+    if LOCATION.fullmatch(name) and not is_folder(name) and not _outside.is_known(name):
+        raise ArtefactError(
+            f"The tokenizer of this checkpoint is {name}, which is not part of this package. "
+            "Loading it runs the code of that module, so name it yourself first: "
+            f"recbole_genrec.tokenizer.tokenizer_class({name!r}) in a program."
+        )
+
+
+def make_tokenizer(config: Any, seed: int) -> ItemTokenizer:
+    """The tokenizer that the key ``tokenizer`` names."""
+    return tokenizer_class(config["tokenizer"])(config, seed)
+
+
+def _ours(location: str) -> type[ItemTokenizer]:
+    module, _, attribute = location.partition(":")
+    return getattr(importlib.import_module(module), attribute)
