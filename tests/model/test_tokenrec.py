@@ -515,7 +515,7 @@ def test_the_checkpoint_alone_restores_everything(run, monkeypatch):
         raise AssertionError("a stage ran again")
 
     for name in ("graph_vectors", "_fit_or_load"):
-        monkeypatch.setattr(f"recbole_genrec.model.tokenrec_entities.{name}", refuse)
+        monkeypatch.setattr(f"recbole_genrec.model.tokenrec.entities.{name}", refuse)
     _, model, *_, test = load_data_and_model(run["checkpoint"], cache_dir="nowhere")
     twin = load_data_and_model(run["checkpoint"], cache_dir="nowhere")[1]
     batch = next(iter(test))[0]
