@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy, pad
 from recbole_genrec.backbone import (
     CausalDecoder,
     CodeVocabulary,
+    TextTable,
     compose,
     constant,
     embed_mixed,
@@ -132,15 +133,9 @@ class STORE(Exporting, GenerativeRecommender):
         prefix_ids, prefix_valid = tokenise_texts(text_tokenizer, prefixes, 16)
         self.register_buffer("prefix_ids", prefix_ids, persistent=False)
         self.register_buffer("prefix_valid", prefix_valid, persistent=False)
-        self._tokenise_texts()
-
-    def _tokenise_texts(self) -> None:
-        """Texts of all items; again after items were added."""
-        ids, valid = tokenise_texts(
-            self.text_tokenizer, self.content.text, self.config["align_text_len"]
+        self.item_texts = TextTable(
+            text_tokenizer, self.content.text, self.config["align_text_len"]
         )
-        self.register_buffer("text_ids", ids.to(self.codes.device), persistent=False)
-        self.register_buffer("text_valid", valid.to(self.codes.device), persistent=False)
 
     def items_added(self, items: list[int]) -> None:
         """Add the texts of new items to those of the alignment task.
@@ -148,7 +143,7 @@ class STORE(Exporting, GenerativeRecommender):
         Args:
             items: internal ids of the new items.
         """
-        self._tokenise_texts()
+        self.item_texts.append(self.content.text[len(self.item_texts) :])
 
     # --- sequences ------------------------------------------------------------------------------------------------------------------
 
@@ -217,7 +212,7 @@ class STORE(Exporting, GenerativeRecommender):
 
     def _description(self, items: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Segments of "task, text, answer:"."""
-        text = (self.text_ids[items], self.text_valid[items])
+        text = self.item_texts(items)
         return [
             constant(self.describe_ids, len(items)),
             text,
@@ -232,7 +227,7 @@ class STORE(Exporting, GenerativeRecommender):
             return recommendation
         items = from_first(
             torch.randint(
-                1, len(self.text_ids), (self.config["align_batch"],), device=target.device
+                1, len(self.item_texts), (self.config["align_batch"],), device=target.device
             )
         )
         return recommendation, weight * self.alignment_loss(own_part(items))
@@ -245,7 +240,7 @@ class STORE(Exporting, GenerativeRecommender):
     def _alternating(self) -> Iterator[Tensor]:
         weight = self.config["lambda_align"]
         if self.config["align_mode"] == "alternate" and weight > 0:
-            order = from_first((1 + torch.randperm(len(self.text_ids) - 1)).to(self.codes.device))
+            order = from_first((1 + torch.randperm(len(self.item_texts) - 1)).to(self.codes.device))
             for items in order.split(self.config["align_batch"]):
                 yield weight * self.alignment_loss(own_part(items))
 

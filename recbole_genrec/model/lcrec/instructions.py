@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from recbole_genrec.backbone import compose, constant, tokenise_texts
+from recbole_genrec.backbone import TextTable, compose, constant
 from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.model.lcrec.templates import LISTS, Template, Templates
@@ -61,21 +61,29 @@ class Instructions(nn.Module):
         super().__init__()
         self.templates, self.codes_of, self.limit = templates, codes_of, limit
         self.register_buffer("end", torch.tensor([templates.end]), persistent=False)
+        self.texts = nn.ModuleDict()
         self.user_names: Sequence[str] = ()
 
     def set_texts(self, text_tokenizer, texts: dict[str, list[str]], max_length: int) -> None:
-        """Tokenise the texts by slot: ``title`` and ``text`` by item id, ``preference`` and ``query`` by person."""
+        """Tokenise the texts by slot; those that are there already stay.
+
+        Args:
+            text_tokenizer: of the language model.
+            texts: ``title`` and ``text`` by item id, ``preference`` and ``query`` by person.
+            max_length: tokens that are kept of each text.
+        """
         for slot, lines in texts.items():
-            ids, valid = tokenise_texts(
-                text_tokenizer, [f" {line}" if line else "" for line in lines], max_length
-            )
-            self.register_buffer(f"{slot}_ids", ids.to(self.end.device), persistent=False)
-            self.register_buffer(f"{slot}_valid", valid.to(self.end.device), persistent=False)
+            spaced = [f" {line}" if line else "" for line in lines]
+            if slot not in self.texts:
+                table = TextTable(text_tokenizer, spaced, max_length)
+                self.texts[slot] = table.to(self.end.device)
+            else:
+                self.texts[slot].append(spaced[len(self.texts[slot]) :])
 
     # --- slots ----------------------------------------------------------------------------------------------------------------------
 
     def _words(self, slot: str, rows: Tensor) -> Segment:
-        return getattr(self, f"{slot}_ids")[rows], getattr(self, f"{slot}_valid")[rows]
+        return self.texts[slot](rows)
 
     def fill(self, slot: str, case: Case) -> Segment:
         """Ids and validity ``[n, w]`` of a slot that is no list."""
