@@ -5,11 +5,27 @@ import importlib
 __version__ = "0.1.0"
 
 PROVIDED = {
+    "GenRecModel": "recbole_genrec.model.base",
+    "GenerativeRecommender": "recbole_genrec.model.generative",
+    "Rule": "recbole_genrec.settings.rules",
+    "VectorRecommender": "recbole_genrec.model.ranking",
+    "balanced": "recbole_genrec.runtime.processes",
     "load_data_and_model": "recbole_genrec.experiments.trained",
     "recommend": "recbole_genrec.experiments.trained",
+    "register": "recbole_genrec.model.outside",
     "run_recbole_genrec": "recbole_genrec.experiments.run",
 }
-__all__ = ["load_data_and_model", "recommend", "run_recbole_genrec"]
+__all__ = [
+    "GenRecModel",
+    "GenerativeRecommender",
+    "Rule",
+    "VectorRecommender",
+    "balanced",
+    "load_data_and_model",
+    "recommend",
+    "register",
+    "run_recbole_genrec",
+]
 
 
 def __getattr__(name: str):

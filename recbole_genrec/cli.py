@@ -28,6 +28,9 @@ Tests the checkpoint of a run again; nothing is trained. Keys that may differ fr
 candidate_file, topk, metrics, data_path and others that the weights do not depend on. --result_file=F writes a JSON."""
 
 
+MODEL_HELP = "package.module:Class of a method from outside this package"
+
+
 def run(argv: list[str] | None = None) -> int:
     """``recbole-genrec run --model=STORE --dataset=ml-100k --key=value ...``; also the body of ``run_recbole_genrec.py``."""
 
@@ -71,11 +74,12 @@ def evaluate(argv: list[str]) -> int:
 
         keys = parse_arguments(argv)
         checkpoint, path = keys.pop("checkpoint", None), keys.pop("result_file", None)
+        model_class = keys.pop("model", None)
         if checkpoint is None:
             raise ConfigError("Which checkpoint? Give --checkpoint=F, the .pth file of a run.")
         if path is not None:
             check_writable(path)
-        result = test_again(checkpoint, **keys)
+        result = test_again(checkpoint, model_class, **keys)
         print(results_table({result["model"]: result}))
         for name, value in result["report"].get("search", {}).items():
             print(f"  {name:<24} {value}")
@@ -172,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         "--candidate_file",
         help="choose among the raw item ids in this file, one a line (default: all items)",
     )
+    wanted.add_argument("--model", help=MODEL_HELP)
     wanted.add_argument(
         "--data_path", help="folder that holds the dataset's folder, when it has moved"
     )
@@ -189,6 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="one model for transformers, whose vocabulary holds the codes",
     )
+    exported.add_argument("--model", help=MODEL_HELP)
     exported.add_argument(
         "--data_path", help="folder that holds the dataset's folder, when it has moved"
     )
@@ -198,6 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     told.add_argument("--checkpoint", required=True, help="the .pth file of a run")
     told.add_argument("--item", required=True, help="raw item ids, separated by commas")
+    told.add_argument("--model", help=MODEL_HELP)
     told.add_argument(
         "--data_path", help="folder that holds the dataset's folder, when it has moved"
     )
@@ -244,6 +251,7 @@ def main(argv: list[str] | None = None) -> int:
 
         quiet_pandas_warnings()
         changes = {"data_path": args.data_path} if args.data_path else {}
+        changes["model_class"] = args.model
         if args.command == "inspect":
             for row in inspect(args.checkpoint, _words(args.item), **changes):
                 print(

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.model.outside import is_outside, location, register
 from recbole_genrec.model.registry import (
     GENERATORS,
     MODELS,
     get_model_class,
     is_generative,
     model_names,
+    model_properties,
+    needs_tokenizer,
 )
 from recbole_genrec.model.self_improve.checks import check_method
 from recbole_genrec.model.self_improve.schedule import RULES as SELF_IMPROVE_RULES
@@ -118,6 +121,8 @@ class GenRecConfig(Config):
         )
         if self.final_config_dict.get("self_improve"):
             check_method(self.model_class)
+        if is_outside(self.model_class):
+            self.final_config_dict["model_class"] = location(self.model_class)
         self._settings = tuple(
             self.final_config_dict
         )  # models write keys of their own later (BERT4Rec: MASK_INDEX)
@@ -166,7 +171,12 @@ class GenRecConfig(Config):
                 f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.')."
             )
         model = self._other_generator(model, dataset) if isinstance(model, str) else model
-        model_class = get_model_class(model) if isinstance(model, str) else model
+        if isinstance(model, str):
+            model_class = get_model_class(model)
+        else:
+            model_class = model
+            if is_outside(model_class):
+                register(model_class)
         quiet_anomaly_detection()
         return model_class.__name__, model_class, dataset
 
@@ -207,8 +217,9 @@ class GenRecConfig(Config):
             raise ConfigError(
                 f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}."
             )
-        for settings in ("self_improve", "overall", f"dataset/{dataset}", f"model/{model}"):
+        for settings in ("self_improve", "overall", f"dataset/{dataset}"):
             self._merge(_shipped(settings), model)
+        self._merge(model_properties(model_class), model)
         self._merge(self._sizes(model, dataset), model)
         self.external_config_dict = self._external_for(model)
         if (
@@ -220,7 +231,7 @@ class GenRecConfig(Config):
                 **self.external_config_dict["eval_args"],
             }
         tokenizer = self._get_final_config_dict().get("tokenizer")
-        if is_generative(model_class) and tokenizer is not None:
+        if needs_tokenizer(model_class) and tokenizer is not None:
             check_value(
                 "tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"]
             )
@@ -231,6 +242,7 @@ class GenRecConfig(Config):
                 **self.internal_config_dict,
             }
         self._known.update(self.internal_config_dict)
+        self._known.update(getattr(model_class, "config_rules", {}))
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
@@ -304,9 +316,8 @@ class GenRecConfig(Config):
 
     def _check(self) -> None:
         allowed = self._known | {"model", "dataset"}
-        own_class = not self.model_class.__module__.startswith(
-            ("recbole.", "recbole_genrec.")
-        )  # the user's, with keys of its own
+        # a model of RecBole's kind from outside does not say which keys it has
+        own_class = is_outside(self.model_class) and not is_generative(self.model_class)
         for key in self.external_config_dict:
             if key not in allowed and not own_class:
                 near = nearest(key, allowed)
@@ -315,12 +326,14 @@ class GenRecConfig(Config):
         values = self.final_config_dict
         own_rules = getattr(self.model_class, "config_rules", {})
         rules = {**SHARED_KEYS, **own_rules}
-        if is_generative(self.model_class):
-            if "generator" in self.external_config_dict and "generator" not in own_rules:
-                others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
-                raise ConfigError(
-                    f"generator: {self.model} has one of its own; {others} offer several. Leave it out, or write Model.generator."
-                )
+        generator_given = "generator" in self.external_config_dict and "generator" not in own_rules
+        if is_generative(self.model_class) and generator_given:
+            others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
+            raise ConfigError(
+                f"generator: {self.model} has one of its own; {others} offer several. Leave it out, "
+                "or write Model.generator."
+            )
+        if needs_tokenizer(self.model_class):
             check_value("tokenizer", values.get("tokenizer"), rules["tokenizer"])
             rules |= tokenizer_class(values["tokenizer"]).config_rules
             if values["self_improve"]:
@@ -400,6 +413,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         ConfigError: when the stored settings no longer fit this version.
     """
     values = {key: value for key, value in stored.items() if key not in COMPUTED}
+    values.pop("model_class", None)
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None
     if values.get("tokenizer"):

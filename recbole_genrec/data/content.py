@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,6 +130,12 @@ class ItemContent:
                 show_progress=self.show_progress,
             )
         return self._embeddings
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentence embeddings of other texts by the same encoder, float32 ``[n, D]``."""
+        return encode_texts(
+            texts, self.text_encoder, None, device=self.device, show_progress=self.show_progress
+        )
 
     def forget_embeddings(self) -> None:
         """Compute them again when they are next asked for: the texts have changed."""

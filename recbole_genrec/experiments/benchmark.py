@@ -35,7 +35,8 @@ from tqdm import tqdm
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
-from recbole_genrec.model.registry import is_generative
+from recbole_genrec.model.outside import outside_names
+from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
 from recbole_genrec.report.leaderboard import STATE, TAKEN
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.settings.parsing import parse_value, read_yaml
@@ -59,7 +60,7 @@ KEYS = {
 ONLY = Rule(list, "names of the runs to carry out", item=str, optional=True)
 RUN_KEYS = {
     "name": _NAME,
-    "model": Rule(str, "name of a model"),
+    "model": Rule(str, "name of a model, or package.module:Class"),
     "tokenizer": Rule(str, "item tokenizer", optional=True),
 }
 RUN_KEYS |= {key: KEYS[key] for key in ("settings", "datasets", "seeds")}
@@ -130,7 +131,7 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     _check(content, KEYS, str(file))
     check_value("only", only, ONLY)
     planned: list[PlannedRun] = []
-    names = []
+    names, entries = [], []
     for number, entry in enumerate(content["runs"], start=1):
         where = f"{file}, run {entry.get('name', number)}"
         entry = {
@@ -140,11 +141,17 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
             **entry,
         }
         _check(entry, RUN_KEYS, where)
+        try:  # all classes first: a key like Mine.epochs in the settings of every run needs its name
+            get_model_class(entry["model"])
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
         if not re.fullmatch(r"[\w+.-]+", entry["name"]) or entry["name"] in names:
             raise ConfigError(
                 f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.'; it becomes a file name."
             )
         names.append(entry["name"])
+        entries.append((entry, where))
+    for entry, where in entries:
         planned += _runs(content, entry, where)
     baseline, only = content.get("baseline"), tuple(only or names)
     for key, name in [("baseline", baseline), *(("only", name) for name in only)]:
@@ -180,10 +187,13 @@ def _check(content: dict, rules: dict[str, Rule], where: str) -> None:
 def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
     """The runs of one entry over its datasets and seeds."""
     model, own = entry["model"], dict(entry["settings"])
+    name = model_name(model)
     shared = {
         key: value
         for key, value in content["settings"].items()
-        if key.removeprefix(f"{model}.") not in own
+        if key.removeprefix(f"{name}.") not in own
+        # the run's process does not know the other classes from outside
+        and (key.startswith(f"{name}.") or key.partition(".")[0] not in outside_names())
     }
     settings = {**shared, **own}
     taken = [key for key in settings if key.rpartition(".")[2] in TAKEN]
@@ -218,12 +228,12 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
                 config = GenRecConfig(model, dataset, argv=argv)
             except GenRecError as error:
                 raise ConfigError(f"{where}: {error}") from error
-            if entry.get("tokenizer") is not None and not is_generative(config.model_class):
+            if entry.get("tokenizer") is not None and not needs_tokenizer(config.model_class):
                 raise ConfigError(f"{where}: {model} has no item tokenizer; leave tokenizer out.")
-            tokenizer = config["tokenizer"] if is_generative(config.model_class) else None
+            tokenizer = config["tokenizer"] if needs_tokenizer(config.model_class) else None
             planned.append(
                 PlannedRun(
-                    entry["name"], model, tokenizer, dataset, seed, tuple(argv), config.run_name()
+                    entry["name"], name, tokenizer, dataset, seed, tuple(argv), config.run_name()
                 )
             )
     return planned

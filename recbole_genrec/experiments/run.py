@@ -7,6 +7,7 @@ from typing import Any
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
+from recbole_genrec.model.registry import get_model_class, model_name
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.launcher import launch, launches
 from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
@@ -28,7 +29,8 @@ def run_recbole_genrec(
     the processes import it.
 
     Args:
-        model: a name, comma-separated names, or a RecBole model class.
+        model: a name, ``package.module:Class``, several of these with commas between, or a model
+            class.
         dataset: name of the dataset's folder below ``data_path``.
         config_file_list: YAML files with settings.
         config_dict: settings, which win over those of the files.
@@ -54,6 +56,9 @@ def run_recbole_genrec(
             "with several models each result is written beside its checkpoint."
         )
 
+    # Models from outside are found first: a key like Mine.epochs needs their names.
+    _find_classes(model)
+
     # Every setting is checked before the first training starts.
     options = {"dataset": dataset, "config_file_list": config_file_list, "config_dict": config_dict}
     arguments_of = _arguments_by_model(model, argv)
@@ -69,7 +74,38 @@ def run_recbole_genrec(
         for name, config in configs.items():
             settings = {"model": name, "argv": arguments_of[name], "saved": saved, **options}
             results[name] = _run_in_processes(config, settings)
-    return results if several else results[model]
+    if not several:
+        return results[model]
+    return {model_name(name): result for name, result in results.items()}
+
+
+def _split_names(model: str) -> list[str]:
+    """The names in ``--model=A,B``."""
+    names = [name.strip() for name in model.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(
+            f"--model={model} names no model. Give a name, for example --model=STORE."
+        )
+    return list(dict.fromkeys(names))
+
+
+def _find_classes(model: str | type | None) -> None:
+    """Import the classes that ``model`` names.
+
+    Raises:
+        ConfigError: a name is unknown, or two classes have the same name.
+    """
+    if not isinstance(model, str):
+        return
+    places: dict[str, str] = {}
+    for place in _split_names(model):
+        get_model_class(place)
+        name = model_name(place)
+        if places.setdefault(name, place) != place:
+            raise ConfigError(
+                f"--model names {places[name]} and {place}, two classes called {name}; their results "
+                "could not be told apart. Rename one, or run them one after the other."
+            )
 
 
 def _named_model(
@@ -88,13 +124,8 @@ def _arguments_by_model(
     """The arguments of each model's own run, by its name or class."""
     if not isinstance(model, str) or "," not in model:
         return {model: argv}
-    names = [name.strip() for name in model.split(",") if name.strip()]
-    if not names:
-        raise ConfigError(
-            f"--model={model} names no model. Give a name, for example --model=STORE."
-        )
     others = [argument for argument in argv or [] if not argument.startswith("--model=")]
-    return {name: [f"--model={name}", *others] for name in names}
+    return {name: [f"--model={name}", *others] for name in _split_names(model)}
 
 
 def _run_in_processes(config: GenRecConfig, settings: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> di
     run.prepare()
     run.build()
     run.fit()
+    run.after_fit()
     run.test()
     result = run.result()
     run.write(result)
@@ -142,6 +143,12 @@ class SingleRun:
             show_progress=self.config["show_progress"],
         )
         self.stages.end("fit")
+
+    def after_fit(self) -> None:
+        """Let the model decide on the validation split what its training leaves open."""
+        if self.generative and self.model.decides_after_fit:
+            self.trainer.after_fit(self.valid, self.saved)
+            self.stages.end("after_fit")
 
     def test(self) -> None:
         """Test the model of the best epoch, with ``cold_users`` also by kind of user."""

@@ -15,6 +15,7 @@ from recbole_genrec.data.ids import check_same_ids, read_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.rules import nearest
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
@@ -74,21 +75,28 @@ class Trained(NamedTuple):
     test: Any
 
 
-def load_data_and_model(checkpoint: str, **changes: object) -> Trained:
+def load_data_and_model(
+    checkpoint: str, model_class: type | str | None = None, **changes: object
+) -> Trained:
     """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
 
     Args:
         checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
+        model_class: the class of a model from outside this package, or ``package.module:Class``.
+            Not needed for registered classes and those of entry points.
         **changes: settings to replace, for example ``data_path`` or ``beam_width``.
 
     Returns:
         ``(config, model, dataset, train, valid, test)``.
 
     Raises:
-        ArtefactError: the file is damaged, or the dataset holds other items than the checkpoint.
+        ArtefactError: the file is damaged, the dataset holds other items than the checkpoint, or
+            the model's class is from outside and nobody named it.
+        ConfigError: the checkpoint's class has another name than ``model_class``.
     """
     state = load_checkpoint(checkpoint)
     with explained(f"The checkpoint {checkpoint}", "Train the model again."):
+        check_stored_class(state["config"], model_class, checkpoint)
         config = config_from_plain(state["config"], **changes)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
@@ -122,11 +130,14 @@ def _recbole_model(
     return model
 
 
-def evaluate(checkpoint: str, **changes: object) -> dict[str, Any]:
+def evaluate(
+    checkpoint: str, model_class: type | str | None = None, **changes: object
+) -> dict[str, Any]:
     """Test a checkpoint again, under another search if wanted; nothing is trained.
 
     Args:
         checkpoint: as in :func:`load_data_and_model`.
+        model_class: as in :func:`load_data_and_model`.
         **changes: keys of :data:`EVALUATION_KEYS` and their values.
 
     Returns:
@@ -139,7 +150,7 @@ def evaluate(checkpoint: str, **changes: object) -> dict[str, Any]:
     """
     _check_changes(changes)
     stages = Stages()
-    config, model, dataset, train, _, test = load_data_and_model(checkpoint, **changes)
+    config, model, dataset, train, _, test = load_data_and_model(checkpoint, model_class, **changes)
     check_topk(config, dataset)
     _check_no_added_items(checkpoint, model, dataset)
     logging.getLogger().info(start_summary(config))
@@ -231,23 +242,24 @@ def recommend(
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
-    """Write the language model of a checkpoint to a new folder.
+    """Write the model of a checkpoint to a new folder, as safetensors and JSON.
 
     Args:
         checkpoint: as in :func:`load_data_and_model`.
         folder: the new folder.
         merge: whether to write one model for transformers, whose vocabulary holds the codes;
-            default a peft adapter and the codes (``save_pretrained`` in ``model/exporting.py``).
+            for methods with a causal language model. See ``save_pretrained`` of the model.
         **changes: settings to replace.
 
     Raises:
-        ArtefactError: the checkpoint holds a model without a causal language model.
+        ArtefactError: the checkpoint holds a model of RecBole.
+        ConfigError: ``merge`` is not for this method, or the folder exists.
     """
     trained = load_data_and_model(checkpoint, **changes)
     if not hasattr(trained.model, "save_pretrained"):
         raise ArtefactError(
             f"{checkpoint} holds {trained.config['model']}; "
-            f"export works for models with a causal language model, like LCRec."
+            f"export works for the methods of this package."
         )
     trained.model.save_pretrained(folder, merge)
 

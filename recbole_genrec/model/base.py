@@ -1,225 +1,191 @@
-"""What every method of ours shares, however it ranks items: RecBole's hooks, item content, checkpoints, use after training."""
+"""What every method of ours shares, with codes or without: RecBole's hooks, item content, checkpoints, use after training.
+
+A method writes :meth:`GenRecModel.loss` and :meth:`GenRecModel.scores`. Two bases stand on top of this one:
+:class:`~recbole_genrec.model.generative.GenerativeRecommender` for methods that generate codes, and
+:class:`~recbole_genrec.model.ranking.VectorRecommender` for methods that compare vectors.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
-from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.ids import raw_ids, rows_by_token
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.model.serving import Serving
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.stored import StoredModel
 from recbole_genrec.settings.rules import Rule
-from recbole_genrec.storage.checkpoints import load_state, save_checkpoint
+
+Validate = Callable[[], dict[str, float]]
 
 
-class GenRecModel(Serving, SequentialRecommender):
-    """A sequential recommender whose items are short sequences of learned tokens.
-
-    A method of this kind registers the buffer ``codes`` (int64 ``[n_items, L]``, row 0 = padding item) in its constructor and writes
-    :meth:`loss`, :meth:`scores`, :meth:`ranked` and :meth:`other_parameter`.
+class GenRecModel(StoredModel):
+    """A sequential recommender of this package; see also the attributes of :class:`StoredModel`.
 
     Args:
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
-        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+        stored: ``other_parameter()`` of a checkpoint; then nothing is fitted before the training.
         needs_text: whether item texts must be there.
+
+    Attributes:
+        needs_tokenizer: whether the items of this method have codes, so that a ``tokenizer`` is
+            fitted first.
+        uses_users: whether ``loss``, ``scores`` and ``ranked`` take ``user``, RecBole's user ids
+            ``[B]``.
+        config_rules: the keys of this method, and what they may hold.
+        properties: values of keys, below those of the user; for classes outside this package, which
+            may instead have a file ``<Class>.yaml`` beside their module.
     """
 
     generative = True
     input_type = InputType.POINTWISE
-    uses_users = False  # whether loss and scores take ``user``, RecBole's user ids [B]
-    tables: tuple[str, ...] = (
-        "codes",
-    )  # buffers by RecBole id: the constructor's win over those of a checkpoint
-    rows_by_id: dict[
-        str, str
-    ] = {}  # weights by RecBole id ("items" or "users"): a checkpoint's move to this dataset's ids
-    config_rules: dict[str, Rule] = {}
+    needs_tokenizer: ClassVar[bool] = False
+    uses_users: bool = False
+    config_rules: ClassVar[dict[str, Rule]] = {}
+    properties: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, config, dataset, stored: dict | None, needs_text: bool):
-        super().__init__(config, dataset)
-        self.config, self.stored = config, stored
-        self.logger = logging.getLogger()
-        self.item_tokens, self.user_tokens = raw_ids(dataset).values()
-        self.content = ItemContent.from_dataset(dataset, config, needed=needs_text)
-        if stored:  # items that add_items made recommendable
-            self.item_tokens += stored["added"]["tokens"]
-            self.content.extend(stored["added"]["texts"])
-        self.n_dataset_items = dataset.item_num
-        self._epoch_hook_seen = None
+    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
+        super().__init__(config, dataset, stored, needs_text)
+        self._epoch_hook_seen: bool | None = None
 
-    @classmethod
-    def build(cls, config, dataset, stored: dict | None = None) -> GenRecModel:
-        """The model of a run: what the constructor makes, and what switches of the settings add to it.
+    # --- what a method writes ---------------------------------------------------------------------
+
+    def loss(
+        self, history: Tensor, length: Tensor, target: Tensor, **user: Tensor
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Training loss of a batch; the parts of a tuple are summed and logged one by one.
+
+        Each mean over n terms goes through ``balanced(mean, n)`` of
+        :mod:`recbole_genrec.runtime.processes`, so that several processes get the gradient of one.
 
         Args:
-            config: a ``GenRecConfig``.
-            dataset: RecBole's training dataset.
-            stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
-        """
-        return cls(config, dataset, stored)
-
-    # --- what a method writes -------------------------------------------------------------------------------------------------------
-
-    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Training loss of a batch; a tuple is summed and logged part by part. Each mean over n terms goes through ``balanced(mean, n)``
-        of :mod:`recbole_genrec.runtime.processes`, so that several processes get the gradient of one.
-
-        Args:
-            history: item ids ``[B, T]``, oldest first, right-padded with 0. length: ``[B]``. target: next item ids ``[B]``.
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: ``[B]``.
+            target: next item ids ``[B]``.
+            **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
         """
         raise NotImplementedError
 
-    def scores(self, history: Tensor, length: Tensor) -> Tensor:
-        """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at. ``history [B, T]`` is right-padded with 0."""
+    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+        """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: ``[B]``.
+            **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
+        """
         raise NotImplementedError
+
+    # --- hooks that a method may write ------------------------------------------------------------
 
     def ranked(
-        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None
+        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **user: Tensor
     ) -> list[tuple[int, dict]]:
-        """The best ``k`` of the ``candidates`` (item ids; default all) for one user: item ids with ``{"score": ...}`` and other columns."""
-        raise NotImplementedError
+        """The best items for one user, by default those of the highest :meth:`scores`.
+
+        Args:
+            history: item ids ``[1, T]``.
+            length: ``[1]``.
+            k: how many items.
+            candidates: item ids to choose among; default all.
+            **user: as in :meth:`scores`.
+
+        Returns:
+            Item ids with ``{"score": ...}`` and other columns, best first.
+        """
+        if candidates is None:
+            items = torch.arange(1, self.n_items, device=history.device)
+        else:
+            items = candidates.unique()
+        scores = self.scores(history, length, **user)[0, items]
+        values, places = scores.topk(min(k, len(items)))
+        best = zip(items[places].tolist(), values.tolist(), strict=True)
+        return [(item, {"score": score}) for item, score in best if score > -math.inf]
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def optimiser_groups(self) -> list[dict]:
-        """:meth:`parameter_groups`, and a last group of the trainable parameters that it leaves out."""
+        """:meth:`parameter_groups`, and a last group of the trainable parameters that they leave out."""
         groups = self.parameter_groups()
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
-        return [*groups, {"params": rest}] if rest else groups
+        if not rest:
+            return groups
+        return [*groups, {"params": rest}]
 
-    # --- RecBole's interface --------------------------------------------------------------------------------------------------------
-
-    def calculate_loss(self, interaction):
-        """RecBole's training hook: :meth:`loss` of the batch, trimmed to its longest history."""
-        if self._epoch_hook_seen is None:
-            self._epoch_hook_seen = False
-            self.logger.warning(
-                "This is not GenRecTrainer: all parameters use learning_rate, and schedule, epoch hooks (align_mode: alternate), "
-                "gradient accumulation, --resume and checkpoints without pickles are not available; RecBole's evaluate cannot reload the "
-                "best epoch on torch 2.6 or newer (use saved=False and load_best_model=False)."
-            )
-        return self.loss(
-            *self._history(interaction), interaction[self.POS_ITEM_ID], **self._user(interaction)
-        )
-
-    def on_epoch_start(self, epoch: int):
-        """Called by our trainer before each epoch; may return losses to optimise first, one at a time."""
+    def on_epoch_start(self, epoch: int) -> Iterable[Tensor]:
+        """Called before each epoch; may return losses to optimise first, one at a time."""
         self._epoch_hook_seen = True
         return ()
 
-    def _history(self, interaction) -> tuple[Tensor, Tensor]:
-        length = interaction[self.ITEM_SEQ_LEN]
-        return interaction[self.ITEM_SEQ][:, : int(length.max())], length
+    def after_fit(self, validate: Validate) -> None:
+        """Called between training and test, with the weights of the best epoch.
 
-    def _user(self, interaction) -> dict[str, Tensor]:
-        return {"user": interaction[self.USER_ID]} if self.uses_users else {}
+        What is decided here (a weight, a threshold) goes into buffers or ``other_parameter``; the
+        trainer writes the checkpoint again afterwards. A resumed run calls this again, perhaps on
+        weights that an earlier call has changed already: start from the same values each time.
 
-    @torch.no_grad()
-    def full_sort_predict(self, interaction) -> Tensor:
-        """:meth:`scores` of all items, float32 ``[B, n_items]``, ``search_batch_size`` users of similar history at once; padding -inf."""
-        history, length = self._history(interaction)
-        more = self._user(interaction)
-        scores = torch.empty(len(length), len(self.codes), device=history.device)
-        for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
-            own, longest = (
-                {name: value[rows] for name, value in more.items()},
-                int(length[rows].max()),
-            )
-            scores[rows] = self.scores(history[rows, :longest], length[rows], **own)
-        scores[:, 0] = -torch.inf
-        return scores
+        Args:
+            validate: evaluates the model as it is on the validation split; metrics by name, as in
+                the result file (``ndcg@10``).
+        """
+
+    @property
+    def decides_after_fit(self) -> bool:
+        """Whether this method writes :meth:`after_fit`."""
+        return type(self).after_fit is not GenRecModel.after_fit
 
     def test_variants(self) -> Iterator[str]:
-        """Names of the ways to test the model, whose metrics are averaged; it is set to each while that one is handed out."""
+        """Names of the ways to test the model, whose metrics are averaged.
+
+        The model is set to each way while that name is handed out.
+        """
         yield "all"
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------------------------
+    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
+        """Make new items recommendable without training.
 
-    @property
-    def frozen_names(self) -> set[str]:
-        """Weights that a checkpoint leaves out because the hub id or folder in ``backbone`` holds them, and their quantisation."""
-        if self.config["backbone"] == "scratch" or self.config["tuning"] != "lora":
-            return set()
-        trains = {
-            name: parameter.requires_grad
-            for name, parameter in self.named_parameters(remove_duplicate=False)
-        }
-        modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
-        return {
-            name
-            for name in self.state_dict()
-            if not trains.get(name) and not modules.isdisjoint(_above(name))
-        }
+        A method that can do so makes the rows of its :attr:`tables` and calls :meth:`append_items`.
 
-    def checkpoint_state(self) -> dict[str, Tensor]:
-        """``state_dict()`` without :attr:`frozen_names`."""
-        left_out = self.frozen_names
-        return {name: tensor for name, tensor in self.state_dict().items() if name not in left_out}
+        Args:
+            texts: one text an item.
+            tokens: their raw ids; default ``new-<internal id>``.
 
-    def added_items(self) -> dict:
-        """Raw ids and texts of the items that ``add_items`` made recommendable, for :meth:`other_parameter`."""
-        first = self.n_dataset_items
-        return {"tokens": list(self.item_tokens[first:]), "texts": list(self.content.text[first:])}
+        Returns:
+            Internal ids of the new items.
 
-    def checkpoint(self) -> dict:
-        """The content of a checkpoint of the model as it is."""
-        state = {"config": self.config.plain(), "epoch": -1, "state_dict": self.checkpoint_state()}
-        return {**state, "ids": self.raw_ids, "other_parameter": self.other_parameter()}
-
-    @property
-    def raw_ids(self) -> dict[str, list[str]]:
-        """Raw ids of ``items`` (added ones too) and ``users`` by internal id."""
-        return {"items": list(self.item_tokens), "users": list(self.user_tokens)}
-
-    def save(self, path: str) -> None:
-        """Write a checkpoint of the model as it is, for example after ``add_items``; ``load_data_and_model`` reads it."""
-        save_checkpoint(path, self.checkpoint())
-
-    def load_other_parameter(self, para) -> None:
-        """Nothing to do: the constructor reads it (``stored``)."""
-
-    @classmethod
-    def from_checkpoint(cls, config, dataset, state: dict) -> GenRecModel:
-        """The model of a checkpoint: no stage runs; rows of :attr:`tables` and :attr:`rows_by_id` follow this dataset's ids."""
-        if not state.get("other_parameter"):
-            raise ArtefactError(
-                "The checkpoint holds no item codes; give the .pth file that a finished epoch wrote."
-            )
-        model = cls.build(config, dataset, state["other_parameter"])
-        weights, ids = dict(state["state_dict"]), model.raw_ids
-        weights |= {
-            name: rows_by_token(weights[name], state["ids"][of], ids[of])
-            for name, of in cls.rows_by_id.items()
-            if name in weights
-        }
-        load_state(
-            model, {**weights, **{name: getattr(model, name).clone() for name in cls.tables}}
+        Raises:
+            ConfigError: this method cannot.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot take in new items without training. Add them to the "
+            "dataset and train again."
         )
-        return model
 
-    # --- settings -------------------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def reads_text(cls, config) -> bool:
-        """Whether the model reads sentence embeddings itself, besides what the tokenizer does."""
-        return False
+    def report(self) -> dict:
+        """What the result file says about the model beside its metrics."""
+        return {}
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
+        """Refuse combinations of settings that cannot work, before anything is trained.
+
+        Args:
+            values: all settings of the run.
+
+        Raises:
+            ConfigError: names the keys and what to do.
+        """
         if values.get("candidate_file") is not None:
             raise ConfigError(
-                "candidate_file restricts a search over codes; this method has none. Leave it out, or use recommend(candidates=...)."
+                "candidate_file restricts a search over codes; this method has none. Leave it out, "
+                "or use recommend(candidates=...)."
             )
 
     @classmethod
@@ -227,8 +193,110 @@ class GenRecModel(Serving, SequentialRecommender):
         """Lines for the summary that is printed when a run starts."""
         return {"item text": ", ".join(config["item_text_fields"] or ["none"])}
 
+    # --- RecBole's interface ----------------------------------------------------------------------
 
-def _above(name: str) -> list[str]:
-    """Paths of the modules that hold ``a.b.c``: ``a`` and ``a.b``."""
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
+    def calculate_loss(self, interaction):
+        """RecBole's training hook: :meth:`loss` of the batch, trimmed to its longest history."""
+        if self._epoch_hook_seen is None:
+            self._epoch_hook_seen = False
+            self.logger.warning(
+                "This is not GenRecTrainer. All parameters use learning_rate. The schedule, epoch "
+                "hooks (align_mode: alternate), gradient accumulation, --resume and checkpoints "
+                "without pickles are not available. RecBole's evaluate cannot reload the best "
+                "epoch on torch 2.6 or newer: use saved=False and load_best_model=False."
+            )
+        history, length = self._history(interaction)
+        target = interaction[self.POS_ITEM_ID]
+        return self.loss(history, length, target, **self._user(interaction))
+
+    def _history(self, interaction) -> tuple[Tensor, Tensor]:
+        """Histories ``[B, T]``, trimmed to the longest, and their lengths ``[B]``."""
+        length = interaction[self.ITEM_SEQ_LEN]
+        return interaction[self.ITEM_SEQ][:, : int(length.max())], length
+
+    def _user(self, interaction) -> dict[str, Tensor]:
+        """The argument ``user`` of the methods that take it."""
+        if not self.uses_users:
+            return {}
+        return {"user": interaction[self.USER_ID]}
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> Tensor:
+        """:meth:`scores` of all items, float32 ``[B, n_items]``; the padding item gets -inf.
+
+        ``search_batch_size`` users with histories of similar length are scored at once.
+        """
+        history, length = self._history(interaction)
+        user = self._user(interaction)
+        scores = torch.empty(len(length), self.n_items, device=history.device)  # [B, n_items]
+        for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
+            longest = int(length[rows].max())
+            users = {name: ids[rows] for name, ids in user.items()}
+            scores[rows] = self.scores(history[rows, :longest], length[rows], **users)
+        scores[:, 0] = -torch.inf
+        return scores
+
+    @torch.no_grad()
+    def predict(self, interaction) -> Tensor:
+        """Score ``[B]`` of the given item of each row, as in :meth:`full_sort_predict`."""
+        items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
+        return self.full_sort_predict(interaction).gather(1, items).squeeze(1)
+
+    # --- use after training -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        candidates: Sequence[str] | None = None,
+        user: str | None = None,
+    ) -> list[dict]:
+        """The best next items after a history; its user need not have been in training.
+
+        Args:
+            history: raw item ids, oldest first; the last ``MAX_ITEM_LIST_LENGTH`` count.
+            k: how many items.
+            candidates: raw ids to choose among; default all items.
+            user: raw id of a user of the dataset, for methods that know users; default somebody
+                new.
+
+        Returns:
+            ``[{"rank", "item", "text", "score", ...}]``, best first; scores and further columns are
+            those of :meth:`ranked`.
+
+        Raises:
+            ConfigError: an unknown id, an empty history or list, or a ``k`` below 1.
+        """
+        if isinstance(history, str):
+            raise ConfigError(f"history must be a list of item ids, got {history!r}.")
+        if not len(history):
+            raise ConfigError("The history is empty; give at least one item id.")
+        if candidates is not None and not len(candidates):
+            raise ConfigError(
+                "candidates is empty; give at least one item id, or leave it out for all items."
+            )
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1.")
+        device = self._weights_device()
+        last = self.item_ids(history)[-self.max_seq_length :]
+        items = torch.tensor([last], device=device)  # [1, T]
+        length = torch.tensor([len(last)], device=device)
+        chosen = None
+        if candidates is not None:
+            chosen = torch.tensor(self.item_ids(candidates), device=device)
+        users = {}
+        if self.uses_users and user is not None:
+            users["user"] = torch.tensor([self.catalogue.user_id(user)], device=device)
+
+        self.eval()
+        rows = self.ranked(items, length, k, chosen, **users)
+        return [
+            {
+                "rank": rank,
+                "item": self.item_tokens[item],
+                "text": self.content.text[item],
+                **columns,
+            }
+            for rank, (item, columns) in enumerate(rows, start=1)
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import (
@@ -50,6 +50,10 @@ class GenerativeRecommender(GenRecModel):
         self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
     """
 
+    needs_tokenizer = True
+    tables: ClassVar[dict[str, str]] = {"codes": "items"}
+
+    codes: Tensor
     self_improvement: SelfImprovement | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
@@ -62,10 +66,8 @@ class GenerativeRecommender(GenRecModel):
             None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
         )
         self.tokenizer = tokenizer
-        self.content.interactions = TrainingInteractions(config, self.logger.info)
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
-        self.n_items = len(self.codes)
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self._trie: tuple[tuple, ItemTrie] | None = None
         if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
@@ -342,7 +344,7 @@ class GenerativeRecommender(GenRecModel):
         if self.self_improvement is not None:
             self.self_improvement.check_new_items(self)
         tokens, texts = (
-            self.new_tokens(texts, tokens),
+            self.catalogue.new_items(texts, tokens),
             [text if text.strip() else PLACEHOLDER for text in texts],
         )
         new = NewItems(texts, vectors)
@@ -353,7 +355,7 @@ class GenerativeRecommender(GenRecModel):
             )
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
-        added = self.append_items(codes, texts, tokens)
+        added = self.append_items(texts, tokens, codes=codes)
         self.items_added(added)
         if self.self_improvement is not None:
             self.self_improvement.code_new_items(self, added)
@@ -378,9 +380,9 @@ class GenerativeRecommender(GenRecModel):
             "tokens": list(self.item_tokens),
         }
         parameter = {
+            **super().other_parameter(),
             "item_codes": codes,
             "tokenizer": {"tensors": tensors, "meta": meta},
-            "added": self.added_items(),
         }
         if self.self_improvement is not None:
             parameter |= self.self_improvement.other_parameter()

@@ -1,57 +1,48 @@
-"""One explicit table: model name -> class. Everything else is looked up in RecBole."""
+"""The class of a model's name: ours, RecBole's models, and classes from outside (:mod:`recbole_genrec.model.outside`)."""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.names import GENERATORS, MODELS, recbole_model_names
+from recbole_genrec.model.outside import (
+    find_outside,
+    is_outside,
+    outside_names,
+    outside_properties,
+    register,
+)
 from recbole_genrec.runtime.recbole_repairs import (
     check_installation,
     check_model_runs,
     quiet_anomaly_detection,
 )
+from recbole_genrec.settings.property_files import _shipped
 from recbole_genrec.settings.rules import nearest
 
-MODELS = {
-    "STORE": "recbole_genrec.model.store:STORE",
-    "TIGER": "recbole_genrec.model.tiger:TIGER",
-    "LETTER": "recbole_genrec.model.letter:LETTER",
-    "LCRec": "recbole_genrec.model.lcrec.model:LCRec",
-    "TimelineRec": "recbole_genrec.model.timeline.model:TimelineRec",
-    "TokenRec": "recbole_genrec.model.tokenrec.model:TokenRec",
-    "LightGCN": "recbole_genrec.model.baselines.lightgcn:LightGCN",
-    "LightGCNDot": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNDot",
-    "LightGCNCosine": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNCosine",
-    "Pop": "recbole_genrec.model.baselines.pop:Pop",
-}
-
-# (model, generator) -> the model that runs instead, on the tokenizer of the first and with the section of its files named after the second
-GENERATORS = {
-    ("TIGER", "timeline"): "TimelineRec",
-    ("LETTER", "timeline"): "TimelineRec",
-    ("TIGER", "lcrec"): "LCRec",
-    ("LETTER", "lcrec"): "LCRec",
-}
-
-
-def recbole_model_names() -> list[str]:
-    """Names of the models that RecBole ships (its model YAMLs)."""
-    import recbole
-
-    return sorted(
-        path.stem
-        for path in (Path(recbole.__file__).parent / "properties" / "model").glob("*.yaml")
-    )
+__all__ = [
+    "GENERATORS",
+    "MODELS",
+    "build_model",
+    "get_model_class",
+    "is_generative",
+    "model_name",
+    "model_names",
+    "model_properties",
+    "needs_tokenizer",
+    "recbole_model_names",
+    "register",
+]
 
 
 def model_names() -> list[str]:
-    """Every name that ``--model`` takes."""
-    return sorted({*MODELS, *recbole_model_names()})
+    """Every name that ``--model`` takes beside ``package.module:Class``."""
+    return sorted({*MODELS, *recbole_model_names(), *outside_names()})
 
 
 def get_model_class(name: str) -> type:
-    """The class for ``--model=name``: our table first, then RecBole's models.
+    """The class for ``--model=name``: ours, then RecBole's, then those from outside.
 
     Raises:
         ConfigError: unknown name; the message carries the nearest known ones.
@@ -60,29 +51,51 @@ def get_model_class(name: str) -> type:
     check_model_runs(name)
     if name in MODELS:
         module, _, attribute = MODELS[name].partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        model_class = getattr(importlib.import_module(module), attribute)
+    elif name in recbole_model_names():
+        model_class = _recbole_class(name)
     else:
-        known = model_names()
-        if name not in known:
-            near = nearest(name, known, n=3) or list(MODELS)
+        model_class = find_outside(name)
+        if model_class is None:
+            near = nearest(name, model_names(), n=3) or list(MODELS)
             raise ConfigError(
-                f"There is no model {name!r}. Did you mean {' or '.join(near)}? Ours: {', '.join(MODELS)}."
-            )
-        from recbole.utils import ModelType, get_model
-
-        try:
-            found = get_model(name)
-        except ImportError as error:
-            raise ConfigError(
-                f"RecBole's {name} needs the package {error.name}, which is not installed."
-            ) from error
-        if found.type in (ModelType.CONTEXT, ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
-            raise ConfigError(
-                f"RecBole's {name} is a {found.type.name.lower()} model and needs other data than user, item and time; "
-                "general, traditional and sequential models run here."
+                f"There is no model {name!r}. Did you mean {' or '.join(near)}? "
+                f"Ours: {', '.join(MODELS)}."
             )
     quiet_anomaly_detection()
-    return found
+    return model_class
+
+
+def _recbole_class(name: str) -> type:
+    """A model of RecBole's that runs on users, items and times alone."""
+    from recbole.utils import ModelType, get_model
+
+    try:
+        model_class = get_model(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"RecBole's {name} needs the package {error.name}, which is not installed."
+        ) from error
+    if model_class.type in (ModelType.CONTEXT, ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
+        raise ConfigError(
+            f"RecBole's {name} is a {model_class.type.name.lower()} model and needs other data than "
+            "user, item and time; general, traditional and sequential models run here."
+        )
+    return model_class
+
+
+def model_properties(model_class: type) -> dict:
+    """Values of keys that a model brings: our file for it, or what a class from outside has."""
+    if is_outside(model_class):
+        return outside_properties(model_class)
+    return _shipped(f"model/{model_class.__name__}")
+
+
+def model_name(model: str) -> str:
+    """The name of a model in results: ``Class`` for ``package.module:Class``."""
+    if ":" not in model:
+        return model
+    return model.rpartition(":")[2].rpartition(".")[2]
 
 
 def build_model(config, dataset):
@@ -99,5 +112,10 @@ def build_model(config, dataset):
 
 
 def is_generative(model_class: type) -> bool:
-    """Whether a class is one of our generative methods (they alone carry ``generative = True``)."""
+    """Whether a class is a method of this package's kind (a ``GenRecModel``)."""
     return getattr(model_class, "generative", False)
+
+
+def needs_tokenizer(model_class: type) -> bool:
+    """Whether the items of a class have codes, which a ``tokenizer`` gives them."""
+    return getattr(model_class, "needs_tokenizer", False)

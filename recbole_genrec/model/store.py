@@ -34,13 +34,12 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.exporting import Exporting
-from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
 from recbole_genrec.settings.rules import Rule
 
 
-class STORE(Exporting, GenerativeRecommender):
+class STORE(CausalRecommender):
     """STORE, stages 1 to 3; see ``properties/model/STORE.yaml`` for the keys."""
 
     config_rules = {

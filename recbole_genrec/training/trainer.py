@@ -264,6 +264,38 @@ class GenRecTrainer(ResumePoints, Trainer):
             )
         return found
 
+    def after_fit(self, valid_data, saved: bool) -> None:
+        """Let the model decide on the validation split what its training leaves open.
+
+        Calls ``model.after_fit(validate)`` with the weights of the best epoch, and writes them again
+        with what the model has decided. A run that is killed here comes here again when it resumes,
+        because its last epoch is done again.
+
+        Args:
+            valid_data: loader of the validation split.
+            saved: whether the training wrote checkpoints; without them the weights of the last
+                epoch count.
+        """
+        progress = bool(self.config["show_progress"])
+
+        def validate() -> dict[str, float]:
+            return self.evaluate(valid_data, load_best_model=False, show_progress=progress)
+
+        if saved:
+            self.load_best()
+        self.model.after_fit(validate)
+        if saved:
+            self._replace_weights_of_checkpoint()
+
+    def _replace_weights_of_checkpoint(self) -> None:
+        weights = self._weights()
+        if not self.writes:
+            return
+        checkpoint = load_checkpoint(self.saved_model_file)
+        checkpoint["state_dict"] = weights
+        checkpoint["other_parameter"] = storable(self.model.other_parameter())
+        save_checkpoint(self.saved_model_file, checkpoint)
+
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):

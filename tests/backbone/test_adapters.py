@@ -353,15 +353,19 @@ def test_the_command_exports_and_refuses_models_without_a_language_model(
         == 0
     )
     assert (tmp_path / "merged" / "items.json").is_file()
-    timeline, *_ = toy_model(folder, "TimelineRec", tokenizer="random")
-    timeline.save(str(tmp_path / "timeline.pth"))
-    assert (
-        main(
-            ["export", "--checkpoint", str(tmp_path / "timeline.pth"), "--to", str(tmp_path / "no")]
-        )
-        == 2
-    )
-    assert (
-        "holds TimelineRec; export works for models with a causal language model"
-        in capsys.readouterr().err
-    )
+
+
+@pytest.mark.parametrize("name", ["TIGER", "TimelineRec", "TokenRec"])
+def test_methods_without_a_causal_language_model_are_exported_too(folder, tmp_path, capsys, name):
+    changes = {} if name == "TokenRec" else {"tokenizer": "random"}
+    model, _, loaders = toy_model(folder, name, cache_dir=str(folder / "cache"), **changes)
+    model.save(str(tmp_path / "model.pth"))
+    command = ["export", "--checkpoint", str(tmp_path / "model.pth"), "--to"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".safetensors", ".json"}
+    batch = next(iter(loaders[2]))[0]
+    again = load_data_and_model(str(tmp_path / "out")).model
+    assert torch.equal(again.full_sort_predict(batch), model.full_sort_predict(batch))
+    assert main([*command, str(tmp_path / "merged"), "--merge"]) == 2
+    assert f"{name} trains none. Export without merge" in capsys.readouterr().err
+    assert not (tmp_path / "merged").exists()

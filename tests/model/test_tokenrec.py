@@ -204,7 +204,7 @@ def test_negatives_are_uniform_over_real_items(toy, monkeypatch):
     for _ in range(40):
         model.calculate_loss(loaders[0]._dataset.inter_feat[torch.arange(30)])
     drawn = torch.cat(drawn)
-    row = (drawn.unsqueeze(1) == model.item_vectors).all(-1).double().argmax(1)
+    row = (drawn.unsqueeze(1) == model.vectors).all(-1).double().argmax(1)
     counts = torch.bincount(row, minlength=41)
     assert counts[0] == 0 and (counts[1:] > 0).all() and counts.max() < 3 * 1200 / 40
 
@@ -219,9 +219,9 @@ def test_scores_are_cosines_of_a_dense_pass(toy):
     template = torch.full_like(length, 4)
     shown = torch.arange(history.shape[1]) < length.unsqueeze(1)
     with torch.no_grad():
-        z = model.project(template, model.user_codes[batch["user_id"]], history, shown)
+        z = model.read_prompts(template, model.user_codes[batch["user_id"]], history, shown)
     expected = torch.stack(
-        [torch.cosine_similarity(z, vector.expand_as(z)) for vector in model.item_vectors[1:]],
+        [torch.cosine_similarity(z, vector.expand_as(z)) for vector in model.vectors[1:]],
         dim=1,
     )
     torch.testing.assert_close(scores[:, 1:], expected, atol=1e-5, rtol=0)
@@ -264,7 +264,7 @@ def test_equal_codes_do_not_tie_items(toy):
     assert pairs, "8 x 8 codes for 40 items collide"
     for a, b in pairs:
         assert (
-            not torch.equal(model.item_vectors[a], model.item_vectors[b])
+            not torch.equal(model.vectors[a], model.vectors[b])
             and (scores[:, a] != scores[:, b]).any()
         )
 
@@ -307,13 +307,13 @@ def test_an_unknown_user_is_inferred_from_the_history(toy):
         codes = model.entities.quantisers["users"].encode(vector.unsqueeze(0))
         template = torch.full_like(length[:1], 4)
         with torch.no_grad():
-            z = model.project(
+            z = model.read_prompts(
                 template,
                 codes,
                 history[row : row + 1, : length[row]],
                 torch.ones(1, int(length[row]), dtype=torch.bool),
             )
-        expected = torch.cosine_similarity(z, model.item_vectors[1:])
+        expected = torch.cosine_similarity(z, model.vectors[1:])
         torch.testing.assert_close(scores[row, 1:], expected, atol=1e-5, rtol=0)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
@@ -368,7 +368,7 @@ def test_new_items_by_vector_or_by_users(toy):
         model.full_sort_predict(batch),
         {name: value.clone() for name, value in model.named_parameters()},
     )
-    twin = model.item_vectors[7:8].clone()
+    twin = model.vectors[7:8].clone()
     assert model.add_items(["a copy"], ["copy"], vectors=twin) == [41]
     assert model.add_items(["bought by two"], ["pair"], users=[["u1", "u2"]]) == [42]
     after = model.full_sort_predict(batch)
@@ -378,7 +378,7 @@ def test_new_items_by_vector_or_by_users(toy):
         and torch.equal(model.codes[41], model.codes[7])
     )
     users = torch.tensor([model.user_tokens.index("u1"), model.user_tokens.index("u2")])
-    assert torch.equal(model.item_vectors[42], model.entities.graph.new_item(users))
+    assert torch.equal(model.vectors[42], model.entities.graph.new_item(users))
     assert all(torch.equal(value, state[name]) for name, value in model.named_parameters())
     assert {
         row["item"] for row in model.recommend(["copy", "i3"], k=2, candidates=["pair", "copy"])
@@ -415,16 +415,14 @@ def test_items_without_a_usable_vector(toy, more, error, message):
     model, *_ = toy()
     with pytest.raises(error, match=message):
         model.add_items(["x"], ["x"], **more)
-    assert len(model.codes) == len(model.item_vectors) == model.n_items == 41
+    assert len(model.codes) == len(model.vectors) == model.n_items == 41
 
 
 def test_as_released_there_is_no_propagation_and_nobody_is_new(toy):
     model, *_ = toy(official_compat=True)
     published, *_ = toy()
     layers = published.entities.graph.item_layers
-    assert torch.equal(model.item_vectors, layers[0]) and torch.equal(
-        published.item_vectors, layers.mean(0)
-    )
+    assert torch.equal(model.vectors, layers[0]) and torch.equal(published.vectors, layers.mean(0))
     assert len(model.recommend(["i3"], k=3, user="u3")) == 3
     with pytest.raises(DataError, match="nor have those of official_compat"):
         model.recommend(["i3"], k=3)

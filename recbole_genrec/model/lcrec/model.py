@@ -36,8 +36,7 @@ from recbole_genrec.backbone import (
 from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.exporting import Exporting
-from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
 from recbole_genrec.model.lcrec.templates import FORMS, Template, Templates, pieces_of
@@ -50,7 +49,7 @@ from recbole_genrec.settings.rules import Rule
 PROMPT_REPEATS = 100  # how often the vocabulary from scratch sees the prompts: every word of theirs becomes one token
 
 
-class LCRec(Exporting, GenerativeRecommender):
+class LCRec(CausalRecommender):
     """LC-Rec on the codes of any tokenizer; see ``properties/model/LCRec.yaml`` for the keys."""
 
     uses_users = True  # for messages; recommendations do not depend on them

@@ -16,9 +16,9 @@ Codes stand on the input side only, so equal codes do not tie items in the ranki
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from recbole.utils import init_seed
@@ -32,7 +32,7 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.prompt import Prompts, split_words
 from recbole_genrec.runtime.processes import balanced
@@ -79,18 +79,41 @@ def cosine_scores(projected: Tensor, vectors: Tensor) -> Tensor:
     return normalize(projected, dim=1) @ normalize(vectors, dim=1).T
 
 
-class TokenRec(GenRecModel):
+def _rename_old_weights(module: nn.Module, state: dict, *_: object) -> None:
+    """Checkpoints of version 0.1 call the buffer ``vectors`` ``item_vectors``."""
+    if "item_vectors" in state:
+        vectors = state.pop("item_vectors")
+        state.setdefault("vectors", vectors)
+
+
+class TokenRec(VectorRecommender):
     """TokenRec; see ``properties/model/TokenRec.yaml`` for the keys.
 
     Attributes:
-        codes, user_codes: buffers int64 ``[n_items, K]`` and ``[n_users, K]``, row 0 = padding. Prompts read them at every call.
-        user_known: buffer bool ``[n_users]``, whether a user has training interactions; the others' codes come from their history.
-        item_vectors: buffer float32 ``[n_items, d]``, what is ranked; zero for items without a training interaction.
+        codes: buffer int64 ``[n_items, K]``, row 0 = padding; prompts read it at every call.
+        user_codes: buffer int64 ``[n_users, K]``, row 0 = padding; prompts read it at every call.
+        user_known: buffer bool ``[n_users]``, whether a user has training interactions. The codes
+            of the others come from their history.
+        vectors: buffer float32 ``[n_items, d]``, what is ranked; zero for items without a training
+            interaction.
     """
 
+    needs_tokenizer = True
     uses_users = True
-    tables = ("codes", "user_codes", "user_known", "item_vectors")
-    config_rules = {
+    tables: ClassVar[dict[str, str]] = {
+        "codes": "items",
+        "user_codes": "users",
+        "user_known": "users",
+        "vectors": "items",
+    }
+
+    codes: Tensor
+    user_codes: Tensor
+    user_known: Tensor
+    vectors: Tensor
+
+    config_rules: ClassVar[dict[str, Rule]] = {
+        **VectorRecommender.config_rules,
         "tokenizer": Rule(str, "TokenRec quantises collaborative vectors", choices=("mq",)),
         "backbone_config": Rule(dict, "settings of a backbone from scratch"),
         "source_len": Rule(
@@ -111,16 +134,15 @@ class TokenRec(GenRecModel):
             "start the token embeddings from the codebooks, whose size must be the backbone's width",
         ),
         "eval_prompt": Rule(str, "template at test time", choices=("seen", "unseen")),
-        "mask_history": Rule(bool, "never rank items of the history"),
         "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
     }
 
     def __init__(self, config, dataset, stored: dict | None = None):
-        super().__init__(config, dataset, stored, needs_text=False)
+        super().__init__(config, dataset, stored)
+        self.register_load_state_dict_pre_hook(_rename_old_weights)
         self.entities = self.pretrain_tokenizer(dataset)
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
-        self.n_items = len(self.codes)
         init_seed(
             config["seed"], config["reproducibility"]
         )  # the same start with fitted and with stored tokenizers
@@ -147,7 +169,7 @@ class TokenRec(GenRecModel):
         self.backbone = EncoderDecoderBackbone(lm)
         d_in = config["dec_len"] * self.backbone.d_model
         self.head = ProjectionHead(
-            d_in, config["proj_hidden"], self.item_vectors.shape[1], config["proj_dropout"]
+            d_in, config["proj_hidden"], self.vectors.shape[1], config["proj_dropout"]
         )
 
     def pretrain_tokenizer(self, dataset) -> Entities:
@@ -176,79 +198,85 @@ class TokenRec(GenRecModel):
             )
         self.table[-len(books) :] = books * (self.table.std() / books.std())
 
-    # --- training -------------------------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
-    def project(
+    def read_prompts(
         self, template: Tensor, user_codes: Tensor, history: Tensor, shown: Tensor
     ) -> Tensor:
-        """What the language model makes of the prompts, as vectors ``[B, d]`` beside the items'.
+        """The projected states of the language model after the prompts, ``[B, d]``.
 
         Args:
-            template: number ``[B]``. user_codes: ``[B, K]``. history: item ids ``[B, T]``. shown: bool ``[B, T]``, which of them to show.
+            template: number of the template, ``[B]``.
+            user_codes: ``[B, K]``.
+            history: item ids ``[B, T]``.
+            shown: bool ``[B, T]``, which items of the history the prompt shows.
         """
-        ids, mask = self.prompts.source(template, user_codes, self.codes[history], shown)
-        memory = self.backbone.memory(self.backbone.encode(embedding(ids, self.table), mask), mask)
-        sentence = embedding(self.prompts.decoder_ids, self.table).expand(len(ids), -1, -1)
-        return self.head(self.backbone.decode(sentence, memory))
+        ids, mask = self.prompts.source(template, user_codes, self.codes[history], shown)  # [B, S]
+        encoded = self.backbone.encode(embedding(ids, self.table), mask)  # [B, S, d_model]
+        memory = self.backbone.memory(encoded, mask)
+        sentence = embedding(self.prompts.decoder_ids, self.table)  # [dec_len, d_model]
+        states = self.backbone.decode(sentence.expand(len(ids), -1, -1), memory)
+        return self.head(states)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor) -> Tensor:
-        """:func:`cosine_loss` towards the target and away from one item drawn uniformly, be it what it may."""
+        """:func:`cosine_loss` towards the target and away from one item drawn uniformly from all."""
         template = self._draw_templates(length)
         shown = self.prompts.shown(template, length, history.shape[1])
         if self.config["shuffle_history"]:
             order = torch.rand(history.shape, device=history.device).argsort(1)
-            history, shown = history.gather(1, order), shown.gather(1, order)
-        projected = self.project(template, self.user_codes[user], history, shown).float()
+            history = history.gather(1, order)
+            shown = shown.gather(1, order)
+        projected = self.read_prompts(template, self.user_codes[user], history, shown).float()
         negative = torch.randint(1, self.n_items, target.shape, device=target.device)
         loss = cosine_loss(
-            projected, self.item_vectors[target], self.item_vectors[negative], self.config["gamma"]
+            projected, self.vectors[target], self.vectors[negative], self.config["gamma"]
         )
         return balanced(loss, len(target))
 
     def _draw_templates(self, length: Tensor) -> Tensor:
-        draw, share = (
-            torch.rand(2, len(length), device=length.device),
-            self.config["user_only_prob"],
-        )
-        seen, alone = self.prompts.seen, self.prompts.user_only
-        return torch.where(
-            draw[0] < share,
-            alone.start + (draw[1] * len(alone)).long(),
-            (draw[1] * len(seen)).long(),
-        )
+        """A template for each row, ``[B]``: a share ``user_only_prob`` shows no history."""
+        draw = torch.rand(2, len(length), device=length.device)
+        seen = self.prompts.seen
+        without_items = self.prompts.user_only
+        with_history = (draw[1] * len(seen)).long()
+        user_only = without_items.start + (draw[1] * len(without_items)).long()
+        return torch.where(draw[0] < self.config["user_only_prob"], user_only, with_history)
 
-    # --- ranking --------------------------------------------------------------------------------------------------------------------
+    # --- ranking ----------------------------------------------------------------------------------
 
-    def scores(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> Tensor:
-        """Cosine ``[B, n_items]`` of the projected vectors and the items'; one encoder and one decoder pass, no search.
+    def project(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> Tensor:
+        """The vectors ``[B, d]`` that the next items should be near to, under ``eval_prompt``.
 
         Args:
-            user: RecBole ids ``[B]``; without them, and for users that have no training interaction, the history gives the user's codes.
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+            user: RecBole ids ``[B]``. Without them, and for users that have no training
+                interaction, the history gives the user's codes.
         """
-        template = torch.full_like(
-            length, SEEN_AT_TEST if self.config["eval_prompt"] == "seen" else self.prompts.unseen
-        )
+        number = SEEN_AT_TEST
+        if self.config["eval_prompt"] == "unseen":
+            number = self.prompts.unseen
+        template = torch.full_like(length, number)
         shown = self.prompts.shown(template, length, history.shape[1])
-        projected = self.project(template, self._user_codes(user, history), history, shown)
-        with torch.autocast(projected.device.type, enabled=False):
-            found = cosine_scores(projected.float(), self.item_vectors)
-        return found.scatter(1, history, -torch.inf) if self.config["mask_history"] else found
+        return self.read_prompts(template, self._user_codes(user, history), history, shown)
+
+    def item_vectors(self) -> Tensor:
+        """The collaborative vectors ``[n_items, d]``."""
+        return self.vectors
+
+    def similarity(self, projected: Tensor, vectors: Tensor) -> Tensor:
+        """Cosines ``[B, n_items]``."""
+        return cosine_scores(projected, vectors)
 
     def _user_codes(self, user: Tensor | None, history: Tensor) -> Tensor:
-        user = history.new_zeros(len(history)) if user is None else user
-        codes, new = self.user_codes[user], ~self.user_known[user]
+        """Codes ``[B, K]`` of users by id, or by their history where the training has none."""
+        if user is None:
+            user = history.new_zeros(len(history))
+        codes = self.user_codes[user]
+        new = ~self.user_known[user]
         if new.any():
             codes[new] = self.entities.infer_users(history[new]).to(codes.device)
         return codes
-
-    @torch.no_grad()
-    def predict(self, interaction) -> Tensor:
-        """The cosine ``[B]`` of the given item of each row, as in :meth:`full_sort_predict`."""
-        return (
-            self.full_sort_predict(interaction)
-            .gather(1, interaction[self.ITEM_ID].unsqueeze(1))
-            .squeeze(1)
-        )
 
     def ranked(
         self,
@@ -258,17 +286,14 @@ class TokenRec(GenRecModel):
         candidates: Tensor | None,
         user: Tensor | None = None,
     ) -> list[tuple[int, dict]]:
-        """Scores are cosines."""
+        """As the base's; scores are cosines.
+
+        Raises:
+            DataError: the user is new, and the history has no item that occurs in training.
+        """
         if user is None or not self.user_known[user]:
             self.entities.check_new_user(history[0])
-        items = (
-            torch.arange(1, self.n_items, device=history.device)
-            if candidates is None
-            else candidates.unique()
-        )
-        scores, best = self.scores(history, length, user)[0, items].topk(min(k, len(items)))
-        found = zip(items[best].tolist(), scores.tolist(), strict=True)
-        return [(item, {"score": score}) for item, score in found if score > -math.inf]
+        return super().ranked(history, length, k, candidates, user=user)
 
     # --- new items, checkpoints, reports ----------------------------------------------------------------------------------------------
 
@@ -296,26 +321,25 @@ class TokenRec(GenRecModel):
         """
         if not len(texts):
             return []
-        tokens = self.new_tokens(texts, tokens)
+        tokens = self.catalogue.new_items(texts, tokens)
         if (vectors is None) == (users is None):
             raise ConfigError(
                 f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users who chose each new item."
             )
         if users is not None:
             users = [
-                torch.tensor([self._user_id(user) for user in chosen], dtype=torch.long)
+                torch.tensor([self.catalogue.user_id(user) for user in chosen], dtype=torch.long)
                 for chosen in users
             ]
-        added, codes = self.entities.new_items(tokens, vectors, users)
-        self.item_vectors = torch.cat([self.item_vectors, added.to(self.item_vectors)])
-        return self.append_items(codes, texts, tokens)
+        vectors, codes = self.entities.new_items(tokens, vectors, users)
+        return self.append_items(texts, tokens, codes=codes, vectors=vectors)
 
     def other_parameter(self) -> dict:
-        """RecBole's hook for what is no weight: vectors, codes and quantisers of users and items by raw id, and the wording."""
+        """As the base's, with vectors, codes and quantisers of users and items by raw id, and the wording."""
         return {
+            **super().other_parameter(),
             "entities": self.entities.state(),
             "prompts": self.texts,
-            "added": self.added_items(),
         }
 
     @classmethod

@@ -1,0 +1,81 @@
+"""The items and users that a model knows, by raw id: the names that people use for RecBole's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_genrec.errors import ConfigError
+
+
+class Catalogue:
+    """Raw ids by internal id; entry 0 is the padding item or user.
+
+    Args:
+        items: raw ids of the dataset's items.
+        users: raw ids of the dataset's users.
+    """
+
+    def __init__(self, items: list[str], users: list[str]):
+        self.items = items
+        self.users = users
+        self.n_dataset_items = len(items)
+
+    @property
+    def added(self) -> list[str]:
+        """Raw ids of the items that are not in the dataset."""
+        return self.items[self.n_dataset_items :]
+
+    def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
+        """Internal ids of raw item ids.
+
+        Args:
+            tokens: raw item ids.
+            where: ends the error message, for example ``" in items.txt"``.
+
+        Raises:
+            ConfigError: an unknown id; the message names the first one.
+        """
+        numbers = {token: number for number, token in enumerate(self.items) if number > 0}
+        unknown = [str(token) for token in tokens if str(token) not in numbers]
+        if unknown:
+            count = f"{len(unknown)} of {len(tokens)} ids are unknown"
+            raise ConfigError(
+                f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file."
+            )
+        return [numbers[str(token)] for token in tokens]
+
+    def user_id(self, token: str) -> int:
+        """Internal id of a raw user id.
+
+        Raises:
+            ConfigError: an unknown id.
+        """
+        if str(token) not in self.users[1:]:
+            raise ConfigError(
+                f"There is no user {token!r} in the dataset. Leave the user out for somebody new."
+            )
+        return self.users.index(str(token))
+
+    def new_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[str]:
+        """Raw ids of items that are about to be added.
+
+        Args:
+            texts: one text an item.
+            tokens: their raw ids; default ``new-<internal id>``.
+
+        Raises:
+            ConfigError: ``texts`` is no list of texts, or an id is taken or missing.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"texts must be a list with one text an item, got {texts!r:.80}.")
+        first = len(self.items)
+        if tokens is None:
+            names = [f"new-{first + number}" for number in range(len(texts))]
+        else:
+            names = list(tokens)
+        distinct = len({*self.items, *names}) == first + len(names)
+        if len(names) != len(texts) or not distinct:
+            raise ConfigError(
+                f"{len(texts)} new items need as many ids that no item has yet, got {names[:5]}."
+            )
+        return names

@@ -1,0 +1,209 @@
+"""Methods from outside this package: classes that a program registers, entry points, ``package.module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.model.names import MODELS, recbole_model_names
+from recbole_genrec.settings.parsing import read_yaml
+from recbole_genrec.settings.property_files import _shipped
+
+ENTRY_POINTS = "recbole_genrec.models"
+PACKAGES = ("recbole", "recbole_genrec")
+
+_registered: dict[str, type] = {}
+
+
+def register(model_class: type) -> type:
+    """Make a class known by its name, for ``--model=Name`` and for its checkpoints.
+
+    May stand above the class as a decorator. A class of the same name that was registered before is
+    forgotten, so that a notebook can define its class again.
+
+    Args:
+        model_class: a :class:`~recbole_genrec.model.base.GenRecModel`, or a model of RecBole's kind.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: this is no model, or a model of ours or of RecBole has its name.
+    """
+    # the check of the installation, with a clear message, comes before the first import of RecBole
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    if not (isinstance(model_class, type) and issubclass(model_class, AbstractRecommender)):
+        raise ConfigError(
+            f"{model_class!r} is no model. Register a class that derives from GenerativeRecommender, "
+            "VectorRecommender or GenRecModel of recbole_genrec, or from a model of RecBole."
+        )
+    name = model_class.__name__
+    if name in MODELS or name in recbole_model_names():
+        raise ConfigError(
+            f"There is a model {name} already. Give your class {location(model_class)} another name, "
+            "which tells its checkpoints and results apart."
+        )
+    _registered[name] = model_class
+    return model_class
+
+
+def is_outside(model_class: type) -> bool:
+    """Whether a class is neither of this package nor of RecBole."""
+    return model_class.__module__.partition(".")[0] not in PACKAGES
+
+
+def location(model_class: type) -> str:
+    """Where a class is, as ``package.module:Class``."""
+    return f"{model_class.__module__}:{model_class.__qualname__}"
+
+
+def outside_names() -> list[str]:
+    """Names of the registered classes and of the entry points."""
+    return sorted({*_registered, *_entry_points()})
+
+
+def find_outside(name: str) -> type | None:
+    """The class of a name from outside.
+
+    Args:
+        name: the name of a registered class or of an entry point, or ``package.module:Class``, whose
+            module is imported; the working folder counts as a place of modules.
+
+    Returns:
+        The class, or ``None`` if the name is none of these.
+
+    Raises:
+        ConfigError: the module or the class cannot be found, or is no model.
+    """
+    if ":" in name:
+        return register(_imported(name))
+    if name in _registered:
+        return _registered[name]
+    if name in _entry_points():
+        return _loaded(_entry_points()[name])
+    return None
+
+
+def _imported(name: str) -> type:
+    module_name, _, class_name = name.partition(":")
+    folder = os.getcwd()
+    added = folder not in sys.path
+    if added:
+        sys.path.append(folder)
+    try:
+        found: object = importlib.import_module(module_name)
+        for word in class_name.split("."):
+            found = getattr(found, word)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"The model {name} cannot be loaded: {error}. Write package.module:Class; the module must "
+            "be installed, on PYTHONPATH, or in the working folder."
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(folder)
+    return found  # type: ignore[return-value]  # register() checks it
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _loaded(point: EntryPoint) -> type:
+    try:
+        model_class = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"The model {point.name} of the entry point {point.value} cannot be loaded: {error}."
+        ) from error
+    register(model_class)
+    if model_class.__name__ != point.name:
+        raise ConfigError(
+            f"The entry point {point.name!r} names the class {model_class.__name__}. Both must have "
+            "the same name, which stands in checkpoints and results."
+        )
+    return model_class
+
+
+def outside_properties(model_class: type) -> dict:
+    """Values of keys that a class from outside brings, over those of the class that it derives from.
+
+    They are its ``properties``, or the file ``<Class>.yaml`` beside its module.
+    """
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    values: dict = {}
+    for base in reversed(model_class.__mro__):
+        if not issubclass(base, AbstractRecommender):
+            continue
+        if is_outside(base):
+            values |= _properties_of(base)
+        elif base.__name__ in MODELS:
+            values = _shipped(f"model/{base.__name__}")
+    return values
+
+
+def _properties_of(model_class: type) -> dict:
+    values = vars(model_class).get("properties")
+    if values is not None:
+        return dict(values)
+    try:
+        file = Path(inspect.getfile(model_class)).with_name(f"{model_class.__name__}.yaml")
+    except (TypeError, OSError):  # a class of a notebook has no file
+        return {}
+    if not file.is_file():
+        return {}
+    return read_yaml(file)
+
+
+def check_stored_class(stored: dict, model_class: type | str | None, checkpoint: str) -> None:
+    """Make sure that the class of a checkpoint is known, without running code that nobody named.
+
+    Args:
+        stored: the settings of the checkpoint. ``model_class`` says where a class from outside is.
+        model_class: the class, or ``package.module:Class``, if the caller names one.
+        checkpoint: its path, for messages.
+
+    Raises:
+        ConfigError: the caller's class has another name than the checkpoint's.
+        ArtefactError: the class is from outside, and neither named nor known.
+    """
+    name = stored["model"]
+    if model_class is not None:
+        given = _named_class(model_class)
+        if given.__name__ != name:
+            raise ConfigError(
+                f"{checkpoint} holds a model of the class {name}, not {given.__name__}."
+            )
+        return
+    place = stored.get("model_class")
+    if place is None:
+        return
+    if name in outside_names():
+        known = find_outside(name)
+        if known is not None and location(known) == place:
+            return
+    raise ArtefactError(
+        f"{checkpoint} holds a model of the class {place}, which is not part of this package. Loading "
+        f"it runs the code of that module, so name it: model_class={name} in a program (or register "
+        f"the class), --model={place} on the command line."
+    )
+
+
+def _named_class(model_class: type | str) -> type:
+    if isinstance(model_class, type):
+        return register(model_class)
+    found = find_outside(model_class)
+    if found is None:
+        raise ConfigError(
+            f"There is no class {model_class!r} from outside. Write package.module:Class."
+        )
+    return found

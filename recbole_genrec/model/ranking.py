@@ -1,0 +1,115 @@
+"""What methods share that rank items by vectors, without a search: projection, scores, history masking and the item cache.
+
+A method writes three functions: :meth:`VectorRecommender.loss`, :meth:`VectorRecommender.project` and
+:meth:`VectorRecommender.item_vectors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.settings.rules import Rule
+
+
+class VectorRecommender(GenRecModel):
+    """A sequential recommender that compares one vector for a history with one for each item.
+
+    A method whose items are several vectors (SETRec) joins them to one: the inner product of the
+    joined vectors is the sum of the inner products.
+    """
+
+    config_rules: ClassVar[dict[str, Rule]] = {
+        "mask_history": Rule(bool, "never rank items of the history"),
+    }
+
+    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
+        super().__init__(config, dataset, stored, needs_text)
+        self._ranked_vectors = WeightsCache()
+
+    # --- what a method writes ---------------------------------------------------------------------
+
+    def project(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> Tensor:
+        """The vectors ``[B, d]`` that the next items should be near to, in evaluation.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: ``[B]``.
+            user: with ``uses_users``, user ids ``[B]``; ``None`` for people outside the dataset.
+        """
+        raise NotImplementedError
+
+    def item_vectors(self) -> Tensor:
+        """Vectors of all items, ``[n_items, d]``, row 0 = padding.
+
+        Evaluation keeps them until the weights change; in training they carry gradients.
+        """
+        raise NotImplementedError
+
+    def similarity(self, projected: Tensor, vectors: Tensor) -> Tensor:
+        """Scores ``[B, n_items]``, by default inner products; both arguments are float32.
+
+        Args:
+            projected: ``[B, d]``.
+            vectors: ``[n_items, d]``.
+        """
+        return projected @ vectors.T
+
+    # --- ranking ----------------------------------------------------------------------------------
+
+    def scores(self, history: Tensor, length: Tensor, user: Tensor | None = None) -> Tensor:
+        """:meth:`similarity` to all items, ``[B, n_items]``; one pass, no search."""
+        projected = self.project(history, length, user)  # [B, d]
+        vectors = self._ranked_vectors.get(self, self.item_vectors)  # [n_items, d]
+        # bf16 and fp16 would let many items tie
+        with torch.autocast(projected.device.type, enabled=False):
+            scores = self.similarity(projected.float(), vectors.float())  # [B, n_items]
+        if self.config["mask_history"]:
+            scores = scores.scatter(1, history, -torch.inf)
+        return scores
+
+    def append_items(
+        self, texts: Sequence[str], tokens: Sequence[str], /, **rows: Tensor
+    ) -> list[int]:
+        """As the base's; the kept item vectors are stale."""
+        self._ranked_vectors.clear()
+        return super().append_items(texts, tokens, **rows)
+
+    def train(self, mode: bool = True) -> VectorRecommender:
+        """As torch's; training makes the kept item vectors stale."""
+        if mode:
+            self._ranked_vectors.clear()
+        return super().train(mode)
+
+
+class WeightsCache:
+    """A value that is computed from the weights of a model and kept until they change.
+
+    In training and with gradients nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Compute the value anew when it is next asked for."""
+        self._version: tuple | None = None
+        self._value: Tensor | None = None
+
+    def get(self, model: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
+        """What ``compute`` returns, or returned before for the same parameters and buffers."""
+        if model.training or torch.is_grad_enabled():
+            return compute()
+        # torch counts the changes of a tensor in place, an optimiser step or a loaded state among
+        # them; another tensor has another identity
+        tensors = chain(model.parameters(), model.buffers())
+        version = tuple((id(tensor), tensor._version, tensor.device) for tensor in tensors)
+        if self._value is None or version != self._version:
+            self._value = compute()
+            self._version = version
+        return self._value

@@ -1,0 +1,280 @@
+"""A RecBole model that knows its items and users by raw id, and how it is stored, loaded and exported."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from torch import Tensor
+
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.ids import raw_ids, rows_by_token
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.storage.atomic import publish_folder
+from recbole_genrec.storage.checkpoints import (
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    save_checkpoint_folder,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class StoredModel(SequentialRecommender):
+    """The items, users and checkpoints of :class:`~recbole_genrec.model.base.GenRecModel`.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then nothing is fitted before the training.
+        needs_text: whether item texts must be there.
+
+    Attributes:
+        n_items: number of items that can be recommended, padding and added items included.
+        n_dataset_items: the same without added items.
+        content: texts and vectors of the items.
+        catalogue: raw ids of the items and users.
+        tables: buffers that have a row for each of the ``"items"`` or ``"users"``. A loaded model
+            keeps the values that its constructor gave them.
+        rows_by_id: weights that have a row for each of the ``"items"`` or ``"users"``. A loaded
+            model takes the checkpoint's rows, in the order of its dataset's ids.
+    """
+
+    tables: ClassVar[dict[str, str]] = {}
+    rows_by_id: ClassVar[dict[str, str]] = {}
+
+    n_items: int
+
+    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
+        super().__init__(config, dataset)
+        self.config = config
+        self.stored = stored
+        self.logger = logging.getLogger()
+        ids = raw_ids(dataset)
+        self.catalogue = Catalogue(ids["items"], ids["users"])
+        self.n_dataset_items = dataset.item_num
+        self.content = ItemContent.from_dataset(
+            dataset, config, needed=needs_text or self.reads_text(config)
+        )
+        self.content.interactions = TrainingInteractions(config, self.logger.info)
+        if stored:
+            self._extend_catalogue(stored["added"]["tokens"], stored["added"]["texts"])
+
+    @classmethod
+    def build(cls, config, dataset, stored: dict | None = None) -> Self:
+        """The model of a run: what the constructor makes, and what switches of the settings add.
+
+        Args:
+            config: a ``GenRecConfig``.
+            dataset: RecBole's training dataset.
+            stored: ``other_parameter()`` of a checkpoint; then nothing is fitted.
+        """
+        return cls(config, dataset, stored)
+
+    @classmethod
+    def reads_text(cls, config) -> bool:
+        """Whether the model reads item texts itself, besides what a tokenizer does."""
+        return False
+
+    # --- items ------------------------------------------------------------------------------------
+
+    def item_ids(self, tokens: Sequence[str], where: str = "") -> list[int]:
+        """Internal ids of raw item ids; see :meth:`Catalogue.item_ids`."""
+        return self.catalogue.item_ids(tokens, where)
+
+    def append_items(
+        self, texts: Sequence[str], tokens: Sequence[str], /, **rows: Tensor
+    ) -> list[int]:
+        """Take n new items into the catalogue and into every table of items.
+
+        Args:
+            texts: one text an item.
+            tokens: their raw ids, as :meth:`Catalogue.new_items` gives them.
+            **rows: for each buffer that :attr:`tables` has for items, the rows ``[n, ...]`` of the
+                new ones.
+
+        Returns:
+            Internal ids of the new items.
+        """
+        expected = {name for name, kind in self.tables.items() if kind == "items"}
+        if set(rows) != expected:
+            raise TypeError(
+                f"append_items needs rows for {sorted(expected)} of {type(self).__name__}, "
+                f"got {sorted(rows)}."
+            )
+        first = self.n_items
+        for name, values in rows.items():
+            table = self.get_buffer(name)
+            setattr(self, name, torch.cat([table, values.to(table)]))
+        self._extend_catalogue(tokens, texts)
+        return list(range(first, self.n_items))
+
+    def _extend_catalogue(self, tokens: Sequence[str], texts: Sequence[str]) -> None:
+        self.catalogue.items += tokens
+        self.content.extend(list(texts))
+        self.n_items = len(self.catalogue.items)
+
+    @property
+    def item_tokens(self) -> list[str]:
+        """Raw ids of the items by internal id."""
+        return self.catalogue.items
+
+    @property
+    def user_tokens(self) -> list[str]:
+        """Raw ids of the users by internal id."""
+        return self.catalogue.users
+
+    def _weights_device(self) -> torch.device:
+        return next(chain(self.parameters(), self.buffers())).device
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def other_parameter(self) -> dict:
+        """RecBole's hook for what is no weight; plain values and tensors that a checkpoint holds.
+
+        The constructor of a loaded model gets them as ``stored``.
+        """
+        return {"added": self.added_items()}
+
+    def load_other_parameter(self, para) -> None:
+        """RecBole's hook; nothing to do, because the constructor reads ``stored``."""
+
+    def added_items(self) -> dict:
+        """Raw ids and texts of the items that ``add_items`` made recommendable."""
+        texts = self.content.text[self.n_dataset_items :]
+        return {"tokens": list(self.catalogue.added), "texts": list(texts)}
+
+    @property
+    def frozen_names(self) -> set[str]:
+        """Weights that a checkpoint leaves out.
+
+        With ``tuning: lora`` the folder or hub id in ``backbone`` holds the frozen weights, and
+        their quantisation goes with them.
+        """
+        if self.config["backbone"] in (None, "scratch") or self.config["tuning"] != "lora":
+            return set()
+        trains = {
+            name: parameter.requires_grad
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+        }
+        modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
+        return {
+            name
+            for name in self.state_dict()
+            if not trains.get(name) and not modules.isdisjoint(_enclosing_modules(name))
+        }
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """``state_dict()`` without :attr:`frozen_names`."""
+        left_out = self.frozen_names
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in left_out}
+
+    def checkpoint(self) -> dict:
+        """The content of a checkpoint of the model as it is."""
+        return {
+            "config": self.config.plain(),
+            "epoch": -1,
+            "state_dict": self.checkpoint_state(),
+            "ids": self.raw_ids,
+            "other_parameter": self.other_parameter(),
+        }
+
+    @property
+    def raw_ids(self) -> dict[str, list[str]]:
+        """Raw ids of ``items`` (added ones too) and ``users`` by internal id."""
+        return {"items": list(self.item_tokens), "users": list(self.user_tokens)}
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a checkpoint of the model as it is, for example after ``add_items``.
+
+        ``load_data_and_model`` reads it.
+        """
+        save_checkpoint(path, self.checkpoint())
+
+    def save_pretrained(self, folder: str | os.PathLike, merge: bool = False) -> None:
+        """Export the model to a new folder, as safetensors and JSON.
+
+        :meth:`from_pretrained`, ``load_data_and_model`` and ``recbole-genrec recommend`` read it in
+        place of a checkpoint.
+
+        Args:
+            folder: a folder that does not exist yet.
+            merge: write a language model for transformers instead; for methods that train a causal
+                language model.
+
+        Raises:
+            ConfigError: the folder exists, or ``merge`` is not for this method.
+        """
+        if Path(folder).exists():
+            raise ConfigError(f"{folder} exists already. Name a new folder for the export.")
+        with publish_folder(folder) as inside:
+            self._export(inside, merge)
+
+    def _export(self, folder: Path, merge: bool) -> None:
+        """Write the files of :meth:`save_pretrained`."""
+        if merge:
+            raise ConfigError(
+                f"merge makes one causal language model of a method's weights and codes; "
+                f"{type(self).__name__} trains none. Export without merge."
+            )
+        save_checkpoint_folder(folder, self.checkpoint(), {})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, config, dataset) -> Self:
+        """The model of an export without ``merge``, with the same scores; nothing is trained.
+
+        Args:
+            folder: what :meth:`save_pretrained` wrote.
+            config: a ``GenRecConfig``.
+            dataset: RecBole's training dataset.
+
+        Raises:
+            ArtefactError: a file is missing or damaged, or the dataset holds other items.
+            BackboneError: ``backbone`` is another base than the adapter's.
+        """
+        return cls.from_checkpoint(config, dataset, load_checkpoint(folder))
+
+    @classmethod
+    def from_checkpoint(cls, config, dataset, state: dict) -> Self:
+        """The model of a checkpoint; nothing is fitted or trained.
+
+        Rows of :attr:`tables` and :attr:`rows_by_id` follow the ids of ``dataset``.
+
+        Args:
+            config: a ``GenRecConfig``.
+            dataset: RecBole's training dataset.
+            state: the content of the checkpoint.
+
+        Raises:
+            ArtefactError: the checkpoint is not one of a finished epoch, or does not fit.
+        """
+        if not state.get("other_parameter"):
+            raise ArtefactError(
+                "The checkpoint holds weights alone; give the .pth file that a finished epoch wrote."
+            )
+        model = cls.build(config, dataset, state["other_parameter"])
+        weights = dict(state["state_dict"])
+        ids = model.raw_ids
+        for name, kind in cls.rows_by_id.items():
+            if name in weights:
+                weights[name] = rows_by_token(weights[name], state["ids"][kind], ids[kind])
+        for name in cls.tables:
+            weights[name] = model.get_buffer(name).clone()
+        load_state(model, weights)
+        return model
+
+
+def _enclosing_modules(name: str) -> list[str]:
+    """Paths of the modules that hold ``a.b.c``: ``a`` and ``a.b``."""
+    words = name.split(".")
+    return [".".join(words[:count]) for count in range(1, len(words))]

@@ -1,0 +1,38 @@
+"""A method outside the package, without codes: the next item is near the recent ones in a space learned from their texts."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
+from recbole_genrec import Rule, VectorRecommender, balanced
+
+
+class MeanText(VectorRecommender):
+    tables = {"texts": "items"}
+    config_rules = {**VectorRecommender.config_rules, "width": Rule(int, "vector size", low=1)}
+    properties = {"width": 16, "item_text_fields": ["title"], "learning_rate": 0.01}
+
+    def __init__(self, config, dataset, stored=None):
+        super().__init__(config, dataset, stored, needs_text=True)
+        self.register_buffer("texts", torch.from_numpy(self.content.embeddings()))
+        self.encoder = nn.Linear(self.texts.shape[1], config["width"])
+        self.register_buffer("decay", torch.tensor(0.8))
+
+    def item_vectors(self):
+        return normalize(self.encoder(self.texts), dim=1) * 8
+
+    def project(self, history, length, user=None):
+        age = length.unsqueeze(1) - 1 - torch.arange(history.shape[1], device=history.device)
+        weights = self.decay ** age.clamp(min=0) * (history > 0)
+        return (weights.unsqueeze(2) * self.item_vectors()[history]).sum(1)
+
+    def loss(self, history, length, target):
+        scores = self.similarity(self.project(history, length), self.item_vectors())
+        return balanced(cross_entropy(scores[:, 1:], target - 1), len(target))
+
+    def after_fit(self, validate):
+        best = {}
+        for decay in (0.2, 0.5, 0.8):
+            self.decay.fill_(decay)
+            best[decay] = validate()[self.config["valid_metric"].lower()]
+        self.decay.fill_(max(best, key=best.get))

@@ -1,0 +1,343 @@
+"""Methods that stand outside the package: a folder of modules that the package has never seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from toy import write_dataset
+
+from recbole_genrec.cli import main
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import (
+    evaluate,
+    export,
+    load_data_and_model,
+    recommend,
+)
+from recbole_genrec.model import outside
+from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.training.trainer import GenRecTrainer
+
+METHODS = Path(__file__).parent / "outside"
+MEAN_TEXT = "mean_text:MeanText"
+SETTINGS = {
+    "train_batch_size": 32,
+    "epochs": 3,
+    "MAX_ITEM_LIST_LENGTH": 8,
+    "topk": [5, 10],
+    "show_progress": False,
+    "gpu_id": "",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def methods_on_the_path(monkeypatch):
+    """The folder of the methods is a place of modules, and no test knows what another registered."""
+    monkeypatch.syspath_prepend(str(METHODS))
+    monkeypatch.setattr(outside, "_registered", {})
+
+
+def train(folder, model=MEAN_TEXT, **changes):
+    values = {**SETTINGS, "data_path": str(folder), "cache_dir": str(folder / "cache"), **changes}
+    return run_recbole_genrec(model, "toy", config_dict=values)
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A trained MeanText."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(METHODS))
+        return train(folder, checkpoint_dir=str(tmp_path_factory.mktemp("saved")))
+
+
+# --- continuous vectors, no codes -----------------------------------------------------------------
+
+
+def test_a_method_of_at_most_forty_lines_learns(run):
+    assert len((METHODS / "mean_text.py").read_text().splitlines()) <= 40
+    assert run["test_result"]["recall@10"] > 1.2 * 10 / 40  # chance
+    assert run["epochs"][-1]["loss"][0] < run["epochs"][0]["loss"][0]
+    assert run["config"]["width"] == 16 and run["model"] == "MeanText"
+    assert "codes" not in load_checkpoint(run["checkpoint"])["state_dict"]
+
+
+def test_what_validation_decides_is_in_the_checkpoint_and_in_the_test(run):
+    """after_fit chooses the decay with the best validation metric; an independent loop agrees."""
+    trained = load_data_and_model(run["checkpoint"], MEAN_TEXT)
+    trainer = GenRecTrainer(trained.config, trained.model)
+    trainer.eval_collector.data_collect(trained.train)
+    chosen = float(trained.model.decay)
+    figures = {}
+    for decay in (0.2, 0.5, 0.8):
+        trained.model.decay.fill_(decay)
+        figures[decay] = trainer.evaluate(trained.valid, load_best_model=False)["ndcg@10"]
+    assert max(figures.values()) == pytest.approx(figures[round(chosen, 1)])
+    assert len(set(figures.values())) > 1
+    assert evaluate(run["checkpoint"], MEAN_TEXT)["test_result"] == run["test_result"]
+
+
+def test_a_run_killed_in_after_fit_decides_when_it_resumes(folder, monkeypatch):
+    whole = train(folder, checkpoint_dir="whole")
+    module = sys.modules["mean_text"]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, validate):
+        validate()
+        self.decay.fill_(0.123)
+        raise Killed
+
+    monkeypatch.setattr(module.MeanText, "after_fit", killed)
+    with pytest.raises(Killed):
+        train(folder, checkpoint_dir="cut")
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(METHODS))
+    resumed = train(folder, checkpoint_dir="cut", resume=True)
+    assert resumed["test_result"] == whole["test_result"]
+    stored = [load_checkpoint(result["checkpoint"])["state_dict"] for result in (whole, resumed)]
+    assert all(torch.equal(stored[0][name], stored[1][name]) for name in stored[0])
+
+
+def test_an_interrupted_training_continues_exactly(folder, monkeypatch):
+    whole = train(folder, checkpoint_dir="whole")
+    calls = []
+
+    class Killed(BaseException):
+        pass
+
+    step = GenRecTrainer._optimiser_step
+
+    def killed(self):
+        calls.append(0)
+        if len(calls) == 9:
+            raise Killed
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GenRecTrainer, "_optimiser_step", killed)
+        with pytest.raises(Killed):
+            train(folder, checkpoint_dir="cut")
+    resumed = train(folder, checkpoint_dir="cut", resume=True)
+    assert resumed["test_result"] == whole["test_result"]
+    assert [epoch["loss"] for epoch in resumed["epochs"]] == [
+        epoch["loss"] for epoch in whole["epochs"]
+    ]
+
+
+def test_it_recommends_as_it_scores(run):
+    _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
+    batch = next(iter(test))[0]
+    scores = model.full_sort_predict(batch)
+    history = batch["item_id_list"][3, : batch["item_length"][3]]
+    rows = model.recommend([model.item_tokens[item] for item in history.tolist()], k=40)
+    order = scores[3].argsort(descending=True)[:40]
+    assert [row["item"] for row in rows] == [model.item_tokens[item] for item in order.tolist()]
+    assert rows[0]["text"] == model.content.text[int(order[0])]
+    chosen = recommend(run["checkpoint"], user="u3", k=2, model_class=MEAN_TEXT)
+    assert len(chosen) == 2
+
+
+def test_kept_item_vectors_follow_the_weights(run):
+    _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
+    batch = next(iter(test))[0]
+    before = model.full_sort_predict(batch)
+    assert torch.equal(model.full_sort_predict(batch), before)
+    with torch.no_grad():
+        model.encoder.weight.mul_(-1)  # as an optimiser's step: in place
+    flipped = model.full_sort_predict(batch)
+    assert not torch.allclose(flipped, before)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state["encoder.weight"] *= -1
+    model.load_state_dict(state)
+    assert torch.equal(model.full_sort_predict(batch), before)
+
+
+def test_history_can_be_left_out(run):
+    _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT, mask_history=True)
+    batch = next(iter(test))[0]
+    hidden = model.full_sort_predict(batch) == -torch.inf
+    expected = torch.zeros_like(hidden).scatter(1, batch["item_id_list"], True)
+    expected[:, 0] = True
+    assert torch.equal(hidden, expected)
+
+
+def test_an_export_is_safetensors_and_json_and_loads_again(run, tmp_path, capsys):
+    export(run["checkpoint"], str(tmp_path / "out"), model_class=MEAN_TEXT)
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".safetensors", ".json"}
+    _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
+    again = load_data_and_model(str(tmp_path / "out"), MEAN_TEXT).model
+    batch = next(iter(test))[0]
+    assert torch.equal(again.full_sort_predict(batch), model.full_sort_predict(batch))
+    with pytest.raises(ConfigError, match="MeanText trains none. Export without merge"):
+        export(run["checkpoint"], str(tmp_path / "merged"), merge=True, model_class=MEAN_TEXT)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_items_that_it_cannot_take_in(run):
+    model = load_data_and_model(run["checkpoint"], MEAN_TEXT).model
+    with pytest.raises(ConfigError, match="MeanText cannot take in new items"):
+        model.add_items(["a new thing"])
+
+
+def test_new_items_have_a_row_in_every_table(run, tmp_path):
+    """append_items, as a method's add_items calls it; the checkpoint brings the items back."""
+    _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
+    batch = next(iter(test))[0]
+    before = model.full_sort_predict(batch)
+    texts = ["soft soap no 99", "dark oil no 7"]
+    rows = torch.from_numpy(model.content.embed(texts))
+    names = model.catalogue.new_items(texts, ["n1", "n2"])
+    with pytest.raises(TypeError, match="needs rows for .'texts'. of MeanText"):
+        model.append_items(texts, names)
+    assert model.append_items(texts, names, texts=rows) == [41, 42]
+    after = model.full_sort_predict(batch)
+    assert after.shape[1] == model.n_items == 43 and torch.equal(after[:, :41], before)
+    model.save(tmp_path / "more.pth")
+    again = load_data_and_model(str(tmp_path / "more.pth"), MEAN_TEXT).model
+    torch.testing.assert_close(again.full_sort_predict(batch), after, atol=1e-5, rtol=0)
+    assert again.recommend(["n1"], k=1, candidates=["n2"])[0]["item"] == "n2"
+
+
+# --- where a class may come from --------------------------------------------------------------------
+
+
+def test_a_checkpoint_runs_no_code_that_nobody_named(run, tmp_path):
+    (tmp_path / "mean_text.py").write_text("raise SystemExit('code of the checkpoint ran')")
+    command = [sys.executable, "-m", "recbole_genrec.cli", "recommend", "--user=u3"]
+    done = subprocess.run(
+        [*command, "--checkpoint", run["checkpoint"]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 2 and "code of the checkpoint ran" not in done.stderr
+    assert f"--model={MEAN_TEXT}" in done.stderr
+
+
+def test_registered_classes_and_entry_points_load_by_name(run, monkeypatch):
+    with pytest.raises(ArtefactError, match="holds a model of the class mean_text:MeanText"):
+        load_data_and_model(run["checkpoint"])
+    import mean_text
+
+    outside.register(mean_text.MeanText)
+    assert load_data_and_model(run["checkpoint"]).model.n_items == 41
+    outside._registered.clear()
+    point = EntryPoint("MeanText", MEAN_TEXT, outside.ENTRY_POINTS)
+    monkeypatch.setattr(outside, "_entry_points", lambda: {"MeanText": point})
+    assert load_data_and_model(run["checkpoint"]).model.n_items == 41
+    assert GenRecConfig("MeanText", "toy", config_dict=SETTINGS)["width"] == 16
+
+
+def test_a_class_that_a_program_hands_over_is_registered(folder):
+    import mean_text
+
+    class Shorter(mean_text.MeanText):
+        properties = {"width": 4}
+
+    result = train(folder, Shorter, epochs=1)
+    assert result["config"]["width"] == 4 and result["config"]["learning_rate"] == 0.01
+    assert load_data_and_model(result["checkpoint"]).model.encoder.out_features == 4
+    with pytest.raises(ConfigError, match="holds a model of the class Shorter, not MeanText"):
+        load_data_and_model(result["checkpoint"], mean_text.MeanText)
+
+
+def test_keys_of_the_class_are_checked_and_may_be_meant_for_it_alone(folder):
+    with pytest.raises(ConfigError, match="Unknown key 'widht' for MeanText. Did you mean width"):
+        train(folder, widht=3)
+    with pytest.raises(ConfigError, match="width is 0; it must be at least 1"):
+        train(folder, width=0)
+    both = train(folder, f"SASRec,{MEAN_TEXT}", epochs=1, **{"MeanText.width": 5})
+    assert list(both) == ["SASRec", "MeanText"]
+    assert both["MeanText"]["config"]["width"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mean_text:Nothing", "mean_text:Nothing cannot be loaded.*package.module:Class"),
+        ("no_such_module:Thing", "No module named 'no_such_module'"),
+        ("json:JSONDecoder", "is no model"),
+        ("MeanTxt", "There is no model 'MeanTxt'"),
+    ],
+)
+def test_names_that_are_no_model(folder, name, message):
+    with pytest.raises(ConfigError, match=message):
+        train(folder, name)
+
+
+def test_a_name_that_is_taken(folder):
+    import mean_text
+
+    taken = type("SASRec", (mean_text.MeanText,), {"__module__": "mine"})
+    with pytest.raises(ConfigError, match="There is a model SASRec already"):
+        train(folder, taken)
+
+
+def test_settings_may_stand_beside_the_module(folder, tmp_path, monkeypatch):
+    (tmp_path / "beside.py").write_text(
+        "from mean_text import MeanText\nclass Beside(MeanText):\n    pass\n"
+    )
+    (tmp_path / "Beside.yaml").write_text("width: 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = GenRecConfig("beside:Beside", "toy", config_dict=SETTINGS)
+    assert config["width"] == 3 and config["item_text_fields"] == ["title"]
+
+
+# --- beside RecBole's models ------------------------------------------------------------------------
+
+
+def benchmark_file(folder, *runs, **settings):
+    content = {
+        "data_path": str(folder),
+        "output": "results",
+        "baseline": "SASRec",
+        "processes": 1,
+        "threads": 1,
+        "datasets": ["toy"],
+        "seeds": [1, 2],
+        "settings": {
+            **{key: value for key, value in SETTINGS.items() if key != "show_progress"},
+            "epochs": 1,
+            **settings,
+        },
+        "runs": [
+            {
+                "name": "SASRec",
+                "model": "SASRec",
+                "settings": {"hidden_size": 16, "inner_size": 16, "n_layers": 1},
+            },
+            *runs,
+        ],
+    }
+    Path("plan.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_a_leaderboard_with_seeds_beside_sasrec(folder, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(METHODS))
+    entry = {"name": "mean", "model": MEAN_TEXT}
+    benchmark_file(folder, entry, **{"MeanText.width": 6})
+    assert main(["benchmark", "plan.yaml"]) == 0
+    rows = json.loads(Path("results/leaderboard.json").read_text())["rows"]
+    assert {row["run"] for row in rows} == {"SASRec", "mean"}
+    state = json.loads(Path("results/runs.json").read_text())["runs"]
+    assert [run["status"] for run in state] == ["done"] * 4
+    result = json.loads(Path("results/results/mean-toy-2.json").read_text())
+    assert result["config"]["width"] == 6 and result["seed"] == 2
+    assert main(["benchmark", "plan.yaml"]) == 0  # everything is done already
