@@ -1,17 +1,22 @@
-"""STORE (arXiv 2409.07276 v1): one causal language model that turns item text into codes and recommends over the codes.
+"""STORE (arXiv 2409.07276 v1): one causal language model codes items and recommends over the codes.
 
-==============================  ==================================================================
+==============================  ===========================================================
 task of the paper               here
-==============================  ==================================================================
+==============================  ===========================================================
 text-to-token (tokenization)    ``tokenizer/dense.py``: ``DenseTokenizer.dense``
-token-to-text (reconstruction)  ``tokenizer/dense.py``: ``DenseTokenizer.reconstruction_loss``
-token-to-token (recommendation) :meth:`STORE.recommendation_loss`
+token-to-text (reconstruction)  ``tokenizer/dense.py``:
+                                ``DenseTokenizer.reconstruction_loss``
+token-to-token                  :meth:`STORE.recommendation_loss`
+(recommendation)
 text-to-token (alignment)       :meth:`STORE.alignment_loss`
 conditional beam search         ``decoding/``, through :meth:`STORE.item_logits`
-==============================  ==================================================================
+==============================  ===========================================================
 
-The language model starts from its stage-1 weights; codes have tables of their own (``CodeVocabulary``), both trained.
-Unpublished and our choice: centroid start of the code embeddings, separators instead of numbered items, joint alignment.
+The language model starts from its stage-1 weights. Codes have tables of their own
+(``CodeVocabulary``). Both are trained.
+
+Unpublished and our choice: code embeddings start at the centroids, separators instead of numbered
+items, joint alignment.
 """
 
 from __future__ import annotations
@@ -32,15 +37,25 @@ from recbole_genrec.backbone import (
     embed_mixed,
     tokenise_texts,
 )
+from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
 from recbole_genrec.settings.rules import Rule
 
+PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
+PREFIX_TOKENS = 16  # most tokens of what announces an item
+
 
 class STORE(CausalRecommender):
-    """STORE, stages 1 to 3; see ``properties/model/STORE.yaml`` for the keys."""
+    """STORE, stages 1 to 3; ``properties/model/STORE.yaml`` lists the keys.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+    """
 
     config_rules = {
         "tokenizer": Rule(str, "STORE brings its own tokenizer", choices=("store",)),
@@ -63,78 +78,243 @@ class STORE(CausalRecommender):
         if config["code_init"] == "centroid":
             self.start_from_centroids(inject)
         self.n_text = self.backbone.text_table.num_embeddings
-        self._tokenise_prompts(self.text_tokenizer)
-
-    @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, all prompts present, and rows that suit the targets."""
-        super().check_config(values)
-        missing = {"reconstruct", "recommend", "history", "next", "describe", "answer"} - set(
-            values["prompts"]
+        self._tokenise_prompts()
+        self.item_texts = TextTable(
+            self.text_tokenizer, self.content.text, config["align_text_len"]
         )
-        if missing:
-            raise ConfigError(
-                f"prompts has no {sorted(missing)[0]!r}; give all sentences as in properties/tokenizer/store.yaml."
-            )
-        if values["loss_positions"] == "target" and values["train_rows"] != "all":
-            raise ConfigError(
-                f"loss_positions: target learns from the last item of a row only; with train_rows: {values['train_rows']} most "
-                "interactions would never be a target. Use train_rows: all, or loss_positions: all."
-            )
 
-    @classmethod
-    def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the language model."""
-        return {
-            **super().describe(config),
-            "backbone": f"{config['backbone']}, tuning {config['tuning']}",
-        }
+    # --- the two functions of a method ------------------------------------------------------------
+
+    def loss(
+        self, history: Tensor, length: Tensor, target: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``L_rec + lambda_align * L_align``; the two parts are logged apart.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+        """
+        recommendation = self.recommendation_loss(history, length, target)
+        weight = self.config["lambda_align"]
+        if weight == 0 or self.config["align_mode"] == "alternate":
+            return recommendation
+
+        size = (self.config["align_batch"],)
+        items = torch.randint(1, len(self.item_texts), size, device=target.device)
+        items = own_part(from_first(items))
+        return recommendation, weight * self.alignment_loss(items)
+
+    def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the users' prompts.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+        """
+        ids, lengths = self.prompts(history, length)
+        return self._decoder(ids, lengths, self.config["score_type"])
+
+    # --- the two tasks of stage 3 -----------------------------------------------------------------
+
+    def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        """Token-to-token, ``L_rec``: codes of the history -> codes of the next item.
+
+        ``loss_vocab: full``: the mean over codes. ``loss_vocab: trie``: the sum over an item's
+        codes.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+        """
+        learns_all = self.config["loss_positions"] == "all"
+        codes = self._codes(target)  # [B, L]
+        ids, lengths = compose(*self._prompt(history, length), _valid(codes))  # [B, S], [B]
+        first: Tensor | int = 0
+        if not learns_all:
+            first = (lengths - codes.shape[1]).unsqueeze(1)
+        if self.config["loss_vocab"] == "full":
+            return self._code_loss(ids, first)
+
+        # The items whose codes are predicted, in the order of their codes in ids.
+        place = torch.arange(history.shape[1] + 1, device=length.device)
+        last = length.unsqueeze(1)
+        sequence = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))  # [B, T + 1]
+        is_target = place <= last if learns_all else place == last
+        items = sequence[is_target]  # [N]
+
+        states, _ = self._code_states(ids, first)
+        states = states.unflatten(0, (len(items), -1))  # [N, L, d_out]
+        blocks = (
+            self.vocabulary.logits(state, level)  # [N, V_level]
+            for level, state in enumerate(states.unbind(1))
+        )
+        return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Text-to-token, ``L_align``: text of an item -> its learned codes.
+
+        The extra token of colliding items cannot be inferred from text, so it is left out.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        codes = self._codes(items, self.n_aligned)
+        ids, _ = compose(*self._description(items), _valid(codes))
+        return self._code_loss(ids)
+
+    def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
+        """``align_mode: alternate``: one pass over all items with ``L_align`` before each epoch.
+
+        Args:
+            epoch: number of the epoch, counted from 0.
+        """
+        super().on_epoch_start(epoch)
+        return self._alternating()
+
+    def _alternating(self) -> Iterator[Tensor]:
+        weight = self.config["lambda_align"]
+        if self.config["align_mode"] != "alternate" or weight == 0:
+            return
+        order = 1 + torch.randperm(len(self.item_texts) - 1)
+        order = from_first(order.to(self.codes.device))
+        for items in order.split(self.config["align_batch"]):
+            yield weight * self.alignment_loss(own_part(items))
+
+    # --- sequences --------------------------------------------------------------------------------
+
+    def prompts(self, history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands before the codes of the next item.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+
+        Returns:
+            Token ids ``[B, S]``, right-padded, and lengths ``[B]``.
+        """
+        return compose(*self._prompt(history, length))
+
+    def _prompt(self, history: Tensor, length: Tensor) -> list[Segment]:
+        """Segments of "task, prefix, codes, prefix, codes, ..., next:"."""
+        n_rows, n_slots = history.shape
+        prefix = self.prefix_ids[:n_slots].expand(n_rows, -1, -1)  # [B, T, w]
+        items = torch.cat([prefix, self._codes(history)], dim=-1)  # [B, T, w + L]
+
+        is_item = torch.arange(n_slots, device=length.device) < length.unsqueeze(1)  # [B, T]
+        codes_valid = self.prefix_valid.new_ones(n_slots, self.codes.shape[1])
+        is_token = torch.cat([self.prefix_valid[:n_slots], codes_valid], dim=-1)  # [T, w + L]
+        valid = is_item.unsqueeze(-1) & is_token  # [B, T, w + L]
+
+        return [
+            constant(self.task_ids, n_rows),
+            (items.flatten(1), valid.flatten(1)),
+            constant(self.next_ids, n_rows),
+        ]
+
+    def _description(self, items: Tensor) -> list[Segment]:
+        """Segments of "task, text, answer:"."""
+        return [
+            constant(self.describe_ids, len(items)),
+            self.item_texts(items),
+            constant(self.answer_ids, len(items)),
+        ]
+
+    def _codes(self, items: Tensor, levels: int | None = None) -> Tensor:
+        """Ids of the items' codes behind the text vocabulary, ``[..., levels]``."""
+        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
+
+    # --- states and logits ------------------------------------------------------------------------
+
+    def _code_states(self, ids: Tensor, first: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """The states that predict codes.
+
+        Args:
+            ids: token ids ``[B, S]``, right-padded.
+            first: position from which codes are predicted, one for all or ``[B, 1]``.
+
+        Returns:
+            States ``[P, d_out]``, each from the position before a code, and the codes ``[P]``.
+        """
+        states = self.backbone(self._embed(ids))[:, :-1]  # [B, S - 1, d_out]
+        labels = ids[:, 1:] - self.n_text
+        position = torch.arange(1, ids.shape[1], device=ids.device)
+        is_code = (labels >= 0) & (position >= first)  # [B, S - 1]
+        return states[is_code], labels[is_code]
+
+    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
+        """Mean cross-entropy over the code positions from ``first`` on; all C codes compete."""
+        states, labels = self._code_states(ids, first)
+        logits = self.vocabulary.logits(states).float()  # [P, C]
+        return balanced(cross_entropy(logits, labels), len(labels))
+
+    def item_decoder(self, items: Tensor) -> CausalDecoder:
+        """Next-code log-probabilities after the text-to-token prompt.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        ids, lengths = compose(*self._description(items))
+        return self._decoder(ids, lengths, "level")
+
+    def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
+        """What the search steps through after the prompts ``ids [B, S]``."""
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
+        return CausalDecoder(
+            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
+        )
+
+    # --- start: code embeddings and prompts -------------------------------------------------------
 
     @torch.no_grad()
     def start_from_centroids(self, inject: Tensor) -> None:
-        """Each learned code starts as ``P(PCA^-1(centroid))``, scaled to the mean norm of the text embeddings; what it stands for.
+        """Each learned code starts as ``P(PCA^-1(centroid))``: the vector that it stands for.
+
+        All embeddings are scaled to the mean norm of the text embeddings.
 
         Args:
             inject: P of stage 1, ``[d_in, d_model]``.
         """
-        norm = self.backbone.text_table.weight.norm(dim=-1).mean()
-        vectors = [
-            quantiser.centroid_vectors() @ inject.T.float()
-            for quantiser in self.tokenizer.quantisers
-        ]
-        learned = sum(map(len, vectors))
-        self.vocabulary.embedding[:learned] = torch.cat(vectors)
-        self.vocabulary.embedding[learned:] = torch.randn_like(self.vocabulary.embedding[learned:])
-        self.vocabulary.embedding.mul_(
-            norm / self.vocabulary.embedding.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        )
+        projection = inject.T.float()
+        quantisers = self.tokenizer.quantisers
+        centroids = torch.cat([q.centroid_vectors() @ projection for q in quantisers])
 
-    def _tokenise_prompts(self, text_tokenizer) -> None:
-        """Token ids of every text piece, as buffers; prompts are put together from them at run time."""
-        prompts, number = self.config["prompts"], self.config["item_prefix"] == "number"
+        embedding = self.vocabulary.embedding  # [C, d_in]
+        n_learned = len(centroids)
+        embedding[:n_learned] = centroids
+        embedding[n_learned:] = torch.randn_like(embedding[n_learned:])
 
-        def piece(name: str, *texts: str) -> None:
-            ids = [
-                token
-                for text in texts
-                for token in text_tokenizer(text, add_special_tokens=False)["input_ids"]
-            ]
-            self.register_buffer(
-                f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False
-            )
+        text_norm = self.backbone.text_table.weight.norm(dim=-1).mean()
+        norms = embedding.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # [C, 1]
+        embedding.mul_(text_norm / norms)
 
-        piece("task", prompts["recommend"], prompts["history"])
-        piece("describe", prompts["describe"])
-        piece("answer", prompts["answer"])
-        separator = text_tokenizer.sep_token or "\n"
-        piece("next", prompts["next"] if number else separator)
-        prefixes = [f"\n({n})" if number else separator for n in range(1, self.max_seq_length + 1)]
-        prefix_ids, prefix_valid = tokenise_texts(text_tokenizer, prefixes, 16)
-        self.register_buffer("prefix_ids", prefix_ids, persistent=False)
-        self.register_buffer("prefix_valid", prefix_valid, persistent=False)
-        self.item_texts = TextTable(
-            text_tokenizer, self.content.text, self.config["align_text_len"]
-        )
+    def _tokenise_prompts(self) -> None:
+        """Token ids of every piece of text, as buffers; :meth:`_prompt` puts them together."""
+        prompts = self.config["prompts"]
+        numbered = self.config["item_prefix"] == "number"
+        separator = self.text_tokenizer.sep_token or "\n"
+
+        self._register_ids("task", prompts["recommend"], prompts["history"])
+        self._register_ids("describe", prompts["describe"])
+        self._register_ids("answer", prompts["answer"])
+        self._register_ids("next", prompts["next"] if numbered else separator)
+
+        numbers = range(1, self.max_seq_length + 1)
+        prefixes = [f"\n({number})" if numbered else separator for number in numbers]
+        ids, valid = tokenise_texts(self.text_tokenizer, prefixes, PREFIX_TOKENS)
+        self.register_buffer("prefix_ids", ids, persistent=False)  # [T, w]
+        self.register_buffer("prefix_valid", valid, persistent=False)
+
+    def _register_ids(self, name: str, *texts: str) -> None:
+        """Keep the token ids of ``texts``, one after another, as the buffer ``<name>_ids``."""
+        ids: list[int] = []
+        for text in texts:
+            ids += self.text_tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.register_buffer(f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
 
     def items_added(self, items: list[int]) -> None:
         """Add the texts of new items to those of the alignment task.
@@ -144,125 +324,49 @@ class STORE(CausalRecommender):
         """
         self.item_texts.append(self.content.text[len(self.item_texts) :])
 
-    # --- sequences ------------------------------------------------------------------------------------------------------------------
-
-    def _codes(self, items: Tensor, levels: int | None = None) -> Tensor:
-        """Ids of the items' codes behind the text vocabulary, ``[..., levels]``."""
-        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
-
-    def _prompt(self, history: Tensor, length: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Segments of "task, prefix, codes, prefix, codes, ..., next:"."""
-        rows, slots = history.shape
-        prefix = self.prefix_ids[:slots].expand(rows, -1, -1)
-        items = torch.cat([prefix, self._codes(history)], dim=-1)
-        present = (torch.arange(slots, device=length.device) < length.unsqueeze(1)).unsqueeze(-1)
-        shown = torch.cat(
-            [self.prefix_valid[:slots], self.prefix_valid.new_ones(slots, self.codes.shape[1])],
-            dim=-1,
-        )
-        history_segment = (items.flatten(1), (present & shown).flatten(1))
-        return [constant(self.task_ids, rows), history_segment, constant(self.next_ids, rows)]
-
-    def prompts(self, history: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids ``[B, S]``, right-padded, and lengths ``[B]`` of what the codes of the next item follow."""
-        return compose(*self._prompt(history, length))
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
-
-    def _code_states(self, ids: Tensor, first: Tensor | int = 0) -> tuple[Tensor, Tensor]:
-        """States ``[P, d_out]`` that predict the code positions from ``first`` on, each from the position before, and their codes."""
-        states = self.backbone(self._embed(ids))[:, :-1]
-        labels = ids[:, 1:] - self.n_text
-        is_code = (labels >= 0) & (torch.arange(1, ids.shape[1], device=ids.device) >= first)
-        return states[is_code], labels[is_code]
-
-    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
-        """Cross-entropy over all C codes at the code positions from ``first`` on."""
-        states, labels = self._code_states(ids, first)
-        return balanced(cross_entropy(self.vocabulary.logits(states).float(), labels), len(labels))
-
-    # --- the two tasks of stage 3 -----------------------------------------------------------------------------------------------------
-
-    def recommendation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Token-to-token: codes of the history -> codes of the next item, L_rec; with ``loss_vocab: trie`` the sum over an item's codes."""
-        codes, every = self._codes(target), self.config["loss_positions"] == "all"
-        ids, lengths = compose(
-            *self._prompt(history, length), (codes, torch.ones_like(codes, dtype=torch.bool))
-        )
-        first = 0 if every else (lengths - codes.shape[1]).unsqueeze(1)
-        if self.config["loss_vocab"] == "full":
-            return self._code_loss(ids, first)
-        place, last = torch.arange(history.shape[1] + 1, device=length.device), length.unsqueeze(1)
-        items = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))[
-            place <= last if every else place == last
-        ]
-        states = self._code_states(ids, first)[0].unflatten(0, (len(items), -1))
-        blocks = (self.vocabulary.logits(state, n) for n, state in enumerate(states.unbind(1)))
-        return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
-
-    def alignment_loss(self, items: Tensor) -> Tensor:
-        """Text-to-token: item text -> its learned codes, L_align (the extra token cannot be inferred from text)."""
-        codes = self._codes(items, self.n_aligned)
-        ids, _ = compose(
-            *self._description(items), (codes, torch.ones_like(codes, dtype=torch.bool))
-        )
-        return self._code_loss(ids)
-
-    def _description(self, items: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Segments of "task, text, answer:"."""
-        text = self.item_texts(items)
-        return [
-            constant(self.describe_ids, len(items)),
-            text,
-            constant(self.answer_ids, len(items)),
-        ]
-
-    def loss(self, history: Tensor, length: Tensor, target: Tensor):
-        """``L_rec + lambda_align * L_align``; the parts are logged apart."""
-        recommendation = self.recommendation_loss(history, length, target)
-        weight = self.config["lambda_align"]
-        if weight == 0 or self.config["align_mode"] == "alternate":
-            return recommendation
-        items = from_first(
-            torch.randint(
-                1, len(self.item_texts), (self.config["align_batch"],), device=target.device
-            )
-        )
-        return recommendation, weight * self.alignment_loss(own_part(items))
-
-    def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
-        """``align_mode: alternate``: one pass over all items with L_align before the epoch of L_rec."""
-        super().on_epoch_start(epoch)
-        return self._alternating()
-
-    def _alternating(self) -> Iterator[Tensor]:
-        weight = self.config["lambda_align"]
-        if self.config["align_mode"] == "alternate" and weight > 0:
-            order = from_first((1 + torch.randperm(len(self.item_texts) - 1)).to(self.codes.device))
-            for items in order.split(self.config["align_batch"]):
-                yield weight * self.alignment_loss(own_part(items))
+    # --- settings ---------------------------------------------------------------------------------
 
     def parameter_groups(self) -> list[dict]:
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""
         model = [p for p in self.backbone.parameters() if p.requires_grad]
-        return [
-            {"params": model},
-            {"params": list(self.vocabulary.parameters()), "lr": self.config["code_lr"]},
-        ]
+        tables = list(self.vocabulary.parameters())
+        return [{"params": model}, {"params": tables, "lr": self.config["code_lr"]}]
 
-    # --- inference ------------------------------------------------------------------------------------------------------------------
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, all prompts present, and rows that suit the targets.
 
-    def item_logits(self, history: Tensor, length: Tensor) -> CausalDecoder:
-        """Next-code log-probabilities after the users' prompts."""
-        return self._decoder(*self.prompts(history, length), self.config["score_type"])
+        Args:
+            values: the settings of the run.
 
-    def item_decoder(self, items: Tensor) -> CausalDecoder:
-        """Next-code log-probabilities after the text-to-token prompt."""
-        return self._decoder(*compose(*self._description(items)), "level")
+        Raises:
+            ConfigError: names the keys and what to change.
+        """
+        super().check_config(values)
+        missing = set(PROMPT_NAMES) - set(values["prompts"])
+        if missing:
+            raise ConfigError(
+                f"prompts has no {sorted(missing)[0]!r}; give all sentences as in "
+                "properties/tokenizer/store.yaml."
+            )
+        if values["loss_positions"] == "target" and values["train_rows"] != "all":
+            raise ConfigError(
+                "loss_positions: target learns from the last item of a row only; with train_rows: "
+                f"{values['train_rows']} most interactions would never be a target. "
+                "Use train_rows: all, or loss_positions: all."
+            )
 
-    def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
-        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
-        return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
-        )
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the language model.
+
+        Args:
+            config: the settings of the run.
+        """
+        backbone = f"{config['backbone']}, tuning {config['tuning']}"
+        return {**super().describe(config), "backbone": backbone}
+
+
+def _valid(ids: Tensor) -> Segment:
+    """A segment without padding."""
+    return ids, torch.ones_like(ids, dtype=torch.bool)

@@ -1,14 +1,16 @@
-"""TIGER (arXiv 2305.05065): an encoder-decoder reads a history as semantic ids and generates the semantic id of the next item.
+"""TIGER (arXiv 2305.05065): an encoder-decoder generates the semantic id of the next item.
 
-==============================  ===========================================================================
+==============================  ===========================================================
 paper                           here
-==============================  ===========================================================================
-semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means), ``tokenizer/rqvae.py``
+==============================  ===========================================================
+semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means),
+                                ``tokenizer/rqvae.py``
 fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
-sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`; user token: ``n_user_tokens``
+sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
+                                user token: key ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
-new items                       :meth:`TIGER.add_items`
-==============================  ===========================================================================
+new items                       ``add_items``, :meth:`TIGER.items_added`
+==============================  ===========================================================
 """
 
 from __future__ import annotations
@@ -34,19 +36,30 @@ from recbole_genrec.settings.rules import Rule
 
 
 def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross-entropy of ``logits / temperature`` (LETTER, arXiv 2405.07314, ranking-guided generation loss); 1 is the plain loss.
+    """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
+
+    This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
 
     Args:
-        logits: ``[..., V]``. labels: ``[...]``, -100 is ignored.
+        logits: ``[..., V]``.
+        labels: ``[...]``; -100 is ignored.
+        temperature: divides the logits.
     """
-    logits = logits.float() if logits.dtype != torch.float64 else logits
-    return cross_entropy(
-        (logits if temperature == 1 else logits / temperature).flatten(0, -2), labels.flatten()
-    )
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    return cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 class TIGER(GenerativeRecommender):
-    """TIGER on the codes of any vector tokenizer; see ``properties/model/TIGER.yaml`` for the keys."""
+    """TIGER on the codes of any vector tokenizer; ``properties/model/TIGER.yaml`` lists the keys.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+    """
 
     config_rules = {
         "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
@@ -71,136 +84,172 @@ class TIGER(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.backbone = EncoderDecoderBackbone(
-            load_encoder_decoder(config["backbone"], config["backbone_config"])
-        )
+        t5 = load_encoder_decoder(config["backbone"], config["backbone_config"])
+        self.backbone = EncoderDecoderBackbone(t5)
         if config["compile_search"]:
             self.backbone.compile_search()
         self.vocabulary = TiedCodeVocabulary(
             self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"]
         )
+
         self.uses_users = config["n_user_tokens"] > 0
-        if self.uses_users:  # RecBole's ids in training, which tell users' tokens
+        if self.uses_users:
+            # RecBole's user ids in training tell which token a user has.
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
-        match = config["infer_temperature"] == "match"
-        self.infer_temperature = config["temperature"] if match else config["infer_temperature"]
 
-    @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, and an end token where it is scored."""
-        super().check_config(values)
-        if values["score_eos"] and not (values["use_eos"] and values["score_type"] == "joint"):
-            raise ConfigError(
-                "score_eos: True needs use_eos: True and score_type: joint; the other scores give the end token no cost."
-            )
-        if values["tokenizer"] == "store":
-            raise ConfigError(
-                "tokenizer: store trains a causal language model; use it with STORE or TimelineRec."
-            )
+        self.infer_temperature = config["infer_temperature"]
+        if self.infer_temperature == "match":
+            self.infer_temperature = config["temperature"]
 
-    @classmethod
-    def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the backbone."""
-        return {
-            **super().describe(config),
-            "backbone": f"{config['backbone']}, {config['backbone_config']}",
-        }
-
-    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
-        """With ``score_eos`` the end token is one more level."""
-        codes, sizes = super().trie_table()
-        return (pad(codes, (0, 1)), (*sizes, 1)) if self.config["score_eos"] else (codes, sizes)
-
-    def source(
-        self, history: Tensor, length: Tensor, user: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Encoder input "user, codes of item 1, codes of item 2, ..., end": tokens and mask ``[B, S]``, right-padded."""
-        levels = self.codes.shape[1]
-        tokens = self.vocabulary.tokens(self.codes[history]).flatten(1)
-        ends = length * levels
-        if self.vocabulary.eos is not None:
-            tokens = pad(tokens, (0, 1)).scatter(1, ends.unsqueeze(1), self.vocabulary.eos)
-            ends = ends + 1
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
-        if self.uses_users and user is not None:
-            tokens = torch.cat(
-                [self.vocabulary.user_tokens(self.user_numbers[user]).unsqueeze(1), tokens], dim=1
-            )
-            mask = pad(mask, (1, 0), value=True)
-        return tokens, mask
-
-    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> EncoderMemory:
-        tokens, mask = self.source(history, length, user)
-        return self.backbone.memory(self.backbone.encode(self.vocabulary.embed(tokens), mask), mask)
+    # --- the two functions of a method ------------------------------------------------------------
 
     def loss(
         self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None
     ) -> Tensor:
-        """Cross-entropy of the target's codes (and end token) under teacher forcing, over padding, codes and end token.
+        """Cross-entropy of the target's codes and end token under teacher forcing.
 
-        With ``loss_vocab: trie`` the sum over the item's codes, each among those that the trie allows.
+        ``loss_vocab: full``: the mean over tokens; each competes with padding, all codes and the
+        end token. ``loss_vocab: trie``: the sum over the item's codes; each competes with the
+        codes that the trie allows.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+            user: RecBole's user ids ``[B]``.
         """
-        states, labels = self._teach(self._memory(history, length, user), target)
+        memory = self._memory(history, length, user)
+        states, labels = self._teach(memory, target)  # [B, L', d], [B, L']
+        temperature = self.config["temperature"]
         if self.config["loss_vocab"] == "full":
-            loss = ranking_guided_loss(
-                self.vocabulary.logits(states), labels, self.config["temperature"]
-            )
+            logits = self.vocabulary.logits(states)  # [B, L', V]
+            loss = ranking_guided_loss(logits, labels, temperature)
         else:
             blocks = (
-                self.vocabulary.logits(state, n) / self.config["temperature"]
-                for n, state in enumerate(states.unbind(1))
+                self.vocabulary.logits(state, level) / temperature  # [B, V_level]
+                for level, state in enumerate(states.unbind(1))
             )
             loss = item_cross_entropy(self.trie, target, blocks)
         return balanced(loss, len(labels))
 
-    def _teach(self, memory: EncoderMemory, target: Tensor) -> tuple[Tensor, Tensor]:
-        """States ``[B, L', d_model]`` that predict the target's codes (and end token), and these tokens ``[B, L']``."""
-        labels = self.vocabulary.tokens(self.codes[target])
-        if self.vocabulary.eos is not None:
-            labels = pad(labels, (0, 1), value=self.vocabulary.eos)
-        return self.backbone.decode(
-            self.vocabulary.embed(pad(labels[:, :-1], (1, 0))), memory
-        ), labels
-
     def item_logits(
         self, history: Tensor, length: Tensor, user: Tensor | None = None
     ) -> BeamDecoder:
-        """Next-code log-probabilities after the encoded histories."""
-        return self._decoder(
-            self._memory(history, length, user), self.config["score_type"], self.infer_temperature
-        )
+        """Next-code log-probabilities after the encoded histories.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            user: RecBole's user ids ``[B]``.
+        """
+        memory = self._memory(history, length, user)
+        return self._decoder(memory, self.config["score_type"], self.infer_temperature)
+
+    # --- encoder and decoder ----------------------------------------------------------------------
+
+    def source(
+        self, history: Tensor, length: Tensor, user: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encoder input: "user, codes of item 1, codes of item 2, ..., end".
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            user: RecBole's user ids ``[B]``.
+
+        Returns:
+            Tokens and mask ``[B, S]``, right-padded.
+        """
+        n_levels = self.codes.shape[1]
+        tokens = self.vocabulary.tokens(self.codes[history]).flatten(1)  # [B, T * L]
+        ends = length * n_levels  # [B]
+        end_token = self.vocabulary.eos
+        if end_token is not None:
+            tokens = pad(tokens, (0, 1)).scatter(1, ends.unsqueeze(1), end_token)  # [B, T * L + 1]
+            ends = ends + 1
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
+
+        if self.uses_users and user is not None:
+            user_tokens = self.vocabulary.user_tokens(self.user_numbers[user])  # [B]
+            tokens = torch.cat([user_tokens.unsqueeze(1), tokens], dim=1)
+            mask = pad(mask, (1, 0), value=True)
+        return tokens, mask
+
+    def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> EncoderMemory:
+        """The encoded histories."""
+        tokens, mask = self.source(history, length, user)
+        states = self.backbone.encode(self.vocabulary.embed(tokens), mask)  # [B, S, d]
+        return self.backbone.memory(states, mask)
+
+    def _teach(self, memory: EncoderMemory, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: the target's tokens are both the decoder's input and its labels.
+
+        Returns:
+            States ``[B, L', d]`` that predict the target's codes and its end token, and these
+            tokens ``[B, L']``.
+        """
+        labels = self.vocabulary.tokens(self.codes[target])  # [B, L]
+        if self.vocabulary.eos is not None:
+            labels = pad(labels, (0, 1), value=self.vocabulary.eos)  # [B, L + 1]
+        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
+        states = self.backbone.decode(self.vocabulary.embed(inputs), memory)
+        return states, labels
 
     def _decoder(self, memory: EncoderMemory, score_type: str, temperature: float) -> BeamDecoder:
-        log_probs = partial(
-            self.vocabulary.log_probs, score_type=score_type, temperature=temperature
-        )
+        """What the search steps through."""
+        vocabulary = self.vocabulary
+        log_probs = partial(vocabulary.log_probs, score_type=score_type, temperature=temperature)
         return BeamDecoder(
-            self.backbone, memory, self.vocabulary.start, self.vocabulary.embed_code, log_probs
+            self.backbone, memory, vocabulary.start, vocabulary.embed_code, log_probs
         )
+
+    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
+        """Codes and alphabet sizes that the search follows.
+
+        With ``score_eos`` the end token is one more level, with one code.
+        """
+        codes, sizes = super().trie_table()
+        if self.config["score_eos"]:
+            return pad(codes, (0, 1)), (*sizes, 1)
+        return codes, sizes
+
+    # --- self_improve: codes from the content of an item ------------------------------------------
 
     @property
     def prefix_width(self) -> int:
-        """The item's projected content vector is the encoder's input."""
+        """Width of the content vectors, which are the encoder's input."""
         return self.backbone.d_model
 
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the items' codes given their content, in the unit of :meth:`loss`.
+
+        All codes compete, also with ``loss_vocab: trie``: a refresh looks beyond the trie.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        states, labels = self._teach(self._item_memory(items), items)
+        logits = self.vocabulary.logits(states)  # [B, L', V]
+        loss = ranking_guided_loss(logits, labels, self.config["temperature"])
+        if self.config["loss_vocab"] == "trie":
+            loss = loss * labels.shape[1]  # the sum over the codes
+        return balanced(loss, len(labels))
+
+    def item_decoder(self, items: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities given the content of items.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        return self._decoder(self._item_memory(items), "level", self.config["temperature"])
+
     def _item_memory(self, items: Tensor) -> EncoderMemory:
-        prefix = self.item_prefix(items)
+        """The encoded contents of items."""
+        prefix = self.item_prefix(items)  # [B, 2, d]
         mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
         return self.backbone.memory(self.backbone.encode(prefix, mask), mask)
 
-    def alignment_loss(self, items: Tensor) -> Tensor:
-        """In the unit of :meth:`loss`, always over the whole vocabulary: a refresh looks beyond the trie."""
-        states, labels = self._teach(self._item_memory(items), items)
-        mean = ranking_guided_loss(
-            self.vocabulary.logits(states), labels, self.config["temperature"]
-        )
-        return balanced(
-            mean if self.config["loss_vocab"] == "full" else mean * labels.shape[1], len(labels)
-        )
-
-    def item_decoder(self, items: Tensor) -> BeamDecoder:
-        """Next-code log-probabilities from the item's own content."""
-        return self._decoder(self._item_memory(items), "level", self.config["temperature"])
+    # --- new items and settings -------------------------------------------------------------------
 
     def items_added(self, items: list[int]) -> None:
         """Start values of the extra token that no item had before.
@@ -209,3 +258,35 @@ class TIGER(GenerativeRecommender):
             items: internal ids of the new items.
         """
         self.start_unused_codes()
+
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, and an end token where it is scored.
+
+        Args:
+            values: the settings of the run.
+
+        Raises:
+            ConfigError: names the keys and what to change.
+        """
+        super().check_config(values)
+        end_can_be_scored = values["use_eos"] and values["score_type"] == "joint"
+        if values["score_eos"] and not end_can_be_scored:
+            raise ConfigError(
+                "score_eos: True needs use_eos: True and score_type: joint; the other scores give "
+                "the end token no cost."
+            )
+        if values["tokenizer"] == "store":
+            raise ConfigError(
+                "tokenizer: store trains a causal language model; use it with STORE or TimelineRec."
+            )
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the backbone.
+
+        Args:
+            config: the settings of the run.
+        """
+        backbone = f"{config['backbone']}, {config['backbone_config']}"
+        return {**super().describe(config), "backbone": backbone}

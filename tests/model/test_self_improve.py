@@ -22,7 +22,7 @@ from recbole_genrec.experiments.trained import load_data_and_model, recommend
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.registry import get_model_class
 from recbole_genrec.model.self_improve.checks import check_method
-from recbole_genrec.model.self_improve.refresh import ItemCoder
+from recbole_genrec.model.self_improve.coder import ItemCoder
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer import ItemCodes

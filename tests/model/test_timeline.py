@@ -147,7 +147,7 @@ def test_path_vectors_make_a_tree_over_item_embeddings(folder):
     model, *_ = toy_model(folder, "TimelineRec")
     trie, table, state = model.trie, model.id_table.detach(), torch.randn(model.config["d_model"])
     paths, on_gpu = PathVectors(trie, table), PathVectors(trie, table)
-    on_gpu.ragged = False
+    on_gpu.skips_empty_slots = False
     prefixes = {
         tuple(row[:level])
         for row in model.codes[1:].tolist()
@@ -183,7 +183,7 @@ def test_a_prefix_of_no_item_adds_nothing(folder):
     node = model.trie.levels[1].child(start, torch.tensor([free]))
     assert node.tolist() == [-1]
     paths = PathVectors(model.trie, model.id_table)
-    for paths.ragged in (True, False):
+    for paths.skips_empty_slots in (True, False):
         assert not paths.logits(torch.randn(1, model.config["d_model"]), 2, node).any()
 
 

@@ -1,7 +1,10 @@
-"""Which items change their codes, and to which: the part of self-improvement that knows tensors only.
+"""Which items change codes, and to which: the part of self-improvement that knows only tensors.
 
-Rules of our own, for "diverse generation and collision avoidance" of SIIT (arXiv 2412.17171), which publishes none. *Fit* of a code tuple =
-mean log-probability of its codes given the item's content. N real items, L levels, K candidates an item; no padding row anywhere.
+Rules of our own for "diverse generation and collision avoidance" of SIIT (arXiv 2412.17171), which
+publishes none. The *fit* of a code tuple is the mean log-probability of its codes, given the
+content of the item.
+
+Shapes: N real items without a padding row, L levels, K candidates per item.
 """
 
 from __future__ import annotations
@@ -20,19 +23,28 @@ FALLBACKS = ("wider_search", "own_codes", "last_level", "shorter_prefix")
 def with_current(
     codes: Tensor, fits: Tensor, current: Tensor, fit: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The best K of candidates ``[N, K, L]`` with ``fits [N, K]`` and the ``current [N, L]`` codes with their ``fit [N]``, before equals.
+    """The best K of the candidates and the present codes; the latter come first among equals.
 
-    Current codes that are worse than all K are left out: better ones that a wider search would find come first.
+    Present codes that are worse than all K candidates are left out: a wider search would find
+    better ones, and these come first.
+
+    Args:
+        codes: candidates ``[N, K, L]``.
+        fits: fit of each candidate ``[N, K]``.
+        current: present codes ``[N, L]``.
+        fit: fit of the present codes ``[N]``.
+
+    Returns:
+        Codes ``[N, K, L]`` and fits ``[N, K]``, best first.
     """
-    fits = fits.masked_fill((codes == current.unsqueeze(1)).all(-1), -torch.inf)
-    codes, fits = (
-        torch.cat([current.unsqueeze(1), codes], dim=1),
-        torch.cat([fit.unsqueeze(1), fits], dim=1),
-    )
-    order = fits.argsort(dim=1, descending=True, stable=True)[:, :-1]
-    return codes.gather(1, order.unsqueeze(-1).expand(-1, -1, codes.shape[2])), fits.gather(
-        1, order
-    )
+    is_current = (codes == current.unsqueeze(1)).all(-1)  # [N, K]
+    fits = fits.masked_fill(is_current, -torch.inf)
+    codes = torch.cat([current.unsqueeze(1), codes], dim=1)  # [N, K + 1, L]
+    fits = torch.cat([fit.unsqueeze(1), fits], dim=1)  # [N, K + 1]
+
+    order = fits.argsort(dim=1, descending=True, stable=True)[:, :-1]  # [N, K]
+    order_of_codes = order.unsqueeze(-1).expand(-1, -1, codes.shape[2])
+    return codes.gather(1, order_of_codes), fits.gather(1, order)
 
 
 def choose_movers(
@@ -44,27 +56,57 @@ def choose_movers(
     max_churn: float,
     reserved: Tensor | None = None,
 ) -> Tensor:
-    """Which items give up their codes, bool ``[N]``.
+    """Which items give up their codes.
 
-    ``all``: every item. ``outlier``: items whose ``gain`` (fit of the best candidate minus ``fit`` of their own codes) is above ``margin``,
-    largest first, at most ``floor(max_churn * N)``. Of items with the same codes all but the best fitting (ties: the first) move in any
-    case and are not counted in the cap, as do the owners of ``reserved [R, L]`` codes.
+    With ``scope: all`` every item does. With ``scope: outlier`` those with a ``gain`` above
+    ``margin`` do, largest first, at most ``floor(max_churn * N)``.
+
+    Of items with the same codes all but the best fitting one move in any case, and so do items
+    with reserved codes. They do not count towards the limit.
+
+    Args:
+        codes: present codes ``[N, L]``.
+        fit: fit of the present codes ``[N]``.
+        gain: fit of the best candidate minus ``fit`` ``[N]``, in nats per code.
+        scope: ``all`` or ``outlier``.
+        margin: gain from which an item moves.
+        max_churn: largest share of the items that moves.
+        reserved: codes that no item may have ``[R, L]``.
+
+    Returns:
+        bool ``[N]``.
     """
     if scope == "all":
         return torch.ones_like(fit, dtype=torch.bool)
-    forced = ~_keepers(codes, fit, codes[:0] if reserved is None else reserved)
-    ordered = torch.where(forced, -torch.inf, gain).argsort(descending=True, stable=True)[
-        : int(max_churn * len(codes))
-    ]
-    movers = forced.clone()
-    movers[ordered] = (gain[ordered] > margin) & ~forced[ordered]
-    return movers | forced
+    if reserved is None:
+        reserved = codes[:0]
+    must_move = ~_keepers(codes, fit, reserved)
+
+    limit = int(max_churn * len(codes))
+    free_gain = torch.where(must_move, -torch.inf, gain)
+    first = free_gain.argsort(descending=True, stable=True)[:limit]
+
+    movers = must_move.clone()
+    movers[first] = (gain[first] > margin) & ~must_move[first]
+    return movers | must_move
 
 
 def _keepers(codes: Tensor, fit: Tensor, reserved: Tensor) -> Tensor:
-    """One item of each group of equal codes: the best fitting one; none where the codes are ``reserved``."""
+    """One item of each group of equal codes: the best fitting one, the first among equals.
+
+    A group whose codes are reserved has none.
+
+    Args:
+        codes: present codes ``[N, L]``.
+        fit: fit of the present codes ``[N]``.
+        reserved: codes that no item may have ``[R, L]``.
+
+    Returns:
+        bool ``[N]``.
+    """
     group, count = item_groups(torch.cat([codes, reserved]))
-    fit = torch.cat([fit, fit.new_full((len(reserved),), torch.inf)])
+    # A reserved row fits better than any item, so no item is the best of its group.
+    fit = torch.cat([fit, fit.new_full((len(reserved),), torch.inf)])  # [N + R]
     order = fit.argsort(descending=True, stable=True)
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
     best = torch.full_like(count, len(order)).scatter_reduce(0, group, place, "amin")
@@ -72,84 +114,125 @@ def _keepers(codes: Tensor, fit: Tensor, reserved: Tensor) -> Tensor:
 
 
 class Assignment:
-    """Conflict-free new codes: movers take the first free of their candidates, one mover after another.
+    """New codes without conflicts: one mover after another takes its first free candidate.
 
-    Codes given up by movers are free; those of all other items and the reserved ones are not. Greedy is enough: the few items without a
-    free candidate fall back (our choice, unpublished).
+    Codes that movers gave up are free. Those of all other items and the reserved ones are not.
+    The few items without a free candidate fall back (our choice, unpublished).
 
     Args:
-        codes: int64 ``[N, L]``. movers: bool ``[N]``. sizes: alphabet sizes; their product must exceed N and the reserved codes.
-        reserved: int64 ``[R, L]``, codes that no item may take.
+        codes: present codes int64 ``[N, L]``.
+        movers: items that give up their codes, bool ``[N]``.
+        sizes: alphabet sizes; their product must exceed N and the number of reserved codes.
+        reserved: codes that no item may take, int64 ``[R, L]``.
 
     Attributes:
-        codes: the table as far as it is assigned. ranks: place in its list of each code taken from a list, 0 = best.
-        fallbacks: how many movers took a code of a wider search; kept their own though better ones existed, all of them taken; took a free
-            last code below their best candidate's prefix; took one below a shorter prefix.
+        codes: the table as far as it is assigned ``[N, L]``.
+        ranks: for each code taken from a list its place there, 0 = best.
+        fallbacks: how many movers fell back, by kind. ``wider_search``: took a code of a wider
+            search. ``own_codes``: kept their own codes, because all better ones were taken.
+            ``last_level``: took a free last code below the prefix of their best candidate.
+            ``shorter_prefix``: took one below a shorter prefix.
     """
 
     def __init__(
         self, codes: Tensor, movers: Tensor, sizes: Sequence[int], reserved: Tensor | None = None
     ):
-        locked = codes[~movers]
-        self.before, self.codes = codes, codes.clone()
-        self.free = FreeCodes(locked if reserved is None else torch.cat([locked, reserved]), sizes)
+        taken = codes[~movers]
+        if reserved is not None:
+            taken = torch.cat([taken, reserved])
+        self.before = codes
+        self.codes = codes.clone()
+        self.free = FreeCodes(taken, sizes)
         self.ranks: list[int] = []
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
 
     def take_candidates(
-        self, rows: Sequence[int], codes: Tensor, fits: Tensor, wider: bool = False
+        self, items: Sequence[int], codes: Tensor, fits: Tensor, wider: bool = False
     ) -> list[int]:
-        """The items ``rows [n]`` in this order take the first free of ``codes [n, K, L]``; returns those that found none."""
+        """Each item takes the first free one of its candidates, one item after another.
+
+        Args:
+            items: rows of the table ``[n]``, in the order in which they choose.
+            codes: candidates ``[n, K, L]``, best first.
+            fits: their fits ``[n, K]``; -inf = no candidate.
+            wider: whether the candidates come from a wider search.
+
+        Returns:
+            The items that found no free one.
+        """
         left = []
-        for row, candidates, n in zip(
-            rows, codes.tolist(), (fits > -torch.inf).sum(1).tolist(), strict=True
-        ):
-            rank = next(
-                (
-                    rank
-                    for rank, taken in enumerate(candidates[:n])
-                    if not self.free.full(tuple(taken))
-                ),
-                None,
-            )
+        counts = (fits > -torch.inf).sum(1).tolist()
+        for item, candidates, count in zip(items, codes.tolist(), counts, strict=True):
+            rank = self._first_free(candidates[:count])
             if rank is None:
-                left.append(row)
+                left.append(item)
                 continue
             self.ranks.append(rank)
-            self._take(row, tuple(candidates[rank]))
-            if rank and candidates[rank] == self.before[row].tolist():
+            self._take(item, tuple(candidates[rank]))
+            if rank > 0 and candidates[rank] == self.before[item].tolist():
                 self.fallbacks["own_codes"] += 1
             elif wider:
                 self.fallbacks["wider_search"] += 1
         return left
 
-    def take_own(self, rows: Sequence[int]) -> list[int]:
-        """The items ``rows`` keep their own codes where these are still free; returns the others."""
+    def take_own(self, items: Sequence[int]) -> list[int]:
+        """Each item keeps its own codes where these are still free.
+
+        Args:
+            items: rows of the table.
+
+        Returns:
+            The items whose codes are taken.
+        """
         left = []
-        for row in rows:
-            own = tuple(self.before[row].tolist())
-            if self.free.full(own):
-                left.append(row)
+        for item in items:
+            codes = tuple(self.before[item].tolist())
+            if self.free.full(codes):
+                left.append(item)
             else:
-                self._take(row, own)
+                self._take(item, codes)
                 self.fallbacks["own_codes"] += 1
         return left
 
     def take_nearest(
-        self, row: int, best: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
+        self, item: int, best: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
     ) -> None:
-        """Item ``row`` keeps the longest prefix of its ``best`` candidate that has a free id, then follows ``rank(prefix)``."""
-        codes, kept = self.free.take(best, rank)
-        self.codes[row] = torch.tensor(codes)
-        self.fallbacks["last_level" if kept == len(best) - 1 else "shorter_prefix"] += 1
+        """An item keeps the longest prefix of its best candidate that has a free id below it.
 
-    def _take(self, row: int, codes: tuple[int, ...]) -> None:
+        Args:
+            item: row of the table.
+            best: codes of its best candidate.
+            rank: codes of the next level after a prefix, in the order in which they are tried.
+        """
+        codes, prefix_length = self.free.take(best, rank)
+        self.codes[item] = torch.tensor(codes)
+        if prefix_length == len(best) - 1:
+            self.fallbacks["last_level"] += 1
+        else:
+            self.fallbacks["shorter_prefix"] += 1
+
+    def _first_free(self, candidates: Sequence[Sequence[int]]) -> int | None:
+        """The place of the first free candidate; ``None`` if all are taken."""
+        for rank, codes in enumerate(candidates):
+            if not self.free.full(tuple(codes)):
+                return rank
+        return None
+
+    def _take(self, item: int, codes: tuple[int, ...]) -> None:
         self.free.add(codes)
-        self.codes[row] = torch.tensor(codes)
+        self.codes[item] = torch.tensor(codes)
 
 
 def shuffled(before: Tensor, after: Tensor, generator: torch.Generator) -> Tensor:
-    """The control: the items that changed pass their new codes on to one another in a random order; the set of codes stays the same."""
-    changed = (before != after).any(1).nonzero().flatten()
+    """The control of an ablation: items that changed get one another's new codes.
+
+    The set of codes stays the same.
+
+    Args:
+        before: codes ``[N, L]`` before the refresh.
+        after: codes ``[N, L]`` after it.
+        generator: draws the order in which the codes are passed on.
+    """
+    changed = (before != after).any(1).nonzero().flatten()  # [n]
     order = changed[torch.randperm(len(changed), generator=generator)]
     return after.index_copy(0, order, after[order.roll(1)])

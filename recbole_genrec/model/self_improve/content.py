@@ -20,7 +20,7 @@ def content_source(config) -> str:
         config: the settings of the run.
 
     Returns:
-        ``text``, ``cf`` or ``graph``. Where items have no text it is ``cf`` for a tokenizer of text.
+        ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have none.
     """
     source = config["tokenizer_input"]
     if source in ("cf", "graph"):

@@ -1,21 +1,27 @@
-"""Decoders along the codes of one item, from one state (RQ-Transformer, arXiv 2203.01941, depth transformer; the MLP is our choice)."""
+"""Decoders along the codes of one item, which start from one state.
+
+The transformer follows the depth transformer of the RQ-Transformer (arXiv 2203.01941). The MLP is
+our choice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-
-from recbole_genrec.backbone.live_queries import LiveQueries
+from torch.nn.functional import embedding
 
 
 class DepthMLP(nn.Module):
-    """``s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])``; the state before level l, normalised, gives the logits of level l.
+    """``s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])``.
+
+    The state before level l, normalised, gives the logits of level l.
 
     Args:
         sizes: alphabet size of each level.
-        d: width. dropout: after the code embeddings and inside the MLPs.
+        d: width.
+        dropout: after the code embeddings and inside the MLPs.
     """
 
     def __init__(self, sizes: Sequence[int], d: int, dropout: float, *_):
@@ -26,38 +32,77 @@ class DepthMLP(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in sizes)
         self.mlps = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(2 * d, 2 * d), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d, d)
+                nn.Linear(2 * d, 2 * d),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(2 * d, d),
             )
             for _ in sizes[1:]
         )
 
     def begin(self, states: Tensor) -> Tensor:
-        """What a query carries at the root, from the states ``[..., d]``."""
+        """What a query carries at the root.
+
+        Args:
+            states: ``[..., d]``.
+        """
         return states
 
     def read(self, carried: Tensor, level: int) -> Tensor:
-        """State ``[..., d]`` for the logits of ``level``."""
+        """The state that gives the logits of a level.
+
+        Args:
+            carried: what the queries carry.
+            level: number of the level, counted from 0.
+
+        Returns:
+            ``[..., d]``.
+        """
         return self.norms[level](carried)
 
     def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
-        """What a query carries after ``codes [...]`` of ``level``."""
-        embedded = self.dropout(nn.functional.embedding(codes + self.first[level], self.embedding))
+        """What a query carries after one more code.
+
+        Args:
+            carried: what the queries carry.
+            codes: codes of the level ``[...]``.
+            level: number of the level, counted from 0.
+        """
+        embedded = self._embed(codes, level)  # [..., d]
         return carried + self.mlps[level](torch.cat([carried, embedded], dim=-1))
 
     def teach(self, states: Tensor, codes: Tensor) -> Iterator[Tensor]:
-        """Teacher forcing: states for the logits of each level, from ``states [P, d]`` and ``codes [P, L]``."""
+        """Teacher forcing: the states that give the logits of each level.
+
+        Args:
+            states: ``[P, d]``.
+            codes: codes of the items ``[P, L]``.
+
+        Yields:
+            ``[P, d]`` for each level.
+        """
+        n_levels = len(self.first)
         carried = self.begin(states)
-        for level in range(len(self.first)):
+        for level in range(n_levels):
             yield self.read(carried, level)
-            if level + 1 < len(self.first):
+            if level + 1 < n_levels:
                 carried = self.advance(carried, codes[:, level], level)
+
+    def _embed(self, codes: Tensor, level: int) -> Tensor:
+        return self.dropout(embedding(codes + self.first[level], self.embedding))
 
 
 class DepthTransformer(DepthMLP):
-    """A causal transformer over ``[h, D_1[c_1], D_2[c_2], ...]``; a query carries this short sequence.
+    """A causal transformer over ``[h, D_1[c_1], D_2[c_2], ...]``.
+
+    A query carries this short sequence.
 
     Args:
-        sizes, d, dropout: as :class:`DepthMLP`. n_heads, n_layers: of the transformer.
+        sizes: alphabet size of each level.
+        d: width.
+        dropout: after the code embeddings and inside the transformer.
+        n_heads: attention heads.
+        n_layers: layers.
     """
 
     def __init__(self, sizes: Sequence[int], d: int, dropout: float, n_heads: int, n_layers: int):
@@ -70,99 +115,61 @@ class DepthTransformer(DepthMLP):
         self.layers = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
 
     def begin(self, states: Tensor) -> Tensor:
-        """``[..., d]`` -> ``[..., 1, d]``."""
+        """A sequence of one state.
+
+        Args:
+            states: ``[..., d]``.
+
+        Returns:
+            ``[..., 1, d]``.
+        """
         return (states + self.position[0]).unsqueeze(-2)
 
     def read(self, carried: Tensor, level: int) -> Tensor:
-        """The last state of the carried sequence ``[..., level + 1, d]``."""
+        """The last state of the sequence.
+
+        Args:
+            carried: ``[..., level + 1, d]``.
+            level: number of the level, counted from 0.
+
+        Returns:
+            ``[..., d]``.
+        """
         return self.norms[level](self._run(carried)[..., -1, :])
 
     def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
-        """Append the embedding of ``codes [...]``."""
-        embedded = (
-            self.dropout(nn.functional.embedding(codes + self.first[level], self.embedding))
-            + self.position[level + 1]
-        )
+        """Append the embeddings of codes.
+
+        Args:
+            carried: ``[..., level + 1, d]``.
+            codes: codes of the level ``[...]``.
+            level: number of the level, counted from 0.
+
+        Returns:
+            ``[..., level + 2, d]``.
+        """
+        embedded = self._embed(codes, level) + self.position[level + 1]  # [..., d]
         return torch.cat([carried, embedded.unsqueeze(-2)], dim=-2)
 
     def teach(self, states: Tensor, codes: Tensor) -> Iterator[Tensor]:
-        """As the base, in one pass."""
+        """As the base's, in one pass.
+
+        Args:
+            states: ``[P, d]``.
+            codes: codes of the items ``[P, L]``.
+
+        Yields:
+            ``[P, d]`` for each level.
+        """
         carried = self.begin(states)
         for level in range(len(self.first) - 1):
             carried = self.advance(carried, codes[:, level], level)
-        for norm, state in zip(self.norms, self._run(carried).unbind(-2), strict=True):
+        outputs = self._run(carried)  # [P, L, d]
+        for norm, state in zip(self.norms, outputs.unbind(-2), strict=True):
             yield norm(state)
 
     def _run(self, carried: Tensor) -> Tensor:
         length = carried.shape[-2]
         mask = torch.ones(length, length, dtype=torch.bool, device=carried.device).triu(1)
-        return self.layers(carried.flatten(0, -3), mask=mask, is_causal=True).view_as(carried)
-
-
-class TimelineDecoder:
-    """Next-code log-probabilities for the search (a ``CodeDecoder``): a query carries one vector (or a sequence of at most L), no cache.
-
-    Args:
-        depth: the decoder along the codes, in evaluation mode.
-        states: ``[B, d]``, one for each user.
-        log_probs: ``(states [..., d], level, prefixes [...]) -> float32 [..., V_level]``.
-        child: ``(prefixes [...], codes [...], level) -> [...]``, numbers of the longer prefixes; the empty prefix is 0.
-        root: what :meth:`start` answers, where it is known.
-    """
-
-    takes_live = True
-
-    def __init__(
-        self,
-        depth: DepthMLP,
-        states: Tensor,
-        log_probs: Callable[[Tensor, int, Tensor], Tensor],
-        child: Callable[[Tensor, Tensor, int], Tensor],
-        root: Tensor | None = None,
-    ):
-        self.depth, self.states, self.log_probs, self.child, self.root = (
-            depth,
-            states,
-            log_probs,
-            child,
-            root,
-        )
-        self.batch_size, self.device = len(states), states.device
-        self.start()
-
-    def start(self) -> Tensor:
-        """Back to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
-        self.level, self.carried = 0, self.depth.begin(self.states.unsqueeze(1))
-        self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
-        self.root = self._answer(self.carried, self.prefixes) if self.root is None else self.root
-        return self.root
-
-    def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
-        """Append ``codes [B, Q]`` to the queries ``parents [B, Q]`` of the previous block; ``[B, Q, V_next]``.
-
-        ``live`` bool ``[B, Q]``: queries whose answer matters.
-        """
-        some, rows = (
-            LiveQueries(live),
-            torch.arange(self.batch_size, device=self.device).unsqueeze(1),
-        )
-        codes, parents, rows = (
-            some.take(each) for each in (codes, parents, rows.expand_as(parents))
-        )
-        carried = self.depth.advance(self.carried[rows, parents], codes, self.level)
-        prefixes = self.child(self.prefixes[rows, parents], codes, self.level)
-        self.level, self.carried, self.prefixes = (
-            self.level + 1,
-            some.put(carried),
-            some.put(prefixes),
-        )
-        return some.put(self._answer(carried, prefixes))
-
-    def _answer(self, carried: Tensor, prefixes: Tensor) -> Tensor:
-        return self.log_probs(self.depth.read(carried, self.level), self.level, prefixes)
-
-    def select(self, rows: Tensor) -> TimelineDecoder:
-        """A decoder at the root for some of the users."""
-        return TimelineDecoder(
-            self.depth, self.states[rows], self.log_probs, self.child, self.root[rows]
-        )
+        sequences = carried.flatten(0, -3)  # [P, length, d]
+        return self.layers(sequences, mask=mask, is_causal=True).view_as(carried)

@@ -1,8 +1,9 @@
-"""Output vectors of prefixes, so that items that share codes can be told apart by more than a shared code table (ours, unpublished).
+"""Output vectors of prefixes tell items with shared codes apart (ours, unpublished).
 
-The vector of a prefix is the mean id embedding of the items below it. Added to the code's own output vector it makes the item tree a
-hierarchical softmax (Morin and Bengio, AISTATS 2005) with SASRec's tied item table (arXiv 1808.09781) on its nodes; what is generated
-are codes all the same.
+The vector of a prefix is the mean id embedding of the items below it. It is added to the output
+vector of the code. The item tree becomes a hierarchical softmax (Morin and Bengio, AISTATS 2005)
+with SASRec's tied item table (arXiv 1808.09781) at its nodes. What is generated are codes all the
+same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ItemTrie
 
-MOST = 2**24  # numbers gathered at once; bounds the memory of the search
+MAX_GATHERED = 2**24  # numbers gathered at once; bounds the memory of the search
 
 
 class PathVectors:
@@ -25,48 +26,59 @@ class PathVectors:
     """
 
     def __init__(self, trie: ItemTrie, table: Tensor):
-        self.trie, self.vectors = trie, []
-        self.ragged = (
-            table.device.type == "cpu"
-        )  # skip the empty slots of windows; on a GPU, which would have to count them, take them all
-        placed = (trie.leaf_of_item >= 0).nonzero().squeeze(1)
-        for level, nodes in zip(
-            trie.levels, trie.paths(trie.leaf_of_item[placed])[1:], strict=True
-        ):
-            total = table.new_zeros(level.n_edges + 1, table.shape[1]).index_add(
-                0, nodes, table[placed]
-            )  # the last row is the dead node's
-            self.vectors.append(
-                total / torch.bincount(nodes, minlength=level.n_edges + 1).clamp(min=1).unsqueeze(1)
-            )
+        self.trie = trie
+        self.vectors: list[Tensor] = []
+        # Windows have empty slots. Skipping them saves work on a CPU. A GPU would have to count
+        # them first, so there all slots are computed.
+        self.skips_empty_slots = table.device.type == "cpu"
+
+        items = (trie.leaf_of_item >= 0).nonzero().squeeze(1)  # [N]
+        paths = trie.paths(trie.leaf_of_item[items])[1:]
+        for level, nodes in zip(trie.levels, paths, strict=True):
+            n_nodes = level.n_edges + 1  # the last one is the dead node, which has no items
+            total = table.new_zeros(n_nodes, table.shape[1])
+            total = total.index_add(0, nodes, table[items])  # [n_nodes, d]
+            count = torch.bincount(nodes, minlength=n_nodes).clamp(min=1).unsqueeze(1)
+            self.vectors.append(total / count)
 
     def logits(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
-        """What the vectors of the continuations add to the logits of a level; 0 for codes that continue no item.
+        """What the vectors of the continuations add to the logits of a level.
 
         Args:
-            states: ``[..., d]``. nodes: prefixes ``[...]``, nodes of depth ``level``; -1 = the prefix of no item.
+            states: ``[..., d]``.
+            level: number of the level, counted from 0.
+            nodes: prefixes ``[...]``, nodes of depth ``level``; -1 = the prefix of no item.
 
         Returns:
-            ``[..., V_level]``
+            ``[..., V_level]``; 0 for codes that continue no item.
         """
-        at, vectors = self.trie.levels[level], self.vectors[level]
-        added = torch.zeros(*nodes.shape, at.size, device=states.device)
-        if level == 0:  # one prefix, the root
-            return added.index_copy(-1, at.code[:-1].long(), (states @ vectors[:-1].T).float())
-        codes, edges = (found.flatten(0, -2) for found in at.window(nodes))
-        live, query = (
-            edges >= 0,
-            torch.arange(len(edges), device=edges.device).unsqueeze(1).expand_as(edges),
-        )
-        slots = (torch.where(live, edges, at.n_edges), query, codes)  # the dead node's vector is 0
-        edge, query, code = (values[live] if self.ragged else values.flatten() for values in slots)
-        rows, flat = max(1, MOST // states.shape[-1]), states.flatten(0, -2)
-        parts = [
-            (embedding(some, vectors) * embedding(owner, flat)).sum(-1)
-            for some, owner in zip(edge.split(rows), query.split(rows), strict=True)
+        at = self.trie.levels[level]
+        vectors = self.vectors[level]
+        added = torch.zeros(*nodes.shape, at.size, device=states.device)  # [..., V]
+        if level == 0:
+            # There is one prefix, the root.
+            root_logits = (states @ vectors[:-1].T).float()  # [..., n_edges]
+            return added.index_copy(-1, at.code[:-1].long(), root_logits)
+
+        window_codes, window_edges = at.window(nodes)
+        codes = window_codes.flatten(0, -2)  # [Q, W]
+        edges = window_edges.flatten(0, -2)
+        queries = torch.arange(len(edges), device=edges.device).unsqueeze(1).expand_as(edges)
+        is_live = edges >= 0
+        edges = torch.where(is_live, edges, at.n_edges)  # the vector of the dead node is 0
+        if self.skips_empty_slots:
+            edge, query, code = edges[is_live], queries[is_live], codes[is_live]  # [n]
+        else:
+            edge, query, code = edges.flatten(), queries.flatten(), codes.flatten()
+
+        flat_states = states.flatten(0, -2)  # [Q, d]
+        n_rows = max(1, MAX_GATHERED // states.shape[-1])
+        products = [
+            (embedding(some_edges, vectors) * embedding(some_queries, flat_states)).sum(-1)
+            for some_edges, some_queries in zip(
+                edge.split(n_rows), query.split(n_rows), strict=True
+            )
         ]
-        return (
-            added.flatten(0, -2)
-            .index_put((query, code), torch.cat(parts).float(), accumulate=True)
-            .view_as(added)
-        )
+        products = torch.cat(products).float()  # [n]
+        flat_added = added.flatten(0, -2)  # [Q, V]
+        return flat_added.index_put((query, code), products, accumulate=True).view_as(added)
