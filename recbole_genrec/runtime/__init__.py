@@ -1,1 +1,4 @@
-"""The process that a run lives in: signals, several processes, random states, memory, repairs of RecBole."""
+"""The process that a run lives in: signals, several processes, random states, memory.
+
+Repairs of RecBole live here too.
+"""

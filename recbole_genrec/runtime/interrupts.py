@@ -12,7 +12,11 @@ SAVE_EVERY = 300.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the run; ``status`` is the exit status that shells expect, 128 + the number of the signal."""
+    """A signal ended the run.
+
+    Attributes:
+        status: the exit status that shells expect, 128 + the number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -25,33 +29,39 @@ class _State:
 
 
 def announce(number: int) -> None:
-    """Tell the user what a signal does."""
+    """Tell the user what a signal does.
+
+    Args:
+        number: of the signal.
+    """
     name = signal.Signals(number).name
-    os.write(
-        2,
-        f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n".encode(),
-    )
+    text = f"\n{name}: saving at the next safe point, then ending. A second signal ends at once.\n"
+    os.write(2, text.encode())  # print is not safe inside a signal handler
 
 
 @contextlib.contextmanager
 def handled_signals(watched: bool = False) -> Iterator[None]:
-    """Until the end of the block SIGINT and SIGTERM raise :class:`Interrupted`: inside :func:`safe_points` at the next safe point.
+    """Until the end of the block SIGINT and SIGTERM raise :class:`Interrupted`.
 
-    Only for the main thread of a command; whoever calls this package keeps the handlers of his own program.
+    Inside :func:`safe_points` they do so at the next safe point. Only for the main thread of a
+    command; a program that calls this package keeps its own handlers.
 
     Args:
-        watched: another process speaks to the user and ends this one if need be; a second signal changes nothing here (Ctrl-C reaches all
-            processes of a command, and the watching one passes it on).
+        watched: another process speaks to the user and ends this one when it must. A second
+            signal then changes nothing here: Ctrl-C reaches all processes of a command, and the
+            watching one passes it on.
     """
 
     def receive(number: int, _) -> None:
-        if not _State.stages or (_State.asked is not None and not watched):
+        second = _State.asked is not None
+        if not _State.stages or (second and not watched):
             raise Interrupted(number)
-        if _State.asked is None and not watched:
+        if not second and not watched:
             announce(number)
         _State.asked = number
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield
     finally:
@@ -67,7 +77,12 @@ def asked() -> int:
 
 @contextlib.contextmanager
 def safe_points() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """A stage that calls ``stop_if_asked(save)``, which is yielded, wherever everything can be saved."""
+    """Mark a stage that can save everything at some points.
+
+    Yields:
+        ``stop_if_asked(save)``, which the stage calls wherever everything can be saved. When a
+        signal waits, it calls ``save`` and raises :class:`Interrupted`.
+    """
 
     def stop_if_asked(save: Callable[[], None]) -> None:
         if _State.asked is not None:

@@ -31,9 +31,9 @@ def keep_freed_memory() -> bool:
 
 def peak_memory_mb() -> float:
     """Highest resident memory of this process so far, MiB."""
-    usage = psutil.Process().memory_info()
-    if hasattr(usage, "peak_wset"):  # Windows
-        return usage.peak_wset / 2**20
+    peak = getattr(psutil.Process().memory_info(), "peak_wset", None)  # on Windows
+    if peak is not None:
+        return peak / 2**20
 
     # psutil does not report the peak of other systems; this module exists on all of them.
     import resource

@@ -21,16 +21,21 @@ def kept_randomness() -> Iterator[None]:
 
 
 def rng_state() -> dict:
-    """The state of Python's, numpy's and torch's random generators as plain values and tensors (safe to store)."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    state = {
+    """States of Python's, numpy's and torch's random generators.
+
+    Returns:
+        Plain values and tensors, which are safe to store.
+    """
+    numpy = np.random.get_state(legacy=False)
+    keys = numpy["state"]["key"].astype(np.int64)
+    state: dict = {
         "python": random.getstate(),
         "numpy": [
-            kind,
-            torch.from_numpy(keys.astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
+            numpy["bit_generator"],
+            torch.from_numpy(keys),
+            int(numpy["state"]["pos"]),
+            int(numpy["has_gauss"]),
+            float(numpy["gauss"]),
         ],
         "torch": torch.get_rng_state(),
     }
@@ -40,11 +45,15 @@ def rng_state() -> dict:
 
 
 def set_rng_state(state: dict) -> None:
-    """Undo :func:`rng_state`."""
+    """Return to the states of :func:`rng_state`.
+
+    Args:
+        state: what :func:`rng_state` returned.
+    """
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])

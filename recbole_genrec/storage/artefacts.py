@@ -1,7 +1,8 @@
 """Files on disk: atomic, checksummed, never pickle.
 
-An *artefact* is a folder with ``meta.json`` and one safetensors file that ``meta.json`` names together with its SHA-256.
-``meta.json`` is renamed into place last, so a reader sees the old artefact or the new one, never half of each.
+An *artefact* is a folder with ``meta.json`` and one safetensors file that ``meta.json`` names
+together with its SHA-256. ``meta.json`` is renamed into place last, so a reader sees the old
+artefact or the new one, never half of each.
 """
 
 from __future__ import annotations
@@ -22,18 +23,36 @@ from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.storage.digests import digest
 
 META = "meta.json"
+TENSORS_FILE = r"tensors-[0-9a-f]{12}\.safetensors"
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write JSON atomically, readable by people (indented, UTF-8)."""
+    """Write JSON atomically, readable by people (indented, UTF-8).
+
+    Args:
+        path: the file to write.
+        content: any value that JSON can hold; other values are written as their text.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
     with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON object; :class:`ArtefactError` names the file when it is missing or damaged."""
+    """Read a JSON object.
+
+    Args:
+        path: the file to read.
+
+    Returns:
+        The object as a dictionary.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -46,50 +65,79 @@ def read_json(path: str | os.PathLike) -> dict:
 
 
 def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], meta: dict) -> None:
-    """Store ``tensors`` and the JSON-serialisable ``meta`` in ``folder``, replacing what was there."""
+    """Store tensors and a description of them, replacing what was there.
+
+    Args:
+        folder: the folder of the artefact.
+        tensors: the tensors by name.
+        meta: values that JSON can hold.
+
+    Raises:
+        ArtefactError: a file cannot be written.
+    """
     folder = Path(folder)
-    meta = json.loads(
-        json.dumps(meta, default=str)
-    )  # as a reader will see it: keys are text, tuples are lists
-    blob = dump_safetensors(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    )
+
+    # The digest is that of what a reader will see: keys are text, tuples are lists.
+    meta = json.loads(json.dumps(meta, default=str))
+
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    blob = dump_safetensors(stored)
     checksum = hashlib.sha256(blob).hexdigest()
     name = f"tensors-{checksum[:12]}.safetensors"
     with atomic_write(folder / name) as temporary:
         temporary.write_bytes(blob)
-    write_json(
-        folder / META,
-        {"tensors": name, "sha256": checksum, "meta_digest": digest(meta, size=64), "meta": meta},
-    )
-    for old in folder.glob("tensors-*.safetensors"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
+
+    header = {
+        "tensors": name,
+        "sha256": checksum,
+        "meta_digest": digest(meta, size=64),
+        "meta": meta,
+    }
+    write_json(folder / META, header)
+
+    for file in folder.glob("tensors-*.safetensors"):
+        if file.name != name:
+            file.unlink(missing_ok=True)
 
 
 def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
-    """Return ``(tensors, meta)``; :class:`ArtefactError` when a file is missing, truncated or edited."""
+    """Read what :func:`save_artefact` wrote.
+
+    Args:
+        folder: the folder of the artefact.
+
+    Returns:
+        The tensors by name, and their description.
+
+    Raises:
+        ArtefactError: a file is missing, truncated or edited.
+    """
     folder = Path(folder)
     header = read_json(folder / META)
-    meta = header.get("meta")
-    name = header.get("tensors")
     hint = f"Delete the folder {folder}; it is made again."
-    if (
-        not isinstance(name, str)
-        or not isinstance(meta, dict)
-        or not re.fullmatch(r"tensors-[0-9a-f]{12}\.safetensors", name)
-        or digest(meta, size=64) != header.get("meta_digest")
-    ):
+    if not _is_header(header):
         raise ArtefactError(f"{folder / META} was edited or is damaged. {hint}")
+
+    file = folder / header["tensors"]
     try:
-        blob = (folder / name).read_bytes()
+        blob = file.read_bytes()
     except OSError as error:
-        raise ArtefactError(f"{folder / name} cannot be read ({error}). {hint}") from error
+        raise ArtefactError(f"{file} cannot be read ({error}). {hint}") from error
     if hashlib.sha256(blob).hexdigest() != header.get("sha256"):
-        raise ArtefactError(
-            f"{folder / name} is truncated or was edited (checksum differs). {hint}"
-        )
+        raise ArtefactError(f"{file} is truncated or was edited (checksum differs). {hint}")
+
     try:
-        return load_safetensors(blob), meta
+        return load_safetensors(blob), header["meta"]
     except (SafetensorError, ValueError) as error:
-        raise ArtefactError(f"{folder / name} is no safetensors file ({error}). {hint}") from error
+        raise ArtefactError(f"{file} is no safetensors file ({error}). {hint}") from error
+
+
+def _is_header(header: dict) -> bool:
+    """Whether ``meta.json`` is as it was written, and names a file of its own folder."""
+    name = header.get("tensors")
+    meta = header.get("meta")
+    if not isinstance(name, str) or not isinstance(meta, dict):
+        return False
+    if re.fullmatch(TENSORS_FILE, name) is None:
+        return False
+    return digest(meta, size=64) == header.get("meta_digest")

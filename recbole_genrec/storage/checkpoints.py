@@ -1,10 +1,14 @@
-"""Checkpoints of plain values and tensors: written atomically, read without running code; one file, or a folder of open formats."""
+"""Checkpoints of plain values and tensors, written atomically and read without running code.
+
+A checkpoint is one file, or a folder of open formats (safetensors and JSON).
+"""
 
 from __future__ import annotations
 
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,33 +23,52 @@ TENSOR = "__tensor__"
 
 
 def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
-    """Write ``content`` (plain values and tensors only) atomically so that ``weights_only=True`` can read it."""
+    """Write a checkpoint file that ``torch.load(weights_only=True)`` can read.
+
+    Args:
+        path: the file to write.
+        content: plain values and tensors only.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
     with atomic_write(path) as temporary:
         try:
             torch.save({"format": FORMAT, **content}, temporary)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # torch turns a full disk into one
             raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict:
-    """Read what :func:`save_checkpoint` or :func:`save_checkpoint_folder` wrote; no code in it can run.
+    """Read a checkpoint; no code in it can run.
+
+    Args:
+        path: what :func:`save_checkpoint` or :func:`save_checkpoint_folder` wrote.
+        device: where the tensors go.
+
+    Returns:
+        The content that was saved.
 
     Raises:
         ArtefactError: the file is missing, damaged, or was not written by this package.
     """
-    if Path(path).is_dir():
-        return _load_folder(Path(path), device)
-    if not Path(path).is_file():
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path, device)
+    if not path.is_file():
         raise ArtefactError(f"The checkpoint {path} does not exist.")
     try:
+        # torch does not look at the checksums of the archive.
         with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # torch does not look at the checksums
-                raise zipfile.BadZipFile(damaged)
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(damaged)
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for damaged and for foreign files
         raise ArtefactError(
-            f"{path} is damaged or is not a checkpoint of recbole_genrec ({type(error).__name__}). Checkpoints that stock RecBole wrote "
-            "hold a pickled Config and are refused, because unpickling can run foreign code: train the model again here."
+            f"{path} is damaged or is not a checkpoint of recbole_genrec ({type(error).__name__}). "
+            "Checkpoints that stock RecBole wrote hold a pickled Config and are refused, because "
+            "unpickling can run foreign code: train the model again here."
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path} is not a checkpoint of this version of recbole_genrec.")
@@ -58,19 +81,31 @@ def save_checkpoint_folder(
     """Write a checkpoint as safetensors and JSON.
 
     Args:
-        elsewhere: other safetensors files of the folder that hold part of ``content["state_dict"]``: file -> {weight: its name there}.
+        folder: the folder to write.
+        content: plain values and tensors only.
+        elsewhere: other safetensors files of the folder that hold part of
+            ``content["state_dict"]``, as ``{file: {weight: its name there}}``.
+
+    Raises:
+        ArtefactError: a file cannot be written.
     """
-    inside = {name for names in elsewhere.values() for name in names}
-    own = {name: tensor for name, tensor in content["state_dict"].items() if name not in inside}
+    stored_elsewhere = {name for names in elsewhere.values() for name in names}
+    weights = {
+        name: tensor
+        for name, tensor in content["state_dict"].items()
+        if name not in stored_elsewhere
+    }
     tensors: dict[str, torch.Tensor] = {}
-    plain = _take_out(tensors, {**content, "state_dict": own}, "")
+    plain = _take_out(tensors, {**content, "state_dict": weights}, "")
     save_artefact(folder, tensors, {"format": FORMAT, "content": plain, "elsewhere": elsewhere})
 
 
 def _load_folder(folder: Path, device: torch.device | str) -> dict:
+    """Read what :func:`save_checkpoint_folder` wrote."""
     if not (folder / META).is_file():
         raise ArtefactError(
-            f"{folder} holds no checkpoint: {META} is missing. Merged exports are for transformers; export without merging."
+            f"{folder} holds no checkpoint: {META} is missing. Merged exports are for "
+            "transformers; export without merging."
         )
     tensors, meta = load_artefact(folder)
     if meta.get("format") != FORMAT:
@@ -82,49 +117,63 @@ def _load_folder(folder: Path, device: torch.device | str) -> dict:
             content["state_dict"].update({name: weights[there] for name, there in names.items()})
         except (OSError, SafetensorError, KeyError) as error:
             raise ArtefactError(
-                f"{folder / file} is missing, damaged or lacks a weight ({error}). Export the checkpoint again."
+                f"{folder / file} is missing, damaged or lacks a weight ({error}). "
+                "Export the checkpoint again."
             ) from error
     return content
 
 
-def _take_out(tensors: dict[str, torch.Tensor], value: object, path: str) -> object:
-    """``value`` with names in place of its tensors, which go to ``tensors``; safetensors refuses two names for one memory."""
+def _take_out(tensors: dict[str, torch.Tensor], value: Any, path: str) -> Any:
+    """Move the tensors of ``value`` to ``tensors``; their names stay in their places.
+
+    Args:
+        tensors: receives the tensors, by their paths.
+        value: what is to be written as JSON.
+        path: keys that lead to ``value``, joined by ``/``.
+
+    Returns:
+        ``value`` with ``{TENSOR: path}`` in place of each tensor.
+    """
     if torch.is_tensor(value):
-        shared = any(
-            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-            for other in tensors.values()
-        )
-        tensors[path] = value.clone() if shared else value
+        # safetensors refuses two names for one memory
+        memory = value.untyped_storage().data_ptr()
+        shared = any(memory == other.untyped_storage().data_ptr() for other in tensors.values())
+        if shared:
+            value = value.clone()
+        tensors[path] = value
         return {TENSOR: path}
+
+    prefix = f"{path}/" if path else ""
     if isinstance(value, dict):
-        return {
-            key: _take_out(tensors, part, f"{path}/{key}" if path else str(key))
-            for key, part in value.items()
-        }
+        return {key: _take_out(tensors, part, f"{prefix}{key}") for key, part in value.items()}
     if isinstance(value, (list, tuple)) and not all(isinstance(part, str) for part in value):
         return [_take_out(tensors, part, f"{path}/{number}") for number, part in enumerate(value)]
     return value
 
 
-def _put_back(
-    tensors: dict[str, torch.Tensor], value: object, device: torch.device | str
-) -> object:
+def _put_back(tensors: dict[str, torch.Tensor], value: Any, device: torch.device | str) -> Any:
+    """Undo :func:`_take_out`."""
     if isinstance(value, dict):
         if TENSOR in value:
             return tensors[value[TENSOR]].to(device)
         return {key: _put_back(tensors, part, device) for key, part in value.items()}
-    return (
-        [_put_back(tensors, part, device) for part in value] if isinstance(value, list) else value
-    )
+    if isinstance(value, list):
+        return [_put_back(tensors, part, device) for part in value]
+    return value
 
 
 def load_state(model: torch.nn.Module, state: dict) -> None:
-    """Load ``state``; whatever is missing must be what the model says it leaves out (a frozen backbone).
+    """Load weights; a missing one must be one that the model leaves out (a frozen backbone).
+
+    Args:
+        model: the model to fill; ``frozen_names``, where it has one, is the set of weights that
+            its checkpoints leave out.
+        state: weights by name.
 
     Raises:
         ArtefactError: names the weights that do not fit.
     """
-    left_out = getattr(model, "frozen_names", set())
+    left_out: set[str] = getattr(model, "frozen_names", set())
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -132,5 +181,6 @@ def load_state(model: torch.nn.Module, state: dict) -> None:
     missing = [name for name in missing if name not in left_out]
     if missing or unexpected:
         raise ArtefactError(
-            f"The checkpoint does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}."
+            f"The checkpoint does not fit the model: missing {missing[:5]}, "
+            f"unexpected {unexpected[:5]}."
         )

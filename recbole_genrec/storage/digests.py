@@ -10,16 +10,35 @@ from pathlib import Path
 from recbole_genrec.errors import DataError
 
 EDGE = 2**20
+"""Bytes at each end of a file that count for the fingerprint of its folder."""
 
 
 def digest(*parts: object, size: int = 16) -> str:
-    """Hex SHA-256 prefix of the JSON form of ``parts``; the key under which results are stored."""
+    """Key under which a result is stored.
+
+    Args:
+        parts: everything that the result depends on, as values that JSON can hold.
+        size: number of hexadecimal digits.
+
+    Returns:
+        The start of the SHA-256 of the JSON form of ``parts``.
+    """
     text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:size]
 
 
 def read_bytes(file: str | os.PathLike) -> bytes:
-    """What ``file`` holds; :class:`DataError` when it cannot be read."""
+    """Read a file of the user.
+
+    Args:
+        file: the file to read.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         return Path(file).read_bytes()
     except OSError as error:
@@ -27,20 +46,41 @@ def read_bytes(file: str | os.PathLike) -> bytes:
 
 
 def file_digest(file: str | os.PathLike) -> str:
-    """SHA-256 of what ``file`` holds; :class:`DataError` when it cannot be read."""
+    """SHA-256 of a file of the user.
+
+    Args:
+        file: the file to read.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     return hashlib.sha256(read_bytes(file)).hexdigest()
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Per file: name, size, and a hash of its first and last MiB (enough to tell fine-tuned weights apart, quick for large ones)."""
+    """Digest of the names, sizes and ends of all files in a folder.
+
+    Only the first and the last MiB of each file count. That is enough to tell fine-tuned weights
+    apart, and quick for large ones.
+
+    Args:
+        folder: the folder of a language model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     files = []
-    for path in sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"
-    ):
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.suffix == ".md":
+            continue
         size = path.stat().st_size
         with open(path, "rb") as stream:
             edges = stream.read(EDGE)
             stream.seek(max(EDGE, size - EDGE))
             edges += stream.read(EDGE)
-        files.append((path.relative_to(folder).as_posix(), size, hashlib.sha256(edges).hexdigest()))
+        name = path.relative_to(folder).as_posix()
+        files.append((name, size, hashlib.sha256(edges).hexdigest()))
     return digest(files)
