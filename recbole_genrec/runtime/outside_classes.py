@@ -1,4 +1,7 @@
-"""Classes from outside this package: registered by a program, entry points, ``package.module:Class``."""
+"""Classes from outside this package.
+
+A program registers them, an entry point names them, or a setting does: ``package.module:Class``.
+"""
 
 from __future__ import annotations
 
