@@ -6,6 +6,7 @@ import os
 import re
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.errors import ConfigError, GenRecError
@@ -20,24 +21,26 @@ from recbole_genrec.model.registry import (
     needs_tokenizer,
 )
 from recbole_genrec.model.self_improve.checks import check_method
-from recbole_genrec.model.self_improve.schedule import RULES as SELF_IMPROVE_RULES
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import (
     check_installation,
     quiet_anomaly_detection,
     restore_numpy_aliases,
 )
+from recbole_genrec.settings.classification import (
+    RECBOLE_ARGUMENTS,
+    computed_keys,
+    inherited_keys,
+    merged,
+    named_values,
+    shared_keys,
+)
+from recbole_genrec.settings.declaration import REQUIRED, Key, Settings, SettingsType
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.property_files import _shipped, properties_folder
-from recbole_genrec.settings.rules import check_value, nearest
-from recbole_genrec.settings.shared_keys import (
-    CARRIED,
-    COMPUTED,
-    COSMETIC,
-    SHARED_KEYS,
-    check_eval_args,
-    check_recbole_values,
-)
+from recbole_genrec.settings.recbole_values import check_eval_args, check_recbole_values
+from recbole_genrec.settings.rules import check_value, check_values, did_you_mean, nearest
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import tokenizer_class
@@ -46,12 +49,6 @@ from recbole_genrec.tokenizer.registry import check_stored_name, is_folder
 check_installation()
 
 from recbole.config import Config  # noqa: E402
-from recbole.utils.argument_list import (  # noqa: E402
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
 
 # RecBole's default, for the models that learn from negatives.
 NEGATIVES = {
@@ -86,14 +83,9 @@ class GenRecConfig(Config):
         self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=None
     ):
         self._argv = list(argv or [])
-        self._known: set[str] = set(SHARED_KEYS)
-        for arguments in (
-            general_arguments,
-            training_arguments,
-            evaluation_arguments,
-            dataset_arguments,
-        ):
-            self._known.update(arguments)
+        self._views: dict[type, Any] = {}
+        self.declarations: dict[str, Key] = SharedSettings.declared()
+        self.places: dict[str, str] = {}
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except GenRecError:
@@ -114,18 +106,14 @@ class GenRecConfig(Config):
             self.final_config_dict["tokenizer"] = os.path.join(
                 os.curdir, tokenizer
             )  # a path also where the folder is not
-        check_value(
-            "self_improve",
-            self.final_config_dict.get("self_improve", False),
-            SHARED_KEYS["self_improve"],
-        )
-        if self.final_config_dict.get("self_improve"):
+        switch = self.final_config_dict.get("self_improve", False)
+        check_value(shared_keys()["self_improve"], switch)
+        if switch:
             check_method(self.model_class)
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
-        self._settings = tuple(
-            self.final_config_dict
-        )  # models write keys of their own later (BERT4Rec: MASK_INDEX)
+        # models write keys of their own later (BERT4Rec: MASK_INDEX)
+        self._stored_names = tuple(self.final_config_dict)
         self._check()
 
     # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
@@ -191,9 +179,8 @@ class GenRecConfig(Config):
         files = [_shipped(f"model/{model}"), self._sizes(model, dataset)]
         found = {key: value for content in files for key, value in content.items()}
         tokenizer = settings.get("tokenizer", found["tokenizer"])
-        of_tokenizer = {
-            key: found[key] for key in tokenizer_class(tokenizer).settings if key in found
-        }
+        names = tokenizer_class(tokenizer).cache_key_names()
+        of_tokenizer = {name: found[name] for name in names if name in found}
         for_other = {
             key: value for content in files for key, value in content.get(other, {}).items()
         }
@@ -207,6 +194,7 @@ class GenRecConfig(Config):
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
+        self.places = dict.fromkeys(self.internal_config_dict, "RecBole")
         del self.internal_config_dict[
             "train_neg_sample_args"
         ]  # RecBole's default would stop every model with a CE loss
@@ -217,10 +205,12 @@ class GenRecConfig(Config):
             raise ConfigError(
                 f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}."
             )
-        for settings in ("self_improve", "overall", f"dataset/{dataset}"):
-            self._merge(_shipped(settings), model)
-        self._merge(model_properties(model_class), model)
-        self._merge(self._sizes(model, dataset), model)
+        for file in ("self_improve", "overall", f"dataset/{dataset}"):
+            self._merge(_shipped(file), f"{file}.yaml")
+        self._merge(model_properties(model_class), f"model/{model}.yaml")
+        published = self._user_value("preset", model) == "paper" and _shipped(f"paper/{model}")
+        place = f"paper/{model}.yaml" if published else f"dataset/{dataset}.yaml, {model}"
+        self._merge(self._sizes(model, dataset), place)
         self.external_config_dict = self._external_for(model)
         if (
             "eval_args" in self.external_config_dict
@@ -230,19 +220,7 @@ class GenRecConfig(Config):
                 **self.internal_config_dict["eval_args"],
                 **self.external_config_dict["eval_args"],
             }
-        tokenizer = self._get_final_config_dict().get("tokenizer")
-        if needs_tokenizer(model_class) and tokenizer is not None:
-            check_value(
-                "tokenizer", tokenizer, {**SHARED_KEYS, **model_class.config_rules}["tokenizer"]
-            )
-            chosen = tokenizer_class(tokenizer)
-            self.internal_config_dict = {
-                **chosen.defaults,
-                **_shipped(f"tokenizer/{chosen.name}"),
-                **self.internal_config_dict,
-            }
-        self._known.update(self.internal_config_dict)
-        self._known.update(getattr(model_class, "config_rules", {}))
+        self._declare(model_class)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
@@ -283,16 +261,34 @@ class GenRecConfig(Config):
         )
         return published or _shipped(f"dataset/{dataset}").get(model) or {}
 
-    def _merge(self, content: dict, model: str) -> None:
+    def _declare(self, model_class: type) -> None:
+        """Collect the declarations of the method and of its tokenizer, and the defaults of both."""
+        classes: list[type[Settings]] = [SharedSettings]
+        if is_generative(model_class):
+            classes.append(model_class.settings_class)
+        tokenizer = self._get_final_config_dict().get("tokenizer")
+        if needs_tokenizer(model_class) and tokenizer is not None:
+            check_value(merged(*classes)["tokenizer"], tokenizer)
+            chosen = tokenizer_class(tokenizer)
+            file = f"tokenizer/{chosen.name}"
+            for name, value in {**chosen.defaults, **_shipped(file)}.items():
+                if name not in self.internal_config_dict:
+                    self.internal_config_dict[name] = value
+                    self.places[name] = f"{file}.yaml"
+            classes.append(chosen.settings_class)
+        self.declarations = merged(*classes)
+        for name, declared in self.declarations.items():
+            if name not in shared_keys() and declared.default not in (REQUIRED, None):
+                self.places.setdefault(name, "declared")
+                self.internal_config_dict.setdefault(name, declared.default)
+
+    def _merge(self, content: dict, place: str) -> None:
         """Take the flat keys of a property file; sections named after a model belong to that model only."""
-        sections = {
-            key
-            for key, value in content.items()
-            if isinstance(value, dict) and (key in MODELS or key[:1].isupper())
-        }
-        self.internal_config_dict.update(
-            {key: value for key, value in content.items() if key not in sections}
-        )
+        for name, value in content.items():
+            if isinstance(value, dict) and (name in MODELS or name[:1].isupper()):
+                continue
+            self.internal_config_dict[name] = value
+            self.places[name] = place
 
     def _user_value(self, key: str, model: str) -> object:
         return self.external_config_dict.get(f"{model}.{key}", self.external_config_dict.get(key))
@@ -308,39 +304,16 @@ class GenRecConfig(Config):
                 own[rest] = value
             elif owner not in model_names():
                 near = nearest(owner, model_names())
-                raise ConfigError(
-                    f"{key}: there is no model {owner!r}."
-                    + (f" Did you mean {near[0]}.{rest}?" if near else "")
-                )
+                hint = f" Did you mean {near[0]}.{rest}?" if near else ""
+                raise ConfigError(f"{key}: there is no model {owner!r}.{hint}")
         return {**common, **own}
 
     def _check(self) -> None:
-        allowed = self._known | {"model", "dataset"}
-        # a model of RecBole's kind from outside does not say which keys it has
-        own_class = is_outside(self.model_class) and not is_generative(self.model_class)
-        for key in self.external_config_dict:
-            if key not in allowed and not own_class:
-                near = nearest(key, allowed)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                raise ConfigError(f"Unknown key {key!r} for {self.model}.{hint}")
+        self._check_names()
         values = self.final_config_dict
-        own_rules = getattr(self.model_class, "config_rules", {})
-        rules = {**SHARED_KEYS, **own_rules}
-        generator_given = "generator" in self.external_config_dict and "generator" not in own_rules
-        if is_generative(self.model_class) and generator_given:
-            others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
-            raise ConfigError(
-                f"generator: {self.model} has one of its own; {others} offer several. Leave it out, "
-                "or write Model.generator."
-            )
         if needs_tokenizer(self.model_class):
-            check_value("tokenizer", values.get("tokenizer"), rules["tokenizer"])
-            rules |= tokenizer_class(values["tokenizer"]).config_rules
-            if values["self_improve"]:
-                rules |= SELF_IMPROVE_RULES
-        for key, rule in rules.items():
-            if key in values:
-                check_value(key, values[key], rule)
+            check_value(self.declarations["tokenizer"], values.get("tokenizer"))
+        check_values(self.declarations, values)
         check_recbole_values(values)
         if str(values["valid_metric"]).lower() not in _computed(values["metrics"], values["topk"]):
             raise ConfigError(
@@ -367,31 +340,87 @@ class GenRecConfig(Config):
                 f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out."
             )
 
+    def _check_names(self) -> None:
+        """Refuse keys of the user that nothing reads."""
+        computed = computed_keys()
+        known = {name for name in self.declarations if name not in computed}
+        known |= RECBOLE_ARGUMENTS | set(self.internal_config_dict) | {"model", "dataset"}
+        # a model of RecBole's kind from outside does not say which keys it has
+        says_nothing = is_outside(self.model_class) and not is_generative(self.model_class)
+        for name in self.external_config_dict:
+            if name not in known and not says_nothing:
+                hint = did_you_mean(name, known)
+                raise ConfigError(f"Unknown key {name!r} for {self.model}.{hint}")
+        if not is_generative(self.model_class) or "generator" not in self.external_config_dict:
+            return
+        if not any(model == self.model for model, _ in GENERATORS):
+            others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
+            raise ConfigError(
+                f"generator: {self.model} has one of its own; {others} offer several. "
+                "Leave it out, or write Model.generator."
+            )
+
+    # --- the typed view -------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> SharedSettings:
+        """The values of the keys that all methods share, typed."""
+        return self.view(SharedSettings)
+
+    def view(self, settings: type[SettingsType]) -> SettingsType:
+        """The values of the keys that ``settings`` declares; it follows later changes of this configuration."""
+        if settings not in self._views:
+            self._views[settings] = settings.from_values(self.final_config_dict)
+        return self._views[settings]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        super().__setitem__(name, value)
+        for view in self._views.values():
+            view.change(name, value)
+
+    # --- stages and names -----------------------------------------------------------------------
+
     def derived(self, model: str, **values: object) -> GenRecConfig:
         """Settings of ``model`` for a stage of this run: its data, split, seed and device, and ``values``."""
-        carried = {key: value for key, value in self.plain().items() if key in CARRIED}
-        carried["data_path"] = str(Path(carried["data_path"]).parent)
-        carried["checkpoint_dir"] = self["cache_dir"]  # for the resume file
-        return GenRecConfig(model, self["dataset"], config_dict={**carried, **values})
+        taken_over = inherited_keys()
+        inherited = {name: value for name, value in self.plain().items() if name in taken_over}
+        inherited["data_path"] = str(Path(inherited["data_path"]).parent)
+        inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
+        return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
 
     def plain(self) -> dict:
         """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""
-        return {key: _plain(self.final_config_dict[key]) for key in self._settings}
+        return {name: _plain(self.final_config_dict[name]) for name in self._stored_names}
 
     def run_name(self) -> str:
-        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run."""
-        content = {key: value for key, value in self.plain().items() if key not in COSMETIC}
+        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run.
+
+        A run whose files stand under the name that an earlier version gave, with the keys of switches
+        that are off, goes on under that name.
+        """
+        name = self._name(switches=True)
+        earlier = self._name(switches=False)
+        if self.settings.resume and not self._has_files(name) and self._has_files(earlier):
+            return earlier
+        return name
+
+    def _has_files(self, name: str) -> bool:
+        folder = Path(self.settings.checkpoint_dir)
+        return any((folder / f"{name}{ending}").is_file() for ending in (".pth", ".resume.pth"))
+
+    def _name(self, switches: bool) -> str:
+        content = named_values(self.declarations, self.plain(), switches)
+        folder = Path(self.settings.data_path)
         files = [
             *interaction_files(self),
-            *(Path(self["data_path"]) / f"{self.dataset}{kind}" for kind in (".item", ".user")),
+            *(folder / f"{self.dataset}{kind}" for kind in (".item", ".user")),
         ]
-        files += [
-            Path(value)
-            for key, value in content.items()
-            if key.endswith("_file") and isinstance(value, str)
-        ]
-        files += [Path(str(content.get("tokenizer"))) / META]  # codes of a folder
-        return f"{self.model}-{self.dataset}-{digest(content, [file_digest(file) for file in files if file.is_file()], size=8)}"
+        for name, value in content.items():
+            if name.endswith("_file") and isinstance(value, str):
+                files.append(Path(value))
+        files.append(Path(str(content.get("tokenizer"))) / META)  # codes of a folder
+        digests = [file_digest(file) for file in files if file.is_file()]
+        return f"{self.model}-{self.dataset}-{digest(content, digests, size=8)}"
 
 
 def _computed(metrics: list[str], topk: list[int]) -> list[str]:
@@ -412,7 +441,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     Raises:
         ConfigError: when the stored settings no longer fit this version.
     """
-    values = {key: value for key, value in stored.items() if key not in COMPUTED}
+    computed = computed_keys()
+    values = {name: value for name, value in stored.items() if name not in computed}
     values.pop("model_class", None)
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from recbole.data.dataloader import TrainDataLoader
 from recbole.utils import init_seed
-from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 from torch import nn
 from tqdm import tqdm
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.settings.shared_keys import COSMETIC
+from recbole_genrec.settings.classification import display_keys, split_keys
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once, publish_folder
 from recbole_genrec.training.trainer import GenRecTrainer
@@ -20,14 +19,8 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 def settings_that_count(config) -> dict:
     """All settings of a :meth:`GenRecConfig.derived` that its vectors depend on besides the interactions."""
-    data = {"cold_users", *dataset_arguments, *evaluation_arguments} - {
-        "MAX_ITEM_LIST_LENGTH"
-    }  # they act through the interactions
-    return {
-        key: value
-        for key, value in config.plain().items()
-        if key not in COSMETIC | data | {"dataset"}
-    }
+    left_out = display_keys() | split_keys()  # the latter act through the interactions
+    return {name: value for name, value in config.plain().items() if name not in left_out}
 
 
 class _Trainer(GenRecTrainer):

@@ -23,9 +23,8 @@ from recbole_genrec.collaborative.training_split import (
     training_split,
 )
 from recbole_genrec.runtime.randomness import kept_randomness
+from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.digests import digest, file_digest
-
-SETTINGS = ("cf_dim", "cf_epochs", "cf_file", "allow_external_cf")
 
 
 class TrainingInteractions:
@@ -45,14 +44,14 @@ class TrainingInteractions:
     """
 
     def __init__(self, config, log: Callable[[str], None] = print):
-        self.settings = {key: config[key] for key in SETTINGS}
+        self.settings = CollaborativeKeys.of(config)
         self.file = external_file(config, "cf_file")
         self.run_config, self.log = config, log
 
     @cached_property
     def config(self):
         """Settings of the model that gives the vectors."""
-        return sasrec_config(self.run_config, self.settings["cf_dim"], self.settings["cf_epochs"])
+        return sasrec_config(self.run_config, self.settings.cf_dim, self.settings.cf_epochs)
 
     @cached_property
     def sequences(self) -> dict[str, list[str]]:
@@ -111,10 +110,9 @@ class TrainingInteractions:
                 config, data, TrainDataLoader(config, data, None, shuffle=True), self.log
             )
         vectors = model.item_embedding.weight[1:].detach().cpu()
-        return {"vectors": vectors}, {
-            "tokens": data.field2id_token[data.iid_field][1:].tolist(),
-            **self.settings,
-        }
+        tokens = data.field2id_token[data.iid_field][1:].tolist()
+        settings = self.settings.model_dump(include={"cf_dim", "cf_epochs"})
+        return {"vectors": vectors}, {"tokens": tokens, **settings}
 
 
 def sasrec_config(config, dim: int, epochs: int):

@@ -37,33 +37,44 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
-from recbole_genrec.report.leaderboard import STATE, TAKEN
+from recbole_genrec.report.leaderboard import STATE
 from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.settings.classification import benchmark_keys
+from recbole_genrec.settings.declaration import Key, Settings, key
 from recbole_genrec.settings.parsing import parse_value, read_yaml
-from recbole_genrec.settings.rules import Rule, check_value, nearest
+from recbole_genrec.settings.rules import check_value, did_you_mean
 from recbole_genrec.storage.artefacts import META, read_json, write_json
 
-_NAME = Rule(str, "letters, digits, '-', '_', '+', '.'")
-KEYS = {
-    "data_path": Rule(str, "folder that holds the datasets' folders", optional=True),
-    "output": Rule(str, "folder for results, logs and the leaderboard"),
-    "baseline": Rule(str, "name of the run that the others are tested against", optional=True),
-    "processes": Rule(int, "runs at once", low=1),
-    "threads": Rule(int, "threads of each run", low=1, optional=True),
-    "datasets": Rule(list, "names of dataset folders"),
-    "seeds": Rule(list, "random seeds", item=int, low=0, high=2**32 - 1),
-    "settings": Rule(dict, "keys and values for every run"),
-    "runs": Rule(
-        list, "one mapping a run: name, model, tokenizer, settings, datasets, seeds", item=dict
-    ),
-}
-ONLY = Rule(list, "names of the runs to carry out", item=str, optional=True)
-RUN_KEYS = {
-    "name": _NAME,
-    "model": Rule(str, "name of a model, or package.module:Class"),
-    "tokenizer": Rule(str, "item tokenizer", optional=True),
-}
-RUN_KEYS |= {key: KEYS[key] for key in ("settings", "datasets", "seeds")}
+
+class RunEntryKeys(Settings):
+    """Keys of one run in a benchmark file."""
+
+    name: str = key("letters, digits, '-', '_', '+', '.'")
+    model: str = key("name of a model, or package.module:Class")
+    tokenizer: str | None = key("item tokenizer")
+    settings: dict = key("keys and values for every run")
+    datasets: list[str] = key("names of dataset folders")
+    seeds: list[int] = key("random seeds", ge=0, le=2**32 - 1)
+
+
+class BenchmarkKeys(Settings):
+    """Keys of a benchmark file."""
+
+    data_path: str | None = key("folder that holds the datasets' folders")
+    output: str = key("folder for results, logs and the leaderboard")
+    baseline: str | None = key("name of the run that the others are tested against")
+    processes: int = key("runs at once", ge=1)
+    threads: int | None = key("threads of each run", ge=1)
+    datasets: list[str] = key("names of dataset folders")
+    seeds: list[int] = key("random seeds", ge=0, le=2**32 - 1)
+    settings: dict = key("keys and values for every run")
+    runs: list[dict] = key("one mapping a run: name, model, tokenizer, settings, datasets, seeds")
+
+
+class ArgumentKeys(Settings):
+    """Arguments of the command beside the keys of the file."""
+
+    only: list[str] | None = key("names of the runs to carry out")
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,8 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     """
     only = changes.pop("only", None)
     content = {"processes": 1, "settings": {}, **read_yaml(file), **changes}
-    _check(content, KEYS, str(file))
-    check_value("only", only, ONLY)
+    _check(content, BenchmarkKeys.declared(), str(file))
+    check_value(ArgumentKeys.declared()["only"], only)
     planned: list[PlannedRun] = []
     names, entries = [], []
     for number, entry in enumerate(content["runs"], start=1):
@@ -140,7 +151,7 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
             "seeds": content["seeds"],
             **entry,
         }
-        _check(entry, RUN_KEYS, where)
+        _check(entry, RunEntryKeys.declared(), where)
         try:  # all classes first: a key like Mine.epochs in the settings of every run needs its name
             get_model_class(entry["model"])
         except ConfigError as error:
@@ -154,12 +165,10 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     for entry, where in entries:
         planned += _runs(content, entry, where)
     baseline, only = content.get("baseline"), tuple(only or names)
-    for key, name in [("baseline", baseline), *(("only", name) for name in only)]:
+    for option, name in [("baseline", baseline), *(("only", name) for name in only)]:
         if name is not None and name not in names:
-            near = nearest(name, names)
-            raise ConfigError(
-                f"{file}: {key} {name!r} is no run." + (f" Did you mean {near[0]}?" if near else "")
-            )
+            hint = did_you_mean(name, names)
+            raise ConfigError(f"{file}: {option} {name!r} is no run.{hint}")
     if len({run.id for run in planned}) < len(planned):
         raise ConfigError(
             f"{file}: a dataset or a seed is listed twice, or two names and datasets join to the same file name."
@@ -170,16 +179,13 @@ def read_benchmark(file: str | os.PathLike, **changes: object) -> Benchmark:
     )
 
 
-def _check(content: dict, rules: dict[str, Rule], where: str) -> None:
-    for key in content:
-        if key not in rules:
-            near = nearest(key, rules)
-            raise ConfigError(
-                f"{where}: unknown key {key!r}." + (f" Did you mean {near[0]}?" if near else "")
-            )
+def _check(content: dict, keys: dict[str, Key], where: str) -> None:
+    for name in content:
+        if name not in keys:
+            raise ConfigError(f"{where}: unknown key {name!r}.{did_you_mean(name, keys)}")
     try:
-        for key, rule in rules.items():
-            check_value(key, content.get(key), rule)
+        for name, declared in keys.items():
+            check_value(declared, content.get(name))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -196,7 +202,7 @@ def _runs(content: dict, entry: dict, where: str) -> list[PlannedRun]:
         and (key.startswith(f"{name}.") or key.partition(".")[0] not in outside_names())
     }
     settings = {**shared, **own}
-    taken = [key for key in settings if key.rpartition(".")[2] in TAKEN]
+    taken = [key for key in settings if key.rpartition(".")[2] in benchmark_keys()]
     if taken:
         raise ConfigError(
             f"{where}: {', '.join(taken)} in settings; the benchmark sets these keys itself."

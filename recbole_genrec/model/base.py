@@ -17,7 +17,6 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.stored import StoredModel
-from recbole_genrec.settings.rules import Rule
 
 Validate = Callable[[], dict[str, float]]
 
@@ -36,7 +35,6 @@ class GenRecModel(StoredModel):
             fitted first.
         uses_users: whether ``loss``, ``scores`` and ``ranked`` take ``user``, RecBole's user ids
             ``[B]``.
-        config_rules: the keys of this method, and what they may hold.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
     """
@@ -45,7 +43,6 @@ class GenRecModel(StoredModel):
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
     uses_users: bool = False
-    config_rules: ClassVar[dict[str, Rule]] = {}
     properties: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):

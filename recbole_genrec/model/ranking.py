@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.shared_keys import SharedSettings
+
+
+class VectorMethodSettings(SharedSettings):
+    """Keys of every method that ranks by vectors."""
+
+    mask_history: bool = key("never rank items of the history", affects="search")
 
 
 class VectorRecommender(GenRecModel):
@@ -24,9 +30,8 @@ class VectorRecommender(GenRecModel):
     joined vectors is the sum of the inner products.
     """
 
-    config_rules: ClassVar[dict[str, Rule]] = {
-        "mask_history": Rule(bool, "never rank items of the history"),
-    }
+    settings_class = VectorMethodSettings
+    settings: VectorMethodSettings
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset, stored, needs_text)

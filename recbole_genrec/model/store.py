@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +43,34 @@ from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.shared_keys import SharedSettings
+
+
+class STORESettings(CausalBackboneKeys, SharedSettings):
+    """Keys of STORE beside those of its tokenizer."""
+
+    tokenizer: Literal["store"] = key("STORE brings its own tokenizer", affects="tokenizer")
+    prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
+    align_text_len: int = key(
+        "text tokens per item in the alignment task", ge=1, affects="training"
+    )
+    code_init: Literal["centroid", "random"] = key(
+        "start of the code embeddings", affects="training"
+    )
+    code_lr: float = key("learning rate of the code tables", ge=0, affects="training")
+    loss_positions: Literal["all", "target"] = key("which codes are targets", affects="training")
+    loss_vocab: Literal["full", "trie"] = key(
+        "codes among which a target competes", affects="training"
+    )
+    lambda_align: float = key("weight of the alignment task", ge=0, affects="training")
+    align_mode: Literal["joint", "alternate"] = key(
+        "when the alignment task trains", affects="training"
+    )
+    align_batch: int = key("items per batch of the alignment task", ge=1, affects="training")
+    item_prefix: Literal["sep", "number"] = key("what announces an item", affects="training")
+
 
 PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
 PREFIX_TOKENS = 16  # most tokens of what announces an item
@@ -57,18 +85,8 @@ class STORE(CausalRecommender):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
-    config_rules = {
-        "tokenizer": Rule(str, "STORE brings its own tokenizer", choices=("store",)),
-        "align_text_len": Rule(int, "text tokens per item in the alignment task", low=1),
-        "code_init": Rule(str, "start of the code embeddings", choices=("centroid", "random")),
-        "code_lr": Rule(float, "learning rate of the code tables", low=0),
-        "loss_positions": Rule(str, "which codes are targets", choices=("all", "target")),
-        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
-        "lambda_align": Rule(float, "weight of the alignment task", low=0),
-        "align_mode": Rule(str, "when the alignment task trains", choices=("joint", "alternate")),
-        "align_batch": Rule(int, "items per batch of the alignment task", low=1),
-        "item_prefix": Rule(str, "what announces an item", choices=("sep", "number")),
-    }
+    settings_class = STORESettings
+    settings: STORESettings
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)

@@ -18,6 +18,7 @@ from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.atomic import publish_folder
 from recbole_genrec.storage.checkpoints import (
     load_checkpoint,
@@ -44,6 +45,8 @@ class StoredModel(SequentialRecommender):
         n_dataset_items: the same without added items.
         content: texts and vectors of the items.
         catalogue: raw ids of the items and users.
+        settings_class: declares the keys of the method, over those that all methods share.
+        settings: the typed values of these keys.
         tables: buffers that have a row for each of the ``"items"`` or ``"users"``. A loaded model
             keeps the values that its constructor gave them.
         rows_by_id: weights that have a row for each of the ``"items"`` or ``"users"``. A loaded
@@ -53,11 +56,14 @@ class StoredModel(SequentialRecommender):
     tables: ClassVar[dict[str, str]] = {}
     rows_by_id: ClassVar[dict[str, str]] = {}
 
+    settings_class: ClassVar[type[SharedSettings]] = SharedSettings
+    settings: SharedSettings
     n_items: int
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset)
         self.config = config
+        self.settings = self.settings_class.of(config)
         self.stored = stored
         self.logger = logging.getLogger()
         ids = raw_ids(dataset)

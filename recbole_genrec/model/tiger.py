@@ -16,6 +16,7 @@ new items                       ``add_items``, :meth:`TIGER.items_added`
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +33,10 @@ from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.backbone_keys import BackboneKeys
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.search_keys import CompiledSearchKeys
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 
 def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
@@ -52,6 +56,27 @@ def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0
     return cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
+class TIGERSettings(CompiledSearchKeys, BackboneKeys, SharedSettings):
+    """Keys of TIGER and LETTER."""
+
+    generator: Literal["tiger", "timeline", "lcrec"] = key(
+        "what generates the codes", affects="training"
+    )
+    n_user_tokens: int = key(
+        "tokens that users share by id, placed first; 0 = none", ge=0, affects="training"
+    )
+    use_eos: bool = key("an end token after history and target", affects="training")
+    score_eos: bool = key("the end token counts in the score", affects="training")
+    loss_vocab: Literal["full", "trie"] = key(
+        "codes among which a target competes", affects="training"
+    )
+    temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
+    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
+    infer_temperature: float | Literal["match"] = key(
+        "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
+    )
+
+
 class TIGER(GenerativeRecommender):
     """TIGER on the codes of any vector tokenizer; ``properties/model/TIGER.yaml`` lists the keys.
 
@@ -61,24 +86,8 @@ class TIGER(GenerativeRecommender):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
-    config_rules = {
-        "tokenizer": Rule(str, "tokenizer of item vectors, or the folder of stored codes"),
-        "generator": Rule(str, "what generates the codes", choices=("tiger", "timeline", "lcrec")),
-        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
-        "n_user_tokens": Rule(int, "tokens that users share by id, placed first; 0 = none", low=0),
-        "use_eos": Rule(bool, "an end token after history and target"),
-        "score_eos": Rule(bool, "the end token counts in the score"),
-        "loss_vocab": Rule(str, "codes among which a target competes", choices=("full", "trie")),
-        "temperature": Rule(float, "divides the logits in training", low=1e-6),
-        "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
-        "compile_search": Rule(bool, "torch.compile for the search"),
-        "infer_temperature": Rule(
-            float,
-            "divides the logits in the search; match = temperature",
-            choices=("match",),
-            low=1e-6,
-        ),
-    }
+    settings_class = TIGERSettings
+    settings: TIGERSettings
 
     rows_by_id = {"user_numbers": "users"}
 

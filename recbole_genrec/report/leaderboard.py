@@ -13,8 +13,8 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.report.tables import csv_text, markdown
+from recbole_genrec.settings.classification import benchmark_keys, display_keys
 from recbole_genrec.settings.rules import nearest
-from recbole_genrec.settings.shared_keys import COSMETIC
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import atomic_write
 from recbole_genrec.storage.digests import digest
@@ -28,7 +28,6 @@ RESULT = {
     "test_result",
 }  # tells the result of a run from other files
 METRIC = "ndcg@10"
-FREE = COSMETIC | {"seed", "save_ranks"}  # settings in which the seeds of one run may differ
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,17 @@ def _check_comparable(runs: Sequence[Run]) -> None:
                 )
 
 
+def _free_keys() -> frozenset[str]:
+    """Settings in which the seeds of one run may differ."""
+    return display_keys() | {"seed"}
+
+
 def _different_settings(one: dict, other: dict) -> list[str]:
     """Keys that both have, with other values."""
     return [
         key
         for key in one
-        if key in other and key not in FREE and digest(one[key]) != digest(other[key])
+        if key in other and key not in _free_keys() and digest(one[key]) != digest(other[key])
     ]
 
 
@@ -161,7 +165,7 @@ def _names(results: Sequence[dict]) -> list[str]:
     for result in results:
         config = result["config"]
         bases.append("-".join(filter(None, [result["model"], _tokenizer(result)])))
-        settings.append({key: value for key, value in config.items() if key not in FREE})
+        settings.append({key: value for key, value in config.items() if key not in _free_keys()})
     names = []
     for base, own, result in zip(bases, settings, results, strict=True):
         same = [
@@ -345,7 +349,7 @@ def _details(results: Sequence[dict]) -> dict:
 def _command(command: str | None) -> str | None:
     """The command without the machine's folders and without what a benchmark adds."""
     words = shlex.split(command or "")
-    own = set(TAKEN) - {"model", "dataset", "seed", "data_path"}
+    own = (benchmark_keys() & display_keys()) - {"data_path"}
     kept = [word for word in words if word.lstrip("-").partition("=")[0] not in own]
     return (
         shlex.join("--data_path=DATA" if word.startswith("--data_path=") else word for word in kept)
@@ -396,17 +400,3 @@ def make_leaderboard(
 
 
 STATE = "runs.json"
-
-
-TAKEN = (
-    "model",
-    "dataset",
-    "seed",
-    "data_path",
-    "result_file",
-    "checkpoint_dir",
-    "save_ranks",
-    "resume",
-    "show_progress",
-    "config_files",
-)

@@ -7,11 +7,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import active
+from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
@@ -88,13 +89,14 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     """What the store of finished results (:func:`~recbole_genrec.tokenizer.fitting.fit_or_load`) knows.
 
     Args:
-        config: settings by key; only those in ``settings`` may decide the codes.
+        config: a ``GenRecConfig``, or values by key.
         seed: of everything random.
 
     Attributes:
         name: value of the key ``tokenizer``, first part of the stored result's name.
-        settings: the keys that the codes depend on; part of the key of the stored result.
-        config_rules: what these keys may hold.
+        settings_class: declares the keys. Those that affect ``tokenizer`` decide the codes and are
+            part of the key of the stored result.
+        settings: the typed values of these keys.
         defaults: values of these keys for a tokenizer from outside this package, which has no
             file in ``properties/tokenizer/``.
         uses_interactions: whether the codes depend on the training interactions too.
@@ -103,13 +105,14 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     """
 
     name: str
-    settings: tuple[str, ...] = ()
-    config_rules: dict[str, Rule] = {}
+    settings_class: ClassVar[type[TokenizerSettings]] = TokenizerSettings
+    settings: TokenizerSettings
     defaults: dict[str, Any] = {}
     uses_interactions = False
 
     def __init__(self, config: Any, seed: int) -> None:
         self.config = config
+        self.settings = self.settings_class.of(config)
         self.seed = seed
         self.quality: dict[str, Any] = {}
         self.progress = FitProgress()
@@ -136,9 +139,22 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
 
     # --- the store ----------------------------------------------------------------------------
 
-    def config_key(self) -> dict[str, Any]:
-        """Every setting that the codes depend on, JSON-serialisable."""
-        return {key: self.config[key] for key in self.settings}
+    def config_key(self, switches: bool = True) -> dict[str, Any]:
+        """Every setting that the codes depend on, JSON-serialisable.
+
+        Args:
+            switches: whether settings are left out whose switch is off; earlier versions kept them.
+        """
+        values, names = vars(self.settings), self.cache_key_names()
+        if switches:
+            names = active(self.settings_class.declared(), values, names)
+        return {name: values[name] for name in names}
+
+    @classmethod
+    def cache_key_names(cls) -> list[str]:
+        """The keys that the codes depend on."""
+        keys = cls.settings_class.declared().items()
+        return [name for name, declared in keys if "tokenizer" in declared.affects]
 
     def interactions_key(self, content: ContentT) -> object:
         """What the codes depend on in the training interactions, JSON-serialisable."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.settings.shared_keys import ALIASES, POLICIES
+from recbole_genrec.settings.tokenizer_keys import ALIASES, POLICIES
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 

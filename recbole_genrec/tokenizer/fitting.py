@@ -41,13 +41,7 @@ def fit_or_load(
     Raises:
         ArtefactError: the stored result is damaged or belongs to something else.
     """
-    key = digest(
-        content.fingerprint,
-        tokenizer.interactions_key(content),
-        tokenizer.name,
-        tokenizer.config_key(),
-        seed,
-    )
+    key = _chosen_key(tokenizer, content, Path(folder_root), seed, log)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
     with made_once(folder, log) as missing:
         if missing:
@@ -99,3 +93,31 @@ def _load(
         codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
         tokenizer.load(folder / "tokenizer")
     return codes
+
+
+def _chosen_key(
+    tokenizer: Tokenizer[ContentT, CodesT],
+    content: ContentT,
+    root: Path,
+    seed: int,
+    log: Callable[[str], None],
+) -> str:
+    """The key of the result; that of an earlier version where only its result or its interrupted fit is there."""
+    interactions = tokenizer.interactions_key(content)
+
+    def key(switches: bool) -> str:
+        settings = tokenizer.config_key(switches)
+        return digest(content.fingerprint, interactions, tokenizer.name, settings, seed)
+
+    def is_there(key: str) -> bool:
+        name = tokenizer.name
+        return (root / f"{name}-{key}").exists() or (root / f"fit-{name}-{key}.pth").exists()
+
+    current, earlier = key(switches=True), key(switches=False)
+    if current != earlier and not is_there(current) and is_there(earlier):
+        log(
+            f"Tokenizer {tokenizer.name}: {root} holds the result {earlier} of an earlier version, "
+            "whose key also had settings without effect; it is used."
+        )
+        return earlier
+    return current

@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
@@ -45,6 +46,13 @@ class TextHierarchicalTokenizer(VectorTokenizer):
         self.quantiser = HierarchicalKMeans.from_tensors(tensors)
 
 
+class CIDSettings(CodeKeys, TokenizerSettings):
+    """Keys of ``tokenizer: cid``."""
+
+    spectral_dim: int = key("eigenvectors of the co-occurrence graph", ge=2, affects="tokenizer")
+    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
+
+
 class CIDTokenizer(TextHierarchicalTokenizer):
     """Collaborative indexing (CID; Hua et al., arXiv 2305.06569).
 
@@ -59,11 +67,8 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     uses_text = False  # type: ignore[assignment]
     uses_graph = False  # type: ignore[assignment]
     uses_interactions = True  # type: ignore[assignment]
-    settings = ("spectral_dim", "standardize", "codebook_sizes", "collision", "dedup_spare")
-    config_rules = {
-        **VectorTokenizer.config_rules,
-        "spectral_dim": Rule(int, "eigenvectors of the co-occurrence graph", low=2),
-    }
+    settings_class = CIDSettings  # type: ignore[assignment]
+    settings: CIDSettings  # type: ignore[assignment]
 
     def vectors(self, content: ItemContent) -> np.ndarray:
         """Spectral embedding of the items by raw id, so that their order changes nothing; ``quality`` counts those without neighbours."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
 from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
 from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
-from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAEStage, RQVAETokenizer
+from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAESettings, RQVAEStage, RQVAETokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -82,6 +82,26 @@ class LETTERStage(RQVAEStage):
         )
 
 
+class LETTERTokenizerSettings(RQVAESettings):
+    """Keys of ``tokenizer: letter``."""
+
+    alpha: float = key("weight of the collaborative alignment", ge=0, affects="tokenizer")
+    beta: float = key("weight of the diversity term", ge=0, affects="tokenizer")
+    n_clusters: int = key(
+        "clusters of codes in each level, from which L_Div draws its positives",
+        ge=1,
+        affects="tokenizer",
+    )
+    div_refresh: int = key("epochs between two clusterings of the codes", ge=1, affects="tokenizer")
+    cf_temperature: float = key(
+        "divides the logits of the collaborative alignment", ge=1e-6, affects="tokenizer"
+    )
+    cf_normalize: bool = key(
+        "cosine instead of dot product in the collaborative alignment", affects="tokenizer"
+    )
+    code_clustering: Literal["own", "library"] = key("who clusters the codes", affects="tokenizer")
+
+
 class LETTERTokenizer(RQVAETokenizer):
     """RQ-VAE with collaborative alignment (L_CF) and diversity (L_Div), see :class:`LETTERLoss`.
 
@@ -91,30 +111,8 @@ class LETTERTokenizer(RQVAETokenizer):
 
     name = "letter"
     uses_interactions = True
-    settings = (
-        *RQVAETokenizer.settings,
-        "alpha",
-        "beta",
-        "n_clusters",
-        "div_refresh",
-        "cf_temperature",
-        "cf_normalize",
-        "code_clustering",
-    )
-    config_rules = {
-        **RQVAETokenizer.config_rules,
-        "alpha": Rule(float, "weight of the collaborative alignment", low=0),
-        "beta": Rule(float, "weight of the diversity term", low=0),
-        "n_clusters": Rule(
-            int, "clusters of codes in each level, from which L_Div draws its positives", low=1
-        ),
-        "div_refresh": Rule(int, "epochs between two clusterings of the codes", low=1),
-        "cf_temperature": Rule(
-            float, "divides the logits of the collaborative alignment", low=1e-6
-        ),
-        "cf_normalize": Rule(bool, "cosine instead of dot product in the collaborative alignment"),
-        "code_clustering": Rule(str, "who clusters the codes", choices=("own", "library")),
-    }
+    settings_class = LETTERTokenizerSettings
+    settings: LETTERTokenizerSettings
 
     def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> LETTERStage:
         """Collaborative vectors in the order of the items, where they are used."""

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import FitKeys
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingLoop, TrainingStage
-from recbole_genrec.tokenizer.vectors import VectorTokenizer, scale_of
+from recbole_genrec.tokenizer.vectors import scale_of
 
 HELD_OUT = 5
 """One vector in so many is held out to choose the epoch."""
@@ -99,13 +100,43 @@ class MQStage(TrainingStage):
         return EpochEnd(best=is_best, shown={"loss": f"{loss:.4f}"})
 
 
+class MQKeys(FitKeys):
+    """Keys of an :class:`MQ` and its training."""
+
+    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
+    codebook_sizes: list[int] = key(
+        "one alphabet size per learned level", ge=1, affects="tokenizer"
+    )
+    hidden_sizes: list[int] = key(
+        "widths of each encoder between input and code; the decoder mirrors them",
+        ge=1,
+        affects="tokenizer",
+    )
+    code_dim: int = key("dimensions of a code", ge=1, affects="tokenizer")
+    mask_ratio: float = key(
+        "share of the input that is hidden in training", ge=0, le=0.99, affects="tokenizer"
+    )
+    commitment_weight: float = key(
+        "weight of the commitment loss (beta)", ge=0, affects="tokenizer"
+    )
+    tokenizer_dropout: float = key(
+        "dropout in the tokenizer's network", ge=0, le=0.99, affects="tokenizer"
+    )
+    tokenizer_weight_decay: float = key(
+        "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
+    )
+    official_compat: bool = key(
+        "what the released program does: no gradient reaches the encoders", affects="tokenizer"
+    )
+
+
 class MQQuantiser:
     """Vectors of users or items to K codes each.
 
     Standardisation, training of an :class:`MQ`, codes of old and new vectors.
 
     Args:
-        settings: the keys in ``MQQuantiser.settings``, and ``device`` and ``show_progress``; a
+        settings: the keys of :class:`MQKeys`, and ``device`` and ``show_progress``; a
             configuration will do.
         seed: of everything random.
         name: what is quantised, for people.
@@ -119,40 +150,6 @@ class MQQuantiser:
             :meth:`fit`.
     """
 
-    settings = (
-        "standardize",
-        "codebook_sizes",
-        "hidden_sizes",
-        "code_dim",
-        "mask_ratio",
-        "commitment_weight",
-        "tokenizer_dropout",
-        "tokenizer_lr",
-        "tokenizer_weight_decay",
-        "tokenizer_batch_size",
-        "tokenizer_epochs",
-        "official_compat",
-    )
-    config_rules = {
-        "standardize": VectorTokenizer.config_rules["standardize"],
-        "hidden_sizes": Rule(
-            list,
-            "widths of each encoder between input and code; the decoder mirrors them",
-            low=1,
-            item=int,
-        ),
-        "code_dim": Rule(int, "dimensions of a code", low=1),
-        "mask_ratio": Rule(
-            float, "share of the input that is hidden in training", low=0, high=0.99
-        ),
-        "commitment_weight": Rule(float, "weight of the commitment loss (beta)", low=0),
-        "tokenizer_dropout": Rule(float, "dropout in the tokenizer's network", low=0, high=0.99),
-        "tokenizer_weight_decay": Rule(float, "weight decay of the tokenizer's optimiser", low=0),
-        "official_compat": Rule(
-            bool, "what the released program does: no gradient reaches the encoders"
-        ),
-    }
-
     def __init__(
         self,
         settings: Any,
@@ -160,7 +157,7 @@ class MQQuantiser:
         name: str = "vectors",
         progress: FitProgress | None = None,
     ) -> None:
-        self.config = {key: settings[key] for key in self.settings}
+        self.config = {name: settings[name] for name in MQKeys.declared()}
         self.seed = seed
         self.name = name
         self.device = settings["device"] or "cpu"

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
+from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
-from recbole_genrec.tokenizer.vectors import VectorTokenizer
+from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
+
+
+class MQSettings(MQKeys, VectorSettings):
+    """Keys of ``tokenizer: mq``."""
 
 
 class MQTokenizer(VectorTokenizer):
     """MQ on item vectors; TokenRec itself quantises users and items."""
 
     name = "mq"
-    settings = (
-        *VectorTokenizer.settings,
-        *(key for key in MQQuantiser.settings if key not in VectorTokenizer.settings),
-    )
-    config_rules = {**VectorTokenizer.config_rules, **MQQuantiser.config_rules}
+    settings_class = MQSettings
+    settings: MQSettings
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Train on the scaled vectors."""
@@ -32,10 +33,8 @@ class MQTokenizer(VectorTokenizer):
         self.quality |= self.quantiser.quality
 
     def _quantiser(self) -> MQQuantiser:
-        keys = (*MQQuantiser.settings, "device", "show_progress")
-        settings = {key: self.config[key] for key in keys}
         # The vectors are scaled already.
-        settings["standardize"] = False
+        settings = {**vars(self.settings), "standardize": False}
         return MQQuantiser(settings, self.seed, "items", self.progress)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

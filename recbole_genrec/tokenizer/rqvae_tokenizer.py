@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import FitKeys
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingStage
-from recbole_genrec.tokenizer.vectors import VectorTokenizer
+from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -137,6 +138,43 @@ class RQVAEStage(TrainingStage):
         return is_best
 
 
+class RQVAESettings(FitKeys, VectorSettings):
+    """Keys of ``tokenizer: rqvae``."""
+
+    hidden_sizes: list[int] = key(
+        "widths of the encoder between input and code; the decoder mirrors them",
+        ge=1,
+        affects="tokenizer",
+    )
+    code_dim: int = key("dimensions of a code", ge=1, affects="tokenizer")
+    commitment_weight: float = key(
+        "weight of the commitment loss (beta in TIGER, mu in LETTER)", ge=0, affects="tokenizer"
+    )
+    rq_reduction: Literal["mean", "sum"] = key(
+        "reduction of the losses over dimensions and levels", affects="tokenizer"
+    )
+    sinkhorn_epsilon: float = key(
+        "Sinkhorn assignment of the last level in training; 0 = nearest code",
+        ge=0,
+        affects="tokenizer",
+    )
+    dead_code_reset: bool = key(
+        "move unused codes to random residuals now and then", affects="tokenizer"
+    )
+    tokenizer_learner: Literal["adamw", "adagrad"] = key(
+        "optimiser of the tokenizer", affects="tokenizer"
+    )
+    tokenizer_weight_decay: float = key(
+        "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
+    )
+    tokenizer_eval_interval: int = key(
+        "epochs between two looks at collisions and loss", ge=1, affects="tokenizer"
+    )
+    tokenizer_patience: int = key(
+        "looks without improvement before training stops", ge=1, affects="tokenizer"
+    )
+
+
 class RQVAETokenizer(VectorTokenizer):
     """RQ-VAE on item vectors.
 
@@ -145,48 +183,8 @@ class RQVAETokenizer(VectorTokenizer):
     """
 
     name = "rqvae"
-    settings = (
-        *VectorTokenizer.settings,
-        "hidden_sizes",
-        "code_dim",
-        "commitment_weight",
-        "rq_reduction",
-        "sinkhorn_epsilon",
-        "dead_code_reset",
-        "tokenizer_learner",
-        "tokenizer_lr",
-        "tokenizer_weight_decay",
-        "tokenizer_batch_size",
-        "tokenizer_epochs",
-        "tokenizer_eval_interval",
-        "tokenizer_patience",
-    )
-    config_rules = {
-        **VectorTokenizer.config_rules,
-        "hidden_sizes": Rule(
-            list,
-            "widths of the encoder between input and code; the decoder mirrors them",
-            low=1,
-            item=int,
-        ),
-        "code_dim": Rule(int, "dimensions of a code", low=1),
-        "commitment_weight": Rule(
-            float, "weight of the commitment loss (beta in TIGER, mu in LETTER)", low=0
-        ),
-        "rq_reduction": Rule(
-            str, "reduction of the losses over dimensions and levels", choices=("mean", "sum")
-        ),
-        "sinkhorn_epsilon": Rule(
-            float, "Sinkhorn assignment of the last level in training; 0 = nearest code", low=0
-        ),
-        "dead_code_reset": Rule(bool, "move unused codes to random residuals now and then"),
-        "tokenizer_learner": Rule(str, "optimiser of the tokenizer", choices=tuple(LEARNERS)),
-        "tokenizer_weight_decay": Rule(float, "weight decay of the tokenizer's optimiser", low=0),
-        "tokenizer_eval_interval": Rule(
-            int, "epochs between two looks at collisions and loss", low=1
-        ),
-        "tokenizer_patience": Rule(int, "looks without improvement before training stops", low=1),
-    }
+    settings_class = RQVAESettings
+    settings: RQVAESettings
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Codebooks start by k-means on all items; then the RQ-VAE is trained."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.storage.artefacts import META, read_json
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 
+class RandomSettings(CodeKeys, TokenizerSettings):
+    """Keys of ``tokenizer: random``."""
+
+
 class RandomTokenizer(ItemTokenizer):
     """Uniform random codes: the control that shows what the content of the codes is worth."""
 
     name = "random"
     uses_text = False
-    settings = ("codebook_sizes", "collision", "dedup_spare")
+    settings_class = RandomSettings
+    settings: RandomSettings
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Draw the codes of all items with the seed, in the order of their raw ids."""
@@ -68,7 +74,7 @@ class StoredCodes(ItemTokenizer):
             "codes."
         )
 
-    def config_key(self) -> dict[str, Any]:
+    def config_key(self, switches: bool = True) -> dict[str, Any]:
         """What the folder holds."""
         header = read_json(self.folder / META)
         return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}

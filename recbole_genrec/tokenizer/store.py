@@ -22,16 +22,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
-from recbole_genrec.backbone.settings import BACKBONE_RULES
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, FitKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems, PretrainedBackbone
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity
@@ -98,48 +99,32 @@ class ReconstructionStage(TrainingStage):
         return {"total": self.network.reconstruction_loss(dense, ids, mask, dropout)}
 
 
+class STORETokenizerSettings(CausalBackboneKeys, FitKeys, CodeKeys, TokenizerSettings):
+    """Keys of ``tokenizer: store``."""
+
+    text_max_len: int = key("text tokens per item in stage 1", ge=1, affects="tokenizer")
+    pca_dim: int = key("dimensions that k-means sees", ge=1, affects="tokenizer")
+    pca_l2: bool = key("normalise before k-means", affects="tokenizer")
+    task_token_dropout: float = key(
+        "share of masked input tokens in the reconstruction", ge=0, le=1, affects="tokenizer"
+    )
+    prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "number format of training and search", affects=("tokenizer", "training", "search")
+    )
+
+
 class STORETokenizer(ItemTokenizer):
     """STORE's item tokenizer.
 
     Args:
-        config: reads the keys in ``settings`` and ``device``, ``show_progress``.
+        config: a ``GenRecConfig``, or values by key.
         seed: of everything random in stages 1 and 2.
     """
 
     name = "store"
-    settings = (
-        "backbone",
-        "backbone_config",
-        "text_vocab_size",
-        "tuning",
-        "lora_rank",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_targets",
-        "quantisation",
-        "text_max_len",
-        "codebook_sizes",
-        "pca_dim",
-        "pca_l2",
-        "task_token_dropout",
-        "tokenizer_epochs",
-        "tokenizer_lr",
-        "tokenizer_batch_size",
-        "collision",
-        "dedup_spare",
-        "prompts",
-        "precision",
-    )
-    config_rules = {
-        **BACKBONE_RULES,
-        "text_max_len": Rule(int, "text tokens per item in stage 1", low=1),
-        "pca_dim": Rule(int, "dimensions that k-means sees", low=1),
-        "pca_l2": Rule(bool, "normalise before k-means"),
-        "task_token_dropout": Rule(
-            float, "share of masked input tokens in the reconstruction", low=0, high=1
-        ),
-        "prompts": Rule(dict, "sentences of the prompts"),
-    }
+    settings_class = STORETokenizerSettings
+    settings: STORETokenizerSettings
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
@@ -149,9 +134,10 @@ class STORETokenizer(ItemTokenizer):
         self.weights: dict[str, Tensor] = {}
         self.quantisers: list[PCAKMeans] = []
 
-    def config_key(self) -> dict:
+    def config_key(self, switches: bool = True) -> dict[str, Any]:
         """The settings that stages 1 and 2 depend on, and what the backbone's folder holds."""
-        return {**super().config_key(), "backbone": backbone_identity(self.config["backbone"])}
+        identity = backbone_identity(self.settings.backbone)
+        return {**super().config_key(switches), "backbone": identity}
 
     # --- stage 1 ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
@@ -46,6 +47,15 @@ class Quantiser(Protocol):
         """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
 
 
+class VectorSettings(CodeKeys, TokenizerSettings):
+    """Keys of every tokenizer of item vectors."""
+
+    tokenizer_input: Literal["text", "cf", "graph"] = key(
+        "vectors that are quantised", affects="tokenizer"
+    )
+    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
+
+
 class VectorTokenizer(ItemTokenizer):
     """Quantises one vector an item.
 
@@ -53,19 +63,16 @@ class VectorTokenizer(ItemTokenizer):
     ``graph`` from LightGCN. A subclass writes :meth:`learn`, which sets ``quantiser``.
     """
 
-    settings = ("tokenizer_input", "standardize", "codebook_sizes", "collision", "dedup_spare")
-    config_rules = {
-        "tokenizer_input": Rule(str, "vectors that are quantised", choices=("text", "cf", "graph")),
-        "standardize": Rule(bool, "zero mean and unit variance in each dimension"),
-    }
+    settings_class: ClassVar[type[VectorSettings]] = VectorSettings
+    settings: VectorSettings
     quantiser: Any  # a Quantiser; subclasses know which
 
-    def config_key(self) -> dict[str, Any]:
+    def config_key(self, switches: bool = True) -> dict[str, Any]:
         """The settings, and the text encoder's weights where it is used."""
-        key = super().config_key()
+        settings = super().config_key(switches)
         if self.uses_text:
-            key["text_encoder"] = encoder_identity(self.config["text_encoder"])
-        return key
+            settings["text_encoder"] = encoder_identity(self.settings.text_encoder)
+        return settings
 
     @property
     def uses_text(self) -> bool:  # type: ignore[override]
@@ -84,8 +91,8 @@ class VectorTokenizer(ItemTokenizer):
 
     def interactions_key(self, content: ItemContent) -> object:
         """As the base says, with the settings of LightGCN where its vectors are used."""
-        key = super().interactions_key(content)
-        return [key, content.graph_fingerprint] if self.uses_graph else key
+        interactions = super().interactions_key(content)
+        return [interactions, content.graph_fingerprint] if self.uses_graph else interactions
 
     @abstractmethod
     def learn(self, x: Tensor, content: ItemContent) -> None:
@@ -201,6 +208,12 @@ class VectorTokenizer(ItemTokenizer):
         return vectors
 
 
+class RKMeansSettings(VectorSettings):
+    """Keys of ``tokenizer: rkmeans``."""
+
+    pca_dim: int | None = key("dimensions that k-means sees; null = all", ge=1, affects="tokenizer")
+
+
 class RKMeansTokenizer(VectorTokenizer):
     """Residual k-means, no training.
 
@@ -208,11 +221,8 @@ class RKMeansTokenizer(VectorTokenizer):
     """
 
     name = "rkmeans"
-    settings = (*VectorTokenizer.settings, "pca_dim")
-    config_rules = {
-        **VectorTokenizer.config_rules,
-        "pca_dim": Rule(int, "dimensions that k-means sees; null = all", low=1, optional=True),
-    }
+    settings_class = RKMeansSettings
+    settings: RKMeansSettings
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """k-means, level by level, on what the levels before leave."""

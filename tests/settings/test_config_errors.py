@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,8 +11,9 @@ import yaml
 from recbole_genrec.cli import run as run_cli
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.settings.rules import Rule, check_value, nearest
-from recbole_genrec.settings.shared_keys import SHARED_KEYS
+from recbole_genrec.settings.classification import shared_keys
+from recbole_genrec.settings.declaration import Key
+from recbole_genrec.settings.rules import check_value, nearest
 
 
 def make(model="STORE", dataset="ml-100k", argv=None, files=None, **changes):
@@ -28,46 +30,57 @@ def write(path: Path, content: str) -> str:
 # --- values ---------------------------------------------------------------------------------------------------------------------------
 
 
-def broken_values(rule: Rule):
-    """Values that a rule must refuse."""
-    if not rule.optional:
+def broken_values(declared: Key):
+    """Values that a declaration must refuse."""
+    if not declared.optional:
         yield None
-    if rule.kind is list:
-        yield from ("word", [], {}, [["nested"]], ["word"] if rule.item is int else [1])
-        inside = [[rule.low - 1]] if rule.low is not None else []
+    low, high = declared.low, declared.high
+    if declared.kind is list:
+        yield from ("word", [], {}, [["nested"]], ["word"] if declared.item is int else [1])
+        inside = [[low - 1]] if low is not None else []
     else:
         yield from {
             int: ["word", 1.5, True, [1]],
             float: ["word", True, [1.0]],
             bool: ["word", 1],
             str: [1, True, ["a"]],
-        }[rule.kind]
-        inside = [] if rule.low is None else [rule.low - 1]
-        inside += [] if rule.high is None else [rule.high + 1]
-        inside += [float("nan")] if rule.kind is float else []
-        inside += ["no such choice"] if rule.choices else []
+            dict: ["word", 1, ["a"]],
+        }[declared.kind]
+        inside = [] if low is None else [low - 1]
+        inside += [] if high is None else [high + 1]
+        inside += [float("nan")] if declared.kind is float and low is not None else []
+        inside += ["no such choice"] if declared.choices else []
     yield from inside
 
 
-CASES = [(key, value) for key, rule in SHARED_KEYS.items() for value in broken_values(rule)]
+CHECKED = {name: declared for name, declared in shared_keys().items() if not declared.computed}
+CASES = [
+    (name, value)
+    for name, declared in CHECKED.items()
+    if declared.annotation is not Any
+    for value in broken_values(declared)
+]
 
 
 @pytest.mark.parametrize(("key", "value"), CASES, ids=[f"{key}={value!r}" for key, value in CASES])
 def test_every_shared_key_refuses_wrong_types_ranges_and_words(key, value):
-    rule = SHARED_KEYS[key]
+    declared = CHECKED[key]
     with pytest.raises(ConfigError, match=rf"^{key} (is|must be set)") as error:
-        check_value(key, value, rule)
-    assert rule.help in str(error.value)
+        check_value(declared, value)
+    assert declared.help in str(error.value)
 
 
 def test_every_shared_key_accepts_what_our_files_say():
     for dataset in ("ml-100k", "amazon-beauty", "nothing"):
         values = make(dataset=dataset).final_config_dict
-        missing = [key for key in SHARED_KEYS if key not in values]
+        missing = [key for key in CHECKED if key not in values]
         assert set(missing) <= {
             "generator",
             "preset",
             "result_file",
+            "compile_search",
+            "config_file",
+            "config_files",
             *(["item_text_fields"] if dataset == "nothing" else []),
         }
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import load_artefact, read_json, save_artefact
 from recbole_genrec.tokenizer import make_tokenizer
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
@@ -188,11 +190,15 @@ class Content:
         return torch.zeros(len(self.tokens), 2)
 
 
+class CountingSettings(TokenizerSettings):
+    width: int = key("number of codes", affects="tokenizer")
+
+
 class CountingTokenizer(ItemTokenizer):
     """Learns one number: how often it was fitted."""
 
     name = "counting"
-    settings = ("width",)
+    settings_class = CountingSettings
 
     def __init__(self, width=4, broken=False):
         super().__init__({"width": width}, seed=1)

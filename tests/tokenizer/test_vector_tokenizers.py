@@ -313,9 +313,9 @@ def test_co_occurrence_decides_the_codes_of_cid(content):
         fitted.quality["items_without_co_occurrence"] == 10
         and len(codes[30:, :2].unique(dim=0)) == 1
     )
-    assert fitted.uses_interactions and set(fitted.config_key()) == set(fitted.settings) == set(
-        settings("cid")
-    ) - {
+    assert fitted.uses_interactions and set(fitted.config_key()) == set(
+        fitted.cache_key_names()
+    ) == set(settings("cid")) - {
         "tokenizer",
         "text_encoder",
         "device",

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +34,6 @@ from recbole_genrec.backbone import (
     greedy_text,
     stack_rows,
 )
-from recbole_genrec.backbone.settings import BACKBONE_RULES, PROMPT_RULES
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
@@ -42,48 +42,51 @@ from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
 from recbole_genrec.model.lcrec.templates import FORMS, Template, Templates, pieces_of
 from recbole_genrec.model.tiger import ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
+from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 PROMPT_REPEATS = 100  # how often the vocabulary from scratch sees the prompts: every word of theirs becomes one token
+
+
+class LCRecSettings(CausalBackboneKeys, SharedSettings):
+    """Keys of LC-Rec."""
+
+    packing: Literal["groups", "pack"] = key(
+        "how prompts of different length share a batch", affects="training"
+    )
+    tasks: list[str] = key(f"families of instructions: {', '.join(FORMS)}", affects="training")
+    task_weights: dict = key(
+        "how often a task is drawn, times its natural number of samples", affects="training"
+    )
+    user_text_file: str | None = key("JSON file: user -> preference and query", affects="training")
+    prompt_file: str | None = key("YAML file with the prompts; ~ = ours", affects="training")
+    test_prompt_ids: list[int] | Literal[0, "all"] = key(
+        "templates of seqrec that are tested, or all; the metrics are averaged",
+        ge=0,
+        affects="search",
+    )
+    max_length: int = key("tokens of the longest sequence", ge=16, affects="training")
+    text_max_len: int = key("tokens of a title or another text", ge=1, affects="training")
+    sid_loss_vocab: Literal["full", "sid"] = key("softmax of code responses", affects="training")
+    align_new_items: bool = key(
+        "whether item2index and index2item may draw items without training interactions",
+        affects="training",
+    )
+    temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
+    infer_temperature: float | Literal["match"] = key(
+        "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
+    )
 
 
 class LCRec(CausalRecommender):
     """LC-Rec on the codes of any tokenizer; see ``properties/model/LCRec.yaml`` for the keys."""
 
     uses_users = True  # for messages; recommendations do not depend on them
-    config_rules = {
-        **BACKBONE_RULES,
-        **PROMPT_RULES,
-        "tokenizer": Rule(str, "item tokenizer, or the folder of stored codes"),
-        "tasks": Rule(list, f"families of instructions: {', '.join(FORMS)}"),
-        "task_weights": Rule(
-            dict, "how often a task is drawn, times its natural number of samples"
-        ),
-        "user_text_file": Rule(str, "JSON file: user -> preference and query", optional=True),
-        "prompt_file": Rule(str, "YAML file with the prompts; ~ = ours", optional=True),
-        "test_prompt_ids": Rule(
-            list,
-            "templates of seqrec that are tested, or all; the metrics are averaged",
-            (0, "all"),
-            low=0,
-            item=int,
-        ),
-        "max_length": Rule(int, "tokens of the longest sequence", low=16),
-        "text_max_len": Rule(int, "tokens of a title or another text", low=1),
-        "sid_loss_vocab": Rule(str, "softmax of code responses", choices=("full", "sid")),
-        "align_new_items": Rule(
-            bool, "whether item2index and index2item may draw items without training interactions"
-        ),
-        "temperature": Rule(float, "divides the logits in training", low=1e-6),
-        "infer_temperature": Rule(
-            float,
-            "divides the logits in the search; match = temperature",
-            choices=("match",),
-            low=1e-6,
-        ),
-    }
+    settings_class = LCRecSettings
+    settings: LCRecSettings
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)

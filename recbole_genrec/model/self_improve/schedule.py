@@ -1,4 +1,4 @@
-"""Keys of self-improvement, and the epochs that begin with a refresh of the codes.
+"""The epochs that begin with a refresh of the codes.
 
 The schedule is our choice; the paper publishes none.
 """
@@ -8,30 +8,6 @@ from __future__ import annotations
 import math
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.rules import Rule
-
-RULES = {
-    "si_align_weight": Rule(float, "weight of the alignment task", low=0),
-    "si_align_ratio": Rule(
-        float, "items of the alignment task per row of a training batch", low=0, high=1
-    ),
-    "si_start_epoch": Rule(int, "epoch before which the first refresh comes", low=1),
-    "si_interval": Rule(int, "epochs between two refreshes", low=1),
-    "si_rounds": Rule(int, "refreshes; 0 = alignment only", low=0),
-    "si_freeze_epochs": Rule(int, "last epochs without a refresh", choices=("auto",), low=1),
-    "si_num_candidates": Rule(int, "code tuples proposed for an item", low=1),
-    "si_max_candidates": Rule(int, "the most that are proposed when all are taken", low=1),
-    "si_scope": Rule(str, "which items may change", choices=("outlier", "all")),
-    "si_margin": Rule(float, "gain from which an item changes, nats per code", low=0),
-    "si_max_churn": Rule(float, "largest share of items that change", low=0, high=1),
-    "si_decode": Rule(str, "how candidates are found", choices=("beam", "diverse_beam", "sample")),
-    "si_diversity_penalty": Rule(float, "penalty of diverse_beam", low=0),
-    "si_temperature": Rule(float, "temperature of sample", low=1e-6),
-    "si_fixed_levels": Rule(int, "first levels that never change", low=0),
-    "si_balance": Rule(float, "weight of the penalty on codes in use", low=0),
-    "si_batch_size": Rule(int, "items decoded at once", low=1),
-    "si_control": Rule(str, "what the items that change get", choices=("shuffled",), optional=True),
-}
 
 
 def refresh_epochs(values) -> list[int]:

@@ -27,6 +27,7 @@ retrieval model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +42,45 @@ from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
 from recbole_genrec.model.timeline.path_vectors import PathVectors
 from recbole_genrec.runtime.processes import balanced
-from recbole_genrec.settings.rules import Rule
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 DEPTHS = {"mlp": DepthMLP, "transformer": DepthTransformer}
 
 LogitsFunction = Callable[[Tensor, int, Tensor], Tensor]
 """``(states [..., d], level, prefixes [...]) -> logits [..., V_level]``."""
+
+
+class TimelineSettings(SharedSettings):
+    """Keys of TimelineRec."""
+
+    d_model: int = key("width", ge=1, affects="training")
+    n_layers: int = key("layers of the transformer over items", ge=1, affects="training")
+    n_heads: int = key("attention heads", ge=1, affects="training")
+    timeline_dropout: float = key("dropout", ge=0, le=1, affects="training")
+    depth: Literal["mlp", "transformer"] = key("decoder along the codes", affects="training")
+    depth_layers: int = key(
+        "layers of depth: transformer",
+        ge=1,
+        affects="training",
+        only_if=("depth", "transformer"),
+    )
+    input_id: bool = key(
+        "add an embedding of the item's id to its input vector", affects="training"
+    )
+    output_id: bool = key(
+        "a code's output vector is raised by the mean id embedding of the items below it",
+        affects="training",
+    )
+    input_text: bool = key(
+        "add the item's projected sentence embedding to its input vector", affects="training"
+    )
+    loss_vocab: Literal["level", "trie"] = key(
+        "codes among which a target competes", affects="training"
+    )
+    tie_code_tables: bool = key(
+        "input and depth decoder share their code embeddings (ablation)", affects="training"
+    )
 
 
 class TimelineRec(GenerativeRecommender):
@@ -60,23 +94,8 @@ class TimelineRec(GenerativeRecommender):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
-    config_rules = {
-        "d_model": Rule(int, "width", low=1),
-        "n_layers": Rule(int, "layers of the transformer over items", low=1),
-        "n_heads": Rule(int, "attention heads", low=1),
-        "timeline_dropout": Rule(float, "dropout", low=0, high=1),
-        "depth": Rule(str, "decoder along the codes", choices=tuple(DEPTHS)),
-        "depth_layers": Rule(int, "layers of depth: transformer", low=1),
-        "input_id": Rule(bool, "add an embedding of the item's id to its input vector"),
-        "output_id": Rule(
-            bool, "a code's output vector is raised by the mean id embedding of the items below it"
-        ),
-        "input_text": Rule(bool, "add the item's projected sentence embedding to its input vector"),
-        "loss_vocab": Rule(str, "codes among which a target competes", choices=("level", "trie")),
-        "tie_code_tables": Rule(
-            bool, "input and depth decoder share their code embeddings (ablation)"
-        ),
-    }
+    settings_class = TimelineSettings
+    settings: TimelineSettings
 
     rows_by_id = {"id_table": "items"}
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from recbole.utils import init_seed
@@ -32,13 +32,14 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.ranking import VectorRecommender
+from recbole_genrec.model.ranking import VectorMethodSettings, VectorRecommender
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.prompt import Prompts, split_words
 from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.backbone_keys import BackboneKeys
+from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
-from recbole_genrec.settings.rules import Rule
 from recbole_genrec.tokenizer.collision import parse_policies
 
 SEEN_AT_TEST = 4
@@ -86,6 +87,35 @@ def _rename_old_weights(module: nn.Module, state: dict, *_: object) -> None:
         state.setdefault("vectors", vectors)
 
 
+class TokenRecSettings(BackboneKeys, VectorMethodSettings):
+    """Keys of TokenRec beside those of its tokenizer."""
+
+    tokenizer: Literal["mq"] = key("TokenRec quantises collaborative vectors", affects="tokenizer")
+    source_len: int = key(
+        "longest encoder input, in tokens; the last items that fit are kept",
+        ge=1,
+        affects="training",
+    )
+    dec_len: int = key("length of the constant decoder input, in tokens", ge=1, affects="training")
+    proj_hidden: int = key(
+        "width between the decoder's states and the projected vector", ge=1, affects="training"
+    )
+    proj_dropout: float = key("dropout of the projection", ge=0, le=1, affects="training")
+    gamma: float = key(
+        "cosine that a negative may have without a loss", ge=-1, le=1, affects="training"
+    )
+    shuffle_history: bool = key("train on the history in random order", affects="training")
+    user_only_prob: float = key(
+        "share of the training samples without a history", ge=0, le=1, affects="training"
+    )
+    init_token_from_codebook: bool = key(
+        "start the token embeddings from the codebooks, whose size must be the backbone's width",
+        affects="training",
+    )
+    eval_prompt: Literal["seen", "unseen"] = key("template at test time", affects="search")
+    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
+
+
 class TokenRec(VectorRecommender):
     """TokenRec; see ``properties/model/TokenRec.yaml`` for the keys.
 
@@ -112,30 +142,8 @@ class TokenRec(VectorRecommender):
     user_known: Tensor
     vectors: Tensor
 
-    config_rules: ClassVar[dict[str, Rule]] = {
-        **VectorRecommender.config_rules,
-        "tokenizer": Rule(str, "TokenRec quantises collaborative vectors", choices=("mq",)),
-        "backbone_config": Rule(dict, "settings of a backbone from scratch"),
-        "source_len": Rule(
-            int, "longest encoder input, in tokens; the last items that fit are kept", low=1
-        ),
-        "dec_len": Rule(int, "length of the constant decoder input, in tokens", low=1),
-        "proj_hidden": Rule(
-            int, "width between the decoder's states and the projected vector", low=1
-        ),
-        "proj_dropout": Rule(float, "dropout of the projection", low=0, high=1),
-        "gamma": Rule(float, "cosine that a negative may have without a loss", low=-1, high=1),
-        "shuffle_history": Rule(bool, "train on the history in random order"),
-        "user_only_prob": Rule(
-            float, "share of the training samples without a history", low=0, high=1
-        ),
-        "init_token_from_codebook": Rule(
-            bool,
-            "start the token embeddings from the codebooks, whose size must be the backbone's width",
-        ),
-        "eval_prompt": Rule(str, "template at test time", choices=("seen", "unseen")),
-        "train_rows": Rule(str, "a row trains its last item alone", choices=("all",)),
-    }
+    settings_class = TokenRecSettings
+    settings: TokenRecSettings
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)

@@ -4,13 +4,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from recbole_genrec import Rule, VectorRecommender, balanced
+from recbole_genrec import VectorRecommender, balanced, key
+
+
+class MeanTextSettings(VectorRecommender.settings_class):
+    width: int = key("vector size", ge=1, default=16)
 
 
 class MeanText(VectorRecommender):
     tables = {"texts": "items"}
-    config_rules = {**VectorRecommender.config_rules, "width": Rule(int, "vector size", low=1)}
-    properties = {"width": 16, "item_text_fields": ["title"], "learning_rate": 0.01}
+    settings_class = MeanTextSettings
+    properties = {"item_text_fields": ["title"], "learning_rate": 0.01}
 
     def __init__(self, config, dataset, stored=None):
         super().__init__(config, dataset, stored, needs_text=True)

@@ -1,0 +1,74 @@
+"""Checks of RecBole's composed values: evaluation protocol, intervals and clipping."""
+
+from __future__ import annotations
+
+import re
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.rules import did_you_mean
+
+EVAL_ARGS = ("split", "order", "group_by", "mode")
+NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
+INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
+
+
+def check_eval_args(given: object, ranking: bool = False) -> None:
+    """Check that RecBole understands all of ``eval_args``: it takes its own defaults for the rest.
+
+    Args:
+        given: value of the key.
+        ranking: whether the metrics judge ranked lists.
+
+    Raises:
+        ConfigError: an unknown part, or a mode that cannot be used.
+    """
+    if not isinstance(given, dict):
+        known = ", ".join(EVAL_ARGS)
+        raise ConfigError(f"eval_args is {given!r}; it must be a dictionary of {known}.")
+    for part in given:
+        if part not in EVAL_ARGS:
+            hint = did_you_mean(str(part), EVAL_ARGS)
+            known = ", ".join(EVAL_ARGS)
+            raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
+    modes = given.get("mode", "full")
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
+            raise ConfigError(
+                f"eval_args: mode is {mode!r}; use full, uniN or popN "
+                "(N sampled negatives, for example uni100)."
+            )
+        if mode == "labeled" and ranking:
+            raise ConfigError(
+                "eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); "
+                "use full, uniN or popN."
+            )
+
+
+def check_recbole_values(values: dict) -> None:
+    """Check values that RecBole would leave out with a warning, or stumble over after an epoch.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    check_eval_args(values["eval_args"], values["eval_type"].name == "RANKING")
+    if not isinstance(values.get("clip_grad_norm") or {}, dict):
+        raise ConfigError(
+            f"clip_grad_norm is {values['clip_grad_norm']}; "
+            "write --clip_grad_norm=\"{'max_norm': 1.0}\"."
+        )
+    for name, intervals in _intervals(values).items():
+        parts = str(intervals).split(";")
+        if intervals is not None and not all(INTERVAL.fullmatch(part) for part in parts):
+            raise ConfigError(
+                f'{name} is {intervals!r}; write an interval, for example "[5,inf)", '
+                "or several with semicolons between."
+            )
+
+
+def _intervals(values: dict) -> dict[str, object]:
+    """The values of all keys that filter by intervals, named as people write them."""
+    names = ("user_inter_num_interval", "item_inter_num_interval")
+    intervals = {name: values.get(name) for name in names}
+    for field, interval in (values.get("val_interval") or {}).items():
+        intervals[f"val_interval: {field}"] = interval
+    return intervals

@@ -1,0 +1,79 @@
+"""Keys of tokenizers that several of them share, and of the collaborative vectors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from recbole_genrec.settings.declaration import Settings, key
+
+Policy = Literal[
+    "sinkhorn", "nearest_free", "extra_token", "none", "dedup_token", "reassign", "both"
+]
+POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
+ALIASES = {
+    "dedup_token": ["extra_token"],
+    "reassign": ["nearest_free"],
+    "both": ["sinkhorn", "extra_token"],
+}
+
+
+class TokenizerSettings(Settings):
+    """What every tokenizer may read. Keys that affect ``tokenizer`` make its cache key; a tokenizer adds its own."""
+
+    text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
+    device: Any = key("device of the run", affects="display", computed=True)
+    show_progress: bool = key(
+        "progress bars", affects="display", evaluate=True, set_by_benchmark=True
+    )
+
+
+class CodeKeys(Settings):
+    """The shape of the codes."""
+
+    codebook_sizes: list[int] = key(
+        "one alphabet size per learned level", ge=1, affects="tokenizer"
+    )
+    collision: list[str] | Policy = key(
+        "policies applied in order: sinkhorn, nearest_free, extra_token, none", affects="tokenizer"
+    )
+    dedup_spare: int = key(
+        "free values of the extra token, for new items", ge=0, affects="tokenizer"
+    )
+
+
+class FitKeys(Settings):
+    """The training of a tokenizer that learns by gradients."""
+
+    tokenizer_epochs: int = key("epochs of the tokenizer's training", ge=0, affects="tokenizer")
+    tokenizer_lr: float = key("learning rate of the tokenizer", ge=0, affects="tokenizer")
+    tokenizer_batch_size: int = key(
+        "items per batch of the tokenizer's training", ge=1, affects="tokenizer"
+    )
+
+
+class CollaborativeKeys(Settings):
+    """Vectors of items and users that are learned from the training split."""
+
+    cf_dim: int = key("size of the collaborative vectors", ge=1, affects="tokenizer")
+    cf_epochs: int = key(
+        "epochs of the SASRec that gives the collaborative vectors", ge=1, affects="tokenizer"
+    )
+    cf_file: str | None = key("file of collaborative vectors made elsewhere", affects="tokenizer")
+    graph_dim: int = key("size of LightGCN's user and item vectors", ge=1, affects="tokenizer")
+    graph_layers: int = key(
+        "propagation layers of the LightGCN that gives these vectors", ge=1, affects="tokenizer"
+    )
+    graph_lr: float = key("its learning rate", ge=0, affects="tokenizer")
+    graph_reg: float = key("its L2 penalty on the embeddings of a batch", ge=0, affects="tokenizer")
+    graph_epochs: int = key("its epochs", ge=1, affects="tokenizer")
+    graph_batch: int = key("its batch size, in (user, item) pairs", ge=1, affects="tokenizer")
+    graph_user_file: str | None = key(
+        "file of user vectors made elsewhere, with graph_item_file", affects="tokenizer"
+    )
+    graph_item_file: str | None = key(
+        "file of item vectors made elsewhere, with graph_user_file", affects="tokenizer"
+    )
+    allow_external_cf: bool = key(
+        "whether such files of vectors may be used, whose training data nobody can check",
+        affects="tokenizer",
+    )
