@@ -17,42 +17,11 @@ from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
-from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.classification import evaluation_keys
+from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.trainer import get_trainer_class
-
-EVALUATION_KEYS = (  # what the weights do not depend on
-    *(
-        "beam_width",
-        "beam_max",
-        "uncertified",
-        "score_type",
-        "score_mode",
-        "constraint",
-        "candidate_file",
-        "search_batch_size",
-    ),
-    *(
-        "topk",
-        "metrics",
-        "eval_batch_size",
-        "test_prompt_ids",
-        "infer_temperature",
-        "eval_prompt",
-        "mask_history",
-        "precision",
-    ),
-    *(
-        "subset_norm",
-        "data_path",
-        "gpu_id",
-        "use_gpu",
-        "show_progress",
-        "trie_budget_mb",
-        "compile_search",
-    ),
-)
 
 
 class Trained(NamedTuple):
@@ -94,7 +63,16 @@ def load_data_and_model(
             the model's class is from outside and nobody named it.
         ConfigError: the checkpoint's class has another name than ``model_class``.
     """
-    state = load_checkpoint(checkpoint)
+    return _restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
+
+
+def _restored(
+    checkpoint: str,
+    state: dict[str, Any],
+    model_class: type | str | None,
+    changes: dict[str, object],
+) -> Trained:
+    """The data and the model of ``state``, the content of ``checkpoint``."""
     with explained(f"The checkpoint {checkpoint}", "Train the model again."):
         check_stored_class(state["config"], model_class, checkpoint)
         config = config_from_plain(state["config"], **changes)
@@ -138,7 +116,8 @@ def evaluate(
     Args:
         checkpoint: as in :func:`load_data_and_model`.
         model_class: as in :func:`load_data_and_model`.
-        **changes: keys of :data:`EVALUATION_KEYS` and their values.
+        **changes: keys that the weights do not depend on, and their values;
+            ``recbole-genrec keys METHOD`` lists what affects the search.
 
     Returns:
         ``{"model", "dataset", "checkpoint", "changes", "test_result", "report", "seconds",
@@ -148,9 +127,10 @@ def evaluate(
         ConfigError: a key that says how the model was trained, or a wrong value.
         ArtefactError: items were added to the model after its training.
     """
-    _check_changes(changes)
     stages = Stages()
-    config, model, dataset, train, _, test = load_data_and_model(checkpoint, model_class, **changes)
+    state = load_checkpoint(checkpoint)
+    _check_changes(checkpoint, state, model_class, changes)
+    config, model, dataset, train, _, test = _restored(checkpoint, state, model_class, changes)
     check_topk(config, dataset)
     _check_no_added_items(checkpoint, model, dataset)
     logging.getLogger().info(start_summary(config))
@@ -177,16 +157,21 @@ def evaluate(
     }
 
 
-def _check_changes(changes: dict[str, object]) -> None:
-    for key in changes:
-        if key in EVALUATION_KEYS:
-            continue
-        names = nearest(key, EVALUATION_KEYS)
-        hint = f" Did you mean {names[0]}?" if names else ""
-        raise ConfigError(
-            f"{key} cannot be changed for a trained model. "
-            f"evaluate takes {', '.join(EVALUATION_KEYS)}.{hint}"
-        )
+def _check_changes(
+    checkpoint: str,
+    state: dict[str, Any],
+    model_class: type | str | None,
+    changes: dict[str, object],
+) -> None:
+    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
+        check_stored_class(state["config"], model_class, checkpoint)
+        known = evaluation_keys(config_from_plain(state["config"]).declarations)
+    for name in changes:
+        if name not in known:
+            raise ConfigError(
+                f"{name} cannot be changed for a trained model. "
+                f"evaluate takes {', '.join(known)}.{did_you_mean(name, known)}"
+            )
 
 
 def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:

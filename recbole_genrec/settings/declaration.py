@@ -13,7 +13,6 @@ from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from annotated_types import Ge, Le, MinLen
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Effect = Literal["data", "tokenizer", "training", "search", "display"]
@@ -143,13 +142,9 @@ class Key:
         """A type with the range of the key; a list has at least one entry."""
         if get_origin(member) is list:
             entry = self._bounded(get_args(member)[0])
-            return Annotated[list[entry], MinLen(1)]  # type: ignore[valid-type]
-        if member not in (int, float):
-            return member
-        if self.low is not None:
-            member = Annotated[member, Ge(self.low)]
-        if self.high is not None:
-            member = Annotated[member, Le(self.high)]
+            return Annotated[list[entry], Field(min_length=1)]  # type: ignore[valid-type]
+        if member in (int, float):
+            return Annotated[member, Field(ge=self.low, le=self.high)]
         return member
 
     def fits(self, value: object) -> bool:
