@@ -4,37 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import ClassVar
 
-import numpy as np
 import torch
-from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.data.ids import read_ids
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import (
     CodeDecoder,
     ItemTrie,
     SearchLog,
     SearchResult,
-    beam_search,
-    beam_search_auto,
-    exact_search,
-    grammar_search,
     path_scores,
 )
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.code_search import (
+    CodeSearch,
+    check_search_settings,
+    search_description,
+)
+from recbole_genrec.model.coded import CodedModel
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
-from recbole_genrec.tokenizer import ItemCodes, NewItems, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer import NewItems
 from recbole_genrec.tokenizer.collision import parse_policies
 
 
-class GenerativeRecommender(GenRecModel):
+class GenerativeRecommender(CodedModel):
     """A sequential recommender that generates the codes of the next item.
 
     A method overrides two functions: :meth:`loss` and :meth:`item_logits`. Prompts and labels are built from item ids through
@@ -50,37 +46,18 @@ class GenerativeRecommender(GenRecModel):
         self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
     """
 
-    needs_tokenizer = True
-    tables: ClassVar[dict[str, str]] = {"codes": "items"}
-
-    codes: Tensor
     self_improvement: SelfImprovement | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
-        tokenizer = make_tokenizer(config, config["seed"])
-        super().__init__(
-            config, dataset, stored, needs_text=tokenizer.uses_text or self.needs_item_texts(config)
-        )
-        file = config["candidate_file"]
-        self.candidates = (
-            None if file is None else torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
-        )
-        self.tokenizer = tokenizer
-        self.item_codes = self.pretrain_tokenizer(dataset)
-        self.register_buffer("codes", self.item_codes.codes.clone())
-        self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
-        self._trie: tuple[tuple, ItemTrie] | None = None
+        super().__init__(config, dataset, stored)
+        self.self_improvement = None
+        self._search = CodeSearch(config)
         if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
             self.logger.warning(
-                f"loss_vocab: trie never learns which codes are illegal, so score_type: {config['score_type']} ranks by probabilities that "
-                "are not trained. Use score_type: renormalised, or another loss_vocab."
+                f"loss_vocab: trie never learns which codes are illegal, so score_type: "
+                f"{config['score_type']} ranks by probabilities that are not trained. Use "
+                "score_type: renormalised, or another loss_vocab."
             )
-        self._subset: tuple[ItemTrie, ItemTrie] | None = None
-        self.self_improvement = None
-        self.reset_search_log()
-        init_seed(
-            config["seed"], config["reproducibility"]
-        )  # the same start with a fitted and with a stored tokenizer
 
     @classmethod
     def build(cls, config, dataset, stored: dict | None = None) -> GenerativeRecommender:
@@ -146,72 +123,6 @@ class GenerativeRecommender(GenRecModel):
             return self.item_codes.n_learned
         return len(self.level_sizes)
 
-    # --- tokenizer ------------------------------------------------------------------------------------------------------------------
-
-    def pretrain_tokenizer(self, dataset) -> ItemCodes:
-        """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
-        if self.stored is None:
-            return fit_or_load(
-                self.tokenizer,
-                self.content,
-                self.config["cache_dir"],
-                self.config["seed"],
-                self.logger.info,
-            )
-        self.tokenizer.set_state(
-            self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"]
-        )
-        codes = ItemCodes(
-            **{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])}
-        )
-        return codes.aligned(self.item_tokens)
-
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """Alphabet size of each code position."""
-        return self.item_codes.sizes
-
-    @property
-    def trie(self) -> ItemTrie:
-        """The item trie of the present code table; rebuilt when the table has changed."""
-        key = (
-            int(self.codes_version),
-            self.codes._version,
-            self.codes.data_ptr(),
-            self.codes.device,
-        )
-        if self._trie is None or self._trie[0] != key:
-            codes, sizes = self.trie_table()
-            build = partial(ItemTrie, codes.cpu(), sizes, budget_mb=self.config["trie_budget_mb"])
-            trie = build()
-            if trie.leaf_width > 1:
-                self.logger.info(
-                    "Items with the same codes have the same score; those with more training interactions go first."
-                )
-                trie = build(tie_order=-self.popularity())
-            self._trie = key, trie.to(codes.device)
-        return self._trie[1]
-
-    def popularity(self) -> Tensor:
-        """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""
-        return torch.from_numpy(
-            np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items)
-        )
-
-    @property
-    def search_trie(self) -> ItemTrie:
-        """The trie that evaluations follow: :attr:`trie`, or its part for the items of ``candidate_file``."""
-        trie = self.trie
-        if self.candidates is None:
-            return trie
-        if self._subset is None or self._subset[0] is not trie:
-            self._subset = trie, trie.subset(self.candidates, self.config["subset_norm"])
-        return self._subset[1]
-
-    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
-        """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
-        return self.codes, self.level_sizes
-
     # --- RecBole's interface --------------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction):
@@ -237,29 +148,30 @@ class GenerativeRecommender(GenRecModel):
             self.self_improvement.on_epoch_start(self, epoch)
         return super().on_epoch_start(epoch)
 
-    def scores(self, history: Tensor, length: Tensor, **more: Tensor) -> Tensor:
-        """Reached items carry their log-likelihood, the others a finite value below every reached one."""
-        return self.search(history, length, fill=True, **more).full
+    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+        """Reached items carry their log-likelihood, the others a finite value below every one."""
+        return self.search(history, length, fill=True, **user).full
 
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
-        """Teacher-forced score ``[B]`` of the candidate item of each row, under the same ``score_type``."""
+        """Log-likelihood ``[B]`` of the given item of each row, under the same ``score_type``."""
         history, length = self._history(interaction)
-        items, more = interaction[self.ITEM_ID].unsqueeze(1), self._user(interaction)
-        step = self.config["search_batch_size"]
-        parts = []
-        for rows in torch.arange(len(length), device=length.device).split(step):
-            decoder = self.item_logits(
-                history[rows], length[rows], **{name: value[rows] for name, value in more.items()}
-            )
-            parts.append(
+        user = self._user(interaction)
+        items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
+        scores = []
+        for rows in torch.arange(len(length), device=length.device).split(
+            self.config["search_batch_size"]
+        ):
+            users = {name: ids[rows] for name, ids in user.items()}
+            decoder = self.item_logits(history[rows], length[rows], **users)
+            scores.append(
                 path_scores(
                     decoder, self.search_trie, items[rows], score_type=self.config["score_type"]
                 )
             )
-        return torch.cat(parts).squeeze(1)
+        return torch.cat(scores).squeeze(1)
 
-    # --- search ---------------------------------------------------------------------------------------------------------------------
+    # --- search -----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def search(
@@ -269,54 +181,50 @@ class GenerativeRecommender(GenRecModel):
         k: int | None = None,
         fill: bool = False,
         trie: ItemTrie | None = None,
-        **more: Tensor,
+        **user: Tensor,
     ) -> SearchResult:
-        """The best ``k`` items (default ``max(topk)``) per user by the configured search.
+        """The best items of each user by the configured search.
 
         Args:
-            history: item ids ``[B, T]``, right-padded. length: ``[B]``. fill: also score all items. trie: default :attr:`search_trie`.
-            more: ``user`` ids ``[B]``, for methods that use them.
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+            k: how many items; default ``max(topk)``.
+            fill: also score all items.
+            trie: of the items to choose among; default :attr:`search_trie`.
+            **user: ``user`` ids ``[B]``, for methods that use them.
         """
-        config, trie = self.config, trie or self.search_trie
-        decoder = self.item_logits(history[:, : int(length.max())], length, **more)
-        wanted = k or max(config["topk"])
-        options = {"score_type": config["score_type"], "fill": fill}
-        width = config["beam_width"]
-        if config["constraint"] != "trie":
-            result = grammar_search(decoder, trie, max(width, wanted), **options)
-        elif config["score_mode"] == "exact":
-            result = exact_search(decoder, trie, wanted, **options)
-        elif width == "auto":
-            limits = {
-                "beam_max": max(config["beam_max"], wanted),
-                "uncertified": config["uncertified"],
-            }
-            result = beam_search_auto(decoder, trie, wanted, **limits, **options)
-        else:
-            result = beam_search(decoder, trie, max(width, wanted), **options)
-        self.search_log.add(result)
-        return result
+        if trie is None:
+            trie = self.search_trie
+        decoder = self.item_logits(history[:, : int(length.max())], length, **user)
+        return self._search.best(decoder, trie, k, fill)
 
     def ranked(
-        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **more: Tensor
+        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **user: Tensor
     ) -> list[tuple[int, dict]]:
-        """Scores are sums of log-probabilities; ``certified`` = the list up to this rank is proven to be the exact best."""
-        trie = (
-            self.trie
-            if candidates is None
-            else self.trie.subset(candidates, self.config["subset_norm"])
-        )
-        result = self.search(history, length, k=k, trie=trie, **more)
+        """The best items for one user, as the base's; scores are sums of log-probabilities.
+
+        ``certified`` says of an item that the list up to it is proven to be the exact best.
+        """
+        trie = self.trie
+        if candidates is not None:
+            trie = self._tries.among(trie, candidates)
+        result = self.search(history, length, k=k, trie=trie, **user)
         best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
-        return [
-            (item, {"score": score, "certified": bool(result.certified(rank))})
-            for rank, (item, score) in enumerate(best, 1)
-            if item
-        ]
+        rows = []
+        for rank, (item, score) in enumerate(best, start=1):
+            if item > 0:
+                certified = bool(result.certified(rank))
+                rows.append((item, {"score": score, "certified": certified}))
+        return rows
+
+    @property
+    def search_log(self) -> SearchLog:
+        """Statistics of the searches since :meth:`reset_search_log`."""
+        return self._search.log
 
     def reset_search_log(self) -> None:
         """Forget the search statistics; our trainer does so before each evaluation."""
-        self.search_log = SearchLog(self.config["topk"])
+        self._search.reset_log()
 
     # --- new items ------------------------------------------------------------------------------------------------------------------
 
@@ -371,19 +279,8 @@ class GenerativeRecommender(GenRecModel):
     # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
 
     def other_parameter(self) -> dict:
-        """RecBole's hook for what is no weight: the codes by raw item id, and the tokenizer (plain values and tensors)."""
-        tensors, meta = self.tokenizer.state()
-        codes = {
-            **vars(self.item_codes),
-            "codes": self.codes.cpu(),
-            "sizes": list(self.level_sizes),
-            "tokens": list(self.item_tokens),
-        }
-        parameter = {
-            **super().other_parameter(),
-            "item_codes": codes,
-            "tokenizer": {"tensors": tensors, "meta": meta},
-        }
+        """As the base's, with what self_improve adds."""
+        parameter = super().other_parameter()
         if self.self_improvement is not None:
             parameter |= self.self_improvement.other_parameter()
         return parameter
@@ -395,87 +292,34 @@ class GenerativeRecommender(GenRecModel):
             check_settings(cls, values)
         if "collision" in values:  # stored codes have none
             parse_policies(values["collision"])
-        beam, deepest = values["beam_width"], max(values["topk"])
-        if isinstance(beam, int) and beam < deepest:
-            raise ConfigError(
-                f"beam_width {beam} is below max(topk) {deepest}: the rest of each list would be arbitrary. "
-                f"Use --beam_width={deepest} or more, or a smaller topk."
-            )
-        if beam == "auto" and values["beam_max"] < deepest:
-            raise ConfigError(
-                f"beam_max {values['beam_max']} is below max(topk) {deepest}. Use --beam_max={deepest} or more."
-            )
-        free = values["constraint"] != "trie"
-        if free and (
-            beam == "auto"
-            or values["score_mode"] == "exact"
-            or values["score_type"] == "renormalised"
-        ):
-            raise ConfigError(
-                f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be proven, scored exactly or "
-                "renormalised over legal codes. Use an integer beam_width, score_mode: beam and score_type: level or joint, "
-                "or constraint: trie."
-            )
-        file = values["candidate_file"]
-        if file is not None and len(read_ids(file)) < deepest:
-            raise ConfigError(
-                f"{file} names {len(read_ids(file))} items, but topk asks for {deepest}. Give more items or a smaller topk."
-            )
+        check_search_settings(values)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
         lines = {
-            "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}",
+            "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, "
+            f"collision {config['collision']}",
             **super().describe(config),
-            **(
-                {"text encoder": config["text_encoder"]}
-                if config["tokenizer_input"] == "text" or cls.needs_item_texts(config)
-                else {}
-            ),
-            "search": ", ".join(
-                f"{key} {config[key]}"
-                for key in ("score_mode", "beam_width", "score_type", "constraint")
-            ),
         }
+        if config["tokenizer_input"] == "text" or cls.needs_item_texts(config):
+            lines["text encoder"] = config["text_encoder"]
+        lines["search"] = search_description(config)
         if config["self_improve"]:
             lines["self-improvement"] = description(config)
         return lines
 
-    @classmethod
-    def needs_item_texts(cls, config) -> bool:
-        """Whether the model itself reads item texts: the method does, or self_improve does."""
-        reads_content = config["self_improve"] and config["item_text_fields"]
-        return cls.reads_text(config) or bool(reads_content)
-
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""
-        search = {
-            key: self.config[key]
-            for key in ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
-        }
+        codes = replace(self.item_codes, codes=self.codes.cpu())
+        candidates = self._tries.candidates
+        n_candidates = None
+        if candidates is not None:
+            n_candidates = len(candidates)
         report = {
-            "tokenizer": {
-                **replace(self.item_codes, codes=self.codes.cpu()).stats(),
-                **getattr(self.tokenizer, "quality", {}),
-            },
-            "search": {
-                **search,
-                "candidates": None if self.candidates is None else len(self.candidates),
-                **self.search_log.shares(),
-            },
+            "tokenizer": {**codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "search": self._search.report(n_candidates),
         }
         if self.self_improvement is not None:
             report["self_improve"] = self.self_improvement.report()
         return report
-
-    @torch.no_grad()
-    def start_unused_codes(self) -> None:
-        """Values of the extra token that no item had in training take the mean of those in use (our choice, unpublished)."""
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            for rows in self.vocabulary.level_rows(level):
-                used = self.codes[1 : self.n_dataset_items, level]
-                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
-                    0, used, True
-                )
-                rows[~seen] = rows[seen].mean(0)

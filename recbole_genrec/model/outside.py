@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.names import MODELS, recbole_model_names
+from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import _shipped
 
 ENTRY_POINTS = "recbole_genrec.models"
 PACKAGES = ("recbole", "recbole_genrec")
 
-_registered: dict[str, type] = {}
+
+@cache
+def _classes() -> OutsideClasses:
+    # the check of the installation, with a clear message, comes before the first import of RecBole
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    return OutsideClasses("model", ENTRY_POINTS, AbstractRecommender)
 
 
 def register(model_class: type) -> type:
@@ -36,21 +39,13 @@ def register(model_class: type) -> type:
     Raises:
         ConfigError: this is no model, or a model of ours or of RecBole has its name.
     """
-    # the check of the installation, with a clear message, comes before the first import of RecBole
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    if not (isinstance(model_class, type) and issubclass(model_class, AbstractRecommender)):
-        raise ConfigError(
-            f"{model_class!r} is no model. Register a class that derives from GenerativeRecommender, "
-            "VectorRecommender or GenRecModel of recbole_genrec, or from a model of RecBole."
-        )
     name = model_class.__name__
     if name in MODELS or name in recbole_model_names():
         raise ConfigError(
             f"There is a model {name} already. Give your class {location(model_class)} another name, "
             "which tells its checkpoints and results apart."
         )
-    _registered[name] = model_class
+    _classes().register(name, model_class)
     return model_class
 
 
@@ -66,7 +61,7 @@ def location(model_class: type) -> str:
 
 def outside_names() -> list[str]:
     """Names of the registered classes and of the entry points."""
-    return sorted({*_registered, *_entry_points()})
+    return [name for name in _classes().names if not LOCATION.fullmatch(name)]
 
 
 def find_outside(name: str) -> type | None:
@@ -82,55 +77,15 @@ def find_outside(name: str) -> type | None:
     Raises:
         ConfigError: the module or the class cannot be found, or is no model.
     """
-    if ":" in name:
-        return register(_imported(name))
-    if name in _registered:
-        return _registered[name]
-    if name in _entry_points():
-        return _loaded(_entry_points()[name])
-    return None
-
-
-def _imported(name: str) -> type:
-    module_name, _, class_name = name.partition(":")
-    folder = os.getcwd()
-    added = folder not in sys.path
-    if added:
-        sys.path.append(folder)
-    try:
-        found: object = importlib.import_module(module_name)
-        for word in class_name.split("."):
-            found = getattr(found, word)
-    except (ImportError, AttributeError, ValueError) as error:
+    model_class = _classes().find(name)
+    if model_class is None:
+        return None
+    if not LOCATION.fullmatch(name) and model_class.__name__ != name:
         raise ConfigError(
-            f"The model {name} cannot be loaded: {error}. Write package.module:Class; the module must "
-            "be installed, on PYTHONPATH, or in the working folder."
-        ) from error
-    finally:
-        if added:
-            sys.path.remove(folder)
-    return found  # type: ignore[return-value]  # register() checks it
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-
-
-def _loaded(point: EntryPoint) -> type:
-    try:
-        model_class = point.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"The model {point.name} of the entry point {point.value} cannot be loaded: {error}."
-        ) from error
-    register(model_class)
-    if model_class.__name__ != point.name:
-        raise ConfigError(
-            f"The entry point {point.name!r} names the class {model_class.__name__}. Both must have "
-            "the same name, which stands in checkpoints and results."
+            f"The entry point {name!r} names the class {model_class.__name__}. Both must have the "
+            "same name, which stands in checkpoints and results."
         )
-    return model_class
+    return register(model_class)
 
 
 def outside_properties(model_class: type) -> dict:

@@ -25,6 +25,7 @@ from recbole_genrec.experiments.trained import (
     recommend,
 )
 from recbole_genrec.model import outside
+from recbole_genrec.runtime import outside_classes
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
 def methods_on_the_path(monkeypatch):
     """The folder of the methods is a place of modules, and no test knows what another registered."""
     monkeypatch.syspath_prepend(str(METHODS))
-    monkeypatch.setattr(outside, "_registered", {})
+    outside._classes.cache_clear()
 
 
 def train(folder, model=MEAN_TEXT, **changes):
@@ -238,9 +239,9 @@ def test_registered_classes_and_entry_points_load_by_name(run, monkeypatch):
 
     outside.register(mean_text.MeanText)
     assert load_data_and_model(run["checkpoint"]).model.n_items == 41
-    outside._registered.clear()
+    outside._classes.cache_clear()
     point = EntryPoint("MeanText", MEAN_TEXT, outside.ENTRY_POINTS)
-    monkeypatch.setattr(outside, "_entry_points", lambda: {"MeanText": point})
+    monkeypatch.setattr(outside_classes, "entry_points", lambda group: [point])
     assert load_data_and_model(run["checkpoint"]).model.n_items == 41
     assert GenRecConfig("MeanText", "toy", config_dict=SETTINGS)["width"] == 16
 

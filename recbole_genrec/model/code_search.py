@@ -1,0 +1,148 @@
+"""The search of a generative method: which settings go together, the search that they ask for, and what it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_genrec.data.ids import read_ids
+from recbole_genrec.decoding import (
+    CodeDecoder,
+    ItemTrie,
+    SearchLog,
+    SearchResult,
+    beam_search,
+    beam_search_auto,
+    exact_search,
+    grammar_search,
+)
+from recbole_genrec.errors import ConfigError
+
+REPORTED = ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
+
+
+class CodeSearch:
+    """The search that the settings of a run ask for.
+
+    Args:
+        config: the settings.
+
+    Attributes:
+        log: statistics of the searches since :meth:`reset_log`.
+    """
+
+    log: SearchLog
+
+    def __init__(self, config):
+        self.config = config
+        self.reset_log()
+
+    def reset_log(self) -> None:
+        """Forget the statistics."""
+        self.log = SearchLog(self.config["topk"])
+
+    def best(
+        self, decoder: CodeDecoder, trie: ItemTrie, k: int | None = None, fill: bool = False
+    ) -> SearchResult:
+        """The best items of each user.
+
+        Args:
+            decoder: next-code log-probabilities of B users.
+            trie: of the items to choose among.
+            k: how many; default ``max(topk)``.
+            fill: also score all items, ``[B, n_items]``.
+        """
+        config = self.config
+        k = k or max(config["topk"])
+        width = config["beam_width"]
+        options = {"score_type": config["score_type"], "fill": fill}
+        if config["constraint"] != "trie":
+            result = grammar_search(decoder, trie, max(width, k), **options)
+        elif config["score_mode"] == "exact":
+            result = exact_search(decoder, trie, k, **options)
+        elif width == "auto":
+            result = beam_search_auto(
+                decoder,
+                trie,
+                k,
+                beam_max=max(config["beam_max"], k),
+                uncertified=config["uncertified"],
+                **options,
+            )
+        else:
+            result = beam_search(decoder, trie, max(width, k), **options)
+        self.log.add(result)
+        return result
+
+    def report(self, n_candidates: int | None) -> dict[str, Any]:
+        """Settings and statistics for the result file.
+
+        Args:
+            n_candidates: how many items evaluations rank; ``None`` = all.
+        """
+        settings = {key: self.config[key] for key in REPORTED}
+        return {**settings, "candidates": n_candidates, **self.log.shares()}
+
+
+def search_description(config) -> str:
+    """The search in one line, for the summary of a run."""
+    keys = ("score_mode", "beam_width", "score_type", "constraint")
+    return ", ".join(f"{key} {config[key]}" for key in keys)
+
+
+def check_search_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings of the search that cannot work together.
+
+    Args:
+        values: all settings of a run.
+
+    Raises:
+        ConfigError: names the keys and what to do.
+    """
+    _check_width(values)
+    _check_constraint(values)
+    _check_candidates(values)
+
+
+def _check_width(values: Mapping[str, Any]) -> None:
+    width = values["beam_width"]
+    longest = max(values["topk"])
+    if isinstance(width, int) and width < longest:
+        raise ConfigError(
+            f"beam_width {width} is below max(topk) {longest}: the rest of each list would be "
+            f"arbitrary. Use --beam_width={longest} or more, or a smaller topk."
+        )
+    if width == "auto" and values["beam_max"] < longest:
+        raise ConfigError(
+            f"beam_max {values['beam_max']} is below max(topk) {longest}. Use "
+            f"--beam_max={longest} or more."
+        )
+
+
+def _check_constraint(values: Mapping[str, Any]) -> None:
+    if values["constraint"] == "trie":
+        return
+    needs_trie = (
+        values["beam_width"] == "auto"
+        or values["score_mode"] == "exact"
+        or values["score_type"] == "renormalised"
+    )
+    if needs_trie:
+        raise ConfigError(
+            f"constraint: {values['constraint']} lets beams leave the catalogue, so nothing can be "
+            "proven, scored exactly or renormalised over legal codes. Use an integer beam_width, "
+            "score_mode: beam and score_type: level or joint, or constraint: trie."
+        )
+
+
+def _check_candidates(values: Mapping[str, Any]) -> None:
+    file = values["candidate_file"]
+    if file is None:
+        return
+    n_candidates = len(read_ids(file))
+    longest = max(values["topk"])
+    if n_candidates < longest:
+        raise ConfigError(
+            f"{file} names {n_candidates} items, but topk asks for {longest}. Give more items or a "
+            "smaller topk."
+        )

@@ -1,0 +1,140 @@
+"""The code table of a generative method: its tokenizer, its tries, and how it is stored."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from recbole.utils import init_seed
+from torch import Tensor
+
+from recbole_genrec.data.ids import read_ids
+from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.tokenizer import ItemCodes, ItemTokenizer, fit_or_load, make_tokenizer
+
+
+class CodedModel(GenRecModel):
+    """The codes of :class:`~recbole_genrec.model.generative.GenerativeRecommender`.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer is fitted.
+
+    Attributes:
+        codes: buffer int64 ``[n_items, L]``, row 0 = padding item.
+        codes_version: buffer, rises with every change of the table.
+        item_codes: the same codes with raw ids, alphabet sizes and the policy for collisions.
+        tokenizer: what gave the codes, and gives new items theirs.
+    """
+
+    needs_tokenizer = True
+    tables: ClassVar[dict[str, str]] = {"codes": "items"}
+
+    codes: Tensor
+    codes_version: Tensor
+    item_codes: ItemCodes
+    tokenizer: ItemTokenizer
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        tokenizer = make_tokenizer(config, config["seed"])
+        needs_text = tokenizer.uses_text or self.needs_item_texts(config)
+        super().__init__(config, dataset, stored, needs_text)
+        self._tries = ItemTries(config, self._read_candidates())
+        self.tokenizer = tokenizer
+        self.item_codes = self.pretrain_tokenizer(dataset)
+        self.register_buffer("codes", self.item_codes.codes.clone())
+        self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
+        # the same start with a fitted and with a stored tokenizer
+        init_seed(config["seed"], config["reproducibility"])
+
+    @classmethod
+    def needs_item_texts(cls, config) -> bool:
+        """Whether the model itself reads item texts: the method does, or self_improve does."""
+        reads_content = config["self_improve"] and config["item_text_fields"]
+        return cls.reads_text(config) or bool(reads_content)
+
+    def _read_candidates(self) -> Tensor | None:
+        """Ids of the items in ``candidate_file``."""
+        file = self.config["candidate_file"]
+        if file is None:
+            return None
+        return torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
+
+    # --- tokenizer ------------------------------------------------------------------------------------------------------------------
+
+    def pretrain_tokenizer(self, dataset) -> ItemCodes:
+        """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
+        if self.stored is None:
+            return fit_or_load(
+                self.tokenizer,
+                self.content,
+                self.config["cache_dir"],
+                self.config["seed"],
+                self.logger.info,
+            )
+        self.tokenizer.set_state(
+            self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"]
+        )
+        codes = ItemCodes(
+            **{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])}
+        )
+        return codes.aligned(self.item_tokens)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Alphabet size of each code position."""
+        return self.item_codes.sizes
+
+    @property
+    def trie(self) -> ItemTrie:
+        """The item trie of the present code table; rebuilt when the table has changed."""
+        codes = self.codes
+        version = (int(self.codes_version), codes._version, codes.data_ptr(), codes.device)
+        return self._tries.of_all_items(version, self.trie_table, self.popularity)
+
+    @property
+    def search_trie(self) -> ItemTrie:
+        """The trie that evaluations follow: :attr:`trie`, or its part for ``candidate_file``."""
+        return self._tries.of_candidates(self.trie)
+
+    def popularity(self) -> Tensor:
+        """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""
+        return torch.from_numpy(
+            np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items)
+        )
+
+    def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
+        """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
+        return self.codes, self.level_sizes
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def other_parameter(self) -> dict:
+        """As the base's, with the codes by raw item id and the state of the tokenizer."""
+        tensors, meta = self.tokenizer.state()
+        codes = {
+            **vars(self.item_codes),
+            "codes": self.codes.cpu(),
+            "sizes": list(self.level_sizes),
+            "tokens": list(self.item_tokens),
+        }
+        return {
+            **super().other_parameter(),
+            "item_codes": codes,
+            "tokenizer": {"tensors": tensors, "meta": meta},
+        }
+
+    @torch.no_grad()
+    def start_unused_codes(self) -> None:
+        """Values of the extra token that no item had in training take the mean of those in use (our choice, unpublished)."""
+        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
+            for rows in self.vocabulary.level_rows(level):
+                used = self.codes[1 : self.n_dataset_items, level]
+                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
+                    0, used, True
+                )
+                rows[~seen] = rows[seen].mean(0)

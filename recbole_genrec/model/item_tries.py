@@ -1,0 +1,72 @@
+"""The tries that a generative method's search follows: of all items, and of the candidates of an evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+
+from torch import Tensor
+
+from recbole_genrec.decoding import ItemTrie
+
+
+class ItemTries:
+    """Tries of a code table, built when they are first asked for and again when the table changes.
+
+    Args:
+        config: reads ``trie_budget_mb`` and ``subset_norm``.
+        candidates: item ids that evaluations rank; ``None`` = all items.
+    """
+
+    def __init__(self, config, candidates: Tensor | None):
+        self.config = config
+        self.candidates = candidates
+        self._version: Hashable = None
+        self._all: ItemTrie | None = None
+        self._evaluated: ItemTrie | None = None
+
+    def of_all_items(
+        self,
+        version: Hashable,
+        table: Callable[[], tuple[Tensor, tuple[int, ...]]],
+        popularity: Callable[[], Tensor],
+    ) -> ItemTrie:
+        """The trie of all items.
+
+        Args:
+            version: differs whenever the code table does.
+            table: gives codes ``[n_items, L]`` and the alphabet size of each level.
+            popularity: gives the training interactions of each item, ``[n_items]``; they order
+                items that have the same codes.
+        """
+        if self._all is None or version != self._version:
+            codes, sizes = table()
+            self._all = self._built(codes, sizes, popularity).to(codes.device)
+            self._evaluated = None
+            self._version = version
+        return self._all
+
+    def _built(
+        self, codes: Tensor, sizes: tuple[int, ...], popularity: Callable[[], Tensor]
+    ) -> ItemTrie:
+        budget = self.config["trie_budget_mb"]
+        trie = ItemTrie(codes.cpu(), sizes, budget_mb=budget)
+        if trie.leaf_width == 1:
+            return trie
+        logging.getLogger().info(
+            "Items with the same codes have the same score; those with more training interactions "
+            "go first."
+        )
+        return ItemTrie(codes.cpu(), sizes, budget_mb=budget, tie_order=-popularity())
+
+    def of_candidates(self, trie: ItemTrie) -> ItemTrie:
+        """The part of :meth:`of_all_items` that evaluations rank; all of it without candidates."""
+        if self.candidates is None:
+            return trie
+        if self._evaluated is None:
+            self._evaluated = self.among(trie, self.candidates)
+        return self._evaluated
+
+    def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
+        """The part of a trie for some item ids."""
+        return trie.subset(items, self.config["subset_norm"])
