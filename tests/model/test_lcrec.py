@@ -46,8 +46,12 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     )
     longer = replace(templates[2], closing=templates[2].closing.repeat(2))
     drawn = [(templates[0], torch.tensor([0, 3])), (longer, torch.tensor([4, 1, 2]))]
-    together = model.token_loss(
-        [model.read_tree([(template, case.pick(rows, rows.device)) for template, rows in drawn])]
+    together = model.responses.loss(
+        [
+            model.responses.read_tree(
+                [(template, case.pick(rows, rows.device)) for template, rows in drawn]
+            )
+        ]
     )
     together.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -56,7 +60,7 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     for template, rows in drawn:
         row, slot = wanted[rows].nonzero().unbind(1)
         samples.append((template, Case(following[rows][row, slot], history[rows][row], slot + 1)))
-    apart = model.token_loss(model.read(samples))
+    apart = model.responses.loss(model.responses.read(samples))
     apart.backward()
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
     for name, p in model.named_parameters():
@@ -70,7 +74,7 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
     prompt, response = ByHand(model).sequence("seqrec", 0, 8, [3, 7])
     model.instructions.limit = len(prompt) + len(response)
     following, wanted = model.next_items(history, length, torch.tensor([8]))
-    states, labels, _ = model.read_tree(
+    states, labels, _ = model.responses.read_tree(
         [(template, Case(torch.tensor([8]), history, length, following, wanted))]
     )
     expected = [(7, [3]), (8, [3, 7])]
@@ -83,7 +87,7 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
         Case(torch.tensor([item]), torch.tensor([shown]), torch.tensor([len(shown)]))
         for item, shown in expected
     ]
-    alone = torch.cat([model.read([(template, case)])[0][0] for case in cases])
+    alone = torch.cat([model.responses.read([(template, case)])[0][0] for case in cases])
     torch.testing.assert_close(states, alone, atol=1e-5, rtol=0)
 
 
@@ -97,16 +101,16 @@ def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
     read = []
     for task, case in cases_of(model, loaders).items():
         template = model.instructions.templates.tasks[task][0]
-        read += model.read([(template, case)])
+        read += model.responses.read([(template, case)])
         for row, item in enumerate(case.item.tolist()):
             history = [] if case.history is None else case.history[row, : case.length[row]].tolist()
             prompt, response = hand.sequence(
                 task, 0, item, history, None if case.person is None else int(case.person[row])
             )
             ids = torch.tensor([prompt + response])
-            states = model.backbone.lm.model(inputs_embeds=model._embed(ids)).last_hidden_state[
-                0, len(prompt) - 1 : -1
-            ]
+            states = model.backbone.lm.model(
+                inputs_embeds=model.responses.embed(ids)
+            ).last_hidden_state[0, len(prompt) - 1 : -1]
             logits = (
                 torch.cat([states @ head.T, states @ model.vocabulary.classifier.T], dim=-1) / 0.7
             )
@@ -115,7 +119,7 @@ def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
                 logits[:, (others < model.n_text) & (others != end)] = -torch.inf
             total = total - logits.log_softmax(-1)[torch.arange(len(response)), response].sum()
             count += len(response)
-    torch.testing.assert_close(model.token_loss(read), total / count, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.responses.loss(read), total / count, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["tied", "untied"])
@@ -180,7 +184,7 @@ def test_scores_of_returned_items_equal_plain_passes_over_prompt_and_codes(make,
         ):
             codes = hand.codes(item)
             states = model.backbone.lm.base_model(
-                inputs_embeds=model._embed(torch.tensor([prompt + codes]))
+                inputs_embeds=model.responses.embed(torch.tensor([prompt + codes]))
             ).last_hidden_state
             states = states[0, len(prompt) - 1 : -1]
             logits = (
@@ -216,14 +220,14 @@ def test_training_and_search_see_the_same_probabilities(make):
         torch.tensor([7, 8]),
     )
     (states, labels, _), levels = (
-        model.read(
+        model.responses.read(
             [(model.instructions.templates.tasks["seqrec"][0], Case(target, history, length))]
         )[0],
         3,
     )
     codes = labels != model.instructions.templates.end
     log_probs = (
-        (model.outputs(states, False) / 0.7)
+        (model.responses.logits(states, False) / 0.7)
         .log_softmax(-1)[codes, labels[codes]]
         .view(2, levels)
         .sum(1)

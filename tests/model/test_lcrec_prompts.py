@@ -67,11 +67,13 @@ def test_padding_ids_change_nothing(make):
     model, _, loaders = make()
     case = cases_of(model, loaders)["fusionseqrec"]
     template = model.instructions.templates.tasks["fusionseqrec"][0]
-    loss = model.token_loss(model.read([(template, case)]))
+    loss = model.responses.loss(model.responses.read([(template, case)]))
     noise = torch.where(
         torch.arange(case.history.shape[1]) < case.length.unsqueeze(1), case.history, 7
     )
-    again = model.token_loss(model.read([(template, Case(case.item, noise, case.length))]))
+    again = model.responses.loss(
+        model.responses.read([(template, Case(case.item, noise, case.length))])
+    )
     assert torch.equal(loss, again)
 
 
@@ -136,7 +138,9 @@ def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
     ):
         model.item_logits(history, length, user=torch.tensor([4]))
     with pytest.raises(BackboneError, match="about the item with id 5"):
-        model.read([(model.instructions.templates.tasks["item2index"][1], Case(torch.tensor([5])))])
+        model.responses.read(
+            [(model.instructions.templates.tasks["item2index"][1], Case(torch.tensor([5])))]
+        )
     short, *_ = make(backbone_config={**TINY_LLAMA, "max_position_embeddings": 40})
     assert short.instructions.limit == 40
 
@@ -238,7 +242,7 @@ def test_samples_are_drawn_in_their_natural_proportions(make):
 @pytest.mark.parametrize("rows", ["all", "windows"])
 def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
     model, _, loaders = make(train_rows=rows)
-    asked, batches = model.asked, []
+    asked, batches = model.samples, []
 
     def watch(task, case):
         drawn = asked(task, case)
@@ -248,7 +252,7 @@ def test_each_sample_draws_its_own_template(make, rows, monkeypatch):
         batches.append((task, {id(template): len(part.item) for template, part in drawn}))
         return drawn
 
-    monkeypatch.setattr(model, "asked", watch)
+    monkeypatch.setattr(model, "samples", watch)
     for batch in [batch for _ in range(15) for batch in loaders[0]]:
         model.calculate_loss(batch)
     large = [counts for task, counts in batches if task == "seqrec" and sum(counts.values()) > 10]

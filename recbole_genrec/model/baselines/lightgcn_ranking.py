@@ -1,4 +1,4 @@
-"""LightGCN's vectors as TokenRec gets them, ranked by dot product or cosine: what quantiser and language model have to beat."""
+"""LightGCN's vectors, as TokenRec gets them, rank items: what its quantiser must beat."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, graph_ve
 
 
 class LightGCNDot(SequentialRecommender):
-    """Items by the dot product of LightGCN's propagated vectors; trains nothing besides them (keys ``graph_*``).
+    """Items by the dot product of LightGCN's propagated vectors (keys ``graph_*``).
 
-    Users without training interactions get their vector from their history, as in TokenRec.
+    Nothing is trained besides these vectors. Users without training interactions get their vector
+    from their history, as in TokenRec.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
     """
 
     input_type = InputType.POINTWISE
@@ -27,37 +32,56 @@ class LightGCNDot(SequentialRecommender):
         graph = graph_vectors(config, dataset, logging.getLogger().info)
         for field in fields(GraphVectors):
             self.register_buffer(field.name, getattr(graph, field.name))
-        self.nothing = nn.Parameter(torch.zeros(1))  # RecBole's trainer wants a parameter
+        self.nothing = nn.Parameter(torch.zeros(1))  # RecBole's trainer needs a parameter
 
     def calculate_loss(self, interaction) -> Tensor:
-        """Zero: the vectors are made in the constructor."""
+        """Zero: the constructor has fitted the vectors.
+
+        Args:
+            interaction: RecBole's batch.
+        """
         return 0 * self.nothing.sum()
 
     def full_sort_predict(self, interaction) -> Tensor:
-        """Scores of all items, float32 ``[B, n_items]``; the padding item has -inf."""
+        """Scores of all items.
+
+        Args:
+            interaction: RecBole's batch of B users.
+
+        Returns:
+            float32 ``[B, n_items]``; the padding item has -inf.
+        """
         users, items = self._vectors(interaction)
         scores = users @ items.T
         scores[:, 0] = -torch.inf
         return scores
 
     def predict(self, interaction) -> Tensor:
-        """Score ``[B]`` of the candidate item of each row."""
+        """Score of the candidate item of each row.
+
+        Args:
+            interaction: RecBole's batch of B users.
+
+        Returns:
+            float32 ``[B]``.
+        """
         users, items = self._vectors(interaction)
-        return (users * items[interaction[self.ITEM_ID]]).sum(1)
+        candidates = items[interaction[self.ITEM_ID]]  # [B, d]
+        return (users * candidates).sum(1)
 
     def _vectors(self, interaction) -> tuple[Tensor, Tensor]:
         """Vectors of the users in the batch ``[B, d]`` and of all items ``[n_items, d]``."""
         graph = GraphVectors(self.user_layers, self.item_layers, self.user_degree, self.item_degree)
         user = interaction[self.USER_ID]
-        known = self.user_degree[user] > 0
+        is_known = self.user_degree[user] > 0
         users = graph.users[user]
-        if not bool(known.all()):
-            users[~known] = graph.new_users(interaction[self.ITEM_SEQ][~known])
+        if not bool(is_known.all()):
+            users[~is_known] = graph.new_users(interaction[self.ITEM_SEQ][~is_known])
         return users, graph.items
 
 
 class LightGCNCosine(LightGCNDot):
-    """The same by cosine, which is how TokenRec compares its projected vector with the items."""
+    """Items by the cosine of the same vectors, as TokenRec compares its vectors."""
 
     def _vectors(self, interaction) -> tuple[Tensor, Tensor]:
         users, items = super()._vectors(interaction)

@@ -1,4 +1,7 @@
-"""Prompts and responses of LC-Rec (arXiv 2311.09049) as token ids, put together from item ids through the present code table."""
+"""Prompts and responses of LC-Rec (arXiv 2311.09049) as token ids.
+
+They are built from item ids through the present code table.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,21 @@ from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.model.lcrec.templates import LISTS, Template, Templates
 
-IGNORED = -100
+IGNORED = -100  # label of a token that is no target
 
 
 @dataclass(frozen=True)
 class Case:
     """What fills the slots of n prompts of one task.
 
-    ``item [n]``: the item that is described or comes next. ``history [n, T]`` and ``length [n]``: items before it, right-padded.
-    ``following [n, T]``: the item after each position of the history. ``wanted [n, T]``: bool, those of them that are targets.
-    ``person [n]``: row of the user texts. ``user [n]``: RecBole's user ids, for messages.
+    Attributes:
+        item: the item that is described or comes next ``[n]``.
+        history: items before it ``[n, T]``, right-padded with 0.
+        length: number of items in each history ``[n]``.
+        following: the item after each position of the history ``[n, T]``.
+        wanted: which of these are targets, bool ``[n, T]``.
+        person: row of the user texts ``[n]``.
+        user: RecBole's user ids ``[n]``, for messages.
     """
 
     item: Tensor
@@ -35,31 +43,34 @@ class Case:
     user: Tensor | None = None
 
     def pick(self, rows: Tensor, device: torch.device) -> Case:
-        """Some of the prompts, by their ``rows [m]``."""
-        return replace(
-            self,
-            **{
-                name: value[rows].to(device)
-                for name, value in vars(self).items()
-                if value is not None
-            },
-        )
+        """Some of the prompts.
+
+        Args:
+            rows: rows of the prompts ``[m]``.
+            device: where the result is used.
+        """
+        values = {
+            name: value[rows].to(device) for name, value in vars(self).items() if value is not None
+        }
+        return replace(self, **values)
 
 
 class Instructions(nn.Module):
     """Fills templates.
 
+    Sequences that are too long lose the oldest items of their history, never a part of an item.
+
     Args:
         templates: the tokenised prompt file.
-        codes_of: items ``[...]`` -> token ids of their codes ``[..., L]``, by the present code table.
+        codes_of: items ``[...]`` -> token ids of their codes ``[..., L]``, by the present table.
         limit: tokens of the longest sequence, response and end token included.
-
-    Sequences that are too long lose the oldest items of their history, never a part of an item.
     """
 
     def __init__(self, templates: Templates, codes_of: Callable[[Tensor], Tensor], limit: int):
         super().__init__()
-        self.templates, self.codes_of, self.limit = templates, codes_of, limit
+        self.templates = templates
+        self.codes_of = codes_of
+        self.limit = limit
         self.register_buffer("end", torch.tensor([templates.end]), persistent=False)
         self.texts = nn.ModuleDict()
         self.user_names: Sequence[str] = ()
@@ -80,134 +91,182 @@ class Instructions(nn.Module):
             else:
                 self.texts[slot].append(spaced[len(self.texts[slot]) :])
 
-    # --- slots ----------------------------------------------------------------------------------------------------------------------
+    # --- sequences --------------------------------------------------------------------------------
 
-    def _words(self, slot: str, rows: Tensor) -> Segment:
-        return self.texts[slot](rows)
+    def prompts(self, template: Template, case: Case, max_answer: int) -> tuple[Tensor, Tensor]:
+        """Everything before the response.
 
-    def fill(self, slot: str, case: Case) -> Segment:
-        """Ids and validity ``[n, w]`` of a slot that is no list."""
-        if slot == "index":
-            codes = self.codes_of(case.item)
-            return codes, torch.ones_like(codes, dtype=torch.bool)
-        return self._words(slot, case.person if slot in ("preference", "query") else case.item)
+        Args:
+            template: how to ask.
+            case: what fills it, ``n`` prompts.
+            max_answer: tokens of the longest response.
 
-    def listing(self, slot: str, case: Case, room: Tensor) -> Segment:
-        """Ids and validity ``[n, T, w]`` of a history: what is shown of each item with the separator before it.
-
-        The latest items that fit into ``room [n]`` tokens are shown, at least one.
+        Returns:
+            Ids ``[n, S]``, right-padded, and lengths ``[n]``.
         """
-        if slot == "history":
-            ids = self.codes_of(case.history)
-            valid = torch.ones_like(ids, dtype=torch.bool)
-        else:
-            ids, valid = self._words("title", case.history)
-        separator = self.templates.separator.to(ids.device)
-        slots = torch.arange(ids.shape[1], device=ids.device)
-        present = slots < case.length.unsqueeze(1)
-        cost = (valid.sum(-1) + len(separator)) * present
-        from_here = cost.flip(1).cumsum(1).flip(1) - len(separator)
-        kept = present & (
-            (from_here <= room.unsqueeze(1)) | (slots == case.length.unsqueeze(1) - 1)
-        )
-        not_first = kept & pad(kept[:, :-1], (1, 0))
-        ids = torch.cat([separator.expand(*ids.shape[:2], -1), ids], dim=-1)
-        return ids, torch.cat(
-            [not_first.unsqueeze(-1).expand(-1, -1, len(separator)), valid & kept.unsqueeze(-1)],
-            dim=-1,
-        )
-
-    # --- sequences ------------------------------------------------------------------------------------------------------------------
-
-    def trunk(
-        self, template: Template, case: Case, answer: Tensor
-    ) -> tuple[list[Segment], Tensor | None]:
-        """Segments up to the last slot, and the validity ``[n, T, w]`` of the history among them, if there is one.
-
-        ``answer [n]``: tokens of the response.
-        """
-        rows, device = len(case.item), case.item.device
-        segments: list[Segment | None] = []
-        for piece, slot in zip(template.pieces, template.slots, strict=True):
-            segments += [
-                constant(piece.to(device), rows),
-                None if slot in LISTS else self.fill(slot, case),
-            ]
-        room = (
-            self.limit
-            - len(template.closing)
-            - answer
-            - sum(segment[1].sum(1) for segment in segments if segment)
-        )
-        if None not in segments:
-            self._check(room, case)
-            return segments, None
-        at = segments.index(None)
-        ids, shown = self.listing(template.slots[at // 2], case, room)
-        segments[at] = ids.flatten(1), shown.flatten(1)
-        self._check(room - shown.sum((1, 2)), case)
-        return segments, shown
-
-    def prompts(self, template: Template, case: Case, answer: int) -> tuple[Tensor, Tensor]:
-        """Ids ``[n, S]``, right-padded, and lengths ``[n]`` of everything before a response of up to ``answer`` tokens."""
-        segments, _ = self.trunk(template, case, torch.full_like(case.item, answer))
-        return compose(*segments, constant(template.closing.to(case.item.device), len(case.item)))
+        answer_lengths = torch.full_like(case.item, max_answer)
+        segments, _ = self._trunk(template, case, answer_lengths)
+        return compose(*segments, self._closing(template, case))
 
     def sequences(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts with their responses: ids and labels ``[n, S]``, right-padded, and lengths ``[n]``.
+        """Prompts with their responses.
 
-        The label of a response token is its id, every other one is -100.
+        Args:
+            template: how to ask.
+            case: what fills it, ``n`` prompts.
+
+        Returns:
+            Ids and labels ``[n, S]``, right-padded, and lengths ``[n]``. The label of a response
+            token is its id, every other label is -100.
         """
-        rows, answer = len(case.item), self.fill(template.answer, case)
-        tokens = answer[1].sum(1) + 1
-        segments, _ = self.trunk(template, case, tokens)
-        closing = constant(template.closing.to(case.item.device), rows)
-        ids, lengths = compose(*segments, closing, answer, constant(self.end, rows))
-        from_end = lengths.unsqueeze(1) - torch.arange(ids.shape[1], device=ids.device)
-        return (
-            ids,
-            torch.where((from_end > 0) & (from_end <= tokens.unsqueeze(1)), ids, IGNORED),
-            lengths,
-        )
+        answer = self._fill(template.answer, case)
+        answer_lengths = (answer[1].sum(1) + 1).unsqueeze(1)  # [n, 1], with the end token
+        segments, _ = self._trunk(template, case, answer_lengths.squeeze(1))
+        end = constant(self.end, len(case.item))
+        ids, lengths = compose(*segments, self._closing(template, case), answer, end)
+
+        from_end = lengths.unsqueeze(1) - torch.arange(ids.shape[1], device=ids.device)  # [n, S]
+        is_response = (from_end > 0) & (from_end <= answer_lengths)
+        return ids, torch.where(is_response, ids, IGNORED), lengths
 
     def tree(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The sequences of every beginning of each history, which share what they have in common.
 
         Args:
-            template: one whose last slot is the history. case: with ``following`` and ``wanted``.
+            template: one whose last slot is the history.
+            case: with ``following`` and ``wanted``, ``n`` histories.
 
         Returns:
-            Trunk ids ``[n, S]``; branch ids ``[n, T, W]``: closing, codes of the following item, end; how many tokens of its trunk a
-            branch continues ``[n, T]``; labels ``[n, T, W]``.
+            Trunk ids ``[n, S]``; branch ids ``[n, T, W]``: closing, codes of the following item,
+            end; how many tokens of its trunk a branch continues ``[n, T]``; labels ``[n, T, W]``.
         """
         answer = pad(self.codes_of(case.following), (0, 1), value=int(self.templates.end))
-        segments, shown = self.trunk(
-            template, case, case.length.new_full(case.length.shape, answer.shape[-1])
-        )
+        answer_lengths = case.length.new_full(case.length.shape, answer.shape[-1])
+        segments, shown = self._trunk(template, case, answer_lengths)
         ids, lengths = compose(*segments)
-        tokens = shown.sum(-1)
-        attach = lengths.unsqueeze(1) - (tokens.flip(1).cumsum(1).flip(1) - tokens)
-        wanted = case.wanted & (tokens > 0)
-        closing = template.closing.to(ids.device).expand(*wanted.shape, -1)
-        labels = torch.cat([torch.full_like(closing, IGNORED), answer], dim=-1).masked_fill(
-            ~wanted.unsqueeze(-1), IGNORED
-        )
-        return ids, torch.cat([closing, answer], dim=-1), attach * wanted, labels
 
-    def _check(self, left: Tensor, case: Case) -> None:
-        """:class:`BackboneError` for the first sequence for which no room is ``left [n]``."""
+        # A branch continues its trunk up to its item: the tokens of later items are cut off.
+        n_tokens = shown.sum(-1)  # [n, T]
+        n_later = n_tokens.flip(1).cumsum(1).flip(1) - n_tokens
+        attach = lengths.unsqueeze(1) - n_later
+        is_target = case.wanted & (n_tokens > 0)
+
+        closing = template.closing.to(ids.device).expand(*is_target.shape, -1)  # [n, T, w]
+        branches = torch.cat([closing, answer], dim=-1)
+        labels = torch.cat([torch.full_like(closing, IGNORED), answer], dim=-1)
+        labels = labels.masked_fill(~is_target.unsqueeze(-1), IGNORED)
+        return ids, branches, attach * is_target, labels
+
+    def _trunk(
+        self, template: Template, case: Case, answer_lengths: Tensor
+    ) -> tuple[list[Segment], Tensor | None]:
+        """Segments up to the last slot.
+
+        Args:
+            template: how to ask.
+            case: what fills it, ``n`` prompts.
+            answer_lengths: tokens of the responses ``[n]``.
+
+        Returns:
+            The segments, and the validity ``[n, T, w]`` of the history among them, if there is one.
+        """
+        n_rows = len(case.item)
+        device = case.item.device
+        segments: list[Segment | None] = []  # None = the history, which takes the remaining room
+        room = self.limit - len(template.closing) - answer_lengths  # [n]
+        for piece, slot in zip(template.pieces, template.slots, strict=True):
+            segments.append(constant(piece.to(device), n_rows))
+            segments.append(None if slot in LISTS else self._fill(slot, case))
+        for segment in segments:
+            if segment is not None:
+                room = room - segment[1].sum(1)
+        if None not in segments:
+            self._check_room(room, case)
+            return segments, None
+
+        place = segments.index(None)
+        ids, shown = self._listing(template.slots[place // 2], case, room)
+        segments[place] = ids.flatten(1), shown.flatten(1)
+        self._check_room(room - shown.sum((1, 2)), case)
+        return segments, shown
+
+    def _closing(self, template: Template, case: Case) -> Segment:
+        return constant(template.closing.to(case.item.device), len(case.item))
+
+    # --- slots ------------------------------------------------------------------------------------
+
+    def _fill(self, slot: str, case: Case) -> Segment:
+        """Ids and validity ``[n, w]`` of a slot that is no list."""
+        if slot == "index":
+            codes = self.codes_of(case.item)
+            return codes, torch.ones_like(codes, dtype=torch.bool)
+        if slot in ("preference", "query"):
+            return self.texts[slot](case.person)
+        return self.texts[slot](case.item)
+
+    def _listing(self, slot: str, case: Case, room: Tensor) -> Segment:
+        """A history: each item with the separator before it.
+
+        The latest items that fit into the room are shown, at least one.
+
+        Args:
+            slot: ``history`` for codes, ``titles`` for titles.
+            case: with ``history`` and ``length``, ``n`` histories.
+            room: tokens that the history may take ``[n]``.
+
+        Returns:
+            Ids and validity ``[n, T, w]``.
+        """
+        if slot == "history":
+            ids = self.codes_of(case.history)  # [n, T, L]
+            valid = torch.ones_like(ids, dtype=torch.bool)
+        else:
+            ids, valid = self.texts["title"](case.history)
+        separator = self.templates.separator.to(ids.device)
+        width = len(separator)
+
+        # An item is shown if the tokens from it to the last item fit.
+        slots = torch.arange(ids.shape[1], device=ids.device)
+        length = case.length.unsqueeze(1)
+        is_item = slots < length  # [n, T]
+        cost = (valid.sum(-1) + width) * is_item
+        cost_from_here = cost.flip(1).cumsum(1).flip(1) - width
+        fits = cost_from_here <= room.unsqueeze(1)
+        is_shown = is_item & (fits | (slots == length - 1))
+
+        # The first item that is shown has no separator before it.
+        has_separator = is_shown & pad(is_shown[:, :-1], (1, 0))
+        separators = separator.expand(*ids.shape[:2], -1)  # [n, T, width]
+        separators_valid = has_separator.unsqueeze(-1).expand(-1, -1, width)
+        items_valid = valid & is_shown.unsqueeze(-1)
+        return (
+            torch.cat([separators, ids], dim=-1),
+            torch.cat([separators_valid, items_valid], dim=-1),
+        )
+
+    def _check_room(self, left: Tensor, case: Case) -> None:
+        """Refuse sequences that are too long.
+
+        Args:
+            left: tokens that are left in each sequence ``[n]``; negative = too long.
+            case: what the sequences are about.
+
+        Raises:
+            BackboneError: names the first sequence that is too long.
+        """
         over = (left < 0).nonzero()
         if not len(over):
             return
         row = int(over[0])
-        known = case.user is not None and len(self.user_names)
-        whose = (
-            f"of user {str(self.user_names[int(case.user[row])])!r}"
-            if known
-            else f"about the item with id {int(case.item[row])}"
-        )
+        if case.user is not None and len(self.user_names):
+            name = str(self.user_names[int(case.user[row])])
+            subject = f"of user {name!r}"
+        else:
+            subject = f"about the item with id {int(case.item[row])}"
+        needed = self.limit - int(left[row])
         raise BackboneError(
-            f"The prompt {whose} and its response need {self.limit - int(left[row])} tokens even with a single item of history, and "
-            f"{self.limit} fit (the smaller one of max_length and the backbone's context). Raise max_length and the context "
-            "(max_position_embeddings in backbone_config), lower text_max_len, or shorten the templates (prompt_file)."
+            f"The prompt {subject} and its response need {needed} tokens even with a single item "
+            f"of history, and {self.limit} fit (the smaller one of max_length and the backbone's "
+            "context). Raise max_length and the context (max_position_embeddings in "
+            "backbone_config), lower text_max_len, or shorten the templates (prompt_file)."
         )

@@ -1,9 +1,12 @@
-"""Instruction templates of LC-Rec (arXiv 2311.09049): six families of tasks, read from one file and tokenised once."""
+"""Instruction templates of LC-Rec (arXiv 2311.09049): six families of tasks.
+
+They are read from one file and tokenised once.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from recbole_genrec.errors import BackboneError, ConfigError
 
-# task -> what an ask may be made of, and what then answers it
+# Task -> which slots may ask, and which slots then answer.
 FORMS: dict[str, list[tuple[set[str], set[str]]]] = {
     "seqrec": [({"history"}, {"index"})],
     "item2index": [({"title", "text"}, {"index"})],
@@ -24,10 +27,19 @@ TEXT_TASKS = ("item2index", "index2item", "fusionseqrec")
 USER_TASKS = ("itemsearch", "preferenceobtain")
 LISTS = ("history", "titles")
 
+SLOT = re.compile(r"\{(\w+)\}")
+
 
 @dataclass(frozen=True)
 class Template:
-    """One way to ask: ``pieces[0] slots[0] pieces[1] .. slots[-1]``, then ``closing``, then the answer; token ids ``[w]``."""
+    """One way to ask: ``pieces[0] slots[0] pieces[1] .. slots[-1]``, then ``closing``, the answer.
+
+    Attributes:
+        slots: names of the slots, in their order.
+        pieces: token ids ``[w]`` of the text before each slot.
+        closing: token ids ``[w]`` of the text after the last slot.
+        answer: name of the slot that answers.
+    """
 
     slots: tuple[str, ...]
     pieces: tuple[Tensor, ...]
@@ -40,72 +52,126 @@ class Templates:
 
     Args:
         content: the file's ``header``, ``response``, ``separator`` and ``tasks``.
-        text_tokenizer: of the language model; needs an end token, and its start token opens every prompt if it has one.
+        text_tokenizer: of the language model. It needs an end token. If it has a start token,
+            every prompt begins with it.
 
     Attributes:
-        tasks: templates of each task. separator: ids between the items of a history. end: id of the end token.
+        tasks: templates of each task.
+        separator: ids between the items of a history ``[w]``.
+        end: id of the end token.
 
     Raises:
-        ConfigError: the file lacks something, or a template has slots that its task cannot fill. BackboneError: no end token.
+        ConfigError: the file lacks something, or a template has slots that its task cannot fill.
+        BackboneError: there is no end token.
     """
 
     def __init__(self, content: dict, text_tokenizer):
         check_prompts(content)
         if text_tokenizer.eos_token_id is None:
             raise BackboneError(
-                "The backbone's tokenizer has no end token (eos_token), so no response could end. Set eos_token in its "
-                "tokenizer_config.json, or choose another backbone."
+                "The backbone's tokenizer has no end token (eos_token), so no response could end. "
+                "Set eos_token in its tokenizer_config.json, or choose another backbone."
             )
-        self._tokenizer, self.end = text_tokenizer, text_tokenizer.eos_token_id
-        start = [] if text_tokenizer.bos_token_id is None else [text_tokenizer.bos_token_id]
+        self._tokenizer = text_tokenizer
+        self.end = text_tokenizer.eos_token_id
         self.separator = self._ids(content["separator"])
-        header, response = (
-            torch.tensor(start + self._ids(content["header"]).tolist(), dtype=torch.long),
-            self._ids(content["response"]),
-        )
-        self.tasks = {
-            task: [
+
+        header = self._ids(content["header"])
+        if text_tokenizer.bos_token_id is not None:
+            header = torch.cat([torch.tensor([text_tokenizer.bos_token_id]), header])
+        response = self._ids(content["response"])
+        self.tasks: dict[str, list[Template]] = {}
+        for task, entries in content["tasks"].items():
+            self.tasks[task] = [
                 self._template(entry["ask"], entry["answer"], header, response) for entry in entries
             ]
-            for task, entries in content["tasks"].items()
-        }
+
+    def require(self, tasks: Sequence[str]) -> None:
+        """Refuse tasks without templates.
+
+        Args:
+            tasks: names of the tasks that are trained.
+
+        Raises:
+            ConfigError: names the tasks that the file has no templates for.
+        """
+        missing = [task for task in tasks if task not in self.tasks]
+        if missing:
+            raise ConfigError(
+                f"The prompt file has no templates for {', '.join(missing)}. "
+                "Add some, or leave these tasks out of tasks."
+            )
 
     def _template(self, ask: str, answer: str, header: Tensor, response: Tensor) -> Template:
-        *pieces, closing = (self._ids(piece) for piece in _SLOT.split(ask)[::2])
+        texts = SLOT.split(ask)[::2]  # the texts between the slots
+        *pieces, closing = [self._ids(text) for text in texts]
         pieces[0] = torch.cat([header, pieces[0]])
-        return Template(
-            tuple(_SLOT.findall(ask)),
-            tuple(pieces),
-            torch.cat([closing, response]),
-            *_SLOT.findall(answer),
-        )
+        closing = torch.cat([closing, response])
+        (answer_slot,) = SLOT.findall(answer)
+        return Template(tuple(SLOT.findall(ask)), tuple(pieces), closing, answer_slot)
 
     def _ids(self, text: str) -> Tensor:
-        """Tokens of a piece; a space at its end belongs to what fills the slot."""
-        return torch.tensor(
-            self._tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"], dtype=torch.long
-        )
+        """Token ids ``[w]`` of a text; a space at its end belongs to what fills the slot."""
+        ids = self._tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
+        return torch.tensor(ids, dtype=torch.long)
 
 
-_SLOT = re.compile(r"\{(\w+)\}")
+def chosen_templates(numbers: list[int] | str | None, count: int) -> list[int]:
+    """Numbers of the templates of ``seqrec`` that are tested.
+
+    Args:
+        numbers: the key ``test_prompt_ids``.
+        count: how many templates there are.
+
+    Raises:
+        ConfigError: a template does not exist.
+    """
+    known = list(range(count))
+    if numbers == "all":
+        return known
+    chosen = numbers or [0]
+    if not set(chosen) <= set(known):
+        raise ConfigError(f"test_prompt_ids is {chosen}; seqrec has templates 0 to {known[-1]}.")
+    return chosen
 
 
 def pieces_of(content: dict) -> Iterator[str]:
-    """Every text between slots; what a vocabulary from scratch is trained on beside the item texts."""
+    """Every text between slots, for a vocabulary from scratch.
+
+    Args:
+        content: what the prompt file holds.
+
+    Yields:
+        The texts, without spaces at their ends.
+    """
     check_prompts(content)
-    yield from (content["header"], content["response"], content["separator"])
+    yield content["header"]
+    yield content["response"]
+    yield content["separator"]
     for entries in content["tasks"].values():
         for entry in entries:
-            yield from filter(None, (piece.rstrip() for piece in _SLOT.split(entry["ask"])[::2]))
+            for text in SLOT.split(entry["ask"])[::2]:
+                if text.rstrip():
+                    yield text.rstrip()
+
+
+# --- checks of a prompt file ----------------------------------------------------------------------
 
 
 def check_prompts(content: dict) -> None:
-    """:class:`ConfigError` that names the first fault of a prompt file."""
-    for key, kind in (("header", str), ("response", str), ("separator", str), ("tasks", dict)):
+    """Refuse a prompt file with a fault.
+
+    Args:
+        content: what the file holds.
+
+    Raises:
+        ConfigError: names the first fault.
+    """
+    kinds = {"header": str, "response": str, "separator": str, "tasks": dict}
+    for key, kind in kinds.items():
         if not isinstance(content.get(key), kind) or not content[key]:
-            raise ConfigError(
-                f"The prompt file needs {key!r} ({'text' if kind is str else 'templates by task'})."
-            )
+            needed = "text" if kind is str else "templates by task"
+            raise ConfigError(f"The prompt file needs {key!r} ({needed}).")
     unknown = sorted(set(content["tasks"]) - set(FORMS))
     if unknown:
         raise ConfigError(
@@ -119,27 +185,36 @@ def check_prompts(content: dict) -> None:
 
 
 def _check_template(name: str, task: str, entry: object) -> None:
-    if (
-        not isinstance(entry, dict)
-        or set(entry) != {"ask", "answer"}
-        or not all(isinstance(part, str) for part in entry.values())
-    ):
+    """Refuse a template that is no pair of texts, or whose slots its task cannot fill."""
+    if not _is_pair_of_texts(entry):
         raise ConfigError(
             f"{name} is {entry!r}; it must be {{ask: text with {{slots}}, answer: one {{slot}}}}."
         )
-    slots, answer = _SLOT.findall(entry["ask"]), entry["answer"].strip()
-    fits = any(
-        slots and set(slots) <= asks and answer in {f"{{{word}}}" for word in answers}
-        for asks, answers in FORMS[task]
-    )
-    if not fits or len(set(slots)) < len(slots):
-        known = " or ".join(
-            f"{_names(asks)} answered by {_names(answers)}" for asks, answers in FORMS[task]
+    slots = SLOT.findall(entry["ask"])
+    answer = entry["answer"].strip()
+    has_form = any(_fits(slots, answer, asks, answers) for asks, answers in FORMS[task])
+    repeats = len(set(slots)) < len(slots)
+    if repeats or not has_form:
+        forms = " or ".join(
+            f"{_listed(asks)} answered by {_listed(answers)}" for asks, answers in FORMS[task]
         )
         raise ConfigError(
-            f"{name} asks with {_names(slots)} and answers with {answer!r}; {task} asks with {known}, each slot once."
+            f"{name} asks with {_listed(slots)} and answers with {answer!r}; "
+            f"{task} asks with {forms}, each slot once."
         )
 
 
-def _names(slots) -> str:
+def _is_pair_of_texts(entry: object) -> bool:
+    if not isinstance(entry, dict) or set(entry) != {"ask", "answer"}:
+        return False
+    return all(isinstance(text, str) for text in entry.values())
+
+
+def _fits(slots: Sequence[str], answer: str, asks: set[str], answers: set[str]) -> bool:
+    """Whether the slots of a template are those of one form of its task."""
+    answers_in_braces = {f"{{{slot}}}" for slot in answers}
+    return bool(slots) and set(slots) <= asks and answer in answers_in_braces
+
+
+def _listed(slots) -> str:
     return ", ".join(f"{{{slot}}}" for slot in sorted(slots)) or "no slot"

@@ -1,0 +1,186 @@
+"""The response tokens of LC-Rec's samples: their states, labels, logits and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from recbole_genrec.backbone import (
+    CausalBackbone,
+    CodeVocabulary,
+    branch_states,
+    embed_mixed,
+    stack_rows,
+)
+from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
+from recbole_genrec.model.lcrec.templates import Template
+from recbole_genrec.model.tiger import ranking_guided_loss
+from recbole_genrec.runtime.processes import balanced
+
+Sample = tuple[Template, Case]
+"""The samples of one template."""
+
+
+class Response(NamedTuple):
+    """Response tokens of one template's samples.
+
+    Attributes:
+        states: states that predict the tokens ``[N, d_out]``.
+        labels: ids of the tokens ``[N]``.
+        are_codes: whether the tokens are codes and end tokens, and no text.
+    """
+
+    states: Tensor
+    labels: Tensor
+    are_codes: bool
+
+
+class Responses:
+    """Reads samples with the language model and computes the loss on their responses.
+
+    Args:
+        backbone: the language model.
+        vocabulary: tables of the codes, whose ids stand behind those of the text vocabulary.
+        instructions: fills the templates.
+        config: the settings of the run.
+    """
+
+    def __init__(
+        self,
+        backbone: CausalBackbone,
+        vocabulary: CodeVocabulary,
+        instructions: Instructions,
+        config,
+    ):
+        self.backbone = backbone
+        self.vocabulary = vocabulary
+        self.instructions = instructions
+        self.config = config
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input vectors of text tokens and codes.
+
+        Args:
+            ids: token ids ``[...]``.
+
+        Returns:
+            ``[..., d_in]``.
+        """
+        rows = ids.flatten(1) if ids.dim() > 1 else ids.unsqueeze(0)  # [B, S]
+        vectors = embed_mixed(rows, self.backbone.text_table, self.vocabulary.embedding)
+        return vectors.view(*ids.shape, -1)
+
+    # --- states and labels ------------------------------------------------------------------------
+
+    def read(self, samples: Sequence[Sample]) -> list[Response]:
+        """Read samples one by one, each as a sequence of its own.
+
+        Args:
+            samples: templates with what fills them.
+
+        Returns:
+            The response tokens of each template.
+        """
+        if not samples:
+            return []
+        sequences = [self.instructions.sequences(template, case) for template, case in samples]
+        valid = [
+            torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [n, S]
+            for ids, _, lengths in sequences
+        ]
+
+        # All sequences, one after another, go through the language model at once.
+        flat_ids = [ids[mask] for (ids, _, _), mask in zip(sequences, valid, strict=True)]
+        lengths = torch.cat([lengths for _, _, lengths in sequences])
+        embedded = self.embed(torch.cat(flat_ids))
+        states = self.backbone.states(embedded, lengths, self.config["packing"])
+        states_of_samples = states.split([len(ids) for ids in flat_ids])
+
+        responses = []
+        for (template, _), (_, labels, _), mask, sample_states in zip(
+            samples, sequences, valid, states_of_samples, strict=True
+        ):
+            following = labels.roll(-1, 1)[mask]
+            is_response = following != IGNORED
+            responses.append(
+                Response(
+                    sample_states[is_response],
+                    following[is_response],
+                    template.answer == "index",
+                )
+            )
+        return responses
+
+    def read_tree(self, samples: Sequence[Sample]) -> Response:
+        """Read recommendations of several targets per row, which share their histories.
+
+        Args:
+            samples: templates of ``seqrec`` with what fills them.
+
+        Returns:
+            The response tokens of all templates.
+        """
+        trees = [self.instructions.tree(template, case) for template, case in samples]
+        trunks, branches, attach, labels = zip(*trees, strict=True)
+        states = branch_states(
+            self.backbone,
+            self.embed(stack_rows(trunks)),
+            self.embed(stack_rows(branches)),
+            torch.cat(attach),
+        )  # [n, T, W, d_out]
+        following = stack_rows(labels, IGNORED)[..., 1:]  # [n, T, W - 1]
+        is_response = following != IGNORED
+        return Response(states[..., :-1, :][is_response], following[is_response], True)
+
+    # --- logits and loss --------------------------------------------------------------------------
+
+    def logits(self, states: Tensor, codes_only: bool) -> Tensor:
+        """Logits over the text vocabulary and all codes, or over the end token and all codes.
+
+        Args:
+            states: ``[..., d_out]``.
+            codes_only: leave out all text tokens but the end token, which comes first.
+
+        Returns:
+            ``[..., V + C]``, or ``[..., 1 + C]`` with ``codes_only``.
+        """
+        if codes_only:
+            end = self.instructions.templates.end
+            end_vector = self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
+            text = linear(states, end_vector)
+        else:
+            text = self.backbone.text_logits(states)
+        return torch.cat([text, self.vocabulary.logits(states)], dim=-1)
+
+    def loss(self, responses: Sequence[Response]) -> Tensor:
+        """Mean cross-entropy over all response tokens.
+
+        With ``sid_loss_vocab: sid`` the responses that are codes are normalised over codes and
+        the end token.
+
+        Args:
+            responses: response tokens of the batch.
+        """
+        total = sum(len(response.labels) for response in responses)
+        restricts = self.config["sid_loss_vocab"] == "sid"
+        loss: Tensor | float = 0.0
+        for codes_only in {restricts and response.are_codes for response in responses}:
+            group = [
+                response
+                for response in responses
+                if (restricts and response.are_codes) == codes_only
+            ]
+            states = torch.cat([response.states for response in group])
+            labels = torch.cat([response.labels for response in group])
+            if codes_only:
+                n_text = self.backbone.text_table.num_embeddings
+                labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
+            mean = ranking_guided_loss(
+                self.logits(states, codes_only), labels, self.config["temperature"]
+            )
+            loss = loss + mean * (len(labels) / total)
+        return balanced(loss, total)
