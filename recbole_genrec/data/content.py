@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import DataError
@@ -82,9 +83,14 @@ class ItemContent:
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         path = Path(config["data_path"]) / f"{config['dataset']}.item"
         if needed or (config["item_text_fields"] and path.is_file()):
-            separator = config["field_separator"] or "\t"
+            file_format = FileFormat.of(config)
             read = read_item_texts(
-                path, config["item_text_fields"], tokens, dataset.iid_field, separator
+                path,
+                config["item_text_fields"],
+                tokens,
+                dataset.iid_field,
+                file_format.separator,
+                file_format.encoding,
             )
             texts, titles = read.texts, read.titles
         else:

@@ -1,99 +1,223 @@
-"""RecBole's ``.inter`` files, looked through before RecBole reads them.
-
-RecBole hands them to pandas, which takes an id such as ``NA`` for a missing value and then drops the row, lets a stray quote swallow the
-lines up to the next one, and shifts the columns of a file whose rows have one cell more than its header.
-"""
+"""RecBole's ``.inter`` files: every row as it is written, or a refusal that names file and line."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_genrec.errors import DataError
+import numpy as np
+import pandas as pd
+
+from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
+from recbole_genrec.data.headers import loaded_columns, read_header
+from recbole_genrec.data.times import is_date, read_time
+from recbole_genrec.errors import ConfigError, DataError
 
 RESERVED = frozenset(
-    b"#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,NULL,NaN,None,n/a,nan,null,[PAD]".split(
-        b","
-    )
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+        "[PAD]",
+    ]
 )
-"""What ``pandas.read_csv`` takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
+"""What pandas takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass
+class Interactions:
+    """A file of interactions.
+
+    Args:
+        path: the file.
+        frame: its loaded columns; ids are text, times and other numbers float64, sequences arrays.
+        kinds: RecBole's type of each of these columns.
+        lines: line of the file of each row, int64 ``[n]``.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    kinds: dict[str, str]
+    lines: np.ndarray
 
 
 def interaction_files(config) -> list[Path]:
-    """The ``.inter`` files of RecBole's ``config``: one, or those of ``benchmark_filename``."""
-    parts = [f".{part}" for part in config["benchmark_filename"] or ()] or [""]
-    return [Path(config["data_path"]) / f"{config['dataset']}{part}.inter" for part in parts]
+    """The ``.inter`` files of RecBole's ``config``: one, or those of ``benchmark_filename``.
+
+    Raises:
+        ConfigError: ``benchmark_filename`` does not name three files.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    parts = config["benchmark_filename"]
+    if parts is None:
+        return [folder / f"{name}.inter"]
+    listed = isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts)
+    if not listed or len(parts) != len(PARTS):
+        raise ConfigError(
+            f"benchmark_filename is {parts!r}; it must list three endings, those of the training, "
+            f"the validation and the test file: --benchmark_filename=[train,valid,test] reads "
+            f"{name}.train.inter, {name}.valid.inter and {name}.test.inter."
+        )
+    if set(parts) == set(PARTS) and tuple(parts) != PARTS:
+        raise ConfigError(
+            f"benchmark_filename is [{', '.join(parts)}]; the order of the files is training, "
+            "validation, test: --benchmark_filename=[train,valid,test]."
+        )
+    return [folder / f"{name}.{part}.inter" for part in parts]
 
 
-def check_interactions(
-    path: Path, ids: Sequence[str], time: str | None, separator: str = "\t", encoding: str = "utf-8"
-) -> None:
-    """Refuse a file that RecBole would misread.
+def read_interactions(
+    path: Path,
+    file_format: FileFormat,
+    roles: dict[str, str],
+    load: Sequence[str] | None = None,
+    optional: Sequence[str] = (),
+) -> Interactions:
+    """Read a file of interactions.
 
     Args:
-        ids: names of the columns that hold user and item ids. time: name of the column of times, if the file must have one.
+        path: the file.
+        file_format: how it is written.
+        roles: types of the columns of ids (``token``), times (``float``) and histories
+            (``token_seq``), by name.
+        load: the columns to load, None for all.
+        optional: columns of ``roles`` and ``load`` that the file need not have.
 
     Raises:
         DataError: names the first bad line and what is wrong with it.
     """
-    between = separator.encode()
-    with open(path, "rb") as stream:
-        header = stream.readline().removesuffix(b"\n").removesuffix(b"\r")
-        if b"\r" in header:
+    file = AtomicFile(path, file_format)
+    kinds = read_header(path, file.header_line, file.columns, roles, file.separator)
+    for name in roles:
+        if name not in kinds and name not in optional:
             raise DataError(
-                f"{path}, line 1: lines end with carriage returns. Write the file with line feeds."
+                f"{path}, line {file.header_line}: there is no column {name!r}; the columns are "
+                f"{', '.join(map(ascii, kinds))}. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD "
+                "and --TIME_FIELD (and --load_col); without times, add positions 1, 2, 3, ... a user."
             )
-        names = [
-            cell.partition(b":")[0].decode(encoding, "replace") for cell in header.split(between)
-        ]
-        for wanted in [*ids, *([time] if time else [])]:
-            if wanted not in names:
-                raise DataError(
-                    f"{path}, line 1: there is no column {wanted!r}; the columns are {', '.join(map(ascii, names))}. Name yours with "
-                    "--USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD (and --load_col); without times, add positions 1, 2, 3, ... a user."
-                )
-        keys, number_at = [names.index(name) for name in ids], names.index(time) if time else None
-        for number, line in enumerate(stream, start=2):
-            line = line.removesuffix(b"\n").removesuffix(b"\r")
-            if not line:
-                continue
-            wrong = _wrong_with(line, line.split(between), len(names), keys, number_at, encoding)
-            if wrong:
-                raise DataError(
-                    f"{path}, line {number}: {wrong} Correct or remove the line: {line[:80]!r}"
-                )
+    names = loaded_columns(path, kinds, load, optional)
+    places = [list(kinds).index(name) for name in names]
+    columns = [
+        _Column(name, kinds[name], name in roles, file_format.sequence_separator) for name in names
+    ]
+    lines = []
+    for row in file.rows():
+        cells = [file.id(cell) for cell in row.cells]
+        problem = _problem(row, file, len(kinds))
+        if problem is None:
+            for place, column in zip(places, columns, strict=True):
+                problem = problem or column.add(cells[place])
+        if problem:
+            shown = file.separator.join(row.cells)[:80]
+            raise DataError(
+                f"{path}, line {row.line}: {problem} Correct or remove the line: {shown!r}"
+            )
+        lines.append(row.line)
+    if not lines:
+        raise DataError(f"{path}, line {file.header_line}: no row follows the header.")
+    frame = pd.DataFrame({column.name: column.series() for column in columns})
+    return Interactions(path, frame, {n: kinds[n] for n in names}, np.array(lines))
 
 
-def _wrong_with(
-    line: bytes,
-    cells: list[bytes],
-    width: int,
-    keys: list[int],
-    number_at: int | None,
-    encoding: str,
-) -> str | None:
-    if len(cells) != width:
-        return f"it has {len(cells)} cells, the header has {width}."
-    if b"\0" in line or b"\r" in line:
-        return "it holds a NUL or a carriage return."
-    if b'"' in line and any(
-        cell[:1] == b'"' and (len(cell) < 2 or cell[-1:] != b'"') for cell in cells
-    ):
-        return "a quote opens a cell and does not close it."
-    if not line.isascii():
-        try:
-            line.decode(encoding)
-        except UnicodeDecodeError:
-            return f"it is not {encoding}."
-    for key in keys:
-        if not cells[key].strip() or cells[key] in RESERVED:
-            return f"{cells[key].decode(encoding)!r} as an id means a missing value to pandas, or padding to RecBole; rename it."
-    if number_at is not None:
-        try:
-            finite = math.isfinite(float(cells[number_at])) and b"_" not in cells[number_at]
-        except ValueError:
-            finite = False
-        if not finite:
-            return "its time is not a number."
+def _problem(row: Row, file: AtomicFile, width: int) -> str | None:
+    """What is wrong with a row, whatever its columns mean."""
+    if row.problem:
+        return row.problem
+    if len(row.cells) != width:
+        return f"it has {len(row.cells)} cells, the header has {width}."
+    for cell in row.cells:
+        if "\0" in cell or "\r" in cell:
+            return "it holds a NUL or a carriage return."
+        if file.is_open(cell):
+            return "a quote opens a cell and does not close it."
     return None
+
+
+class _Column:
+    """Values of one column, checked one by one."""
+
+    def __init__(self, name: str, kind: str, has_role: bool, sequence_separator: str):
+        self.name = name
+        self._between = sequence_separator
+        self._values: list = []
+        self._dates: bool | None = None
+        readers: dict[str, Callable[[str], str | None]] = {
+            "token": self._id if has_role else self._token,
+            "float": self._time if has_role else self._number,
+            "token_seq": self._words,
+            "float_seq": self._numbers,
+        }
+        self.add = readers[kind]
+
+    def series(self) -> pd.Series:
+        """The values that were added."""
+        if self.add in (self._time, self._number):
+            return pd.Series(self._values, dtype="float64")
+        return pd.Series(self._values, dtype="object")
+
+    def _id(self, cell: str) -> str | None:
+        if not cell.strip(string.whitespace) or cell in RESERVED:
+            return (
+                f"{cell!r} as an id in {self.name!r} means a missing value to pandas, or padding "
+                "to RecBole; rename it."
+            )
+        if "\n" in cell:
+            return f"the id {cell!r} in {self.name!r} holds a line end."
+        self._values.append(cell)
+        return None
+
+    def _time(self, cell: str) -> str | None:
+        time = read_time(cell)
+        if time is None:
+            return f"its time {cell!r} is not a number and no date such as 2024-05-31T12:00:00."
+        dates = is_date(cell)
+        if self._dates is None:
+            self._dates = dates
+        if dates != self._dates:
+            return f"its time {cell!r} is a date and others are numbers, or the other way round."
+        self._values.append(time)
+        return None
+
+    def _token(self, cell: str) -> str | None:
+        self._values.append(None if not cell or cell in RESERVED else cell)
+        return None
+
+    def _number(self, cell: str) -> str | None:
+        try:
+            number = float(cell) if cell.strip() and cell not in RESERVED else np.nan
+        except ValueError:
+            return f"{cell!r} in {self.name!r} is not a number."
+        self._values.append(number)
+        return None
+
+    def _words(self, cell: str) -> str | None:
+        words = [word for word in cell.split(self._between) if word]
+        self._values.append(np.array(words, dtype=object))
+        return None
+
+    def _numbers(self, cell: str) -> str | None:
+        try:
+            numbers = [float(word) for word in cell.split(self._between) if word]
+        except ValueError:
+            return f"{cell!r} in {self.name!r} is not a sequence of numbers."
+        self._values.append(np.array(numbers, dtype=np.float64))
+        return None

@@ -1,8 +1,8 @@
 """Item text from RecBole ``.item`` files, read without RecBole's vocabularies.
 
-RecBole reads ``.item`` files with quote handling, splits ``token_seq`` columns into ids and joins them into every batch. A generative
-method needs the plain text once, by item, so it is read here: tab separated, quotes are ordinary characters, bad bytes are replaced and
-counted, malformed rows are tolerated and counted.
+RecBole splits ``token_seq`` columns into ids and joins them into every batch. A generative method
+needs the plain text once, by item, so it is read here. Bad bytes are replaced and counted, malformed
+rows are tolerated and counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 
+from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
+from recbole_genrec.data.cells import OPEN, TRAILING
 from recbole_genrec.errors import DataError
 
 PLACEHOLDER = "item"
@@ -33,6 +35,7 @@ class ItemTable:
     duplicate_rows: int = 0
     short_rows: int = 0
     long_rows: int = 0
+    stray_quotes: int = 0
     replaced_characters: int = 0
 
 
@@ -53,7 +56,9 @@ class ItemTexts:
     duplicate_rows: int
     short_rows: int
     long_rows: int
+    stray_quotes: int
     replaced_characters: int
+    encoding: str = "utf-8"
 
 
 def read_item_table(
@@ -61,14 +66,22 @@ def read_item_table(
     wanted: Collection[str] | None = None,
     item_field: str = "item_id",
     separator: str = "\t",
+    encoding: str = "utf-8",
 ) -> ItemTable:
     """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids (all when None).
 
-    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed; empty lines are skipped; missing cells are
-    empty and surplus cells ignored.
+    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed; empty
+    lines are skipped; missing cells are empty and surplus cells ignored.
+
+    Args:
+        path: the file.
+        wanted: raw item ids whose rows are kept.
+        item_field: name of the column of item ids.
+        separator: what stands between columns.
+        encoding: of the file.
 
     Raises:
-        DataError: the file is missing, empty, or has no item id column.
+        DataError: the file is missing, empty, has no item id column, or most rows are too long.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,40 +89,40 @@ def read_item_table(
             f"There is no item file {path}. Point --data_path at the folder that holds {path.parent.name}/{path.name}, make it with "
             f"`recbole-genrec prepare {path.stem}`, {_NO_TEXT_NEEDED}."
         )
-    table: ItemTable | None = None
-    with open(path, "rb") as stream:
-        for line in stream:
-            line = line.replace(b"\0", b"").rstrip(b"\r\n")
-            if table is None:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            text = line.decode("utf-8", "replace")
-            cells = text.split(separator)
-            if table is None:
-                table = ItemTable(_parse_header(cells))
-                columns = list(table.kinds)
-                if item_field not in table.kinds:
-                    raise DataError(
-                        f"{path}: line 1 has no item id column `{item_field}:token`; its columns are {', '.join(columns)}."
-                    )
-                key = columns.index(item_field)
-                continue
-            table.short_rows += len(cells) < len(columns)
-            table.long_rows += len(cells) > len(columns)
-            table.replaced_characters += text.count("\ufffd") - line.count("\ufffd".encode())
-            cells += [""] * (len(columns) - len(cells))
-            item = cells[key]
-            if wanted is not None and item not in wanted:
-                continue
-            if item in table.rows:
-                table.duplicate_rows += 1
-                continue
-            table.rows[item] = dict(zip(columns, cells, strict=False))
-    if table is None:
+    file = AtomicFile(path, FileFormat(separator, encoding))
+    table = ItemTable(_parse_header(file.columns))
+    columns = list(table.kinds)
+    if item_field not in table.kinds:
         raise DataError(
-            f"{path} is empty: a header line such as `{item_field}:token<tab>title:token_seq` is needed."
+            f"{path}: line {file.header_line} has no item id column `{item_field}:token`; its "
+            f"columns are {', '.join(columns)}. Name yours with --ITEM_ID_FIELD, and what stands "
+            "between the columns with --field_separator."
         )
+    key = columns.index(item_field)
+    count = 0
+    for row in file.rows():
+        cells = [cell.replace("\0", "") for cell in row.cells]
+        if not any(cell.strip() for cell in cells):
+            continue
+        count += 1
+        table.short_rows += len(cells) < len(columns)
+        table.long_rows += len(cells) > len(columns)
+        table.stray_quotes += row.problem in (OPEN, TRAILING)
+        cells += [""] * (len(columns) - len(cells))
+        item = file.id(cells[key])
+        if wanted is not None and item not in wanted:
+            continue
+        if item in table.rows:
+            table.duplicate_rows += 1
+            continue
+        table.rows[item] = dict(zip(columns, map(file.text, cells), strict=False))
+    if 2 * table.long_rows > count:
+        raise DataError(
+            f"{path}: {table.long_rows} of {count} rows have more cells than the {len(columns)} of "
+            f"the header. Is {separator!r} what stands between the columns (--field_separator)? "
+            "Cells that hold it need double quotes."
+        )
+    table.replaced_characters = file.replaced_characters
     return table
 
 
@@ -125,6 +138,7 @@ def read_item_texts(
     tokens: Sequence[str],
     item_field: str = "item_id",
     separator: str = "\t",
+    encoding: str = "utf-8",
 ) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
 
@@ -135,7 +149,9 @@ def read_item_texts(
         path: the ``.item`` file.
         fields: column names (``item_text_fields``); a single name may be given as a string.
         tokens: raw item ids by RecBole item id; entry 0 is the padding item.
-        item_field: name of the item id column. separator: what stands between columns (``field_separator``).
+        item_field: name of the item id column.
+        separator: what stands between columns (``field_separator``).
+        encoding: of the file (``encoding``).
 
     Raises:
         DataError: no file, no fields, an unknown field, no id column, or not one item has text.
@@ -148,7 +164,7 @@ def read_item_texts(
             f"`item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
         )
     items = list(tokens[1:])
-    table = read_item_table(path, set(items), item_field, separator)
+    table = read_item_table(path, set(items), item_field, separator, encoding)
     for name in fields:
         if name not in table.kinds:
             near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
@@ -177,7 +193,9 @@ def read_item_texts(
         duplicate_rows=table.duplicate_rows,
         short_rows=table.short_rows,
         long_rows=table.long_rows,
+        stray_quotes=table.stray_quotes,
         replaced_characters=table.replaced_characters,
+        encoding=encoding,
     )
     _log(path, result)
     return result
@@ -195,6 +213,10 @@ def _render(row: dict[str, str], fields: list[str], kinds: dict[str, str]) -> st
     return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
 
 
+def _shown(encoding: str) -> str:
+    return "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
 def _log(path: str | Path, result: ItemTexts) -> None:
     """One line; a warning when something is wrong with the file, information when texts are merely equal."""
     wrong = {
@@ -203,7 +225,8 @@ def _log(path: str | Path, result: ItemTexts) -> None:
         "repeated rows (the first wins)": result.duplicate_rows,
         "short rows": result.short_rows,
         "long rows": result.long_rows,
-        "characters that are not UTF-8": result.replaced_characters,
+        "quotes that open a cell and do not close it": result.stray_quotes,
+        f"characters that are not {_shown(result.encoding)}": result.replaced_characters,
     }
     met = [f"{count} {what}" for what, count in wrong.items() if count]
     if met:

@@ -8,16 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recbole.data import create_dataset as recbole_create_dataset
 from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.data.inter_files import check_interactions, interaction_files
+from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.errors import ConfigError, DataError, explained
 
-FLOAT32_INTEGERS = 2**24  # the largest range in which float32 holds every whole number
+__all__ = [
+    "LengthGroupedLoader",
+    "WindowLoader",
+    "by_user_and_time",
+    "cold_users",
+    "create_dataset",
+    "make_loaders",
+    "row_mask",
+    "seen_and_unseen",
+    "user_history",
+]
 
 
 class LengthGroupedLoader(TrainDataLoader):
@@ -122,65 +131,6 @@ def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
     return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
 
 
-def create_dataset(config):
-    """RecBole's dataset for ``config``; never its pickled copy.
-
-    Raises:
-        DataError: the ``.inter`` file is missing, or a pickled dataset lies where RecBole would load it.
-    """
-    name, files = config["dataset"], interaction_files(config)
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise DataError(
-            f"{missing[0]} does not exist. Make it with 'recbole-genrec prepare {name}', "
-            "or point --data_path at the folder that holds the dataset's folder."
-        )
-    for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
-        if (
-            "-" not in file.name[len(name) + 1 :]
-        ):  # else it belongs to another dataset whose name begins alike
-            _refuse_pickle(file)
-    ids, time = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]], config["TIME_FIELD"]
-    columns = (config["load_col"] or {}).get("inter") or "*"
-    if columns != "*":
-        in_order = (
-            config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
-        )
-        _check_loaded(
-            columns, [*ids, time] if in_order and not config["benchmark_filename"] else ids, time
-        )
-        time = time if time in columns else None
-    for file in files:
-        check_interactions(
-            file, ids, time, config["field_separator"] or "\t", config["encoding"] or "utf-8"
-        )
-    with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
-        dataset = recbole_create_dataset(config)
-    times = dataset.inter_feat.get(dataset.time_field)
-    if times is not None and float(times.max()) > FLOAT32_INTEGERS:
-        getLogger().warning(
-            f"RecBole keeps {dataset.time_field!r} as float32, which cannot tell values near {float(times.max()):.0f} apart by one: events "
-            "close in time may change their order. Use --normalize_all=True, or positions 1, 2, 3, ... as times."
-        )
-    return dataset
-
-
-def _check_loaded(columns: list[str], needed: list[str], time: str) -> None:
-    left_out = [name for name in needed if name not in columns]
-    if left_out:
-        hint = f" A file without times needs a column {time}:float with the positions 1, 2, 3, ... of a user's items."
-        raise DataError(
-            f"load_col takes {', '.join(columns)} from the .inter file, without {' and '.join(left_out)}. Say "
-            f'--load_col="{{inter: [{", ".join(needed)}]}}".{hint if time in left_out else ""}'
-        )
-
-
-def _refuse_pickle(file: Path) -> None:
-    raise DataError(
-        f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir."
-    )
-
-
 def make_loaders(config, dataset, grouped: bool):
     """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
 
@@ -194,7 +144,7 @@ def make_loaders(config, dataset, grouped: bool):
         Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
     )
     if file.exists():
-        _refuse_pickle(file)
+        refuse_pickle(file)
     with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
     data = train._dataset
@@ -288,15 +238,15 @@ def user_history(dataset, user: str) -> list[str]:
         raise ConfigError(
             f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it."
         )
-    rows = (
-        dataset.inter_feat
-    )  # after the loaders: one row per prefix, the last one of a user is the longest
-    own = torch.nonzero(rows[dataset.uid_field] == ids[str(user)]).flatten()
-    if not len(own):
+    # after the loaders: one row per prefix
+    mine = dataset.inter_feat[dataset.uid_field] == ids[str(user)]
+    if not mine.any():
         raise ConfigError(
             f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead."
         )
-    last = int(own[-1])
+    theirs = dataset.copy(dataset.inter_feat[mine])
+    rows = theirs.inter_feat
+    last = by_user_and_time(theirs)[-1]
     history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][
         last, : int(rows[dataset.item_list_length_field][last])
     ]

@@ -80,7 +80,6 @@ REFUSED = {
     + [
         header(v)
         for v in (
-            b"\xef\xbb\xbf" + HEADER,
             HEADER + b"\tmore:token",
             HEADER.upper(),
             b"u1\ti1\t1",
@@ -131,6 +130,7 @@ READ = {
     "blank": [line(b"") for _ in range(4)],
     "repeated": [lambda rows, at: rows.append(rows[at])] * 4,
     "time": [replaced(2, v) for v in (b"-1", b"0", b"1e5", b"0.5", b" 3")],
+    "mark": [header(b"\xef\xbb\xbf" + HEADER)],
     "ends": [whole(lambda t: t.replace(b"\n", b"\r\n")), whole(lambda t: t + b"\n\n\n")],
 }
 

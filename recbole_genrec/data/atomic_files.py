@@ -1,0 +1,264 @@
+"""The one reader of RecBole's atomic files: separator, quotes, encoding, byte order mark, header.
+
+RecBole hands these files to pandas, which takes an id such as ``NA`` for a missing value and drops
+the row, lets a stray quote swallow the lines up to the next one, and shifts the columns of a file
+whose rows have one cell more than its header. ``.inter`` and ``.item`` are read here instead, so
+that ids and texts follow the same rules.
+
+Quotes: between tabs they are ordinary characters, unless the header itself is quoted; with any
+other separator the cells follow the rules of CSV files.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from recbole_genrec.data.cells import (
+    OPEN,
+    is_escaped,
+    is_quoted,
+    split_quoted,
+    unquoted,
+)
+from recbole_genrec.errors import ConfigError, DataError
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+"""The types of columns that RecBole knows."""
+
+MOST_LINES = 1000
+"""A quoted cell may go on over this many lines."""
+
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
+_WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF8 = ("utf-8", "utf-8-sig")
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """How the files of a dataset are written.
+
+    Args:
+        separator: what stands between columns (``field_separator``), any text.
+        encoding: name of the encoding (``encoding``).
+        sequence_separator: what stands between the words of a sequence (``seq_separator``).
+    """
+
+    separator: str = "\t"
+    encoding: str = "utf-8"
+    sequence_separator: str = " "
+
+    @classmethod
+    def of(cls, config) -> FileFormat:
+        """The format that the keys of ``config`` describe."""
+        return cls(
+            _separator("field_separator", config["field_separator"], "\t"),
+            config["encoding"] or "utf-8",
+            _separator("seq_separator", config["seq_separator"], " "),
+        )
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Args:
+        line: number of its first line in the file, from 1.
+        cells: one text a column.
+        problem: what is wrong with it, or None.
+    """
+
+    line: int
+    cells: list[str]
+    problem: str | None
+
+
+class AtomicFile:
+    """A table with a header line.
+
+    Args:
+        path: the file.
+        file_format: how it is written.
+
+    Attributes:
+        columns: text of the header's cells (``name:type``).
+        header_line: number of the header's line.
+        replaced_characters: bytes met so far that are not of the encoding.
+
+    Raises:
+        ConfigError: there is no such encoding.
+        DataError: the file is empty, or not of the encoding that its byte order mark names.
+    """
+
+    def __init__(self, path: str | Path, file_format: FileFormat):
+        self.path = Path(path)
+        self.separator = file_format.separator
+        self.encoding, self._mark = _encoding(self.path, file_format.encoding)
+        self.replaced_characters = 0
+        self.header_line, header = self._header()
+        if "\r" in header:
+            raise DataError(
+                f"{self.path}, line {self.header_line}: lines end with carriage returns. Write the "
+                "file with line feeds."
+            )
+        self._quoted = self.separator != "\t" or is_quoted(header.split(self.separator)[0])
+        self.columns = [cell.strip() for cell in self._cells(header)[0]]
+
+    def text(self, cell: str) -> str:
+        """The text of a cell: between tabs quotes stay, except those that a CSV writer added."""
+        return unquoted(cell) if not self._quoted and is_escaped(cell) else cell
+
+    def id(self, cell: str) -> str:
+        """The id in a cell, without quotes around it."""
+        return unquoted(cell) if not self._quoted and is_quoted(cell) else cell
+
+    def is_open(self, cell: str) -> bool:
+        """Whether a quote begins a cell between tabs and none ends it."""
+        return not self._quoted and cell.startswith('"') and not is_quoted(cell)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows after the header; empty lines are left out."""
+        with self._open() as stream:
+            lines = _Lines(stream, self.path, self.header_line)
+            for number, line in lines:
+                if not line:
+                    continue
+                line, damaged = self._repaired(line)
+                cells, problem = self._cells(line)
+                if problem == OPEN and self._quoted:
+                    cells, problem = self._continued(line, lines)
+                if damaged:
+                    problem = f"it is not {self.encoding}."
+                yield Row(number, cells, problem)
+
+    def _header(self) -> tuple[int, str]:
+        """Number and text of the first line that is not empty."""
+        with self._open() as stream:
+            for number, line in _Lines(stream, self.path):
+                if number == 1:
+                    line = line.removeprefix(self._mark).removeprefix("\ufeff")
+                line = line.replace("\0", "").rstrip("\r")
+                if line.strip():
+                    return number, self._repaired(line)[0]
+        raise DataError(
+            f"{self.path} is empty: a header line such as `user_id:token<tab>item_id:token` or "
+            "`item_id:token<tab>title:token_seq` is needed."
+        )
+
+    def _open(self) -> TextIO:
+        try:
+            return open(self.path, encoding=self.encoding, errors="surrogateescape", newline="\n")
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+
+    def _cells(self, line: str) -> tuple[list[str], str | None]:
+        if self._quoted:
+            return split_quoted(line, self.separator)
+        return line.split(self.separator), None
+
+    def _continued(self, first: str, lines: _Lines) -> tuple[list[str], str | None]:
+        """The cells of a row whose quoted cell goes on in the next lines.
+
+        Where no line closes it, the row is the first line alone.
+        """
+        text = first
+        taken = []
+        for number, line in lines:
+            taken.append((number, line))
+            text = f"{text}\n{self._repaired(line)[0]}"
+            if '"' in line:
+                cells, problem = self._cells(text)
+                if problem is None:
+                    return cells, None
+                if problem != OPEN:
+                    break
+            if len(taken) == MOST_LINES:
+                break
+        lines.give_back(taken)
+        return self._cells(first)
+
+    def _repaired(self, line: str) -> tuple[str, bool]:
+        """The line with U+FFFD for bytes that are not of the encoding, and whether it has some."""
+        if line.isascii() or not _UNDECODABLE.search(line):
+            return line, False
+        raw = line.encode(self.encoding, "surrogateescape")
+        repaired = raw.decode(self.encoding, "replace")
+        self.replaced_characters += repaired.count("\ufffd") - line.count("\ufffd")
+        return repaired, True
+
+
+class _Lines:
+    """Numbered lines of a file without their line feeds, after the first ``skipped``."""
+
+    def __init__(self, stream: TextIO, path: Path, skipped: int = 0):
+        self._stream = stream
+        self._path = path
+        self._skipped = skipped
+        self._number = 0
+        self._waiting: deque[tuple[int, str]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        if self._waiting:
+            return self._waiting.popleft()
+        while True:
+            try:
+                line = next(self._stream)
+            except UnicodeError as error:
+                raise DataError(
+                    f"{self._path}, line {self._number + 1}: it is not {self._stream.encoding}. "
+                    "Name the file's encoding with --encoding."
+                ) from error
+            self._number += 1
+            if self._number > self._skipped:
+                return self._number, line.removesuffix("\n").removesuffix("\r")
+
+    def give_back(self, lines: list[tuple[int, str]]) -> None:
+        """Lines that come again, in this order."""
+        self._waiting.extendleft(reversed(lines))
+
+
+def _separator(key: str, value: object, default: str) -> str:
+    if value is None:
+        return default
+    if not isinstance(value, str) or not value or "\n" in value or '"' in value:
+        raise ConfigError(f"{key} is {value!r}; it must be the text between two columns or words.")
+    return value.replace("\\t", "\t")
+
+
+def _encoding(path: Path, name: str) -> tuple[str, str]:
+    """The encoding of the file, and its UTF-8 byte order mark as text of that encoding."""
+    try:
+        known = codecs.lookup(name).name
+        b"".decode(name)
+    except (LookupError, TypeError) as error:
+        raise ConfigError(
+            f"encoding is {name!r}, which is unknown. Use utf-8, latin-1, cp1252, gbk, shift_jis "
+            "or another name of Python's codecs."
+        ) from error
+    with open(path, "rb") as stream:
+        start = stream.read(4)
+        if start.startswith(_WIDE_MARKS) and not known.startswith(("utf-16", "utf-32")):
+            raise DataError(
+                f"{path}, line 1: its byte order mark says UTF-16, the key encoding says {name}. "
+                "Write the file as UTF-8, or give --encoding=utf-16."
+            )
+        if not start.startswith(codecs.BOM_UTF8):
+            return name, ""
+        if known not in _UTF8 and _is_utf8(start + stream.read()):
+            return "utf-8", "\ufeff"
+    return name, codecs.BOM_UTF8.decode(name, "replace")
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,258 @@
+"""RecBole's datasets on files that are read, ordered and checked here."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import recbole.data.dataset as recbole_datasets
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType, ModelType
+
+from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.feature_files import read_features
+from recbole_genrec.data.filters import filter_by_value
+from recbole_genrec.data.headers import check_columns
+from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
+from recbole_genrec.data.presplit import Presplit, history_column
+from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
+from recbole_genrec.errors import ConfigError, DataError, explained
+
+logger = getLogger(__name__)
+
+
+class OrderedDataset:
+    """What stands before RecBole's own class: reading, order of events, files that are split.
+
+    Rows stand in the order of events (:func:`in_order_of_events`), filters see the real times, and
+    everything after them sees ranks, which float32 holds exactly.
+    """
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        files = interaction_files(self.config)
+        if len(files) == 1:
+            frame = self._load_feat(files[0], FeatureSource.INTERACTION)
+            if self.time_field in frame:
+                frame = in_order_of_events(frame, self.uid_field, self.time_field)
+            self.inter_feat = frame
+            return
+        parts = [self._read(file) for file in files]
+        presplit = Presplit(parts, self.config, self._is_sequential)
+        self._numbering = presplit.numbering()
+        self.inter_feat, self.file_size_list = presplit.rows()
+        kinds = presplit.kinds
+        self._set_properties(kinds, self.inter_feat, FeatureSource.INTERACTION)
+
+    def _read(self, path: Path) -> Interactions:
+        """One file of interactions, its ids, times and histories checked."""
+        config = self.config
+        needed = [self.uid_field, self.iid_field]
+        roles = dict.fromkeys(needed, "token")
+        if self.time_field is not None:
+            roles[self.time_field] = "float"
+        load, _ = self._get_load_and_unload_col(FeatureSource.INTERACTION)
+        optional = []
+        if config["benchmark_filename"] is not None and self._is_sequential:
+            roles[history_column(config)] = "token_seq"
+            load = None if load is None else {*load, history_column(config)}
+            optional.append(history_column(config))
+        if not needs_times(config):
+            optional.append(self.time_field)
+        return read_interactions(path, FileFormat.of(config), roles, load, optional)
+
+    def _load_feat(self, filepath: str | Path, source: FeatureSource | str) -> pd.DataFrame | None:
+        load, _ = self._get_load_and_unload_col(source)
+        if load == set():
+            return None
+        if source == FeatureSource.INTERACTION:
+            table = self._read(Path(filepath))
+            frame, kinds = table.frame, table.kinds
+        else:
+            frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load)
+        if frame.columns.empty:
+            return None
+        if source != "link":
+            self._set_properties(kinds, frame, source)
+        return frame
+
+    def _set_properties(self, kinds: dict[str, str], frame: pd.DataFrame, source) -> None:
+        """RecBole's tables of types and lengths; sequences cut where ``seq_len`` says so."""
+        limits = self.config["seq_len"] or {}
+        for name, kind in kinds.items():
+            length = 1
+            if kind.endswith("seq"):
+                if name in limits:
+                    frame[name] = [sequence[: limits[name]] for sequence in frame[name]]
+                length = int(frame[name].map(len).max())
+            self.set_field_property(name, FeatureType(kind), source, length)
+            if kind.startswith("float"):
+                self.field2bucketnum[name] = 2
+
+    def _get_load_and_unload_col(self, source: FeatureSource | str) -> tuple[Any, Any]:
+        ending = source.value if isinstance(source, FeatureSource) else source
+        load = check_columns(self.config, "load_col")
+        unload = set(check_columns(self.config, "unload_col").get(ending, ()))
+        if self.config["load_col"] is None or load.get(ending) == "*":
+            return None, unload or None
+        return set(load.get(ending, ())) - unload, None
+
+    def _set_alias(self, alias_name: str, default_value: list) -> None:
+        if alias_name == "item_id" and history_column(self.config) in self.field2source:
+            default_value = [*default_value, history_column(self.config)]
+        super()._set_alias(alias_name, default_value)
+
+    def _filter_by_field_value(self) -> None:
+        filter_by_value(self)
+
+    def _remove_duplication(self) -> None:
+        """RecBole's sort by time is not stable and scrambles events of the same time."""
+        if self.config["rm_dup_inter"] is None:
+            return
+        if self.time_field in self.inter_feat:
+            self.inter_feat.sort_values(self.time_field, kind="stable", inplace=True)
+        self.inter_feat.drop_duplicates(
+            [self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"], inplace=True
+        )
+
+    def _remap_ID_all(self) -> None:
+        if self.time_field in self.inter_feat:
+            times = self.inter_feat[self.time_field].to_numpy()
+            self.inter_feat[self.time_field] = ranks(times)
+        super()._remap_ID_all()
+
+    def _get_remap_list(self, field_list) -> list:
+        """Ids of files that are split are numbered in the order of events of all of them."""
+        numbering = getattr(self, "_numbering", {})
+        first = [
+            (numbering[field], field, FeatureType.TOKEN)
+            for field in field_list
+            if field in numbering
+        ]
+        return first + super()._get_remap_list(field_list)
+
+    def _normalize(self) -> None:
+        times = self.inter_feat.get(self.time_field)
+        super()._normalize()
+        if times is not None and times.max() > EXACT:
+            self.inter_feat[self.time_field] = times
+
+    @property
+    def _is_sequential(self) -> bool:
+        return self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+
+    # --- sequential models on files that are split ----------------------------------------------
+
+    def _benchmark_presets(self) -> None:
+        """RecBole's own works for the field name ``item_id`` only."""
+        history = history_column(self.config)
+        setattr(self, f"{self.iid_field}_list_field", history)
+        self.item_id_list_field = history
+        limit = self.config["MAX_ITEM_LIST_LENGTH"]
+        self.set_field_property(history, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, limit)
+        self.set_field_property(
+            self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
+        )
+        self.inter_feat[self.item_list_length_field] = self.inter_feat[history].map(len)
+
+    def _change_feat_format(self) -> None:
+        super()._change_feat_format()
+        if self.config["benchmark_filename"] is None or not self._is_sequential:
+            return
+        history = history_column(self.config)
+        items = self.inter_feat[history]
+        missing = self.config["MAX_ITEM_LIST_LENGTH"] - items.shape[1]
+        columns = dict(self.inter_feat.interaction)
+        columns[history] = torch.nn.functional.pad(items, (0, missing))  # [rows, longest history]
+        self.inter_feat = Interaction(columns)
+
+
+def needs_times(config) -> bool:
+    """Whether the order of events comes from the column of times."""
+    if config["benchmark_filename"] is not None:
+        return False
+    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+
+
+def create_dataset(config):
+    """RecBole's dataset for ``config``; never its pickled copy.
+
+    Raises:
+        ConfigError: a key that says how the files are read cannot be used.
+        DataError: an ``.inter`` file is missing or malformed, or a pickled dataset lies where RecBole
+            would load it.
+    """
+    name, files = config["dataset"], interaction_files(config)
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise DataError(
+            f"{missing[0]} does not exist. Make it with 'recbole-genrec prepare {name}', "
+            "or point --data_path at the folder that holds the dataset's folder."
+        )
+    for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
+        # else it belongs to another dataset whose name begins alike
+        if "-" not in file.name[len(name) + 1 :]:
+            refuse_pickle(file)
+    _check_fields(config)
+    _check_loaded(config)
+    with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
+        return _dataset_class(config)(config)
+
+
+def refuse_pickle(file: Path) -> None:
+    """Refuse a file that RecBole would unpickle.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(
+        f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir."
+    )
+
+
+def _dataset_class(config) -> type:
+    """RecBole's class for the model, with :class:`OrderedDataset` before it."""
+    by_type = {
+        ModelType.SEQUENTIAL: "SequentialDataset",
+        ModelType.KNOWLEDGE: "KnowledgeBasedDataset",
+    }
+    name = f"{config['model']}Dataset"
+    if not hasattr(recbole_datasets, name):
+        name = by_type.get(config["MODEL_TYPE"], "Dataset")
+    return type(name, (OrderedDataset, getattr(recbole_datasets, name)), {})
+
+
+def _check_fields(config) -> None:
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        value = config[key]
+        needed = key != "TIME_FIELD" or needs_times(config)
+        if value is None and not needed:
+            continue
+        if not isinstance(value, str) or not value:
+            raise ConfigError(
+                f"{key} is {value!r}; it must name a column of the .inter file. The order of events "
+                "comes from TIME_FIELD; a file without times needs a column timestamp:float with "
+                "the positions 1, 2, 3, ... of a user's items."
+            )
+
+
+def _check_loaded(config) -> None:
+    """Refuse keys that leave out a column that is needed."""
+    load = check_columns(config, "load_col").get("inter", "*" if config["load_col"] is None else ())
+    unload = check_columns(config, "unload_col").get("inter", ())
+    needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
+    time = config["TIME_FIELD"]
+    if needs_times(config):
+        needed.append(time)
+    unloaded = [name for name in needed if name in unload]
+    if unloaded:
+        raise DataError(f"unload_col leaves out {' and '.join(unloaded)}, which every run needs.")
+    left_out = [name for name in needed if load != "*" and name not in load]
+    if left_out:
+        hint = f" A file without times needs a column {time}:float with the positions 1, 2, 3, ... of a user's items."
+        raise DataError(
+            f"load_col takes {', '.join(load)} from the .inter file, without {' and '.join(left_out)}. Say "
+            f'--load_col="{{inter: [{", ".join(needed)}]}}".{hint if time in left_out else ""}'
+        )
