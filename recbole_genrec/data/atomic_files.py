@@ -16,6 +16,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -106,6 +107,7 @@ class AtomicFile:
                 "file with line feeds."
             )
         self._quoted = self.separator != "\t" or is_quoted(header.split(self.separator)[0])
+        self.columns: list[str] = []
         self.columns = [cell.strip() for cell in self._cells(header)[0]]
 
     def text(self, cell: str) -> str:
@@ -140,7 +142,7 @@ class AtomicFile:
         with self._open() as stream:
             for number, line in _Lines(stream, self.path):
                 if number == 1:
-                    line = line.removeprefix(self._mark).removeprefix("\ufeff")
+                    line = line.removeprefix("\ufeff")
                 line = line.replace("\0", "").rstrip("\r")
                 if line.strip():
                     return number, self._repaired(line)[0]
@@ -150,15 +152,24 @@ class AtomicFile:
         )
 
     def _open(self) -> TextIO:
+        """The text after the byte order mark; bytes that are not of the encoding are kept."""
         try:
-            return open(self.path, encoding=self.encoding, errors="surrogateescape", newline="\n")
+            stream = open(self.path, "rb")  # noqa: SIM115 (the wrapper closes it)
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+        stream.seek(self._mark)
+        return TextIOWrapper(stream, encoding=self.encoding, errors="surrogateescape", newline="\n")
 
     def _cells(self, line: str) -> tuple[list[str], str | None]:
         if self._quoted:
             return split_quoted(line, self.separator)
-        return line.split(self.separator), None
+        cells = line.split(self.separator)
+        if len(cells) > len(self.columns) > 0 and '"' in line:
+            # tabs inside quotes, by a CSV writer that quotes where it must
+            by_quotes, problem = split_quoted(line, self.separator)
+            if problem is None and len(by_quotes) == len(self.columns):
+                return by_quotes, None
+        return cells, None
 
     def _continued(self, first: str, lines: _Lines) -> tuple[list[str], str | None]:
         """The cells of a row whose quoted cell goes on in the next lines.
@@ -232,8 +243,8 @@ def _separator(key: str, value: object, default: str) -> str:
     return value.replace("\\t", "\t")
 
 
-def _encoding(path: Path, name: str) -> tuple[str, str]:
-    """The encoding of the file, and its UTF-8 byte order mark as text of that encoding."""
+def _encoding(path: Path, name: str) -> tuple[str, int]:
+    """The encoding of the file, and the length of its UTF-8 byte order mark in bytes."""
     try:
         known = codecs.lookup(name).name
         b"".decode(name)
@@ -250,10 +261,10 @@ def _encoding(path: Path, name: str) -> tuple[str, str]:
                 "Write the file as UTF-8, or give --encoding=utf-16."
             )
         if not start.startswith(codecs.BOM_UTF8):
-            return name, ""
+            return name, 0
         if known not in _UTF8 and _is_utf8(start + stream.read()):
-            return "utf-8", "\ufeff"
-    return name, codecs.BOM_UTF8.decode(name, "replace")
+            name = "utf-8"
+    return name, len(codecs.BOM_UTF8)
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import recbole.data.dataset as recbole_datasets
 import torch
@@ -15,13 +15,11 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
-from recbole_genrec.data.headers import check_columns
+from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
 from recbole_genrec.data.presplit import Presplit, history_column
 from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
 from recbole_genrec.errors import ConfigError, DataError, explained
-
-logger = getLogger(__name__)
 
 
 class OrderedDataset:
@@ -55,7 +53,7 @@ class OrderedDataset:
             roles[self.time_field] = "float"
         load, _ = self._get_load_and_unload_col(FeatureSource.INTERACTION)
         optional = []
-        if config["benchmark_filename"] is not None and self._is_sequential:
+        if config["benchmark_filename"] is not None:
             roles[history_column(config)] = "token_seq"
             load = None if load is None else {*load, history_column(config)}
             optional.append(history_column(config))
@@ -100,9 +98,28 @@ class OrderedDataset:
         return set(load.get(ending, ())) - unload, None
 
     def _set_alias(self, alias_name: str, default_value: list) -> None:
-        if alias_name == "item_id" and history_column(self.config) in self.field2source:
-            default_value = [*default_value, history_column(self.config)]
-        super()._set_alias(alias_name, default_value)
+        """Columns whose ids are those of users or items; histories are among them by themselves."""
+        history = history_column(self.config)
+        names = [name for name in default_value if name]
+        if alias_name == "item_id":
+            names.append(history)
+        names += check_alias(self.config, f"alias_of_{alias_name}")
+        loaded = []
+        for name in dict.fromkeys(names):
+            if name in self.field2source:
+                loaded.append(name)
+            elif name != history:
+                raise ConfigError(
+                    f"alias_of_{alias_name} names the column {name!r}, which is not loaded; loaded "
+                    f"are {', '.join(self.field2source)}. Add it to load_col, or leave it out."
+                )
+        wrong = [name for name in loaded if not self.field2type[name].value.startswith("token")]
+        if wrong:
+            raise ConfigError(
+                f"alias_of_{alias_name} names {wrong[0]!r}, which holds numbers; its type must be "
+                "token or token_seq."
+            )
+        self.alias[alias_name] = np.array(loaded)
 
     def _filter_by_field_value(self) -> None:
         filter_by_value(self)

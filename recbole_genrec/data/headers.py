@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from recbole_genrec.data.atomic_files import TYPES
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.rules import nearest
 
+_SEPARATOR = re.compile(rf"[^:]+:(?:{'|'.join(TYPES)})(\W+?)\w+:(?:{'|'.join(TYPES)})")
 NUMBERS = {"int", "integer", "long", "double", "number", "numeric", "real", "int64", "float64"}
 SEQUENCES = ("list", "seq", "array")
 
@@ -39,6 +41,12 @@ def read_header(
         f"Each column of the header is written name:type; the types are {', '.join(TYPES)}: token "
         f"for ids, float for times. Write: {corrected}"
     )
+    written = _SEPARATOR.match(separator.join(columns))
+    if written and written.group(1) != separator:
+        raise DataError(
+            f"{where}: the columns are separated by {written.group(1)!r}, not by {separator!r}. "
+            f"Give --field_separator='{written.group(1)}'."
+        )
     if not any(name in names for name in roles):
         hint = "the first line of the file is no header"
         if len(names) == 1:
@@ -102,6 +110,20 @@ def check_columns(config, key: str) -> dict[str, Collection[str]]:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{key} names {ending!r}; files end in {', '.join(endings)}.{hint}")
     return value
+
+
+def check_alias(config, key: str) -> list[str]:
+    """The columns that ``alias_of_user_id`` or ``alias_of_item_id`` names.
+
+    Raises:
+        ConfigError: it is no list of names.
+    """
+    value = config[key]
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{key} is {value!r}; it must be a list of columns: --{key}=[column].")
+    return list(value)
 
 
 def loaded_columns(

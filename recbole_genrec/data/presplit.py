@@ -56,8 +56,6 @@ class Presplit:
         self.kinds = dict(parts[0].kinds)
         self._frame = pd.concat([part.frame for part in parts], ignore_index=True)
         self._part = np.repeat(np.arange(len(parts)), [len(part.frame) for part in parts])
-        if not sequential and self._history in self.kinds:
-            del self.kinds[self._history], self._frame[self._history]
         self._has_histories = self._history in self.kinds
         if self._has_histories:
             self._check_histories()
@@ -83,6 +81,8 @@ class Presplit:
         """
         if self._sequential:
             self._add_histories()
+        elif self._has_histories:
+            del self.kinds[self._history], self._frame[self._history]
         frame = self._frame.iloc[self._order]
         part = self._part[self._order]
         if self._sequential:

@@ -1,0 +1,283 @@
+"""Files that come split: histories built, cut and checked; the same figures as from one file."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from event_data import (
+    HEADER,
+    PARTS,
+    events,
+    expected_split,
+    leave_one_out,
+    rows_of,
+    sequences,
+    split,
+    write,
+    write_items,
+)
+from toy import TINY_OF, toy_config
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.errors import DataError, GenRecError
+from recbole_genrec.experiments.run import run_recbole_genrec
+
+WITH_HISTORY = "user_id:token\titem_id:token\titem_id_list:token_seq\ttimestamp:float"
+BENCHMARK = {"benchmark_filename": list(PARTS)}
+LOADED = {"load_col": {"inter": ["user_id", "item_id", "item_id_list", "timestamp"]}}
+
+
+def positions(rows):
+    """The rows with positions 1, 2, ... of each user as times."""
+    count: dict[str, int] = {}
+    numbered = []
+    for user, item, _ in rows:
+        count[user] = count.get(user, 0) + 1
+        numbered.append((user, item, count[user]))
+    return numbered
+
+
+def histories(rows):
+    """The rows of one file as prefix -> next item, in three parts."""
+    found = {part: [] for part in PARTS}
+    for user, items in sequences(rows).items():
+        for place in range(1, len(items)):
+            part = {1: "test", 2: "valid"}.get(len(items) - place, "train")
+            found[part].append((user, items[place], " ".join(items[:place]), place + 1))
+    return found
+
+
+def write_parts(folder: Path, parts, header: str = HEADER, name: str = "toy") -> None:
+    for part, rows in parts.items():
+        write(folder / name / f"{name}.{part}.inter", rows, header)
+
+
+def shuffled(parts):
+    return {part: random.Random(3).sample(rows, len(rows)) for part, rows in parts.items()}
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("limit", [20, 4])
+def test_histories_are_built_where_the_files_have_none(tmp_path, mixed, limit):
+    rows = events()
+    parts = leave_one_out(rows)
+    write_parts(tmp_path, shuffled(parts) if mixed else parts)
+    assert split(tmp_path, MAX_ITEM_LIST_LENGTH=limit, **BENCHMARK) == expected_split(rows, limit)
+
+
+@pytest.mark.parametrize("changes", [{}, LOADED, {"alias_of_item_id": ["item_id_list"], **LOADED}])
+@pytest.mark.parametrize("limit", [20, 4])
+def test_histories_of_the_files_mean_items_and_are_cut(tmp_path, changes, limit, caplog):
+    rows = positions(events())
+    write_parts(tmp_path, shuffled(histories(rows)), WITH_HISTORY)
+    found = split(tmp_path, MAX_ITEM_LIST_LENGTH=limit, **BENCHMARK, **changes)
+    assert found == expected_split(rows, limit)
+    with caplog.at_level("INFO"):
+        split(tmp_path, MAX_ITEM_LIST_LENGTH=limit, **BENCHMARK, **changes)
+    assert ("are cut to their last 4 items" in caplog.text) == (limit == 4)
+
+
+def test_other_field_names(tmp_path):
+    rows = positions(events())
+    header = "who:token\twhat:token\twhat_seq:token_seq\twhen:float"
+    names = {"USER_ID_FIELD": "who", "ITEM_ID_FIELD": "what", "TIME_FIELD": "when"}
+    changes = {**names, "LIST_SUFFIX": "_seq", "load_col": {"inter": ["who", "what", "when"]}}
+    write_parts(tmp_path, histories(rows), header)
+    assert split(tmp_path, **BENCHMARK, **changes) == expected_split(rows)
+    write_parts(tmp_path / "b", leave_one_out(rows), "who:token\twhat:token\twhen:float")
+    assert split(tmp_path / "b", **BENCHMARK, **changes) == expected_split(rows)
+
+
+def test_files_without_times_keep_the_order_of_their_rows(tmp_path):
+    rows = positions(events())
+    parts = {part: [row[:2] for row in rows] for part, rows in leave_one_out(rows).items()}
+    write_parts(tmp_path, parts, "user_id:token\titem_id:token")
+    changes = {"load_col": {"inter": ["user_id", "item_id"]}}
+    assert split(tmp_path, **BENCHMARK, **changes) == expected_split(rows)
+
+
+def test_a_training_row_never_sees_what_is_held_out(tmp_path):
+    """Parts that overlap in time: the history holds earlier files and the row's own only."""
+    train = [("u1", f"i{n}", 10 * n) for n in range(6)] + [("u2", f"i{n}", n) for n in range(6)]
+    valid = [("u1", "v", 15), ("u2", "v", 90)]
+    test = [("u1", "t", 35), ("u2", "t", 99)]
+    write_parts(tmp_path, dict(zip(PARTS, (train, valid, test), strict=True)))
+    found = split(tmp_path, **BENCHMARK)
+    assert not any({"v", "t"} & {*row[1]} for row in found["train"])
+    assert ("u1", ("i0", "i1"), "v") in found["valid"]
+    assert ("u1", ("i0", "i1", "v", "i2", "i3"), "t") in found["test"]
+
+
+def test_rows_without_history_are_no_targets(tmp_path):
+    rows = events()
+    parts = leave_one_out(rows)
+    parts["test"].append(("stranger", "i1", 1_700_000_000))
+    write_parts(tmp_path, parts)
+    assert split(tmp_path, **BENCHMARK) == expected_split(rows)
+    parts["valid"] = [("nobody", "i1", 1)]
+    write_parts(tmp_path, parts)
+    with pytest.raises(DataError, match=r"toy\.valid\.inter: no row has a history"):
+        split(tmp_path, **BENCHMARK)
+
+
+@pytest.mark.parametrize("with_history", [False, True])
+def test_general_models_read_the_same_files_and_items(tmp_path, with_history):
+    rows = positions(events())
+    parts = histories(rows) if with_history else leave_one_out(rows)
+    write_parts(tmp_path, parts, WITH_HISTORY if with_history else HEADER)
+    for model in ("Pop", "SASRec"):
+        settings = {"data_path": str(tmp_path), "gpu_id": "", **BENCHMARK}
+        dataset = create_dataset(GenRecConfig(model, "toy", config_dict=settings))
+        assert set(dataset.field2id_token["item_id"][1:]) == {item for _, item, _ in rows}
+    found = split(tmp_path, "Pop", **BENCHMARK)
+    expected = sorted((row[0], (), row[1]) for row in parts["train"])
+    assert found["train"] == expected
+
+
+@pytest.mark.parametrize("order", ["as written", "reversed", "shuffled"])
+@pytest.mark.parametrize("with_history", [False, True])
+def test_recommend_takes_the_latest_history(tmp_path, order, with_history):
+    rows = positions(events())
+    parts = histories(rows) if with_history else leave_one_out(rows)
+    if order == "reversed":
+        parts = {part: rows[::-1] for part, rows in parts.items()}
+    if order == "shuffled":
+        parts = shuffled(parts)
+    write_parts(tmp_path, parts, WITH_HISTORY if with_history else HEADER)
+    write_items(tmp_path, "toy")
+    config = toy_config(tmp_path, "TIGER", **{**BENCHMARK, "MAX_ITEM_LIST_LENGTH": 20})
+    dataset = create_dataset(config)
+    make_loaders(config, dataset, True)
+    for user, items in sequences(rows).items():
+        assert user_history(dataset, user) == items
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def padded(parts, filler, width=12, left=False, more=0):
+    """The histories filled up to one length."""
+    found = {}
+    for part, rows in parts.items():
+        found[part] = []
+        for user, item, history, time in rows:
+            words = history.split()
+            fill = [filler] * max(more, width - len(words))
+            words = fill + words if left else words + fill
+            found[part].append((user, item, " ".join(words), time))
+    return found
+
+
+@pytest.mark.parametrize("filler", ["0", "[PAD]", "-1", "<pad>", "none", "x"])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("model", ["TIGER", "Pop"])
+def test_padding_in_histories_is_refused(tmp_path, filler, left, model):
+    parts = padded(histories(positions(events())), filler, left=left)
+    write_parts(tmp_path, parts, WITH_HISTORY)
+    write_items(tmp_path, "toy")
+    with pytest.raises(DataError, match=r"toy\.train\.inter, line 2: .*without padding"):
+        split(tmp_path, model, **BENCHMARK, **LOADED)
+
+
+def test_a_single_filler_is_refused_too(tmp_path):
+    parts = padded(histories(positions(events())), "0", width=0, more=1)
+    write_parts(tmp_path, parts, WITH_HISTORY)
+    with pytest.raises(DataError, match="item '0' fills up histories"):
+        split(tmp_path, **BENCHMARK)
+
+
+def test_an_item_named_0_is_an_item(tmp_path):
+    """The first item of one user alone, and one that others buy too."""
+    rows = [(user, item.replace("i3", "0"), time) for user, item, time in positions(events())]
+    write_parts(tmp_path, histories(rows), WITH_HISTORY)
+    assert split(tmp_path, **BENCHMARK) == expected_split(rows)
+    rows = positions(events())
+    rows[0] = (rows[0][0], "0", rows[0][2])
+    write_parts(tmp_path, histories(rows), WITH_HISTORY)
+    assert split(tmp_path, **BENCHMARK) == expected_split(rows)
+
+
+def test_histories_of_other_ids_are_refused(tmp_path):
+    parts = histories(positions(events()))
+    commas = {
+        part: [(u, i, h.replace(" ", ","), t) for u, i, h, t in rows if " " in h]
+        for part, rows in parts.items()
+    }
+    write_parts(tmp_path, commas, WITH_HISTORY)
+    with pytest.raises(DataError, match="not one id of the histories.*--seq_separator"):
+        split(tmp_path, **BENCHMARK)
+    write_parts(tmp_path, parts, WITH_HISTORY.replace("token_seq", "token"))
+    with pytest.raises(DataError, match=r"'item_id_list' has the type token; .*token_seq"):
+        split(tmp_path, **BENCHMARK)
+
+
+def test_files_with_different_columns_are_refused(tmp_path):
+    rows = positions(events())
+    write_parts(tmp_path, histories(rows), WITH_HISTORY)
+    write(tmp_path / "toy" / "toy.test.inter", leave_one_out(rows)["test"])
+    with pytest.raises(DataError, match=r"toy\.test\.inter, line 1: its columns are"):
+        split(tmp_path, **BENCHMARK)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["train,valid,test", ["train", "test"], [], ["a", "b", "c", "d"], {"a": 1}, [1, 2, 3], True]
+    + [["train", "test", "valid"]],
+)
+def test_names_of_files_that_cannot_be_right(tmp_path, names):
+    write_parts(tmp_path, leave_one_out(events()))
+    with pytest.raises(GenRecError, match="benchmark_filename.*train,valid,test"):
+        split(tmp_path, benchmark_filename=names)
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["SASRec", "TimelineRec", "TIGER", "LETTER"])
+def test_one_file_and_the_same_rows_as_three_give_the_same_metrics(tmp_path, model):
+    rows = positions(events())
+    forms = {
+        "one": None,
+        "three": (leave_one_out(rows), HEADER),
+        "histories": (histories(rows), WITH_HISTORY),
+    }
+    results = []
+    for form, content in forms.items():
+        folder = tmp_path / form
+        if content is None:
+            write(folder / "toy" / "toy.inter", rows)
+        else:
+            write_parts(folder, *content)
+        write_items(folder, "toy")
+        settings = {
+            **TINY_OF.get(model, {"topk": [5, 10], "gpu_id": "", "show_progress": False}),
+            "MAX_ITEM_LIST_LENGTH": 5,
+            "epochs": 2,
+            "data_path": str(folder),
+            "cache_dir": str(folder / "cache"),
+            **({} if content is None else BENCHMARK),
+        }
+        result = run_recbole_genrec(model, "toy", config_dict=settings, saved=False)
+        losses = [epoch["loss"] for epoch in result["epochs"]]
+        results.append((losses, result["test_result"], result["best_valid_result"]))
+    assert results[0] == results[1] == results[2]
+
+
+def test_rows_stand_in_the_order_of_one_file(tmp_path):
+    rows = positions(events())
+    write(tmp_path / "one" / "toy" / "toy.inter", rows)
+    write_parts(tmp_path / "three", leave_one_out(rows))
+    found = []
+    for form in ("one", "three"):
+        settings = {"data_path": str(tmp_path / form), "gpu_id": ""}
+        settings |= {} if form == "one" else BENCHMARK
+        config = GenRecConfig("SASRec", "toy", config_dict=settings)
+        loaders = make_loaders(config, create_dataset(config), False)
+        found.append([rows_of(loader._dataset) for loader in loaders])
+    assert found[0] == found[1]
