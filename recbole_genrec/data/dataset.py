@@ -134,7 +134,7 @@ class OrderedDataset:
             [self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"], inplace=True
         )
 
-    def _remap_ID_all(self) -> None:
+    def _remap_ID_all(self) -> None:  # noqa: N802 (RecBole's name)
         if self.time_field in self.inter_feat:
             times = self.inter_feat[self.time_field].to_numpy()
             self.inter_feat[self.time_field] = ranks(times)
