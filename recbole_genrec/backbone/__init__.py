@@ -11,6 +11,8 @@ from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
+from recbole_genrec.backbone.encoder_decoder.query_stream import QueryStream
+from recbole_genrec.backbone.pretrained import PretrainedBackbone
 from recbole_genrec.backbone.protocol import Backbone, CodeTable, Memory
 from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, stack_rows
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
@@ -28,6 +30,8 @@ __all__ = [
     "CodeVocabulary",
     "EncoderDecoderBackbone",
     "Memory",
+    "PretrainedBackbone",
+    "QueryStream",
     "SoftPrefix",
     "TextTable",
     "TiedCodeVocabulary",

@@ -80,7 +80,7 @@ class CodeVocabulary(nn.Module):
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
         """States ``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
-        weight = self.classifier
+        weight: Tensor = self.classifier
         if level is not None:
             weight = weight.narrow(0, self.offsets[level], self.sizes[level])
         if self.scale != 1:

@@ -14,8 +14,7 @@ class LiveQueries:
     """
 
     def __init__(self, live: Tensor | None = None):
-        self.shape = None
-        self.rows = None
+        self.rows: Tensor | None = None
         if live is not None:
             self.shape = live.shape
             self.rows = live.flatten().nonzero().squeeze(1)  # [N]

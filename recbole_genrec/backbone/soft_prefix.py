@@ -24,10 +24,11 @@ class SoftPrefix(nn.Module):
     def __init__(self, read: Callable[[], Tensor], width: int, content_width: int | None = None):
         super().__init__()
         self.read = read
-        vectors = None
+        vectors: Tensor | None = None
         if content_width is None:
             vectors = read()
             content_width = vectors.shape[1]
+        self.vectors: Tensor | None
         self.register_buffer("vectors", vectors, persistent=False)
         self.marker = nn.Parameter(torch.randn(width) * 0.02)
         self.projection = nn.Linear(content_width, width)

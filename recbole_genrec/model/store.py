@@ -90,11 +90,13 @@ class STORE(CausalRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.backbone, self.text_tokenizer, inject = self.tokenizer.hand_over()
+        pretrained = self.tokenizer.hand_over()
+        self.backbone = pretrained.backbone
+        self.text_tokenizer = pretrained.text_tokenizer
         self.tune_backbone()
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
         if config["code_init"] == "centroid":
-            self.start_from_centroids(inject)
+            self.start_from_centroids(pretrained.inject)
         self.n_text = self.backbone.text_table.num_embeddings
         self._tokenise_prompts()
         self.item_texts = TextTable(

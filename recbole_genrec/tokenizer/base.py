@@ -7,10 +7,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from recbole_genrec.backbone import PretrainedBackbone
 from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
@@ -40,20 +41,6 @@ class NewItems:
 
     def __len__(self) -> int:
         return len(self.texts)
-
-
-class PretrainedBackbone(NamedTuple):
-    """A language model that a tokenizer has trained, for the recommender to go on with.
-
-    Attributes:
-        backbone: the model.
-        text_tokenizer: its text tokenizer.
-        inject: map ``[d_in, d_model]`` from the tokenizer's vectors to the model's input, if any.
-    """
-
-    backbone: nn.Module
-    text_tokenizer: Any
-    inject: Tensor | None = None
 
 
 class Content(Protocol):

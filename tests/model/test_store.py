@@ -108,7 +108,7 @@ def test_collision_policies_make_codes_unique(folder, policy):
 
 def test_codes_start_as_what_they_replace(folder):
     model, _, _ = toy_model(folder)
-    _, _, inject = model.tokenizer.hand_over()
+    inject = model.tokenizer.hand_over().inject
     norm = model.backbone.text_table.weight.norm(dim=-1).mean()
     first = 0
     for quantiser in model.tokenizer.quantisers:
