@@ -10,6 +10,7 @@ from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.load import load_causal_lm
 from recbole_genrec.backbone.causal.lora import base_facts
 from recbole_genrec.errors import BackboneError
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 
 
 def build_backbone(
@@ -27,24 +28,23 @@ def build_backbone(
         BackboneError: as :func:`load_causal_lm`; or quantised weights that ``tuning: full`` would
             have to train.
     """
-    backbone = config["backbone"]
-    quantisation = config["quantisation"]
-    if quantisation is not None and config["tuning"] != "lora":
+    settings = CausalBackboneKeys.of(config)
+    if settings.quantisation is not None and settings.tuning != "lora":
         raise BackboneError(
-            f"quantisation: {quantisation} freezes the weights, which tuning: full trains. "
-            "Use tuning: lora."
+            f"quantisation: {settings.quantisation} freezes the weights, which tuning: full "
+            "trains. Use tuning: lora."
         )
     lm, tokenizer = load_causal_lm(
-        backbone,
-        config["backbone_config"],
+        settings.backbone,
+        settings.backbone_config,
         texts,
-        config["text_vocab_size"],
+        settings.text_vocab_size,
         vocabulary,
-        quantisation,
+        settings.quantisation,
         config["device"],
     )
     origin = None
-    if backbone != "scratch":
+    if settings.backbone != "scratch":
         origin = base_facts(lm)
     return CausalBackbone(lm, origin), tokenizer
 
@@ -59,12 +59,13 @@ def apply_tuning(backbone: CausalBackbone, config: Mapping) -> None:
         backbone: is changed.
         config: reads ``tuning``, the ``lora_`` keys and ``gradient_checkpointing``.
     """
-    if config["tuning"] == "lora":
+    settings = CausalBackboneKeys.of(config)
+    if settings.tuning == "lora":
         backbone.add_lora(
-            config["lora_rank"],
-            config["lora_alpha"],
-            config["lora_dropout"],
-            config["lora_targets"],
+            settings.lora_rank,
+            settings.lora_alpha,
+            settings.lora_dropout,
+            settings.lora_targets,
         )
-    if config["gradient_checkpointing"]:
+    if settings.gradient_checkpointing:
         backbone.checkpoint_gradients()
