@@ -143,13 +143,13 @@ class ItemCodes:
             "before": dict(self.stats_before),
         }
 
-    def report(self) -> str:
-        """The statistics as a table for people."""
+    def report(self, what: str = "items") -> str:
+        """The statistics as a table for people; ``what`` the rows are."""
         stats, before = self.stats(), self.stats_before
         lines = [
-            f"Codes of {self.n_items - 1} items, {self.n_levels} levels, collision: {', '.join(self.policy)}",
+            f"Codes of {self.n_items - 1} {what}, {self.n_levels} levels, collision: {', '.join(self.policy)}",
             f"  unique ids {stats['unique_ids']}; before repair {before['unique_ids']}, "
-            f"{before['collision_rate']:.2%} of the items collide, largest group {before['largest_group']}",
+            f"{before['collision_rate']:.2%} of the {what} collide, largest group {before['largest_group']}",
             "  level   size   used  entropy  perplexity  of size  NMI with the levels before",
         ]
         for number, level in enumerate(stats["levels"]):
@@ -159,14 +159,14 @@ class ItemCodes:
             numbers = f"{level['size']:>7}{level['used']:>7}{level['entropy']:>9.3f}{level['perplexity']:>12.1f}{share:>9.1%}"
             lines.append(f"  {name:>5}{numbers}  {nmi}".rstrip())
         if self.n_levels > self.n_learned:
-            lines.append("  + counts items with the same codes")
+            lines.append(f"  + counts {what} with the same codes")
         return "\n".join(lines)
 
-    def warnings(self) -> list[str]:
-        """One message per learned level that collapsed."""
+    def warnings(self, what: str = "items") -> list[str]:
+        """One message per learned level that collapsed; ``what`` the rows are."""
         return [
             f"LEVEL {number} OF THE CODES COLLAPSED: perplexity {level['perplexity']:.1f} of {level['size']} codes "
-            f"({level['used']} used by {self.n_items - 1} items). Such codes hardly tell items apart. Check that the item texts differ, "
+            f"({level['used']} used by {self.n_items - 1} {what}). Such codes hardly tell {what} apart. Check that the item texts differ, "
             "standardise the item vectors, train the tokenizer longer or with another seed, or use smaller codebook_sizes."
             for number, level in enumerate(self.stats()["levels"][: self.n_learned])
             if level["perplexity"] < COLLAPSE * level["size"]

@@ -512,7 +512,7 @@ def test_the_checkpoint_alone_restores_everything(run, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a stage ran again")
 
-    for name in ("graph_vectors", "_fit_or_load"):
+    for name in ("graph_vectors", "fit_or_load"):
         monkeypatch.setattr(f"recbole_genrec.model.tokenrec.entities.{name}", refuse)
     _, model, *_, test = load_data_and_model(run["checkpoint"], cache_dir="nowhere")
     twin = load_data_and_model(run["checkpoint"], cache_dir="nowhere")[1]

@@ -1,12 +1,14 @@
-"""The users and items of TokenRec: collaborative vectors, quantisers and codes; fitted, restored, and inferred for new ones."""
+"""The users and items of TokenRec: collaborative vectors, quantisers and codes.
+
+They are fitted, restored from a checkpoint, and inferred for new users and items.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,22 +16,21 @@ from torch import Tensor
 from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, graph_vectors
 from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.storage.artefacts import load_artefact, save_artefact
-from recbole_genrec.storage.atomic import publish_folder
-from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer import ItemCodes
+from recbole_genrec.tokenizer import ItemCodes, fit_or_load
+from recbole_genrec.tokenizer.entity_codes import SIDES, EntityCodes, EntityContent
+from recbole_genrec.tokenizer.entity_mq import EntityMQTokenizer
 from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
-
-SIDES = ("items", "users")
 
 
 class Entities:
     """Vectors, quantisers and codes by RecBole id, row 0 = padding.
 
     Args:
-        graph: collaborative vectors of the dataset's users and items, and the layers that they come from.
+        graph: collaborative vectors of the dataset's users and items, and the layers that they
+            come from.
         quantisers: fitted, one for the ``items`` and one for the ``users``.
-        codes: theirs, collisions and all; after :meth:`new_items` the items have more rows than ``graph``.
+        codes: theirs, collisions and all; after :meth:`new_items` the items have more rows than
+            ``graph``.
         added: vectors ``[n, d]`` of the items that are not in ``graph``.
     """
 
@@ -37,101 +38,105 @@ class Entities:
         self,
         graph: GraphVectors,
         quantisers: dict[str, MQQuantiser],
-        codes: dict[str, ItemCodes],
+        codes: EntityCodes,
         added: Tensor,
-    ):
-        self.graph, self.quantisers, self.codes, self.added = graph, quantisers, codes, added
+    ) -> None:
+        self.graph = graph
+        self.quantisers = quantisers
+        self.codes = codes
+        self.added = added
 
     @classmethod
     def fit(
-        cls, config, dataset, tokens: dict[str, list[str]], log: Callable[[str], None]
+        cls, config: Any, dataset: Any, tokens: dict[str, list[str]], log: Callable[[str], None]
     ) -> Entities:
-        """Vectors of the training split, and quantisers that are fitted to them now or were before.
+        """Vectors of the training split, and quantisers fitted to them now or before.
 
-        Users and items without a training interaction have no part in the fit; their codes are those of the zero vector.
+        Args:
+            config: the run's ``GenRecConfig``.
+            dataset: RecBole's training dataset.
+            tokens: raw ids of the ``items`` and of the ``users`` by RecBole id.
+            log: takes one line of text.
 
         Raises:
             ConfigError: the codebooks cannot name all users or items.
         """
         graph = graph_vectors(config, dataset, log)
-        if config["official_compat"]:  # the embeddings that propagation starts from, as released
+        if config["official_compat"]:
+            # The embeddings that propagation starts from, as released.
             graph = replace(
                 graph, user_layers=graph.user_layers[:1], item_layers=graph.item_layers[:1]
             )
-        quantisers, codes = {}, {}
-        for side in SIDES:
-            vectors = getattr(graph, side)
-            quantisers[side] = _fit_or_load(
-                _quantiser(config, side), vectors, config["cache_dir"], log
-            )
-            codes[side] = ItemCodes.build(
-                quantisers[side].encode(vectors[1:]), quantisers[side].sizes, tokens[side], "none"
-            )
-            log(codes[side].report().replace("items", side))
-        return cls(graph, quantisers, codes, graph.items[:0])
+        content = EntityContent(tokens["items"], tokens["users"], graph.items, graph.users)
+        folder = config["cache_dir"]
+        tokenizer = EntityMQTokenizer(config, config["seed"], earlier=Path(folder))
+        codes = fit_or_load(tokenizer, content, folder, config["seed"], log)
+        return cls(graph, tokenizer.quantisers, codes, graph.items[:0])
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------------------------
+    # --- checkpoints --------------------------------------------------------------------------
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Everything, by raw id, as plain values and tensors; for :meth:`restore`."""
         return {
             "graph": {
                 field.name: getattr(self.graph, field.name) for field in fields(GraphVectors)
             },
             "quantisers": {side: quantiser.state() for side, quantiser in self.quantisers.items()},
-            "codes": {
-                side: {**vars(codes), "sizes": list(codes.sizes)}
-                for side, codes in self.codes.items()
-            },
+            "codes": {side: _plain(self.codes.side(side)) for side in SIDES},
             "added": self.added,
         }
 
     @classmethod
-    def restore(cls, state: dict, config, tokens: dict[str, list[str]]) -> Entities:
-        """Undo :meth:`state`, rows in the order of ``tokens``; users whom the state does not know are new ones.
+    def restore(cls, state: dict[str, Any], config: Any, tokens: dict[str, list[str]]) -> Entities:
+        """Undo :meth:`state`; users whom the state does not know are new ones.
+
+        Args:
+            state: of a checkpoint.
+            config: the run's ``GenRecConfig``.
+            tokens: raw ids by RecBole id, the order of the rows.
 
         Raises:
             ArtefactError: the state belongs to other items.
         """
-        stored = {
-            side: ItemCodes(**{**codes, "sizes": tuple(codes["sizes"])})
-            for side, codes in state["codes"].items()
-        }
-        users = rows_by_token(stored["users"].codes, stored["users"].tokens, tokens["users"], dim=0)
-        codes = {
-            "items": stored["items"].aligned(tokens["items"]),
-            "users": replace(stored["users"], codes=users, tokens=tokens["users"]),
-        }
+        items, users = (_codes(state["codes"][side]) for side in SIDES)
         in_graph = len(tokens["items"]) - len(state["added"])
         order = {
-            "item": (stored["items"].tokens[:in_graph], tokens["items"][:in_graph]),
-            "user": (stored["users"].tokens, tokens["users"]),
+            "item": (items.tokens[:in_graph], tokens["items"][:in_graph]),
+            "user": (users.tokens, tokens["users"]),
         }
-        graph = {
-            name: rows_by_token(value, *order[name.split("_")[0]], dim=value.dim() // 2)
-            for name, value in state["graph"].items()
-        }
-        quantisers = {side: _quantiser(config, side) for side in SIDES}
+        graph = {}
+        for name, value in state["graph"].items():
+            kind = name.partition("_")[0]
+            # Layers are [L, n, d], degrees [n].
+            graph[name] = rows_by_token(value, *order[kind], dim=value.dim() // 2)
+
+        rows = rows_by_token(users.codes, *order["user"], dim=0)
+        codes = EntityCodes(
+            items.aligned(tokens["items"]), replace(users, codes=rows, tokens=tokens["users"])
+        )
+        tokenizer = EntityMQTokenizer(config, config["seed"])
+        quantisers = {side: tokenizer.quantiser(side) for side in SIDES}
         for side, quantiser in quantisers.items():
             quantiser.set_state(*state["quantisers"][side])
         return cls(GraphVectors(**graph), quantisers, codes, state["added"])
 
-    # --- what the model reads -------------------------------------------------------------------------------------------------------
+    # --- what the model reads -----------------------------------------------------------------
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Item codes ``[n_items, K]``, user codes ``[n_users, K]``, users with training interactions ``[n_users]``, item vectors."""
+        """The buffers of the model.
+
+        Returns:
+            Item codes ``[n_items, K]``, user codes ``[n_users, K]``, users with training
+            interactions ``[n_users]``, item vectors ``[n_items, d]``.
+        """
         vectors = torch.cat([self.graph.items, self.added])
-        return (
-            self.codes["items"].codes.clone(),
-            self.codes["users"].codes.clone(),
-            self.graph.user_degree > 0,
-            vectors,
-        )
+        known = self.graph.user_degree > 0
+        return self.codes.items.codes.clone(), self.codes.users.codes.clone(), known, vectors
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Alphabet sizes of the item and of the user codes."""
-        return self.codes["items"].sizes, self.codes["users"].sizes
+        return self.codes.items.sizes, self.codes.users.sizes
 
     def codebooks(self) -> Tensor:
         """All codes of the items and then of the users as vectors ``[sum of the sizes, d_c]``."""
@@ -139,16 +144,19 @@ class Entities:
             [book.detach() for side in SIDES for book in self.quantisers[side].network.codebooks]
         )
 
-    # --- new users and items --------------------------------------------------------------------------------------------------------
+    # --- new users and items ------------------------------------------------------------------
 
     def infer_users(self, history: Tensor) -> Tensor:
-        """Codes int64 ``[B, K]`` of new users by their histories, item ids ``[B, T]`` padded with 0; nothing learns.
+        """Codes int64 ``[B, K]`` of new users by their histories; nothing learns.
 
-        Items that were added later have no layers to propagate and do not count. Without an item that counts the vector is zero.
+        Items that were added later have no layers to propagate and do not count. Without an item
+        that counts the vector is zero.
+
+        Args:
+            history: item ids ``[B, T]`` padded with 0.
         """
-        with torch.autocast(
-            history.device.type, enabled=False
-        ):  # the codes that the user had in float32
+        # In float32 the user has the same codes as outside autocast.
+        with torch.autocast(history.device.type, enabled=False):
             return self.quantisers["users"].encode(self.graph.new_users(self._in_graph(history)))
 
     def check_new_user(self, history: Tensor) -> None:
@@ -160,75 +168,65 @@ class Entities:
         return items.where(items < len(self.graph.item_degree), 0)
 
     def new_items(
-        self, tokens: list[str], vectors: Tensor | None, users: list[Tensor] | None
+        self, tokens: list[str], vectors: Tensor | None, users: Sequence[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """Take new items in; their vectors ``[n, d]`` and codes ``[n, K]``.
+        """Take new items in.
 
         Args:
-            vectors: ``[n, d]``, or instead users: RecBole ids of those who chose each item.
+            tokens: their raw ids.
+            vectors: ``[n, d]``.
+            users: instead of vectors, RecBole ids of those who chose each item.
+
+        Returns:
+            Vectors ``[n, d]`` and codes ``[n, K]``.
 
         Raises:
             ConfigError: one entry for each item is needed, vectors of the size of the others.
             DataError: an item without a vector.
         """
-        given, width = (users if vectors is None else vectors), self.graph.items.shape[1]
-        if len(given) != len(tokens) or (
-            vectors is not None and tuple(vectors.shape[1:]) != (width,)
-        ):
-            shape = (
-                f"vectors of shape {list(vectors.shape)}"
-                if users is None
-                else f"{len(users)} lists of users"
+        vectors = self._vectors_of(tokens, vectors, users)
+        usable = vectors.isfinite().all(1) & vectors.any(1)
+        if not usable.all():
+            token = tokens[int((~usable).nonzero()[0])]
+            raise DataError(
+                f"The vector of item {token!r} is zero or no number, so the item can never be "
+                "recommended."
             )
-            raise ConfigError(
-                f"{len(tokens)} new items, but {shape}; give one entry for each item, vectors of {width} numbers."
-            )
-        if vectors is None:
-            vectors = torch.stack([self.graph.new_item(chosen) for chosen in users])
-        vectors = torch.as_tensor(vectors, dtype=torch.float32)
-        for token, usable in zip(
-            tokens, (vectors.isfinite().all(1) & vectors.any(1)).tolist(), strict=True
-        ):
-            if not usable:
-                raise DataError(
-                    f"The vector of item {token!r} is zero or no number, so the item can never be recommended."
-                )
         codes = self.quantisers["items"].encode(vectors)
-        self.codes["items"] = self.codes["items"].append(codes, tokens)
+        self.codes = replace(self.codes, items=self.codes.items.append(codes, tokens))
         self.added = torch.cat([self.added, vectors])
         return vectors, codes
 
-    # --- reports --------------------------------------------------------------------------------------------------------------------
+    def _vectors_of(
+        self, tokens: list[str], vectors: Tensor | None, users: Sequence[Tensor] | None
+    ) -> Tensor:
+        width = self.graph.items.shape[1]
+        wanted = f"give one entry for each item, vectors of {width} numbers."
+        if vectors is not None:
+            if tuple(vectors.shape) != (len(tokens), width):
+                raise ConfigError(
+                    f"{len(tokens)} new items, but vectors of shape {list(vectors.shape)}; {wanted}"
+                )
+            return torch.as_tensor(vectors, dtype=torch.float32)
+        users = users or []
+        if len(users) != len(tokens):
+            raise ConfigError(f"{len(tokens)} new items, but {len(users)} lists of users; {wanted}")
+        return torch.stack([self.graph.new_item(chosen) for chosen in users])
 
-    def report(self) -> dict:
+    # --- reports ------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, dict]:
         """Statistics of both tokenizers."""
-        each = {
-            side: {**self.codes[side].stats(), **self.quantisers[side].quality} for side in SIDES
+        stats = self.codes.stats()
+        return {
+            "tokenizer": {**stats["items"], **self.quantisers["items"].quality},
+            "user_tokenizer": {**stats["users"], **self.quantisers["users"].quality},
         }
-        return {"tokenizer": each["items"], "user_tokenizer": each["users"]}
 
 
-def _quantiser(config, side: str) -> MQQuantiser:
-    """Each side draws from a seed of its own (our choice, unpublished)."""
-    return MQQuantiser(config, config["seed"] + SIDES.index(side), side)
+def _plain(codes: ItemCodes) -> dict[str, Any]:
+    return {**vars(codes), "sizes": list(codes.sizes)}
 
 
-def _fit_or_load(
-    quantiser: MQQuantiser, vectors: Tensor, cache_dir: str, log: Callable[[str], None]
-) -> MQQuantiser:
-    """Fit to ``vectors [n, d]``, or take over what was stored for the same vectors, settings and seed."""
-    values = hashlib.sha256(vectors.numpy().tobytes()).hexdigest()
-    folder = (
-        Path(cache_dir) / f"mq-{quantiser.name}-{digest(values, quantiser.config, quantiser.seed)}"
-    )
-    if folder.exists():
-        quantiser.set_state(*load_artefact(folder))
-        log(f"MQ of the {quantiser.name} not fitted again: reused from {folder}.")
-        return quantiser
-    started = time.process_time()
-    quantiser.fit(vectors, log)
-    quantiser.quality["fit_cpu_seconds"] = time.process_time() - started
-    with publish_folder(folder) as temporary:
-        save_artefact(temporary, *quantiser.state())
-    log(f"MQ of the {quantiser.name} stored in {folder}.")
-    return quantiser
+def _codes(plain: dict[str, Any]) -> ItemCodes:
+    return ItemCodes(**{**plain, "sizes": tuple(plain["sizes"])})

@@ -1,0 +1,110 @@
+"""TokenRec's tokenizer (arXiv 2406.10450): MQ on collaborative vectors, once for items and users."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from recbole_genrec.storage.artefacts import load_artefact
+from recbole_genrec.storage.digests import digest
+from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.entity_codes import (
+    SIDES,
+    EntityCodes,
+    EntityContent,
+    EntityTokenizer,
+    values_digest,
+)
+from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
+from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
+
+
+class EntityMQTokenizer(EntityTokenizer):
+    """Two :class:`MQQuantiser`; each side draws from a seed of its own (our choice, unpublished).
+
+    Users and items without a training interaction have zero vectors. They have no part in the fit;
+    their codes are those of the zero vector. Equal codes are allowed.
+
+    Args:
+        config: a configuration, or the settings of :class:`MQQuantiser`.
+        seed: of everything random.
+        earlier: folder in which earlier versions of this package stored a quantiser of each side.
+
+    Attributes:
+        quantisers: by side, after :meth:`fit` or :meth:`set_state`.
+    """
+
+    name = "mq-entities"
+    settings = MQQuantiser.settings
+    config_rules = MQQuantiser.config_rules
+
+    def __init__(self, config: Any, seed: int, earlier: Path | None = None) -> None:
+        super().__init__(config, seed)
+        self.earlier = earlier
+        self.quantisers: dict[str, MQQuantiser] = {}
+
+    def quantiser(self, side: str) -> MQQuantiser:
+        """A quantiser that knows nothing yet."""
+        return MQQuantiser(self.config, self.seed + SIDES.index(side), side, self.progress)
+
+    def fit(self, content: EntityContent) -> EntityCodes:
+        """Fit the quantiser of the items, then that of the users.
+
+        Raises:
+            ConfigError: the codebooks cannot name all users or items.
+        """
+        codes = {}
+        for side in SIDES:
+            vectors = content.vectors(side)
+            self.quantisers[side] = self._fitted(side, vectors)
+            codes[side] = ItemCodes.build(
+                self.quantisers[side].encode(vectors[1:]),
+                self.quantisers[side].sizes,
+                content.tokens(side),
+                "none",
+            )
+        return EntityCodes(codes["items"], codes["users"])
+
+    def _fitted(self, side: str, vectors: Tensor) -> MQQuantiser:
+        quantiser = self.quantiser(side)
+        log = logging.getLogger().info
+        folder = self._earlier_folder(quantiser, vectors)
+        if folder is not None:
+            quantiser.set_state(*load_artefact(folder))
+            log(
+                f"MQ of the {side} not fitted again: taken over from {folder}, where an earlier "
+                "version of this package stored it. That folder is no longer needed."
+            )
+            return quantiser
+        started = time.process_time()
+        quantiser.fit(vectors, log)
+        quantiser.quality["fit_cpu_seconds"] = time.process_time() - started
+        return quantiser
+
+    def _earlier_folder(self, quantiser: MQQuantiser, vectors: Tensor) -> Path | None:
+        """Where an earlier version stored the same quantiser, if it did."""
+        if self.earlier is None:
+            return None
+        key = digest(values_digest(vectors), quantiser.config, quantiser.seed)
+        folder = self.earlier / f"mq-{quantiser.name}-{key}"
+        return folder if folder.is_dir() else None
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Both quantisers."""
+        tensors, meta = super().state()
+        for side, quantiser in self.quantisers.items():
+            side_tensors, side_meta = quantiser.state()
+            tensors |= with_prefix(f"{side}.", side_tensors)
+            meta[side] = side_meta
+        return tensors, meta
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        super().set_state(tensors, meta)
+        for side in SIDES:
+            self.quantisers[side] = self.quantiser(side)
+            self.quantisers[side].set_state(without_prefix(f"{side}.", tensors), meta[side])
