@@ -45,33 +45,33 @@ def folder(tmp_path_factory):
 
 
 class Interrupter:
-    """Sends a signal to this process in the middle of the epoch with a given number, from 0."""
+    """Counts the calls of a method, and sends a signal to this process in one of them."""
 
     def __init__(self, monkeypatch, owner: type, method: str) -> None:
-        self.epochs = 0
+        self.calls = 0
         self.at: int | None = None
         original = getattr(owner, method)
 
-        def epoch(*args, **kwargs):
-            if self.epochs == self.at:
+        def watched(*args, **kwargs):
+            if self.calls == self.at:
                 self.at = None
                 os.kill(os.getpid(), signal.SIGTERM)
-            self.epochs += 1
+            self.calls += 1
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(owner, method, epoch)
+        monkeypatch.setattr(owner, method, watched)
 
     def interrupted(self, fit, at: int) -> None:
-        """Run ``fit`` until the signal comes."""
-        self.epochs, self.at = 0, at
+        """Run ``fit`` until the signal comes in call number ``at``, from 0."""
+        self.calls, self.at = 0, at
         with interrupts.handled_signals(), pytest.raises(interrupts.Interrupted):
             fit()
 
-    def epochs_of(self, fit) -> tuple[int, object]:
-        """Number of epochs that ``fit`` runs, and what it returns."""
-        self.epochs, self.at = 0, None
+    def count(self, fit) -> tuple[int, object]:
+        """Number of calls in ``fit``, and what it returns."""
+        self.calls, self.at = 0, None
         result = fit()
-        return self.epochs, result
+        return self.calls, result
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -97,7 +97,7 @@ def test_a_tokenizer(name, folder, tmp_path, monkeypatch, caplog):
         return {**tensors, "codes": codes.codes}, quality
 
     interrupter = Interrupter(monkeypatch, TrainingLoop, "_epoch")
-    epochs, (tensors, quality) = interrupter.epochs_of(lambda: fit("whole"))
+    epochs, (tensors, quality) = interrupter.count(lambda: fit("whole"))
     assert epochs == changes["tokenizer_epochs"]
 
     # Twice, the second time in the last epoch: what is left is all that follows the training.
@@ -105,7 +105,7 @@ def test_a_tokenizer(name, folder, tmp_path, monkeypatch, caplog):
     (saved,) = (tmp_path / "killed").glob(f"fit-{name}-*.pth")
     interrupter.interrupted(lambda: fit("killed"), at=epochs - epochs // 2 - 2)
     with caplog.at_level(logging.INFO):
-        remaining, (again, quality_again) = interrupter.epochs_of(lambda: fit("killed"))
+        remaining, (again, quality_again) = interrupter.count(lambda: fit("killed"))
     assert remaining == 0 and not saved.exists()
     assert same(again, tensors) and quality_again == quality
 
@@ -133,29 +133,29 @@ def test_the_tokenizer_of_users_and_items(folder, tmp_path, monkeypatch, at, rem
 
     fit(1)  # the collaborative vectors
     interrupter = Interrupter(monkeypatch, TrainingLoop, "_epoch")
-    interrupter.interrupted(lambda: fit(1 if at < 0 else 2), at=at)
-    epochs, killed = interrupter.epochs_of(lambda: fit(2))
+    interrupter.interrupted(lambda: fit(2), at=at)
+    epochs, killed = interrupter.count(lambda: fit(2))
     assert epochs == remaining
     for stored in (tmp_path / "shared").glob("mq-entities-*"):
         stored.rename(tmp_path / stored.name)
-    epochs, whole = interrupter.epochs_of(lambda: fit(2))
+    epochs, whole = interrupter.count(lambda: fit(2))
     assert epochs == 28 and same(killed, whole)
 
 
 @pytest.mark.parametrize("kind", ["sasrec", "lightgcn"])
 def test_collaborative_vectors(kind, folder, tmp_path, monkeypatch):
     def fit(cache: str):
-        changes = {"cf_epochs": 4, "cf_dim": 4, "graph_epochs": 4, "graph_dim": 4}
+        changes = {"cf_epochs": 4, "cf_dim": 4}
+        changes |= {"graph_epochs": 4, "graph_dim": 4, "graph_batch": 64}
         config = toy_config(folder, "TIGER", cache_dir=str(tmp_path / cache), **changes)
         interactions = TrainingInteractions(config, lambda _: None)
         tokens, vectors = interactions.vectors() if kind == "sasrec" else interactions.graph()
         return tokens, vectors.tolist()
 
     monkeypatch.chdir(tmp_path)
-    interrupter = Interrupter(monkeypatch, GenRecTrainer, "_train_epoch")
-    epochs, whole = interrupter.epochs_of(lambda: fit("whole"))
-    assert epochs == 4
-    interrupter.interrupted(lambda: fit("killed"), at=2)
-    remaining, again = interrupter.epochs_of(lambda: fit("killed"))
-    # The trainer saves within the epoch, which goes on where it was.
-    assert remaining <= 2 and again == whole
+    interrupter = Interrupter(monkeypatch, GenRecTrainer, "_optimiser_step")
+    steps, whole = interrupter.count(lambda: fit("whole"))
+    assert steps == 4 if kind == "sasrec" else steps > 8
+    interrupter.interrupted(lambda: fit("killed"), at=steps // 2)
+    remaining, again = interrupter.count(lambda: fit("killed"))
+    assert remaining == steps - steps // 2 - 1 and again == whole
