@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import load_artefact
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -19,8 +20,12 @@ from recbole_genrec.tokenizer.entity_codes import (
     EntityTokenizer,
     values_digest,
 )
-from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
+from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
+
+
+class EntityMQSettings(MQKeys, TokenizerSettings):
+    """Keys of TokenRec's tokenizer."""
 
 
 class EntityMQTokenizer(EntityTokenizer):
@@ -30,7 +35,7 @@ class EntityMQTokenizer(EntityTokenizer):
     their codes are those of the zero vector. Equal codes are allowed.
 
     Args:
-        config: a configuration, or the settings of :class:`MQQuantiser`.
+        config: a ``GenRecConfig``, or values by key.
         seed: of everything random.
         earlier: folder in which earlier versions of this package stored a quantiser of each side.
 
@@ -39,8 +44,8 @@ class EntityMQTokenizer(EntityTokenizer):
     """
 
     name = "mq-entities"
-    settings = MQQuantiser.settings
-    config_rules = MQQuantiser.config_rules
+    settings_class = EntityMQSettings
+    settings: EntityMQSettings
 
     def __init__(self, config: Any, seed: int, earlier: Path | None = None) -> None:
         super().__init__(config, seed)
@@ -49,7 +54,7 @@ class EntityMQTokenizer(EntityTokenizer):
 
     def quantiser(self, side: str) -> MQQuantiser:
         """A quantiser that knows nothing yet."""
-        return MQQuantiser(self.config, self.seed + SIDES.index(side), side, self.progress)
+        return MQQuantiser(vars(self.settings), self.seed + SIDES.index(side), side, self.progress)
 
     def fit(self, content: EntityContent) -> EntityCodes:
         """Fit the quantiser of the items, then that of the users.
