@@ -19,8 +19,8 @@ from peers import CausalPeer, T5Peer
 
 from recbole_genrec.backbone import CausalBackbone, CausalDecoder, EncoderDecoderBackbone
 from recbole_genrec.backbone.encoder_decoder import backbone as encoder_decoder
-from recbole_genrec.decoding import ItemTrie, search
-from recbole_genrec.decoding.scores import Ranking
+from recbole_genrec.decoding import ItemTrie, descent, reached
+from recbole_genrec.decoding.ranking import Ranking
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 T5 = {
@@ -33,12 +33,13 @@ T5 = {
     "dropout_rate": 0.1,
 }
 SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}
-TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (search, "child_log_probs")]
+TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (descent, "child_log_probs")]
 RANKING = [(Ranking, name) for name in ("__init__", "note", "reach", "items")]
 PARTS = [(*place, "trie", True) for place in TRIE] + [
     (*place, "ranking of all items", True) for place in RANKING
 ]
-PARTS += [(search, name, "top-k", True) for name in ("top", "best_leaves", "best_items")]
+PARTS += [(descent, name, "top-k", True) for name in ("top", "best_leaves")]
+PARTS += [(reached, name, "top-k", True) for name in ("best_leaves", "best_items")]
 PARTS += [
     (EncoderDecoderBackbone, "encode", "encoder", True),
     (EncoderDecoderBackbone, "memory", "cross-attention keys", True),

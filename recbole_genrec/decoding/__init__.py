@@ -1,4 +1,4 @@
-"""Search over item codes: item trie, beam search with an exactness proof, exact scores. Knows tensors only."""
+"""Search over item codes: trie, beam search with an exactness proof, exact scores; tensors only."""
 
 from recbole_genrec.decoding.auto import beam_search_auto
 from recbole_genrec.decoding.candidates import (

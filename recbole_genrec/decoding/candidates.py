@@ -1,4 +1,7 @@
-"""Code tuples that a generator likes under the level grammar, whether or not an item has them: the language model as item tokenizer."""
+"""Code tuples that a generator likes, whether or not an item has them: the generator as tokenizer.
+
+Only the alphabets of the levels constrain these searches.
+"""
 
 from __future__ import annotations
 
@@ -15,61 +18,74 @@ from recbole_genrec.decoding.scores import top
 def grammar_candidates(
     decoder: CodeDecoder, sizes: Sequence[int], width: int, *, groups: int = 1, penalty: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The ``width`` most likely code tuples by beam search in which step t may emit any code of level t.
+    """The most likely code tuples by beam search in which step t may emit any code of level t.
 
-    With ``groups`` above 1 it is diverse beam search (arXiv 1610.02424): the groups choose one after another at each step, and a code that
-    earlier groups emitted at this step is ``penalty`` less likely for each time (Hamming diversity). The penalty decides what is kept; it
-    is not part of the scores (our choice, unpublished).
+    With ``groups`` above 1 it is diverse beam search (arXiv 1610.02424). The groups choose one
+    after another at each step, and a code that earlier groups emitted at this step is ``penalty``
+    less likely for each time (Hamming diversity). The penalty decides what is kept; it is not part
+    of the scores (our choice, unpublished).
 
     Args:
         decoder: the generator for B prompts, in evaluation mode; -inf forbids a code.
         sizes: alphabet size of each level.
-        width: K, number of tuples, shared out evenly among ``groups``.
+        width: K, number of tuples, shared out evenly among the groups.
+        groups: G, number of groups.
+        penalty: what a code loses for each earlier group that emitted it.
 
     Returns:
-        codes int64 ``[B, K', L]`` and scores float32 ``[B, K']`` (sums of log-probabilities), best first, K' <= K. A score of -inf marks a
-        row that is no candidate: forbidden, or found before by another group. Equal scores of a group: smaller codes first.
+        codes int64 ``[B, K', L]`` and scores float32 ``[B, K']`` (sums of log-probabilities), best
+        first, K' <= K. A score of -inf marks a row that is no candidate: forbidden, or reached
+        before by another group. Equal scores of a group: smaller codes first.
     """
     check_search("level", width)
     users, device = decoder.batch_size, decoder.device
     codes = torch.zeros(users, groups, 1, 0, dtype=torch.int64, device=device)
     scores = torch.zeros(users, groups, 1, device=device)
-    block = check_block(decoder.start(), users, 1, sizes[0], 0).unsqueeze(1)
+    block = check_block(decoder.start(), users, 1, sizes[0], 0).unsqueeze(1)  # [B, 1, 1, V]
     for level, size in enumerate(sizes):
-        totals = (scores.unsqueeze(-1) + block.clamp(max=0)).flatten(2)
-        kept = _choose(totals, size, max(1, width // groups), penalty).sort(-1).values
-        scores, parents, emitted = totals.gather(2, kept), kept // size, kept % size
-        codes = torch.cat(
-            [
-                codes.gather(2, parents.unsqueeze(-1).expand(-1, -1, -1, level)),
-                emitted.unsqueeze(-1),
-            ],
-            dim=-1,
-        )
-        if level + 1 < len(sizes):
-            first = (
-                torch.arange(groups, device=device).unsqueeze(1) * (totals.shape[2] // size)
-                if level
-                else 0
-            )
-            block = decoder.step(emitted.flatten(1), (parents + first).flatten(1))
-            block = check_block(
-                block, users, emitted[0].numel(), sizes[level + 1], level + 1
-            ).unflatten(1, (groups, -1))
+        totals = (scores.unsqueeze(-1) + block.clamp(max=0)).flatten(2)  # [B, G, Q * V]
+        chosen = _choose(totals, size, max(1, width // groups), penalty)
+        chosen = chosen.sort(-1).values  # [B, G, Q']
+        scores = totals.gather(2, chosen)
+        parents = chosen // size
+        emitted = chosen % size
+        index = parents.unsqueeze(-1).expand(-1, -1, -1, level)
+        codes = torch.cat([codes.gather(2, index), emitted.unsqueeze(-1)], dim=-1)
+        if level + 1 == len(sizes):
+            break
+
+        # The decoder numbers the queries of all groups together; at the root they share one.
+        if level:
+            queries = totals.shape[2] // size
+            parents = parents + torch.arange(groups, device=device).unsqueeze(1) * queries
+        block = decoder.step(emitted.flatten(1), parents.flatten(1))
+        queries = groups * emitted.shape[2]
+        block = check_block(block, users, queries, sizes[level + 1], level + 1)
+        block = block.unflatten(1, (groups, -1))  # [B, G, Q', V]
     return _distinct(codes.flatten(1, 2), scores.flatten(1))
 
 
-def _choose(totals: Tensor, size: int, each: int, penalty: float) -> Tensor:
-    """Index int64 ``[B, G, each]`` of what the groups keep of ``totals [B, G, Q * size]``, group after group."""
+def _choose(totals: Tensor, size: int, width: int, penalty: float) -> Tensor:
+    """What the groups keep, one group after another.
+
+    Args:
+        totals: float32 ``[B, G, Q * size]``.
+        size: alphabet size of the level.
+        width: how many a group keeps.
+        penalty: what a code loses for each earlier group that emitted it.
+
+    Returns:
+        Index int64 ``[B, G, width]`` into the last axis.
+    """
     if totals.shape[1] == 1:
-        return top(totals[:, 0], each)[0].unsqueeze(1)
-    uses = totals.new_zeros(len(totals), size)
+        return top(totals[:, 0], width)[0].unsqueeze(1)
+    uses = totals.new_zeros(len(totals), size)  # how often the groups emitted each code
     chosen = []
-    for own in totals.unbind(1):
-        chosen.append(
-            top((own.unflatten(1, (-1, size)) - penalty * uses.unsqueeze(1)).flatten(1), each)[0]
-        )
-        uses.scatter_add_(1, chosen[-1] % size, torch.ones_like(own[:, : chosen[-1].shape[1]]))
+    for scores in totals.unbind(1):
+        penalised = scores.unflatten(1, (-1, size)) - penalty * uses.unsqueeze(1)  # [B, Q, V]
+        index = top(penalised.flatten(1), width)[0]  # [B, width]
+        uses.scatter_add_(1, index % size, torch.ones_like(scores[:, : index.shape[1]]))
+        chosen.append(index)
     return torch.stack(chosen, dim=1)
 
 
@@ -81,29 +97,51 @@ def sampled_candidates(
     temperature: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """``draws`` code tuples sampled level by level at ``temperature``; results as of :func:`grammar_candidates`, without it in the scores.
+    """Code tuples that are sampled level by level.
 
-    ``generator`` is a CPU generator, so that all devices draw the same noise.
+    Args:
+        decoder: the generator for B prompts, in evaluation mode; -inf forbids a code.
+        sizes: alphabet size of each level.
+        draws: K, number of tuples.
+        temperature: divides the log-probabilities before a code is drawn, not in the scores.
+        generator: of the CPU, so that all devices draw the same noise.
+
+    Returns:
+        codes and scores, as of :func:`grammar_candidates`.
     """
     check_search("level", draws)
     users, device = decoder.batch_size, decoder.device
-    codes, scores = [], torch.zeros(users, draws, device=device)
-    block = check_block(decoder.start(), users, 1, sizes[0], 0).expand(-1, draws, -1)
-    own = torch.arange(draws, device=device).expand(users, -1)
+    codes = []
+    scores = torch.zeros(users, draws, device=device)
+    block = check_block(decoder.start(), users, 1, sizes[0], 0).expand(-1, draws, -1)  # [B, K, V]
+    parents = torch.zeros(users, draws, dtype=torch.int64, device=device)  # the root
     for level, size in enumerate(sizes):
-        noise = torch.rand(users, draws, size, generator=generator).clamp(min=1e-20).to(device)
-        codes.append((block / temperature - (-noise.log()).log()).argmax(-1))
-        scores = scores + block.gather(-1, codes[-1].unsqueeze(-1)).squeeze(-1)
+        # The largest of log-probabilities with Gumbel noise is a draw from their distribution.
+        uniform = torch.rand(users, draws, size, generator=generator).clamp(min=1e-20).to(device)
+        gumbel = (-uniform.log()).log()
+        emitted = (block / temperature - gumbel).argmax(-1)  # [B, K]
+        codes.append(emitted)
+        scores = scores + block.gather(-1, emitted.unsqueeze(-1)).squeeze(-1)
         if level + 1 < len(sizes):
-            block = decoder.step(codes[-1], own if level else torch.zeros_like(own))
+            block = decoder.step(emitted, parents)
             block = check_block(block, users, draws, sizes[level + 1], level + 1)
+            parents = torch.arange(draws, device=device).expand(users, -1)
     return _distinct(torch.stack(codes, dim=-1), scores)
 
 
 @torch.no_grad()
 def tuple_scores(decoder: CodeDecoder, codes: Tensor) -> Tensor:
-    """Teacher-forced sums of log-probabilities float32 ``[B]`` of one tuple each, ``codes`` int64 ``[B, L]``, owned by an item or not."""
-    block, root = decoder.start(), torch.zeros_like(codes[:, :1])
+    """Teacher-forced scores of one tuple each, whether or not an item has it.
+
+    Args:
+        decoder: the generator for B prompts, in evaluation mode.
+        codes: int64 ``[B, L]``.
+
+    Returns:
+        float32 ``[B]``, sums of log-probabilities.
+    """
+    block = decoder.start()  # [B, 1, V]
+    root = torch.zeros_like(codes[:, :1])
     scores = block.new_zeros(len(codes))
     for level, emitted in enumerate(codes.split(1, dim=1)):
         scores = scores + block[:, 0].float().gather(1, emitted).squeeze(1)
@@ -120,9 +158,12 @@ class AdjustedDecoder:
         addends: per level ``[1 or B, 1, V_l]``; -inf forbids a code.
     """
 
-    def __init__(self, decoder: CodeDecoder, addends: Sequence[Tensor]):
-        self.decoder, self.addends = decoder, list(addends)
-        self.batch_size, self.device = decoder.batch_size, decoder.device
+    def __init__(self, decoder: CodeDecoder, addends: Sequence[Tensor]) -> None:
+        self.decoder = decoder
+        self.addends = list(addends)
+        self.batch_size = decoder.batch_size
+        self.device = decoder.device
+        self.level = 0
 
     def start(self) -> Tensor:
         """Back to the root."""
@@ -136,17 +177,24 @@ class AdjustedDecoder:
 
     def select(self, rows: Tensor) -> AdjustedDecoder:
         """A decoder for some of the prompts."""
-        return AdjustedDecoder(
-            self.decoder.select(rows),
-            [part if len(part) == 1 else part[rows] for part in self.addends],
-        )
+        addends = []
+        for addend in self.addends:
+            if len(addend) > 1:  # one for each prompt
+                addend = addend[rows]
+            addends.append(addend)
+        return AdjustedDecoder(self.decoder.select(rows), addends)
 
 
 def _distinct(codes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Best first; the later ones of equal tuples get -inf."""
+    """Best first; all but the first of equal tuples get -inf."""
+    codes, scores = _sorted(codes, scores)
+    equal = (codes.unsqueeze(2) == codes.unsqueeze(1)).all(-1)  # [B, K, K]
+    repeated = equal.tril(-1).any(-1)  # [B, K]
+    return _sorted(codes, scores.masked_fill(repeated, -torch.inf))
+
+
+def _sorted(codes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """``codes`` ``[B, K, L]`` and ``scores`` ``[B, K]``, best first; equal scores keep order."""
     order = scores.argsort(dim=1, descending=True, stable=True)
-    codes, scores = codes.gather(1, order.unsqueeze(-1).expand_as(codes)), scores.gather(1, order)
-    again = (codes.unsqueeze(2) == codes.unsqueeze(1)).all(-1).tril(-1).any(-1)
-    scores = scores.masked_fill(again, -torch.inf)
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    return codes.gather(1, order.unsqueeze(-1).expand_as(codes)), scores.gather(1, order)
+    codes = codes.gather(1, order.unsqueeze(-1).expand_as(codes))
+    return codes, scores.gather(1, order)

@@ -21,9 +21,20 @@ from recbole_genrec.decoding.trie import ItemTrie
 def exact_scores(
     decoder: CodeDecoder, trie: ItemTrie, *, score_type: str = "level", chunk_size: int = 256
 ) -> Tensor:
-    """Scores of all items, float32 ``[B, n_items]``, finite; the padding item and items outside the trie get the lowest value.
+    """Scores of all items.
 
-    Every prefix is evaluated once per chunk of ``chunk_size`` leaves instead of once per item (our choice, unpublished).
+    Every prefix is evaluated once per chunk of leaves instead of once per item (our choice,
+    unpublished).
+
+    Args:
+        decoder: the generator for B users, in evaluation mode.
+        trie: the items.
+        score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
+        chunk_size: leaves evaluated at once.
+
+    Returns:
+        float32 ``[B, n_items]``, finite; the padding item and items outside the trie get the lowest
+        value.
     """
     return item_scores(trie, _leaf_scores(decoder, trie, score_type, chunk_size))
 
@@ -38,62 +49,90 @@ def exact_search(
     fill: bool = False,
     chunk_size: int = 256,
 ) -> SearchResult:
-    """The exact ``beam_width`` best items, in the form of a beam search that pruned nothing."""
+    """The exact best items, in the form of a beam search that pruned nothing.
+
+    Args:
+        decoder: the generator for B users, in evaluation mode.
+        trie: the items that may be returned.
+        beam_width: K, number of items returned.
+        score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
+        fill: also return the scores of all items.
+        chunk_size: leaves evaluated at once.
+
+    Returns:
+        The items and their scores; ``bound`` is -inf.
+    """
     check_search(score_type, beam_width)
-    leaf_scores = _leaf_scores(decoder, trie, score_type, chunk_size)
+    leaf_scores = _leaf_scores(decoder, trie, score_type, chunk_size)  # [B, S_L]
     leaves = torch.arange(trie.n_leaves, device=decoder.device).expand_as(leaf_scores)
-    items, scores = best_items(
-        trie, leaf_scores, torch.where(leaf_scores == -torch.inf, -1, leaves), beam_width
-    )
+    leaves = torch.where(leaf_scores == -torch.inf, -1, leaves)
+    items, scores = best_items(trie, leaf_scores, leaves, beam_width)  # [B, K]
     bound = scores.new_full((len(scores),), -torch.inf)
-    return SearchResult(items, scores, bound, item_scores(trie, leaf_scores) if fill else None)
+    full = item_scores(trie, leaf_scores) if fill else None
+    return SearchResult(items, scores, bound, full)
 
 
 @torch.no_grad()
 def path_scores(
     decoder: CodeDecoder, trie: ItemTrie, items: Tensor, *, score_type: str = "level"
 ) -> Tensor:
-    """Teacher-forced scores float32 ``[B, Q]`` of ``items`` int64 ``[B, Q]``; equal to their columns of :func:`exact_scores`."""
+    """Teacher-forced scores of given items; equal to their columns of :func:`exact_scores`.
+
+    Args:
+        decoder: the generator for B users, in evaluation mode.
+        trie: the items.
+        items: int64 ``[B, Q]``.
+        score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
+
+    Returns:
+        float32 ``[B, Q]``.
+    """
     check_search(score_type)
-    calls, device = decoder_calls(trie, score_type), decoder.device
-    items = items.to(device)
-    paths = trie.paths(trie.leaf_of_item[items])
-    root, queries = (
-        torch.zeros_like(items),
-        torch.arange(items.shape[1], device=device).expand_as(items),
-    )
-    scores = torch.zeros(items.shape, device=device)
-    for t, level in enumerate(trie.levels):
-        block = None
-        if t < calls:
-            block = (
-                decoder.start()
-                if t == 0
-                else decoder.step(
-                    trie.levels[t - 1].code[paths[t]].long(), root if t == 1 else queries
-                )
-            )
-            block = check_block(block, *((len(items), 1) if t == 0 else items.shape), level.size, t)
-            block = block.expand(-1, items.shape[1], -1)
-        log_probs = child_log_probs(trie.children(t, paths[t]), block, score_type)
-        scores = scores + log_probs.gather(-1, level.slot(paths[t + 1]).unsqueeze(-1)).squeeze(-1)
+    items = items.to(decoder.device)
+    nodes = trie.paths(trie.leaf_of_item[items])  # L + 1 tensors [B, Q]
+    scores = torch.zeros(items.shape, device=decoder.device)
+    for depth, level in enumerate(trie.levels):
+        block = _path_block(decoder, trie, nodes, depth, score_type)  # [B, Q, V]
+        children = trie.children(depth, nodes[depth])
+        log_probs = child_log_probs(children, block, score_type)  # [B, Q, W]
+        slot = level.slot(nodes[depth + 1]).unsqueeze(-1)
+        scores = scores + log_probs.gather(-1, slot).squeeze(-1)
+
     if trie.max_rank:
-        place = torch.zeros(trie.n_items, device=device).index_put_(
-            (trie.leaf_items,), trie.leaf_rank
-        )
+        place = torch.zeros(trie.n_items, device=decoder.device)
+        place.index_put_((trie.leaf_items,), trie.leaf_rank)
         scores = break_ties(trie, scores, place[items])
-    return scores.masked_fill(paths[-1] < 0, outside_score(trie))
+    return scores.masked_fill(nodes[-1] < 0, outside_score(trie))
+
+
+def _path_block(
+    decoder: CodeDecoder, trie: ItemTrie, nodes: list[Tensor], depth: int, score_type: str
+) -> Tensor | None:
+    """The decoder's answer ``[B, Q, V]`` for the nodes at a depth, None where it is not needed."""
+    if depth >= decoder_calls(trie, score_type):
+        return None
+    users, queries = nodes[0].shape
+    size = trie.sizes[depth]
+    if depth == 0:
+        block = check_block(decoder.start(), users, 1, size, depth)
+        return block.expand(-1, queries, -1)
+
+    codes = trie.levels[depth - 1].code[nodes[depth]].long()  # [B, Q]
+    if depth == 1:
+        parents = torch.zeros_like(codes)  # the root is the only query of the first block
+    else:
+        parents = torch.arange(queries, device=codes.device).expand_as(codes)
+    return check_block(decoder.step(codes, parents), users, queries, size, depth)
 
 
 def _leaf_scores(decoder: CodeDecoder, trie: ItemTrie, score_type: str, chunk_size: int) -> Tensor:
     """Scores ``[B, S_L]`` of all leaves, -inf for leaves outside a subset."""
     check_search(score_type, chunk_size)
     allowed = trie.levels[-1].allowed
-    leaves = (
-        torch.arange(trie.n_leaves, device=decoder.device)
-        if allowed is None
-        else allowed[:-1].nonzero().squeeze(1)
-    )
+    if allowed is None:
+        leaves = torch.arange(trie.n_leaves, device=decoder.device)
+    else:
+        leaves = allowed[:-1].nonzero().squeeze(1)
     scores = torch.full((decoder.batch_size, trie.n_leaves), -torch.inf, device=decoder.device)
     for chunk in leaves.split(chunk_size):
         scores[:, chunk] = _chunk_scores(decoder, trie, chunk, score_type)
@@ -101,23 +140,54 @@ def _leaf_scores(decoder: CodeDecoder, trie: ItemTrie, score_type: str, chunk_si
 
 
 def _chunk_scores(decoder: CodeDecoder, trie: ItemTrie, leaves: Tensor, score_type: str) -> Tensor:
-    """Scores ``[B, C]`` of the sorted ``leaves`` ``[C]``: one pass over the sub-trie above them, one query per node."""
+    """One pass over the sub-trie above some leaves, with one query per node.
+
+    Args:
+        decoder: the generator for B users.
+        trie: the trie of the leaves.
+        leaves: int64 ``[C]``, sorted.
+        score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
+
+    Returns:
+        float32 ``[B, C]``.
+    """
     calls, users = decoder_calls(trie, score_type), decoder.batch_size
-    nodes, parents = [leaves], []
+    nodes, parents = _nodes_above(trie, leaves)
+    scores = torch.zeros(users, 1, device=decoder.device)
+    for depth, level in enumerate(trie.levels):
+        block = None
+        if depth < calls:
+            if depth == 0:
+                block = decoder.start()
+            else:
+                codes = trie.levels[depth - 1].code[nodes[depth]].long()  # [S]
+                above = parents[depth - 1]
+                block = decoder.step(codes.expand(users, -1), above.expand(users, -1))
+            block = check_block(block, users, len(nodes[depth]), level.size, depth)
+        children = trie.children(depth, nodes[depth].unsqueeze(0))
+        log_probs = child_log_probs(children, block, score_type)  # [B, S, W]
+        index = parents[depth] * log_probs.shape[-1] + level.slot(nodes[depth + 1])
+        scores = scores.index_select(1, parents[depth])  # [B, S'], of the next depth
+        scores = scores + log_probs.flatten(1).index_select(1, index)
+    return scores
+
+
+def _nodes_above(trie: ItemTrie, leaves: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The nodes on the ways to some leaves.
+
+    Args:
+        trie: the trie of the leaves.
+        leaves: int64 ``[C]``, sorted.
+
+    Returns:
+        nodes: L + 1 tensors int64 ``[S_t]``, the nodes of each depth; the last are the leaves.
+        parents: L tensors int64 ``[S_t+1]``, where the parent of each node of the next depth
+            stands among the nodes of this one.
+    """
+    nodes = [leaves]
+    parents: list[Tensor] = []
     for level in reversed(trie.levels):
         above, inverse = level.parent[nodes[0]].long().unique_consecutive(return_inverse=True)
         nodes.insert(0, above)
         parents.insert(0, inverse)
-    scores = torch.zeros(users, 1, device=decoder.device)
-    for t, level in enumerate(trie.levels):
-        block = None
-        if t < calls:
-            codes = None if t == 0 else trie.levels[t - 1].code[nodes[t]].long().expand(users, -1)
-            block = (
-                decoder.start() if t == 0 else decoder.step(codes, parents[t - 1].expand(users, -1))
-            )
-            block = check_block(block, users, len(nodes[t]), level.size, t)
-        log_probs = child_log_probs(trie.children(t, nodes[t].unsqueeze(0)), block, score_type)
-        index = parents[t] * log_probs.shape[-1] + level.slot(nodes[t + 1])
-        scores = scores.index_select(1, parents[t]) + log_probs.flatten(1).index_select(1, index)
-    return scores
+    return nodes, parents

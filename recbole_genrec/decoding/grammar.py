@@ -20,68 +20,94 @@ def grammar_search(
     score_type: str = "level",
     fill: bool = False,
 ) -> SearchResult:
-    """Beam search in which step t may emit any code of level t; finished tuples that name no item are dropped.
+    """Beam search in which step t may emit any code of level t.
 
-    The decoding of LC-Rec's released code (arXiv 2311.09049) and the weaker ablation of STORE (arXiv 2409.07276 v1): invalid tuples occupy
-    beams. ``beam_width`` prefixes are kept at every step, the last one included. A hit is still an item id. Equal scores are decided by
-    smaller codes first, then by the tie order of a leaf.
+    Finished tuples that name no item are dropped, so invalid tuples occupy beams. This is the
+    decoding of LC-Rec's released code (arXiv 2311.09049) and the weaker ablation of STORE
+    (arXiv 2409.07276 v1). ``beam_width`` prefixes are kept at every step, the last one included.
+    A hit is still an item id. Equal scores are decided by smaller codes first, then by the tie
+    order of a leaf.
 
     Args:
         decoder: the generator for B users, in evaluation mode.
-        trie: the items that may be returned, on the decoder's device; here it only translates finished tuples.
+        trie: the items that may be returned, on the decoder's device; here it only translates
+            finished tuples.
         beam_width: K, number of prefixes kept per step and of items returned.
-        score_type: ``joint`` or ``level``. ``renormalised`` is defined by the legal children in the trie, which this search ignores.
-        fill: also return ``full`` ``[B, n_items]``: reached items have their exact score, all others share one lower value (a beam that
-            left the catalogue bounds no item), the padding item and items outside the trie come last. Our choice (unpublished).
+        score_type: ``joint`` or ``level``. ``renormalised`` is defined by the legal children in
+            the trie, which this search ignores.
+        fill: also return ``full`` ``[B, n_items]``: reached items have their exact score, all
+            others share one lower value (a beam that left the catalogue bounds no item), the
+            padding item and items outside the trie come last (our choice, unpublished).
 
     Returns:
-        A result whose ``bound`` is +inf (nothing is certified) and whose ``invalid`` is the share of finished beams without an item.
+        A result whose ``bound`` is +inf (nothing is certified) and whose ``invalid`` is the share
+        of finished beams without an item.
 
     Raises:
-        ConfigError: unknown or impossible score type, or width; BackboneError: the decoder's output does not fit the alphabets.
+        ConfigError: an unknown or impossible score type, or a width below 1.
+        BackboneError: the decoder's output does not fit the alphabets.
     """
     check_search(score_type, beam_width)
     if score_type == "renormalised":
         raise ConfigError(
-            "score_type 'renormalised' sums over the trie's children, but this search is not constrained by the trie. "
-            "Choose score_type 'level' or 'joint', or constraint 'trie'."
+            "score_type 'renormalised' sums over the trie's children, but this search is not "
+            "constrained by the trie. Choose score_type 'level' or 'joint', or constraint 'trie'."
         )
-    users = decoder.batch_size
-    nodes = torch.zeros(
-        users, 1, dtype=torch.int64, device=decoder.device
-    )  # of the trie; -1 once a prefix left the catalogue
-    scores = torch.zeros(users, 1, device=decoder.device)
+    users, device = decoder.batch_size, decoder.device
+    nodes = torch.zeros(users, 1, dtype=torch.int64, device=device)  # -1 outside the catalogue
+    scores = torch.zeros(users, 1, device=device)
     block = decoder.start()
-    for t, level in enumerate(trie.levels):
-        block = check_block(block, users, nodes.shape[1], level.size, t)
-        candidates = (scores.unsqueeze(-1) + block.clamp(FLOOR, 0)).flatten(1)
-        kept = top(candidates, beam_width)[0].sort(-1).values
-        scores, parents, codes = candidates.gather(1, kept), kept // level.size, kept % level.size
-        nodes = _child(trie, t, nodes.gather(1, parents), codes)
-        if t + 1 < trie.depth:
+    for depth, level in enumerate(trie.levels):
+        block = check_block(block, users, nodes.shape[1], level.size, depth)  # [B, Q, V]
+        candidates = (scores.unsqueeze(-1) + block.clamp(FLOOR, 0)).flatten(1)  # [B, Q * V]
+        chosen = top(candidates, beam_width)[0].sort(-1).values  # [B, K]
+        scores = candidates.gather(1, chosen)
+        parents = chosen // level.size
+        codes = chosen % level.size
+        nodes = _child(trie, depth, nodes.gather(1, parents), codes)
+        if depth + 1 < trie.depth:
             block = decoder.step(codes, parents)
+
     invalid = nodes < 0
-    items, best = best_items(trie, scores.masked_fill(invalid, -torch.inf), nodes, beam_width)
-    bound = torch.full((users,), torch.inf, device=decoder.device)
-    return SearchResult(
-        items, best, bound, _fill(trie, nodes, scores) if fill else None, invalid.float().mean(1)
-    )
+    valid_scores = scores.masked_fill(invalid, -torch.inf)
+    items, item_values = best_items(trie, valid_scores, nodes, beam_width)
+    bound = torch.full((users,), torch.inf, device=device)
+    full = _fill(trie, nodes, scores) if fill else None
+    return SearchResult(items, item_values, bound, full, invalid.float().mean(1))
 
 
-def _child(trie: ItemTrie, t: int, nodes: Tensor, codes: Tensor) -> Tensor:
-    """Depth t + 1 nodes int64 ``[B, Q]`` that ``codes`` lead to from ``nodes`` (both int64 ``[B, Q]``), -1 where there is none."""
-    children = trie.children(t, nodes)
-    slots = (
-        torch.arange(trie.sizes[t], device=codes.device)
-        if children.codes is None
-        else children.codes
-    )
-    return torch.where(slots == codes.unsqueeze(-1), children.nodes, -1).amax(-1).long()
+def _child(trie: ItemTrie, depth: int, nodes: Tensor, codes: Tensor) -> Tensor:
+    """The nodes that codes lead to.
+
+    Args:
+        trie: the trie, or a subset.
+        depth: depth of ``nodes``.
+        nodes: int64 ``[B, Q]``, -1 = outside the catalogue.
+        codes: int64 ``[B, Q]``.
+
+    Returns:
+        int64 ``[B, Q]``, nodes of the next depth, -1 where there is none.
+    """
+    children = trie.children(depth, nodes)  # [B, Q, W]
+    slots = children.codes
+    if slots is None:
+        slots = torch.arange(trie.sizes[depth], device=codes.device)  # [W]
+    reached = torch.where(slots == codes.unsqueeze(-1), children.nodes, -1)  # [B, Q, W]
+    return reached.amax(-1).long()
 
 
 def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor) -> Tensor:
-    """Scores of all items ``[B, n_items]``; those not on a reached leaf get one value between the reached and the outside ones."""
-    table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)
+    """Scores of all items; those not reached get one value between the reached and the outside.
+
+    Args:
+        trie: the trie.
+        leaves: int64 ``[B, K]``, the leaves that were reached, -1 = none.
+        scores: float32 ``[B, K]``.
+
+    Returns:
+        float32 ``[B, n_items]``.
+    """
+    table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)  # the last for -1
     table.scatter_(1, torch.where(leaves < 0, trie.n_leaves, leaves), scores)
     full = item_scores(trie, table[:, :-1])
     return full.masked_fill(full == -torch.inf, outside_score(trie) / 2)

@@ -12,41 +12,61 @@ class SearchLog:
 
     Args:
         topk: lengths of the evaluated lists.
+
+    Attributes:
+        users: number of users searched.
+        unfilled: number of users with fewer items than the longest list.
+        invalid: sum over users of the share of beams that name no item.
+        certified: number of users with a proven list, by its length.
     """
 
-    def __init__(self, topk: Sequence[int]):
-        self.topk, self.users, self.unfilled, self.invalid = list(dict.fromkeys(topk)), 0, 0, 0.0
+    def __init__(self, topk: Sequence[int]) -> None:
+        self.topk = list(dict.fromkeys(topk))
+        self.users = 0
+        self.unfilled = 0
+        self.invalid = 0.0
         self.certified = dict.fromkeys(self.topk, 0)
 
     def add(self, result: SearchResult) -> None:
         """Count a batch of users."""
         width = result.items.shape[1]
+        longest = min(width, max(self.topk))
         self.users += len(result.items)
-        self.unfilled += int((result.items[:, min(width, max(self.topk)) - 1] == 0).sum())
+        self.unfilled += int((result.items[:, longest - 1] == 0).sum())
         if result.invalid is not None:
             self.invalid += float(result.invalid.sum())
         for k in self.topk:
             self.certified[k] += int(result.certified(min(k, width)).sum())
 
     def add_up(self, summed: Callable[[list[float]], list[float]]) -> None:
-        """Count the users of all processes; ``summed`` adds numbers up over them."""
-        self.users, self.unfilled, self.invalid, *certified = summed(
-            [self.users, self.unfilled, self.invalid, *self.certified.values()]
-        )
-        self.certified = dict(zip(self.topk, certified, strict=True))
+        """Count the users of all processes.
+
+        Args:
+            summed: adds numbers up over the processes.
+        """
+        counts = [self.users, self.unfilled, self.invalid, *self.certified.values()]
+        users, unfilled, self.invalid, *certified = summed(counts)
+        self.users = round(users)
+        self.unfilled = round(unfilled)
+        for k, count in zip(self.topk, certified, strict=True):
+            self.certified[k] = round(count)
 
     def __str__(self) -> str:
-        proven = (
-            ", ".join(
-                f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()
-            )
-            if self.users
-            else "no search"
-        )
-        return f"certified lists: {proven} ({self.users} users)"
+        if not self.users:
+            return "certified lists: no search (0 users)"
+        proven = [f"{count / self.users:.2%} of the top {k}" for k, count in self.certified.items()]
+        return f"certified lists: {', '.join(proven)} ({self.users} users)"
 
     def shares(self) -> dict[str, float | None]:
-        """Shares of users with a certified top k and an unfilled list, and of beams without an item; ``None`` without a search."""
-        counts = {f"certified@{k}": count for k, count in self.certified.items()}
-        counts |= {"unfilled": self.unfilled, "invalid_beams": self.invalid}
-        return {name: count / self.users if self.users else None for name, count in counts.items()}
+        """Shares of all users, ``None`` without a search.
+
+        Returns:
+            ``certified@k``: users with a proven list of k items; ``unfilled``: users with too few
+            items; ``invalid_beams``: beams without an item.
+        """
+        counts: dict[str, float] = {f"certified@{k}": self.certified[k] for k in self.topk}
+        counts["unfilled"] = self.unfilled
+        counts["invalid_beams"] = self.invalid
+        if not self.users:
+            return dict.fromkeys(counts)
+        return {name: count / self.users for name, count in counts.items()}

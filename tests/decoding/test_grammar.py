@@ -9,7 +9,7 @@ from test_search import CLOSE
 from test_trie import items_by_path
 
 from recbole_genrec.decoding import ItemTrie, beam_search, exact_scores, grammar_search
-from recbole_genrec.decoding import trie as trie_module
+from recbole_genrec.decoding import trie_level
 from recbole_genrec.errors import BackboneError, ConfigError
 
 
@@ -72,7 +72,7 @@ def assert_naive(decoder, codes, members, width, score_type, trie):
 @pytest.mark.parametrize("width", [1, 4, 15, 130])  # 130: more than the 120 tuples of the grammar
 @pytest.mark.parametrize("budget", [0, 256])  # windows or dense tables
 def test_agrees_with_a_naive_beam(width, score_type, budget, monkeypatch):
-    monkeypatch.setattr(trie_module, "NARROW", 10**6)
+    monkeypatch.setattr(trie_level, "NARROW", 10**6)
     codes = random_codes(n=40)
     codes[7] = -1  # an item without a tuple
     members = [item for item in range(1, 41) if item != 7]

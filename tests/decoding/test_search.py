@@ -15,7 +15,7 @@ from recbole_genrec.decoding import (
     exact_search,
     path_scores,
 )
-from recbole_genrec.decoding import trie as trie_module
+from recbole_genrec.decoding import trie_level
 from recbole_genrec.errors import BackboneError, ConfigError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -57,7 +57,7 @@ def test_all_modes_agree_with_item_by_item_scoring(score_type):
 def test_layouts_give_identical_results(score_type, subset, monkeypatch):
     codes = random_codes(n=60, unique=False)
     decoder = ToyDecoder(5, SIZES, score_type)
-    monkeypatch.setattr(trie_module, "NARROW", 10**6)
+    monkeypatch.setattr(trie_level, "NARROW", 10**6)
     results = []
     for budget in (256, 0):
         trie = ItemTrie(codes, SIZES, budget_mb=budget)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.decoding import trie as trie_module
+from recbole_genrec.decoding import trie_level
 from recbole_genrec.errors import ConfigError, DataError
 
 
@@ -93,7 +93,7 @@ def test_layouts_agree_on_every_node(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     sizes = (7, 3, 40, 5)
     codes = torch.stack([torch.randint(size, (300,), generator=generator) for size in sizes], 1)
-    monkeypatch.setattr(trie_module, "NARROW", 10**6)
+    monkeypatch.setattr(trie_level, "NARROW", 10**6)
     dense, window = ItemTrie(codes, sizes), ItemTrie(codes, sizes, budget_mb=0)
     assert all(level.table is not None for level in dense.levels) and all(
         level.table is None for level in window.levels

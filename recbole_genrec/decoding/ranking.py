@@ -1,0 +1,102 @@
+"""Scores of all items after a beam search (our choice, unpublished)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recbole_genrec.decoding.scores import break_ties, item_scores
+from recbole_genrec.decoding.trie import ItemTrie
+
+
+class Ranking:
+    """What a search scored, from which all items are ranked at the end.
+
+    A leaf that was scored keeps its exact score. The others are ordered by upper bounds, which are
+    carried down the trie level by level.
+
+    Args:
+        trie: the trie that is searched.
+        users: number of users B.
+        device: where the scores are.
+    """
+
+    def __init__(self, trie: ItemTrie, users: int, device: torch.device) -> None:
+        self.trie = trie
+        self.users = torch.arange(users, device=device)  # [B]
+        # Per level: users, nodes and scores of each step.
+        self.scored: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in trie.levels]
+        # Users and leaves with an exact score.
+        self.exact: list[tuple[Tensor, Tensor]] = []
+
+    def note(self, depth: int, nodes: Tensor, scores: Tensor) -> None:
+        """Note the scores of some nodes.
+
+        Args:
+            depth: depth of their parents.
+            nodes: int64 ``[B, C]``, nodes of depth ``depth + 1``, -1 = none.
+            scores: float32 ``[B, C]``.
+        """
+        self.scored[depth].append((self.users, nodes, scores))
+
+    def reach(self, leaves: Tensor) -> None:
+        """Note leaves int64 ``[B, C]`` (-1 = none) whose score is exact."""
+        self.exact.append((self.users, leaves))
+
+    def add(self, rows: Tensor, other: Ranking) -> None:
+        """Take over what another search reached for the users ``rows`` int64 ``[R]``."""
+        for mine, theirs in zip(self.scored, other.scored, strict=True):
+            mine += [(rows[users], nodes, scores) for users, nodes, scores in theirs]
+        self.exact += [(rows[users], leaves) for users, leaves in other.exact]
+
+    def items(self) -> Tensor:
+        """Scores of all items.
+
+        Returns:
+            float32 ``[B, n_items]``, all finite: exact scores of the reached items, the others
+            strictly below in the order of their bounds (up to tie steps), items outside the trie
+            last.
+        """
+        bounds = self._leaf_bounds()  # [B, S_L]
+        reached = self._reached_leaves()  # [B, S_L]
+        lowest = bounds.masked_fill(~reached, 0).amin(1, keepdim=True)
+        lowest = break_ties(self.trie, lowest, self.trie.max_rank)
+        highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
+        below = lowest - 1 - (highest - bounds)
+        return item_scores(self.trie, torch.where(reached, bounds, below))
+
+    def _leaf_bounds(self) -> Tensor:
+        """The score ``[B, S_L]`` of the deepest scored node above each leaf, or of the leaf."""
+        bounds = torch.zeros(len(self.users), 1, device=self.users.device)
+        for level, scored in zip(self.trie.levels, self.scored, strict=True):
+            bounds = bounds.index_select(1, level.parent[:-1])  # [B, S_t]
+            bounds = pad(bounds, (0, 1))  # the last column is for node -1
+            for users, nodes, scores in scored:
+                _write(bounds, users, nodes, scores)
+            bounds = bounds[:, :-1]
+        return bounds
+
+    def _reached_leaves(self) -> Tensor:
+        """Whether the score of each leaf is exact, bool ``[B, S_L]``."""
+        shape = (len(self.users), self.trie.n_leaves + 1)  # the last column is for leaf -1
+        reached = torch.zeros(shape, dtype=torch.bool, device=self.users.device)
+        for users, leaves in self.exact:
+            _write(reached, users, leaves, True)
+        return reached[:, :-1]
+
+
+def _write(table: Tensor, users: Tensor, columns: Tensor, values: Tensor | bool) -> None:
+    """Set ``table[users[r], columns[r, c]] = values[r, c]``.
+
+    Args:
+        table: ``[B, S]``, changed in place.
+        users: int64 ``[R]``, ascending.
+        columns: int64 ``[R, C]``; -1 is the last column.
+        values: ``[R, C]``, or one value for all.
+    """
+    columns = torch.where(columns < 0, table.shape[1] - 1, columns)
+    if len(users) == len(table):
+        table.scatter_(1, columns, values)
+    else:
+        table[users] = table[users].scatter_(1, columns, values)
