@@ -14,7 +14,8 @@ import torch
 from common import arguments, medians, spread, write_result
 
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.report.leaderboard import collect, make_rows
+from recbole_genrec.report.rows import make_rows
+from recbole_genrec.report.runs import collect
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 K = 10

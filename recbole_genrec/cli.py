@@ -36,7 +36,7 @@ def run(argv: list[str] | None = None) -> int:
 
     def body(argv: list[str]) -> None:
         from recbole_genrec.experiments.run import run_recbole_genrec
-        from recbole_genrec.report.tables import results_table
+        from recbole_genrec.report.console import results_table
         from recbole_genrec.runtime.processes import started_with_others
 
         result = run_recbole_genrec(argv=argv)
@@ -67,7 +67,7 @@ def evaluate(argv: list[str]) -> int:
     def body(argv: list[str]) -> None:
         from recbole_genrec.errors import ConfigError
         from recbole_genrec.experiments.trained import evaluate as test_again
-        from recbole_genrec.report.tables import results_table
+        from recbole_genrec.report.console import results_table
         from recbole_genrec.settings.parsing import parse_arguments
         from recbole_genrec.storage.artefacts import write_json
         from recbole_genrec.storage.atomic import check_writable

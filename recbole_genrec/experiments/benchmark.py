@@ -37,8 +37,8 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
-from recbole_genrec.report.leaderboard import STATE
 from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.report.runs import STATE
 from recbole_genrec.settings.classification import benchmark_keys
 from recbole_genrec.settings.declaration import Key, Settings, key
 from recbole_genrec.settings.parsing import parse_value, read_yaml

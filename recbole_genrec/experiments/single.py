@@ -16,8 +16,8 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_u
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.model.registry import build_model, is_generative
+from recbole_genrec.report.console import side_by_side
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
-from recbole_genrec.report.tables import side_by_side
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
 from recbole_genrec.storage.artefacts import write_json

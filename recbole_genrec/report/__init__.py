@@ -1,4 +1,5 @@
-"""What is made of results: per-user ranks, benchmarks over models and seeds, leaderboards with significance tests.
+"""Tables, tests and pages of results: per-user ranks, leaderboards, tests of significance.
 
-Start with :mod:`~recbole_genrec.experiments.benchmark` (the runs) and :mod:`~recbole_genrec.report.leaderboard` (the tables).
+Start with :mod:`~recbole_genrec.report.leaderboard`; the runs themselves come from
+:mod:`~recbole_genrec.experiments.benchmark`.
 """

@@ -1,7 +1,8 @@
-"""Per-user ranks of the test target: what a paired comparison of two models needs.
+"""Per-user ranks of the test target, which a paired comparison of two models needs.
 
-A rank is the position of a user's target in the ranked list, 1 = first, 0 = not among the first ``depth``. With one target a user
-Recall@k is the share of users with a rank of 1..k and NDCG@k the mean of 1 / log2(rank + 1) over them (0 for the others).
+A rank is the position of a user's target in the ranked list, 1 = first, 0 = not among the first
+``depth``. With one target a user Recall@k is the share of users with a rank of 1..k, and NDCG@k the
+mean of 1 / log2(rank + 1) over them (0 for the others).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,8 @@ class UserRanks:
         ranks: int64 ``[n_users]``, 1..depth, or 0 for a target below the list.
         users: raw user ids, in the order of ``ranks``.
         depth: length of the ranked lists, ``max(topk)``.
-        targets: raw id of each user's test item, where it is known: two models are compared by users who have the same one.
+        targets: raw id of each user's test item, where it is known: two models are compared by
+            users who have the same one.
     """
 
     ranks: np.ndarray
@@ -45,7 +48,8 @@ class UserRanks:
     def _within(self, k: int) -> np.ndarray:
         if k > self.depth:
             raise ConfigError(
-                f"The ranks reach down to place {self.depth}; metrics at {k} need --topk with {k} in the runs."
+                f"The ranks reach down to place {self.depth}; "
+                f"metrics at {k} need --topk with {k} in the runs."
             )
         return (self.ranks >= 1) & (self.ranks <= k)
 
@@ -56,24 +60,36 @@ class UserRanks:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> UserRanks:
-        """Undo :meth:`save`; :class:`ArtefactError` when the folder is missing, damaged or holds something else."""
+        """Undo :meth:`save`.
+
+        Raises:
+            ArtefactError: the folder is missing, damaged or holds something else.
+        """
         tensors, meta = load_artefact(folder)
-        if (
-            "ranks" not in tensors
-            or not isinstance(meta, dict)
-            or len(meta.get("users", ())) != len(tensors["ranks"])
-        ):
+        complete = "ranks" in tensors and isinstance(meta, dict)
+        if not complete or len(meta.get("users", ())) != len(tensors["ranks"]):
             raise ArtefactError(
-                f"{folder} holds no test ranks. Delete the folder and run the model again with --save_ranks=True."
+                f"{folder} holds no test ranks. "
+                f"Delete the folder and run the model again with --save_ranks=True."
             )
         ranks = tensors["ranks"].numpy().astype(np.int64)
-        return cls(ranks, tuple(meta["users"]), int(meta["depth"]), tuple(meta.get("targets", ())))
+        targets = tuple(meta.get("targets", ()))
+        return cls(ranks, tuple(meta["users"]), int(meta["depth"]), targets)
 
     def by_case(self, metric: str) -> dict[tuple[str, str], float]:
-        """``recall@k`` or ``ndcg@k`` of each (user, target); the target is empty where it is not known."""
+        """A metric of each user.
+
+        Args:
+            metric: ``recall@k`` or ``ndcg@k``.
+
+        Returns:
+            The metric by (user, target); the target is empty where it is not known.
+        """
         name, _, k = metric.partition("@")
-        cases = zip(self.users, self.targets or [""] * len(self.users), strict=True)
-        return dict(zip(cases, getattr(self, name)(int(k)).tolist(), strict=True))
+        values = self.recall(int(k)) if name == "recall" else self.ndcg(int(k))
+        targets = self.targets or ("",) * len(self.users)
+        cases = zip(self.users, targets, strict=True)
+        return dict(zip(cases, values.tolist(), strict=True))
 
 
 def ranks_folder(result_file: str | os.PathLike) -> Path:
@@ -82,28 +98,43 @@ def ranks_folder(result_file: str | os.PathLike) -> Path:
 
 
 def ranks_from_hits(hits: Tensor) -> np.ndarray:
-    """Ranks int64 ``[n_users]`` from RecBole's ``rec.topk`` ``[n_users, depth + 1]``.
+    """Ranks from what RecBole collects for its metrics.
 
-    Its columns say whether place 1, 2, ... holds the target; the last one counts the targets of the user.
+    Args:
+        hits: RecBole's ``rec.topk`` ``[n_users, depth + 1]``. Its columns say whether place 1, 2,
+            ... holds the target; the last one counts the targets of the user.
+
+    Returns:
+        int64 ``[n_users]``, 0 for a target below the list.
     """
-    places = hits[:, :-1].bool()
-    return torch.where(places.any(1), places.int().argmax(1) + 1, 0).cpu().numpy().astype(np.int64)
+    places = hits[:, :-1].bool()  # [n_users, depth]
+    first = places.int().argmax(1) + 1
+    ranks = torch.where(places.any(1), first, 0)
+    return ranks.cpu().numpy().astype(np.int64)
 
 
-def evaluated_cases(loader) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Raw ids of the users of a full-ranking loader, in the order in which it evaluates them, and of their test items.
+def evaluated_cases(loader: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The users of a full-ranking loader, in the order of their evaluation, and their test items.
 
-    General models are evaluated by ascending internal id, sequential ones in the order of the interactions, so only raw ids align two
-    models.
+    General models are evaluated by ascending internal id, sequential ones in the order of the
+    interactions, so only raw ids align two models.
+
+    Args:
+        loader: RecBole's loader of the test split.
+
+    Returns:
+        Raw ids of the users and of their test items.
 
     Raises:
-        ConfigError: sampled evaluation, or a user with several targets; ranks are one number a user.
+        ConfigError: sampled evaluation, or a user with several targets; ranks are one number a
+            user.
     """
     from recbole.data.dataloader import FullSortEvalDataLoader
 
     if not isinstance(loader, FullSortEvalDataLoader):
         raise ConfigError(
-            "save_ranks needs eval_args with mode: full; sampled candidates give no rank among all items."
+            "save_ranks needs eval_args with mode: full; "
+            "sampled candidates give no rank among all items."
         )
     data = loader._dataset
     users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
@@ -112,10 +143,7 @@ def evaluated_cases(loader) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}."
         )
     target = torch.zeros(data.user_num, dtype=items.dtype).index_put((users,), items)
-    ids = users if loader.is_sequential else loader.uid_list
-    named = ((data.uid_field, ids), (data.iid_field, target[ids]))
-    users, targets = (
-        tuple(str(token) for token in data.id2token(field, numbers.numpy()))
-        for field, numbers in named
-    )
-    return users, targets
+    order = users if loader.is_sequential else loader.uid_list
+    user_tokens = data.id2token(data.uid_field, order.numpy())
+    item_tokens = data.id2token(data.iid_field, target[order].numpy())
+    return tuple(map(str, user_tokens)), tuple(map(str, item_tokens))

@@ -1,14 +1,16 @@
 """Is the difference between two models more than luck of the users? Paired tests over users.
 
-Both treat the trained models as given and the users as the sample; how much a model changes with its seed is shown by the standard
-deviation over seeds. The unit is a user's difference of the metric, averaged over the seeds that both models ran (our choice,
-unpublished). The tests are those of Efron & Tibshirani, "An Introduction to the Bootstrap", 1993: sections 15.2 (permutation, here
-with the signs of the pairs as the group) and 13.3 (percentile interval).
+Both treat the trained models as given and the users as the sample; how much a model changes with its
+seed is shown by the standard deviation over seeds. The unit is a user's difference of the metric,
+averaged over the seeds that both models ran (our choice, unpublished). The tests are those of
+Efron & Tibshirani, "An Introduction to the Bootstrap", 1993: sections 15.2 (permutation, here with
+the signs of the pairs as the group) and 13.3 (percentile interval).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,10 +18,21 @@ SEED = 2020
 REPEATS = 10_000
 CHUNK = 2**22  # random numbers held at once
 
+Case = TypeVar("Case", str, tuple[str, str])  # a user, or a user and the test item
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean difference to the baseline over ``users``, its 95 % interval, the two-sided p-value, and the seeds it is averaged over."""
+    """A model against a baseline.
+
+    Attributes:
+        difference: mean difference of the metric over the users.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        p: two-sided p-value of "the mean difference is 0".
+        users: number of users.
+        seeds: the seeds that it is averaged over.
+    """
 
     difference: float
     low: float
@@ -28,75 +41,92 @@ class Comparison:
     users: int
     seeds: tuple[int, ...] = ()
 
-    def plain(self) -> dict:
+    def plain(self) -> dict[str, Any]:
         """As JSON-like values."""
         return {**asdict(self), "seeds": list(self.seeds)}
 
 
 def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEED) -> float:
-    """Two-sided p-value of "the mean difference is 0": the share of random sign assignments with a mean at least as far from 0.
+    """Two-sided p-value of "the mean difference is 0".
+
+    It is the share of random sign assignments with a mean at least as far from 0.
 
     Args:
         differences: float ``[n]``, one a user.
+        repeats: number of sign assignments.
+        seed: of the random numbers.
 
     Returns:
-        (1 + hits) / (1 + repeats), which is never 0 (Phipson & Smyth, "Permutation p-values should never be zero", 2010).
+        (1 + hits) / (1 + repeats), which is never 0 (Phipson & Smyth, "Permutation p-values should
+        never be zero", 2010).
     """
     moving = differences[differences != 0]  # the sign of a 0 changes nothing
     if not len(moving):
         return 1.0
     draw = np.random.default_rng(seed)
-    observed = (
-        abs(moving.sum()) - 1e-9 * np.abs(moving).sum()
-    )  # equal sums in another order of addition count as equal
+    # Sums that differ only by the order of addition count as equal.
+    observed = abs(moving.sum()) - 1e-9 * np.abs(moving).sum()
     hits = 0
     for rows in _chunks(repeats, len(moving)):
         signs = draw.integers(0, 2, (rows, len(moving)), dtype=np.int8)
-        hits += int((np.abs(2 * (signs @ moving) - moving.sum()) >= observed).sum())
+        sums = 2 * (signs @ moving) - moving.sum()  # signs of 0 and 1 stand for -1 and 1
+        hits += int((np.abs(sums) >= observed).sum())
     return (1 + hits) / (1 + repeats)
 
 
 def bootstrap_interval(
     differences: np.ndarray, level: float = 0.95, repeats: int = REPEATS, seed: int = SEED
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``differences [n]``; n users are drawn with replacement each time.
+    """Percentile bootstrap interval of the mean difference.
 
-    How often each distinct value is drawn is multinomial, which is the same draw as one user after another and far fewer numbers.
+    n users are drawn with replacement each time. How often each distinct value is drawn is
+    multinomial, which is the same draw as one user after another and far fewer numbers.
+
+    Args:
+        differences: float ``[n]``, one a user.
+        level: probability of the interval.
+        repeats: number of draws.
+        seed: of the random numbers.
+
+    Returns:
+        Lower and upper end.
     """
     values, counts = np.unique(differences, return_counts=True)
     draw = np.random.default_rng(seed)
     n = len(differences)
-    parts = [
-        draw.multinomial(n, counts / n, size=rows) @ values / n
-        for rows in _chunks(repeats, len(values))
-    ]
-    low, high = np.quantile(np.concatenate(parts), [(1 - level) / 2, (1 + level) / 2])
+    means = []
+    for rows in _chunks(repeats, len(values)):
+        drawn = draw.multinomial(n, counts / n, size=rows)
+        means.append(drawn @ values / n)
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def compare(
-    runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]
+    runs: dict[int, dict[Case, float]], baseline: dict[int, dict[Case, float]]
 ) -> Comparison | None:
     """Compare two models by a metric per seed and user.
 
     Args:
-        runs, baseline: seed -> raw user id -> metric.
+        runs: seed -> raw user id, or (user, test item) -> metric.
+        baseline: the same of the baseline.
 
     Returns:
         The comparison over the users that both have, in all common seeds; ``None`` without a common seed or user.
     """
     seeds = sorted(runs.keys() & baseline.keys())
-    users = (
-        sorted(set.intersection(*(set(side[seed]) for seed in seeds for side in (runs, baseline))))
-        if seeds
-        else []
-    )
+    if not seeds:
+        return None
+    common = set(runs[seeds[0]])
+    for seed in seeds:
+        common &= runs[seed].keys() & baseline[seed].keys()
+    users = sorted(common)
     if not users:
         return None
-    pairs = np.array(
-        [[runs[seed][user] - baseline[seed][user] for user in users] for seed in seeds]
-    )
-    differences = pairs.mean(0)
+    pairs = []
+    for seed in seeds:
+        pairs.append([runs[seed][user] - baseline[seed][user] for user in users])
+    differences = np.array(pairs).mean(0)  # [users]
     low, high = bootstrap_interval(differences)
     return Comparison(
         float(differences.mean()), low, high, sign_flip_p(differences), len(users), tuple(seeds)
@@ -104,5 +134,6 @@ def compare(
 
 
 def _chunks(repeats: int, width: int) -> list[int]:
+    """``repeats`` in parts of at most ``CHUNK`` numbers, ``width`` a repeat."""
     step = max(1, CHUNK // width)
     return [min(step, repeats - start) for start in range(0, repeats, step)]

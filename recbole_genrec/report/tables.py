@@ -4,74 +4,101 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from recbole_genrec.report.significance import REPEATS
 
+Row = dict[str, Any]
+
 TEST_NOTE = (
-    f"Test against the baseline: per-user difference of {{metric}}, averaged over the common seeds; 95 % percentile bootstrap interval and "
-    f"two-sided sign-flip permutation test over users ({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number "
-    "of runs). It says whether other users would show the difference, not whether other seeds would: see the standard deviations."
+    f"Test against the baseline: per-user difference of {{metric}}, averaged over the common seeds; "
+    f"95 % percentile bootstrap interval and two-sided sign-flip permutation test over users "
+    f"({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number of runs). "
+    f"It says whether other users would show the difference, not whether other seeds would: see the "
+    f"standard deviations."
 )
 UNTESTED = (
-    "Not tested against the baseline: {names}. The test pairs the ranks of users with the same test item in both, in a seed that both ran; "
-    "runs keep them beside their results with --save_ranks=True."
+    "Not tested against the baseline: {names}. The test pairs the ranks of users with the same test "
+    "item in both, in a seed that both ran; runs keep them beside their results with "
+    "--save_ranks=True."
 )
 NOTES = (
-    "Users: those with a test target (general models also rank for users with two interactions). ± is the sample standard deviation "
-    "over seeds. CPU-s are seconds of CPU time of one run (mean over seeds), all threads together; "
-    "tokenizer is its fit, also where a run took the stored result; validation is the sum over epochs. Certified: share of users whose "
-    "top {place} is proven to be the exact best of the model. Collisions are counted before repair. The text encoder is used by the "
-    "tokenizers that read sentence vectors."
+    "Users: those with a test target (general models also rank for users with two interactions). "
+    "± is the sample standard deviation over seeds. CPU-s are seconds of CPU time of one run (mean "
+    "over seeds), all threads together; tokenizer is its fit, also where a run took the stored "
+    "result; validation is the sum over epochs. Certified: share of users whose top {place} is "
+    "proven to be the exact best of the model. Collisions are counted before repair. The text "
+    "encoder is used by the tokenizers that read sentence vectors."
 )
+STAGES = ("tokenizer", "training", "validation", "test")
+PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH")
+# Details that stand elsewhere in the leaderboard.
+SHOWN_DETAILS = {"command", "commits", "versions", *PROTOCOL_KEYS}
 
 
-def markdown(rows: Sequence[dict], metric: str, place: int, threads: int | None = None) -> str:
-    """Per dataset three tables (accuracy, cost, codes), what the runs stand on, and how to read it; ends with a newline."""
-    parts = ["# Leaderboard"]
+def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None = None) -> str:
+    """A leaderboard as Markdown.
+
+    Args:
+        rows: as of :func:`~recbole_genrec.report.rows.make_rows`.
+        metric: what the rows are ordered and tested by.
+        place: length of the lists whose certified share is shown.
+        threads: threads of each run, where a benchmark says so.
+
+    Returns:
+        Per dataset three tables (accuracy, cost, codes) and what the runs were made with; then how
+        to read them. Ends with a newline.
+    """
+    blocks = ["# Leaderboard"]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        here = [row for row in rows if row["dataset"] == dataset]
-        parts += [f"## {dataset}", *_protocols(here), _accuracy(here, metric)]
-        done = [row for row in here if row["test"]]
-        if done:
-            parts += ["### Cost", _cost(done, place)]
-        coded = [row for row in done if row["codes"]]
-        if coded:
-            parts += ["### Codes", _codes(coded, metric)]
-        failed = [
-            f"* {row['run']}, seed {seed}: FAILED, {error}"
-            for row in here
-            for seed, error in row["failed"].items()
-        ]
-        if failed:
-            parts.append("\n".join(failed))
-        if done:
-            parts += [
-                "### Commands and settings",
-                "\n".join([*(_details(row) for row in done), *_versions(done)]),
-            ]
-    notes = NOTES.format(place=place)
+        rows_of_dataset = [row for row in rows if row["dataset"] == dataset]
+        blocks += _dataset(dataset, rows_of_dataset, metric, place)
+    blocks += _notes(rows, metric, place, threads)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _dataset(dataset: str, rows: Sequence[Row], metric: str, place: int) -> list[str]:
+    """The blocks of one dataset."""
+    blocks = [f"## {dataset}", *_protocols(rows), _accuracy(rows, metric)]
+    done = [row for row in rows if row["test"]]
+    coded = [row for row in done if row["codes"]]
+    if done:
+        blocks += ["### Cost", _cost(done, place)]
+    if coded:
+        blocks += ["### Codes", _codes(coded, metric)]
+    failures = _failures(rows)
+    if failures:
+        blocks.append("\n".join(failures))
+    if done:
+        details = [_details(row) for row in done]
+        blocks += ["### Commands and settings", "\n".join([*details, *_versions(done)])]
+    return blocks
+
+
+def _notes(rows: Sequence[Row], metric: str, place: int, threads: int | None) -> list[str]:
+    """How to read the tables."""
+    note = NOTES.format(place=place)
     if threads:
-        notes += f" Each run had {threads} thread(s)."
-    parts.append(notes)
-    untested = [
-        row["run"]
-        for row in rows
-        if row["test"] and not (row["is_baseline"] or row["against_baseline"])
-    ]
+        note += f" Each run had {threads} thread(s)."
+    notes = [note]
+    untested = []
+    for row in rows:
+        if row["test"] and not row["is_baseline"] and not row["against_baseline"]:
+            untested.append(row["run"])
     if untested and any(row["is_baseline"] for row in rows):
-        parts.append(UNTESTED.format(names=", ".join(dict.fromkeys(untested))))
+        notes.append(UNTESTED.format(names=", ".join(dict.fromkeys(untested))))
     if any(row["against_baseline"] for row in rows):
-        parts.append(TEST_NOTE.format(metric=metric))
-    return "\n\n".join(parts) + "\n"
+        notes.append(TEST_NOTE.format(metric=metric))
+    return notes
 
 
-def csv_text(rows: Sequence[dict]) -> str:
-    """One line a row, nested values as ``a.b``, lists joined by ``;``."""
-    flat = [
-        dict(_flatten({key: value for key, value in row.items() if key != "details"}))
-        for row in rows
-    ]
+def csv_text(rows: Sequence[Row]) -> str:
+    """A leaderboard as CSV: one line a row, nested values as ``a.b``, lists joined by ``;``."""
+    flat = []
+    for row in rows:
+        shown = {key: value for key, value in row.items() if key != "details"}
+        flat.append(dict(_flatten(shown)))
     columns = list(dict.fromkeys(key for row in flat for key in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
@@ -80,73 +107,57 @@ def csv_text(rows: Sequence[dict]) -> str:
     return stream.getvalue()
 
 
-def _flatten(value: dict, prefix: str = ""):
-    for key, entry in value.items():
-        if isinstance(entry, dict) and key != "failed":
-            yield from _flatten(entry, f"{prefix}{key}.")
-        elif entry is not None:
-            yield (
-                f"{prefix}{key}",
-                ";".join(map(str, entry)) if isinstance(entry, (list, dict)) else entry,
-            )
+def _flatten(values: Row, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and key != "failed":
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, dict)):
+            yield f"{prefix}{key}", ";".join(map(str, value))
+        elif value is not None:
+            yield f"{prefix}{key}", value
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows
-    )
+    rows = []
+    for cells in [header, ["---"] * len(header), *lines]:
+        escaped = [str(cell).replace("|", "\\|") for cell in cells]
+        rows.append("| " + " | ".join(escaped) + " |")
+    return "\n".join(rows)
 
 
-def _accuracy(rows: Sequence[dict], metric: str) -> str:
+def _accuracy(rows: Sequence[Row], metric: str) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row["test"]))
     compared = any(row["against_baseline"] for row in rows)
     header = ["run", "model", "tokenizer", "seeds", "users", *metrics, f"valid {metric}"]
-    header += [f"{metric} against the baseline", "p"] if compared else []
+    if compared:
+        header += [f"{metric} against the baseline", "p"]
+
     lines = []
     for row in rows:
-        line = [
-            row["run"],
-            row["model"],
-            row["tokenizer"] or "-",
-            _seeds(row),
-            _number(row["users"], ","),
-        ]
-        line += [_spread(row["test"].get(name)) for name in metrics] + [
-            _spread(row["valid"][metric] if row["test"] else None)
-        ]
-        lines.append(line + (_comparison(row) if compared else []))
+        valid = row["valid"][metric] if row["test"] else None
+        line = [row["run"], row["model"], row["tokenizer"] or "-", _seeds(row)]
+        line.append(_number(row["users"], ","))
+        line += [_spread(row["test"].get(name)) for name in metrics]
+        line.append(_spread(valid))
+        if compared:
+            line += _comparison(row)
+        lines.append(line)
     return _table(header, lines)
 
 
-def _cost(rows: Sequence[dict], place: int) -> str:
-    header = [
-        "run",
-        "parameters",
-        "tokenizer CPU-s",
-        "training CPU-s",
-        "validation CPU-s",
-        "test CPU-s",
-        f"certified top {place}",
-    ]
-    return _table(
-        header,
-        [
-            [
-                row["run"],
-                _number(row["parameters"], ",.0f"),
-                *(
-                    _number(row["cpu_seconds"][stage], ",.1f")
-                    for stage in ("tokenizer", "training", "validation", "test")
-                ),
-                _number(row["certified"], ".1%"),
-            ]
-            for row in rows
-        ],
-    )
+def _cost(rows: Sequence[Row], place: int) -> str:
+    stages = [f"{stage} CPU-s" for stage in STAGES]
+    header = ["run", "parameters", *stages, f"certified top {place}"]
+    lines = []
+    for row in rows:
+        line = [row["run"], _number(row["parameters"], ",.0f")]
+        line += [_number(row["cpu_seconds"][stage], ",.1f") for stage in STAGES]
+        line.append(_number(row["certified"], ".1%"))
+        lines.append(line)
+    return _table(header, lines)
 
 
-def _codes(rows: Sequence[dict], metric: str) -> str:
+def _codes(rows: Sequence[Row], metric: str) -> str:
     header = [
         "run",
         metric,
@@ -159,101 +170,95 @@ def _codes(rows: Sequence[dict], metric: str) -> str:
     lines = []
     for row in rows:
         codes = row["codes"]
-        levels = ", ".join(
-            f"{value:.0f}/{size}"
-            for value, size in zip(codes["perplexity"], codes["sizes"], strict=True)
-        )
-        unique = f"{codes['unique_ids_before']:,.0f} / {codes['unique_ids']:,.0f}"
-        collide, largest, items = (
+        levels = []
+        for perplexity, size in zip(codes["perplexity"], codes["sizes"], strict=True):
+            levels.append(f"{perplexity:.0f}/{size}")
+        line = [
+            row["run"],
+            _spread(row["test"].get(metric)),
+            ", ".join(levels),
             f"{codes['collision_rate']:.2%}",
             f"{codes['largest_group']:,}",
+            f"{codes['unique_ids_before']:,.0f} / {codes['unique_ids']:,.0f}",
             f"{codes['items']:,}",
-        )
-        lines.append(
-            [row["run"], _spread(row["test"].get(metric)), levels, collide, largest, unique, items]
-        )
+        ]
+        lines.append(line)
     return _table(header, lines)
 
 
-def _seeds(row: dict) -> str:
-    planned = len(row["seeds"]) + len(row["failed"]) + len(row["pending"])
-    text = f"{len(row['seeds'])}/{planned}"
-    text += f", {len(row['failed'])} FAILED" if row["failed"] else ""
-    return text + (f", {len(row['pending'])} not run" if row["pending"] else "")
+def _seeds(row: Row) -> str:
+    """How many of the planned seeds are done."""
+    done, failed, pending = len(row["seeds"]), len(row["failed"]), len(row["pending"])
+    text = f"{done}/{done + failed + pending}"
+    if failed:
+        text += f", {failed} FAILED"
+    if pending:
+        text += f", {pending} not run"
+    return text
 
 
-def _comparison(row: dict) -> list[str]:
+def _comparison(row: Row) -> list[str]:
+    """Difference to the baseline with its interval, and the p-value."""
+    if row["is_baseline"]:
+        return ["baseline", "-"]
     test = row["against_baseline"]
     if not test:
-        return ["baseline" if row["is_baseline"] else "-", "-"]
-    cell = f"{test['difference']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}], {test['users']:,} users, {len(test['seeds'])} seed(s)"
-    return [cell, f"{test['p']:.4f}"]
+        return ["-", "-"]
+    interval = f"[{test['low']:+.4f}, {test['high']:+.4f}]"
+    basis = f"{test['users']:,} users, {len(test['seeds'])} seed(s)"
+    return [f"{test['difference']:+.4f} {interval}, {basis}", f"{test['p']:.4f}"]
 
 
-def _spread(value: dict | None) -> str:
+def _spread(value: Row | None) -> str:
+    """Mean and standard deviation over the seeds."""
     if not value or value["mean"] is None:
         return "-"
-    return f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
+    if value["std"] is None:
+        return f"{value['mean']:.4f}"
+    return f"{value['mean']:.4f} ± {value['std']:.4f}"
 
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _protocols(rows: Sequence[dict]) -> list[str]:
-    keys = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH")
-    found = dict.fromkeys(
-        ", ".join(f"{key} {row['details'].get(key)}" for key in keys) for row in rows if row["test"]
-    )
-    return [f"Test split under {text}." for text in found]
-
-
-def _details(row: dict) -> str:
-    details = row["details"]
-    named = {"command", "commits", "versions", "eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH"}
-    text = f"* {row['run']}: `{details['command']}`, seeds {', '.join(map(str, row['seeds']))}, commit {', '.join(details['commits'])}"
-    return text + "".join(f"; {key} {value}" for key, value in details.items() if key not in named)
-
-
-def _versions(rows: Sequence[dict]) -> list[str]:
-    """One line per set of library versions."""
-    found: dict[str, list[str]] = {}
+def _protocols(rows: Sequence[Row]) -> list[str]:
+    """How the models were tested; one line where all were tested alike."""
+    texts = []
     for row in rows:
-        found.setdefault(
-            ", ".join(f"{name} {version}" for name, version in row["details"]["versions"].items()),
-            [],
-        ).append(row["run"])
-    return [
-        f"* {text}" + (f" ({', '.join(names)})" if len(found) > 1 else "")
-        for text, names in found.items()
-    ]
+        if row["test"]:
+            settings = [f"{key} {row['details'].get(key)}" for key in PROTOCOL_KEYS]
+            texts.append(", ".join(settings))
+    return [f"Test split under {text}." for text in dict.fromkeys(texts)]
 
 
-def side_by_side(columns: dict[str, dict[str, float]]) -> str:
-    """The same figures of several groups, one a line."""
-    lines = [f"{'':<12}" + "".join(f"{name:>10}" for name in columns)]
-    for figure in next(iter(columns.values())):
-        lines.append(
-            f"{figure:<12}" + "".join(f"{group[figure]:>10.6g}" for group in columns.values())
-        )
-    return "\n".join(lines)
+def _failures(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        for seed, error in row["failed"].items():
+            lines.append(f"* {row['run']}, seed {seed}: FAILED, {error}")
+    return lines
 
 
-def results_table(results: dict[str, dict]) -> str:
-    """Test metrics of several runs as a Markdown table, columns in the order of the first run."""
-    columns = list(next(iter(results.values()))["test_result"])
-    lines = [
-        "| model | " + " | ".join(columns) + " | minutes |",
-        "|---|" + "---|" * (len(columns) + 1),
-    ]
-    for name, result in results.items():
-        cells = [f"{result['test_result'][column]:.4f}" for column in columns]
-        minutes = (
-            sum(
-                result["seconds"].get(stage, 0)
-                for stage in ("data", "model_and_tokenizer", "fit", "test")
-            )
-            / 60
-        )
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |")
-    return "\n".join(lines)
+def _details(row: Row) -> str:
+    """What one row was made with."""
+    details = row["details"]
+    seeds = ", ".join(map(str, row["seeds"]))
+    commits = ", ".join(details["commits"])
+    text = f"* {row['run']}: `{details['command']}`, seeds {seeds}, commit {commits}"
+    for key, value in details.items():
+        if key not in SHOWN_DETAILS:
+            text += f"; {key} {value}"
+    return text
+
+
+def _versions(rows: Sequence[Row]) -> list[str]:
+    """One line per set of library versions."""
+    runs: dict[str, list[str]] = {}
+    for row in rows:
+        versions = row["details"]["versions"].items()
+        text = ", ".join(f"{name} {version}" for name, version in versions)
+        runs.setdefault(text, []).append(row["run"])
+    if len(runs) == 1:
+        return [f"* {text}" for text in runs]
+    return [f"* {text} ({', '.join(names)})" for text, names in runs.items()]

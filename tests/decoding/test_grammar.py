@@ -8,8 +8,7 @@ from decoders import SIZES, CountOperators, ToyDecoder, random_codes
 from test_search import CLOSE
 from test_trie import items_by_path
 
-from recbole_genrec.decoding import ItemTrie, beam_search, exact_scores, grammar_search
-from recbole_genrec.decoding import trie_level
+from recbole_genrec.decoding import ItemTrie, beam_search, exact_scores, grammar_search, trie_level
 from recbole_genrec.errors import BackboneError, ConfigError
 
 

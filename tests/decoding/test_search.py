@@ -14,8 +14,8 @@ from recbole_genrec.decoding import (
     exact_scores,
     exact_search,
     path_scores,
+    trie_level,
 )
-from recbole_genrec.decoding import trie_level
 from recbole_genrec.errors import BackboneError, ConfigError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}

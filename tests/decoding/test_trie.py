@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.decoding import trie_level
+from recbole_genrec.decoding import ItemTrie, trie_level
 from recbole_genrec.errors import ConfigError, DataError
 
 

@@ -16,7 +16,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.model.baselines.lightgcn import LightGCN
 from recbole_genrec.model.registry import get_model_class
-from recbole_genrec.report.tables import results_table
+from recbole_genrec.report.console import results_table
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer, get_trainer_class
 

@@ -18,8 +18,10 @@ from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.report.leaderboard import collect, make_leaderboard, make_rows
+from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
+from recbole_genrec.report.rows import make_rows
+from recbole_genrec.report.runs import collect
 from recbole_genrec.report.significance import bootstrap_interval, compare, sign_flip_p
 from recbole_genrec.storage.artefacts import write_json
 

@@ -1,0 +1,246 @@
+"""Rows of a leaderboard: means over seeds, costs, codes, and a paired test against a baseline."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.runs import Run
+from recbole_genrec.report.significance import compare
+from recbole_genrec.settings.classification import benchmark_keys, display_keys
+from recbole_genrec.settings.rules import did_you_mean
+
+METRIC = "ndcg@10"
+DETAIL_KEYS = (
+    "MAX_ITEM_LIST_LENGTH",
+    "eval_args",
+    "repeatable",
+    "epochs",
+    "train_batch_size",
+    "learning_rate",
+    "loss_type",
+    "train_rows",
+)
+GENERATIVE_DETAIL_KEYS = (
+    "valid_users",
+    "backbone",
+    "backbone_config",
+    "item_text_fields",
+    "text_encoder",
+    "codebook_sizes",
+    "collision",
+)
+SEARCH_DETAIL_KEYS = ("beam_width", "score_type", "score_mode", "constraint")
+
+UserMetrics = dict[int, dict[tuple[str, str], float]]  # seed -> (user, test item) -> metric
+
+
+def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a leaderboard.
+
+    Args:
+        runs: the runs of all datasets.
+        baseline: name of the run to test against.
+
+    Returns:
+        One row per (dataset, name) with plain values: datasets in order of appearance, best mean
+        of :func:`main_metric` first, failed runs last.
+
+    Raises:
+        ConfigError: ``baseline`` is the name of no run.
+    """
+    _check_baseline(runs, baseline)
+    metric = main_metric(runs)
+    rows = []
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        runs_of_dataset = [run for run in runs if run.dataset == dataset]
+        rows += _rows_of_dataset(runs_of_dataset, metric, baseline)
+    return rows
+
+
+def _check_baseline(runs: Sequence[Run], baseline: str | None) -> None:
+    names = list(dict.fromkeys(run.name for run in runs))
+    if baseline is None or baseline in names:
+        return
+    hint = did_you_mean(baseline, names)
+    raise ConfigError(f"baseline {baseline!r} is no run; there are {', '.join(names)}.{hint}")
+
+
+def _rows_of_dataset(
+    runs: Sequence[Run], metric: str, baseline: str | None
+) -> list[dict[str, Any]]:
+    """The rows of one dataset, best first."""
+    reference = _user_metrics([run for run in runs if run.name == baseline], metric)
+    rows = []
+    for name in dict.fromkeys(run.name for run in runs):
+        seeds = [run for run in runs if run.name == name]
+        users = _user_metrics(seeds, metric)
+        row = _row(seeds, metric)
+        row["users"] = len(next(iter(users.values()))) if users else None
+        row["is_baseline"] = name == baseline
+        row["against_baseline"] = None
+        if reference and name != baseline:
+            comparison = compare(users, reference)
+            if comparison is not None:
+                row["against_baseline"] = comparison.plain()
+        rows.append(row)
+
+    def mean(row: dict[str, Any]) -> float:
+        return row["test"][metric]["mean"] if metric in row["test"] else -1.0
+
+    return sorted(rows, key=mean, reverse=True)
+
+
+def main_metric(runs: Sequence[Run]) -> str:
+    """The metric that rows are ordered and tested by.
+
+    It is NDCG@10 if all results have it, else the first NDCG, else the first metric, that all have.
+    """
+    tests = [run.result["test_result"] for run in runs if run.result]
+    if not tests:
+        return METRIC
+    common = [name for name in tests[0] if all(name in test for test in tests)]
+    if METRIC in common or not common:
+        return METRIC
+    ndcg = [name for name in common if name.startswith("ndcg@")]
+    return (ndcg or common)[0]
+
+
+def place(metric: str) -> int:
+    """The k of ``ndcg@k``; 10 of a metric without one."""
+    return int(metric.partition("@")[2] or 10)
+
+
+def _user_metrics(runs: Sequence[Run], metric: str) -> UserMetrics:
+    """The metric of each user, of the runs whose ranks were kept."""
+    metrics: UserMetrics = {}
+    if not metric.startswith(("ndcg@", "recall@")):
+        return metrics
+    for run in runs:
+        if run.result is None or run.file is None or not run.result.get("ranks"):
+            continue
+        folder = run.file.parent / str(run.result["ranks"])
+        if folder.is_dir():
+            metrics[run.seed] = UserRanks.load(folder).by_case(metric)
+    return metrics
+
+
+def _row(runs: Sequence[Run], metric: str) -> dict[str, Any]:
+    """The runs of one name and dataset, over their seeds."""
+    results = [run.result for run in runs if run.result]
+    row: dict[str, Any] = {
+        "dataset": runs[0].dataset,
+        "run": runs[0].name,
+        "model": runs[0].model,
+        "tokenizer": runs[0].tokenizer,
+        "seeds": [run.seed for run in runs if run.result],
+        "failed": {run.seed: run.error for run in runs if run.status == "failed"},
+        "pending": [run.seed for run in runs if run.status == "pending"],
+        "test": {},
+    }
+    if results:
+        row |= _measurements(results, metric)
+    return row
+
+
+def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Metrics, costs and codes of the results of one row, and what they were made with."""
+    test = {}
+    for name in results[0]["test_result"]:
+        test[name] = _spread(result["test_result"][name] for result in results)
+    valid = _spread((result["best_valid_result"] or {}).get(metric) for result in results)
+
+    seconds = [_cpu_seconds(result) for result in results]
+    cpu_seconds = {stage: _mean(each[stage] for each in seconds) for stage in seconds[0]}
+    certified = f"certified@{place(metric)}"
+    searches = [result["report"].get("search", {}) for result in results]
+    tokenizers = [result["report"].get("tokenizer") for result in results]
+    return {
+        "test": test,
+        "valid": {metric: valid},
+        "parameters": _mean(result["parameters"] for result in results),
+        "cpu_seconds": cpu_seconds,
+        "certified": _mean(search.get(certified) for search in searches),
+        "codes": _codes(tokenizers) if tokenizers[0] else None,
+        "details": _details(results),
+    }
+
+
+def _cpu_seconds(result: dict[str, Any]) -> dict[str, float | None]:
+    """CPU seconds of each stage of a run.
+
+    ``tokenizer`` is its fit, also when the run took the stored result.
+    """
+    cpu = result.get("cpu_seconds") or {}
+    training = cpu.get("train")
+    if not training:  # RecBole's own training loops (RecVAE, ...) are not timed by epoch
+        training = cpu["fit"] - cpu["valid"] if cpu else None
+    return {
+        "tokenizer": result["report"].get("tokenizer", {}).get("fit_cpu_seconds"),
+        "training": training,
+        "validation": cpu.get("valid"),
+        "test": cpu.get("test"),
+    }
+
+
+def _codes(tokenizers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Statistics of the codes, over the seeds."""
+    levels = list(zip(*(stats["levels"] for stats in tokenizers), strict=False))
+    before = [stats["before"] for stats in tokenizers]
+    return {
+        "sizes": [max(level["size"] for level in seeds) for seeds in levels],
+        "perplexity": [_mean(level["perplexity"] for level in seeds) for seeds in levels],
+        "collision_rate": _mean(stats["collision_rate"] for stats in before),
+        "largest_group": max(stats["largest_group"] for stats in before),
+        "unique_ids_before": _mean(stats["unique_ids"] for stats in before),
+        "unique_ids": _mean(stats["unique_ids"] for stats in tokenizers),
+        "items": before[0]["items"],
+    }
+
+
+def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The command, commits, versions and settings behind the numbers of one row."""
+    first = results[0]
+    keys = [*DETAIL_KEYS]
+    if first["report"]:
+        keys += GENERATIVE_DETAIL_KEYS
+    if "search" in first["report"]:
+        keys += SEARCH_DETAIL_KEYS
+    config = first["config"]
+    settings = {key: config[key] for key in keys if config.get(key) is not None}
+    return {
+        "command": _command(first["command"]),
+        "commits": sorted({str(result["commit"]) for result in results}),
+        "versions": first["versions"],
+        **settings,
+    }
+
+
+def _command(command: str | None) -> str | None:
+    """The command without the machine's folders and without what a benchmark adds."""
+    added = (benchmark_keys() & display_keys()) - {"data_path"}
+    words = []
+    for word in shlex.split(command or ""):
+        key = word.lstrip("-").partition("=")[0]
+        if key in added:
+            continue
+        if word.startswith("--data_path="):
+            word = "--data_path=DATA"
+        words.append(word)
+    return shlex.join(words) or None
+
+
+def _spread(values: Iterable[float | None]) -> dict[str, Any]:
+    """Mean, sample standard deviation (``None`` for a single value) and number of values."""
+    known = [value for value in values if value is not None]
+    std = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": _mean(known), "std": std, "n": len(known)}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,150 @@
+"""Finished runs as a leaderboard reads them: from benchmark folders and from result files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.report.comparable import check_comparable, distinct_names
+from recbole_genrec.storage.artefacts import read_json
+
+STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
+# Keys that tell the result of a run from other JSON files.
+RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One (name, dataset, seed) and how it ended.
+
+    Attributes:
+        name: name of the row in the leaderboard.
+        dataset: name of the dataset.
+        seed: random seed.
+        model: name of the model.
+        tokenizer: name of the item tokenizer, None for models without.
+        status: ``done``, ``failed`` or ``pending``.
+        error: why it failed.
+        file: its result file.
+        result: the content of the result file, where it is done.
+    """
+
+    name: str
+    dataset: str
+    seed: int
+    model: str
+    tokenizer: str | None = None
+    status: str = "done"
+    error: str | None = None
+    file: Path | None = None
+    result: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What must be unique."""
+        return self.name, self.dataset, self.seed
+
+
+def collect(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], dict[str, Any]]:
+    """The runs of benchmark folders, of folders with result files, and of single result files.
+
+    Without a benchmark folder a run is named after its model and tokenizer; where several settings
+    share these, after the settings that differ.
+
+    Args:
+        paths: the folders and files.
+
+    Returns:
+        The runs, and ``{"baseline": name, "threads": n}`` as far as a benchmark folder says so.
+
+    Raises:
+        ArtefactError: a path is missing, or there is no result in it.
+        ConfigError: a result is given twice, seeds of a run have other settings, or results of a
+            dataset another protocol.
+    """
+    folders = [Path(path) for path in paths]
+    runs: list[Run] = []
+    about: dict[str, Any] = {}
+    results: list[tuple[Path, dict[str, Any]]] = []
+    for path in folders:
+        if not (path / STATE).is_file():
+            results += _results(path)
+            continue
+        state = read_json(path / STATE)
+        runs += _benchmark_runs(path, state)
+        for key in ("baseline", "threads"):
+            if state.get(key) is not None:
+                about[key] = state[key]
+    runs += _named_runs(results)
+
+    if not runs:
+        raise ArtefactError(
+            f"There is no result file in {', '.join(map(str, folders))}. "
+            f"Name the output folder of a benchmark, or JSON files that runs wrote."
+        )
+    _check_unique(runs)
+    check_comparable(runs)
+    return runs, about
+
+
+def _benchmark_runs(folder: Path, state: dict[str, Any]) -> list[Run]:
+    """The runs of a benchmark, finished or not."""
+    runs = []
+    for entry in state["runs"]:
+        file = folder / entry["result"]
+        result = read_json(file) if entry["status"] == "done" else None
+        runs.append(
+            Run(
+                entry["name"],
+                entry["dataset"],
+                entry["seed"],
+                entry["model"],
+                entry["tokenizer"],
+                entry["status"],
+                entry["error"],
+                file,
+                result,
+            )
+        )
+    return runs
+
+
+def _results(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The result files in a folder, or the one file, with their contents."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    contents = [(file, read_json(file)) for file in files]
+    return [(file, content) for file, content in contents if content.keys() >= RESULT]
+
+
+def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:
+    """Runs of result files, named after what tells them apart."""
+    names = distinct_names([content for _, content in results])
+    runs = []
+    for name, (file, content) in zip(names, results, strict=True):
+        tokenizer = content["config"]["tokenizer"] if content["report"] else None
+        runs.append(
+            Run(
+                name,
+                content["dataset"],
+                content["seed"],
+                content["model"],
+                tokenizer,
+                file=file,
+                result=content,
+            )
+        )
+    return runs
+
+
+def _check_unique(runs: Sequence[Run]) -> None:
+    keys = [run.key for run in runs]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise ConfigError(
+            f"Two results claim the same run, dataset and seed: {repeated[0]}. "
+            f"Give each of them once."
+        )
