@@ -1,10 +1,10 @@
 """Is the difference between two models more than luck of the users? Paired tests over users.
 
-Both treat the trained models as given and the users as the sample; how much a model changes with its
-seed is shown by the standard deviation over seeds. The unit is a user's difference of the metric,
-averaged over the seeds that both models ran (our choice, unpublished). The tests are those of
-Efron & Tibshirani, "An Introduction to the Bootstrap", 1993: sections 15.2 (permutation, here with
-the signs of the pairs as the group) and 13.3 (percentile interval).
+Both treat the trained models as given and the users as the sample; how much a model changes with
+its seed is shown by the standard deviation over seeds. The unit is a user's difference of the
+metric, averaged over the seeds that both models ran (our choice, unpublished). The tests are those
+of Efron & Tibshirani, "An Introduction to the Bootstrap", 1993: sections 15.2 (permutation, here
+with the signs of the pairs as the group) and 13.3 (percentile interval).
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def compare(
         baseline: the same of the baseline.
 
     Returns:
-        The comparison over the users that both have, in all common seeds; ``None`` without a common seed or user.
+        The comparison over the users that both have, in all common seeds; ``None`` without a
+        common seed or user.
     """
     seeds = sorted(runs.keys() & baseline.keys())
     if not seeds:

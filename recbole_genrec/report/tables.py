@@ -12,15 +12,15 @@ from recbole_genrec.report.significance import REPEATS
 Row = dict[str, Any]
 
 TEST_NOTE = (
-    f"Test against the baseline: per-user difference of {{metric}}, averaged over the common seeds; "
-    f"95 % percentile bootstrap interval and two-sided sign-flip permutation test over users "
-    f"({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number of runs). "
-    f"It says whether other users would show the difference, not whether other seeds would: see the "
-    f"standard deviations."
+    f"Test against the baseline: per-user difference of {{metric}}, averaged over the common "
+    f"seeds; 95 % percentile bootstrap interval and two-sided sign-flip permutation test over "
+    f"users ({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number of "
+    f"runs). It says whether other users would show the difference, not whether other seeds would: "
+    f"see the standard deviations."
 )
 UNTESTED = (
-    "Not tested against the baseline: {names}. The test pairs the ranks of users with the same test "
-    "item in both, in a seed that both ran; runs keep them beside their results with "
+    "Not tested against the baseline: {names}. The test pairs the ranks of users with the same "
+    "test item in both, in a seed that both ran; runs keep them beside their results with "
     "--save_ranks=True."
 )
 NOTES = (
