@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class GenRecError(ValueError):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class ConfigError(GenRecError):
@@ -19,47 +19,79 @@ class DataError(GenRecError):
 
 
 class ArtefactError(GenRecError):
-    """A stored file (codes, embeddings, checkpoint) is damaged, belongs to something else, or cannot be written."""
+    """A stored file is damaged, belongs to something else, or cannot be written.
+
+    Stored files are codes, embeddings, fitted tokenizers and checkpoints.
+    """
 
 
 class BackboneError(GenRecError):
     """A language model or sentence encoder cannot be built or loaded."""
 
 
+class ProcessError(GenRecError):
+    """One of several processes has ended before its work was done."""
+
+
 @contextlib.contextmanager
 def explained_files() -> Iterator[None]:
-    """Say which file it was when the system refuses to read or write one that this package did not open itself (RecBole's logs)."""
+    """Say which file it was when the system refuses to read or write one.
+
+    For files that this package does not open itself, like RecBole's logs.
+
+    Raises:
+        GenRecError: in place of an ``OSError``.
+    """
     try:
         yield
     except OSError as error:
-        name = f"{error.filename!r}" if error.filename else "A file"
+        name = repr(error.filename) if error.filename else "A file"
         raise GenRecError(
-            f"{name} cannot be read or written: {error.strerror or error}. Check that it exists, that you may write its folder, and that "
-            "the disk has room; log/ and log_tensorboard/ are made in the current folder."
+            f"{name} cannot be read or written: {error.strerror or error}. Check that it exists, "
+            f"that you may write to its folder, and that the disk is not full. RecBole makes "
+            f"log/ and log_tensorboard/ in the current folder."
         ) from error
 
 
 @contextlib.contextmanager
 def explained_memory(advice: str) -> Iterator[None]:
-    """Give ``advice`` when the processor's or the accelerator's memory runs out."""
+    """Give advice when the memory of the processor or the accelerator runs out.
+
+    Args:
+        advice: what the user can do, as a sentence.
+
+    Raises:
+        GenRecError: in place of the error of Python or PyTorch.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if (
-            not isinstance(error, MemoryError)
-            and "out of memory" not in text
-            and "can't allocate memory" not in text
-        ):
+        if not _means_out_of_memory(error):
             raise
-        raise GenRecError(
-            f"The memory is used up ({text.splitlines()[0] if text else type(error).__name__}). {advice}"
-        ) from error
+        lines = str(error).splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        raise GenRecError(f"There is not enough memory ({reason}). {advice}") from error
+
+
+def _means_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text
 
 
 @contextlib.contextmanager
 def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -> Iterator[None]:
-    """Refuse ``what`` (a file from outside), whatever error its content leads to."""
+    """Refuse a file from outside, whatever error its content leads to.
+
+    Args:
+        what: the file, as the subject of a sentence.
+        advice: what the user can do, as a sentence.
+        kind: class of the error.
+
+    Raises:
+        GenRecError: in place of the error that the content led to.
+    """
     try:
         yield
     except GenRecError:
@@ -74,7 +106,3 @@ def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -
         ZeroDivisionError,
     ) as error:
         raise kind(f"{what} cannot be used ({type(error).__name__}: {error}). {advice}") from error
-
-
-class ProcessError(GenRecError):
-    """One of several processes has ended before its work was done."""
