@@ -147,6 +147,16 @@ def benchmark(file: str, changes: list[str]) -> int:
     return 1 if failed else 0
 
 
+def init_method(name: str) -> int:
+    """Write the skeleton of a new method and say how to go on."""
+    from recbole_genrec.experiments.new_method import write_new_method
+
+    method, settings, test = write_new_method(name)
+    print(f"Written: {method}, {settings}, {test}")
+    print(f"Try:     recbole-genrec run --model={method.stem}:{name} --dataset=ml-100k")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Dispatch to a sub-command; the exit status is 2 for an error that the user can mend."""
     argv = sys.argv[1:] if argv is None else argv
@@ -228,6 +238,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     table.add_argument("--baseline", help="name of the run that the others are tested against")
     table.add_argument("--output", help="folder for leaderboard.md, .csv and .json")
+    method = commands.add_parser(
+        "init-method", help="write the skeleton of a new method into the current folder"
+    )
+    method.add_argument("name", help="name of its class, for example NextCode")
     prepare = commands.add_parser("prepare", help="download and convert a dataset")
     from recbole_genrec.data.preparation.prepare import add_arguments
     from recbole_genrec.data.preparation.prepare import main as prepare_main
@@ -241,6 +255,8 @@ def main(argv: list[str] | None = None) -> int:
             return prepare_main(args) or 0
         if args.command == "benchmark":
             return benchmark(args.file, more)
+        if args.command == "init-method":
+            return init_method(args.name)
         if args.command == "leaderboard":
             from recbole_genrec.report.leaderboard import make_leaderboard
 

@@ -20,7 +20,7 @@ from recbole_genrec.settings.shared_keys import SharedSettings
 class VectorMethodSettings(SharedSettings):
     """Keys of every method that ranks by vectors."""
 
-    mask_history: bool = key("never rank items of the history", affects="search")
+    mask_history: bool = key("never rank items of the history", default=False, affects="search")
 
 
 class VectorRecommender(GenRecModel):
