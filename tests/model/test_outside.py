@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from toy import write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.new_method import write_new_method
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import (
     evaluate,
@@ -31,6 +33,8 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 METHODS = Path(__file__).parent / "outside"
 MEAN_TEXT = "mean_text:MeanText"
+NEXT_CODE = "next_code:NextCode"
+CODED = {"tokenizer": "initials", "item_text_fields": ["title"], "width": 16, "beam_width": 30}
 SETTINGS = {
     "train_batch_size": 32,
     "epochs": 3,
@@ -213,6 +217,72 @@ def test_new_items_have_a_row_in_every_table(run, tmp_path):
     again = load_data_and_model(str(tmp_path / "more.pth"), MEAN_TEXT).model
     torch.testing.assert_close(again.full_sort_predict(batch), after, atol=1e-5, rtol=0)
     assert again.recommend(["n1"], k=1, candidates=["n2"])[0]["item"] == "n2"
+
+
+# --- codes, from a tokenizer of its own -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coded(folder, tmp_path_factory):
+    """The skeleton that init-method writes, trained on codes that another module gives."""
+    methods = tmp_path_factory.mktemp("methods")
+    write_new_method("NextCode", methods)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(METHODS))
+        patch.syspath_prepend(str(methods))
+        importlib.import_module("initials")
+        importlib.import_module("next_code")
+        saved = str(tmp_path_factory.mktemp("saved"))
+        result = train(folder, NEXT_CODE, **CODED, checkpoint_dir=saved)
+    return {**result, "methods": str(methods)}
+
+
+def test_codes_of_a_tokenizer_from_outside(coded, folder):
+    assert coded["config"]["n_initials"] == 2 and coded["test_result"]["recall@10"] > 0
+    model = load_data_and_model(coded["checkpoint"], NEXT_CODE).model
+    letters = [
+        [ord(word[0]) - 97 for word in text.split()[:2]] for text in model.content.titles[1:]
+    ]
+    assert model.codes[1:, :2].tolist() == letters
+    assert len(model.codes[1:].unique(dim=0)) == 40, "the extra token tells items apart"
+    assert coded["report"]["search"]["beam_width"] == 30
+
+
+def test_its_checkpoint_is_tested_recommends_takes_items_and_is_exported(coded, tmp_path):
+    again = evaluate(coded["checkpoint"], NEXT_CODE)
+    assert again["test_result"] == coded["test_result"]
+    _, model, *_, test = load_data_and_model(coded["checkpoint"], NEXT_CODE)
+    batch = next(iter(test))[0]
+    export(coded["checkpoint"], str(tmp_path / "out"), model_class=NEXT_CODE)
+    exported = load_data_and_model(str(tmp_path / "out"), NEXT_CODE).model
+    assert torch.equal(exported.full_sort_predict(batch), model.full_sort_predict(batch))
+    before = model.full_sort_predict(batch)
+    assert model.add_items(["soft soap no 99"], ["n1"]) == [41]
+    assert model.codes[41, :2].tolist() == [ord("s") - 97, ord("s") - 97]
+    torch.testing.assert_close(model.full_sort_predict(batch)[:, :41].amax(1), before.amax(1))
+    assert len(model.recommend(["n1", "i3"], k=5)) == 5
+
+
+def test_its_training_continues_exactly(coded, folder, monkeypatch):
+    calls = []
+
+    class Killed(BaseException):
+        pass
+
+    step = GenRecTrainer._optimiser_step
+
+    def killed(self):
+        calls.append(0)
+        if len(calls) == 9:
+            raise Killed
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GenRecTrainer, "_optimiser_step", killed)
+        with pytest.raises(Killed):
+            train(folder, NEXT_CODE, **CODED, checkpoint_dir="cut")
+    resumed = train(folder, NEXT_CODE, **CODED, checkpoint_dir="cut", resume=True)
+    assert resumed["test_result"] == coded["test_result"]
 
 
 # --- where a class may come from --------------------------------------------------------------------
