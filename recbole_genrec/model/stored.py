@@ -106,13 +106,15 @@ class StoredModel(SequentialRecommender):
         Args:
             texts: one text an item.
             tokens: their raw ids, as :meth:`Catalogue.new_items` gives them.
-            **rows: for each buffer that :attr:`tables` has for items, the rows ``[n, ...]`` of the
-                new ones.
+            **rows: for each buffer that :attr:`tables` or :attr:`rows_by_id` has for items, the rows
+                ``[n, ...]`` of the new ones.
 
         Returns:
             Internal ids of the new items.
         """
-        expected = {name for name, kind in self.tables.items() if kind == "items"}
+        buffers = dict(self.named_buffers(recurse=False))
+        rows_of = {**self.tables, **self.rows_by_id}
+        expected = {name for name in buffers if rows_of.get(name) == "items"}
         if set(rows) != expected:
             raise TypeError(
                 f"append_items needs rows for {sorted(expected)} of {type(self).__name__}, "

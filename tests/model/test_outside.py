@@ -200,8 +200,12 @@ def test_items_that_it_cannot_take_in(run):
         model.add_items(["a new thing"])
 
 
-def test_new_items_have_a_row_in_every_table(run, tmp_path):
+@pytest.mark.parametrize("kind", ["tables", "rows_by_id"])
+def test_new_items_have_a_row_in_every_table(run, tmp_path, monkeypatch, kind):
     """append_items, as a method's add_items calls it; the checkpoint brings the items back."""
+    mean_text = importlib.import_module("mean_text")
+    monkeypatch.setattr(mean_text.MeanText, "tables", {})
+    monkeypatch.setattr(mean_text.MeanText, kind, {"texts": "items"})
     _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
     batch = next(iter(test))[0]
     before = model.full_sort_predict(batch)
