@@ -70,12 +70,14 @@ def test_out_of_memory_says_which_key_to_lower(folder, monkeypatch, error):
 
     monkeypatch.setattr(trainer.model, "search", fail)
     with pytest.raises(
-        GenRecError, match="There is not enough memory.*--beam_width, --search_batch_size, --eval_batch_size"
+        GenRecError,
+        match="There is not enough memory.*--beam_width, --search_batch_size, --eval_batch_size",
     ):
         trainer.evaluate(valid, load_best_model=False)
     monkeypatch.setattr(trainer.model, "loss", fail)
     with pytest.raises(
-        GenRecError, match="There is not enough memory.*--train_batch_size.*--gradient_accumulation_steps"
+        GenRecError,
+        match="There is not enough memory.*--train_batch_size.*--gradient_accumulation_steps",
     ):
         trainer.fit(train, valid)
 
