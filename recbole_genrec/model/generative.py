@@ -64,7 +64,7 @@ class GenerativeRecommender(CodedModel):
         """As the base's, with :class:`SelfImprovement` where ``self_improve`` is on."""
         model = super().build(config, dataset, stored)
         if config["self_improve"]:
-            model.self_improvement = SelfImprovement(model, config)
+            model.self_improvement = SelfImprovement(model, model.settings)
         return model
 
     # --- what a method writes -------------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class GenerativeRecommender(CodedModel):
     def check_config(cls, values: dict) -> None:
         """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
         if values["self_improve"]:
-            check_settings(cls, values)
+            check_settings(cls, cls.settings_class.of(values))
         if "collision" in values:  # stored codes have none
             parse_policies(values["collision"])
         check_search_settings(values)
@@ -304,9 +304,9 @@ class GenerativeRecommender(CodedModel):
         }
         if config["tokenizer_input"] == "text" or cls.needs_item_texts(config):
             lines["text encoder"] = config["text_encoder"]
-        lines["search"] = search_description(config)
+        lines["search"] = search_description(cls.settings_class.of(config))
         if config["self_improve"]:
-            lines["self-improvement"] = description(config)
+            lines["self-improvement"] = description(cls.settings_class.of(config))
         return lines
 
     def report(self) -> dict:

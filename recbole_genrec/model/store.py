@@ -47,6 +47,9 @@ from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import SharedSettings
 
+PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
+PREFIX_TOKENS = 16  # most tokens of what announces an item
+
 
 class STORESettings(CausalBackboneKeys, SharedSettings):
     """Keys of STORE beside those of its tokenizer."""
@@ -72,10 +75,6 @@ class STORESettings(CausalBackboneKeys, SharedSettings):
     item_prefix: Literal["sep", "number"] = key("what announces an item", affects="training")
 
 
-PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
-PREFIX_TOKENS = 16  # most tokens of what announces an item
-
-
 class STORE(CausalRecommender):
     """STORE, stages 1 to 3; ``properties/model/STORE.yaml`` lists the keys.
 
@@ -90,18 +89,17 @@ class STORE(CausalRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
+        settings = self.settings
         pretrained = self.tokenizer.hand_over()
         self.backbone = pretrained.backbone
         self.text_tokenizer = pretrained.text_tokenizer
         self.tune_backbone()
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
-        if config["code_init"] == "centroid":
+        if settings.code_init == "centroid":
             self.start_from_centroids(pretrained.inject)
         self.n_text = self.backbone.text_table.num_embeddings
         self._tokenise_prompts()
-        self.item_texts = TextTable(
-            self.text_tokenizer, self.content.text, config["align_text_len"]
-        )
+        self.item_texts = TextTable(self.text_tokenizer, self.content.text, settings.align_text_len)
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -116,11 +114,11 @@ class STORE(CausalRecommender):
             target: ids of the next items ``[B]``.
         """
         recommendation = self.recommendation_loss(history, length, target)
-        weight = self.config["lambda_align"]
-        if weight == 0 or self.config["align_mode"] == "alternate":
+        weight = self.settings.lambda_align
+        if weight == 0 or self.settings.align_mode == "alternate":
             return recommendation
 
-        size = (self.config["align_batch"],)
+        size = (self.settings.align_batch,)
         items = torch.randint(1, len(self.item_texts), size, device=target.device)
         items = own_part(from_first(items))
         return recommendation, weight * self.alignment_loss(items)
@@ -133,7 +131,7 @@ class STORE(CausalRecommender):
             length: number of items in each history ``[B]``.
         """
         ids, lengths = self.prompts(history, length)
-        return self._decoder(ids, lengths, self.config["score_type"])
+        return self._decoder(ids, lengths, self.settings.score_type)
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------
 
@@ -148,13 +146,13 @@ class STORE(CausalRecommender):
             length: number of items in each history ``[B]``.
             target: ids of the next items ``[B]``.
         """
-        learns_all = self.config["loss_positions"] == "all"
+        learns_all = self.settings.loss_positions == "all"
         codes = self._codes(target)  # [B, L]
         ids, lengths = compose(*self._prompt(history, length), _valid(codes))  # [B, S], [B]
         first: Tensor | int = 0
         if not learns_all:
             first = (lengths - codes.shape[1]).unsqueeze(1)
-        if self.config["loss_vocab"] == "full":
+        if self.settings.loss_vocab == "full":
             return self._code_loss(ids, first)
 
         # The items whose codes are predicted, in the order of their codes in ids.
@@ -194,12 +192,12 @@ class STORE(CausalRecommender):
         return self._alternating()
 
     def _alternating(self) -> Iterator[Tensor]:
-        weight = self.config["lambda_align"]
-        if self.config["align_mode"] != "alternate" or weight == 0:
+        weight = self.settings.lambda_align
+        if self.settings.align_mode != "alternate" or weight == 0:
             return
         order = 1 + torch.randperm(len(self.item_texts) - 1)
         order = from_first(order.to(self.codes.device))
-        for items in order.split(self.config["align_batch"]):
+        for items in order.split(self.settings.align_batch):
             yield weight * self.alignment_loss(own_part(items))
 
     # --- sequences --------------------------------------------------------------------------------
@@ -314,8 +312,8 @@ class STORE(CausalRecommender):
 
     def _tokenise_prompts(self) -> None:
         """Token ids of every piece of text, as buffers; :meth:`_prompt` puts them together."""
-        prompts = self.config["prompts"]
-        numbered = self.config["item_prefix"] == "number"
+        prompts = self.settings.prompts
+        numbered = self.settings.item_prefix == "number"
         separator = self.text_tokenizer.sep_token or "\n"
 
         self._register_ids("task", prompts["recommend"], prompts["history"])
@@ -350,7 +348,7 @@ class STORE(CausalRecommender):
         """The code tables learn at ``code_lr``, the language model at ``learning_rate``."""
         model = [p for p in self.backbone.parameters() if p.requires_grad]
         tables = list(self.vocabulary.parameters())
-        return [{"params": model}, {"params": tables, "lr": self.config["code_lr"]}]
+        return [{"params": model}, {"params": tables, "lr": self.settings.code_lr}]
 
     @classmethod
     def check_config(cls, values: dict) -> None:
@@ -363,16 +361,17 @@ class STORE(CausalRecommender):
             ConfigError: names the keys and what to change.
         """
         super().check_config(values)
-        missing = set(PROMPT_NAMES) - set(values["prompts"])
+        settings = cls.settings_class.of(values)
+        missing = set(PROMPT_NAMES) - set(settings.prompts)
         if missing:
             raise ConfigError(
                 f"prompts has no {sorted(missing)[0]!r}; give all sentences as in "
                 "properties/tokenizer/store.yaml."
             )
-        if values["loss_positions"] == "target" and values["train_rows"] != "all":
+        if settings.loss_positions == "target" and settings.train_rows != "all":
             raise ConfigError(
                 "loss_positions: target learns from the last item of a row only; with train_rows: "
-                f"{values['train_rows']} most interactions would never be a target. "
+                f"{settings.train_rows} most interactions would never be a target. "
                 "Use train_rows: all, or loss_positions: all."
             )
 
@@ -383,7 +382,8 @@ class STORE(CausalRecommender):
         Args:
             config: the settings of the run.
         """
-        backbone = f"{config['backbone']}, tuning {config['tuning']}"
+        settings = cls.settings_class.of(config)
+        backbone = f"{settings.backbone}, tuning {settings.tuning}"
         return {**super().describe(config), "backbone": backbone}
 
 

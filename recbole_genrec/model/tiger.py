@@ -93,22 +93,26 @@ class TIGER(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        t5 = load_encoder_decoder(config["backbone"], config["backbone_config"])
+        settings = self.settings
+        t5 = load_encoder_decoder(settings.backbone, settings.backbone_config)
         self.backbone = EncoderDecoderBackbone(t5)
-        if config["compile_search"]:
+        if settings.compile_search:
             self.backbone.compile_search()
         self.vocabulary = TiedCodeVocabulary(
-            self.level_sizes, self.backbone.d_model, config["use_eos"], config["n_user_tokens"]
+            self.level_sizes,
+            self.backbone.d_model,
+            settings.use_eos,
+            settings.n_user_tokens,
         )
 
-        self.uses_users = config["n_user_tokens"] > 0
+        self.uses_users = settings.n_user_tokens > 0
         if self.uses_users:
             # RecBole's user ids in training tell which token a user has.
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
 
-        self.infer_temperature = config["infer_temperature"]
+        self.infer_temperature = settings.infer_temperature
         if self.infer_temperature == "match":
-            self.infer_temperature = config["temperature"]
+            self.infer_temperature = settings.temperature
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -129,8 +133,8 @@ class TIGER(GenerativeRecommender):
         """
         memory = self._memory(history, length, user)
         states, labels = self._teach(memory, target)  # [B, L', d], [B, L']
-        temperature = self.config["temperature"]
-        if self.config["loss_vocab"] == "full":
+        temperature = self.settings.temperature
+        if self.settings.loss_vocab == "full":
             logits = self.vocabulary.logits(states)  # [B, L', V]
             loss = ranking_guided_loss(logits, labels, temperature)
         else:
@@ -152,7 +156,7 @@ class TIGER(GenerativeRecommender):
             user: RecBole's user ids ``[B]``.
         """
         memory = self._memory(history, length, user)
-        return self._decoder(memory, self.config["score_type"], self.infer_temperature)
+        return self._decoder(memory, self.settings.score_type, self.infer_temperature)
 
     # --- encoder and decoder ----------------------------------------------------------------------
 
@@ -218,7 +222,7 @@ class TIGER(GenerativeRecommender):
         With ``score_eos`` the end token is one more level, with one code.
         """
         codes, sizes = super().trie_table()
-        if self.config["score_eos"]:
+        if self.settings.score_eos:
             return pad(codes, (0, 1)), (*sizes, 1)
         return codes, sizes
 
@@ -239,8 +243,8 @@ class TIGER(GenerativeRecommender):
         """
         states, labels = self._teach(self._item_memory(items), items)
         logits = self.vocabulary.logits(states)  # [B, L', V]
-        loss = ranking_guided_loss(logits, labels, self.config["temperature"])
-        if self.config["loss_vocab"] == "trie":
+        loss = ranking_guided_loss(logits, labels, self.settings.temperature)
+        if self.settings.loss_vocab == "trie":
             loss = loss * labels.shape[1]  # the sum over the codes
         return balanced(loss, len(labels))
 
@@ -250,7 +254,7 @@ class TIGER(GenerativeRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        return self._decoder(self._item_memory(items), "level", self.config["temperature"])
+        return self._decoder(self._item_memory(items), "level", self.settings.temperature)
 
     def _item_memory(self, items: Tensor) -> EncoderMemory:
         """The encoded contents of items."""
@@ -279,13 +283,14 @@ class TIGER(GenerativeRecommender):
             ConfigError: names the keys and what to change.
         """
         super().check_config(values)
-        end_can_be_scored = values["use_eos"] and values["score_type"] == "joint"
-        if values["score_eos"] and not end_can_be_scored:
+        settings = cls.settings_class.of(values)
+        end_can_be_scored = settings.use_eos and settings.score_type == "joint"
+        if settings.score_eos and not end_can_be_scored:
             raise ConfigError(
                 "score_eos: True needs use_eos: True and score_type: joint; the other scores give "
                 "the end token no cost."
             )
-        if values["tokenizer"] == "store":
+        if settings.tokenizer == "store":
             raise ConfigError(
                 "tokenizer: store trains a causal language model; use it with STORE or TimelineRec."
             )
@@ -297,5 +302,6 @@ class TIGER(GenerativeRecommender):
         Args:
             config: the settings of the run.
         """
-        backbone = f"{config['backbone']}, {config['backbone_config']}"
+        settings = cls.settings_class.of(config)
+        backbone = f"{settings.backbone}, {settings.backbone_config}"
         return {**super().describe(config), "backbone": backbone}

@@ -667,7 +667,7 @@ def test_no_shipped_setting_needs_a_schedule(name, dataset, preset):
     if preset and name == "TimelineRec":
         pytest.skip("no paper")
     config = GenRecConfig(name, dataset, config_dict={"self_improve": True, "gpu_id": "", **preset})
-    refreshes = refresh_epochs(config)
+    refreshes = refresh_epochs(config.settings)
     assert len(refreshes) >= 2 and (refreshes[0] >= 10 or refreshes[-1] >= config["epochs"] / 5)
 
 

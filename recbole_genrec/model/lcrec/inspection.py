@@ -42,7 +42,7 @@ def describe_items(model: LCRec, tokens: Sequence[str]) -> list[dict]:
     templates = model.instructions.templates
     template = templates.tasks["index2item"][0]
     items = torch.tensor(model.item_ids(tokens), device=model.codes.device)
-    max_tokens = model.config["text_max_len"]
+    max_tokens = model.settings.text_max_len
     ids, _ = model.instructions.prompts(template, Case(items), max_tokens + 1)
     generated = greedy_text(model.backbone, model.responses.embed(ids), templates.end, max_tokens)
     sentences = model.text_tokenizer.batch_decode(generated, skip_special_tokens=True)

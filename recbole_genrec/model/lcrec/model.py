@@ -65,14 +65,15 @@ class LCRec(CausalRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
+        settings = self.settings
         text_vocabulary = None
         if stored:
             self.prompt_texts = stored["lcrec"]["prompts"]
             text_vocabulary = stored["lcrec"]["vocabulary"]
         else:
-            prompt_file = config["prompt_file"] or properties_folder() / "prompts" / "lcrec.yaml"
+            prompt_file = settings.prompt_file or properties_folder() / "prompts" / "lcrec.yaml"
             self.prompt_texts = read_yaml(prompt_file)
-        self.mixture = TaskMixture(config, dataset, bool(self.content.titles), self.logger.info)
+        self.mixture = TaskMixture(settings, dataset, bool(self.content.titles), self.logger.info)
 
         self.backbone, self.text_tokenizer = build_backbone(
             config, self._vocabulary_texts(), text_vocabulary
@@ -84,20 +85,20 @@ class LCRec(CausalRecommender):
         templates = Templates(self.prompt_texts, self.text_tokenizer)
         templates.require(self._tasks_with_templates())
         self.test_prompts = chosen_templates(
-            config["test_prompt_ids"], len(templates.tasks["seqrec"])
+            settings.test_prompt_ids, len(templates.tasks["seqrec"])
         )
         self.prompt = self.test_prompts[0]
-        limit = config["max_length"]
+        limit = settings.max_length
         if self.backbone.max_positions:
             limit = min(limit, self.backbone.max_positions)
         self.instructions = Instructions(templates, self._code_ids, limit)
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
         self._tokenise_texts()
-        self.responses = Responses(self.backbone, self.vocabulary, self.instructions, config)
+        self.responses = Responses(self.backbone, self.vocabulary, self.instructions, settings)
 
-        self.infer_temperature = config["infer_temperature"]
+        self.infer_temperature = settings.infer_temperature
         if self.infer_temperature == "match":
-            self.infer_temperature = config["temperature"]
+            self.infer_temperature = settings.temperature
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -119,7 +120,7 @@ class LCRec(CausalRecommender):
 
         responses: list[Response] = []
         cases: list[tuple[str, Case]] = []
-        if self.config["train_rows"] == "all":
+        if self.settings.train_rows == "all":
             cases.append(("seqrec", batch))
         else:
             recommendations = self.samples("seqrec", batch)
@@ -220,9 +221,9 @@ class LCRec(CausalRecommender):
         Returns:
             ``[..., V_level]``.
         """
-        if self.config["score_type"] != "joint":
+        if self.settings.score_type != "joint":
             return self.vocabulary.log_probs(states, level, "level", self.infer_temperature)
-        codes_only = self.config["sid_loss_vocab"] == "sid"
+        codes_only = self.settings.sid_loss_vocab == "sid"
         logits = self.responses.logits(states, codes_only).float() / self.infer_temperature
         log_probs = logits.log_softmax(-1)  # [..., V + C]
         first_code = log_probs.shape[-1] - sum(self.level_sizes)
@@ -268,7 +269,7 @@ class LCRec(CausalRecommender):
         """
         template = self.instructions.templates.tasks["item2index"][0]
         ids, lengths = self.instructions.prompts(template, Case(items), len(self.level_sizes) + 1)
-        temperature = self.config["temperature"]
+        temperature = self.settings.temperature
         log_probs = partial(self.vocabulary.log_probs, score_type="level", temperature=temperature)
         return self._decoder(ids, lengths, log_probs)
 
@@ -290,7 +291,7 @@ class LCRec(CausalRecommender):
             self.level_sizes, backbone.d_in, backbone.d_out, tied=backbone.tied
         )
         spread = SPREAD_PRETRAINED
-        if self.config["backbone"] == "scratch":
+        if self.settings.backbone == "scratch":
             spread = SPREAD_FROM_SCRATCH
         inputs = backbone.text_table.weight
         outputs = backbone.lm.get_output_embeddings().weight
@@ -300,7 +301,7 @@ class LCRec(CausalRecommender):
     def _tasks_with_templates(self) -> list[str]:
         """The tasks that the prompt file needs templates of."""
         tasks = list(self.mixture.tasks)
-        if self.config["self_improve"]:
+        if self.settings.self_improve:
             tasks.append("item2index")
         return tasks
 
@@ -312,7 +313,7 @@ class LCRec(CausalRecommender):
         for kind in KINDS:
             if kind in self.mixture.people:
                 texts[kind] = self.mixture.people[kind]
-        self.instructions.set_texts(self.text_tokenizer, texts, self.config["text_max_len"])
+        self.instructions.set_texts(self.text_tokenizer, texts, self.settings.text_max_len)
 
     # --- after training ---------------------------------------------------------------------------
 
@@ -339,7 +340,7 @@ class LCRec(CausalRecommender):
     def other_parameter(self) -> dict:
         """As the base's, with the prompts and the text vocabulary that the weights learned on."""
         vocabulary = None
-        if self.config["backbone"] == "scratch":
+        if self.settings.backbone == "scratch":
             vocabulary = self.text_tokenizer.backend_tokenizer.to_str()
         lcrec = {"prompts": self.prompt_texts, "vocabulary": vocabulary}
         return {**super().other_parameter(), "lcrec": lcrec}
@@ -357,10 +358,11 @@ class LCRec(CausalRecommender):
             ConfigError: names the keys and what to change.
         """
         super().check_config(values)
-        check_tasks(values["tasks"], values["task_weights"])
-        numbers = values["test_prompt_ids"]
+        settings = cls.settings_class.of(values)
+        check_tasks(settings.tasks, settings.task_weights)
+        numbers = settings.test_prompt_ids
         has_several = numbers == "all" or (numbers and len(numbers) > 1)
-        if values["save_ranks"] and has_several:
+        if settings.save_ranks and has_several:
             raise ConfigError(
                 "save_ranks stores one rank a user; use it with a single template, for example "
                 "--test_prompt_ids=0."
@@ -373,8 +375,9 @@ class LCRec(CausalRecommender):
         Args:
             config: the settings of the run.
         """
+        settings = cls.settings_class.of(config)
         return {
             **super().describe(config),
-            "backbone": f"{config['backbone']}, tuning {config['tuning']}",
-            "tasks": ", ".join(config["tasks"]),
+            "backbone": f"{settings.backbone}, tuning {settings.tuning}",
+            "tasks": ", ".join(settings.tasks),
         }

@@ -17,6 +17,7 @@ from recbole_genrec.backbone import (
     stack_rows,
 )
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
+from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
 from recbole_genrec.model.tiger import ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
@@ -46,7 +47,7 @@ class Responses:
         backbone: the language model.
         vocabulary: tables of the codes, whose ids stand behind those of the text vocabulary.
         instructions: fills the templates.
-        config: the settings of the run.
+        settings: the settings of the run.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Responses:
         backbone: CausalBackbone,
         vocabulary: CodeVocabulary,
         instructions: Instructions,
-        config,
+        settings: LCRecSettings,
     ):
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.instructions = instructions
-        self.config = config
+        self.settings = settings
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input vectors of text tokens and codes.
@@ -97,7 +98,7 @@ class Responses:
         flat_ids = [ids[mask] for (ids, _, _), mask in zip(sequences, valid, strict=True)]
         lengths = torch.cat([lengths for _, _, lengths in sequences])
         embedded = self.embed(torch.cat(flat_ids))
-        states = self.backbone.states(embedded, lengths, self.config["packing"])
+        states = self.backbone.states(embedded, lengths, self.settings.packing)
         states_of_samples = states.split([len(ids) for ids in flat_ids])
 
         responses = []
@@ -166,7 +167,7 @@ class Responses:
             responses: response tokens of the batch.
         """
         total = sum(len(response.labels) for response in responses)
-        restricts = self.config["sid_loss_vocab"] == "sid"
+        restricts = self.settings.sid_loss_vocab == "sid"
         loss: Tensor | float = 0.0
         for codes_only in {restricts and response.are_codes for response in responses}:
             group = [
@@ -180,7 +181,7 @@ class Responses:
                 n_text = self.backbone.text_table.num_embeddings
                 labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
             mean = ranking_guided_loss(
-                self.logits(states, codes_only), labels, self.config["temperature"]
+                self.logits(states, codes_only), labels, self.settings.temperature
             )
             loss = loss + mean * (len(labels) / total)
         return balanced(loss, total)

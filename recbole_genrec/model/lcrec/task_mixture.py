@@ -11,6 +11,7 @@ from torch import Tensor
 from recbole_genrec.data.user_text import KINDS, read_user_texts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import FORMS, TEXT_TASKS, USER_TASKS
 
 # Samples of fusionseqrec per training target: the release takes 20,000 of 131,837 on Instruments.
@@ -26,7 +27,7 @@ class TaskMixture:
     (``fusionseqrec``). All samples come from training rows, item texts and user texts.
 
     Args:
-        config: the settings of the run.
+        settings: the settings of the run.
         dataset: RecBole's training dataset.
         has_text: whether the items have texts.
         log: takes notices.
@@ -39,29 +40,35 @@ class TaskMixture:
         generator: draws everything, on the CPU.
     """
 
-    def __init__(self, config, dataset, has_text: bool, log: Callable[[str], None]):
-        self.config = config
+    def __init__(
+        self,
+        settings: LCRecSettings,
+        dataset,
+        has_text: bool,
+        log: Callable[[str], None],
+    ):
+        self.settings = settings
         rows = dataset.inter_feat
         item, length = dataset.iid_field, dataset.item_list_length_field
-        history = f"{item}{config['LIST_SUFFIX']}"
+        history = f"{item}{dataset.config['LIST_SUFFIX']}"
 
         self.people: dict = {}
-        asks_users = set(USER_TASKS) & set(config["tasks"])
-        path = config["user_text_file"]
+        asks_users = set(USER_TASKS) & set(settings.tasks)
+        path = settings.user_text_file
         if asks_users and path and Path(path).is_file():
             user = dataset.uid_field
             texts = read_user_texts(path, dataset.field2id_token[user])
             self._set_people(rows[user], rows[item], rows[history], rows[length], texts)
         self.tasks = self._active(has_text, log)
-        self.generator = torch.Generator().manual_seed(config["seed"])
+        self.generator = torch.Generator().manual_seed(settings.seed)
 
         self.items = torch.arange(1, dataset.item_num)
-        if not config["align_new_items"]:
+        if not settings.align_new_items:
             trained = torch.cat([rows[item], rows[history].flatten()]).unique()
             self.items = trained[trained > 0]
 
         n_targets = len(rows)
-        if config["train_rows"] != "all":
+        if settings.train_rows != "all":
             n_targets = int(rows[length].sum())
         self.per_target = self._per_target(n_targets)
 
@@ -105,15 +112,15 @@ class TaskMixture:
         if not has_text:
             reasons |= dict.fromkeys(TEXT_TASKS, "there is no item text (item_text_fields)")
         if not self.people:
-            file = self.config["user_text_file"] or "~"
+            file = self.settings.user_text_file or "~"
             reason = f"there are no user texts (user_text_file: {file})"
             reasons |= dict.fromkeys(USER_TASKS, reason)
 
-        chosen = self.config["tasks"]
+        chosen = self.settings.tasks
         for task in chosen:
             if task in reasons:
                 log(f"Task {task} is off: {reasons[task]}.")
-        weights = self.config["task_weights"]
+        weights = self.settings.task_weights
         tasks = [
             task
             for task in FORMS
@@ -132,7 +139,7 @@ class TaskMixture:
             "itemsearch": n_people,
             "preferenceobtain": n_people,
         }
-        weights = self.config["task_weights"]
+        weights = self.settings.task_weights
         n_seqrec = weights.get("seqrec", 1) * n_targets
         return {
             task: weights.get(task, 1) * natural[task] / n_seqrec
@@ -148,7 +155,7 @@ class TaskMixture:
         Args:
             epoch: number of the epoch, counted from 0.
         """
-        self.generator.manual_seed((self.config["seed"] << 20) + epoch + 1)
+        self.generator.manual_seed((self.settings.seed << 20) + epoch + 1)
 
     def numbers(self, n: int, count: int) -> Tensor:
         """Draws from 0 .. n - 1, on the CPU.

@@ -10,6 +10,7 @@ from recbole_genrec.model.self_improve.schedule import refresh_epochs
 
 if TYPE_CHECKING:
     from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.settings.shared_keys import SharedSettings
 
 # What a method defines besides its loss and ``item_logits``: the codes of an item from its content.
 CONTRACT = ("alignment_loss", "item_decoder")
@@ -34,48 +35,48 @@ def check_method(method: type) -> None:
         )
 
 
-def check_settings(method: type, values: dict) -> None:
+def check_settings(method: type, settings: SharedSettings) -> None:
     """Refuse settings of self-improvement that cannot work.
 
     Args:
         method: class of the model.
-        values: the settings of the run.
+        settings: the settings of the run.
 
     Raises:
         ConfigError: names the keys and what to change.
     """
-    refresh_epochs(values)
-    if method.prefix_width is None and not values["item_text_fields"]:
+    refresh_epochs(settings)
+    if method.prefix_width is None and not settings.item_text_fields:
         raise ConfigError(
             f"{method.__name__} codes an item from its words: self_improve: True needs item texts "
             "(item_text_fields)."
         )
-    if values["si_max_candidates"] < values["si_num_candidates"]:
+    if settings.si_max_candidates < settings.si_num_candidates:
         raise ConfigError(
-            f"si_max_candidates {values['si_max_candidates']} is below "
-            f"si_num_candidates {values['si_num_candidates']}."
+            f"si_max_candidates {settings.si_max_candidates} is below "
+            f"si_num_candidates {settings.si_num_candidates}."
         )
-    if values["si_control"] and values["si_fixed_levels"]:
+    if settings.si_control and settings.si_fixed_levels:
         raise ConfigError(
             "si_control: shuffled passes whole codes on, so it cannot keep first levels; "
             "set si_fixed_levels: 0."
         )
 
 
-def check_code_space(model: GenerativeRecommender, config) -> None:
+def check_code_space(model: GenerativeRecommender, settings: SharedSettings) -> None:
     """Refuse codes that leave a refresh no choice.
 
     Args:
         model: the model to improve.
-        config: the settings of the run.
+        settings: the settings of the run.
 
     Raises:
         ConfigError: all levels are fixed, or there are not more ids than items.
     """
     n_levels = len(model.level_sizes)
-    if config["si_rounds"] and config["si_fixed_levels"] >= n_levels:
+    if settings.si_rounds and settings.si_fixed_levels >= n_levels:
         raise ConfigError(
-            f"si_fixed_levels: {config['si_fixed_levels']} fixes all {n_levels} levels of the "
+            f"si_fixed_levels: {settings.si_fixed_levels} fixes all {n_levels} levels of the "
             "codes, so no refresh could change one. Use fewer, or si_rounds: 0."
         )
     n_ids = math.prod(model.level_sizes) - len(model.reserved_codes())
@@ -88,38 +89,38 @@ def check_code_space(model: GenerativeRecommender, config) -> None:
         )
 
 
-def warn_about_schedule(model: GenerativeRecommender, config) -> None:
+def warn_about_schedule(model: GenerativeRecommender, settings: SharedSettings) -> None:
     """Log settings that work but are likely to harm.
 
     Args:
         model: the model to improve.
-        config: the settings of the run.
+        settings: the settings of the run.
     """
-    if not config["si_rounds"]:
+    if not settings.si_rounds:
         return
-    if model.prefix_width is not None and not config["si_align_weight"]:
+    if model.prefix_width is not None and not settings.si_align_weight:
         model.logger.warning(
             "With si_align_weight: 0 nothing teaches the model to code an item: its refreshes "
             "will be random."
         )
-    patience = config["stopping_step"] * config["eval_step"]
-    needed = config["si_interval"] + 1
-    if config["eval_step"] and patience < needed:
+    patience = settings.stopping_step * settings.eval_step
+    needed = settings.si_interval + 1
+    if settings.eval_step and patience < needed:
         model.logger.warning(
             "Validation can dip after a refresh of the codes: "
-            f"stopping_step {config['stopping_step']} x eval_step {config['eval_step']} = "
+            f"stopping_step {settings.stopping_step} x eval_step {settings.eval_step} = "
             f"{patience} epochs of patience are fewer than si_interval + 1 = {needed}."
         )
 
 
-def description(config) -> str:
+def description(settings: SharedSettings) -> str:
     """When the codes are refreshed, for the summary that is printed when a run starts.
 
     Args:
-        config: the settings of the run.
+        settings: the settings of the run.
     """
-    epochs = ", ".join(map(str, refresh_epochs(config))) or "none"
+    epochs = ", ".join(map(str, refresh_epochs(settings))) or "none"
     control = ""
-    if config["si_control"]:
-        control = f", CONTROL: {config['si_control']}"
+    if settings.si_control:
+        control = f", CONTROL: {settings.si_control}"
     return f"our interpretation; refresh before epochs {epochs}{control}"

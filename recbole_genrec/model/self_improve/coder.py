@@ -34,7 +34,7 @@ class ItemCoder:
 
     def __init__(self, model: GenerativeRecommender, generator: torch.Generator):
         self.model = model
-        self.config = model.config
+        self.settings = model.settings
         self.sizes = model.level_sizes
         self.generator = generator
         self.codes = model.codes[1:].cpu()
@@ -51,7 +51,7 @@ class ItemCoder:
             empty place.
         """
         codes, scores = [], []
-        for batch in rows.split(self.config["si_batch_size"]):
+        for batch in rows.split(self.settings.si_batch_size):
             batch_codes, batch_scores = self._candidates(self._decoder(batch), width)
             codes.append(batch_codes)
             scores.append(batch_scores)
@@ -69,7 +69,7 @@ class ItemCoder:
         """
         if rows is None:
             rows = torch.arange(len(codes))
-        size = self.config["si_batch_size"]
+        size = self.settings.si_batch_size
         device = self.model.codes.device
         scores = [
             tuple_scores(self._decoder(batch_rows), batch_codes.to(device))
@@ -92,14 +92,14 @@ class ItemCoder:
         return log_probs[0, 0].argsort(descending=True, stable=True).tolist()
 
     def _candidates(self, decoder: CodeDecoder, width: int) -> tuple[Tensor, Tensor]:
-        mode = self.config["si_decode"]
+        mode = self.settings.si_decode
         if mode == "sample":
-            temperature = self.config["si_temperature"]
+            temperature = self.settings.si_temperature
             return sampled_candidates(decoder, self.sizes, width, temperature, self.generator)
         groups = 1
         if mode == "diverse_beam":
             groups = max(1, width // 2)
-        penalty = self.config["si_diversity_penalty"]
+        penalty = self.settings.si_diversity_penalty
         return grammar_candidates(decoder, self.sizes, width, groups=groups, penalty=penalty)
 
     def _decoder(self, rows: Tensor) -> CodeDecoder:
@@ -112,8 +112,8 @@ class ItemCoder:
             rows: rows of the items ``[n]``.
         """
         decoder = self.model.item_decoder((rows + 1).to(self.model.codes.device))
-        n_fixed = self.config["si_fixed_levels"]
-        balance = self.config["si_balance"]
+        n_fixed = self.settings.si_fixed_levels
+        balance = self.settings.si_balance
         if not n_fixed and not balance:
             return decoder
 

@@ -44,6 +44,7 @@ from recbole_genrec.storage.digests import digest
 
 if TYPE_CHECKING:
     from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.settings.shared_keys import SharedSettings
 
 
 class SelfImprovement(nn.Module):
@@ -55,7 +56,7 @@ class SelfImprovement(nn.Module):
 
     Args:
         model: the model to improve; its constructor has finished.
-        config: the settings of the run.
+        settings: the settings of the run.
 
     Attributes:
         epoch: buffer, number of epochs that have begun.
@@ -68,10 +69,10 @@ class SelfImprovement(nn.Module):
         ConfigError: there are too few ids for the items, or no level of the codes may change.
     """
 
-    def __init__(self, model: GenerativeRecommender, config):
+    def __init__(self, model: GenerativeRecommender, settings: SharedSettings):
         super().__init__()
-        check_code_space(model, config)
-        self.config = config
+        check_code_space(model, settings)
+        self.settings = settings
         self.refreshes: list[dict] = []
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
@@ -86,7 +87,7 @@ class SelfImprovement(nn.Module):
             self.item_prefix = SoftPrefix(vectors, model.prefix_width, stored_width)
 
         model.register_load_state_dict_pre_hook(rename_old_state)
-        warn_about_schedule(model, config)
+        warn_about_schedule(model, settings)
 
     # --- hooks of training ------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class SelfImprovement(nn.Module):
             model: the model that holds this object.
             epoch: number of the epoch, counted from 0.
         """
-        is_due = epoch in refresh_epochs(self.config)
+        is_due = epoch in refresh_epochs(self.settings)
         has_begun = int(self.epoch) > epoch
         if is_due and not has_begun:
             with explained_memory("Use a smaller --si_batch_size or --si_num_candidates."):
@@ -141,11 +142,11 @@ class SelfImprovement(nn.Module):
         """
         if not isinstance(losses, tuple):
             losses = (losses,)
-        weight = self.config["si_align_weight"]
+        weight = self.settings.si_align_weight
         if weight == 0:
             return losses
 
-        count = max(1, round(self.config["si_align_ratio"] * self.config["train_batch_size"]))
+        count = max(1, round(self.settings.si_align_ratio * self.settings.train_batch_size))
         generator = self._generator("alignment", int(self.epoch), int(self.step))
         self.step += 1
         items = torch.randint(1, len(model.codes), (count,), generator=generator)  # [count]
@@ -213,7 +214,7 @@ class SelfImprovement(nn.Module):
 
     def _generator(self, *key) -> torch.Generator:
         """A random stream that depends on the seed of the run and on ``key`` alone."""
-        seed = int(digest(self.config["seed"], *key), 16) % 2**63
+        seed = int(digest(self.settings.seed, *key), 16) % 2**63
         return torch.Generator().manual_seed(seed)
 
     # --- new items --------------------------------------------------------------------------------
@@ -267,8 +268,8 @@ class SelfImprovement(nn.Module):
         earlier = self.refreshes[: entry["round"] - 1]
         self.refreshes = [*earlier, {**entry, "levels": levels}]
 
-        name = f"{self.config.run_name()}.codes_v{entry['round']}"
-        folder = Path(self.config["checkpoint_dir"]) / name
+        name = f"{model.config.run_name()}.codes_v{entry['round']}"
+        folder = Path(self.settings.checkpoint_dir) / name
         model.item_codes.save(folder)
 
         churn_per_level = ", ".join(f"{share:.1%}" for share in entry["churn_per_level"])

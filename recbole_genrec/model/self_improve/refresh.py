@@ -42,14 +42,14 @@ def refined_codes(
         Codes int64 ``[n_items, L]``, row 0 = padding item, and an entry for the log.
     """
     started = time.process_time()
-    config = model.config
+    settings = model.settings
     coder = ItemCoder(model, generator)
     before = coder.codes  # [N, L]
     rows = torch.arange(len(before))
 
     # What the model proposes for each item, its present codes among it.
     fit = coder.fit(before)  # [N]
-    proposals = coder.propose(rows, config["si_num_candidates"])
+    proposals = coder.propose(rows, settings.si_num_candidates)
     codes, fits = with_current(*proposals, before, fit)  # [N, K, L], [N, K]
     gain = fits[:, 0] - fit
 
@@ -57,14 +57,14 @@ def refined_codes(
         before,
         fit,
         gain,
-        config["si_scope"],
-        config["si_margin"],
-        config["si_max_churn"],
+        settings.si_scope,
+        settings.si_margin,
+        settings.si_max_churn,
         model.reserved_codes().cpu(),
     )
     assignment = _assign(coder, rows[movers], codes[movers], fits[movers], fit[movers])
     after = assignment.codes
-    if config["si_control"] == "shuffled":
+    if settings.si_control == "shuffled":
         after = shuffled(before, after, generator)
 
     changed = before != after  # [N, L]
@@ -100,7 +100,7 @@ def new_codes(model: GenerativeRecommender, items: Tensor, generator: torch.Gene
     rows = items.cpu() - 1
     present = coder.codes[rows]  # [n, L]
     fit = coder.fit(present, rows)
-    proposals = coder.propose(rows, model.config["si_num_candidates"])
+    proposals = coder.propose(rows, model.settings.si_num_candidates)
     codes, fits = with_current(*proposals, present, fit)
     assignment = _assign(coder, rows, codes, fits, fit)
     return _with_padding(model, assignment.codes)
@@ -133,8 +133,8 @@ def _assign(coder: ItemCoder, rows: Tensor, codes: Tensor, fits: Tensor, fit: Te
     order = fits[:, 0].argsort(descending=True, stable=True)
     left = assignment.take_candidates(rows[order].tolist(), codes[order], fits[order])
 
-    width = coder.config["si_num_candidates"]
-    widest = coder.config["si_max_candidates"]
+    width = coder.settings.si_num_candidates
+    widest = coder.settings.si_max_candidates
     while left and width < widest:
         width = min(2 * width, widest)
         pending = torch.tensor(left)

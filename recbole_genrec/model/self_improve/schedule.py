@@ -8,23 +8,24 @@ from __future__ import annotations
 import math
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 
-def refresh_epochs(values) -> list[int]:
+def refresh_epochs(settings: SharedSettings) -> list[int]:
     """The epochs that begin with a refresh, counted from 0.
 
     Args:
-        values: the settings of the run.
+        settings: the settings of the run.
 
     Raises:
         ConfigError: the refreshes do not fit into the epochs of the run.
     """
-    epochs = values["epochs"]
-    rounds = values["si_rounds"]
-    start, interval = values["si_start_epoch"], values["si_interval"]
+    epochs = settings.epochs
+    rounds = settings.si_rounds
+    start, interval = settings.si_start_epoch, settings.si_interval
     refreshes = [start + number * interval for number in range(rounds)]
 
-    freeze = values["si_freeze_epochs"]
+    freeze = settings.si_freeze_epochs
     if freeze == "auto":
         freeze = max(interval, math.ceil(epochs / 5))
     last = epochs - freeze - 1

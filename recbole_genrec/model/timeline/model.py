@@ -101,12 +101,13 @@ class TimelineRec(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        d, dropout, n_heads = config["d_model"], config["timeline_dropout"], config["n_heads"]
+        settings = self.settings
+        d, n_heads, dropout = settings.d_model, settings.n_heads, settings.timeline_dropout
 
         self.vocabulary = CodeVocabulary(self.level_sizes, d, d)  # E and W
-        make_depth = DEPTHS[config["depth"]]
-        self.depth = make_depth(self.level_sizes, d, dropout, n_heads, config["depth_layers"])
-        if config["tie_code_tables"]:
+        make_depth = DEPTHS[settings.depth]
+        self.depth = make_depth(self.level_sizes, d, dropout, n_heads, settings.depth_layers)
+        if settings.tie_code_tables:
             self.depth.embedding = self.vocabulary.embedding
 
         self.position_table = nn.Embedding(self.max_seq_length, d)
@@ -114,17 +115,17 @@ class TimelineRec(GenerativeRecommender):
             d, n_heads, 4 * d, dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(
-            layer, config["n_layers"], nn.LayerNorm(d), enable_nested_tensor=False
+            layer, settings.n_layers, nn.LayerNorm(d), enable_nested_tensor=False
         )
         self.dropout = nn.Dropout(dropout)
 
         self.id_table: nn.Parameter | None = None
-        if config["input_id"] or config["output_id"]:
+        if settings.input_id or settings.output_id:
             self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
         self._cached_paths: tuple[tuple, PathVectors] | None = None
         nn.init.normal_(self.position_table.weight, std=0.02)
 
-        if config["input_text"]:
+        if settings.input_text:
             self._load_texts()
             self.text_projection = nn.Linear(self.texts.shape[1], d)
         cheapen(self)
@@ -152,7 +153,7 @@ class TimelineRec(GenerativeRecommender):
             logits(state, level, nodes[level])  # [P, V_level]
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
-        if self.config["loss_vocab"] == "trie":
+        if self.settings.loss_vocab == "trie":
             loss = item_cross_entropy(self.trie, items, blocks)
         else:
             loss = self._level_loss(blocks, items)
@@ -183,9 +184,9 @@ class TimelineRec(GenerativeRecommender):
         n_slots = history.shape[1]
         codes = self.vocabulary.flat(self.codes[history])  # [B, T, L]
         x = embedding(codes, self.vocabulary.embedding).sum(-2)  # [B, T, d]
-        if self.config["input_id"]:
+        if self.settings.input_id:
             x = x + embedding(history, self.id_table)
-        if self.config["input_text"]:
+        if self.settings.input_text:
             x = x + self.text_projection(self.texts[history])
         x = self.dropout(x + self.position_table.weight[:n_slots])
         return self.transformer(x, mask=self._causal_mask(n_slots), is_causal=True)
@@ -198,7 +199,7 @@ class TimelineRec(GenerativeRecommender):
 
     def _logits(self) -> LogitsFunction:
         """The logits of a level, for the weights as they are."""
-        if not self.config["output_id"]:
+        if not self.settings.output_id:
             return self._code_logits
         paths = self._path_vectors()
 
@@ -253,7 +254,7 @@ class TimelineRec(GenerativeRecommender):
     @property
     def prefix_width(self) -> int:
         """Width of the content vectors, which stand in the place of ``h``."""
-        return self.config["d_model"]
+        return self.settings.d_model
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Sum over levels of the cross-entropy of the items' codes given their content.
@@ -295,7 +296,7 @@ class TimelineRec(GenerativeRecommender):
             mean = self.id_table[1 : self.n_dataset_items].mean(0)  # [d]
             new_rows = mean.expand(len(items), -1)  # [n, d]
             self.id_table = nn.Parameter(torch.cat([self.id_table, new_rows]))
-        if self.config["input_text"]:
+        if self.settings.input_text:
             self.content.forget_embeddings()
             self._load_texts()
             self.texts = self.texts.to(self.codes.device)
@@ -313,9 +314,10 @@ class TimelineRec(GenerativeRecommender):
             ConfigError: names the keys and what to change.
         """
         super().check_config(values)
-        if values["d_model"] % values["n_heads"]:
+        settings = cls.settings_class.of(values)
+        if settings.d_model % settings.n_heads:
             raise ConfigError(
-                f"d_model {values['d_model']} is no multiple of n_heads {values['n_heads']}."
+                f"d_model {settings.d_model} is no multiple of n_heads {settings.n_heads}."
             )
 
     @classmethod
@@ -325,7 +327,7 @@ class TimelineRec(GenerativeRecommender):
         Args:
             config: the settings of the run.
         """
-        return config["input_text"]
+        return cls.settings_class.of(config).input_text
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -334,7 +336,8 @@ class TimelineRec(GenerativeRecommender):
         Args:
             config: the settings of the run.
         """
-        size = f"{config['n_layers']} layers of width {config['d_model']}, depth {config['depth']}"
-        keys = ("input_id", "output_id", "input_text", "loss_vocab")
-        options = ", ".join(f"{key} {config[key]}" for key in keys)
+        settings = cls.settings_class.of(config)
+        size = f"{settings.n_layers} layers of width {settings.d_model}, depth {settings.depth}"
+        names = ("input_id", "output_id", "input_text", "loss_vocab")
+        options = ", ".join(f"{name} {getattr(settings, name)}" for name in names)
         return {**super().describe(config), "generator": f"{size}, {options}"}
