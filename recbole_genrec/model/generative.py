@@ -304,7 +304,7 @@ class GenerativeRecommender(CodedModel):
         }
         if config["tokenizer_input"] == "text" or cls.needs_item_texts(config):
             lines["text encoder"] = config["text_encoder"]
-        lines["search"] = search_description(cls.settings_class.of(config))
+        lines["search"] = search_description(config)
         if config["self_improve"]:
             lines["self-improvement"] = description(cls.settings_class.of(config))
         return lines
