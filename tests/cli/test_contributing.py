@@ -15,17 +15,14 @@ from recbole_genrec.experiments.trained import load_data_and_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FILES = {
-    name: code
-    for name, code in re.findall(r"```python\n(# (?:\w+)\.py)\n(.*?)```", TEXT, re.DOTALL)
-}
+FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", TEXT, re.DOTALL))
 
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch) -> Path:
     """The working folder, with the files of the page in it."""
     for name, code in FILES.items():
-        (tmp_path / name.removeprefix("# ")).write_text(code)
+        (tmp_path / name).write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
