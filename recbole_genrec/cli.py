@@ -27,6 +27,12 @@ EVALUATE_HELP = """usage: recbole-genrec evaluate --checkpoint=F [--key=value ..
 Tests the checkpoint of a run again; nothing is trained. Keys that may differ from the run: beam_width, score_type, score_mode, constraint,
 candidate_file, topk, metrics, data_path and others that the weights do not depend on. --result_file=F writes a JSON."""
 
+KEYS_HELP = """usage: recbole-genrec keys [METHOD] [--dataset=ml-100k] [--key=value ...]
+
+Prints every key that METHOD takes: its value, what it affects, the file that sets it, its meaning and range. With --dataset the values are
+those for that dataset; other keys, like --preset=paper or --tokenizer=rqvae, change the values as in run. Without METHOD: the keys that all
+methods share."""
+
 
 MODEL_HELP = "package.module:Class of a method from outside this package"
 
@@ -87,6 +93,23 @@ def evaluate(argv: list[str]) -> int:
             write_json(path, result)
 
     return _with_keys("evaluate", body, argv, EVALUATE_HELP)
+
+
+def keys(argv: list[str]) -> int:
+    """``recbole-genrec keys METHOD --dataset=ml-100k --key=value ...``"""
+    if argv[:1] in (["-h"], ["--help"]):
+        print(KEYS_HELP)
+        return 0
+    from recbole_genrec.experiments.key_list import key_list
+
+    method = None
+    if argv and not argv[0].startswith("--"):
+        method, argv = argv[0], argv[1:]
+    try:
+        print(key_list(method, argv))
+    except GenRecError as error:
+        return _said(error)
+    return 0
 
 
 def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
@@ -166,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
         return tune(argv[1:])
     if argv[:1] == ["evaluate"]:
         return evaluate(argv[1:])
+    if argv[:1] == ["keys"]:
+        return keys(argv[1:])
     parser = argparse.ArgumentParser(
         prog="recbole-genrec",
         description="Generative recommendation with semantic ids, inside RecBole.",
@@ -221,6 +246,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser(
         "tune",
         help="search parameters: tune --model=SASRec --dataset=ml-100k --params_file=F --key=value ...",
+    )
+    commands.add_parser(
+        "keys", help="every key of a method with value, file, meaning and range: keys LETTER"
     )
     runs = commands.add_parser(
         "benchmark",

@@ -172,6 +172,8 @@ class Key:
         words = ", ".join(map(str, self.choices))
         if self.only_words:
             return words
+        if self.annotation is Any:
+            return "any value"
         text = self.kind.__name__ if isinstance(self.kind, type) else str(self.kind)
         if self.kind is list:
             text = f"list of {self.item.__name__}"

@@ -1,8 +1,6 @@
 """A method outside the package, without codes: the next item is near the recent ones in a space learned from their texts."""
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy, normalize
 
 from recbole_genrec import VectorRecommender, balanced, key
 
@@ -19,11 +17,11 @@ class MeanText(VectorRecommender):
     def __init__(self, config, dataset, stored=None):
         super().__init__(config, dataset, stored, needs_text=True)
         self.register_buffer("texts", torch.from_numpy(self.content.embeddings()))
-        self.encoder = nn.Linear(self.texts.shape[1], config["width"])
+        self.encoder = torch.nn.Linear(self.texts.shape[1], config["width"])
         self.register_buffer("decay", torch.tensor(0.8))
 
     def item_vectors(self):
-        return normalize(self.encoder(self.texts), dim=1) * 8
+        return torch.nn.functional.normalize(self.encoder(self.texts), dim=1) * 8
 
     def project(self, history, length, user=None):
         age = length.unsqueeze(1) - 1 - torch.arange(history.shape[1], device=history.device)
@@ -32,7 +30,7 @@ class MeanText(VectorRecommender):
 
     def loss(self, history, length, target):
         scores = self.similarity(self.project(history, length), self.item_vectors())
-        return balanced(cross_entropy(scores[:, 1:], target - 1), len(target))
+        return balanced(torch.nn.functional.cross_entropy(scores[:, 1:], target - 1), len(target))
 
     def after_fit(self, validate):
         best = {}

@@ -1,0 +1,59 @@
+"""Keys as text for people: what ``recbole-genrec keys`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from recbole_genrec.settings.declaration import GIVEN, REQUIRED, Key
+
+WIDEST = 28
+"""Columns are at most this wide; a longer value moves the rest of its line."""
+INDENT = "    "
+
+
+def listed(
+    title: str, keys: Iterable[Key], values: Mapping[str, object], places: Mapping[str, str]
+) -> str:
+    """A heading and two lines a key: name, value, what it affects, place; then help and range.
+
+    Args:
+        title: the heading.
+        keys: the declarations, in order.
+        values: by name; a key without one is not set.
+        places: where the value stands, by name.
+    """
+    rows = [_row(declared, values, places) for declared in keys]
+    widths = [_width(column) for column in zip(*(row[:3] for row in rows), strict=True)]
+    lines = [title, ""]
+    for declared, row in zip(keys, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  ".join([*cells, row[3]]))
+        lines.append(f"{INDENT}{_explained(declared)}")
+    return "\n".join(lines)
+
+
+def _row(
+    declared: Key, values: Mapping[str, object], places: Mapping[str, str]
+) -> tuple[str, str, str, str]:
+    name = declared.name
+    unset = None if declared.default is REQUIRED else declared.default
+    place = places.get(name, "not set")
+    if place.endswith(".yaml") or ".yaml, " in place:
+        place = f"properties/{place}"
+    return name, _shown(values.get(name, unset)), ", ".join(declared.affects), place
+
+
+def _shown(value: object) -> str:
+    return "~" if value is None else str(value)
+
+
+def _width(cells: Sequence[str]) -> int:
+    return min(WIDEST, max(map(len, cells)))
+
+
+def _explained(declared: Key) -> str:
+    text = f"{declared.help} [{declared.range_text}]"
+    if declared.only_if is not None:
+        switch, wanted = declared.only_if
+        text += f"; only with {switch}" if wanted is GIVEN else f"; only with {switch}: {wanted}"
+    return text

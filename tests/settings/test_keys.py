@@ -1,0 +1,305 @@
+"""One declaration a key: every key of every file is declared, every declaration has a place, and code reads no other key."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+import recbole_genrec
+from recbole_genrec.cli import main
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.registry import GENERATORS, MODELS, get_model_class, is_generative
+from recbole_genrec.settings.classification import RECBOLE_ARGUMENTS, display_keys, merged
+from recbole_genrec.settings.declaration import EFFECTS, GIVEN, REQUIRED, Settings, active, key
+from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.settings.rules import check_value
+from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
+from recbole_genrec.tokenizer import TOKENIZERS, fit_or_load, tokenizer_class
+from recbole_genrec.tokenizer.simple import RandomTokenizer
+
+METHODS = [name for name in MODELS if is_generative(get_model_class(name))]
+PACKAGE = Path(recbole_genrec.__file__).parent
+
+
+def declared_by_anyone() -> dict:
+    methods = [get_model_class(name).settings_class for name in METHODS]
+    tokenizers = [tokenizer_class(name).settings_class for name in TOKENIZERS]
+    return merged(SharedSettings, *methods, *tokenizers)
+
+
+def flat_keys(file: Path) -> dict[str, str]:
+    """Keys of a property file with the model that they belong to; those of its sections too."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    owner = file.stem if file.parent.name in ("model", "paper") else ""
+    keys = {}
+    for name, value in content.items():
+        if (
+            isinstance(value, dict)
+            and name[:1].isupper()
+            and name in {*MODELS, "SASRec", "BERT4Rec"}
+        ):
+            keys |= dict.fromkeys(value, name)
+        elif name != "like":
+            keys[name] = owner
+    return keys
+
+
+FILES = [file for file in properties_folder().rglob("*.yaml") if file.parent.name != "prompts"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_key_of_every_file_is_declared(file):
+    declared = declared_by_anyone()
+    undeclared = [
+        name
+        for name, owner in flat_keys(file).items()
+        if name not in declared and (not owner or owner in METHODS)
+    ]
+    assert undeclared == []
+
+
+@pytest.mark.parametrize("method", [*METHODS, "SASRec"])
+def test_every_declared_key_has_a_place(method):
+    config = GenRecConfig(method, "ml-100k", config_dict={"gpu_id": ""})
+    without = [
+        name
+        for name, declared in config.declarations.items()
+        if name not in config.places and declared.default is REQUIRED and not declared.computed
+    ]
+    assert set(without) <= {
+        "model",
+        "dataset",
+        # of methods with a tokenizer or a backbone
+        *({"tokenizer", "backbone", "codebook_sizes", "collision", "dedup_spare"}),
+        *({"train_rows", "group_by_length"}),
+        *({"tokenizer_epochs", "tokenizer_lr", "tokenizer_batch_size"}),
+    }
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_every_key_of_a_tokenizer_stands_in_its_file(name):
+    content = yaml.safe_load((properties_folder() / "tokenizer" / f"{name}.yaml").read_text())
+    own = set(tokenizer_class(name).cache_key_names())
+    assert own - set(content) <= {"precision", "quantisation"}
+    assert set(content) - own <= {"gradient_checkpointing"}
+
+
+def _is_get(node: ast.AST) -> bool:
+    is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return is_method and node.func.attr == "get" and bool(node.args)
+
+
+def keys_that_code_reads() -> dict[str, str]:
+    """Keys in ``config["..."]``, ``values["..."]`` and ``.get("...")`` of both, with the file."""
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            target = name = None
+            if isinstance(node, ast.Subscript):
+                target, name = node.value, node.slice
+            elif _is_get(node):
+                target, name = node.func.value, node.args[0]
+            is_config = ast.unparse(target).rpartition(".")[2] == "config" if target else False
+            if is_config and isinstance(name, ast.Constant) and isinstance(name.value, str):
+                found[name.value] = str(file.relative_to(PACKAGE))
+    return found
+
+
+def test_code_reads_no_undeclared_key():
+    declared = set(declared_by_anyone()) | RECBOLE_ARGUMENTS
+    assert {
+        name: file for name, file in keys_that_code_reads().items() if name not in declared
+    } == {}
+
+
+def test_views_read_no_undeclared_key():
+    """Attributes of ``self.settings`` and ``config.settings`` are fields of some class of settings."""
+    declared = {*declared_by_anyone(), *dir(Settings)}
+    wrong = {}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Attribute):
+                continue
+            if node.value.attr == "settings" and node.attr not in declared:
+                wrong[node.attr] = str(file.relative_to(PACKAGE))
+    assert wrong == {}
+
+
+def test_every_declaration_says_what_it_affects_and_names_a_known_switch():
+    keys = declared_by_anyone()
+    for name, declared in keys.items():
+        assert declared.affects and set(declared.affects) <= set(EFFECTS), name
+        assert declared.help, name
+        assert declared.only_if is None or declared.only_if[0] in keys, name
+    assert all(keys[name].affects == ("display",) for name in display_keys())
+
+
+# --- a method from outside ----------------------------------------------------------------------
+
+
+class Margin(SharedSettings):
+    margin: float = key("margin of the negatives", ge=0, default=0.5)
+    hinge: bool = key("whether there is a margin", default=True)
+    slope: int | None = key("of the hinge", default=None, only_if=("hinge", True))
+    file: str | None = key("of the hinge", default=None)
+    depth: int = key("of what stands in the file", default=1, only_if=("file", GIVEN))
+
+
+def test_a_class_of_settings_is_a_typed_view_and_a_check():
+    view = Margin.from_values({"margin": 0.25, "beam_width": "auto", "unknown": 1})
+    assert (view.margin, view.beam_width, view.hinge, view.epochs) == (0.25, "auto", True, None)
+    keys = Margin.declared()
+    with pytest.raises(ConfigError, match=r"margin is -1; it must be at least 0 \(margin of"):
+        check_value(keys["margin"], -1)
+    check_value(keys["slope"], None)
+    assert keys["margin"].range_text == "float, at least 0"
+
+
+def test_a_view_follows_its_configuration():
+    config = GenRecConfig("TIGER", "ml-100k", config_dict={"gpu_id": ""})
+    view = config.view(config.model_class.settings_class)
+    config["beam_width"] = 77
+    assert view.beam_width == config.settings.beam_width == 77
+
+
+# --- switches -----------------------------------------------------------------------------------
+
+
+def test_keys_of_a_switch_that_is_off_are_not_active():
+    names = ["hinge", "slope", "depth", "unknown"]
+    keys = Margin.declared()
+    assert active(keys, {"hinge": False, "file": None}, names) == ["hinge", "unknown"]
+    assert active(keys, {"hinge": True, "file": "a"}, names) == names
+
+
+OFF = [
+    ("TIGER", {}, {"si_rounds": 5}),
+    ("TIGER", {"self_improve": True}, {"si_temperature": 0.5}),
+    ("STORE", {}, {"lora_rank": 3}),
+    ("STORE", {}, {"beam_max": 300}),
+    ("TIGER", {}, {"subset_norm": "subset"}),
+    ("TimelineRec", {}, {"depth_layers": 7}),
+    ("SASRec", {}, {"si_rounds": 5}),
+]
+ON = [
+    ("TIGER", {"self_improve": True}, {"si_rounds": 1}),
+    ("STORE", {"tuning": "lora"}, {"lora_rank": 3}),
+    ("STORE", {"beam_width": "auto"}, {"beam_max": 300}),
+    ("TimelineRec", {"depth": "transformer"}, {"depth_layers": 7}),
+    ("STORE", {}, {"tuning": "lora"}),
+]
+
+
+def name(model, **changes):
+    return GenRecConfig(model, "ml-100k", config_dict={"gpu_id": "", **changes}).run_name()
+
+
+@pytest.mark.parametrize(("model", "switch", "changes"), OFF)
+def test_a_switch_that_is_off_keeps_its_keys_out_of_the_name(model, switch, changes):
+    assert name(model, **switch, **changes) == name(model, **switch)
+
+
+@pytest.mark.parametrize(("model", "switch", "changes"), ON)
+def test_a_switch_that_is_on_does_not(model, switch, changes):
+    assert name(model, **switch, **changes) != name(model, **switch)
+
+
+def test_a_run_of_an_earlier_version_goes_on_under_its_name(tmp_path):
+    options = {"gpu_id": "", "checkpoint_dir": str(tmp_path), "resume": True}
+    config = GenRecConfig("TIGER", "ml-100k", config_dict=options)
+    current, earlier = config.run_name(), config._name(switches=False)
+    assert current != earlier
+    (tmp_path / f"{earlier}.resume.pth").touch()
+    assert config.run_name() == earlier
+    (tmp_path / f"{current}.pth").touch()
+    assert config.run_name() == current
+    (tmp_path / f"{current}.pth").unlink()
+    config["resume"] = False
+    assert config.run_name() == current, "a new run starts under the new name"
+
+
+# --- the list for people ------------------------------------------------------------------------
+
+
+def lines_by_key(text: str) -> dict[str, str]:
+    return {line.split()[0]: line for line in text.splitlines() if line[:1].strip()}
+
+
+def test_the_list_names_every_key_of_a_method(capsys):
+    assert main(["keys", "LETTER"]) == 0
+    text = capsys.readouterr().out
+    config = GenRecConfig("LETTER", "ml-100k", config_dict={"gpu_id": ""})
+    for name, declared in config.declarations.items():
+        if not declared.computed:
+            assert f"\n{name} " in text, name
+            assert f"    {declared.help} [{declared.range_text}]" in text
+    lines = lines_by_key(text)
+    assert lines["alpha"].split()[1:] == ["0.02", "tokenizer", "properties/tokenizer/letter.yaml"]
+    assert lines["beam_width"].split()[1:] == ["20", "search", "properties/overall.yaml"]
+    assert lines["epochs"].split()[1:3] == ["50", "training"]
+
+
+def test_the_list_follows_dataset_preset_and_arguments(capsys):
+    assert main(["keys", "TIGER", "--dataset=ml-100k", "--beam_width=40"]) == 0
+    lines = lines_by_key(capsys.readouterr().out)
+    assert lines["epochs"].endswith("properties/dataset/ml-100k.yaml, TIGER")
+    assert lines["beam_width"].split()[1] == "40" and lines["beam_width"].endswith("an argument")
+    assert main(["keys", "TIGER", "--preset=paper"]) == 0
+    assert "properties/paper/TIGER.yaml" in capsys.readouterr().out
+    assert main(["keys"]) == 0 and "n_user_tokens" not in capsys.readouterr().out
+    assert main(["keys", "SASRec"]) == 0 and "\nhidden_size " in capsys.readouterr().out
+    assert main(["keys", "TIGGER"]) == 2 and "Did you mean TIGER" in capsys.readouterr().err
+    assert main(["keys", "--help"]) == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_another_generator_is_listed_as_what_runs(capsys):
+    assert main(["keys", "LETTER", "--generator=timeline"]) == 0
+    assert f"Keys of {GENERATORS['LETTER', 'timeline']}" in capsys.readouterr().out
+
+
+# --- stored results of earlier versions ---------------------------------------------------------
+
+
+def test_the_result_of_an_earlier_version_is_used(tmp_path):
+    """A tokenizer's key had settings whose switch was off; the folder of that key is still found."""
+
+    class Keys(CodeKeys, TokenizerSettings):
+        tuning: str = key("which weights train", affects="tokenizer")
+        rank: int = key("of the adapter", affects="tokenizer", only_if=("tuning", "lora"))
+
+    class Coder(RandomTokenizer):
+        name = "coder"
+        settings_class = Keys
+        fits = 0
+
+        def fit(self, content):
+            self.fits += 1
+            return super().fit(content)
+
+    class EarlierCoder(Coder):
+        def config_key(self, switches=True):
+            return super().config_key(switches=False)
+
+    values = {"codebook_sizes": [4, 4], "collision": ["extra_token"], "dedup_spare": 0}
+    values |= {"tuning": "full", "rank": 8}
+    content = SimpleNamespace(tokens=["[PAD]", "a", "b", "c"], fingerprint="data")
+    codes = fit_or_load(EarlierCoder(values, 1), content, tmp_path, 1, print)
+    (folder,) = tmp_path.glob("coder-*")
+
+    log: list[str] = []
+    coder = Coder(values, 1)
+    again = fit_or_load(coder, content, tmp_path, 1, log.append)
+    assert coder.fits == 0 and again.codes.equal(codes.codes)
+    assert "of an earlier version" in log[0] and f"reused from {folder}" in log[1]
+
+    tuned = Coder({**values, "tuning": "lora"}, 1)
+    fit_or_load(tuned, content, tmp_path, 1, log.append)
+    assert tuned.fits == 1, "with the switch on the settings count"
+    other = Coder({**values, "rank": 9}, 1)
+    assert other.config_key() == coder.config_key(), "with the switch off they do not"
