@@ -1,4 +1,7 @@
-"""LCRec's loss, search and learning; as a generator of LETTER; LoRA. Prompts and tasks: ``test_lcrec_prompts.py``."""
+"""LCRec's loss, search and learning; as a generator of LETTER; LoRA.
+
+Prompts and tasks: ``test_lcrec_prompts.py``.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def make(folder, tmp_path_factory):
     return maker(folder, tmp_path_factory.mktemp("cache"))
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------------------------
+# --- loss -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -155,7 +158,7 @@ def test_new_rows_start_near_the_mean_of_known_words_and_every_parameter_learns(
     ]
 
 
-# --- search -----------------------------------------------------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -284,11 +287,14 @@ def test_several_templates_are_tested_one_by_one(make, folder, tmp_path):
         make(test_prompt_ids=[7])
 
 
-# --- what it learns ---------------------------------------------------------------------------------------------------------------------
+# --- what it learns -------------------------------------------------------------------------------
 
 
 def test_it_learns_a_rule_and_can_say_what_an_item_is(tmp_path, capsys):
-    """50 users walk a ring: Recall@1 on their training windows is 1; titles come back from the codes alone, also on the command line."""
+    """50 users walk a ring: Recall@1 on their training windows is 1.
+
+    Titles come back from the codes alone, also on the command line.
+    """
     rows = [f"u{user}\ti{(user + step) % 10}\t{step}" for user in range(50) for step in range(7)]
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "toy.inter").write_text(
@@ -300,7 +306,8 @@ def test_it_learns_a_rule_and_can_say_what_an_item_is(tmp_path, capsys):
         "\n".join(["item_id:token\ttitle:token_seq\tbrand:token", *items]) + "\n"
     )
     (tmp_path / "short.yaml").write_text(
-        "header: Task.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history}', answer: '{index}'}\n"
+        "header: Task.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n"
+        "    - {ask: 'After {history}', answer: '{index}'}\n"
         "  index2item:\n    - {ask: 'Name {index}', answer: '{title}'}\n"
     )
     settings = {
@@ -338,7 +345,7 @@ def test_it_learns_a_rule_and_can_say_what_an_item_is(tmp_path, capsys):
     assert main(["inspect", "--checkpoint=ring.pth", "--item=nothing"]) == 2
 
 
-# --- LETTER and tuning ------------------------------------------------------------------------------------------------------------------
+# --- LETTER and tuning ----------------------------------------------------------------------------
 
 
 def test_it_is_a_generator_of_tiger_and_letter(folder):

@@ -1,4 +1,7 @@
-"""LCRec's prompts, labels and tasks: by hand, from texts and the code table alone; what the tasks may see."""
+"""LCRec's prompts, labels and tasks, by hand from texts and the code table alone.
+
+Also what the tasks may see.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def make(folder, tmp_path_factory):
     return maker(folder, tmp_path_factory.mktemp("cache"))
 
 
-# --- templates and prompts --------------------------------------------------------------------------------------------------------------
+# --- templates and prompts ------------------------------------------------------------------------
 
 
 def test_our_prompts_have_three_templates_for_each_of_the_six_tasks():
@@ -134,7 +137,8 @@ def test_a_prompt_that_cannot_fit_names_the_user_and_the_remedy(make):
     history, length = torch.tensor([[5, 9, 3]]), torch.tensor([3])
     with pytest.raises(
         BackboneError,
-        match=r"user 'u\d+' and its response need \d+ tokens even with a single item .* 30 fit.*Raise max_length",
+        match=r"user 'u\d+' and its response need \d+ tokens even with a single item .* 30 fit.*"
+        r"Raise max_length",
     ):
         model.item_logits(history, length, user=torch.tensor([4]))
     with pytest.raises(BackboneError, match="about the item with id 5"):
@@ -180,7 +184,8 @@ def test_a_wrong_prompt_file_is_an_error(change, message):
 def test_own_prompts_are_read_and_travel_with_the_checkpoint(make, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "header: Shop.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n    - {ask: 'After {history} comes', answer: '{index}'}\n"
+        "header: Shop.\nresponse: 'Answer:'\nseparator: ;\ntasks:\n  seqrec:\n"
+        "    - {ask: 'After {history} comes', answer: '{index}'}\n"
     )
     model, *_ = make(prompt_file=str(path), tasks=["seqrec"])
     assert list(pieces_of(model.prompt_texts)) == ["Shop.", "Answer:", ";", "After", " comes"]
@@ -189,7 +194,7 @@ def test_own_prompts_are_read_and_travel_with_the_checkpoint(make, tmp_path):
         make(prompt_file=str(path), tasks=["seqrec", "item2index"])
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------------------------
+# --- tasks ----------------------------------------------------------------------------------------
 
 
 def test_tasks_without_their_texts_switch_themselves_off(folder, caplog, tmp_path):
@@ -282,7 +287,7 @@ def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(ma
 
 @pytest.mark.parametrize("rows", ["all", "windows"])
 def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
-    """Next items of a user in training batches, of all tasks, are training items of that user; so are the items of the histories."""
+    """All tasks see training items of a user alone: as next items and in the histories."""
     model, _, loaders = make(train_rows=rows, MAX_ITEM_LIST_LENGTH=20)
     log = {}
     for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]:
@@ -361,8 +366,13 @@ def test_settings_that_cannot_work(folder, changes, message):
 
 def test_user_texts_that_cannot_be_read(make, tmp_path):
     path = tmp_path / "users.json"
-    for content, message in (("{", "cannot be read as JSON"), ("[]", "one object"), ('{"u1": {"query": "x"}}', "user 'u1' needs"),
-                             ('{"zz": {"query": "x", "preference": "y"}}', "names no user")):  # fmt: skip
+    faults = {
+        "{": "cannot be read as JSON",
+        "[]": "one object",
+        '{"u1": {"query": "x"}}': "user 'u1' needs",
+        '{"zz": {"query": "x", "preference": "y"}}': "names no user",
+    }
+    for content, message in faults.items():
         path.write_text(content)
         with pytest.raises(DataError, match=message):
             make(user_text_file=str(path))

@@ -83,7 +83,10 @@ def align(model, steps, rate=0.01):
 
 
 def assert_sound(model):
-    """Unique codes within their alphabets, one leaf an item, padding row untouched, every item reachable by its codes."""
+    """Unique codes within their alphabets, one leaf an item, padding row untouched.
+
+    Every item is reachable by its codes.
+    """
     real = model.codes[1:]
     assert len(real.unique(dim=0)) == len(real) == model.trie.n_leaves
     assert (
@@ -99,7 +102,7 @@ def assert_sound(model):
     assert torch.equal(found[0, :, : real.shape[1]].long(), real)
 
 
-# --- the switch -----------------------------------------------------------------------------------------------------------------------
+# --- the switch -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -187,7 +190,7 @@ def test_a_changed_table_changes_inputs_and_labels(folder, name):
     assert loss() == first
 
 
-# --- the refresh ----------------------------------------------------------------------------------------------------------------------
+# --- the refresh ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -309,7 +312,7 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
     )
 
 
-# --- training -------------------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -317,7 +320,10 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
     "changes", [{"name": "TIGER"}, {"name": "STORE", "align_mode": "alternate"}, {"name": "LCRec"}]
 )
 def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes, inside):
-    """Stopped between two epochs, or inside the one that began with the only refresh: a later one would cover up a second."""
+    """Stopped between two epochs, or inside the one that began with the only refresh.
+
+    A later refresh would hide that there was a second one.
+    """
     name, more = changes["name"], {key: value for key, value in changes.items() if key != "name"}
     more["si_rounds"] = 1 if inside else 2
     whole = run_recbole_genrec(
@@ -548,7 +554,7 @@ def test_two_processes_have_one_table(folder, monkeypatch):
     assert len(list(Path().glob("rank0/*.codes_v*"))) == 2 and not Path("rank1").exists()
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 class SETRecLike(GenerativeRecommender):
@@ -689,7 +695,10 @@ def test_path_scores_follow_the_new_table(folder):
 
 @pytest.mark.slow
 def test_a_refresh_costs_little_and_the_control_much(tmp_path):
-    """600 users on a ring of 300 items with random codes, three seeds: the epoch after a refresh of the codes and of the control."""
+    """The epoch after a refresh of the codes, and after one of the control.
+
+    600 users on a ring of 300 items with random codes, three seeds.
+    """
     write_dataset(tmp_path, n_users=600, n_items=300)
     schedule = {
         "epochs": 15,

@@ -34,7 +34,7 @@ def batch_of(loaders):
     return next(iter(loaders[2]))[0]
 
 
-# --- stages 1 and 2 -----------------------------------------------------------------------------------------------------------------
+# --- stages 1 and 2 -------------------------------------------------------------------------------
 
 
 def test_every_query_and_dense_token_gets_a_gradient(folder):
@@ -103,7 +103,7 @@ def test_collision_policies_make_codes_unique(folder, policy):
     assert len(codes.codes[1:].unique(dim=0)) == codes.n_items - 1
 
 
-# --- stage 3 ------------------------------------------------------------------------------------------------------------------------
+# --- stage 3 --------------------------------------------------------------------------------------
 
 
 def test_codes_start_as_what_they_replace(folder):
@@ -145,7 +145,10 @@ def test_one_step_changes_both_code_tables(folder):
 
 @pytest.mark.parametrize("prefix", ["sep", "number"])
 def test_loss_is_the_teacher_forced_score(folder, prefix):
-    """Training and search read the same sequence: L x mean loss = - joint score, user by user, whatever the padding."""
+    """Training and search read the same sequence, whatever the padding.
+
+    So L x mean loss = - joint score, user by user.
+    """
     model, _, loaders = toy_model(
         folder, item_prefix=prefix, score_type="joint", loss_positions="target", train_rows="all"
     )
@@ -193,7 +196,7 @@ def test_alternating_alignment_covers_all_items(folder):
     assert all(loss.requires_grad for loss in losses)
 
 
-# --- search -------------------------------------------------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------------------
 
 
 def test_wide_beam_equals_exact_scores(folder):
@@ -287,7 +290,7 @@ def test_the_level_grammar_reports_the_beams_it_loses(folder):
         toy_config(folder, constraint="slice", beam_width="auto")
 
 
-# --- checkpoints, new items, users --------------------------------------------------------------------------------------------------
+# --- checkpoints, new items, users ----------------------------------------------------------------
 
 
 def test_checkpoint_alone_restores_ranking_and_tokenizer(folder, tmp_path, monkeypatch):
@@ -344,7 +347,10 @@ def test_added_items_survive_a_checkpoint(folder):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_lora_on_a_folder_keeps_the_backbone_out_of_the_checkpoint(folder, tmp_path, dtype):
-    """The paper's way on a tiny scale: pretrained folder (also in half precision), LoRA, numbered items, alternating alignment."""
+    """The paper's way on a tiny scale: LoRA, numbered items, alternating alignment.
+
+    The backbone is a pretrained folder, also in half precision.
+    """
     lm, tokenizer = load_causal_lm("scratch", TINY["backbone_config"], ["red soap no 1"], 400)
     lm.to(dtype).save_pretrained(tmp_path / "lm")
     tokenizer.save_pretrained(tmp_path / "lm")

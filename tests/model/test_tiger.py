@@ -1,4 +1,4 @@
-"""TIGER and LETTER: input sequences, ranking-guided loss, learning a rule, settings that cannot work."""
+"""TIGER and LETTER: input sequences, ranking-guided loss, learning a rule, refused settings."""
 
 from __future__ import annotations
 

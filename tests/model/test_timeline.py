@@ -66,7 +66,7 @@ def test_training_and_search_see_the_same_probabilities(folder, depth):
 
 
 def test_longest_rows_hold_recboles_targets(folder):
-    """Every (prefix, target) pair of RecBole's rows is a (position, next item) pair of the longest rows."""
+    """Every (prefix, target) of RecBole's rows is a (position, next item) of the longest rows."""
     every = toy_model(folder, "TimelineRec", train_rows="all", MAX_ITEM_LIST_LENGTH=20)[2][
         0
     ]._dataset.inter_feat
@@ -127,7 +127,10 @@ def test_every_tokenizer(folder, tokenizer):
 
 
 def test_data_without_item_text(tmp_path):
-    """Codes from interactions alone, or random ones, need no .item file; text tokenizers say what is missing."""
+    """Codes from interactions alone, or random ones, need no .item file.
+
+    Text tokenizers say what is missing.
+    """
     write_dataset(tmp_path)
     (tmp_path / "toy" / "toy.item").unlink()
     missing = {"item_text_fields": None, "cf_epochs": 1, "cache_dir": str(tmp_path)}

@@ -196,7 +196,7 @@ class LCRec(CausalRecommender):
         return ()
 
     def get_extra_state(self) -> Tensor:
-        """Where the draws stand; a run that stopped inside an epoch goes on with the same samples."""
+        """Where the draws stand: a run that stopped inside an epoch draws the same samples."""
         return self.mixture.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
