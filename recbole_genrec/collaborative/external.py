@@ -21,8 +21,10 @@ def external_file(config, key: str) -> Path | None:
     file = Path(config[key]).expanduser()
     if not config["allow_external_cf"]:
         raise ConfigError(
-            f"{key}: {file} holds vectors made elsewhere, perhaps from validation and test interactions. Leave {key} out to "
-            "train them on the training split, or set allow_external_cf: true to use them unchecked."
+            f"{key}: {file} holds vectors made elsewhere, perhaps from validation and test "
+            f"interactions. Leave {key} out to "
+            "train them on the training split, or set allow_external_cf: true to use them "
+            "unchecked."
         )
     return file
 
@@ -52,7 +54,8 @@ def read_vectors(file: Path) -> tuple[list[str], np.ndarray]:
             or not np.isfinite(vector).all()
         ):
             raise DataError(
-                f"{file}, line {number}, id {token!r}: expected a new id, a tab and {size or 'some'} finite numbers, separated by spaces."
+                f"{file}, line {number}, id {token!r}: expected a new id, a tab and "
+                f"{size or 'some'} finite numbers, separated by spaces."
             )
         vectors[token] = vector
     if not vectors:

@@ -1,7 +1,10 @@
-"""Collaborative vectors of users and items: LightGCN (arXiv 2002.02126) on the training split alone, for TokenRec (arXiv 2406.10450).
+"""Collaborative vectors of users and items.
 
-The propagated vectors are what counts, not the embeddings that they start from. Layers and degrees are kept, so that users and items
-which appear later get a vector from the same model by propagation, without any training.
+LightGCN (arXiv 2002.02126) on the training split alone, for TokenRec (arXiv 2406.10450).
+
+The propagated vectors are what counts, not the embeddings that they start from. Layers and degrees
+are kept, so that users and items which appear later get a vector from the same model by
+propagation, without any training.
 """
 
 from __future__ import annotations
@@ -30,10 +33,13 @@ FILES = {"users": "graph_user_file", "items": "graph_item_file"}
 
 @dataclass(frozen=True, eq=False)
 class GraphVectors:
-    """Vectors by RecBole id. Rows of the padding entry, and of users and items without a training edge, are zero.
+    """Vectors by RecBole id.
+
+    Rows of the padding entry, and of users and items without a training edge, are zero.
 
     Attributes:
-        user_layers: float32 ``[n_layers + 1, n_users, d]``, layer 0 = learned embeddings (eq. 3); one layer when read from a file.
+        user_layers: float32 ``[n_layers + 1, n_users, d]``, layer 0 = learned embeddings (eq. 3);
+            one layer when read from a file.
         item_layers: the same of the items.
         user_degree: int64 ``[n_users]``, training edges of each user.
         item_degree: the same of the items.
@@ -46,7 +52,10 @@ class GraphVectors:
 
     @cached_property
     def users(self) -> Tensor:
-        """Propagated vectors, float32 ``[n_users, d]``: the mean of all layers (eq. 4 with equal weights)."""
+        """Propagated vectors, float32 ``[n_users, d]``.
+
+        The mean of all layers (eq. 4 with equal weights).
+        """
         return self.user_layers.mean(0)
 
     @cached_property
@@ -55,10 +64,13 @@ class GraphVectors:
         return self.item_layers.mean(0)
 
     def new_user(self, items: Tensor) -> Tensor:
-        """Vector ``[d]`` of a user who is no row here, from the RecBole ids ``items [m]`` of the history; nothing learns.
+        """Vector ``[d]`` of a user who is no row here; nothing learns.
 
-        Layer 0 is zero, layer l + 1 one propagation (eq. 3) from layer l of the items as they are. Ids that occur twice count once;
-        items without a training edge, padding among them, do not count (both our choice, unpublished).
+        Computed from the RecBole ids ``items [m]`` of the history.
+
+        Layer 0 is zero, layer l + 1 one propagation (eq. 3) from layer l of the items as they are.
+        Ids that occur twice count once; items without a training edge, padding among them, do not
+        count (both our choice, unpublished).
 
         Raises:
             DataError: no item of the history has a training edge, or the vectors are a file's.
@@ -67,12 +79,19 @@ class GraphVectors:
         return self.new_users(items.unsqueeze(0))[0]
 
     def new_users(self, histories: Tensor) -> Tensor:
-        """:meth:`new_user` of many, ``[B, d]``, from ``histories [B, T]`` padded with 0; zero without an item that counts."""
+        """:meth:`new_user` of many, ``[B, d]``, from ``histories [B, T]`` padded with 0.
+
+        Zero without an item that counts.
+        """
         _check_layers(self.item_layers, "user", "items")
         return _propagated(self.item_layers, self.item_degree, histories)
 
     def new_item(self, users: Tensor) -> Tensor:
-        """Vector ``[d]`` of an item that is no row here, from the RecBole ids ``users [m]`` of those who chose it; see :meth:`new_user`."""
+        """Vector ``[d]`` of an item that is no row here, see :meth:`new_user`.
+
+        Args:
+            users: RecBole ids ``[m]`` of those who chose it.
+        """
         _check_neighbours(self.user_layers, self.user_degree, users, "item", "users")
         return _propagated(self.user_layers, self.user_degree, users.unsqueeze(0))[0]
 
@@ -80,7 +99,8 @@ class GraphVectors:
 def _check_layers(layers: Tensor, new: str, known: str) -> None:
     if len(layers) == 1:
         raise DataError(
-            f"Vectors of a file have no layers, so a new {new} cannot get one; nor have those of official_compat. Leave {FILES[known]} and "
+            f"Vectors of a file have no layers, so a new {new} cannot get one; nor have those of "
+            f"official_compat. Leave {FILES[known]} and "
             "official_compat out to train them."
         )
 
@@ -91,12 +111,16 @@ def _check_neighbours(
     _check_layers(layers, new, known)
     if not (degree[neighbours] > 0).any():
         raise DataError(
-            f"The new {new} has no {known} with a training interaction, hence no collaborative vector. Give it at least one."
+            f"The new {new} has no {known} with a training interaction, hence no collaborative "
+            "vector. Give it at least one."
         )
 
 
 def _propagated(layers: Tensor, degree: Tensor, neighbours: Tensor) -> Tensor:
-    """Mean over the layers of new nodes ``[B, d]`` with these ``neighbours [B, T]``, of which repeated and unknown ones do not count."""
+    """Mean over the layers of new nodes ``[B, d]`` with these ``neighbours [B, T]``.
+
+    Repeated and unknown neighbours do not count.
+    """
     ids = neighbours.sort(1).values
     counts = (degree[ids] > 0) & ~pad(ids[:, 1:] == ids[:, :-1], (1, 0))
     scale = torch.where(
@@ -108,11 +132,13 @@ def _propagated(layers: Tensor, degree: Tensor, neighbours: Tensor) -> Tensor:
 def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphVectors:
     """Vectors of the users and items of ``dataset``: stored, trained now and stored, or from files.
 
-    Edges are the (user, item) pairs of all training interactions, whatever ``train_rows`` and ``MAX_ITEM_LIST_LENGTH``. Users without a
-    training row in ``dataset`` have no edges, so that a user who was taken out of it is unknown here too.
+    Edges are the (user, item) pairs of all training interactions, whatever ``train_rows`` and
+    ``MAX_ITEM_LIST_LENGTH``. Users without a training row in ``dataset`` have no edges, so that a
+    user who was taken out of it is unknown here too.
 
     Args:
-        config: the run's ``GenRecConfig``; reads the keys ``graph_*``, ``allow_external_cf`` and ``cache_dir``.
+        config: the run's ``GenRecConfig``; reads the keys ``graph_*``, ``allow_external_cf`` and
+            ``cache_dir``.
         dataset: RecBole's training dataset.
         log: takes one line of text.
 
@@ -136,14 +162,18 @@ def graph_vectors(config, dataset, log: Callable[[str], None] = print) -> GraphV
     alone = [int((degree[1:] == 0).sum()) for degree in (vectors.user_degree, vectors.item_degree)]
     if any(alone):
         log(
-            f"Collaborative vectors: {alone[0]} users and {alone[1]} items have no training interaction; theirs are zero."
+            f"Collaborative vectors: {alone[0]} users and {alone[1]} items have no training "
+            "interaction; theirs are zero."
         )
     return vectors
 
 
 @dataclass(frozen=True, eq=False)
 class StoredGraph:
-    """What is kept of a trained graph: the tensors of :class:`GraphVectors` by raw id, without padding row."""
+    """What is kept of a trained graph.
+
+    The tensors of :class:`GraphVectors` by raw id, without padding row.
+    """
 
     user_tokens: list[str]
     item_tokens: list[str]
@@ -199,7 +229,10 @@ class TrainingGraph:
         return digest(edges, settings_that_count(self.config))
 
     def load(self) -> StoredGraph:
-        """The vectors: from the files, stored, or trained now and stored; for the errors see :func:`graph_vectors`."""
+        """The vectors: from the files, stored, or trained now and stored.
+
+        For the errors see :func:`graph_vectors`.
+        """
         if self.files["users"]:
             return self._from_files()
         folder = Path(self.run_config["cache_dir"]) / f"graph-{self.fingerprint}"
@@ -222,7 +255,8 @@ class TrainingGraph:
             if (degrees[0] == len(items)).any():
                 name = users[int(degrees[0].argmax())]
                 raise DataError(
-                    f"User {name!r} has all {len(items)} items of the training split: there is no negative to learn from."
+                    f"User {name!r} has all {len(items)} items of the training split: there is no "
+                    "negative to learn from."
                 )
             rows = TrainDataLoader(
                 config, data, Sampler("train", data).set_phase("train"), shuffle=True
@@ -240,7 +274,8 @@ class TrainingGraph:
     def _from_files(self) -> StoredGraph:
         names = " and ".join(map(str, self.files.values()))
         self.log(
-            f"WARNING: collaborative vectors come from {names}; whether they saw held-out interactions is unchecked."
+            f"WARNING: collaborative vectors come from {names}; whether they saw held-out "
+            "interactions is unchecked."
         )
         edges = [
             (user, item)
@@ -254,7 +289,8 @@ class TrainingGraph:
             missing = [end for end in dict.fromkeys(ends) if end not in row]
             if missing:
                 raise DataError(
-                    f"{file} lacks {len(missing)} of the {what} in the training split, such as {missing[:3]}. Add their lines."
+                    f"{file} lacks {len(missing)} of the {what} in the training split, such as "
+                    f"{missing[:3]}. Add their lines."
                 )
             tokens.append(own)
             layers.append(torch.from_numpy(vectors).unsqueeze(0))
@@ -264,6 +300,7 @@ class TrainingGraph:
         widths = [layer.shape[-1] for layer in layers]
         if widths[0] != widths[1]:
             raise DataError(
-                f"{names}, line 1: the vectors have {widths[0]} and {widths[1]} numbers; users and items need equally many."
+                f"{names}, line 1: the vectors have {widths[0]} and {widths[1]} numbers; users and "
+                "items need equally many."
             )
         return StoredGraph(*tokens, *layers, *degrees)

@@ -18,14 +18,17 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 
 def settings_that_count(config) -> dict:
-    """All settings of a :meth:`GenRecConfig.derived` that its vectors depend on besides the interactions."""
+    """All settings that the vectors of a derived ``config`` depend on besides the interactions."""
     left_out = display_keys() | split_keys()  # the latter act through the interactions
     return {name: value for name, value in config.plain().items() if name not in left_out}
 
 
 class _Trainer(GenRecTrainer):
-    """One progress bar over all epochs, or some twenty lines in the log; keeps its curves out of the TensorBoard folder, which belongs to
-    the run, and nothing but its resume file."""
+    """One progress bar over all epochs, or some twenty lines in the log.
+
+    Keeps its curves out of the TensorBoard folder, which belongs to the run, and nothing but its
+    resume file.
+    """
 
     def train(self, rows, label: str, show_progress: bool) -> None:
         """Train on ``rows`` without validation; a training that was killed continues."""
@@ -60,7 +63,8 @@ def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None
     """The model of ``config``, trained from its seed on ``rows`` of ``data`` for all its epochs."""
     size = f"{len(data.inter_feat)} rows, {data.item_num - 1} items"
     log(
-        f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the training split, {size}."
+        f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the "
+        f"training split, {size}."
     )
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, data).to(config["device"])
@@ -74,7 +78,9 @@ def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None
 def stored_vectors(
     folder: Path, key: str, make: Callable[[], tuple[dict, dict]], log: Callable[[str], None]
 ) -> tuple[dict, dict]:
-    """Tensors and meta data that ``make()`` gives, kept in ``folder`` under ``key``; made by one process at a time.
+    """Tensors and meta data that ``make()`` gives, kept in ``folder`` under ``key``.
+
+    Made by one process at a time.
 
     Raises:
         ArtefactError: the folder is damaged, or belongs to another key.
@@ -90,6 +96,7 @@ def stored_vectors(
     tensors, meta = load_artefact(folder)
     if meta.pop("fingerprint", None) != key:
         raise ArtefactError(
-            f"{folder} was renamed or replaced: its vectors belong to other data or settings. Delete the folder."
+            f"{folder} was renamed or replaced: its vectors belong to other data or settings. "
+            "Delete the folder."
         )
     return tensors, meta

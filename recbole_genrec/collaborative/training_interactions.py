@@ -1,7 +1,8 @@
 """Collaborative item vectors and item sequences, both from the training split alone.
 
-The vectors are the item embeddings of RecBole's SASRec, as in LETTER (arXiv 2405.07314, section 3.1). Nothing held out reaches them: no
-gradient, no choice of the epoch, and neither the numbering nor the number of items (all our choice, unpublished).
+The vectors are the item embeddings of RecBole's SASRec, as in LETTER (arXiv 2405.07314, section
+3.1). Nothing held out reaches them: no gradient, no choice of the epoch, and neither the numbering
+nor the number of items (all our choice, unpublished).
 """
 
 from __future__ import annotations
@@ -28,15 +29,19 @@ from recbole_genrec.storage.digests import digest, file_digest
 
 
 class TrainingInteractions:
-    """What a tokenizer may learn from interactions: sequences and collaborative vectors of the training split of ``config``.
+    """What a tokenizer may learn from interactions.
+
+    Sequences and collaborative vectors of the training split of ``config``.
 
     The vectors are those of SASRec (:meth:`vectors`) or of LightGCN (:meth:`graph`).
 
-    The split is made anew from the settings, with all rows, whatever ``train_rows`` the run uses. Everything is keyed by raw ids.
-    Nothing is read before it is asked for. Random states and log handlers of the caller stay as they are.
+    The split is made anew from the settings, with all rows, whatever ``train_rows`` the run uses.
+    Everything is keyed by raw ids. Nothing is read before it is asked for. Random states and log
+    handlers of the caller stay as they are.
 
     Args:
-        config: the run's ``GenRecConfig``; reads the keys ``cf_*`` and ``graph_*``, ``allow_external_cf`` and ``cache_dir``.
+        config: the run's ``GenRecConfig``; reads the keys ``cf_*`` and ``graph_*``,
+            ``allow_external_cf`` and ``cache_dir``.
         log: takes one line of text.
 
     Raises:
@@ -55,18 +60,23 @@ class TrainingInteractions:
 
     @cached_property
     def sequences(self) -> dict[str, list[str]]:
-        """Raw item ids of every user's training interactions, oldest first; users sorted by raw id."""
+        """Raw item ids of every user's training interactions, oldest first.
+
+        Users sorted by raw id.
+        """
         return read_sequences(self.run_config)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of (user, item sequence) of the training split and of all that the vectors depend on besides."""
+        """Digest of the training sequences and of all that the vectors depend on besides."""
         if self.file:
             return digest(self.sequences, file_digest(self.file))
         return digest(self.sequences, settings_that_count(self.config))
 
     def vectors(self) -> tuple[list[str], np.ndarray]:
-        """``(raw item ids, float32 [n, d])`` of the items that occur in the training split: stored, or trained now and stored.
+        """``(raw item ids, float32 [n, d])`` of the items that occur in the training split.
+
+        Stored, or trained now and stored.
 
         With ``cf_file``: the items and vectors of that file.
 
@@ -76,7 +86,8 @@ class TrainingInteractions:
         """
         if self.file:
             self.log(
-                f"WARNING: collaborative vectors come from {self.file}; whether they saw held-out interactions is unchecked."
+                f"WARNING: collaborative vectors come from {self.file}; whether they saw held-out "
+                "interactions is unchecked."
             )
             return read_vectors(self.file)
         folder = Path(self.run_config["cache_dir"]) / f"cf-{self.fingerprint}"
@@ -93,11 +104,14 @@ class TrainingInteractions:
         return self._graph.fingerprint
 
     def graph(self) -> tuple[list[str], np.ndarray]:
-        """``(raw item ids, float32 [n, d])``: the propagated vectors of LightGCN on the training split.
+        """``(raw item ids, float32 [n, d])``.
+
+        The propagated vectors of LightGCN on the training split.
 
         Raises:
             ArtefactError: the stored vectors are damaged.
-            DataError: the dataset or the files of ``graph_user_file`` and ``graph_item_file`` cannot be used.
+            DataError: the dataset or the files of ``graph_user_file`` and ``graph_item_file``
+                cannot be used.
         """
         graph = self._graph.load()
         return graph.item_tokens, graph.item_layers.mean(0).numpy()
@@ -116,7 +130,7 @@ class TrainingInteractions:
 
 
 def sasrec_config(config, dim: int, epochs: int):
-    """Settings of RecBole's SASRec with hidden size ``dim`` on the data, split, seed and device of ``config``."""
+    """Settings of RecBole's SASRec on the data, split, seed and device of ``config``."""
     shape = {
         "hidden_size": dim,
         "inner_size": 4 * dim,

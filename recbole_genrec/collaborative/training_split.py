@@ -1,7 +1,7 @@
 """The training split made anew: interactions by raw id, and models trained on them alone.
 
-Nothing held out reaches these models: no gradient, no choice of the epoch, and neither the numbering nor the number of users and items
-(all our choice, unpublished).
+Nothing held out reaches these models: no gradient, no choice of the epoch, and neither the
+numbering nor the number of users and items (all our choice, unpublished).
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from recbole.data.interaction import Interaction
 from recbole_genrec.data.loaders import by_user_and_time, create_dataset, make_loaders
 from recbole_genrec.runtime.randomness import kept_randomness
 
-# --- interactions -------------------------------------------------------------------------------------------------------------------
+# --- interactions -----------------------------------------------------------------------------
 
 
 def training_split(config):
-    """RecBole's training split for a SASRec ``config``: all rows (prefix -> next item) before each user's held-out ones."""
+    """RecBole's training split for a SASRec ``config``.
+
+    All rows (prefix -> next item) before each user's held-out ones.
+    """
     return make_loaders(config, create_dataset(config), grouped=False)[0]._dataset
 
 
 def read_sequences(config) -> dict[str, list[str]]:
-    """:func:`training_sequences` of the split that ``config`` describes, whatever its ``train_rows`` and history length.
+    """:func:`training_sequences` of the split that ``config`` describes.
+
+    Neither its ``train_rows`` nor its history length matters.
 
     Random states of the caller stay as they are.
     """
@@ -33,10 +38,13 @@ def read_sequences(config) -> dict[str, list[str]]:
 
 
 def training_sequences(data) -> dict[str, list[str]]:
-    """Raw item ids by raw user id, users sorted: the history of a user's first row, then the target of each row.
+    """Raw item ids by raw user id, users sorted.
+
+    The history of a user's first row, then the target of each row.
 
     Args:
-        data: RecBole's training dataset with all its rows (not with ``train_rows: longest``, whose histories are cut).
+        data: RecBole's training dataset with all its rows (not with ``train_rows: longest``, whose
+            histories are cut).
     """
     rows = data.inter_feat[_by_user(data)]
     users = data.id2token(data.uid_field, rows[data.uid_field].numpy()).tolist()
@@ -54,7 +62,9 @@ def training_sequences(data) -> dict[str, list[str]]:
 
 
 def edges_only(data, sequences: dict[str, list[str]]):
-    """The bipartite graph of ``sequences`` as a dataset: one row for each (user, item) pair, users and items numbered by raw id.
+    """The bipartite graph of ``sequences`` as a dataset.
+
+    One row for each (user, item) pair, users and items numbered by raw id.
 
     Args:
         data: a sequential RecBole dataset, for fields and settings; none of its rows is taken over.
@@ -73,7 +83,8 @@ def edges_only(data, sequences: dict[str, list[str]]):
     columns = dict(
         zip((data.uid_field, data.iid_field), torch.tensor(pairs).unbind(1), strict=True)
     )
-    # no history: to a row whose history is one item long RecBole's inter_matrix would add an edge to this item
+    # no history: to a row whose history is one item long RecBole's inter_matrix would add an edge
+    # to this item
     columns |= {data.item_list_length_field: torch.zeros(len(pairs), dtype=torch.long)}
     columns |= {_history_field(data): torch.zeros(len(pairs), 1, dtype=torch.long)}
     copy = data.copy(Interaction(columns))
@@ -87,10 +98,12 @@ def edges_only(data, sequences: dict[str, list[str]]):
 
 
 def only_trained_items(data):
-    """A copy of the training dataset whose items are those of its rows, numbered by raw id, and whose rows are sorted by raw user id.
+    """A copy of the training dataset with the items of its rows alone, numbered by raw id.
 
-    RecBole numbers items by their first appearance in the whole file. Held-out interactions would thereby decide which random start an
-    item gets and how many items the softmax has.
+    Its rows are sorted by raw user id.
+
+    RecBole numbers items by their first appearance in the whole file. Held-out interactions would
+    thereby decide which random start an item gets and how many items the softmax has.
     """
     item, history = data.iid_field, _history_field(data)
     rows = data.inter_feat[_by_user(data)]
@@ -120,9 +133,3 @@ def _by_user(data) -> np.ndarray:
     """Order of the rows by raw user id and time."""
     _, rank = np.unique(data.field2id_token[data.uid_field].astype(str), return_inverse=True)
     return by_user_and_time(data, rank[data.inter_feat[data.uid_field].numpy()])
-
-
-# --- models that are trained on it --------------------------------------------------------------------------------------------------
-
-
-# --- vectors made elsewhere ---------------------------------------------------------------------------------------------------------

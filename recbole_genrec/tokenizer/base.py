@@ -44,7 +44,10 @@ class NewItems:
 
 
 class Content(Protocol):
-    """What is fitted to: :class:`~recbole_genrec.data.content.ItemContent` or its like for users."""
+    """What is fitted to.
+
+    :class:`~recbole_genrec.data.content.ItemContent` or its like for users.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -73,7 +76,7 @@ CodesT = TypeVar("CodesT", bound=Codes)
 
 
 class Tokenizer(ABC, Generic[ContentT, CodesT]):
-    """What the store of finished results (:func:`~recbole_genrec.tokenizer.fitting.fit_or_load`) knows.
+    """What :func:`~recbole_genrec.tokenizer.fitting.fit_or_load` knows.
 
     Args:
         config: a ``GenRecConfig``, or values by key.
@@ -153,7 +156,11 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
 
     @abstractmethod
     def aligned(self, codes: CodesT, content: ContentT) -> CodesT:
-        """``codes`` with rows in the order of ``content``; :class:`ArtefactError` if that is other's."""
+        """``codes`` with rows in the order of ``content``.
+
+        Raises:
+            ArtefactError: they belong to something else.
+        """
 
     @abstractmethod
     def load_codes(self, folder: str | os.PathLike) -> CodesT:

@@ -22,7 +22,7 @@ from recbole_genrec.tokenizer.collision import (
 PADDING = "[PAD]"
 KIND = "item_codes"
 COLLAPSE = 0.05
-"""A level whose perplexity is below this share of its size is reported as collapsed (our choice, unpublished)."""
+"""A level whose perplexity is below this share of its size counts as collapsed (our choice)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +30,13 @@ class ItemCodes:
     """Codes of all items, checked when made; :class:`ArtefactError` says what is wrong.
 
     Attributes:
-        codes: int64 ``[n_items, L]``; row 0 = padding item, all zeros; level l holds 0 .. ``sizes[l]`` - 1.
+        codes: int64 ``[n_items, L]``; row 0 = padding item, all zeros; level l holds 0 ..
+            ``sizes[l]`` - 1.
         sizes: alphabet size of each level.
         tokens: raw item id of each row, row 0 = "[PAD]".
         stats_before: :func:`collision_stats` of the learned codes, before the collision policies.
-        policy: the collision policies; rows are unique when the last one is ``nearest_free`` or ``extra_token``.
+        policy: the collision policies; rows are unique when the last one is ``nearest_free`` or
+            ``extra_token``.
     """
 
     codes: Tensor
@@ -53,7 +55,8 @@ class ItemCodes:
             or not sizes
         ):
             raise _wrong(
-                f"expected int64 [items + padding, {len(sizes)} levels], got {codes.dtype} {list(codes.shape)}"
+                f"expected int64 [items + padding, {len(sizes)} levels], got {codes.dtype} "
+                f"{list(codes.shape)}"
             )
         if (
             len(self.tokens) != len(codes)
@@ -61,7 +64,8 @@ class ItemCodes:
             or len(set(self.tokens)) != len(codes)
         ):
             raise _wrong(
-                f"{len(codes)} rows need as many different item ids, the first of them {PADDING!r}; got {len(self.tokens)} ids"
+                f"{len(codes)} rows need as many different item ids, the first of them "
+                f"{PADDING!r}; got {len(self.tokens)} ids"
             )
         if codes[0].any():
             raise _wrong(f"row 0 is the padding item and must be zeros, got {codes[0].tolist()}")
@@ -69,7 +73,8 @@ class ItemCodes:
         if outside.any():
             row, level = torch.nonzero(outside)[0].tolist()
             raise _wrong(
-                f"item {self.tokens[row]!r} has code {int(codes[row, level])} at level {level}, whose size is {sizes[level]}"
+                f"item {self.tokens[row]!r} has code {int(codes[row, level])} at level {level}, "
+                f"whose size is {sizes[level]}"
             )
         if parse_policies(self.policy)[-1] in ("nearest_free", "extra_token"):
             group, count = item_groups(codes[1:])
@@ -77,7 +82,8 @@ class ItemCodes:
                 twins = 1 + torch.nonzero(group == count.argmax()).flatten()[:2]
                 names = [self.tokens[row] for row in twins.tolist()]
                 raise _wrong(
-                    f"items {names} have the same codes {codes[twins[0]].tolist()} although collision is {self.policy}"
+                    f"items {names} have the same codes {codes[twins[0]].tolist()} although "
+                    f"collision is {self.policy}"
                 )
 
     @classmethod
@@ -89,7 +95,7 @@ class ItemCodes:
         policies: str | Sequence[str],
         **options: object,
     ) -> ItemCodes:
-        """Resolve the collisions of the ``learned [n, M]`` codes of the real items and add the padding row.
+        """Resolve the collisions of the ``learned [n, M]`` codes and add the padding row.
 
         ``tokens`` has n + 1 entries, "[PAD]" first; ``options`` go to :func:`resolve_collisions`.
         """
@@ -116,13 +122,19 @@ class ItemCodes:
 
     @property
     def flat_offsets(self) -> Tensor:
-        """int64 ``[L]``: ``codes + flat_offsets`` numbers all codes of all levels 0 .. ``sum(sizes)`` - 1."""
+        """int64 ``[L]``.
+
+        ``codes + flat_offsets`` numbers all codes of all levels 0 .. ``sum(sizes)`` - 1.
+        """
         return torch.tensor([0, *self.sizes[:-1]]).cumsum(0)
 
     def stats(self) -> dict:
-        """``levels``: size, codes used, entropy (nats) and perplexity of each; ``nmi [L][L]``; ``unique_ids``; ``before`` = before repair.
+        """``levels``: size, codes used, entropy (nats) and perplexity of each; ``nmi [L][L]``.
 
-        NMI of two levels is their mutual information over the mean of their entropies, 0 where both are constant.
+        ``unique_ids``; ``before`` = before repair.
+
+        NMI of two levels is their mutual information over the mean of their entropies, 0 where both
+        are constant.
         """
         real = self.codes[1:]
         entropy = [_entropy(column) for column in real.unbind(1)]
@@ -147,16 +159,19 @@ class ItemCodes:
         """The statistics as a table for people; ``what`` the rows are."""
         stats, before = self.stats(), self.stats_before
         lines = [
-            f"Codes of {self.n_items - 1} {what}, {self.n_levels} levels, collision: {', '.join(self.policy)}",
+            f"Codes of {self.n_items - 1} {what}, {self.n_levels} levels, collision: "
+            f"{', '.join(self.policy)}",
             f"  unique ids {stats['unique_ids']}; before repair {before['unique_ids']}, "
-            f"{before['collision_rate']:.2%} of the {what} collide, largest group {before['largest_group']}",
+            f"{before['collision_rate']:.2%} of the {what} collide, largest group "
+            f"{before['largest_group']}",
             "  level   size   used  entropy  perplexity  of size  NMI with the levels before",
         ]
         for number, level in enumerate(stats["levels"]):
             name = str(number) if number < self.n_learned else f"{number}+"
             nmi = " ".join(f"{value:.2f}" for value in stats["nmi"][number][:number])
             share = level["perplexity"] / level["size"]
-            numbers = f"{level['size']:>7}{level['used']:>7}{level['entropy']:>9.3f}{level['perplexity']:>12.1f}{share:>9.1%}"
+            numbers = f"{level['size']:>7}{level['used']:>7}{level['entropy']:>9.3f}"
+            numbers += f"{level['perplexity']:>12.1f}{share:>9.1%}"
             lines.append(f"  {name:>5}{numbers}  {nmi}".rstrip())
         if self.n_levels > self.n_learned:
             lines.append(f"  + counts {what} with the same codes")
@@ -165,15 +180,20 @@ class ItemCodes:
     def warnings(self, what: str = "items") -> list[str]:
         """One message per learned level that collapsed; ``what`` the rows are."""
         return [
-            f"LEVEL {number} OF THE CODES COLLAPSED: perplexity {level['perplexity']:.1f} of {level['size']} codes "
-            f"({level['used']} used by {self.n_items - 1} {what}). Such codes hardly tell {what} apart. Check that the item texts differ, "
-            "standardise the item vectors, train the tokenizer longer or with another seed, or use smaller codebook_sizes."
+            f"LEVEL {number} OF THE CODES COLLAPSED: perplexity {level['perplexity']:.1f} of "
+            f"{level['size']} codes "
+            f"({level['used']} used by {self.n_items - 1} {what}). Such codes hardly tell {what} "
+            "apart. Check that the item texts differ, "
+            "standardise the item vectors, train the tokenizer longer or with another seed, or use "
+            "smaller codebook_sizes."
             for number, level in enumerate(self.stats()["levels"][: self.n_learned])
             if level["perplexity"] < COLLAPSE * level["size"]
         ]
 
     def aligned(self, tokens: Sequence[str]) -> ItemCodes:
-        """The same codes with rows in the order of ``tokens`` ("[PAD]" first): internal item ids differ between runs, raw ids do not.
+        """The same codes with rows in the order of ``tokens`` ("[PAD]" first).
+
+        Internal item ids differ between runs, raw ids do not.
 
         :class:`ArtefactError` when the item sets differ.
         """
@@ -184,15 +204,20 @@ class ItemCodes:
         surplus = [token for token in self.tokens if token not in wanted]
         if missing or surplus or len(tokens) != len(wanted):
             raise ArtefactError(
-                f"These codes belong to other items: {len(missing)} items of the data have no codes{_examples(missing)}, "
+                f"These codes belong to other items: {len(missing)} items of the data have no "
+                f"codes{_examples(missing)}, "
                 f"{len(surplus)} items with codes are not in the data{_examples(surplus)}, "
                 f"{len(tokens) - len(wanted)} items are named twice. "
-                "Fit the tokenizer on this dataset, or use the dataset that the codes were made for."
+                "Fit the tokenizer on this dataset, or use the dataset that the codes were made "
+                "for."
             )
         return replace(self, codes=self.codes[[row_of[token] for token in tokens]], tokens=tokens)
 
     def append(self, codes: Tensor, tokens: Sequence[str]) -> ItemCodes:
-        """These codes and, after them, ``codes [m, L]`` of new items with raw ids ``tokens``; nothing that was there changes."""
+        """These codes and, after them, ``codes [m, L]`` of new items with raw ids ``tokens``.
+
+        Nothing that was there changes.
+        """
         return replace(self, codes=torch.cat([self.codes, codes]), tokens=[*self.tokens, *tokens])
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -208,11 +233,15 @@ class ItemCodes:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> ItemCodes:
-        """Read what :meth:`save` wrote; :class:`ArtefactError` when it is damaged or something else."""
+        """Read what :meth:`save` wrote.
+
+        :class:`ArtefactError` when it is damaged or something else.
+        """
         tensors, meta = load_artefact(folder)
         if meta.get("kind") != KIND:
             raise ArtefactError(
-                f"{folder} holds {meta.get('kind', 'something else')!r}, not item codes. Name the folder that ItemCodes.save wrote."
+                f"{folder} holds {meta.get('kind', 'something else')!r}, not item codes. Name the "
+                "folder that ItemCodes.save wrote."
             )
         with explained(str(folder), "Fit the tokenizer again."):
             return cls(
@@ -226,7 +255,8 @@ class ItemCodes:
 
 def _wrong(what: str) -> ArtefactError:
     return ArtefactError(
-        f"These item codes are unusable: {what}. Fit the tokenizer again, or repair the program that made them."
+        f"These item codes are unusable: {what}. Fit the tokenizer again, or repair the program "
+        "that made them."
     )
 
 

@@ -1,12 +1,14 @@
 """What to do when items get the same codes.
 
-Every function here takes the codes of real items only, one row an item, no padding row. Policies, applied in order:
+Every function here takes the codes of real items only, one row an item, no padding row. Policies,
+applied in order:
 
-* ``sinkhorn``: rounds of balanced re-assignment of the last level inside each group (LC-Rec, arXiv 2311.09049, uniform semantic mapping);
-  what still collides stays;
-* ``nearest_free``: all items but one of a group move to the nearest free code (``reassign``; our choice, unpublished);
-* ``extra_token``: one more level that counts the items with the same codes (TIGER, arXiv 2305.05065, section 3.1);
-  after another policy only when collisions remain;
+* ``sinkhorn``: rounds of balanced re-assignment of the last level inside each group (LC-Rec, arXiv
+  2311.09049, uniform semantic mapping); what still collides stays;
+* ``nearest_free``: all items but one of a group move to the nearest free code (``reassign``; our
+  choice, unpublished);
+* ``extra_token``: one more level that counts the items with the same codes (TIGER, arXiv
+  2305.05065, section 3.1); after another policy only when collisions remain;
 * ``none``: equal codes are allowed.
 """
 
@@ -25,18 +27,23 @@ from recbole_genrec.settings.tokenizer_keys import ALIASES, POLICIES
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
-#: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or a function of rows giving either.
+#: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or
+#: a function of rows giving either.
 Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
 
 
 def parse_policies(value: str | Sequence[str]) -> list[str]:
-    """The list of policies that ``collision: value`` names, aliases replaced; :class:`ConfigError` when it makes no sense."""
+    """The list of policies that ``collision: value`` names, aliases replaced.
+
+    :class:`ConfigError` when it makes no sense.
+    """
     policies: list[str] = []
     for name in [value] if isinstance(value, str) or value is None else value:
         if name not in POLICIES and name not in ALIASES:
             close = difflib.get_close_matches(str(name), [*POLICIES, *ALIASES], n=1, cutoff=0.0)[0]
             raise ConfigError(
-                f"collision: unknown policy {name!r}; did you mean {close!r}? Known: {', '.join(POLICIES)}."
+                f"collision: unknown policy {name!r}; did you mean {close!r}? Known: "
+                f"{', '.join(POLICIES)}."
             )
         policies += ALIASES.get(name, [name])
     if not policies:
@@ -49,7 +56,10 @@ def parse_policies(value: str | Sequence[str]) -> list[str]:
 
 
 def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Group rows of ``codes [n, M]`` by equality: ``(group of each row [n], group sizes [G])``, groups in lexicographic order."""
+    """Group rows of ``codes [n, M]`` by equality.
+
+    ``(group of each row [n], group sizes [G])``, groups in lexicographic order.
+    """
     if not len(codes):
         raise DataError("There are no codes: the catalogue has no item.")
     group = codes.new_zeros(len(codes))
@@ -62,7 +72,10 @@ def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def collision_stats(codes: Tensor) -> dict:
-    """Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the largest group of ``codes [n, M]``.
+    """Figures of ``codes [n, M]``.
+
+    Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the
+    largest group.
 
     Raises:
         DataError: no rows.
@@ -80,10 +93,16 @@ def collision_stats(codes: Tensor) -> dict:
 
 
 def check_capacity(n_items: int, sizes: Sequence[int], policies: str | Sequence[str]) -> None:
-    """:class:`ConfigError` when ``policies`` end with ``nearest_free`` and ``sizes`` cannot name ``n_items`` items."""
+    """Refuse sizes that cannot name all items.
+
+    Raises:
+        ConfigError: ``policies`` end with ``nearest_free`` and ``sizes`` cannot name ``n_items``
+            items.
+    """
     if parse_policies(policies)[-1] == "nearest_free" and math.prod(sizes) < n_items:
         raise ConfigError(
-            f"collision: {n_items} items, but levels of {list(sizes)} codes can name {math.prod(sizes)} only. Add 'extra_token' to "
+            f"collision: {n_items} items, but levels of {list(sizes)} codes can name "
+            f"{math.prod(sizes)} only. Add 'extra_token' to "
             "collision, or raise codebook_sizes (few different items cap them)."
         )
 
@@ -100,10 +119,13 @@ def resolve_collisions(
     iterations: int = 50,
     max_rounds: int = 20,
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Apply ``policies`` in order to ``codes [n, M]`` with alphabets ``sizes``; returns the new codes and sizes.
+    """Apply ``policies`` in order to ``codes [n, M]`` with alphabets ``sizes``.
 
-    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare`` and ``cap`` are for :func:`add_extra_token`,
-    the others for :func:`repair_collisions`. :class:`ConfigError` when the codes cannot name all items.
+    Returns the new codes and sizes.
+
+    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare`` and ``cap``
+    are for :func:`add_extra_token`, the others for :func:`repair_collisions`. :class:`ConfigError`
+    when the codes cannot name all items.
     """
     policies = parse_policies(policies)
     sizes = learned = tuple(int(size) for size in sizes)
@@ -111,7 +133,8 @@ def resolve_collisions(
     for policy in policies:
         if policy in ("sinkhorn", "nearest_free") and distances is None:
             raise ConfigError(
-                f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; use 'extra_token'."
+                f"collision: {policy!r} needs distances to the codes, which this tokenizer has "
+                "not; use 'extra_token'."
             )
         if policy == "sinkhorn":
             codes = repair_collisions(
@@ -132,16 +155,21 @@ def resolve_collisions(
 
 
 def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tuple[Tensor, int]:
-    """Append a level that counts 0, 1, 2, ... the items with the same ``codes [n, M]`` in row order; returns ``([n, M + 1], size)``.
+    """Append a level that counts the items with the same ``codes [n, M]`` in row order.
 
-    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``; :class:`ConfigError` when a group is larger.
+    Returns ``([n, M + 1], size)``; the level counts 0, 1, 2, ...
+
+    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``;
+    :class:`ConfigError` when a group is larger.
     """
     group, count = item_groups(codes)
     largest = int(count.max())
     if cap is not None and largest > cap:
         raise ConfigError(
-            f"collision: {largest} items share the codes {codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} "
-            "values only. Raise its cap or codebook_sizes; a group this large often means that the tokenizer collapsed."
+            f"collision: {largest} items share the codes "
+            f"{codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} "
+            "values only. Raise its cap or codebook_sizes; a group this large often means that the "
+            "tokenizer collapsed."
         )
     order = torch.argsort(group, stable=True)
     index = torch.empty_like(group)
@@ -151,11 +179,14 @@ def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tu
 
 
 def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> Tensor:
-    """Make ``codes [n, M]`` unique: the item of a group that is nearest to its centroid stays, the others move, nearest first.
+    """Make ``codes [n, M]`` unique.
 
-    A moving item takes the nearest centroid of the last level that makes its codes unique; when none is free the level before gives way
-    to its next-nearest centroid, and so on. "Nearest" item is by the last level's distance, ties by row; groups go by their first row
-    (our choice, unpublished).
+    The item of a group that is nearest to its centroid stays, the others move, nearest first.
+
+    A moving item takes the nearest centroid of the last level that makes its codes unique; when
+    none is free the level before gives way to its next-nearest centroid, and so on. "Nearest" item
+    is by the last level's distance, ties by row; groups go by their first row (our choice,
+    unpublished).
     """
     group, count = item_groups(codes)
     rows = torch.nonzero(count[group] > 1).flatten()
@@ -183,11 +214,14 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
 def codes_for_new_items(
     existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None
 ) -> tuple[Tensor, int]:
-    """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished). Returns ``(codes [m, L], fallbacks)``.
+    """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished).
 
-    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value. An item whose codes have no free
-    value left falls back to the rule of :func:`nearest_free`, which needs ``distances`` of the new items; ``fallbacks`` counts these.
-    Where equal codes are allowed (``none``) there is nothing to do: append ``new`` as it is.
+    Returns ``(codes [m, L], fallbacks)``.
+
+    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value.
+    An item whose codes have no free value left falls back to the rule of :func:`nearest_free`,
+    which needs ``distances`` of the new items; ``fallbacks`` counts these. Where equal codes are
+    allowed (``none``) there is nothing to do: append ``new`` as it is.
     """
     n_learned, sizes, fallbacks, result = new.shape[1], tuple(sizes), 0, []
     table = FreeCodes(existing, sizes)
@@ -196,7 +230,8 @@ def codes_for_new_items(
         if table.full(tuple(learned)):
             if distances is None:
                 raise ConfigError(
-                    f"New item {row}: no free value is left under the codes {learned} and the tokenizer has no distances."
+                    f"New item {row}: no free value is left under the codes {learned} and the "
+                    "tokenizer has no distances."
                 )
             levels = _distances(distances, torch.tensor([row]), sizes[:n_learned])
             ranks = [level[0].argsort(stable=True).tolist() for level in levels]
@@ -212,7 +247,11 @@ def codes_for_new_items(
 def sinkhorn_round(
     codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int
 ) -> Tensor:
-    """One round of repair: each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of ``distances [n, K]``."""
+    """One round of repair.
+
+    Each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of
+    ``distances [n, K]``.
+    """
     group, count = item_groups(codes)
     order = torch.argsort(group, stable=True)
     codes = codes.clone()
@@ -232,10 +271,13 @@ def repair_collisions(
     iterations: int,
     max_rounds: int,
 ) -> Tensor:
-    """At most ``max_rounds`` times :func:`sinkhorn_round`, until ``codes [n, M]`` are unique; levels before the last never change.
+    """At most ``max_rounds`` times :func:`sinkhorn_round`, until ``codes [n, M]`` are unique.
 
-    Returns the round with most unique ids, the latest of equal ones (the released implementation returns the last round; our choice).
-    ``last_level_distances [n, K]`` (squared) may be a function of row numbers.
+    Levels before the last never change.
+
+    Returns the round with most unique ids, the latest of equal ones (the released implementation
+    returns the last round; our choice). ``last_level_distances [n, K]`` (squared) may be a function
+    of row numbers.
     """
     best, most = codes, len(item_groups(codes)[1])
     for _ in range(max_rounds):

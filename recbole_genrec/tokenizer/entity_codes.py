@@ -1,4 +1,7 @@
-"""Codes of users beside those of items: what is fitted to, what a fit returns, and its tokenizers."""
+"""Codes of users beside those of items.
+
+What is fitted to, what a fit returns, and its tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,8 @@ class EntityContent:
     Attributes:
         items: raw ids.
         users: raw ids.
-        item_vectors: collaborative vectors, float32 ``[n_items, d]``, for tokenizers that read them.
+        item_vectors: collaborative vectors, float32 ``[n_items, d]``, for tokenizers that read
+            them.
         user_vectors: the same of the users, ``[n_users, d]``.
         interactions: the training split, for tokenizers that read it.
     """

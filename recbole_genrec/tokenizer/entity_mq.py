@@ -1,4 +1,7 @@
-"""TokenRec's tokenizer (arXiv 2406.10450): MQ on collaborative vectors, once for items and users."""
+"""TokenRec's tokenizer (arXiv 2406.10450).
+
+MQ on collaborative vectors, once for items and users.
+"""
 
 from __future__ import annotations
 

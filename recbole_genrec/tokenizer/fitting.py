@@ -102,7 +102,10 @@ def _chosen_key(
     seed: int,
     log: Callable[[str], None],
 ) -> str:
-    """The key of the result; that of an earlier version where only its result or its interrupted fit is there."""
+    """The key of the result.
+
+    That of an earlier version where only its result or its interrupted fit is there.
+    """
     interactions = tokenizer.interactions_key(content)
 
     def key(switches: bool) -> str:

@@ -38,7 +38,9 @@ class FreeCodes:
     def take(
         self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
     ) -> tuple[tuple[int, ...], int]:
-        """Take the free id that keeps the longest prefix of ``own``, then at each level the first free code of ``rank(prefix)``.
+        """Take the free id that keeps the longest prefix of ``own``.
+
+        After the prefix, it has at each level the first free code of ``rank(prefix)``.
 
         Also returns how many codes of ``own`` were kept.
         """
@@ -47,7 +49,8 @@ class FreeCodes:
         )
         if kept is None:
             raise ConfigError(
-                f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of the extra token."
+                f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of "
+                "the extra token."
             )
         codes = tuple(own[:kept])
         while len(codes) < self.depth:

@@ -71,7 +71,10 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     settings: CIDSettings  # type: ignore[assignment]
 
     def vectors(self, content: ItemContent) -> np.ndarray:
-        """Spectral embedding of the items by raw id, so that their order changes nothing; ``quality`` counts those without neighbours."""
+        """Spectral embedding of the items by raw id, so that their order changes nothing.
+
+        ``quality`` counts those without neighbours.
+        """
         started = time.process_time()
         sequences = content.item_sequences()
         rank = np.argsort(np.argsort(np.array(content.tokens), kind="stable"))

@@ -1,4 +1,7 @@
-"""MQ (TokenRec, arXiv 2406.10450) from vectors to codes: scaling, training, codes of new vectors."""
+"""MQ (TokenRec, arXiv 2406.10450) from vectors to codes.
+
+Scaling, training, codes of new vectors.
+"""
 
 from __future__ import annotations
 

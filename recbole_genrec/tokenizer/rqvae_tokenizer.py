@@ -203,7 +203,10 @@ class RQVAETokenizer(VectorTokenizer):
         self.quantiser = self.network
 
     def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> RQVAEStage:
-        """How ``network`` is trained on item vectors ``x [n, D]``; LETTER has a stage of its own."""
+        """How ``network`` is trained on item vectors ``x [n, D]``.
+
+        LETTER has a stage of its own.
+        """
         return RQVAEStage(f"{self.name} tokenizer", network, x, self.config, self.seed)
 
     def _build(self, d_in: int, sizes: tuple[int, ...]) -> RQVAE:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 COLLAPSED = 0.05
-"""A level with fewer codes in use than this share of its size is reported (our choice, unpublished)."""
+"""A level with fewer codes in use than this share of its size is reported (our choice)."""
 EXPORT_BATCH = 256
 """Items whose dense tokens are computed at once."""
 QUALITY_ROWS = 512
@@ -142,7 +142,7 @@ class STORETokenizer(ItemTokenizer):
     # --- stage 1 ------------------------------------------------------------------------------
 
     def fit(self, content: ItemContent) -> ItemCodes:
-        """Train the language model on the item texts, cluster its dense tokens, repair collisions."""
+        """Train the language model on the texts, cluster its dense tokens, repair collisions."""
         texts = content.text[1:]
         check_capacity(len(texts), self.sizes, self.config["collision"])
         network, ids, valid = self._network(texts, [*texts, *self.config["prompts"].values()])
@@ -207,7 +207,7 @@ class STORETokenizer(ItemTokenizer):
     def _reconstruction_quality(
         self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor
     ) -> dict[str, float]:
-        """Reconstruction loss of items with their own dense tokens and with those of another item."""
+        """Reconstruction loss of items with their own dense tokens and with another item's."""
         network.eval()
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(len(ids), generator=generator)[:QUALITY_ROWS]

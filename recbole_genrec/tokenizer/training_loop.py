@@ -107,7 +107,9 @@ class TrainingStage(ABC):
 
     @property
     def parts(self) -> dict[str, object]:
-        """What is kept after the stage, by name; see :data:`~recbole_genrec.tokenizer.progress.Parts`.
+        """What is kept after the stage, by name.
+
+        See :data:`~recbole_genrec.tokenizer.progress.Parts`.
 
         Stages of one fit that train the same network give it the same name.
         """

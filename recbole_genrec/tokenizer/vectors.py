@@ -1,4 +1,7 @@
-"""What the tokenizers of item vectors share: inputs, scaling, collapse check, collisions, new items."""
+"""What the tokenizers of item vectors share.
+
+Inputs, scaling, collapse check, collisions, new items.
+"""
 
 from __future__ import annotations
 

@@ -13,9 +13,12 @@ from recbole_genrec.tokenizer.quantiser.kmeans import check_rows
 
 
 def cluster_limits(n_codes: int, n_clusters: int = 10) -> tuple[int, int, int]:
-    """Clusters, their least and their largest size for a codebook of ``n_codes`` >= 2: LETTER's 10 clusters of 10 to 60 for 256 codes.
+    """Clusters, their least and their largest size for a codebook of ``n_codes`` >= 2.
 
-    Smaller codebooks get fewer clusters, of two codes or more; larger ones up to twice the mean size (our choice, unpublished).
+    LETTER's 10 clusters of 10 to 60 for 256 codes.
+
+    Smaller codebooks get fewer clusters, of two codes or more; larger ones up to twice the mean
+    size (our choice, unpublished).
     """
     n_clusters = min(n_clusters, max(n_codes // 4, min(n_codes // 2, 2)))
     low = max(2, min(n_codes // 20, 10, n_codes // n_clusters))
@@ -32,12 +35,16 @@ def balanced_clusters(
     max_iter: int = 10,
     clustering: str = "own",
 ) -> Tensor:
-    """Constrained k-means of the code ``vectors [K, d]``: the cluster of each code, int64 ``[K]`` on the device of ``vectors``.
+    """Constrained k-means of the code ``vectors [K, d]``.
 
-    Every cluster has ``low`` to ``high`` codes; where a limit is not given, :func:`cluster_limits` chooses it, and fewer clusters when
-    there are few codes. Best of ``n_init`` k-means++ starts with at most ``max_iter`` iterations, each of which assigns the codes at the
-    least total cost within the limits. A function of vectors and seed alone. ``clustering="library"`` leaves the work to the
-    k-means-constrained package. :class:`ConfigError` when the limits cannot be met, :class:`DataError` for values that are no numbers.
+    The cluster of each code, int64 ``[K]`` on the device of ``vectors``.
+
+    Every cluster has ``low`` to ``high`` codes; where a limit is not given, :func:`cluster_limits`
+    chooses it, and fewer clusters when there are few codes. Best of ``n_init`` k-means++ starts
+    with at most ``max_iter`` iterations, each of which assigns the codes at the least total cost
+    within the limits. A function of vectors and seed alone. ``clustering="library"`` leaves the
+    work to the k-means-constrained package. :class:`ConfigError` when the limits cannot be met,
+    :class:`DataError` for values that are no numbers.
     """
     check_rows(vectors)
     if len(vectors) < 2:
@@ -50,7 +57,8 @@ def balanced_clusters(
     )
     if not 1 <= low <= high or not n_clusters * low <= len(vectors) <= n_clusters * high:
         raise ConfigError(
-            f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; change the limits."
+            f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; "
+            "change the limits."
         )
     points = vectors.detach().cpu().double().numpy()
     if clustering == "library":
@@ -71,7 +79,10 @@ def balanced_clusters(
 def _balanced_kmeans(
     points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int
 ) -> tuple[float, np.ndarray]:
-    """One start: the sum of squared distances to the cluster means, and the cluster of each point."""
+    """One start.
+
+    The sum of squared distances to the cluster means, and the cluster of each point.
+    """
     centres, labels = kmeans_plusplus(points, n_clusters, random_state=seed)[0], np.array(())
     for _ in range(max_iter):
         before, labels = (
@@ -85,10 +96,13 @@ def _balanced_kmeans(
 
 
 def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Cluster of each row of ``cost [K, C]``, int ``[K]``, at the least total cost among those with ``low`` to ``high`` rows a cluster.
+    """Cluster of each row of ``cost [K, C]`` at the least total cost, int ``[K]``.
 
-    A minimum-cost flow by successive shortest paths: from the cheapest clusters, one row at a time leaves a cluster that is too large (or
-    enters one that is too small) by the cheapest chain of moves from cluster to cluster. Needs ``C * low <= K <= C * high``.
+    Every cluster gets ``low`` to ``high`` rows.
+
+    A minimum-cost flow by successive shortest paths: from the cheapest clusters, one row at a time
+    leaves a cluster that is too large (or enters one that is too small) by the cheapest chain of
+    moves from cluster to cluster. Needs ``C * low <= K <= C * high``.
     """
     labels, n_clusters = cost.argmin(1), cost.shape[1]
     price = np.full(
@@ -135,7 +149,8 @@ def _library(
         from k_means_constrained import KMeansConstrained
     except ImportError:
         raise ConfigError(
-            "clustering 'library' needs k-means-constrained: pip install 'recbole-genrec[constrained-kmeans]'."
+            "clustering 'library' needs k-means-constrained: pip install "
+            "'recbole-genrec[constrained-kmeans]'."
         ) from None
     kmeans = KMeansConstrained(
         n_clusters, size_min=low, size_max=high, n_init=n_init, max_iter=max_iter, random_state=seed

@@ -1,4 +1,7 @@
-"""What the networks with codebooks share: how they assign codes, and how unused codes come back into use."""
+"""What the networks with codebooks share.
+
+How they assign codes, and how unused codes come back into use.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from recbole_genrec.tokenizer.quantiser.kmeans import CHUNK, check_rows
 
 
 class CodebookNetwork(nn.Module):
-    """An autoencoder whose latents are quantised by L codebooks. A subclass sets the attributes and writes :meth:`path`.
+    """An autoencoder whose latents are quantised by L codebooks.
+
+    A subclass sets the attributes and writes :meth:`path`.
 
     Attributes:
         encoder: maps ``x [n, D]`` to the latents.
@@ -31,13 +36,18 @@ class CodebookNetwork(nn.Module):
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each codebook: the points ``[n, d]`` that it quantises, their squared distances ``[n, K_l]`` and nearest codes ``[n]``."""
+        """For each codebook.
+
+        The points ``[n, d]`` that it quantises, their squared distances ``[n, K_l]`` and nearest
+        codes ``[n]``.
+        """
 
     def encode(self, x: Tensor) -> Tensor:
         """Nearest codes of ``x [n, D]``, int64 ``[n, L]`` on the device of ``x``.
 
-        A function of weights and row alone: computed in float64 and in evaluation mode, so that neither batch size nor order nor the
-        network's mode matters. :class:`DataError` for values that are no finite numbers.
+        A function of weights and row alone: computed in float64 and in evaluation mode, so that
+        neither batch size nor order nor the network's mode matters. :class:`DataError` for values
+        that are no finite numbers.
         """
         check_rows(x)
         return torch.cat(
@@ -47,7 +57,10 @@ class CodebookNetwork(nn.Module):
     assign = encode  # what a quantiser of vectors calls it
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances of the points that :meth:`encode` quantises to all codes, L tensors float64 ``[n, K_l]``."""
+        """Squared distances of the points that :meth:`encode` quantises to all codes.
+
+        L tensors float64 ``[n, K_l]``.
+        """
         parts = [[distances for _, distances, _ in path] for path in self.paths(x)]
         return [torch.cat(level).to(x.device) for level in zip(*parts, strict=True)]
 
@@ -60,7 +73,9 @@ class CodebookNetwork(nn.Module):
 
     @torch.no_grad()
     def revive_dead_codes(self, x: Tensor, generator: torch.Generator) -> list[int]:
-        """Move the codes that no row of ``x [n, D]`` uses to points of random rows; returns how many, for each codebook.
+        """Move the codes that no row of ``x [n, D]`` uses to points of random rows.
+
+        Returns how many, for each codebook.
 
         ``generator`` lives on the CPU. Optimisers keep their state of the moved codes.
         """

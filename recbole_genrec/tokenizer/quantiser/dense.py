@@ -1,4 +1,7 @@
-"""Stage 1 of STORE (arXiv 2409.07276 v1): text to dense tokens and back, by one causal language model."""
+"""Stage 1 of STORE (arXiv 2409.07276 v1).
+
+Text to dense tokens and back, by one causal language model.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ class DenseTokenizer(nn.Module):
         """Pass 1, ``[emb(x) ; q_1..q_M]``: the last states at the queries.
 
         Args:
-            ids, valid: text tokens ``[B, T]`` and which of them count.
+            ids: text tokens ``[B, T]``.
+            valid: bool ``[B, T]``, which of them count.
 
         Returns:
             ``[B, M, d_model]``.
@@ -50,12 +54,17 @@ class DenseTokenizer(nn.Module):
     def reconstruction_loss(
         self, dense: Tensor, ids: Tensor, valid: Tensor, dropout: float = 0.0
     ) -> Tensor:
-        """Pass 2, ``[P(D) ; prompt ; emb(x)]``: mean cross-entropy of the text, L_t2t, over all tokens of
-        the batch together (our choice; the formula takes the mean of each text first).
+        """Pass 2, ``[P(D) ; prompt ; emb(x)]``.
+
+        Mean cross-entropy of the text, L_t2t, over all tokens of the batch together (our choice;
+        the formula takes the mean of each text first).
 
         Args:
             dense: ``[B, M, d_model]``.
-            dropout: probability with which an input token (never a target) is replaced by the learned mask vector.
+            ids: text tokens ``[B, T]``.
+            valid: bool ``[B, T]``, which of them count.
+            dropout: probability with which an input token (never a target) is replaced by the
+                learned mask vector.
         """
         text = self.backbone.text_table(ids)
         hidden_input = torch.rand(ids.shape, device=ids.device) < dropout

@@ -22,14 +22,19 @@ from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 
 @dataclass(frozen=True, eq=False)
 class HierarchicalKMeans:
-    """A fitted tree: each node of level l - 1 has up to K_l children, and a code is the number of a child within its parent.
+    """A fitted tree.
 
-    Unlike residual k-means, every parent has centroids of its own, in the space of the vectors themselves. N_l = nodes of level l.
+    Each node of level l - 1 has up to K_l children, and a code is the number of a child within its
+    parent.
+
+    Unlike residual k-means, every parent has centroids of its own, in the space of the vectors
+    themselves. N_l = nodes of level l.
 
     Attributes:
         sizes: K_l, most children that a node of level l - 1 may have.
         centroids: L tensors float64 ``[N_l, d]``, siblings side by side.
-        first: L tensors int64 ``[N_(l-1) + 1]``: node p of level l - 1 has the children ``first[p] .. first[p + 1] - 1`` of level l.
+        first: L tensors int64 ``[N_(l-1) + 1]``: node p of level l - 1 has the children ``first[p]
+            .. first[p + 1] - 1`` of level l.
     """
 
     sizes: tuple[int, ...]
@@ -38,11 +43,15 @@ class HierarchicalKMeans:
 
     @classmethod
     def fit(cls, x: Tensor, sizes: Sequence[int], seed: int = 0) -> HierarchicalKMeans:
-        """Split ``x [n, d]`` by k-means (plain, not balanced: our choice) and each cluster again, level by level.
+        """Split ``x [n, d]`` by k-means and each cluster again, level by level.
 
-        Level l gets ``effective_sizes(n, sizes)[l]`` codes. A cluster with no more distinct rows than that gives each row its own child.
-        Children are numbered from the middle of their parent outwards (our choice), so that a code means something under every parent.
-        Neither row order nor threads change the result. :class:`DataError` for values not finite, :class:`ConfigError` for bad sizes.
+        Plain k-means, not balanced (our choice).
+
+        Level l gets ``effective_sizes(n, sizes)[l]`` codes. A cluster with no more distinct rows
+        than that gives each row its own child. Children are numbered from the middle of their
+        parent outwards (our choice), so that a code means something under every parent. Neither row
+        order nor threads change the result. :class:`DataError` for values not finite,
+        :class:`ConfigError` for bad sizes.
         """
         if not sizes or min(sizes) < 1:
             raise ConfigError(
@@ -68,7 +77,10 @@ class HierarchicalKMeans:
         return cls(sizes, tuple(centroids), tuple(first))
 
     def assign(self, x: Tensor) -> Tensor:
-        """Codes of each row, int64 ``[n, L]``, by going down to the nearest child; equal rows get equal codes."""
+        """Codes of each row, int64 ``[n, L]``, by going down to the nearest child.
+
+        Equal rows get equal codes.
+        """
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu().double(), dim=0, return_inverse=True)
         parts = rows.split(max(1, CHUNK // max(self.sizes)))
@@ -77,25 +89,37 @@ class HierarchicalKMeans:
         )[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances to the children on the way of :meth:`assign`, L tensors float64 ``[n, K_l]``.
+        """Squared distances to the children on the way of :meth:`assign`.
 
-        Children that a parent does not have count as far as its farthest one, so that collision policies may use their codes.
+        L tensors float64 ``[n, K_l]``.
+
+        Children that a parent does not have count as far as its farthest one, so that collision
+        policies may use their codes.
         """
         return [distances for distances, _ in self._path(x.detach().cpu().double())]
 
     def reconstruct(self, codes: Tensor) -> Tensor:
-        """Centroids of the nodes that ``codes [n, l]`` of the first l <= L levels lead to, ``[n, d]``; :class:`ConfigError` if to none."""
+        """Centroids ``[n, d]`` of the nodes that ``codes [n, l]`` of the first levels lead to.
+
+        Raises:
+            ConfigError: they lead to no node.
+        """
         node = torch.zeros(len(codes), dtype=torch.long)
         for first, column in zip(self.first, codes.unbind(1), strict=False):
             if ((column < 0) | (first[node] + column >= first[node + 1])).any():
                 raise ConfigError(
-                    "Hierarchical k-means rebuilds vectors from the codes of assign() only, not from repaired ones."
+                    "Hierarchical k-means rebuilds vectors from the codes of assign() only, not "
+                    "from repaired ones."
                 )
             node = first[node] + column
         return self.centroids[codes.shape[1] - 1][node]
 
     def _path(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each level: distances of ``points [n, d]`` to the children of the node before ``[n, K_l]``, and the nearest one ``[n]``."""
+        """For each level.
+
+        Distances of ``points [n, d]`` to the children of the node before ``[n, K_l]``, and the
+        nearest one ``[n]``.
+        """
         node = torch.zeros(len(points), dtype=torch.long)
         for size, centroids, first in zip(self.sizes, self.centroids, self.first, strict=True):
             distances = points.new_empty(len(points), size)
@@ -129,7 +153,10 @@ class HierarchicalKMeans:
 
 
 def _groups(node: Tensor) -> list[tuple[int, Tensor]]:
-    """Which rows each number of ``node [n]`` has: (number, rows in ascending order), numbers ascending."""
+    """Which rows each number of ``node [n]`` has.
+
+    (number, rows in ascending order), numbers ascending.
+    """
     order = torch.argsort(node, stable=True)
     numbers, counts = torch.unique_consecutive(node[order], return_counts=True)
     return list(zip(numbers.tolist(), order.split(counts.tolist()), strict=True))

@@ -1,4 +1,8 @@
-"""PCA followed by k-means: a quantiser without training, hence without collapse (STORE, arXiv 2409.07276v1, dense token discretisation)."""
+"""PCA followed by k-means.
+
+A quantiser without training, hence without collapse (STORE, arXiv 2409.07276v1, dense token
+discretisation).
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,16 @@ CHUNK = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class PCAKMeans:
-    """A fitted quantiser of one level. All tensors are float64; d' = PCA dimensions, K_j = codes in use.
+    """A fitted quantiser of one level.
+
+    All tensors are float64; d' = PCA dimensions, K_j = codes in use.
 
     Attributes:
         mean: ``[d]``, PCA mean.
         components: ``[d', d]``, orthonormal rows.
         centroids: ``[K_j, d']``.
-        raw_means: ``[K_j, d']``, means of the clusters before the L2 normalisation; ``None`` without normalisation.
+        raw_means: ``[K_j, d']``, means of the clusters before the L2 normalisation; ``None``
+            without normalisation.
     """
 
     mean: Tensor
@@ -44,14 +51,19 @@ class PCAKMeans:
         n_init: int = 10,
         seed: int = 0,
     ) -> PCAKMeans:
-        """Fit on ``x [n, d]``: PCA to ``pca_dim`` dimensions or fewer, L2 normalisation if ``l2``, k-means with at most ``n_clusters``.
+        """Fit on ``x [n, d]``.
 
-        There are never more codes than distinct rows, and every code is used by some row. Same data and seed give the same result whatever
-        the number of threads: the fit runs on one. :class:`DataError` for values that are no finite numbers.
+        PCA to ``pca_dim`` dimensions or fewer, L2 normalisation if ``l2``, k-means with at most
+        ``n_clusters``.
+
+        There are never more codes than distinct rows, and every code is used by some row. Same data
+        and seed give the same result whatever the number of threads: the fit runs on one.
+        :class:`DataError` for values that are no finite numbers.
         """
         if n_clusters < 1 or pca_dim < 1:
             raise ConfigError(
-                f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and {pca_dim}."
+                f"k-means needs codebook_sizes and pca_dim of 1 or more, got {n_clusters} and "
+                f"{pca_dim}."
             )
         check_rows(x)
         x = x.detach().cpu().double()
@@ -84,13 +96,19 @@ class PCAKMeans:
         return torch.cat([self.distances(part).argmin(1) for part in parts])[inverse]
 
     def distances(self, x: Tensor) -> Tensor:
-        """Squared Euclidean distances of ``x [n, d]`` to the centroids, after PCA (and normalisation), float64 ``[n, K_j]``."""
+        """Squared distances of ``x [n, d]`` to the centroids, float64 ``[n, K_j]``.
+
+        After PCA, and after normalisation where it was fitted with it.
+        """
         points = (x.detach().cpu().double() - self.mean) @ self.components.T
         points = points if self.raw_means is None else normalize(points)
         return squared_distances(points, self.centroids)
 
     def centroid_vectors(self) -> Tensor:
-        """The codes as vectors of the input space, float32 ``[K_j, d]``: PCA inverse of the centroids (with ``l2`` of the raw means)."""
+        """The codes as vectors of the input space, float32 ``[K_j, d]``.
+
+        PCA inverse of the centroids (with ``l2`` of the raw means).
+        """
         inner = self.centroids if self.raw_means is None else self.raw_means
         return (inner @ self.components + self.mean).float()
 
@@ -109,18 +127,22 @@ def check_rows(x: Tensor) -> None:
     bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
     if len(bad) or len(x) == 0:
         raise DataError(
-            f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first is row {bad[:1].tolist()}."
+            f"k-means needs rows of finite numbers; {len(bad)} of {len(x)} rows are not, the first "
+            f"is row {bad[:1].tolist()}."
         )
 
 
 def squared_distances(points: Tensor, centroids: Tensor) -> Tensor:
-    """Squared Euclidean distances ``[n, K]`` of ``points [n, d]`` to ``centroids [K, d]``, never negative."""
+    """Squared distances ``[n, K]`` of ``points [n, d]`` to ``centroids [K, d]``, never negative."""
     squares = points.square().sum(1, keepdim=True) + centroids.square().sum(1)
     return (squares - 2 * points @ centroids.T).clamp_min(0)
 
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
-    """The nearest of ``centroids [K, d]`` for each of ``points [n, d]``, int64 ``[n]``, the first of equally near ones."""
+    """The nearest of ``centroids [K, d]`` for each of ``points [n, d]``, int64 ``[n]``.
+
+    Of equally near ones the first.
+    """
     return torch.cat(
         [
             squared_distances(part, centroids).argmin(1)
@@ -132,7 +154,9 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
 def cluster(
     points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int, max_iter: int = 300
 ) -> Tensor:
-    """Centroids ``[K, d']`` of ``points [n, d']`` weighted by ``counts [n]``, float64: the distinct points while there are few enough.
+    """Centroids ``[K, d']`` of ``points [n, d']`` weighted by ``counts [n]``, float64.
+
+    The distinct points while there are few enough.
 
     The result depends on the number of threads; limit them to one.
     """

@@ -1,4 +1,7 @@
-"""LETTER's tokenizer losses (arXiv 2405.07314): semantic + collaborative + diversity regularisation of an RQ-VAE."""
+"""LETTER's tokenizer losses (arXiv 2405.07314).
+
+Semantic + collaborative + diversity regularisation of an RQ-VAE.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 class LETTERLoss(nn.Module):
     """``L_Sem + alpha * L_CF + beta * L_Div`` of an :class:`RQVAE`, reduced as that is.
 
-    With ``reduction: mean``, as released, the diversity term of each level stands inside the mean over the levels, so that ``beta``
-    acts as ``beta / L`` on a level.
+    With ``reduction: mean``, as released, the diversity term of each level stands inside the mean
+    over the levels, so that ``beta`` acts as ``beta / L`` on a level.
 
     Args:
         alpha: weight of L_CF.
         beta: weight of L_Div.
         cf_temperature: divides the logits of L_CF.
         cf_normalize: cosine instead of dot product in L_CF.
-        projection: maps collaborative vectors to ``[n, d_code]`` where their dimensions differ; trained with the tokenizer (our choice,
-            unpublished).
+        projection: maps collaborative vectors to ``[n, d_code]`` where their dimensions differ;
+            trained with the tokenizer (our choice, unpublished).
     """
 
     def __init__(
@@ -57,15 +60,20 @@ class LETTERLoss(nn.Module):
         """Losses of one batch of n items.
 
         Args:
+            rqvae: the network.
             x: item vectors ``[n, D]``.
             cf: collaborative vectors ``[n, d]``, constants; needed unless ``alpha`` is 0.
-            cf_rows: bool ``[n]``, items with training interactions; the others stay out of L_CF, as rows and as columns (our choice,
-                unpublished). ``None``: all.
-            labels: cluster of each code, L tensors ``[K_l]`` from :func:`balanced_clusters`; needed unless ``beta`` is 0.
-            positives: codes ``[n, L]`` for L_Div; ``None``: drawn by :func:`draw_positives` with ``generator``.
+            cf_rows: bool ``[n]``, items with training interactions; the others stay out of L_CF, as
+                rows and as columns (our choice, unpublished). ``None``: all.
+            labels: cluster of each code, L tensors ``[K_l]`` from :func:`balanced_clusters`; needed
+                unless ``beta`` is 0.
+            positives: codes ``[n, L]`` for L_Div; ``None``: drawn by :func:`draw_positives` with
+                ``generator``.
+            generator: of the drawn positives.
 
         Returns:
-            The losses of :meth:`RQVAE.forward`, with ``cf`` (0-d), ``div [L]``, and with ``quant`` and ``total`` including them.
+            The losses of :meth:`RQVAE.forward`, with ``cf`` (0-d), ``div [L]``, and with ``quant``
+            and ``total`` including them.
         """
         if (self.alpha and cf is None) or (self.beta and labels is None):
             raise ConfigError("LETTERLoss needs cf unless alpha is 0, and labels unless beta is 0.")
@@ -84,14 +92,18 @@ class LETTERLoss(nn.Module):
         return losses
 
     def collaborative(self, z_q: Tensor, cf: Tensor, rows: Tensor | None = None) -> Tensor:
-        """L_CF: in-batch cross-entropy of the quantised latents ``z_q [n, d]`` against their own ``cf [n, d]``.
+        """L_CF.
+
+        In-batch cross-entropy of the quantised latents ``z_q [n, d]`` against their own ``cf [n,
+        d]``.
 
         Without any item in ``rows`` it is 0.
         """
         cf = self.projection(cf.detach().to(z_q.dtype))
         if cf.shape != z_q.shape:
             raise ConfigError(
-                f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} differ; give a projection."
+                f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} "
+                "differ; give a projection."
             )
         if rows is not None:
             z_q, cf = z_q[rows], cf[rows]
@@ -103,9 +115,12 @@ class LETTERLoss(nn.Module):
 
 
 def diversity(codebooks: Sequence[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
-    """L_Div of each level, ``[L]``: pulls each chosen code to its positive, away from all other codes of the level.
+    """L_Div of each level, ``[L]``.
 
-    ``codes`` and ``positives`` are ``[n, L]``. Gradients reach the chosen codes and all others; a code is never compared with itself.
+    Pulls each chosen code to its positive, away from all other codes of the level.
+
+    ``codes`` and ``positives`` are ``[n, L]``. Gradients reach the chosen codes and all others; a
+    code is never compared with itself.
     """
     losses = []
     for book, own, positive in zip(codebooks, codes.unbind(1), positives.unbind(1), strict=True):
@@ -117,9 +132,12 @@ def diversity(codebooks: Sequence[Tensor], codes: Tensor, positives: Tensor) -> 
 def draw_positives(
     codes: Tensor, labels: Sequence[Tensor], generator: torch.Generator | None = None
 ) -> Tensor:
-    """For each of ``codes [n, L]`` another code of its cluster, uniformly, int64 ``[n, L]``; :class:`DataError` for a cluster of one code.
+    """For each of ``codes [n, L]`` another code of its cluster, uniformly, int64 ``[n, L]``.
 
-    ``labels``: cluster of each code, L tensors ``[K_l]``. Drawn on the device of ``generator`` (CPU without one).
+    :class:`DataError` for a cluster of one code.
+
+    ``labels``: cluster of each code, L tensors ``[K_l]``. Drawn on the device of ``generator`` (CPU
+    without one).
     """
     device = "cpu" if generator is None else generator.device
     drawn = []
@@ -127,7 +145,8 @@ def draw_positives(
         size = torch.bincount(label)
         if (size == 1).any():
             raise DataError(
-                f"L_Div: cluster {int((size == 1).nonzero()[0])} of level {level} has one code only, hence no positive."
+                f"L_Div: cluster {int((size == 1).nonzero()[0])} of level {level} has one code "
+                "only, hence no positive."
             )
         order = torch.argsort(label, stable=True)
         place = torch.argsort(order)  # of each code in the clusters laid end to end

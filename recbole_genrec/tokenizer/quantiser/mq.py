@@ -1,4 +1,7 @@
-"""MQ, the masked vector-quantised network of TokenRec (arXiv 2406.10450): K encoders and codebooks side by side, one decoder."""
+"""MQ, the masked vector-quantised network of TokenRec (arXiv 2406.10450).
+
+K encoders and codebooks side by side, one decoder.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,19 @@ from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster, squar
 
 
 class MQ(CodebookNetwork):
-    """Masked input, K encoders, the nearest code of each one's own codebook, and a decoder of their sum.
+    """Masked input, K encoders with a codebook each, and a decoder of the sum of the codes.
 
     Args:
         d_in: D, dimensions of the collaborative vectors.
         sizes: L_k, codes of each of the K codebooks.
         d_code: d, dimensions of the codes.
         hidden: widths between ``d_in`` and ``d_code`` in each encoder; the decoder mirrors them.
-        mask_ratio: rho, probability with which an input value is hidden in training, drawn for each sample and dimension.
+        mask_ratio: rho, probability with which an input value is hidden in training, drawn for each
+            sample and dimension.
         beta: weight of the commitment loss.
         dropout: in front of each ReLU.
-        official_compat: no straight-through gradient and no commitment loss, hence encoders that never learn, as in the released program.
+        official_compat: no straight-through gradient and no commitment loss, hence encoders that
+            never learn, as in the released program.
     """
 
     def __init__(
@@ -62,9 +67,10 @@ class MQ(CodebookNetwork):
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
 
         Returns:
-            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; losses: ``recon`` and ``total`` (0-d), ``codebook`` and ``commitment``
-            ``[K]``, all means over rows and dimensions, with ``total = recon + sum of (codebook + beta * commitment)``. The target of
-            ``recon`` is ``x`` without mask.
+            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; losses: ``recon`` and ``total``
+            (0-d), ``codebook`` and ``commitment`` ``[K]``, all means over rows and dimensions, with
+            ``total = recon + sum of (codebook + beta * commitment)``. The target of ``recon`` is
+            ``x`` without mask.
         """
         latents = self.encoder(self.masked(x))
         codes, chosen = zip(
@@ -99,9 +105,10 @@ class MQ(CodebookNetwork):
     def codebook_init(self, x: Tensor, seed: int = 0) -> None:
         """Set the codes by k-means on the latents of all rows ``x [n, D]``, in evaluation mode.
 
-        The encoders' batch norm first takes over mean and variance of all rows: with those that it starts from, the latents would have
-        another scale than in the first training step (our choice, unpublished). Where there are fewer distinct latents than codes, the
-        other codes stay random.
+        The encoders' batch norm first takes over mean and variance of all rows: with those that it
+        starts from, the latents would have another scale than in the first training step (our
+        choice, unpublished). Where there are fewer distinct latents than codes, the other codes
+        stay random.
         """
         check_rows(x)
         norms = [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm1d)]

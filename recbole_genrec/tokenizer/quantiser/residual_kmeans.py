@@ -1,4 +1,7 @@
-"""Residual k-means: RQ-VAE's codes (TIGER, arXiv 2305.05065, section 3.1) without a network, hence without collapse."""
+"""Residual k-means.
+
+RQ-VAE's codes (TIGER, arXiv 2305.05065, section 3.1) without a network, hence without collapse.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,22 @@ from recbole_genrec.tokenizer.quantiser.kmeans import (
 
 
 def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Codes per level that ``n`` items can fill: at most ``n // 4`` and at least 2 of the wanted ``sizes`` (our choice, unpublished)."""
+    """Codes per level that ``n`` items can fill.
+
+    At most ``n // 4`` and at least 2 of the wanted ``sizes`` (our choice, unpublished).
+    """
     return tuple(min(size, max(2, n // 4)) for size in sizes)
 
 
 def residual_path(
     points: Tensor, codebooks: Sequence[Tensor]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Walk through ``codebooks`` (L tensors ``[K_l, d]``), at each level taking the nearest code and subtracting it.
+    """Walk through ``codebooks``: at each level take the nearest code and subtract it.
 
-    Yields for each level the residual of ``points [n, d]`` that enters it ``[n, d]``, its squared distances ``[n, K_l]`` and the codes
-    ``[n]``, the first of equally near ones.
+    The codebooks are L tensors ``[K_l, d]``.
+
+    Yields for each level the residual of ``points [n, d]`` that enters it ``[n, d]``, its squared
+    distances ``[n, K_l]`` and the codes ``[n]``, the first of equally near ones.
     """
     for codebook in codebooks:
         distances = squared_distances(points, codebook)
@@ -45,7 +53,8 @@ class ResidualKMeans:
 
     Attributes:
         codebooks: L tensors ``[K_l, d']``.
-        mean, components: of the PCA, ``[d]`` and ``[d', d]`` with orthonormal rows; ``None`` without PCA.
+        mean, components: of the PCA, ``[d]`` and ``[d', d]`` with orthonormal rows; ``None``
+            without PCA.
     """
 
     codebooks: tuple[Tensor, ...]
@@ -62,15 +71,20 @@ class ResidualKMeans:
         n_init: int = 1,
         max_iter: int = 100,
     ) -> ResidualKMeans:
-        """Fit on ``x [n, d]``: PCA to at most ``pca_dim`` dimensions if given, then k-means level by level on what the levels before leave.
+        """Fit on ``x [n, d]``.
 
-        Level l gets at most ``effective_sizes(n, sizes)[l]`` codes, never more than there are distinct residuals, and every code is used.
-        Neither the order of the rows nor the number of threads changes the result. :class:`DataError` for values that are no finite
-        numbers, :class:`ConfigError` for sizes or dimensions below 1.
+        PCA to at most ``pca_dim`` dimensions if given, then k-means level by level on what the
+        levels before leave.
+
+        Level l gets at most ``effective_sizes(n, sizes)[l]`` codes, never more than there are
+        distinct residuals, and every code is used. Neither the order of the rows nor the number of
+        threads changes the result. :class:`DataError` for values that are no finite numbers,
+        :class:`ConfigError` for sizes or dimensions below 1.
         """
         if not sizes or min(sizes) < 1 or (pca_dim is not None and pca_dim < 1):
             raise ConfigError(
-                f"Residual k-means needs codebook_sizes and pca_dim of 1 or more, got {list(sizes)} and {pca_dim}."
+                "Residual k-means needs codebook_sizes and pca_dim of 1 or more, got "
+                f"{list(sizes)} and {pca_dim}."
             )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
@@ -114,11 +128,14 @@ class ResidualKMeans:
         return torch.stack(columns, dim=1)[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances of the residual that enters each level on the way of :meth:`assign`, L tensors float64 ``[n, K_l]``."""
+        """Squared distances of the residual that enters each level on the way of :meth:`assign`.
+
+        L tensors float64 ``[n, K_l]``.
+        """
         return [distances for _, distances, _ in residual_path(self.project(x), self.codebooks)]
 
     def reconstruct(self, codes: Tensor) -> Tensor:
-        """Vectors that ``codes [n, l]`` of the first l <= L levels stand for, float64 ``[n, d]``."""
+        """Vectors float64 ``[n, d]`` that ``codes [n, l]`` of the first levels stand for."""
         total = sum(
             codebook[column]
             for codebook, column in zip(self.codebooks, codes.unbind(1), strict=False)

@@ -1,4 +1,7 @@
-"""RQ-VAE: an autoencoder whose latent is a sum of codes, one of each level (TIGER, arXiv 2305.05065, section 3.1).
+"""RQ-VAE.
+
+An autoencoder whose latent is a sum of codes, one of each level (TIGER, arXiv 2305.05065, section
+3.1).
 
 Losses and gradients are those that LC-Rec (arXiv 2311.09049) and LETTER (arXiv 2405.07314) release.
 """
@@ -18,13 +21,13 @@ from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans, r
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 JITTER = 0.1
-"""Spread of the codes that k-means leaves over, as a share of the residuals' standard deviation (our choice, unpublished)."""
+"""Spread of codes that k-means leaves over, in deviations of the residuals (our choice)."""
 INIT_ROWS = 100_000
 """Rows, randomly chosen, that k-means sees at most (our choice, unpublished)."""
 
 
 class RQVAE(CodebookNetwork):
-    """Residual-quantised autoencoder with straight-through gradients, without EMA and without dropout.
+    """Residual-quantised autoencoder with straight-through gradients, no EMA and no dropout.
 
     Args:
         d_in: D, dimensions of the item vectors.
@@ -33,10 +36,11 @@ class RQVAE(CodebookNetwork):
         sizes: K_l, codes of each of the L levels.
         mu: weight of the commitment loss.
         quant_loss_weight: weight of the quantisation losses beside the reconstruction loss.
-        reduction: ``mean`` over elements and levels, as LC-Rec and LETTER release it, or ``sum`` over dimensions and levels (mean over
-            the batch), as the papers print it.
-        sinkhorn_epsilons: one a level; in training a level whose epsilon is above 0 assigns its codes by :func:`sinkhorn_codes` over the
-            batch (LC-Rec, arXiv 2311.09049, uniform semantic mapping). Empty: nearest codes everywhere.
+        reduction: ``mean`` over elements and levels, as LC-Rec and LETTER release it, or ``sum``
+            over dimensions and levels (mean over the batch), as the papers print it.
+        sinkhorn_epsilons: one a level; in training a level whose epsilon is above 0 assigns its
+            codes by :func:`sinkhorn_codes` over the batch (LC-Rec, arXiv 2311.09049, uniform
+            semantic mapping). Empty: nearest codes everywhere.
         sinkhorn_iterations: of these levels.
     """
 
@@ -64,7 +68,8 @@ class RQVAE(CodebookNetwork):
             epsilon < 0 for epsilon in sinkhorn_epsilons
         ):
             raise ConfigError(
-                f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got {list(sinkhorn_epsilons)}."
+                f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got "
+                f"{list(sinkhorn_epsilons)}."
             )
         self.sizes, self.mu, self.quant_loss_weight, self.reduction = (
             tuple(sizes),
@@ -83,9 +88,10 @@ class RQVAE(CodebookNetwork):
         """Encode, quantise and decode ``x [n, D]``.
 
         Returns:
-            Reconstruction ``[n, D]``; quantised latent ``z_q [n, d]``, whose gradient is the latent's; codes int64 ``[n, L]``; losses:
-            ``recon``, ``quant`` and ``total`` (0-d), ``codebook`` and ``commitment`` ``[L]``, with
-            ``quant`` = mean or sum over levels of ``codebook + mu * commitment`` and ``total = recon + quant_loss_weight * quant``.
+            Reconstruction ``[n, D]``; quantised latent ``z_q [n, d]``, whose gradient is the
+            latent's; codes int64 ``[n, L]``; losses: ``recon``, ``quant`` and ``total`` (0-d),
+            ``codebook`` and ``commitment`` ``[L]``, with ``quant`` = mean or sum over levels of
+            ``codebook + mu * commitment`` and ``total = recon + quant_loss_weight * quant``.
         """
         z_q, codes, codebook, commitment = self.quantise(self.encoder(x))
         recon = self.decoder(z_q)
@@ -97,8 +103,9 @@ class RQVAE(CodebookNetwork):
     def quantise(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Codes of latents ``z [n, d]``, in float32 or better whatever the precision around it.
 
-        Returns ``z_q = z + sg[z_hat - z]``, codes ``[n, L]``, codebook and commitment losses ``[L]``. Residuals after level 0 carry no
-        gradient, so reconstruction never moves the codes and the commitment of later levels moves nothing, as in the released LETTER.
+        Returns ``z_q = z + sg[z_hat - z]``, codes ``[n, L]``, codebook and commitment losses
+        ``[L]``. Residuals after level 0 carry no gradient, so reconstruction never moves the codes
+        and the commitment of later levels moves nothing, as in the released LETTER.
         """
         with torch.autocast(z.device.type, enabled=False):
             z = z if z.dtype == torch.float64 else z.float()
@@ -131,14 +138,17 @@ class RQVAE(CodebookNetwork):
         squares = (a - b).square()
         return squares.mean() if self.reduction == "mean" else squares.sum() / len(squares)
 
-    # --- without gradients --------------------------------------------------------------------------------------------------------
+    # --- without gradients --------------------------------------------------------------------
 
     @torch.no_grad()
     def codebook_init(self, x: Tensor, seed: int = 0, max_iter: int = 100) -> None:
-        """Set the codes by residual k-means (k-means++ start) on the latents of all items, ``x [n, D]`` (TIGER, section 3.1).
+        """Set the codes by residual k-means on the latents of all items ``x [n, D]``.
 
-        The paper takes the first batch, which cannot fill 256 codes when it is small. With few items k-means fills only
-        :func:`effective_sizes` codes of a level; the others become copies of random ones with some noise (our choice, unpublished).
+        TIGER, section 3.1; the start is k-means++.
+
+        The paper takes the first batch, which cannot fill 256 codes when it is small. With few
+        items k-means fills only :func:`effective_sizes` codes of a level; the others become copies
+        of random ones with some noise (our choice, unpublished).
         """
         check_rows(x)
         generator = torch.Generator().manual_seed(seed)

@@ -9,10 +9,13 @@ from recbole_genrec.errors import ConfigError, DataError
 
 
 def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B (LC-Rec, uniform semantic mapping).
+    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B.
 
-    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration scales the rows (items) to sum 1/B,
-    then the columns (codes) to sum 1/K, as the released implementation does.
+    LC-Rec, uniform semantic mapping.
+
+    Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration
+    scales the rows (items) to sum 1/B, then the columns (codes) to sum 1/K, as the released
+    implementation does.
     """
     distances = distances.double()
     if not torch.isfinite(distances).all():
@@ -37,5 +40,8 @@ def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
 
 
 def sinkhorn_codes(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Code of each item ``[..., B]``: the largest entry of its row of :func:`sinkhorn`, the first of equal ones."""
+    """Code of each item ``[..., B]``.
+
+    The largest entry of its row of :func:`sinkhorn`, the first of equal ones.
+    """
     return sinkhorn(distances, epsilon, iterations).argmax(-1)
