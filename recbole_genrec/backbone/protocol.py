@@ -22,7 +22,7 @@ A mask ``sees`` is bool (False hides a token) or float (a number added to the at
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
@@ -30,6 +30,8 @@ from recbole_genrec.decoding.protocol import CodeDecoder
 
 EmbedCode = Callable[[Tensor, int], Tensor]
 LogProbs = Callable[[Tensor, int], Tensor]
+TransformersModule: TypeAlias = Any
+"""A module of transformers, whose attributes have no types."""
 
 
 class Memory(Protocol):

@@ -33,6 +33,8 @@ class TextTable(nn.Module):
         self.text_tokenizer = text_tokenizer
         self.max_length = max_length
         ids, valid = tokenise_texts(text_tokenizer, texts, max_length)
+        self.ids: Tensor
+        self.valid: Tensor
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("valid", valid, persistent=False)
 

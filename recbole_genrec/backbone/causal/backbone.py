@@ -11,8 +11,8 @@ from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.causal.decoder import CausalDecoder
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
-from recbole_genrec.backbone.causal.prompt_memory import PromptMemory
-from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+from recbole_genrec.backbone.causal.prompt_memory import PromptInput, PromptMemory
+from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
 from recbole_genrec.backbone.visibility import causal, restricted
 from recbole_genrec.errors import BackboneError
 
@@ -35,9 +35,9 @@ class CausalBackbone(nn.Module):
 
     output_scale = 1.0
 
-    def __init__(self, lm: nn.Module, origin: dict | None = None):
+    def __init__(self, lm: TransformersModule, origin: dict | None = None):
         super().__init__()
-        self.lm = lm
+        self.lm: TransformersModule = lm
         self.origin = origin
         head = lm.get_output_embeddings()
         if head is None:
@@ -67,7 +67,7 @@ class CausalBackbone(nn.Module):
     # --- the stack --------------------------------------------------------------------------
 
     @property
-    def stack(self) -> nn.Module:
+    def stack(self) -> TransformersModule:
         """The model below its output layer; peft wraps the whole model."""
         lm = self.lm
         if self.has_lora:
@@ -224,7 +224,10 @@ class CausalBackbone(nn.Module):
         longest = int(end.max())
         self.check_length(longest)
         if torch.is_grad_enabled():
-            return PromptMemory(valid, end, longest, None, source, positions, sees)
+            if sees is None:
+                sees = causal(size, source.device)[None, None]
+            prompt = PromptInput(source, positions, sees.expand(rows, -1, -1, -1))
+            return PromptMemory(valid, end, longest, prompt)
         cache = BeamCache(reserve=128)
         self(source, sees, positions, cache)
         return PromptMemory(valid, end, longest, cache)
@@ -263,13 +266,14 @@ class CausalBackbone(nn.Module):
         if sees is None:
             sees = causal(count, queries.device)
 
-        if memory.cache is None:
-            sequence = torch.cat([memory.source, queries], dim=1)  # [B, S + Q, d_in]
-            positions = torch.cat([memory.positions, positions], dim=1)
-            states = self(sequence, memory.joint_mask(sees), positions)
+        prompt = memory.prompt
+        if isinstance(prompt, PromptInput):
+            sequence = torch.cat([prompt.embeddings, queries], dim=1)  # [B, S + Q, d_in]
+            positions = torch.cat([prompt.positions, positions], dim=1)
+            states = self(sequence, memory.joint_mask(prompt.sees, sees), positions)
             return states[:, -count:]
-        states = self(queries, memory.query_mask(sees), positions, memory.cache)
-        memory.cache.rewind(memory.valid.shape[1])
+        states = self(queries, memory.query_mask(sees), positions, prompt)
+        prompt.rewind(memory.valid.shape[1])
         return states
 
     def code_decoder(

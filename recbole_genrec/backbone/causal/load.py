@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.causal.quantise import loading_options
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.errors import BackboneError
@@ -22,7 +22,7 @@ def load_causal_lm(
     vocabulary: str | None = None,
     quantisation: str | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
     """A causal language model and its text tokenizer.
 
     Args:
@@ -57,7 +57,7 @@ def load_causal_lm(
     return _random_weights(dict(settings or {}), tokenizer), tokenizer
 
 
-def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> TransformersModule:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -86,7 +86,7 @@ def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> nn.Mo
 
 def _stored_weights(
     backbone: str, quantisation: str | None, device: torch.device | str
-) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = locate(backbone)

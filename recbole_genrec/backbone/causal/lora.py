@@ -10,14 +10,15 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.errors import BackboneError
 
 EDGE = 64  # values at each end of a weight that tell it from another
 
 
 def attach_lora(
-    lm: nn.Module, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None
-) -> nn.Module:
+    lm: TransformersModule, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None
+) -> TransformersModule:
     """``lm`` frozen, with a fresh adapter that trains.
 
     Args:
@@ -39,7 +40,7 @@ def attach_lora(
         modules = list(targets)
     settings = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes fractions too
         lora_dropout=dropout,
         target_modules=modules,
         task_type="CAUSAL_LM",
@@ -52,7 +53,7 @@ def attach_lora(
         ) from error
 
 
-def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
+def check_targets(lm: TransformersModule, targets: Sequence[str] | None) -> None:
     """Check that every target names linear layers below the output layer.
 
     Args:
@@ -77,7 +78,7 @@ def check_targets(lm: nn.Module, targets: Sequence[str] | None) -> None:
             )
 
 
-def save_adapter(lm: nn.Module, folder: Path, base: str) -> dict[str, str]:
+def save_adapter(lm: TransformersModule, folder: Path, base: str) -> dict[str, str]:
     """Write the adapter in peft's format.
 
     Args:
@@ -95,7 +96,7 @@ def save_adapter(lm: nn.Module, folder: Path, base: str) -> dict[str, str]:
     return {name: name.replace(".default.", ".") for name in names}
 
 
-def base_facts(lm: nn.Module) -> dict[str, object]:
+def base_facts(lm: TransformersModule) -> dict[str, object]:
     """What an adapter's base must agree in: family, sizes, and the ends of every weight.
 
     An adapter on ``lm`` makes no difference.

@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.code_vocabulary import CodeVocabulary
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.errors import BackboneError
 
 
 @torch.no_grad()
 def merged_lm(
     backbone: CausalBackbone, vocabulary: CodeVocabulary, text_tokenizer: PreTrainedTokenizerBase
-) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
     """A causal language model of transformers and its tokenizer.
 
     Token ``V + k`` is the code with flat index ``k``, where V is the number of text rows.

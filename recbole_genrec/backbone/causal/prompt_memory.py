@@ -7,46 +7,54 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from recbole_genrec.backbone.beam_cache import BeamCache
-from recbole_genrec.backbone.visibility import causal, joined
+from recbole_genrec.backbone.visibility import joined
+
+
+@dataclass
+class PromptInput:
+    """Prompts that are read again together with their queries.
+
+    Attributes:
+        embeddings: ``[B, S, d_in]``.
+        positions: ``[B, S]``.
+        sees: mask ``[B, 1, S, S]``, which token sees which.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    sees: Tensor
+
+    def select(self, rows: Tensor) -> PromptInput:
+        """The prompts of some of the users."""
+        return PromptInput(self.embeddings[rows], self.positions[rows], self.sees[rows])
 
 
 @dataclass
 class PromptMemory:
     """The prompts of B users.
 
-    Without gradients the keys and values of the prompts are kept. With gradients the prompts are
-    kept as embeddings and are read again in one pass with the queries, so that layers may
-    recompute their activations.
+    Without gradients their keys and values are kept. With gradients they are kept as embeddings,
+    and one pass reads prompt and queries, so that layers may recompute their activations.
 
     Attributes:
         valid: bool ``[B, S]``, False for padding.
         end: position after the last token of each prompt, ``[B]``.
         longest: the largest of them.
-        cache: keys and values, or ``None``.
-        source: embeddings ``[B, S, d_in]``, or ``None`` where ``cache`` is kept.
-        positions: of the source, ``[B, S]``; ``None`` where ``cache`` is kept.
-        sees: mask of the source ``[B, 1, S, S]``; ``None`` = each token sees those before it.
+        prompt: keys and values, or embeddings.
     """
 
     valid: Tensor
     end: Tensor
     longest: int
-    cache: BeamCache | None = None
-    source: Tensor | None = None
-    positions: Tensor | None = None
-    sees: Tensor | None = None
+    prompt: BeamCache | PromptInput
 
     def select(self, rows: Tensor) -> PromptMemory:
         """The memory of some of the users."""
-        selected = replace(self, valid=self.valid[rows], end=self.end[rows])
-        if self.cache is not None:
-            selected.cache = self.cache.select(rows, self.valid.shape[1])
-            return selected
-        selected.source = self.source[rows]
-        selected.positions = self.positions[rows]
-        if self.sees is not None:
-            selected.sees = self.sees.expand(len(self.valid), -1, -1, -1)[rows]
-        return selected
+        if isinstance(self.prompt, BeamCache):
+            prompt: BeamCache | PromptInput = self.prompt.select(rows, self.valid.shape[1])
+        else:
+            prompt = self.prompt.select(rows)
+        return replace(self, valid=self.valid[rows], end=self.end[rows], prompt=prompt)
 
     def query_mask(self, sees: Tensor) -> Tensor:
         """What queries see: all of the prompt, and each other as ``sees`` says.
@@ -64,19 +72,17 @@ class PromptMemory:
         queries = sees.unsqueeze(1).expand(len(prompt), -1, -1, -1)  # [B, 1, Q, Q]
         return joined([prompt, queries], dim=-1)
 
-    def joint_mask(self, sees: Tensor) -> Tensor:
+    def joint_mask(self, prompt_sees: Tensor, sees: Tensor) -> Tensor:
         """The mask of one pass over prompt and queries.
 
         Args:
+            prompt_sees: mask of the prompts ``[B, 1, S, S]``.
             sees: as in :meth:`query_mask`.
 
         Returns:
             A mask ``[B, 1, S + Q, S + Q]``.
         """
-        size, count = self.valid.shape[1], sees.shape[-1]
-        source = self.sees
-        if source is None:
-            source = causal(size, self.valid.device)[None, None]
-        source = source.expand(len(self.valid), -1, -1, -1)  # [B, 1, S, S]
+        size, count = prompt_sees.shape[-1], sees.shape[-1]
         hidden = self.valid.new_zeros(len(self.valid), 1, size, count)  # [B, 1, S, Q]
-        return joined([joined([source, hidden], dim=-1), self.query_mask(sees)], dim=-2)
+        prompt = joined([prompt_sees, hidden], dim=-1)  # [B, 1, S, S + Q]
+        return joined([prompt, self.query_mask(sees)], dim=-2)

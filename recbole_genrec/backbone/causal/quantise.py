@@ -47,7 +47,7 @@ def quantised_options(quantisation: str, device: torch.device | str) -> dict:
     """
     from transformers import BitsAndBytesConfig
 
-    settings = {
+    settings: dict[str, dict] = {
         "8bit": {"load_in_8bit": True},
         "4bit": {
             "load_in_4bit": True,

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.dropout import dropout
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.visibility import added_to
 
 
-def position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
+def position_bias(stack: TransformersModule, queries: Tensor, keys: Tensor, sees: Tensor) -> Tensor:
     """Bias of self-attention with its mask; block 0 holds the table of its stack.
 
     Args:
@@ -41,7 +42,7 @@ def position_bias(stack: nn.Module, queries: Tensor, keys: Tensor, sees: Tensor)
 
 
 def self_attention(
-    layer: nn.Module,
+    layer: TransformersModule,
     hidden: Tensor,
     bias: Tensor,
     cache: BeamCache | None = None,
@@ -71,7 +72,12 @@ def self_attention(
 
 
 def cross_attention(
-    layer: nn.Module, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor, live: LiveQueries
+    layer: TransformersModule,
+    hidden: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    live: LiveQueries,
 ) -> Tensor:
     """A cross-attention layer with its norm, dropout and residual.
 
@@ -92,7 +98,7 @@ def cross_attention(
 
 
 def attention(
-    weights: nn.Module,
+    weights: TransformersModule,
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -128,6 +134,6 @@ def attention(
     return weights.o(live.take(joined))
 
 
-def split_heads(projected: Tensor, weights: nn.Module) -> Tensor:
+def split_heads(projected: Tensor, weights: TransformersModule) -> Tensor:
     """``[B, N, heads * d_kv]`` -> ``[B, heads, N, d_kv]``."""
     return projected.unflatten(-1, (weights.n_heads, -1)).transpose(1, 2)

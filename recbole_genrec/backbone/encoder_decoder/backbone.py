@@ -25,7 +25,7 @@ from recbole_genrec.backbone.encoder_decoder.attention import (
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
-from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
 from recbole_genrec.backbone.visibility import causal, restricted
 from recbole_genrec.errors import BackboneError
 
@@ -67,7 +67,7 @@ class EncoderDecoderBackbone(nn.Module):
 
     max_positions = None
 
-    def __init__(self, lm: nn.Module, text: bool = False):
+    def __init__(self, lm: TransformersModule, text: bool = False):
         super().__init__()
         if lm.config.model_type not in FAMILIES:
             raise BackboneError(
@@ -77,15 +77,15 @@ class EncoderDecoderBackbone(nn.Module):
         table = lm.get_input_embeddings()
         head = lm.get_output_embeddings()
         self._tied = head.weight is table.weight
-        self.shared = None
-        self.lm_head = None
+        self.shared: nn.Embedding | None = None
+        self.lm_head: nn.Linear | None = None
         if text:
             self.shared = table
         if text and not self._tied:
             self.lm_head = head
 
-        self.encoder = lm.encoder
-        self.decoder = lm.decoder
+        self.encoder: TransformersModule = lm.encoder
+        self.decoder: TransformersModule = lm.decoder
         self.encoder.embed_tokens = None
         self.decoder.embed_tokens = None
         self.d_in = self.d_out = self.d_model = lm.config.d_model

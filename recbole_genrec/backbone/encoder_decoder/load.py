@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
 from recbole_genrec.errors import BackboneError
 
 FAMILIES = ("t5", "mt5")
 
 
-def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None) -> nn.Module:
+def load_encoder_decoder(
+    backbone: str = "scratch", settings: dict | None = None
+) -> TransformersModule:
     """A language model of the T5 family.
 
     Args:
@@ -32,7 +34,7 @@ def load_encoder_decoder(backbone: str = "scratch", settings: dict | None = None
     return _stored_weights(backbone)
 
 
-def _random_weights(settings: dict) -> nn.Module:
+def _random_weights(settings: dict) -> TransformersModule:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -56,7 +58,7 @@ def _random_weights(settings: dict) -> nn.Module:
         ) from error
 
 
-def _stored_weights(backbone: str) -> nn.Module:
+def _stored_weights(backbone: str) -> TransformersModule:
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
     source = locate(backbone)

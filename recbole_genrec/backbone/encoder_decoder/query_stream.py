@@ -15,6 +15,7 @@ from recbole_genrec.backbone.encoder_decoder.attention import (
     position_bias,
     split_heads,
 )
+from recbole_genrec.backbone.protocol import TransformersModule
 
 
 class QueryStream(nn.Module):
@@ -30,11 +31,11 @@ class QueryStream(nn.Module):
 
     is_decoder = False
 
-    def __init__(self, lm: nn.Module):
+    def __init__(self, lm: TransformersModule):
         super().__init__()
-        self.block = lm.encoder.block
-        self.final_layer_norm = lm.encoder.final_layer_norm
-        self.dropout = lm.encoder.dropout
+        self.block: TransformersModule = lm.encoder.block
+        self.final_layer_norm: TransformersModule = lm.encoder.final_layer_norm
+        self.dropout: TransformersModule = lm.encoder.dropout
         cheapen(self)
 
     def forward(self, queries: Tensor, sequence: Tensor, sees: Tensor) -> Tensor:
