@@ -1,4 +1,4 @@
-"""Tiny causal language models of several families, with random weights large enough that their predictions differ."""
+"""Tiny causal language models of several families, whose random weights tell tokens apart."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def text_vocabulary():
 
 
 class Generator:
-    """A language model, a code vocabulary and prompts of three users with different lengths; a new one for each test."""
+    """A language model, a code vocabulary and prompts of three users with different lengths."""
 
     def __init__(
         self, family: str, sizes: tuple[int, ...] = SIZES, lengths: tuple[int, ...] = (5, 9, 1)
@@ -92,7 +92,7 @@ class Generator:
         )
 
     def full_pass(self, user: int, paths: Tensor) -> Tensor:
-        """Logits ``[n, C]`` over all codes after each of the ``paths [n, t]`` (t >= 0): one uncached pass over prompt and path."""
+        """Logits ``[n, C]`` over all codes after ``paths [n, t]``: one pass over both."""
         start = self.prompt[user, : self.lengths[user]].expand(len(paths), -1, -1)
         rows = paths + torch.tensor(self.codes.offsets[: paths.shape[1]], dtype=torch.long)
         sequence = torch.cat([start, self.codes.embedding[rows]], dim=1)
@@ -112,7 +112,7 @@ class Generator:
         )
 
     def item_scores(self, table: Tensor, score_type: str) -> Tensor:
-        """Scores ``[B, n_items - 1]`` of the real items of a code table by full passes, item by item."""
+        """Scores ``[B, n_items - 1]`` of the real items by full passes, item by item."""
         rows, scores = table[1:].tolist(), torch.zeros(len(self.lengths), len(table) - 1)
         for user in range(len(scores)):
             for level in range(table.shape[1]):

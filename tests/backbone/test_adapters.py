@@ -1,4 +1,4 @@
-"""Exports of trained language models: scores after a reload, peft's and transformers' own readers, another process, another base."""
+"""Exports of trained language models, read back by us, by peft and by transformers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def bases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder, bases):
-    """``trained(case)``: a model whose weights, as after training, are none of its start, and a batch of users."""
+    """``trained(case)``: a model whose weights all differ from its start, and a batch of users."""
     made = {}
 
     def model_of(case):
@@ -154,7 +154,7 @@ def test_an_adapter_on_weights_that_no_folder_holds_names_no_base(trained, tmp_p
         assert not settings["base_model_name_or_path"]
 
 
-# --- another process ----------------------------------------------------------------------------------------------------------------
+# --- another process -----------------------------------------------------------------------------
 
 LOAD = """
 import sys
@@ -162,8 +162,10 @@ import torch
 from recbole_genrec.experiments.trained import load_data_and_model
 torch.set_num_threads(1)
 for name in sys.argv[2:]:
-    model, users = load_data_and_model(name)[1], torch.load(sys.argv[1] + "/users.pt", weights_only=True)
-    torch.save(model.search(users["history"], users["length"], fill=True).full, sys.argv[1] + "/" + name.split("/")[-1] + ".scores")
+    model = load_data_and_model(name)[1]
+    users = torch.load(sys.argv[1] + "/users.pt", weights_only=True)
+    scores = model.search(users["history"], users["length"], fill=True).full
+    torch.save(scores, sys.argv[1] + "/" + name.split("/")[-1] + ".scores")
 """
 
 
@@ -185,7 +187,7 @@ def test_a_fresh_process_needs_the_checkpoint_the_base_and_the_data_alone(traine
         torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
 
 
-# --- merged -------------------------------------------------------------------------------------------------------------------------
+# --- merged --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -239,7 +241,7 @@ def test_a_tokenizer_smaller_than_the_table_keeps_the_place_of_the_codes(folder,
     assert not (tmp_path / "again").exists() and not list(tmp_path.glob(".again*"))
 
 
-# --- what cannot be loaded ----------------------------------------------------------------------------------------------------------
+# --- what cannot be loaded -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "export"])

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 
 
 def draw_walk(blocks=(3, 7), users=3):
-    """Random ``(codes [B, Q], parents [B, Q])`` of each step, and the paths ``[B, Q, t]`` they lead to, the root first."""
+    """Random codes and parents ``[B, Q]`` of each step, and the paths ``[B, Q, t]`` to them."""
     generator = torch.Generator().manual_seed(1)
     steps, paths = [], [torch.zeros(users, 1, 0, dtype=torch.long)]
     for count, size in zip(blocks, SIZES, strict=False):
@@ -44,7 +44,7 @@ STEPS, PATHS = draw_walk()
 
 
 def walk(decoder, rows=(0, 1, 2)):
-    """What the decoder answers at the root and after each of ``STEPS``; its users are ``rows`` of the three."""
+    """Answers of a decoder of some users at the root and after each of ``STEPS``."""
     rows = list(rows)
     return [
         decoder.start(),
@@ -52,7 +52,7 @@ def walk(decoder, rows=(0, 1, 2)):
     ]
 
 
-# --- stepwise decoding --------------------------------------------------------------------------------------------------------------
+# --- stepwise decoding ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -168,7 +168,7 @@ def test_a_sequence_longer_than_the_model_is_an_error():
     decoder.select(torch.tensor([1])).step(one[:1], one[:1])
 
 
-# --- the language model itself ------------------------------------------------------------------------------------------------------
+# --- the language model itself -------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -242,7 +242,7 @@ def test_code_tables_and_the_model_get_gradients():
     assert all(p.grad is not None for p in model.backbone.parameters())
 
 
-# --- loading ------------------------------------------------------------------------------------------------------------------------
+# --- loading -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -274,7 +274,8 @@ def test_what_cannot_be_loaded_says_why(monkeypatch):
             load_causal_lm(missing)
     with pytest.raises(
         BackboneError,
-        match="'facebook/no-such-model' cannot be loaded.*backbone: scratch trains from random weights",
+        match="'facebook/no-such-model' cannot be loaded.*"
+        "backbone: scratch trains from random weights",
     ):
         load_causal_lm("facebook/no-such-model")
     for settings, reason in (

@@ -43,7 +43,7 @@ FAMILIES = {
 
 
 class Generator:
-    """A T5 with random weights, a code vocabulary with an end token and histories of different lengths."""
+    """A random T5, a code vocabulary with an end token, and histories of different lengths."""
 
     def __init__(self, family: str = "t5", lengths: tuple[int, ...] = (5, 17, 1)):
         torch.manual_seed(0)
@@ -103,7 +103,7 @@ class Generator:
         return scores
 
 
-# --- parity with transformers -------------------------------------------------------------------------------------------------------
+# --- parity with transformers --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -200,7 +200,7 @@ def test_generate_with_a_trie_callback_returns_the_same_lists(end):
     ).all()  # beams were pruned: the two agree on what a beam search finds, not only on exact lists
 
 
-# --- stepwise decoding --------------------------------------------------------------------------------------------------------------
+# --- stepwise decoding ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["t5", "gated"])
@@ -241,7 +241,7 @@ STEPS = [(3, 1, 8), (7, 3, 6), (4, 7, 5)]  # queries, queries of the block befor
 
 
 def walk(decoder, rows=(0, 1, 2)):
-    """What the decoder answers at the root and after three blocks; its users are ``rows`` of the three."""
+    """Answers of a decoder of some users at the root and after three blocks."""
     generator, values = torch.Generator().manual_seed(1), [decoder.start()]
     for queries, before, size in STEPS:
         codes = torch.randint(size, (3, queries), generator=generator)
@@ -397,7 +397,8 @@ def test_what_cannot_be_loaded_says_why(monkeypatch, tmp_path):
             load_encoder_decoder(missing)
     with pytest.raises(
         BackboneError,
-        match="'google/no-such-model' cannot be loaded.*backbone: scratch trains from random weights",
+        match="'google/no-such-model' cannot be loaded.*"
+        "backbone: scratch trains from random weights",
     ):
         load_encoder_decoder("google/no-such-model")
     for settings, reason in (

@@ -1,7 +1,7 @@
 """The query stream of T5 layers against LMIndexer's published reconstructor.
 
-``lmindexer_quantize.npz`` was written by LMIndexer (commit e6dc4cc) on transformers 4.41.2, float64;
-attention softmax and norms ran in float32, hence the tolerance.
+``lmindexer_quantize.npz`` was written by LMIndexer (commit e6dc4cc) on transformers 4.41.2 in
+float64; attention softmax and norms ran in float32, hence the tolerance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SETRec's inputs through the encoder-decoder backbone, against the published implementation.
 
-``setrec_t5.npz`` was written by SETRec's T5 (commit 50109bd) on transformers 4.41.2: item tokens that
-share a position, a separator at its absolute place, and queries whose attention gets +1 on the
+``setrec_t5.npz`` was written by SETRec's T5 (commit 50109bd) on transformers 4.41.2: item tokens
+that share a position, a separator at its absolute place, and queries whose attention gets +1 on the
 diagonal. Its T5 computes softmax and norms in float32, hence the tolerance.
 """
 

@@ -1,4 +1,4 @@
-"""A tiny T5 over item codes against the published implementation's states, scores, gradients and beams."""
+"""A tiny T5 over item codes against published states, scores, gradients and beams."""
 
 from __future__ import annotations
 

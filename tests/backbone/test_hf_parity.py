@@ -16,7 +16,7 @@ SIZES = (8, 6, 5)
 
 
 class CodesOnly(nn.Module):
-    """Output layer over text and codes in which text has probability 0, so that the softmax runs over the codes."""
+    """Output layer over text and codes in which text has probability 0."""
 
     def __init__(self, n_text: int, classifier: Tensor):
         super().__init__()
@@ -29,7 +29,7 @@ class CodesOnly(nn.Module):
 
 
 def peer_of(model: Generator):
-    """The model as one of transformers alone: one vocabulary, text first, then the codes of all levels."""
+    """The model with one vocabulary: text first, then the codes of all levels."""
     peer = copy.deepcopy(model.lm)
     peer.set_input_embeddings(
         nn.Embedding.from_pretrained(

@@ -1,4 +1,4 @@
-"""Tuning of causal language models: what trains, gradient checkpointing, and adapters that cannot be."""
+"""Tuning of causal language models: what trains, gradient checkpointing, impossible adapters."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def test_a_target_without_a_layer_is_named_together_with_layers_that_exist():
     ):
         with pytest.raises(
             BackboneError,
-            match=rf"lora_targets: '{target}' matches no layer of .*\. Its linear layers are .*{known}",
+            match=rf"lora_targets: '{target}' matches no layer of .*\. "
+            rf"Its linear layers are .*{known}",
         ):
             Generator(family).backbone.add_lora(2, 4, 0.0, ["q_proj", target])
     with pytest.raises(
@@ -170,7 +171,7 @@ def test_a_target_without_a_layer_is_named_together_with_layers_that_exist():
     }
 
 
-# --- gradient checkpointing ---------------------------------------------------------------------------------------------------------
+# --- gradient checkpointing ----------------------------------------------------------------------
 
 
 def kept_for_backward(backbone, embeddings):
@@ -216,7 +217,7 @@ def test_the_key_switches_checkpointing_on(folder):
         assert layer.gradient_checkpointing is value
 
 
-# --- the base of an adapter ---------------------------------------------------------------------------------------------------------
+# --- the base of an adapter ----------------------------------------------------------------------
 
 
 def test_facts_of_a_base_do_not_see_adapters_and_see_every_weight():
@@ -239,6 +240,7 @@ def test_an_adapter_for_another_base_names_what_differs():
     check_base(None, facts, "x")  # checkpoints that hold all weights know no base
     with pytest.raises(
         BackboneError,
-        match="another base than models/b holds: hidden_size 64 there and 32 here, weights .* with the same",
+        match="another base than models/b holds: hidden_size 64 there and 32 here, "
+        "weights .* with the same",
     ):
         check_base({**facts, "hidden_size": 64, "weights": "0"}, facts, "models/b")

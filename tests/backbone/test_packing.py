@@ -1,4 +1,4 @@
-"""Ragged batches: states, gradients, and the two layouts against sequence-by-sequence passes and brute force."""
+"""Ragged batches: states and gradients of the two layouts against passes of single sequences."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_sequence_longer_than_the_model_is_an_error_though_rows_may_be_shared(
         model.backbone.states(torch.randn(67, 32), torch.tensor([2, 65]))
 
 
-# --- the two layouts ----------------------------------------------------------------------------------------------------------------
+# --- the two layouts -----------------------------------------------------------------------------
 
 
 def cost(groups, pass_cost):

@@ -1,4 +1,4 @@
-"""The protocol of all backbones: positions, masks, text and codes, against transformers' own passes."""
+"""The protocol of all backbones against transformers' own passes: positions, masks, text, codes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_both_backbones_offer_the_whole_protocol():
             assert isinstance(getattr(backbone, name), (int, float))
 
 
-# --- parity with transformers -------------------------------------------------------------------
+# --- parity with transformers --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["t5", "mt5"])
@@ -218,7 +218,7 @@ def test_text_logits_equal_transformers(kind):
     assert backbone.tied == (lm.get_output_embeddings().weight is lm.get_input_embeddings().weight)
 
 
-# --- sets without an order (SETRec) -------------------------------------------------------------
+# --- sets without an order (SETRec) --------------------------------------------------------------
 
 
 def set_states(backbone: Backbone, items: Tensor, lengths: Tensor, queries: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ def test_recomputed_activations_give_the_same_gradients(kind):
     torch.testing.assert_close(gradients[0], gradients[1], **CLOSE)
 
 
-# --- codes beside text (LMIndexer, MetaID) ------------------------------------------------------
+# --- codes beside text (LMIndexer, MetaID) -------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""Frozen weights in 8 or 4 bits: what is missing, what transformers is asked for, what checkpoints hold, a trained adapter again."""
+"""Frozen weights in 8 or 4 bits: loading, checkpoints, and a trained adapter that is read back."""
 
 from __future__ import annotations
 
