@@ -156,7 +156,8 @@ def _words(text: str) -> list[str]:
 
 def benchmark(file: str, changes: list[str]) -> int:
     """Carry out a benchmark file and print its leaderboard; 1 when a run failed."""
-    from recbole_genrec.experiments.benchmark import read_benchmark, run_benchmark
+    from recbole_genrec.experiments.benchmark import run_benchmark
+    from recbole_genrec.experiments.benchmark_file import read_benchmark
     from recbole_genrec.report.leaderboard import make_leaderboard
     from recbole_genrec.settings.parsing import parse_arguments
 

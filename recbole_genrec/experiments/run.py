@@ -103,8 +103,8 @@ def _find_classes(model: str | type | None) -> None:
         name = model_name(place)
         if places.setdefault(name, place) != place:
             raise ConfigError(
-                f"--model names {places[name]} and {place}, two classes called {name}; their results "
-                "could not be told apart. Rename one, or run them one after the other."
+                f"--model names {places[name]} and {place}, two classes called {name}; their "
+                f"results could not be told apart. Rename one, or run them one after the other."
             )
 
 

@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
 
 def load_data_and_model(
-    checkpoint: str, model_class: type | str | None = None, **changes: object
+    checkpoint: str, model_class: type | str | None = None, **changes: Any
 ) -> Trained:
     """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
 
@@ -109,7 +109,7 @@ def _recbole_model(
 
 
 def evaluate(
-    checkpoint: str, model_class: type | str | None = None, **changes: object
+    checkpoint: str, model_class: type | str | None = None, **changes: Any
 ) -> dict[str, Any]:
     """Test a checkpoint again, under another search if wanted; nothing is trained.
 
@@ -189,7 +189,7 @@ def recommend(
     history: list[str] | None = None,
     k: int = 10,
     candidate_file: str | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> list[dict[str, Any]]:
     """The best next items for a user of the dataset, or for any history.
 
@@ -226,7 +226,7 @@ def recommend(
     return trained.model.recommend(items, k=k, candidates=candidates, user=user)
 
 
-def export(checkpoint: str, folder: str, merge: bool = False, **changes: object) -> None:
+def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:
     """Write the model of a checkpoint to a new folder, as safetensors and JSON.
 
     Args:
@@ -249,7 +249,7 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: object)
     trained.model.save_pretrained(folder, merge)
 
 
-def inspect(checkpoint: str, items: list[str], **changes: object) -> list[dict[str, Any]]:
+def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str, Any]]:
     """Let a model that learned to describe items (LCRec) describe them from their codes alone.
 
     Args:

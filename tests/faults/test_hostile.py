@@ -22,7 +22,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.preparation.prepare import prepare_dataset
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError, GenRecError
-from recbole_genrec.experiments.benchmark import read_benchmark
+from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.settings.parsing import parse_value, read_yaml

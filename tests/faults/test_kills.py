@@ -16,7 +16,7 @@ from counts import KILLS, SIGNALS, tried
 from forked_runs import ForkedRuns
 from toy import TINY_OF, write_dataset
 
-from recbole_genrec.experiments.benchmark import argument
+from recbole_genrec.experiments.arguments import argument
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 LETTER = {
