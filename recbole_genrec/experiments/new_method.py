@@ -1,4 +1,4 @@
-"""A working skeleton of a new method, to start from: its class, settings and test in the working folder."""
+"""A working skeleton of a new method, to start from: its class, settings and test."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_new_method(name: str, folder: str | Path = ".") -> list[Path]:
             raise ConfigError(f"{path} exists already. Choose another name or another folder.")
 
     for path, template in zip(paths, templates.values(), strict=True):
-        source = files("recbole_genrec.experiments").joinpath("skeleton", template)
+        source = files("recbole_genrec.experiments") / "skeleton" / template
         text = Template(source.read_text(encoding="utf-8")).substitute(words)
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

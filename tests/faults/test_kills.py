@@ -201,7 +201,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
             == status
         )
         output = (folder / "output.txt").read_text()
-        assert f"Ended by {number.name}" in output and "Traceback" not in output
+        assert f"Stopped by {number.name}" in output and "Traceback" not in output
         assert (
             shlex.join(["recbole-genrec", "run", *harness.command("STORE", "--resume")]) in output
         )

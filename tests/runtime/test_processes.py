@@ -370,7 +370,7 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
     )
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == 143 and "Ended by SIGTERM" in output and "--resume" in output, (
+    assert process.returncode == 143 and "Stopped by SIGTERM" in output and "--resume" in output, (
         output
     )
     stopped = load_checkpoint(next(Path("cut").glob("*.resume.pth")))
