@@ -8,8 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from recbole_genrec.data.idle_keys import load_filtering_files, without_idle_filter
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.outside import is_outside, location, register
 from recbole_genrec.model.registry import (
     GENERATORS,
@@ -27,6 +28,7 @@ from recbole_genrec.runtime.recbole_repairs import (
     quiet_anomaly_detection,
     restore_numpy_aliases,
 )
+from recbole_genrec.settings.aliases import advice
 from recbole_genrec.settings.classification import (
     RECBOLE_ARGUMENTS,
     computed_keys,
@@ -39,7 +41,7 @@ from recbole_genrec.settings.declaration import REQUIRED, Key, Settings, Setting
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.property_files import _shipped, properties_folder
 from recbole_genrec.settings.recbole_values import check_eval_args, check_recbole_values
-from recbole_genrec.settings.rules import check_value, check_values, did_you_mean, nearest
+from recbole_genrec.settings.rules import check_value, check_values, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
@@ -99,7 +101,8 @@ class GenRecConfig(Config):
             RuntimeError,
         ) as error:
             raise ConfigError(
-                f"RecBole cannot use these settings: {error} ({type(error).__name__})."
+                f"RecBole cannot use these settings{reason_of(error)}. Check the types of their "
+                "values against `recbole-genrec keys`."
             ) from error
         tokenizer = str(self.final_config_dict.get("tokenizer"))
         if is_folder(tokenizer) and os.sep not in tokenizer:
@@ -112,6 +115,7 @@ class GenRecConfig(Config):
             check_method(self.model_class)
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
+        load_filtering_files(self.final_config_dict, self.external_config_dict)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._stored_names = tuple(self.final_config_dict)
         self._check()
@@ -349,7 +353,7 @@ class GenRecConfig(Config):
         says_nothing = is_outside(self.model_class) and not is_generative(self.model_class)
         for name in self.external_config_dict:
             if name not in known and not says_nothing:
-                hint = did_you_mean(name, known)
+                hint = advice(name, known)
                 raise ConfigError(f"Unknown key {name!r} for {self.model}.{hint}")
         if not is_generative(self.model_class) or "generator" not in self.external_config_dict:
             return
@@ -383,7 +387,8 @@ class GenRecConfig(Config):
     def derived(self, model: str, **values: object) -> GenRecConfig:
         """Settings of ``model`` for a stage of this run: its data, split, seed and device, and ``values``."""
         taken_over = inherited_keys()
-        inherited = {name: value for name, value in self.plain().items() if name in taken_over}
+        values_here = without_idle_filter(self.plain())
+        inherited = {name: value for name, value in values_here.items() if name in taken_over}
         inherited["data_path"] = str(Path(inherited["data_path"]).parent)
         inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
@@ -442,7 +447,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         ConfigError: when the stored settings no longer fit this version.
     """
     computed = computed_keys()
-    values = {name: value for name, value in stored.items() if name not in computed}
+    kept = without_idle_filter(stored)
+    values = {name: value for name, value in kept.items() if name not in computed}
     values.pop("model_class", None)
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None

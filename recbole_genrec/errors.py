@@ -5,6 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+_FOR_PROGRAMMERS = (
+    "unpack",
+    "concatenate",
+    "attribute",
+    "KeyError",
+    "NoneType",
+    "operand",
+    "argument",
+    "object is not",
+    "must match in size",
+    "could not broadcast",
+)
+
 
 class GenRecError(ValueError):
     """Base of every error that this package raises on purpose."""
@@ -80,9 +93,25 @@ def _means_out_of_memory(error: Exception) -> bool:
     return "out of memory" in text or "can't allocate memory" in text
 
 
+def reason_of(error: Exception) -> str:
+    """`` (reason)`` in the words of an error, or nothing where these are for programmers.
+
+    Args:
+        error: of RecBole or another library.
+    """
+    if isinstance(error, (KeyError, AttributeError, IndexError)):
+        return ""
+    lines = str(error).strip().splitlines()
+    if not lines or any(word in lines[0] for word in _FOR_PROGRAMMERS):
+        return ""
+    return f" ({lines[0]})"
+
+
 @contextlib.contextmanager
 def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -> Iterator[None]:
     """Refuse a file from outside, whatever error its content leads to.
+
+    The error's own words are repeated where they are meant for people; it is the cause anyway.
 
     Args:
         what: the file, as the subject of a sentence.
@@ -105,4 +134,4 @@ def explained(what: str, advice: str, kind: type[GenRecError] = ArtefactError) -
         RuntimeError,
         ZeroDivisionError,
     ) as error:
-        raise kind(f"{what} cannot be used ({type(error).__name__}: {error}). {advice}") from error
+        raise kind(f"{what} cannot be used{reason_of(error)}. {advice}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
+from recbole_genrec.data.idle_keys import idle_keys
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
 from recbole_genrec.data.presplit import Presplit, history_column
 from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
@@ -134,10 +136,37 @@ class OrderedDataset:
             [self.uid_field, self.iid_field], keep=self.config["rm_dup_inter"], inplace=True
         )
 
+    def _filter_inter_by_user_or_item(self) -> None:
+        before = len(self.inter_feat)
+        super()._filter_inter_by_user_or_item()
+        left_out = before - len(self.inter_feat)
+        if left_out:
+            getLogger().info(
+                f"filter_inter_by_user_or_item: {left_out} of {before} interactions are left out; "
+                "their items or users have no row in the files of features."
+            )
+
+    def _reset_index(self) -> None:
+        if self.inter_feat.empty:
+            raise DataError(
+                f"No interaction of {self.dataset_name} is left after val_interval, rm_dup_inter, "
+                "filter_inter_by_user_or_item and user_ and item_inter_num_interval. Relax them."
+            )
+        super()._reset_index()
+
+    def _drop_bare_features(self) -> None:
+        """Files of which only the ids were loaded filter; they add no items and no features."""
+        for name, field in (("item_feat", self.iid_field), ("user_feat", self.uid_field)):
+            features = getattr(self, name)
+            if features is not None and list(features.columns) == [field]:
+                setattr(self, name, None)
+                self.feat_name_list.remove(name)
+
     def _remap_ID_all(self) -> None:  # noqa: N802 (RecBole's name)
         if self.time_field in self.inter_feat:
             times = self.inter_feat[self.time_field].to_numpy()
             self.inter_feat[self.time_field] = ranks(times)
+        self._drop_bare_features()
         super()._remap_ID_all()
 
     def _get_remap_list(self, field_list) -> list:
@@ -214,6 +243,8 @@ def create_dataset(config):
             refuse_pickle(file)
     _check_fields(config)
     _check_loaded(config)
+    for sentence in idle_keys(config):
+        getLogger().warning(sentence)
     with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
         return _dataset_class(config)(config)
 

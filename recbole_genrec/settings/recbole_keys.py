@@ -27,7 +27,10 @@ class RecBoleKeys(Settings):
     field_separator: str = key("character between two columns", affects="data")
     USER_ID_FIELD: str = key("column of the user ids", affects="data")
     ITEM_ID_FIELD: str = key("column of the item ids", affects="data")
-    TIME_FIELD: str = key("column of the times", affects="data")
+    TIME_FIELD: str = key(
+        "column of the times, of type float; positions 1, 2, 3, ... where there are none",
+        affects="data",
+    )
     LIST_SUFFIX: str = key("ending of the columns that hold histories", affects="data")
     ITEM_LIST_LENGTH_FIELD: str = key("column of the lengths of histories", affects="data")
     MAX_ITEM_LIST_LENGTH: int = key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 from recbole_genrec.errors import ConfigError
@@ -56,6 +57,15 @@ def check_recbole_values(values: dict) -> None:
             f"clip_grad_norm is {values['clip_grad_norm']}; "
             "write --clip_grad_norm=\"{'max_norm': 1.0}\"."
         )
+    if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "log_wandb: the package wandb is not installed. Run `pip install wandb`, or leave it out."
+        )
+    keep = values.get("rm_dup_inter")
+    if keep not in (None, "first", "last"):
+        raise ConfigError(
+            f"rm_dup_inter is {keep!r}; it must be first or last: which row of a pair stays."
+        )
     for name, intervals in _intervals(values).items():
         parts = str(intervals).split(";")
         if intervals is not None and not all(INTERVAL.fullmatch(part) for part in parts):
@@ -69,6 +79,14 @@ def _intervals(values: dict) -> dict[str, object]:
     """The values of all keys that filter by intervals, named as people write them."""
     names = ("user_inter_num_interval", "item_inter_num_interval")
     intervals = {name: values.get(name) for name in names}
-    for field, interval in (values.get("val_interval") or {}).items():
-        intervals[f"val_interval: {field}"] = interval
+    by_column = values.get("val_interval") or {}
+    if not isinstance(by_column, dict):
+        raise ConfigError(
+            f"val_interval is {by_column!r}; it must give intervals by column: "
+            "--val_interval=\"{'rating': '[3,inf)'}\"."
+        )
+    for column, interval in by_column.items():
+        # a list names the values of a column of tokens
+        if not isinstance(interval, (list, tuple)) or not interval:
+            intervals[f"val_interval: {column}"] = interval
     return intervals

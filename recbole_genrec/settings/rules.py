@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import Key
 
+NEAR = 0.7
+"""How much of two words must agree for a hint, as ``difflib`` measures it."""
+
 
 def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
     """The ``n`` known words most like ``word``, upper and lower case alike; empty when none is."""
     by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(str(word).lower(), sorted(by_lower), n=n, cutoff=0.5)
+    matches = difflib.get_close_matches(str(word).lower(), sorted(by_lower), n=n, cutoff=NEAR)
     return [by_lower[name] for name in matches]
 
 

@@ -1,0 +1,93 @@
+"""Keys that were set and do nothing: each is named in a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole.utils import ModelType
+
+FILTERS = {
+    "rm_dup_inter": None,
+    "val_interval": None,
+    "user_inter_num_interval": "[0,inf)",
+    "item_inter_num_interval": "[0,inf)",
+}
+"""RecBole's filters, and their values that filter nothing."""
+
+USUAL_SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
+
+
+def load_filtering_files(values: dict[str, Any], chosen: Mapping[str, object]) -> None:
+    """Let ``load_col`` take the ids of ``.item`` and ``.user`` where these have to filter.
+
+    RecBole's default for ``filter_inter_by_user_or_item`` is True and does nothing, because
+    ``load_col`` leaves these files out. Where someone asks for the filter it works.
+
+    Args:
+        values: all settings; ``load_col`` is changed.
+        chosen: the settings that the user gave.
+    """
+    if chosen.get("filter_inter_by_user_or_item") is not True:
+        return
+    load = values["load_col"]
+    if not isinstance(load, dict):
+        return
+    for ending, key in (("item", "ITEM_ID_FIELD"), ("user", "USER_ID_FIELD")):
+        file = Path(values["data_path"]) / f"{values['dataset']}.{ending}"
+        if ending not in load and file.is_file():
+            load = {**load, ending: [values[key]]}
+    values["load_col"] = load
+
+
+def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings, without ``filter_inter_by_user_or_item`` where no file was there to filter.
+
+    Args:
+        values: the final settings of a run.
+    """
+    load = values.get("load_col")
+    if not isinstance(load, dict) or {"item", "user"} & load.keys():
+        return values
+    return {name: value for name, value in values.items() if name != "filter_inter_by_user_or_item"}
+
+
+def idle_keys(config) -> list[str]:
+    """A sentence for each key that was set and does nothing in this run."""
+    name = config["dataset"]
+    found = []
+    if config["benchmark_filename"] is not None:
+        for key, neutral in FILTERS.items():
+            if config[key] not in (None, neutral):
+                found.append(f"{key} does nothing beside benchmark_filename: filter the files.")
+        for part, usual in USUAL_SPLIT.items():
+            if config["eval_args"].get(part) != usual:
+                found.append(
+                    f"eval_args: {part} does nothing beside benchmark_filename: the files are the "
+                    "split."
+                )
+    load = config["load_col"]
+    if isinstance(load, dict):
+        asked = config.external_config_dict.get("filter_inter_by_user_or_item") is True
+        if asked and not {"item", "user"} & load.keys():
+            found.append(
+                f"filter_inter_by_user_or_item does nothing: there is neither {name}.item nor "
+                f"{name}.user beside the .inter file."
+            )
+        elif asked and config["benchmark_filename"] is not None:
+            found.append(
+                "filter_inter_by_user_or_item does nothing beside benchmark_filename: filter the "
+                "files."
+            )
+        for ending, columns in (config["unload_col"] or {}).items():
+            taken = load.get(ending, ())
+            idle = [column for column in columns if taken != "*" and column not in taken]
+            if idle:
+                found.append(
+                    f"unload_col does nothing for {', '.join(idle)}: load_col does not take them."
+                )
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    if config["valid_users"] and not sequential:
+        found.append(f"valid_users does nothing for {config['model']}, which is not sequential.")
+    return found

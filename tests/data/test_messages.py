@@ -1,0 +1,187 @@
+"""What is refused or does nothing is said in words for people, before RecBole sees it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+from event_data import (
+    HEADER,
+    PARTS,
+    events,
+    expected_split,
+    leave_one_out,
+    split,
+    write,
+    write_items,
+)
+
+from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.errors import GenRecError, explained
+from recbole_genrec.settings.aliases import CHANGED, OTHER_NAMES
+
+INTERNAL = ("AttributeError", "KeyError", "TypeError", "unpack", "concatenate", "NoneType")
+
+
+def message(folder, model="SASRec", **changes) -> str:
+    """What a run says that must be refused."""
+    with pytest.raises(GenRecError) as error:
+        split(folder, model, **changes)
+    text = str(error.value)
+    assert not any(word in text for word in INTERNAL), text
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    header = f"{HEADER}\trating:float\tkind:token"
+    rows = [(*row, n % 5, "ab"[n % 2]) for n, row in enumerate(events())]
+    write(root / "toy" / "toy.inter", rows, header)
+    write_items(root, "toy")
+    for part, rows in leave_one_out(events()).items():
+        write(root / "toy" / f"toy.{part}.inter", rows)
+    return root
+
+
+REFUSED = [
+    ({"TIME_FIELD": None}, "TIME_FIELD must be set.*float.*positions"),
+    ({"TIME_FIELD": 3}, "TIME_FIELD"),
+    ({"USER_ID_FIELD": None}, "USER_ID_FIELD"),
+    ({"ITEM_ID_FIELD": None}, "ITEM_ID_FIELD"),
+    ({"load_col": "inter"}, "load_col"),
+    ({"load_col": ["user_id"]}, "load_col"),
+    ({"load_col": {"inter": "user_id"}}, "load_col: inter is 'user_id'"),
+    ({"load_col": {"iter": ["user_id"]}}, "load_col names 'iter'.*Did you mean inter"),
+    ({"load_col": {"item": ["item_id"]}}, "load_col"),
+    ({"load_col": {"inter": ["user_id", "item_id", "timestamp", "ratings"]}}, "mean rating"),
+    ({"unload_col": {"inter": ["user_id"]}}, "unload_col leaves out user_id"),
+    ({"unload_col": {"inter": "rating"}}, "unload_col: inter is 'rating'"),
+    ({"unload_col": ["rating"]}, "unload_col"),
+    ({"alias_of_item_id": "item_id_list"}, r"--alias_of_item_id=\[column\]"),
+    ({"alias_of_item_id": ["other"]}, "alias_of_item_id names the column 'other'"),
+    ({"alias_of_item_id": ["timestamp"]}, "holds numbers"),
+    ({"val_interval": {"rating": "[3,inf)"}}, "'rating', which is not loaded.*load_col"),
+    ({"val_interval": {"timestamp": [3, 4]}}, "timestamp holds numbers"),
+    ({"val_interval": {"item_id": "[3,inf)"}}, "item_id holds tokens.*list"),
+    ({"val_interval": ["a"]}, "val_interval"),
+    ({"val_interval": {"timestamp": "3"}}, "write an interval"),
+    ({"val_interval": {"timestamp": "[3,4]"}}, "No interaction of toy is left"),
+    ({"rm_dup_inter": "both"}, "rm_dup_inter is 'both'"),
+    ({"benchmark_filename": "train"}, "benchmark_filename"),
+    ({"benchmark_filename": ["train", "valid", "tset"]}, "toy.tset.inter does not exist"),
+    ({"user_inter_num_interval": "[99,inf)"}, "No interaction of toy is left"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED)
+def test_what_is_refused_is_named(folder, changes, words):
+    assert re.search(words, message(folder, **changes), re.DOTALL)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_package_that_is_missing(folder):
+    assert "pip install wandb" in message(folder, log_wandb=True)
+
+
+def test_lists_of_tokens_filter(folder):
+    rows = [row for n, row in enumerate(events()) if n % 2 == 0]
+    columns = {"inter": ["user_id", "item_id", "timestamp", "kind"]}
+    found = split(folder, load_col=columns, val_interval={"kind": ["a"]})
+    assert found == expected_split(rows)
+    columns = {"inter": ["user_id", "item_id", "timestamp", "rating"]}
+    rows = [row for n, row in enumerate(events()) if n % 5 >= 2]
+    assert split(folder, load_col=columns, val_interval={"rating": "[2,inf)"}) == expected_split(
+        rows
+    )
+
+
+def test_numbers_in_a_list_of_tokens_are_tokens(tmp_path):
+    rows = [(user, item[1:], time) for user, item, time in events()]
+    write(tmp_path / "toy" / "toy.inter", rows)
+    kept = [row for row in rows if row[1] in ("3", "4", "5", "6", "7")]
+    found = split(tmp_path, val_interval={"item_id": [3, 4, 5, 6, 7]})
+    assert found == expected_split(kept)
+
+
+def test_no_internals_of_other_libraries():
+    for error in (KeyError("a"), AttributeError("x has no attribute y"), ValueError("to unpack")):
+        with pytest.raises(GenRecError) as raised, explained("F", "Do this."):
+            raise error
+        assert str(raised.value) == "F cannot be used. Do this."
+    words = r"F cannot be used \(too few users\)\. Do this"
+    with pytest.raises(GenRecError, match=words), explained("F", "Do this."):
+        raise ValueError("too few users")
+
+
+# --- keys under other names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("written", "meant"), OTHER_NAMES.items())
+def test_other_names_of_keys(folder, written, meant):
+    text = message(folder, "TIGER", **{written: 1})
+    assert text.endswith(f"Unknown key {written!r} for TIGER. Did you mean {meant}?")
+
+
+@pytest.mark.parametrize("written", CHANGED)
+def test_keys_that_became_another_form(folder, written):
+    assert CHANGED[written] in message(folder, **{written: 1})
+
+
+@pytest.mark.parametrize("written", ["colour", "foo", "sizes_of_all", "my_option"])
+def test_far_words_get_no_hint(folder, written):
+    assert "Did you mean" not in message(folder, **{written: 1})
+
+
+# --- keys that do nothing -------------------------------------------------------------------------
+
+BENCHMARK = {"benchmark_filename": list(PARTS)}
+IDLE = [
+    ({**BENCHMARK, "rm_dup_inter": "first"}, "rm_dup_inter does nothing beside benchmark"),
+    ({**BENCHMARK, "val_interval": {"timestamp": "[0,inf)"}}, "val_interval does nothing"),
+    ({**BENCHMARK, "user_inter_num_interval": "[5,inf)"}, "user_inter_num_interval does nothing"),
+    ({**BENCHMARK, "item_inter_num_interval": "[5,inf)"}, "item_inter_num_interval does nothing"),
+    ({**BENCHMARK, "eval_args": {"split": {"RS": [8, 1, 1]}}}, "eval_args: split does nothing"),
+    ({**BENCHMARK, "filter_inter_by_user_or_item": True}, "filter_inter_by_user_or_item does"),
+    ({"unload_col": {"inter": ["rating"]}}, "unload_col does nothing for rating"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), IDLE)
+def test_keys_that_do_nothing_say_so(folder, changes, words, caplog):
+    split(folder, **changes)
+    assert words in caplog.text
+
+
+def test_usual_settings_say_nothing(folder, caplog):
+    split(folder)
+    split(folder, **BENCHMARK)
+    split(folder, "Pop", **BENCHMARK)
+    assert "does nothing" not in caplog.text
+
+
+def test_the_filter_by_the_item_file_filters(tmp_path, caplog):
+    """Where it is asked for, also in models that a stage trains and after a checkpoint was read."""
+    rows = events()
+    write(tmp_path / "toy" / "toy.inter", rows)
+    asked = {"filter_inter_by_user_or_item": True}
+    split(tmp_path, **asked)
+    assert "filter_inter_by_user_or_item does nothing: there is neither toy.item" in caplog.text
+    write_items(tmp_path, "toy", n_items=15)
+    assert split(tmp_path) == expected_split(rows)
+    kept = [row for row in rows if int(row[1][1:]) < 15]
+    for model in ("SASRec", "Pop"):
+        settings = {"data_path": str(tmp_path), "gpu_id": "", **asked}
+        config = GenRecConfig(model, "toy", config_dict=settings)
+        for same in (config, config.derived("SASRec"), config_from_plain(config.plain())):
+            dataset = create_dataset(same)
+            assert set(dataset.field2id_token["item_id"][1:]) == {item for _, item, _ in kept}
+            make_loaders(same, dataset, False)
+        plain = GenRecConfig(model, "toy", config_dict={**settings, **dict.fromkeys(asked, False)})
+        settings.pop("filter_inter_by_user_or_item")
+        default = GenRecConfig(model, "toy", config_dict=settings)
+        for same in (plain, default, default.derived("SASRec"), config_from_plain(default.plain())):
+            assert create_dataset(same).item_num == 26
+    assert split(tmp_path, **asked) == expected_split(kept)
