@@ -1,6 +1,6 @@
-"""What every method of ours shares, with codes or without: RecBole's hooks, item content, checkpoints, use after training.
+"""What every method of ours shares, with codes or without: hooks, training, use after training.
 
-A method writes :meth:`GenRecModel.loss` and :meth:`GenRecModel.scores`. Two bases stand on top of this one:
+A method writes :meth:`GenRecModel.loss` and :meth:`GenRecModel.scores`. Two bases stand on this:
 :class:`~recbole_genrec.model.generative.GenerativeRecommender` for methods that generate codes, and
 :class:`~recbole_genrec.model.ranking.VectorRecommender` for methods that compare vectors.
 """
@@ -108,7 +108,7 @@ class GenRecModel(StoredModel):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def optimiser_groups(self) -> list[dict]:
-        """:meth:`parameter_groups`, and a last group of the trainable parameters that they leave out."""
+        """:meth:`parameter_groups`, and a last group of the parameters that they leave out."""
         groups = self.parameter_groups()
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
         rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
@@ -226,7 +226,7 @@ class GenRecModel(StoredModel):
         history, length = self._history(interaction)
         user = self._user(interaction)
         scores = torch.empty(len(length), self.n_items, device=history.device)  # [B, n_items]
-        for rows in torch.argsort(length, stable=True).split(self.config["search_batch_size"]):
+        for rows in torch.argsort(length, stable=True).split(self.settings.search_batch_size):
             longest = int(length[rows].max())
             users = {name: ids[rows] for name, ids in user.items()}
             scores[rows] = self.scores(history[rows, :longest], length[rows], **users)

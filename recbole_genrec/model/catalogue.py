@@ -1,4 +1,4 @@
-"""The items and users that a model knows, by raw id: the names that people use for RecBole's numbers."""
+"""The items and users that a model knows, by raw id: people's names for RecBole's numbers."""
 
 from __future__ import annotations
 

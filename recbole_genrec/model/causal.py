@@ -1,4 +1,7 @@
-"""What generative methods share whose backbone is a causal language model: its tuning, adapters in peft's format, merged weights."""
+"""What generative methods share whose backbone is a causal language model.
+
+Its tuning, adapters in peft's format, and merged weights.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class CausalRecommender(GenerativeRecommender):
             BackboneError: the checkpoint's adapter was trained on another base.
         """
         if self.stored:
-            check_base(self.stored.get("base"), self.backbone.origin, self.config["backbone"])
+            check_base(self.stored.get("base"), self.backbone.origin, self.settings.backbone)
         apply_tuning(self.backbone, self.config)
 
     def other_parameter(self) -> dict:
@@ -89,7 +92,7 @@ class CausalRecommender(GenerativeRecommender):
             return {}
         base = ""
         if self.backbone.origin:
-            base = self.config["backbone"]
+            base = self.settings.backbone
         names = save_adapter(self.backbone.lm, folder / ADAPTER, base)
         weights = {f"backbone.lm.{name}": there for name, there in names.items()}
         return {f"{ADAPTER}/adapter_model.safetensors": weights}

@@ -17,6 +17,7 @@ from recbole_genrec.decoding import (
     grammar_search,
 )
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 REPORTED = ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
 
@@ -25,7 +26,7 @@ class CodeSearch:
     """The search that the settings of a run ask for.
 
     Args:
-        config: the settings.
+        settings: of the run.
 
     Attributes:
         log: statistics of the searches since :meth:`reset_log`.
@@ -33,13 +34,13 @@ class CodeSearch:
 
     log: SearchLog
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, settings: SharedSettings):
+        self.settings = settings
         self.reset_log()
 
     def reset_log(self) -> None:
         """Forget the statistics."""
-        self.log = SearchLog(self.config["topk"])
+        self.log = SearchLog(self.settings.topk)
 
     def best(
         self, decoder: CodeDecoder, trie: ItemTrie, k: int | None = None, fill: bool = False
@@ -52,21 +53,21 @@ class CodeSearch:
             k: how many; default ``max(topk)``.
             fill: also score all items, ``[B, n_items]``.
         """
-        config = self.config
-        k = k or max(config["topk"])
-        width = config["beam_width"]
-        options = {"score_type": config["score_type"], "fill": fill}
-        if config["constraint"] != "trie":
+        settings = self.settings
+        k = k or max(settings.topk)
+        width = settings.beam_width
+        options = {"score_type": settings.score_type, "fill": fill}
+        if settings.constraint != "trie":
             result = grammar_search(decoder, trie, max(width, k), **options)
-        elif config["score_mode"] == "exact":
+        elif settings.score_mode == "exact":
             result = exact_search(decoder, trie, k, **options)
         elif width == "auto":
             result = beam_search_auto(
                 decoder,
                 trie,
                 k,
-                beam_max=max(config["beam_max"], k),
-                uncertified=config["uncertified"],
+                beam_max=max(settings.beam_max, k),
+                uncertified=settings.uncertified,
                 **options,
             )
         else:
@@ -80,7 +81,7 @@ class CodeSearch:
         Args:
             n_candidates: how many items evaluations rank; ``None`` = all.
         """
-        settings = {key: self.config[key] for key in REPORTED}
+        settings = {key: getattr(self.settings, key) for key in REPORTED}
         return {**settings, "candidates": n_candidates, **self.log.shares()}
 
 

@@ -40,16 +40,16 @@ class CodedModel(GenRecModel):
     tokenizer: ItemTokenizer
 
     def __init__(self, config, dataset, stored: dict | None = None):
-        tokenizer = make_tokenizer(config, config["seed"])
+        tokenizer = make_tokenizer(config, config.settings.seed)
         needs_text = tokenizer.uses_text or self.needs_item_texts(config)
         super().__init__(config, dataset, stored, needs_text)
-        self._tries = ItemTries(config, self._read_candidates())
+        self._tries = ItemTries(self.settings, self._read_candidates())
         self.tokenizer = tokenizer
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         # the same start with a fitted and with a stored tokenizer
-        init_seed(config["seed"], config["reproducibility"])
+        init_seed(self.settings.seed, self.settings.reproducibility)
 
     @classmethod
     def needs_item_texts(cls, config) -> bool:
@@ -59,21 +59,21 @@ class CodedModel(GenRecModel):
 
     def _read_candidates(self) -> Tensor | None:
         """Ids of the items in ``candidate_file``."""
-        file = self.config["candidate_file"]
+        file = self.settings.candidate_file
         if file is None:
             return None
         return torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
 
-    # --- tokenizer ------------------------------------------------------------------------------------------------------------------
+    # --- tokenizer --------------------------------------------------------------------------------
 
     def pretrain_tokenizer(self, dataset) -> ItemCodes:
-        """The item codes: from a checkpoint, from the artefact store, or by fitting the tokenizer now."""
+        """The item codes: from a checkpoint, from the store of results, or by a fit now."""
         if self.stored is None:
             return fit_or_load(
                 self.tokenizer,
                 self.content,
-                self.config["cache_dir"],
-                self.config["seed"],
+                self.settings.cache_dir,
+                self.settings.seed,
                 self.logger.info,
             )
         self.tokenizer.set_state(
@@ -130,7 +130,10 @@ class CodedModel(GenRecModel):
 
     @torch.no_grad()
     def start_unused_codes(self) -> None:
-        """Values of the extra token that no item had in training take the mean of those in use (our choice, unpublished)."""
+        """Start values of the extra token that no item had in training.
+
+        They take the mean of those in use (our choice, unpublished).
+        """
         for level in range(self.item_codes.n_learned, len(self.level_sizes)):
             for rows in self.vocabulary.level_rows(level):
                 used = self.codes[1 : self.n_dataset_items, level]

@@ -1,4 +1,7 @@
-"""What all methods share that generate codes: code table, trie and search. A method adds its loss and its next-code scores."""
+"""What all methods share that generate codes: training, search, new items.
+
+A method writes :meth:`GenerativeRecommender.loss` and :meth:`GenerativeRecommender.item_logits`.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,9 @@ from recbole_genrec.tokenizer.collision import parse_policies
 class GenerativeRecommender(CodedModel):
     """A sequential recommender that generates the codes of the next item.
 
-    A method overrides two functions: :meth:`loss` and :meth:`item_logits`. Prompts and labels are built from item ids through
-    ``self.codes`` at run time, so a changed table takes effect at the next call.
+    A method writes two functions: :meth:`loss` and :meth:`item_logits`. It builds prompts and
+    labels from item ids through ``self.codes`` at run time, so a changed table takes effect at the next
+    call. The code table itself is :class:`CodedModel`'s.
 
     Args:
         config: a ``GenRecConfig``.
@@ -42,7 +46,6 @@ class GenerativeRecommender(CodedModel):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
 
     Attributes:
-        codes: buffer int64 ``[n_items, L]``, row 0 = padding item. codes_version: buffer, rises with every change of the table.
         self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
     """
 
@@ -51,7 +54,7 @@ class GenerativeRecommender(CodedModel):
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.self_improvement = None
-        self._search = CodeSearch(config)
+        self._search = CodeSearch(self.settings)
         if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
             self.logger.warning(
                 f"loss_vocab: trie never learns which codes are illegal, so score_type: "
@@ -67,22 +70,36 @@ class GenerativeRecommender(CodedModel):
             model.self_improvement = SelfImprovement(model, model.settings)
         return model
 
-    # --- what a method writes -------------------------------------------------------------------------------------------------------
+    # --- what a method writes ---------------------------------------------------------------------
 
     def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
         """Next-code log-probabilities, level by level, as a decoder that the search steps through.
 
         Args:
-            history: item ids ``[B, T]``, right-padded with 0. length: ``[B]``.
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
         """
         raise NotImplementedError
 
     def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The item after each position ``[B, T]``, and which of them to learn ``[B, T]``: with ``train_rows: all`` the target alone."""
-        at = torch.arange(history.shape[1], device=history.device)
-        last = at == length.unsqueeze(1) - 1
-        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))
-        return following, last if self.config["train_rows"] == "all" else at < length.unsqueeze(1)
+        """The item after each position, and which of them to learn.
+
+        With ``train_rows: all`` only the target is learned, because each prefix has its own row.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+            target: next item ids ``[B]``.
+
+        Returns:
+            Item ids ``[B, T]`` and bool ``[B, T]``.
+        """
+        position = torch.arange(history.shape[1], device=history.device)
+        last = position == length.unsqueeze(1) - 1  # [B, T]
+        following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))  # [B, T]
+        if self.settings.train_rows == "all":
+            return following, last
+        return following, position < length.unsqueeze(1)
 
     # What self_improve needs besides: the codes of an item from its own content, by the same
     # weights. A method that leaves one of the two functions out refuses self_improve.
@@ -123,7 +140,7 @@ class GenerativeRecommender(CodedModel):
             return self.item_codes.n_learned
         return len(self.level_sizes)
 
-    # --- RecBole's interface --------------------------------------------------------------------------------------------------------
+    # --- RecBole's interface ----------------------------------------------------------------------
 
     def calculate_loss(self, interaction):
         """As the base's, and the alignment task of self_improve.
@@ -132,7 +149,7 @@ class GenerativeRecommender(CodedModel):
             ConfigError: self_improve is on, but something that it needs is missing.
         """
         if self.self_improvement is None:
-            if self.config["self_improve"]:
+            if self.settings.self_improve:
                 raise ConfigError(
                     f"self_improve: True, but the constructor of {type(self).__name__} was called "
                     "directly, which leaves it out. Use registry.build_model(config, dataset)."
@@ -160,13 +177,13 @@ class GenerativeRecommender(CodedModel):
         items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
         scores = []
         for rows in torch.arange(len(length), device=length.device).split(
-            self.config["search_batch_size"]
+            self.settings.search_batch_size
         ):
             users = {name: ids[rows] for name, ids in user.items()}
             decoder = self.item_logits(history[rows], length[rows], **users)
             scores.append(
                 path_scores(
-                    decoder, self.search_trie, items[rows], score_type=self.config["score_type"]
+                    decoder, self.search_trie, items[rows], score_type=self.settings.score_type
                 )
             )
         return torch.cat(scores).squeeze(1)
@@ -226,7 +243,7 @@ class GenerativeRecommender(CodedModel):
         """Forget the search statistics; our trainer does so before each evaluation."""
         self._search.reset_log()
 
-    # --- new items ------------------------------------------------------------------------------------------------------------------
+    # --- new items --------------------------------------------------------------------------------
 
     @torch.no_grad()
     def add_items(
@@ -245,21 +262,21 @@ class GenerativeRecommender(CodedModel):
             vectors: ``[n, D]`` for a tokenizer of item vectors, in place of those of the texts.
 
         Returns:
-            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not change.
+            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not
+            change.
         """
         if not len(texts):
             return []
         if self.self_improvement is not None:
             self.self_improvement.check_new_items(self)
-        tokens, texts = (
-            self.catalogue.new_items(texts, tokens),
-            [text if text.strip() else PLACEHOLDER for text in texts],
-        )
+        tokens = self.catalogue.new_items(texts, tokens)
+        texts = [text if text.strip() else PLACEHOLDER for text in texts]
         new = NewItems(texts, vectors)
         codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
             self.logger.warning(
-                f"{moved} of {len(texts)} new items did not fit under their nearest codes and took the next free ones."
+                f"{moved} of {len(texts)} new items did not fit under their nearest codes and took "
+                "the next free ones."
             )
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
@@ -270,13 +287,15 @@ class GenerativeRecommender(CodedModel):
         return added
 
     def items_added(self, items: list[int]) -> None:
-        """Called by :meth:`add_items` when new items have their codes; a method extends its tables here.
+        """Called by :meth:`add_items` when new items have their codes.
+
+        A method extends its other tables here.
 
         Args:
             items: internal ids of the new items.
         """
 
-    # --- checkpoints and reports ----------------------------------------------------------------------------------------------------
+    # --- checkpoints and reports ------------------------------------------------------------------
 
     def other_parameter(self) -> dict:
         """As the base's, with what self_improve adds."""
@@ -287,7 +306,7 @@ class GenerativeRecommender(CodedModel):
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """Refuse combinations of settings that cannot work, before anything is trained; a method adds its own."""
+        """As the base's: settings of self_improve, of collisions and of the search."""
         if values["self_improve"]:
             check_settings(cls, cls.settings_class.of(values))
         if "collision" in values:  # stored codes have none

@@ -8,18 +8,19 @@ from collections.abc import Callable, Hashable
 from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.settings.shared_keys import SharedSettings
 
 
 class ItemTries:
     """Tries of a code table, built when they are first asked for and again when the table changes.
 
     Args:
-        config: reads ``trie_budget_mb`` and ``subset_norm``.
+        settings: of the run; reads ``trie_budget_mb`` and ``subset_norm``.
         candidates: item ids that evaluations rank; ``None`` = all items.
     """
 
-    def __init__(self, config, candidates: Tensor | None):
-        self.config = config
+    def __init__(self, settings: SharedSettings, candidates: Tensor | None):
+        self.settings = settings
         self.candidates = candidates
         self._version: Hashable = None
         self._all: ItemTrie | None = None
@@ -49,7 +50,7 @@ class ItemTries:
     def _built(
         self, codes: Tensor, sizes: tuple[int, ...], popularity: Callable[[], Tensor]
     ) -> ItemTrie:
-        budget = self.config["trie_budget_mb"]
+        budget = self.settings.trie_budget_mb
         trie = ItemTrie(codes.cpu(), sizes, budget_mb=budget)
         if trie.leaf_width == 1:
             return trie
@@ -69,4 +70,4 @@ class ItemTries:
 
     def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
         """The part of a trie for some item ids."""
-        return trie.subset(items, self.config["subset_norm"])
+        return trie.subset(items, self.settings.subset_norm)

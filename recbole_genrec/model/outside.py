@@ -1,4 +1,7 @@
-"""Methods from outside this package: classes that a program registers, entry points, ``package.module:Class``."""
+"""Methods from outside this package.
+
+Classes that a program registers, entry points, and ``package.module:Class``.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def register(model_class: type) -> type:
     forgotten, so that a notebook can define its class again.
 
     Args:
-        model_class: a :class:`~recbole_genrec.model.base.GenRecModel`, or a model of RecBole's kind.
+        model_class: a :class:`~recbole_genrec.model.base.GenRecModel`, or a model of RecBole's
+            kind.
 
     Returns:
         The class.
@@ -42,8 +46,8 @@ def register(model_class: type) -> type:
     name = model_class.__name__
     if name in MODELS or name in recbole_model_names():
         raise ConfigError(
-            f"There is a model {name} already. Give your class {location(model_class)} another name, "
-            "which tells its checkpoints and results apart."
+            f"There is a model {name} already. Give your class {location(model_class)} another "
+            "name, which tells its checkpoints and results apart."
         )
     _classes().register(name, model_class)
     return model_class
@@ -68,8 +72,8 @@ def find_outside(name: str) -> type | None:
     """The class of a name from outside.
 
     Args:
-        name: the name of a registered class or of an entry point, or ``package.module:Class``, whose
-            module is imported; the working folder counts as a place of modules.
+        name: the name of a registered class or of an entry point, or ``package.module:Class``,
+            whose module is imported; the working folder counts as a place of modules.
 
     Returns:
         The class, or ``None`` if the name is none of these.
@@ -89,7 +93,7 @@ def find_outside(name: str) -> type | None:
 
 
 def outside_properties(model_class: type) -> dict:
-    """Values of keys that a class from outside brings, over those of the class that it derives from.
+    """Values of keys that a class from outside brings, over those of its base class.
 
     They are its ``properties``, or the file ``<Class>.yaml`` beside its module.
     """
@@ -147,9 +151,9 @@ def check_stored_class(stored: dict, model_class: type | str | None, checkpoint:
         if known is not None and location(known) == place:
             return
     raise ArtefactError(
-        f"{checkpoint} holds a model of the class {place}, which is not part of this package. Loading "
-        f"it runs the code of that module, so name it: model_class={name} in a program (or register "
-        f"the class), --model={place} on the command line."
+        f"{checkpoint} holds a model of the class {place}, which is not part of this package. "
+        f"Loading it runs the code of that module, so name it: model_class={name} in a program (or "
+        f"register the class), --model={place} on the command line."
     )
 
 

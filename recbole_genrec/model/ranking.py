@@ -1,7 +1,7 @@
-"""What methods share that rank items by vectors, without a search: projection, scores, history masking and the item cache.
+"""What methods share that rank items by vectors, without a search.
 
-A method writes three functions: :meth:`VectorRecommender.loss`, :meth:`VectorRecommender.project` and
-:meth:`VectorRecommender.item_vectors`.
+A method writes three functions: :meth:`VectorRecommender.loss`, :meth:`VectorRecommender.project`
+and :meth:`VectorRecommender.item_vectors`. Scores, history masking and kept vectors stand here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class VectorRecommender(GenRecModel):
         # bf16 and fp16 would let many items tie
         with torch.autocast(projected.device.type, enabled=False):
             scores = self.similarity(projected.float(), vectors.float())  # [B, n_items]
-        if self.config["mask_history"]:
+        if self.settings.mask_history:
             scores = scores.scatter(1, history, -torch.inf)
         return scores
 

@@ -1,4 +1,4 @@
-"""The class of a model's name: ours, RecBole's models, and classes from outside (:mod:`recbole_genrec.model.outside`)."""
+"""The class of a model's name: ours, RecBole's, or one from outside (:mod:`.outside`)."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def _recbole_class(name: str) -> type:
         ) from error
     if model_class.type in (ModelType.CONTEXT, ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
         raise ConfigError(
-            f"RecBole's {name} is a {model_class.type.name.lower()} model and needs other data than "
-            "user, item and time; general, traditional and sequential models run here."
+            f"RecBole's {name} is a {model_class.type.name.lower()} model and needs other data "
+            "than user, item and time; general, traditional and sequential models run here."
         )
     return model_class
 

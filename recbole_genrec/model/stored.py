@@ -1,4 +1,7 @@
-"""A RecBole model that knows its items and users by raw id, and how it is stored, loaded and exported."""
+"""A RecBole model that knows its items and users by raw id.
+
+Here is how it is stored, loaded and exported.
+"""
 
 from __future__ import annotations
 
@@ -106,8 +109,8 @@ class StoredModel(SequentialRecommender):
         Args:
             texts: one text an item.
             tokens: their raw ids, as :meth:`Catalogue.new_items` gives them.
-            **rows: for each buffer that :attr:`tables` or :attr:`rows_by_id` has for items, the rows
-                ``[n, ...]`` of the new ones.
+            **rows: for each buffer that :attr:`tables` or :attr:`rows_by_id` has for items, the
+                rows ``[n, ...]`` of the new ones.
 
         Returns:
             Internal ids of the new items.
@@ -268,7 +271,8 @@ class StoredModel(SequentialRecommender):
         """
         if not state.get("other_parameter"):
             raise ArtefactError(
-                "The checkpoint holds weights alone; give the .pth file that a finished epoch wrote."
+                "The checkpoint holds weights alone; give the .pth file that a finished epoch "
+                "wrote."
             )
         model = cls.build(config, dataset, state["other_parameter"])
         weights = dict(state["state_dict"])

@@ -83,7 +83,7 @@ class Replicas:
             unit.set_reshard_after_forward(unit is not self._root, recurse=False)
             unit.reshard()
 
-    # --- checkpoints: the same files as those of one process ---------------------------------------------------------------------------
+    # --- checkpoints: the same files as those of one process --------------------------------------
 
     def gathered(self, state):
         """``state`` (nested dictionaries and lists) with whole tensors; all processes must call it."""

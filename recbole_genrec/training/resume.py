@@ -84,7 +84,7 @@ class ResumePoints:
 
     def _set_random_states(self, random: dict) -> None:
         set_rng_state(random["process_0"])
-        processes.own_stream(self.config["seed"], random["streams"])
+        processes.own_stream(self.settings.seed, random["streams"])
 
     def resume_checkpoint(self, resume_file):
         """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""

@@ -1,4 +1,7 @@
-"""RecBole's training loop with a schedule, mixed precision, safe checkpoints and an exact resume. Nothing about methods."""
+"""RecBole's training loop with a schedule, mixed precision, safe checkpoints and an exact resume.
+
+Nothing about methods stands here.
+"""
 
 from __future__ import annotations
 
@@ -21,41 +24,51 @@ from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SMALLER_BATCH = "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for it."
+SMALLER_BATCH = (
+    "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for "
+    "it."
+)
+CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
 SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 
 
 class GenRecTrainer(ResumePoints, Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
-    Differences: parameter groups (``model.optimiser_groups()``), learning-rate schedule and warm-up, gradient accumulation, bf16/fp16,
-    ``model.on_epoch_start(epoch)`` before each epoch, checkpoints without pickled objects, a resume that continues bit for bit,
-    metrics as plain floats, and several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
+    What it adds to RecBole's:
+
+    * parameter groups (``model.optimiser_groups()``), a learning-rate schedule with warm-up,
+      gradient accumulation, bf16 and fp16;
+    * ``model.on_epoch_start(epoch)`` before each epoch, and ``model.after_fit(validate)``;
+    * checkpoints without pickled objects, and a resume that continues bit for bit;
+    * metrics as plain floats;
+    * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
     """
 
     ids: dict[str, list[str]] | None = None  # raw ids of the training data, for checkpoints
 
     def __init__(self, config, model):
+        self.settings = config.settings
         self.writes = processes.rank() == 0
-        self.replicas = Replicas(model, bool(config["fsdp"]))
+        self.replicas = Replicas(model, bool(self.settings.fsdp))
         with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
         if not self.writes:
             self.tensorboard.close()
             self.tensorboard = Silent()
         self.eval_collector = make_collector(config)
-        folder, self.run_name = Path(config["checkpoint_dir"]), config.run_name()
+        folder, self.run_name = Path(self.settings.checkpoint_dir), config.run_name()
         self.saved_model_file = str(folder / f"{self.run_name}.pth")
         self.resume_file = folder / f"{self.run_name}.resume.pth"
-        self.accumulation = config["gradient_accumulation_steps"] or 1
-        self.dtype = DTYPES[config["precision"] or "fp32"]
+        self.accumulation = self.settings.gradient_accumulation_steps or 1
+        self.dtype = DTYPES[self.settings.precision or "fp32"]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.scheduler = None
         self.seconds = {"train": 0.0, "valid": 0.0}
         self.cpu_seconds = {"train": 0.0, "valid": 0.0}
         self.history: list[dict] = []
 
-    # --- optimiser ------------------------------------------------------------------------------------------------------------------
+    # --- optimiser --------------------------------------------------------------------------------
 
     def _build_optimizer(self, **kwargs):
         if "params" not in kwargs:
@@ -66,18 +79,18 @@ class GenRecTrainer(ResumePoints, Trainer):
         return super()._build_optimizer(**kwargs)
 
     def _build_scheduler(self, batches: int):
-        name = self.config["lr_scheduler"] or "constant"
+        name = self.settings.lr_scheduler or "constant"
         if name == "constant":
             return None
         from transformers import get_scheduler
 
         steps = max(1, -(-batches // self.accumulation) * self.epochs)
-        warmup = int(steps * (self.config["warmup_ratio"] or 0.0))
+        warmup = int(steps * (self.settings.warmup_ratio or 0.0))
         return get_scheduler(
             name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps
         )
 
-    # --- training -------------------------------------------------------------------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -89,13 +102,14 @@ class GenRecTrainer(ResumePoints, Trainer):
         callback_fn=None,
     ):
         self.scheduler = self._build_scheduler(len(train_data))
-        processes.own_stream(self.config["seed"])
-        if self.config["resume"]:
+        processes.own_stream(self.settings.seed)
+        if self.settings.resume:
             if self.resume_file.is_file():
                 self._restore(train_data)
             else:
                 self.logger.info(
-                    f"Nothing to resume: there is no {self.resume_file}. Starting from the beginning."
+                    f"Nothing to resume: there is no {self.resume_file}. Starting from the "
+                    "beginning."
                 )
         self._saved, self.ids = saved, raw_ids(train_data._dataset)
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
@@ -128,7 +142,19 @@ class GenRecTrainer(ResumePoints, Trainer):
         done: int,
         total: list[float] | None,
     ) -> list[float]:
-        """Train on the batches after the first ``done`` ones, whose losses sum up to ``total``; the mean losses of the epoch."""
+        """Train on the batches of an epoch.
+
+        Args:
+            train_data: loader of the training split.
+            epoch: number of the epoch.
+            loss_func: gives the loss of a batch, or its parts.
+            show_progress: whether to show a bar.
+            done: how many batches an interrupted run has done already.
+            total: sums of the losses of these batches.
+
+        Returns:
+            The mean losses of the epoch, one a part.
+        """
         batches, count = train_data, len(train_data)
         if show_progress:
             batches = tqdm(
@@ -165,7 +191,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         return processes.mean([value / max(count, 1) for value in total])
 
     def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
-        """The parts of the loss on this process's rows; RecBole's models average theirs over the rows."""
+        """The parts of the loss on this process's rows; RecBole's models average over the rows."""
         with self._autocast():
             losses = loss_func(own)
         parts = losses if isinstance(losses, tuple) else (losses,)
@@ -174,8 +200,10 @@ class GenRecTrainer(ResumePoints, Trainer):
         return tuple(processes.balanced(part, len(own)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
-        """Let the model refresh its codes or run another task; losses that it yields are optimised one at a time, at the rate of the
-        schedule's present step."""
+        """Let the model refresh its codes or run another task.
+
+        Losses that it yields are optimised one at a time, at the present rate of the schedule.
+        """
         if not hasattr(self.model, "on_epoch_start"):
             return
         with self.replicas.whole():  # a refresh of the codes searches with the whole model
@@ -211,11 +239,11 @@ class GenRecTrainer(ResumePoints, Trainer):
         if not torch.isfinite(loss):
             rate = self.optimizer.param_groups[0]["lr"]
             raise GenRecError(
-                f"The training loss is {float(loss.detach())} in epoch {epoch}, batch {batch}, at learning rate {rate:g}. Try a lower "
-                "--learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32."
+                f"The training loss is {float(loss.detach())} in epoch {epoch}, batch {batch}, at "
+                f"learning rate {rate:g}. Try a lower --learning_rate, {CLIP}, or --precision=fp32."
             )
 
-    # --- evaluation -----------------------------------------------------------------------------------------------------------------
+    # --- evaluation -------------------------------------------------------------------------------
 
     def _valid_epoch(self, valid_data, show_progress=False):
         started = clocks()
@@ -259,24 +287,25 @@ class GenRecTrainer(ResumePoints, Trainer):
         found = super()._full_sort_batch_eval(batched_data)
         if torch.isnan(found[1]).any():
             raise GenRecError(
-                "The model gives scores that are not numbers (NaN), so its lists would be arbitrary: its weights went wrong in the last "
-                "epochs. Train again with a lower --learning_rate, --clip_grad_norm=\"{'max_norm': 1.0}\", or --precision=fp32."
+                "The model gives scores that are not numbers (NaN), so its lists would be "
+                "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
+                f"--learning_rate, {CLIP}, or --precision=fp32."
             )
         return found
 
     def after_fit(self, valid_data, saved: bool) -> None:
         """Let the model decide on the validation split what its training leaves open.
 
-        Calls ``model.after_fit(validate)`` with the weights of the best epoch, and writes them again
-        with what the model has decided. A run that is killed here comes here again when it resumes,
-        because its last epoch is done again.
+        Calls ``model.after_fit(validate)`` with the weights of the best epoch, and writes them
+        again with what the model has decided. A run that is killed here comes here again when it
+        resumes, because its last epoch is done again.
 
         Args:
             valid_data: loader of the validation split.
             saved: whether the training wrote checkpoints; without them the weights of the last
                 epoch count.
         """
-        progress = bool(self.config["show_progress"])
+        progress = bool(self.settings.show_progress)
 
         def validate() -> dict[str, float]:
             return self.evaluate(valid_data, load_best_model=False, show_progress=progress)
@@ -296,7 +325,7 @@ class GenRecTrainer(ResumePoints, Trainer):
         checkpoint["other_parameter"] = storable(self.model.other_parameter())
         save_checkpoint(self.saved_model_file, checkpoint)
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------------------------
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         path = kwargs.pop("saved_model_file", self.saved_model_file)
@@ -331,7 +360,8 @@ class GenRecTrainer(ResumePoints, Trainer):
         with explained(f"The checkpoint {file}", "Train the model again."):
             if model_file is None and checkpoint["run"] != self.run_name:
                 raise ArtefactError(
-                    f"{file} belongs to {checkpoint['run']}, another run: it was renamed or replaced. Train again."
+                    f"{file} belongs to {checkpoint['run']}, another run: it was renamed or "
+                    "replaced. Train again."
                 )
             load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
             self.model.load_other_parameter(
@@ -341,7 +371,7 @@ class GenRecTrainer(ResumePoints, Trainer):
 
 
 def get_trainer_class(model_class: type, name: str) -> type:
-    """Our trainer; on top of RecBole's special trainer where a baseline has one (Pop, RecVAE, ...)."""
+    """Our trainer; on top of RecBole's special one where a baseline has it (Pop, RecVAE, ...)."""
     from recbole.trainer import Trainer
 
     stock = get_trainer(model_class.type, name)

@@ -1,17 +1,20 @@
-"""TokenRec (arXiv 2406.10450): users and items as tokens of quantised collaborative vectors, retrieval by cosine without a search.
+"""TokenRec (arXiv 2406.10450): users and items as tokens of quantised collaborative vectors.
 
-==================================  ===================================================================================
+Items are ranked by cosine, without a search.
+
+==================================  ================================================================
 paper                               here
-==================================  ===================================================================================
-collaborative vectors (LightGCN)    ``graph_vectors.py``
-masked vector quantisation          ``tokenizer/mq.py``, one for items and one for users
-prompts with user and item tokens   ``model/tokenrec_prompt.py``, wording: ``properties/prompts/tokenrec.yaml``
-generative retrieval                :meth:`TokenRec.project`, :class:`ProjectionHead`, :meth:`TokenRec.scores`
+==================================  ================================================================
+collaborative vectors (LightGCN)    ``collaborative/lightgcn_vectors.py``
+masked vector quantisation          ``tokenizer/mq_tokenizer.py``, one for items and one for users
+prompts with user and item tokens   ``prompt.py``, wording in ``properties/prompts/tokenrec.yaml``
+generative retrieval                :meth:`TokenRec.project`, :class:`ProjectionHead`
 pairwise ranking loss               :func:`cosine_loss`
 unseen users and items              :meth:`Entities.infer_users`, :meth:`TokenRec.add_items`
-==================================  ===================================================================================
+==================================  ================================================================
 
-Codes stand on the input side only, so equal codes do not tie items in the ranking: ranked are the collaborative vectors themselves.
+Codes stand on the input side only, so equal codes do not tie items in the ranking: what is ranked
+are the collaborative vectors themselves.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ class ProjectionHead(nn.Module):
     """``Linear(ReLU(Dropout(Linear(states))))`` on the states of all positions, one after another.
 
     Args:
-        d_in: positions times width of the states. hidden: width between. d_out: size of the collaborative vectors.
+        d_in: positions times width of the states.
+        hidden: width between.
+        d_out: size of the collaborative vectors.
+        dropout: share of the hidden units.
     """
 
     def __init__(self, d_in: int, hidden: int, d_out: int, dropout: float):
@@ -69,14 +75,26 @@ class ProjectionHead(nn.Module):
 def cosine_loss(
     projected: Tensor, positive: Tensor, negative: Tensor, gamma: float = 0.0
 ) -> Tensor:
-    """Mean over 2B pairs of ``1 - cos`` (positive) and ``max(0, cos - gamma)`` (negative); all arguments ``[B, d]``."""
+    """Mean over 2B pairs of ``1 - cos`` (positive) and ``max(0, cos - gamma)`` (negative).
+
+    Args:
+        projected: ``[B, d]``.
+        positive: vectors of the targets, ``[B, d]``.
+        negative: vectors of other items, ``[B, d]``.
+        gamma: cosine that a negative may have without a loss.
+    """
     towards = 1 - cosine_similarity(projected, positive)
     away = (cosine_similarity(projected, negative) - gamma).relu()
     return (towards + away).mean() / 2
 
 
 def cosine_scores(projected: Tensor, vectors: Tensor) -> Tensor:
-    """Cosines ``[B, n]`` of ``projected [B, d]`` and ``vectors [n, d]``; 0 where a vector is zero."""
+    """Cosines ``[B, n]``; 0 where a vector is zero.
+
+    Args:
+        projected: ``[B, d]``.
+        vectors: ``[n, d]``.
+    """
     return normalize(projected, dim=1) @ normalize(vectors, dim=1).T
 
 
@@ -151,33 +169,34 @@ class TokenRec(VectorRecommender):
         self.entities = self.pretrain_tokenizer(dataset)
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
-        init_seed(
-            config["seed"], config["reproducibility"]
-        )  # the same start with fitted and with stored tokenizers
-        scratch = config["backbone"] == "scratch"
-        lm = load_encoder_decoder(config["backbone"], config["backbone_config"])
-        self.texts = (
-            stored["prompts"]
-            if stored
-            else read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
-        )
-        tokenise = (
-            split_words
-            if scratch
-            else partial(load_text_tokenizer(config["backbone"]).encode, add_special_tokens=False)
-        )
+        settings = self.settings
+        # the same start with fitted and with stored tokenizers
+        init_seed(settings.seed, settings.reproducibility)
+
+        scratch = settings.backbone == "scratch"
+        lm = load_encoder_decoder(settings.backbone, settings.backbone_config)
+        if stored:
+            self.texts = stored["prompts"]
+        else:
+            self.texts = read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
+        tokenise = split_words
+        if not scratch:
+            encode = load_text_tokenizer(settings.backbone).encode
+            tokenise = partial(encode, add_special_tokens=False)
         self.prompts = Prompts(
-            self.texts, tokenise, *self.entities.sizes, config["source_len"], config["dec_len"]
+            self.texts, tokenise, *self.entities.sizes, settings.source_len, settings.dec_len
         )
         self.table = nn.Parameter(torch.randn(self.prompts.n_tokens, lm.config.d_model))
         if not scratch:
             self._start_from_words(lm)
-        if config["init_token_from_codebook"]:
+        if settings.init_token_from_codebook:
             self._start_from_codebooks()
         self.backbone = EncoderDecoderBackbone(lm)
-        d_in = config["dec_len"] * self.backbone.d_model
         self.head = ProjectionHead(
-            d_in, config["proj_hidden"], self.vectors.shape[1], config["proj_dropout"]
+            settings.dec_len * self.backbone.d_model,
+            settings.proj_hidden,
+            self.vectors.shape[1],
+            settings.proj_dropout,
         )
 
     def pretrain_tokenizer(self, dataset) -> Entities:
@@ -189,7 +208,10 @@ class TokenRec(VectorRecommender):
 
     @torch.no_grad()
     def _start_from_words(self, lm: nn.Module) -> None:
-        """Words start from the language model's rows, codes at random with their spread (our choice, unpublished)."""
+        """Start words from the language model's rows, and codes at random with their spread.
+
+        Our choice, unpublished.
+        """
         rows = lm.get_input_embeddings().weight
         used = [lm.config.pad_token_id, lm.config.eos_token_id, *self.prompts.words]
         self.table.mul_(rows.std())
@@ -197,12 +219,16 @@ class TokenRec(VectorRecommender):
 
     @torch.no_grad()
     def _start_from_codebooks(self) -> None:
-        """Each code starts as its codebook vector, scaled to the spread of the table (our choice, unpublished)."""
+        """Start each code as its codebook vector, scaled to the spread of the table.
+
+        Our choice, unpublished.
+        """
         books = self.entities.codebooks()
         if books.shape[1] != self.table.shape[1]:
             raise ConfigError(
-                f"init_token_from_codebook: the codes have {books.shape[1]} dimensions, the backbone is {self.table.shape[1]} wide. Set "
-                f"code_dim to {self.table.shape[1]}, or init_token_from_codebook: False."
+                f"init_token_from_codebook: the codes have {books.shape[1]} dimensions, the "
+                f"backbone is {self.table.shape[1]} wide. Set code_dim to {self.table.shape[1]}, or "
+                "init_token_from_codebook: False."
             )
         self.table[-len(books) :] = books * (self.table.std() / books.std())
 
@@ -227,17 +253,17 @@ class TokenRec(VectorRecommender):
         return self.head(states)
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor, user: Tensor) -> Tensor:
-        """:func:`cosine_loss` towards the target and away from one item drawn uniformly from all."""
+        """:func:`cosine_loss` towards the target and away from one item, drawn uniformly."""
         template = self._draw_templates(length)
         shown = self.prompts.shown(template, length, history.shape[1])
-        if self.config["shuffle_history"]:
+        if self.settings.shuffle_history:
             order = torch.rand(history.shape, device=history.device).argsort(1)
             history = history.gather(1, order)
             shown = shown.gather(1, order)
         projected = self.read_prompts(template, self.user_codes[user], history, shown).float()
         negative = torch.randint(1, self.n_items, target.shape, device=target.device)
         loss = cosine_loss(
-            projected, self.vectors[target], self.vectors[negative], self.config["gamma"]
+            projected, self.vectors[target], self.vectors[negative], self.settings.gamma
         )
         return balanced(loss, len(target))
 
@@ -248,7 +274,7 @@ class TokenRec(VectorRecommender):
         without_items = self.prompts.user_only
         with_history = (draw[1] * len(seen)).long()
         user_only = without_items.start + (draw[1] * len(without_items)).long()
-        return torch.where(draw[0] < self.config["user_only_prob"], user_only, with_history)
+        return torch.where(draw[0] < self.settings.user_only_prob, user_only, with_history)
 
     # --- ranking ----------------------------------------------------------------------------------
 
@@ -262,7 +288,7 @@ class TokenRec(VectorRecommender):
                 interaction, the history gives the user's codes.
         """
         number = SEEN_AT_TEST
-        if self.config["eval_prompt"] == "unseen":
+        if self.settings.eval_prompt == "unseen":
             number = self.prompts.unseen
         template = torch.full_like(length, number)
         shown = self.prompts.shown(template, length, history.shape[1])
@@ -303,7 +329,7 @@ class TokenRec(VectorRecommender):
             self.entities.check_new_user(history[0])
         return super().ranked(history, length, k, candidates, user=user)
 
-    # --- new items, checkpoints, reports ----------------------------------------------------------------------------------------------
+    # --- new items, checkpoints, reports ----------------------------------------------------------
 
     @torch.no_grad()
     def add_items(
@@ -313,10 +339,13 @@ class TokenRec(VectorRecommender):
         vectors: Tensor | None = None,
         users: Sequence[Sequence[str]] | None = None,
     ) -> list[int]:
-        """Make new items recommendable without training: a collaborative vector, and the codes of the frozen quantiser.
+        """Make new items recommendable without training.
+
+        Each gets a collaborative vector and the codes of the frozen quantiser.
 
         Args:
-            texts: one text an item, for people; TokenRec does not read it. tokens: their raw ids; default ``new-<internal id>``
+            texts: one text an item, for people; TokenRec does not read it.
+            tokens: their raw ids; default ``new-<internal id>``.
             vectors: ``[n, d]`` from the same collaborative model.
             users: instead of vectors, for each item the raw ids of users in training who chose it.
 
@@ -325,14 +354,16 @@ class TokenRec(VectorRecommender):
 
         Raises:
             ConfigError: neither vectors nor users, or both, or of the wrong shape; an unknown user.
-            DataError: an item without a vector: none of its users was in training, or its vector is zero or no number.
+            DataError: an item without a vector: none of its users was in training, or its vector
+                is zero or no number.
         """
         if not len(texts):
             return []
         tokens = self.catalogue.new_items(texts, tokens)
         if (vectors is None) == (users is None):
             raise ConfigError(
-                f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users who chose each new item."
+                f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users "
+                "who chose each new item."
             )
         if users is not None:
             users = [
@@ -343,7 +374,7 @@ class TokenRec(VectorRecommender):
         return self.append_items(texts, tokens, codes=codes, vectors=vectors)
 
     def other_parameter(self) -> dict:
-        """As the base's, with vectors, codes and quantisers of users and items by raw id, and the wording."""
+        """As the base's, with vectors, codes and quantisers by raw id, and the wording."""
         return {
             **super().other_parameter(),
             "entities": self.entities.state(),
@@ -352,18 +383,20 @@ class TokenRec(VectorRecommender):
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """The base's checks, and settings of the tokenizer that mean something for item codes alone."""
+        """As the base's, and settings of the tokenizer that are for item codes alone."""
         super().check_config(values)
         if values["tokenizer_input"] != "graph" or parse_policies(values["collision"]) != ["none"]:
             raise ConfigError(
-                "TokenRec quantises LightGCN's vectors and ranks the vectors: tokenizer_input: graph and collision: [none]."
+                "TokenRec quantises LightGCN's vectors and ranks the vectors. Set tokenizer_input: "
+                "graph and collision: [none]."
             )
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
         return {
-            "tokenizer": f"{config['tokenizer']}, codebooks {config['codebook_sizes']}, one set for items and one for users",
+            "tokenizer": f"{config['tokenizer']}, codebooks {config['codebook_sizes']}, "
+            "one set for items and one for users",
             **super().describe(config),
             "backbone": f"{config['backbone']}, {config['backbone_config']}",
             "ranking": f"cosine over all items, eval_prompt {config['eval_prompt']}",
