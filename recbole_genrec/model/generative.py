@@ -37,8 +37,8 @@ class GenerativeRecommender(CodedModel):
     """A sequential recommender that generates the codes of the next item.
 
     A method writes two functions: :meth:`loss` and :meth:`item_logits`. It builds prompts and
-    labels from item ids through ``self.codes`` at run time, so a changed table takes effect at the next
-    call. The code table itself is :class:`CodedModel`'s.
+    labels from item ids through ``self.codes`` at run time, so a changed table takes effect at
+    the next call. The code table itself is :class:`CodedModel`'s.
 
     Args:
         config: a ``GenRecConfig``.

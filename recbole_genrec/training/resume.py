@@ -1,4 +1,7 @@
-"""Where a training stands: saved before each epoch and inside long ones, so that an interrupted run continues bit for bit."""
+"""Where a training stands, so that an interrupted run continues bit for bit.
+
+It is saved before each epoch and inside long ones.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,8 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save
 class ResumePoints:
     """Part of ``GenRecTrainer``: its resume file."""
 
-    _inside: dict | None = (
-        None  # the resume point of a run that stopped inside an epoch, until that epoch goes on
-    )
+    # the resume point of a run that stopped inside an epoch, until that epoch goes on
+    _inside: dict | None = None
 
     def _started(self, train_data, epoch: int) -> tuple[int, None]:
         """Save the state before the epoch and call the model's hook: no batch is done."""
