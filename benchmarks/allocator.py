@@ -1,4 +1,5 @@
-"""CPU seconds of a language-model loss with and without ``keep_freed_memory``; each in a process of its own, in turn.
+"""CPU seconds of a language-model loss with and without ``keep_freed_memory``; each in a process
+of its own, in turn.
 
 python benchmarks/allocator.py
 """
@@ -31,7 +32,9 @@ print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def main(repeats: int = 5) -> None:
-    """Print medians and their ratio; 1,950 positions, 8,000 words, width 128: a batch of STORE's reconstruction task."""
+    """Print medians and their ratio; 1,950 positions, 8,000 words, width 128: a batch of STORE's
+    reconstruction task.
+    """
     seconds: dict[str, list[float]] = {"default": [], "kept": []}
     for _ in range(repeats):
         for name in seconds:

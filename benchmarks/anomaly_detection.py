@@ -1,4 +1,5 @@
-"""CPU seconds of a SASRec training step with autograd's anomaly detection on, as RecBole leaves it, and off, as we do.
+"""CPU seconds of a SASRec training step with autograd's anomaly detection on, as RecBole leaves
+it, and off, as we do.
 
 OMP_NUM_THREADS=1 python benchmarks/anomaly_detection.py --dataset=ml-100k
 """
@@ -25,7 +26,8 @@ def main() -> None:
     importlib.reload(importlib.import_module("recbole.model.sequential_recommender.sine"))
     if not torch.is_anomaly_enabled():
         raise SystemExit(
-            "This RecBole no longer switches anomaly detection on when its sequential models are imported."
+            "This RecBole no longer switches anomaly detection on when its sequential "
+            "models are imported."
         )
     model = build_model(config, train._dataset)
     start, batches = copy.deepcopy(model.state_dict()), list(itertools.islice(train, options.steps))
@@ -66,8 +68,10 @@ def main() -> None:
         "ratio_of_medians": ratio,
     }
     notes = (
-        f"SASRec with our defaults on {options.dataset}, the same weights and the same {len(batches)} batches of "
-        f"{config['train_batch_size']} rows, equal losses. CPU time of the process, median (range) of {options.repeats} turns."
+        f"SASRec with our defaults on {options.dataset}, the same weights and the same "
+        f"{len(batches)} batches of "
+        f"{config['train_batch_size']} rows, equal losses. CPU time of the process, median "
+        f"(range) of {options.repeats} turns."
     )
     rows = [["on (RecBole)", spread(on), ratio], ["off (ours)", spread(off), 1.0]]
     header = ["anomaly detection", "CPU seconds per training step", "relative"]

@@ -1,8 +1,9 @@
 """What ``beam_width: auto`` costs on a trained model beside fixed beams, and what it proves.
 
-Evaluates the same test users at each width and compares the ten best items, where a width proves them, with exact scoring of all items.
+Evaluates the same test users at each width and compares the ten best items, where a width proves
+them, with exact scoring of all items.
 
-    OMP_NUM_THREADS=1 python benchmarks/auto_beam.py --result=saved/<run>.json --data_path=<folder that holds the dataset>
+    OMP_NUM_THREADS=1 python benchmarks/auto_beam.py --result=saved/<run>.json --data_path=<folder>
 """
 
 from __future__ import annotations
@@ -108,10 +109,14 @@ def main() -> None:
         "users": len(users),
     }
     notes = (
-        f"{config['model']} trained by `{about['trained_by']}` (commit {about['trained_at']}) to a test NDCG@{K} of "
-        f"{about[f'ndcg@{K}']:.4f}: {len(model.codes) - 1} items, code sizes {list(model.level_sizes)}. score_type "
-        f"{config['score_type']}, {len(users)} test users drawn at random, all items ranked. CPU time of the process, median (range) of "
-        f"{options.repeats} turns. Proven: users whose {K} best items the search proves to be exact. The last two columns: exact scores of "
+        f"{config['model']} trained by `{about['trained_by']}` (commit "
+        f"{about['trained_at']}) to a test NDCG@{K} of "
+        f"{about[f'ndcg@{K}']:.4f}: {len(model.codes) - 1} items, code sizes "
+        f"{list(model.level_sizes)}. score_type "
+        f"{config['score_type']}, {len(users)} test users drawn at random, all items "
+        "ranked. CPU time of the process, median (range) of "
+        f"{options.repeats} turns. Proven: users whose {K} best items the search proves to "
+        "be exact. The last two columns: exact scores of "
         f"the first {options.exact} users."
     )
     header = [

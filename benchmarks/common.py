@@ -1,4 +1,6 @@
-"""What the benchmarks share: arguments, a STORE without training, and the files that hold a result."""
+"""What the benchmarks share: arguments, a STORE without training, and the files that hold a
+result.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def arguments(description: str, **defaults: object) -> argparse.Namespace:
-    """``--key=value`` options with their defaults; every benchmark knows ``--dataset`` and ``--data_path``."""
+    """``--key=value`` options with their defaults; every benchmark knows ``--dataset`` and
+    ``--data_path``.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name, default in {"dataset": "ml-100k", "data_path": None, **defaults}.items():
         parser.add_argument(
@@ -35,7 +39,9 @@ def arguments(description: str, **defaults: object) -> argparse.Namespace:
 
 
 def load(model: str, options: argparse.Namespace, **settings: object):
-    """``(config, dataset, (train, valid, test))`` of a model with its default settings, on the CPU."""
+    """``(config, dataset, (train, valid, test))`` of a model with its default settings, on the
+    CPU.
+    """
     settings |= {"gpu_id": "", "show_progress": False, "state": "WARNING"}
     if options.data_path:
         settings["data_path"] = options.data_path
@@ -48,7 +54,8 @@ def load(model: str, options: argparse.Namespace, **settings: object):
 def untrained(
     model: str, options: argparse.Namespace, cache_dir: str | None = None, **settings: object
 ):
-    """``(model, test loader)``: a model in its default size with random weights, on codes that its tokenizer makes of the texts.
+    """``(model, test loader)``: a model in its default size with random weights, on codes that
+    its tokenizer makes of the texts.
 
     The codes are stored in ``cache_dir`` and taken from there the next time.
     """
@@ -60,7 +67,9 @@ def untrained(
 
 
 def medians(repeats: int, *functions: Callable[[], float]) -> list[list[float]]:
-    """Seconds of each function, ``repeats`` values each; they take turns, and one round before is not counted."""
+    """Seconds of each function, ``repeats`` values each; they take turns, and one round before
+    is not counted.
+    """
     rounds = [[function() for function in functions] for _ in range(repeats + 1)]
     return [list(values) for values in zip(*rounds[1:], strict=True)]
 
@@ -73,7 +82,9 @@ def write_result(
     rows: Sequence[Sequence[object]],
     notes: str,
 ) -> None:
-    """Print a table and write ``results/<name>.json`` and ``.md`` with the command, the versions and the machine."""
+    """Print a table and write ``results/<name>.json`` and ``.md`` with the command, the versions
+    and the machine.
+    """
     shown = [
         argument
         for argument in sys.argv[1:]
@@ -96,7 +107,10 @@ def write_result(
         for row in rows
     ]
     packages = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-    machine = f"{about['machine']['cores']} cores, {about['machine']['threads']} thread(s) used, {about['machine']['processor']}"
+    machine = (
+        f"{about['machine']['cores']} cores, {about['machine']['threads']} thread(s) used, "
+        f"{about['machine']['processor']}"
+    )
     text = [
         f"# {title}",
         "",

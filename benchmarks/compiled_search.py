@@ -1,6 +1,8 @@
-"""What ``compile_search: True`` saves and costs: TIGER's search with and without, the same weights, codes and histories.
+"""What ``compile_search: True`` saves and costs: TIGER's search with and without, the same
+weights, codes and histories.
 
-OMP_NUM_THREADS=1 python benchmarks/compiled_search.py --data_path=<folder that holds amazon-beauty/>
+OMP_NUM_THREADS=1 python benchmarks/compiled_search.py --data_path=<folder that holds
+amazon-beauty/>
 """
 
 from __future__ import annotations
@@ -47,9 +49,12 @@ def main() -> None:
         ["compile_search: True", spread(speed[1]), fast / plain],
     ]
     notes = (
-        f"TIGER with a T5 of the paper's size and random weights, {options.dataset}, beam {options.beam}, renormalised, {len(case.users)} "
-        f"users drawn at random, all items ranked. CPU time, median (range) of {options.repeats} turns. Compiling takes {compiling:.0f} "
-        f"CPU-seconds once a process, which {compiling / (1 / plain - 1 / fast):,.0f} users pay back."
+        f"TIGER with a T5 of the paper's size and random weights, {options.dataset}, beam "
+        f"{options.beam}, renormalised, {len(case.users)} "
+        "users drawn at random, all items ranked. CPU time, median (range) of "
+        f"{options.repeats} turns. Compiling takes {compiling:.0f} "
+        f"CPU-seconds once a process, which {compiling / (1 / plain - 1 / fast):,.0f} "
+        "users pay back."
     )
     result = {
         "users_per_cpu_second": speed,

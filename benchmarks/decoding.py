@@ -1,10 +1,13 @@
-"""Users per CPU-second of a full-sort evaluation: our search, and transformers' ``generate`` on the same weights, codes and histories.
+"""Users per CPU-second of a full-sort evaluation: our search, and transformers' ``generate`` on
+the same weights, codes and histories.
 
-Ours ranks all items (``full_sort_predict``), ``generate`` returns the best ``beam`` items; under ``score_type: joint`` its lists, searched
-with a vectorised mask, must be ours. ``--model`` is TIGER (a T5 of the published size), STORE or LCRec (their default language models).
-Weights are random, which costs the same time as trained ones; codes and histories are real. ``--whole=1`` also ranks for every test user.
+Ours ranks all items (``full_sort_predict``), ``generate`` returns the best ``beam`` items; under
+``score_type: joint`` its lists, searched with a vectorised mask, must be ours. ``--model`` is TIGER
+(a T5 of the published size), STORE or LCRec (their default language models). Weights are random,
+which costs the same time as trained ones; codes and histories are real. ``--whole=1`` also ranks
+for every test user.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model=TIGER --data_path=<folder that holds amazon-beauty/> --whole=1
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py --model=TIGER --data_path=<folder> --whole=1
 """
 
 from __future__ import annotations
@@ -100,7 +103,9 @@ class Case:
             )
 
     def generate(self, width: int, way: str) -> list[torch.Tensor]:
-        """Items and scores of the few users by the peer, 1,280 sequences at a time (beam 50: 25 users)."""
+        """Items and scores of the few users by the peer, 1,280 sequences at a time (beam 50: 25
+        users).
+        """
         parts = [
             self.peer.search(self.history[rows], self.length[rows], width, way)
             for rows in self.few.split(min(64, 1280 // width))
@@ -108,7 +113,9 @@ class Case:
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
     def flops(self, width: int) -> float:
-        """Useful operations a user of the search under ``joint``: every level asks for every beam."""
+        """Useful operations a user of the search under ``joint``: every level asks for every
+        beam.
+        """
         levels, users = self.model.codes.shape[1], len(self.users)
         widths = [min(width, level.n_edges) for level in self.model.trie.levels[: levels - 1]]
         if isinstance(self.peer, T5Peer):
@@ -160,7 +167,9 @@ def usual(case: Case, widths: list[int]) -> dict:
 
 
 def measure(case: Case, width: int, repeats: int, fastest: float, theirs: dict) -> dict:
-    """All searches at one beam width; ``theirs``: :func:`usual` in a process that does not keep freed memory."""
+    """All searches at one beam width; ``theirs``: :func:`usual` in a process that does not keep
+    freed memory.
+    """
     joint = settings(width)
     ways = {
         CALLBACK: theirs[CALLBACK, width],
@@ -259,25 +268,34 @@ def write(
     }
     words = len(case.peer.lm.get_output_embeddings().weight)
     lines = [
-        f"{options.model}, random weights, backbone {about['backbone']}, codes {about['code_sizes']} of {options.dataset}'s "
-        f"{about['items']} items, test histories of at most {options.history} items. Ours ranks all items for {len(case.users)} users "
-        f"drawn at random (mean history {about['mean_history']['ours']:.1f}), {case.model.config['search_batch_size']} at a time; generate "
-        f"searches every n-th of them by length, {len(case.few)} users (mean {about['mean_history']['generate']:.1f}), at most 64 users "
-        f"and 1,280 beams at a time. It scores {words:,} words and codes. CPU time of the process, median (range) of "
-        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` (the `paper` presets) sets it. Our commands let the C "
-        "library keep freed memory; (a) and (b) run in a process without that, as their users run them, and (a) once more with it. MiB: "
+        f"{options.model}, random weights, backbone {about['backbone']}, codes "
+        f"{about['code_sizes']} of {options.dataset}'s "
+        f"{about['items']} items, test histories of at most {options.history} items. Ours "
+        f"ranks all items for {len(case.users)} users "
+        f"drawn at random (mean history {about['mean_history']['ours']:.1f}), "
+        f"{case.model.config['search_batch_size']} at a time; generate "
+        f"searches every n-th of them by length, {len(case.few)} users (mean "
+        f"{about['mean_history']['generate']:.1f}), at most 64 users "
+        f"and 1,280 beams at a time. It scores {words:,} words and codes. CPU time of the "
+        "process, median (range) of "
+        f"{options.repeats} turns; float32, or bf16 autocast as `precision: bf16` (the "
+        "`paper` presets) sets it. Our commands let the C "
+        "library keep freed memory; (a) and (b) run in a process without that, as their "
+        "users run them, and (a) once more with it. MiB: "
         "growth of the resident memory in one turn, freed memory kept.",
         "",
         "Users for whom (b) and (c) joint find the same list in the same order: "
         + ", ".join(
             f"beam {width} {result['identical_lists']:.1%}" for width, result in results.items()
         )
-        + f"; largest difference of a score {max(result['largest_score_difference'] for result in results.values()):.1e}.",
+        + "; largest difference of a score "
+        f"{max(result['largest_score_difference'] for result in results.values()):.1e}.",
         "",
         "Ceiling, GFLOP/s of a float32 product: "
         + ", ".join(f"{name} {value:.0f}" for name, value in sizes.items())
         + ". The share counts "
-        "the model's useful operations under joint (no padding, no masked pairs) against the fastest of them.",
+        "the model's useful operations under joint (no padding, no masked pairs) against "
+        "the fastest of them.",
         "",
         "Where our CPU time goes:",
         "",
@@ -294,7 +312,8 @@ def write(
     if whole:
         lines += [
             "",
-            f"All {len(case.length):,} test users, beam 20, all items ranked, renormalised: {whole / 60:.1f} CPU-minutes.",
+            f"All {len(case.length):,} test users, beam 20, all items ranked, "
+            f"renormalised: {whole / 60:.1f} CPU-minutes.",
         ]
     header = [
         "beam",

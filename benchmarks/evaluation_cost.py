@@ -1,6 +1,8 @@
-"""Users per CPU-second of the full evaluation: TokenRec, which ranks by cosine after one pass, and TIGER, which searches with a beam.
+"""Users per CPU-second of the full evaluation: TokenRec, which ranks by cosine after one pass,
+and TIGER, which searches with a beam.
 
-Both get the same T5 (the default of TIGER.yaml) with random weights, the same users and histories, and score all items for each.
+Both get the same T5 (the default of TIGER.yaml) with random weights, the same users and histories,
+and score all items for each.
 
     OMP_NUM_THREADS=1 python benchmarks/evaluation_cost.py --dataset=ml-100k
 """
@@ -45,7 +47,8 @@ def main() -> None:
     users = test._dataset.inter_feat[rows]
     if len(rows) < options.users:
         print(
-            f"{options.dataset} has only {len(rows)} test users with {options.history} items of history."
+            f"{options.dataset} has only {len(rows)} test users with {options.history} "
+            "items of history."
         )
 
     def timed(model):
@@ -86,11 +89,16 @@ def main() -> None:
         "ratio_of_medians": ratio,
     }
     notes = (
-        f"Test users of {options.dataset} ({result['items']} items) with {options.history} items of history; every item gets a score. Both "
-        f"models have a T5 with {backbone['num_layers']} + {backbone['num_layers']} layers of width {backbone['d_model']} and random "
-        f"weights. TIGER: {result['levels']['TIGER']} codes an item, {tokens['TIGER']} tokens in the encoder, beam {options.beam}. "
-        f"TokenRec: {result['levels']['TokenRec']} codes and a marker an item, {tokens['TokenRec']} tokens in the encoder, "
-        f"{models['TokenRec'].config['dec_len']} in the decoder. CPU time of the process, median (range) of {options.repeats} turns."
+        f"Test users of {options.dataset} ({result['items']} items) with {options.history} "
+        "items of history; every item gets a score. Both "
+        f"models have a T5 with {backbone['num_layers']} + {backbone['num_layers']} layers "
+        f"of width {backbone['d_model']} and random "
+        f"weights. TIGER: {result['levels']['TIGER']} codes an item, {tokens['TIGER']} "
+        f"tokens in the encoder, beam {options.beam}. "
+        f"TokenRec: {result['levels']['TokenRec']} codes and a marker an item, "
+        f"{tokens['TokenRec']} tokens in the encoder, "
+        f"{models['TokenRec'].config['dec_len']} in the decoder. CPU time of the process, "
+        f"median (range) of {options.repeats} turns."
     )
     table = [
         ["TokenRec", spread(speed["TokenRec"]), ratio],

@@ -1,7 +1,9 @@
-"""Tokenizers side by side: code use, perplexity, collisions before repair, reconstruction error, CPU time of the fit, and how many codes
-two items share that follow each other in a training sequence, against two random items.
+"""Tokenizers side by side: code use, perplexity, collisions before repair, reconstruction error,
+CPU time of the fit, and how many codes two items share that follow each other in a training
+sequence, against two random items.
 
-OMP_NUM_THREADS=1 python benchmarks/item_tokenizers.py --dataset=amazon-beauty --names=rkmeans,rqvae,letter
+OMP_NUM_THREADS=1 python benchmarks/item_tokenizers.py --dataset=amazon-beauty
+--names=rkmeans,rqvae,letter
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ HEADER = [
 
 
 def shared_codes(codes: torch.Tensor, pairs: torch.Tensor) -> list[float]:
-    """Share of ``pairs [P, 2]`` of items that agree in their first 1, 2, ..., L codes (``codes [n_items, L]``)."""
+    """Share of ``pairs [P, 2]`` of items that agree in their first 1, 2, ..., L codes (``codes
+    [n_items, L]``).
+    """
     left, right = codes[pairs].unbind(1)
     return (left == right).cumprod(1).double().mean(0).tolist()
 
@@ -92,11 +96,17 @@ def main() -> None:
                 f"{quality['fit_cpu_seconds']:.0f}",
             ]
         )
-    about = f"{options.dataset}, seed {config['seed']}, item text {config['item_text_fields']}, text encoder {config['text_encoder']}"
+    about = (
+        f"{options.dataset}, seed {config['seed']}, item text {config['item_text_fields']}, "
+        f"text encoder {config['text_encoder']}"
+    )
     notes = (
-        f"{about}, one fit each. Codes and collisions are those before repair, without the extra code. Reconstruction error: mean squared "
-        "error of the standardised input. Shared codes: share of pairs that agree in the first 1, 2, ... codes, items that follow each "
-        "other in a training sequence / random pairs of the same items. The time of LETTER leaves out the SASRec behind it."
+        f"{about}, one fit each. Codes and collisions are those before repair, without the "
+        "extra code. Reconstruction error: mean squared "
+        "error of the standardised input. Shared codes: share of pairs that agree in the "
+        "first 1, 2, ... codes, items that follow each "
+        "other in a training sequence / random pairs of the same items. The time of LETTER "
+        "leaves out the SASRec behind it."
     )
     write_result(
         "item_tokenizers",

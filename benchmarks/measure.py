@@ -1,4 +1,6 @@
-"""What the speed benchmarks measure with: CPU time by part, useful arithmetic, the speed of matrix products, peak memory."""
+"""What the speed benchmarks measure with: CPU time by part, useful arithmetic, the speed of
+matrix products, peak memory.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ import torch
 
 
 class Parts:
-    """CPU seconds by named part of a program; a part inside another one is not counted in the outer one.
+    """CPU seconds by named part of a program; a part inside another one is not counted in the
+    outer one.
 
-    Functions are replaced by timed ones while :meth:`installed`; what runs inside a ``closed`` part belongs to it.
+    Functions are replaced by timed ones while :meth:`installed`; what runs inside a ``closed`` part
+    belongs to it.
     """
 
     def __init__(self):
@@ -69,7 +73,9 @@ class Parts:
 
 
 def ceiling(sizes: Sequence[tuple[int, int, int]], repeats: int = 5) -> dict[str, float]:
-    """GFLOP/s of float32 products ``[m, k] x [k, n]``, the best of ``repeats`` turns each: what a product reaches when nothing disturbs."""
+    """GFLOP/s of float32 products ``[m, k] x [k, n]``, the best of ``repeats`` turns each: what
+    a product reaches when nothing disturbs.
+    """
     best: dict[str, float] = {}
     for _ in range(repeats):
         for m, k, n in sizes:
@@ -86,11 +92,13 @@ def ceiling(sizes: Sequence[tuple[int, int, int]], repeats: int = 5) -> dict[str
 def t5_flops(
     settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int
 ) -> float:
-    """Floating-point operations of a T5 that no implementation of these sequences can leave out: no padding, no masked pairs.
+    """Floating-point operations of a T5 that no implementation of these sequences can leave out:
+    no padding, no masked pairs.
 
     Args:
         settings: of transformers. tokens: encoder tokens of each sequence ``[B]``.
-        steps: ``(queries, tokens that each one sees in self-attention)`` of each decoder step. outputs: width of the output layer.
+        steps: ``(queries, tokens that each one sees in self-attention)`` of each decoder step.
+        outputs: width of the output layer.
     """
     d, inner, wide, layers = (
         settings["d_model"],
@@ -114,7 +122,9 @@ def t5_flops(
 def causal_flops(
     settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int
 ) -> float:
-    """As :func:`t5_flops` for a decoder-only model that reads ``tokens`` ``[B]`` and then takes ``steps``; the last token gives step 0."""
+    """As :func:`t5_flops` for a decoder-only model that reads ``tokens`` ``[B]`` and then takes
+    ``steps``; the last token gives step 0.
+    """
     d, layers = settings["hidden_size"], settings["num_hidden_layers"]
     feed_forward = (
         2 * d * settings["ffn_dim"]
@@ -130,7 +140,9 @@ def causal_flops(
 
 
 def apart(functions: dict[Hashable, Callable[[], float]]) -> dict[Hashable, Callable[[], float]]:
-    """The same functions, each call carried out by one copy of this process as it is now (before ``keep_freed_memory``, say)."""
+    """The same functions, each call carried out by one copy of this process as it is now (before
+    ``keep_freed_memory``, say).
+    """
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
 
@@ -149,7 +161,9 @@ def apart(functions: dict[Hashable, Callable[[], float]]) -> dict[Hashable, Call
 
 
 def peak_mib(function: Callable[[], object]) -> float:
-    """MiB by which resident memory grows at most while ``function`` runs once, in a child process."""
+    """MiB by which resident memory grows at most while ``function`` runs once, in a child
+    process.
+    """
 
     def child(answer) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

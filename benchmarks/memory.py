@@ -1,6 +1,8 @@
-"""Largest resident memory of ``full_sort_predict`` with STORE's defaults; the size of the catalogue is what counts, so nothing is trained.
+"""Largest resident memory of ``full_sort_predict`` with STORE's defaults; the size of the
+catalogue is what counts, so nothing is trained.
 
-OMP_NUM_THREADS=1 python benchmarks/memory.py --dataset=amazon-beauty --data_path=<folder that holds amazon-beauty/>
+OMP_NUM_THREADS=1 python benchmarks/memory.py --dataset=amazon-beauty --data_path=<folder that holds
+amazon-beauty/>
 """
 
 from __future__ import annotations
@@ -55,8 +57,10 @@ def main() -> None:
         "cpu_seconds": seconds,
     }
     notes = (
-        f"STORE with its defaults on {options.dataset} ({result['items']} items, code sizes {result['levels']}; random weights), "
-        f"{users} test users in batches of {result['eval_batch_size']}, searched {result['search_batch_size']} at a time with beam "
+        f"STORE with its defaults on {options.dataset} ({result['items']} items, code "
+        f"sizes {result['levels']}; random weights), "
+        f"{users} test users in batches of {result['eval_batch_size']}, searched "
+        f"{result['search_batch_size']} at a time with beam "
         f"{result['beam']}. The item trie takes {result['trie_mib']:.1f} MiB."
     )
     names = {

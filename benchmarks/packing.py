@@ -1,9 +1,12 @@
-"""Training tokens per CPU-second of a causal language model on prompts of very different length: four ways to lay out a batch.
+"""Training tokens per CPU-second of a causal language model on prompts of very different length:
+four ways to lay out a batch.
 
-The usual way pads every sequence of a shuffled batch to the longest. Batches may instead be drawn from sequences of similar length; or a
-shuffled batch is split into groups of similar length (``packing: groups``) or packed into rows with a mask between the sequences
-(``packing: pack``), as ``recbole_genrec/backbone/packing.py`` does. All take the same sequences, start from the same weights and do one
-AdamW step a batch on the loss of the last tokens; before, their states are compared.
+The usual way pads every sequence of a shuffled batch to the longest. Batches may instead be drawn
+from sequences of similar length; or a shuffled batch is split into groups of similar length
+(``packing: groups``) or packed into rows with a mask between the sequences (``packing: pack``), as
+``recbole_genrec/backbone/packing.py`` does. All take the same sequences, start from the same
+weights and do one AdamW step a batch on the loss of the last tokens; before, their states are
+compared.
 
     OMP_NUM_THREADS=1 python benchmarks/packing.py
 """
@@ -73,7 +76,9 @@ WAYS = {
 
 
 def draw(options) -> tuple[list[Tensor], list[Tensor]]:
-    """``(shuffled batches, batches of similar length)`` of the same sequences; a batch is the lengths ``[B]``."""
+    """``(shuffled batches, batches of similar length)`` of the same sequences; a batch is the
+    lengths ``[B]``.
+    """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(
         SHORTEST, LONGEST + 1, (CHUNK_BATCHES * options.batch,), generator=generator
@@ -171,10 +176,14 @@ def main() -> None:
         ]
         print(f"{model}: {[f'{row[-1]:.2f}' for row in rows[-len(WAYS) :]]}", flush=True)
     notes = (
-        f"{options.steps} batches of {options.batch} sequences of {SHORTEST} to {LONGEST} tokens, drawn uniformly; "
-        f"{tokens} tokens without padding. Batches of similar length are cut from {CHUNK_BATCHES} batches sorted together. Forward pass, "
-        f"loss of the last {RESPONSE} tokens over {WORDS} words, backward pass and AdamW step. CPU time of the process, median (range) of "
-        f"{options.repeats} turns; padding does not count as tokens. Largest difference of a state: {max(gaps):.1e}."
+        f"{options.steps} batches of {options.batch} sequences of {SHORTEST} to {LONGEST} "
+        "tokens, drawn uniformly; "
+        f"{tokens} tokens without padding. Batches of similar length are cut from "
+        f"{CHUNK_BATCHES} batches sorted together. Forward pass, "
+        f"loss of the last {RESPONSE} tokens over {WORDS} words, backward pass and AdamW "
+        "step. CPU time of the process, median (range) of "
+        f"{options.repeats} turns; padding does not count as tokens. Largest difference of "
+        f"a state: {max(gaps):.1e}."
     )
     about = {
         "steps": options.steps,

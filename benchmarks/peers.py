@@ -1,4 +1,6 @@
-"""The search of others: transformers' ``generate`` on the weights of one of our models, its words and the codes in one vocabulary."""
+"""The search of others: transformers' ``generate`` on the weights of one of our models, its
+words and the codes in one vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ WORDS = 32100  # of T5; LETTER's release adds the codes behind them
 class Peer:
     """``generate`` with beams that follow the item trie.
 
-    ``callback`` is the usual way, as LETTER's release has it: a Python function that lists the codes allowed after a prefix. ``mask`` finds
-    them for all beams in one gather of our trie and, so that its scores are those of our ``joint``, takes the words out of the softmax.
+    ``callback`` is the usual way, as LETTER's release has it: a Python function that lists the
+    codes allowed after a prefix. ``mask`` finds them for all beams in one gather of our trie and,
+    so that its scores are those of our ``joint``, takes the words out of the softmax.
 
     Args:
-        model: one of ours. lm: a language model of transformers. first: tokens of the codes ``[L]`` of code 0 of each level.
+        model: one of ours.
+        lm: a language model of transformers.
+        first: tokens of the codes ``[L]`` of code 0 of each level.
     """
 
     def __init__(self, model, lm: nn.Module, first: list[int]):
@@ -123,7 +128,9 @@ class T5Peer(Peer):
 
 
 class CausalPeer(Peer):
-    """The language model of a STORE or an LCRec with its codes as words; LCRec's own softmax covers the words too."""
+    """The language model of a STORE or an LCRec with its codes as words; LCRec's own softmax
+    covers the words too.
+    """
 
     def __init__(self, model):
         codes, lm = model.vocabulary, copy.deepcopy(model.backbone.lm)

@@ -1,9 +1,10 @@
-"""CPU time of a refresh of all item codes (``self_improve: True``) by TIGER in the size that runs anywhere and in the paper's.
+"""CPU time of a refresh of all item codes (``self_improve: True``) by TIGER in the size that
+runs anywhere and in the paper's.
 
-The first refresh meets random weights, the worst case: nearly all items want the same codes. The second comes after a few passes of the
-alignment task, when the model tells the items apart.
+The first refresh meets random weights, the worst case: nearly all items want the same codes. The
+second comes after a few passes of the alignment task, when the model tells the items apart.
 
-    OMP_NUM_THREADS=1 python benchmarks/refresh.py --dataset=amazon-beauty --data_path=<folder that holds amazon-beauty/>
+    OMP_NUM_THREADS=1 python benchmarks/refresh.py --dataset=amazon-beauty --data_path=<folder>
 """
 
 from __future__ import annotations
@@ -63,9 +64,12 @@ def main() -> None:
             result[f"{size}, {state}"] = {"cpu_seconds": seconds, **log}
     parameters = sum(p.numel() for p in model.parameters())
     notes = (
-        f"{len(model.codes) - 1} items of {options.dataset}, codes of sizes {list(model.level_sizes)} (`tokenizer: {options.tokenizer}`), "
-        f"`si_scope: all`, {model.config['si_num_candidates']} to {model.config['si_max_candidates']} candidates an item; the paper's T5 "
-        f"has {parameters:,} parameters. CPU time of one refresh: candidates, assignment, the new table and its file."
+        f"{len(model.codes) - 1} items of {options.dataset}, codes of sizes "
+        f"{list(model.level_sizes)} (`tokenizer: {options.tokenizer}`), "
+        f"`si_scope: all`, {model.config['si_num_candidates']} to "
+        f"{model.config['si_max_candidates']} candidates an item; the paper's T5 "
+        f"has {parameters:,} parameters. CPU time of one refresh: candidates, assignment, "
+        "the new table and its file."
     )
     header = [
         "T5",

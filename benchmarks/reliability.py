@@ -1,6 +1,8 @@
-"""What the fault harness survives: ``python benchmarks/reliability.py`` runs ``tests/faults`` with its slow tests and writes the figures.
+"""What the fault harness survives: ``python benchmarks/reliability.py`` runs ``tests/faults``
+with its slow tests and writes the figures.
 
-Kills at random moments, full disks, damaged and hostile files and a long training; nothing here is a timing.
+Kills at random moments, full disks, damaged and hostile files and a long training; nothing here is
+a timing.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ from common import write_result
 
 FAULTS = Path(__file__).resolve().parents[1] / "tests" / "faults"
 NOTES = (
-    "Killed runs (kill -9 at random moments of tokenizer fit, embeddings, training, evaluation and writing of a small STORE and a small "
-    "TIGER with LETTER's tokenizer) were continued by the same command with --resume and had to end with exactly the losses and metrics "
-    "of the uninterrupted run. Damaged files had to be refused with a message or read with their old content. Memory growth counts from "
+    "Killed runs (kill -9 at random moments of tokenizer fit, embeddings, training, "
+    "evaluation and writing of a small STORE and a small "
+    "TIGER with LETTER's tokenizer) were continued by the same command with --resume and "
+    "had to end with exactly the losses and metrics "
+    "of the uninterrupted run. Damaged files had to be refused with a message or read with "
+    "their old content. Memory growth counts from "
     "epoch 50 on."
 )
 

@@ -1,8 +1,11 @@
-"""Building the item trie and one constrained step of the search for catalogues of up to ten million items.
+"""Building the item trie and one constrained step of the search for catalogues of up to ten
+million items.
 
-Codes are drawn at random (``--shape=4x256``) or skewed as learned codes are (first codes by Zipf's law). One step is what the trie adds to
-the decoder at one code position: children, log-probabilities of legal codes, top-k, for 64 users x 20 beams on prefixes of random items;
-beside it the decoder's own step, a T5 of TIGER's size. Results do not rank all items here: that table alone grows with the catalogue.
+Codes are drawn at random (``--shape=4x256``) or skewed as learned codes are (first codes by Zipf's
+law). One step is what the trie adds to the decoder at one code position: children,
+log-probabilities of legal codes, top-k, for 64 users x 20 beams on prefixes of random items; beside
+it the decoder's own step, a T5 of TIGER's size. Results do not rank all items here: that table
+alone grows with the catalogue.
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py
 """
@@ -32,7 +35,9 @@ USERS, BEAMS, TOKENS = 64, 20, 40
 
 
 def random_codes(items: int, sizes: tuple[int, ...]) -> torch.Tensor:
-    """int64 ``[items + 1, L]``; the first code of an item is skewed, ``p(c) ~ (c + 10) ** -0.7``, the others are uniform."""
+    """int64 ``[items + 1, L]``; the first code of an item is skewed, ``p(c) ~ (c + 10) **
+    -0.7``, the others are uniform.
+    """
     generator = torch.Generator().manual_seed(0)
     weights = (torch.arange(sizes[0], dtype=torch.float64) + 10) ** -0.7
     first = torch.multinomial(weights, items + 1, replacement=True, generator=generator)
@@ -151,9 +156,12 @@ def main() -> None:
         if {f"{name}, 100000", f"{name}, 10000000"} <= set(results)
     }
     lines = [
-        f"CPU, one thread. {USERS} users x {BEAMS} beams, score `{options.kind}`, milliseconds of CPU time per step, median of "
-        f"{options.repeats} turns. Trie alone: children, log-probabilities, top-k, mean over the levels; with the decoder: plus the step "
-        f"of a T5 of TIGER's size over {TOKENS} encoder tokens. Tables are dense from the root down within 256 MiB where they pay; below "
+        f"CPU, one thread. {USERS} users x {BEAMS} beams, score `{options.kind}`, "
+        "milliseconds of CPU time per step, median of "
+        f"{options.repeats} turns. Trie alone: children, log-probabilities, top-k, mean "
+        "over the levels; with the decoder: plus the step "
+        f"of a T5 of TIGER's size over {TOKENS} encoder tokens. Tables are dense from the "
+        "root down within 256 MiB where they pay; below "
         "them stand windows over sorted edges.",
     ]
     for name, (small, large) in growth.items():
@@ -161,7 +169,8 @@ def main() -> None:
         alone = sum(large) / sum(small)
         together = (sum(large) + len(large) * model) / (sum(small) + len(small) * model)
         lines.append(
-            f"From 100,000 to 10,000,000 items, {name}: a step takes {together:.2f} times as long, its trie part {alone:.2f}."
+            f"From 100,000 to 10,000,000 items, {name}: a step takes {together:.2f} times "
+            f"as long, its trie part {alone:.2f}."
         )
     header = [
         "codes",

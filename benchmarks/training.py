@@ -1,12 +1,14 @@
-"""Training examples per CPU-second of an encoder-decoder over item codes: our step and the usual one of transformers.
+"""Training examples per CPU-second of an encoder-decoder over item codes: our step and the usual
+one of transformers.
 
-Ours has a vocabulary of codes only and batches of similar length, trimmed to their longest window. The usual way adds the codes to the
-32,100 words of a T5 and pads every window to its longest possible length. Both take the same windows, start from the same weights and do
-one AdamW step a batch; before, without dropout, their logits of the codes are compared. Both are timed in float32 and under bf16 autocast,
-which is what ``precision: bf16`` sets. Our commands let the C library keep freed memory; the usual way runs without that and, in float32,
-also with it.
+Ours has a vocabulary of codes only and batches of similar length, trimmed to their longest window.
+The usual way adds the codes to the 32,100 words of a T5 and pads every window to its longest
+possible length. Both take the same windows, start from the same weights and do one AdamW step a
+batch; before, without dropout, their logits of the codes are compared. Both are timed in float32
+and under bf16 autocast, which is what ``precision: bf16`` sets. Our commands let the C library keep
+freed memory; the usual way runs without that and, in float32, also with it.
 
-    OMP_NUM_THREADS=1 python benchmarks/training.py --dataset=amazon-beauty --data_path=<folder that holds amazon-beauty/>
+    OMP_NUM_THREADS=1 python benchmarks/training.py --dataset=amazon-beauty --data_path=<folder>
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class Ours(nn.Module):
 
 
 class Usual(nn.Module):
-    """transformers' T5 on the weights of ``ours``; a code's token comes after the words, padding stays 0."""
+    """transformers' T5 on the weights of ``ours``; a code's token comes after the words, padding
+    stays 0.
+    """
 
     def __init__(self, settings: dict, ours: Ours):
         super().__init__()
@@ -92,7 +96,9 @@ def _after_words(tokens: Tensor) -> Tensor:
 
 
 def windows(options, vocabulary: TiedCodeVocabulary) -> tuple[list, list, int, float]:
-    """``(our batches, usual batches, items, mean items of a window)``; a batch is ``(source [B, S], target [B, 5])`` in tokens."""
+    """``(our batches, usual batches, items, mean items of a window)``; a batch is ``(source [B,
+    S], target [B, 5])`` in tokens.
+    """
     config, dataset, (train, _, _) = load("SASRec", options, MAX_ITEM_LIST_LENGTH=options.history)
     data, generator = train._dataset.inter_feat, torch.Generator().manual_seed(config["seed"])
     rows, lengths = (
@@ -266,16 +272,21 @@ def main() -> None:
             )
         print(f"{name}: {results[name]['times_the_usual']}", flush=True)
     notes = (
-        f"CPU, one thread. {options.steps} batches of {options.batch} training windows of {options.dataset} ({case.items} items), drawn "
-        f"at random, up to {options.history} items, {case.mean:.1f} on average, 4 random codes of 256 each and an end token. Forward pass, "
-        f"backward pass and AdamW step with dropout 0.1. CPU time of the process, median (range) of {options.repeats} turns. Our commands "
-        "let the C library keep freed memory; transformers runs without that, as its users run it, and once with it. Padding: share "
+        f"CPU, one thread. {options.steps} batches of {options.batch} training windows of "
+        f"{options.dataset} ({case.items} items), drawn "
+        f"at random, up to {options.history} items, {case.mean:.1f} on average, 4 random "
+        "codes of 256 each and an end token. Forward pass, "
+        "backward pass and AdamW step with dropout 0.1. CPU time of the process, median "
+        f"(range) of {options.repeats} turns. Our commands "
+        "let the C library keep freed memory; transformers runs without that, as its users "
+        "run it, and once with it. Padding: share "
         "of the encoder's positions. Largest difference of a code's logit before training: "
         f"{max(result['largest_logit_difference'] for result in results.values()):.1e}.\n"
         "Ceiling, GFLOP/s of a float32 product: "
         + ", ".join(f"{size} {value:.0f}" for size, value in sizes.items())
         + ". The share "
-        "counts the useful operations of our model, three times those of the forward pass, against the fastest of them."
+        "counts the useful operations of our model, three times those of the forward pass, "
+        "against the fastest of them."
     )
     about = {
         "dataset": options.dataset,

@@ -1,4 +1,6 @@
-"""Every test runs offline, in an empty folder, on one thread, without arguments, and leaves no log handlers behind."""
+"""Every test runs offline, in an empty folder, on one thread, without arguments, and leaves no
+log handlers behind.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path) -> Iterator[None]:
-    """RecBole writes ``log/``, ``saved/`` and TensorBoard files into the working folder and adds handlers to the root logger."""
+    """RecBole writes ``log/``, ``saved/`` and TensorBoard files into the working folder and adds
+    handlers to the root logger.
+    """
     root = logging.getLogger()
     before, level = set(root.handlers), root.level
     with (

@@ -23,9 +23,11 @@ def random_codes(
 
 
 class ToyDecoder:
-    """Recurrent: ``h_child = tanh(W h_parent + E[level, code])``, values = output layer of the level; one random first state per user.
+    """Recurrent: ``h_child = tanh(W h_parent + E[level, code])``, values = output layer of the
+    level; one random first state per user.
 
-    ``joint``: log-softmax over the codes of all levels together, ``level``: over the level's own codes, ``renormalised``: raw logits.
+    ``joint``: log-softmax over the codes of all levels together, ``level``: over the level's own
+    codes, ``renormalised``: raw logits.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class SparingDecoder(ToyDecoder):
 
 
 def assert_dead_queries_change_nothing(decoder, sizes: tuple[int, ...]) -> None:
-    """The values of live queries are the same whether or not the decoder knows which are dead; some users have no live one at last."""
+    """The values of live queries are the same whether or not the decoder knows which are dead;
+    some users have no live one at last.
+    """
     generator, plan = torch.Generator().manual_seed(0), []
     live = torch.ones(decoder.batch_size, 1, dtype=torch.bool)
     for level, size in enumerate(sizes[:-1]):
@@ -112,7 +116,9 @@ def assert_dead_queries_change_nothing(decoder, sizes: tuple[int, ...]) -> None:
 def reference_scores(
     decoder: ToyDecoder, codes: Tensor, items: list[int], catalogue: list[int]
 ) -> Tensor:
-    """Scores ``[B, len(items)]``, item by item in plain Python; ``renormalised`` counts the children within ``catalogue``."""
+    """Scores ``[B, len(items)]``, item by item in plain Python; ``renormalised`` counts the
+    children within ``catalogue``.
+    """
     rows = codes.tolist()
     scores = torch.zeros(decoder.batch_size, len(items), dtype=torch.float64)
     for column, item in enumerate(items):

@@ -1,4 +1,6 @@
-"""LCRec on the toy dataset with all six tasks, its prompts put together by hand, and language models of several families."""
+"""LCRec on the toy dataset with all six tasks, its prompts put together by hand, and language
+models of several families.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def batch_of(model, loader):
 
 
 class ByHand:
-    """Prompts and responses of a model as Python lists, one row at a time, from texts and the code table alone."""
+    """Prompts and responses of a model as Python lists, one row at a time, from texts and the
+    code table alone.
+    """
 
     def __init__(self, model):
         self.model, self.tokenizer = model, model.text_tokenizer

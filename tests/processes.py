@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def together(work: Callable, *arguments, nproc: int = 2) -> None:
-    """``work(*arguments)`` in joined processes; an assertion that fails in one of them fails here."""
+    """``work(*arguments)`` in joined processes; an assertion that fails in one of them fails
+    here.
+    """
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     mp.spawn(_member, (nproc, store.port, work, arguments), nprocs=nproc)
 
@@ -49,7 +51,9 @@ def start(*arguments: str, module: str = "recbole_genrec.cli") -> subprocess.Pop
 
 
 def workers(process: subprocess.Popen) -> list[int]:
-    """Process ids of the workers of a command with ``--nproc`` or of torchrun, in the order of their numbers."""
+    """Process ids of the workers of a command with ``--nproc`` or of torchrun, in the order of
+    their numbers.
+    """
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in listed}
     return sorted(

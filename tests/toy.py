@@ -106,7 +106,9 @@ TINY_OF = {
 def write_dataset(
     folder: Path, name: str = "toy", n_users: int = 60, n_items: int = 40, seed: int = 0
 ) -> Path:
-    """``folder/name/name.{inter,item}``: users walk along a ring of items; titles repeat the ring's neighbourhood."""
+    """``folder/name/name.{inter,item}``: users walk along a ring of items; titles repeat the
+    ring's neighbourhood.
+    """
     draw = random.Random(seed)
     target = folder / name
     target.mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""Bad input ends in one sentence that says what was wrong, where, and what to do; nothing is lost or half-written."""
+"""Bad input ends in one sentence that says what was wrong, where, and what to do; nothing is
+lost or half-written.
+"""
 
 from __future__ import annotations
 

@@ -114,12 +114,18 @@ def test_installed_wheel_runs_without_the_checkout(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = "import recbole_genrec.settings.property_files as p, importlib.metadata as m; print(p.properties_folder()); print(m.version('recbole-genrec'))"
+    where = (
+        "import recbole_genrec.settings.property_files as p, importlib.metadata as m; "
+        "print(p.properties_folder()); print(m.version('recbole-genrec'))"
+    )
     assert python(where).split() == [
         str(site / "recbole_genrec" / "properties"),
         recbole_genrec.__version__,
     ]
-    command = "from importlib.metadata import entry_points as e; (c,) = e(group='console_scripts', name='recbole-genrec'); c.load()()"
+    command = (
+        "from importlib.metadata import entry_points as e; "
+        "(c,) = e(group='console_scripts', name='recbole-genrec'); c.load()()"
+    )
     small = [
         "--user_inter_num_interval=[20,26]",
         "--MAX_ITEM_LIST_LENGTH=10",

@@ -1,4 +1,6 @@
-"""Collaborative vectors and sequences: nothing held out reaches them, and they follow raw item ids."""
+"""Collaborative vectors and sequences: nothing held out reaches them, and they follow raw item
+ids.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> 
         np.testing.assert_array_equal(vector, second[token])
 
 
-# --- leakage --------------------------------------------------------------------------------------------------------------------------
+# --- leakage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", ["all", "longest"])
@@ -145,7 +147,7 @@ def test_other_held_out_interactions_give_the_same_vectors_bit_by_bit(folder, tm
     )
 
 
-# --- repeatable, cached, undisturbing ---------------------------------------------------------------------------------------------------
+# --- repeatable, cached, undisturbing -------------------------------------------------------------
 
 
 def test_same_seed_same_vectors_and_another_seed_others(folder):
@@ -236,7 +238,7 @@ def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
     assert len(vectors_of(folder, "one")) > 30
 
 
-# --- aligned with the items of the run ----------------------------------------------------------------------------------------------
+# --- aligned with the items of the run ------------------------------------------------------------
 
 
 def content_of(root: Path, cache: str = "cache", **changes) -> ItemContent:
@@ -304,7 +306,7 @@ def test_content_without_interactions_says_what_to_do():
             use()
 
 
-# --- settings and vectors made elsewhere ----------------------------------------------------------------------------------------------
+# --- settings and vectors made elsewhere ----------------------------------------------------------
 
 
 def test_a_bad_setting_is_named(folder):

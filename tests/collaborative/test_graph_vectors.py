@@ -1,4 +1,6 @@
-"""LightGCN's vectors of users and items: edges from the training split alone, raw ids, new users and items by propagation."""
+"""LightGCN's vectors of users and items: edges from the training split alone, raw ids, new users
+and items by propagation.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +69,14 @@ def graph_of(config):
     return data, list(zip(users.tolist(), items.tolist(), strict=True))
 
 
-# --- leakage --------------------------------------------------------------------------------------------------------------------------
+# --- leakage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", ["all", "longest", "windows"])
 def test_edges_are_the_training_interactions(folder, rows):
-    """Whatever rows the run trains on; no held-out pair is an edge unless the user has the item in training too."""
+    """Whatever rows the run trains on; no held-out pair is an edge unless the user has the item
+    in training too.
+    """
     config = graph_config(folder, train_rows=rows, MAX_ITEM_LIST_LENGTH=3)
     data, pairs = graph_of(config)
     assert len(pairs) == len(set(pairs)) == len(data.inter_feat) and set(pairs) == training_pairs(
@@ -147,7 +151,7 @@ def test_a_user_without_training_rows_in_the_dataset_is_unknown(folder, made):
     assert len(list(Path("cache").glob("graph-*"))) == 1  # trained without the user
 
 
-# --- LightGCN -------------------------------------------------------------------------------------------------------------------------
+# --- LightGCN -------------------------------------------------------------------------------------
 
 
 def test_vectors_are_the_mean_of_propagated_layers(folder, made):
@@ -219,11 +223,13 @@ def test_a_user_with_all_items_is_named(tmp_path):
         make(root)
 
 
-# --- new users and items --------------------------------------------------------------------------------------------------------------
+# --- new users and items --------------------------------------------------------------------------
 
 
 def test_a_known_user_as_a_new_one_lacks_layer_zero_only(folder, made):
-    """Both ways: its neighbours' layers are frozen, so the propagated layers come out as trained, and a third of layer 0 is missing."""
+    """Both ways: its neighbours' layers are frozen, so the propagated layers come out as
+    trained, and a third of layer 0 is missing.
+    """
     vectors, data = made
     before = [value.clone() for value in vars(vectors).values() if isinstance(value, torch.Tensor)]
     edges = torch.zeros(data.user_num, data.item_num, dtype=torch.bool)
@@ -269,7 +275,7 @@ def test_nobody_gets_a_vector_from_nothing(made):
         vectors.new_item(torch.tensor([0]))
 
 
-# --- repeatable, cached ---------------------------------------------------------------------------------------------------------------
+# --- repeatable, cached ---------------------------------------------------------------------------
 
 
 def test_same_seed_same_vectors_and_another_seed_others(folder, made):
@@ -343,7 +349,7 @@ def test_progress_is_shown_when_asked(folder, capsys):
     assert "LightGCN" not in capsys.readouterr().err
 
 
-# --- ranked as they are ---------------------------------------------------------------------------------------------------------------
+# --- ranked as they are ---------------------------------------------------------------------------
 
 
 def test_dot_and_cosine_are_rows_of_a_table(folder, tmp_path):
@@ -389,7 +395,7 @@ def test_dot_and_cosine_are_rows_of_a_table(folder, tmp_path):
         torch.testing.assert_close(found[0, 1:], items[1:] @ vector)
 
 
-# --- for tokenizers -------------------------------------------------------------------------------------------------------------------
+# --- for tokenizers -------------------------------------------------------------------------------
 
 
 def test_content_gives_the_items_of_the_graph(folder, made):
@@ -412,11 +418,13 @@ def test_content_gives_the_items_of_the_graph(folder, made):
         ItemContent(["[PAD]", "a"], ["", "soap"]).graph()
 
 
-# --- vectors made elsewhere -----------------------------------------------------------------------------------------------------------
+# --- vectors made elsewhere -----------------------------------------------------------------------
 
 
 def write_vectors(folder: Path, root: Path, width: int = 3, **changed: str) -> dict:
-    """Files with a vector for every user and item, rows in no order; ``changed`` replaces the text of one. The settings that use them."""
+    """Files with a vector for every user and item, rows in no order; ``changed`` replaces the
+    text of one. The settings that use them.
+    """
     ends = [sorted({pair[end] for pair in training_pairs(root)}, reverse=True) for end in (0, 1)]
     for name, tokens in zip(("users", "items"), ends, strict=True):
         lines = [

@@ -100,7 +100,8 @@ def test_ml_100k_of_the_recbole_package():
             None,
             ["title"],
             ["[PAD]", "a"],
-            r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no item text",
+            r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no "
+            r"item text",
         ),
         (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*needs no item text"),
         (HEADER, None, ["[PAD]", "a"], r"item_text_fields. is not set"),
@@ -108,7 +109,8 @@ def test_ml_100k_of_the_recbole_package():
             HEADER,
             ["titel"],
             ["[PAD]", "a"],
-            r"`titel`, which is no column of .*item_id, title, brand, categories; did you mean `title`",
+            r"`titel`, which is no column of .*item_id, title, brand, categories; did you "
+            r"mean `title`",
         ),
         (
             "title:token\nx\n",

@@ -1,4 +1,6 @@
-"""Training rows, batches of similar length, validation subsets, and the split: nothing held out is trained on."""
+"""Training rows, batches of similar length, validation subsets, and the split: nothing held out
+is trained on.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.data.loaders import LengthGroupedLoader, create_dataset, make_loaders, row_mask
 from recbole_genrec.errors import DataError
 
-# --- which rows are kept --------------------------------------------------------------------------------------------------------------
+# --- which rows are kept --------------------------------------------------------------------------
 
-# rows per user; a user with n training interactions has the rows (prefix of length t -> item t), t = 1 ... n - 1
+# rows per user; a user with n training interactions has the rows (prefix of length t -> item t), t
+# = 1 ... n - 1
 row_counts = st.lists(st.integers(1, 12), min_size=1, max_size=8)
 
 
@@ -67,7 +70,7 @@ def test_windows_hold_every_interaction_and_every_target_once(counts, max_length
         assert sorted(targets) == list(range(1, len(kept) + 1))
 
 
-# --- batches of similar length --------------------------------------------------------------------------------------------------------
+# --- batches of similar length --------------------------------------------------------------------
 
 
 @given(
@@ -95,7 +98,7 @@ def test_length_grouped_yields_every_row_once(lengths, batch_size, seed):
     assert found == batches()
 
 
-# --- real loaders ---------------------------------------------------------------------------------------------------------------------
+# --- real loaders ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +193,9 @@ def test_training_rows_hold_the_first_n_minus_2_items_of_each_user(folder, rows)
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_windows_begin_elsewhere_in_each_epoch(folder, grouped):
-    """Each epoch: as many rows a user as 4 items apart give, all of them prefixes, 4 apart but for one that stands at the end; in the long
-    run, every prefix."""
+    """Each epoch: as many rows a user as 4 items apart give, all of them prefixes, 4 apart but
+    for one that stands at the end; in the long run, every prefix.
+    """
     config, dataset, (train, *_) = loaders_of(
         folder,
         train_rows="windows",
@@ -354,7 +358,7 @@ def test_valid_users_are_a_fixed_subset(folder):
     assert len(everyone._dataset) == len(users[0])
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def test_missing_interactions_are_named(folder):

@@ -1,4 +1,6 @@
-"""Dataset preparation: every kind of source, what is written, and errors. The network is never touched."""
+"""Dataset preparation: every kind of source, what is written, and errors. The network is never
+touched.
+"""
 
 import argparse
 import gzip
@@ -22,7 +24,8 @@ ITEM_HEADER = (
 BASE_TIME = 1_400_000_000
 
 
-# A complete 5-core of 6 users x 5 items, later items first in the file, plus a weak user, a weak item and repeated pairs.
+# A complete 5-core of 6 users x 5 items, later items first in the file, plus a weak user, a weak
+# item and repeated pairs.
 CORE_USERS, CORE_ITEMS = [f"U{n}" for n in range(6)], [f"B{n}" for n in range(5)]
 
 

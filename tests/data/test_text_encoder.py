@@ -15,7 +15,9 @@ TEXTS = ["", "red nail lacquer", "blue hair oil", "red nail lacquer", "oil"]
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A tiny BERT with random weights, saved as a plain transformers model (sentence-transformers adds mean pooling)."""
+    """A tiny BERT with random weights, saved as a plain transformers model
+    (sentence-transformers adds mean pooling).
+    """
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("encoder")

@@ -1,4 +1,6 @@
-"""Candidates under the level grammar, against a naive beam over dictionaries and hand-computed draws."""
+"""Candidates under the level grammar, against a naive beam over dictionaries and hand-computed
+draws.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def test_it_finds_codes_that_no_item_has_and_the_trie_does_not():
 
 @pytest.mark.parametrize("penalty", [0.0, 30.0])
 def test_groups_choose_in_turn_and_avoid_the_codes_of_the_groups_before(penalty):
-    """Two groups of one beam: the second is a greedy path whose codes are cheaper by the penalty where the first did not go."""
+    """Two groups of one beam: the second is a greedy path whose codes are cheaper by the penalty
+    where the first did not go.
+    """
     decoder, users = ToyDecoder(6, SIZES), 6
     codes, scores = grammar_candidates(decoder, SIZES, 2, groups=2, penalty=penalty)
     first = grammar_candidates(decoder, SIZES, 1)[0][:, 0]

@@ -136,7 +136,9 @@ def test_no_first_code_is_left_out_when_scores_differ_between_batches():
 
 @pytest.mark.parametrize("score_type", SCORE_TYPES)
 def test_dead_prefixes_are_not_decoded(score_type, monkeypatch):
-    """A decoder that is told which queries are dead may leave them out; the lists stay the same and do not depend on the batch."""
+    """A decoder that is told which queries are dead may leave them out; the lists stay the same
+    and do not depend on the batch.
+    """
     sizes = (32, 6, 6)
     trie, counts = ItemTrie(random_codes(sizes, 260), sizes), {"answered": 0, "asked": 0}
     decoders = [kind(30, sizes, score_type, 3.0) for kind in (ToyDecoder, SparingDecoder)]

@@ -13,7 +13,9 @@ from recbole_genrec.errors import BackboneError, ConfigError
 
 
 def naive_beam(decoder: ToyDecoder, user: int, width: int) -> dict[tuple[int, ...], float]:
-    """The ``width`` finished tuples of one user with their scores, best first; equal scores by smaller codes."""
+    """The ``width`` finished tuples of one user with their scores, best first; equal scores by
+    smaller codes.
+    """
     one, beams = decoder.select(torch.tensor([user])), {(): 0.0}
     for _ in decoder.sizes:
         candidates = {}
@@ -179,7 +181,9 @@ def test_a_search_that_reaches_nothing_is_empty_and_finite():
 
 
 def test_work_is_tensor_work():
-    """The number of operators does not depend on users or beams, and none waits for a value on the host."""
+    """The number of operators does not depend on users or beams, and none waits for a value on
+    the host.
+    """
     trie, counts = ItemTrie(random_codes((8, 8, 8), 100), (8, 8, 8)), []
     for users, width in ((2, 2), (9, 2), (9, 7)):
         with CountOperators() as operators:

@@ -1,4 +1,6 @@
-"""The likelihood over legal codes: what a model trains with ``loss_vocab: trie`` is the score that its search ranks by."""
+"""The likelihood over legal codes: what a model trains with ``loss_vocab: trie`` is the score
+that its search ranks by.
+"""
 
 import pytest
 import torch

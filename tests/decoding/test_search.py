@@ -1,4 +1,6 @@
-"""Beam search, its certificate and the exact scores, against item-by-item scoring in plain Python."""
+"""Beam search, its certificate and the exact scores, against item-by-item scoring in plain
+Python.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def test_full_scores_order_unreached_items_by_bound(score_type):
 
 
 def plain_beam(decoder, codes, exact, user, width, score_type):
-    """Beam search with dictionaries, without and with early finish: the bound of every item and the items reached."""
+    """Beam search with dictionaries, without and with early finish: the bound of every item and
+    the items reached.
+    """
     rows, scores, finished = codes.tolist(), {(): 0.0}, set()
     one = decoder.select(torch.tensor([user]))
     bounds, items = {}, range(1, len(rows))
@@ -350,7 +354,9 @@ def test_results_do_not_depend_on_the_batch(score_type):
 
 
 def test_work_is_tensor_work():
-    """The number of operators does not depend on users or beams, and none waits for a value on the host."""
+    """The number of operators does not depend on users or beams, and none waits for a value on
+    the host.
+    """
     sizes, codes = (8, 8, 8), random_codes((8, 8, 8), 400)
     trie = ItemTrie(codes, sizes)
     for score_type in SCORE_TYPES:

@@ -1,4 +1,6 @@
-"""A benchmark file: what is refused, real runs with one that fails, a second call that runs nothing again, and how runs are started."""
+"""A benchmark file: what is refused, real runs with one that fails, a second call that runs
+nothing again, and how runs are started.
+"""
 
 from __future__ import annotations
 
@@ -330,7 +332,8 @@ def test_the_last_error_line_of_this_attempt(tmp_path):
     offset = log.stat().st_size
     with open(log, "a") as stream:
         stream.write(
-            "epoch 1\nTraceback (most recent call last):\n  File x\ntorch.cuda.OutOfMemoryError: too large\nbye\n"
+            "epoch 1\nTraceback (most recent call last):\n  File "
+            "x\ntorch.cuda.OutOfMemoryError: too large\nbye\n"
         )
     assert last_error(log, offset, 1) == "torch.cuda.OutOfMemoryError: too large"
     assert last_error(log, log.stat().st_size, 3) == "exit status 3 without a message"

@@ -1,4 +1,6 @@
-"""Candidate files: evaluations and recommendations among some items, with errors that name the line's item."""
+"""Candidate files: evaluations and recommendations among some items, with errors that name the
+line's item.
+"""
 
 from __future__ import annotations
 

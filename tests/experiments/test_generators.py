@@ -1,4 +1,6 @@
-"""What holds for every generator: search against exact scoring, padding, batches, checkpoints, new items, resume."""
+"""What holds for every generator: search against exact scoring, padding, batches, checkpoints,
+new items, resume.
+"""
 
 from __future__ import annotations
 

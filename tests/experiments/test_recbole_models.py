@@ -1,4 +1,6 @@
-"""RecBole's own models through our entry point: one protocol, the numbers they should have, resume, safe files."""
+"""RecBole's own models through our entry point: one protocol, the numbers they should have,
+resume, safe files.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def restored(runs):
 
 
 def trainer_of(restored):
-    """A trainer that tests a restored model; RecBole counts the training items (for the diversity metrics) in ``fit`` only."""
+    """A trainer that tests a restored model; RecBole counts the training items (for the
+    diversity metrics) in ``fit`` only.
+    """
     config, model, _, train, *_ = restored
     trainer = get_trainer_class(type(model), config["model"])(config, model)
     trainer.eval_collector.data_collect(train)
@@ -78,7 +82,9 @@ def test_a_checkpoint_is_tested_again_by_metrics_of_popularity(runs, name):
 
 
 def scores_and_targets(restored, which=-1):
-    """Full-sort scores float64 ``[users, items]`` without the padding item, targets, and (user, target) pairs of raw ids."""
+    """Full-sort scores float64 ``[users, items]`` without the padding item, targets, and (user,
+    target) pairs of raw ids.
+    """
     config, model, dataset, *loaders = restored
     scores, targets, pairs = [], [], []
     for batch, history, row, target in loaders[which]:
@@ -95,7 +101,7 @@ def scores_and_targets(restored, which=-1):
     return scores, np.concatenate(targets), pairs
 
 
-# --- the run --------------------------------------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 def test_several_models_in_one_call_give_one_table(runs):
@@ -246,7 +252,7 @@ def test_a_loss_that_is_no_number_stops_the_run(monkeypatch):
         train("SASRec")
 
 
-# --- LightGCN -------------------------------------------------------------------------------------------------------------------------
+# --- LightGCN -------------------------------------------------------------------------------------
 
 
 def test_lightgcn_normalises_the_graph_as_published():

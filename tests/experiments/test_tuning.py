@@ -1,4 +1,6 @@
-"""The parameter file, what is refused before the first run, and a search through RecBole's HyperTuning."""
+"""The parameter file, what is refused before the first run, and a search through RecBole's
+HyperTuning.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def write(text):
 
 def test_recboles_parameter_file():
     write(
-        "# comment\n\nlearning_rate loguniform -8, 0\nloss_type choice ['CE', 'BPR']\ndropout uniform 0.1,0.5\nhidden quniform 32,128,32\n"
+        "# comment\n\nlearning_rate loguniform -8, 0\nloss_type choice ['CE', "
+        "'BPR']\ndropout uniform 0.1,0.5\nhidden quniform 32,128,32\n"
     )
     space = read_space("space.test")
     assert space == {

@@ -1,4 +1,6 @@
-"""What the tests of this folder tried and measured: ``COUNTS`` is ``{what: [number, tried]}``, ``SOAK`` is ``{model: figures}``."""
+"""What the tests of this folder tried and measured: ``COUNTS`` is ``{what: [number, tried]}``,
+``SOAK`` is ``{model: figures}``.
+"""
 
 from __future__ import annotations
 

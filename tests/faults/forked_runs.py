@@ -1,7 +1,9 @@
-"""Runs of the command line in forked children of a process that has everything imported, so that a run costs seconds less.
+"""Runs of the command line in forked children of a process that has everything imported, so that
+a run costs seconds less.
 
-``python forked_runs.py`` is that process: it reads one JSON request a line and answers with the number of the child, then with its wait
-status. A child may get a signal at a moment inside a stage, or note how long its stages take.
+``python forked_runs.py`` is that process: it reads one JSON request a line and answers with the
+number of the child, then with its wait status. A child may get a signal at a moment inside a stage,
+or note how long its stages take.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class ForkedRuns:
     def run(
         self, folder: Path, argv: list[str], moment: dict | None = None, measure: bool = False
     ) -> int:
-        """Exit status of ``recbole-genrec run *argv`` in ``folder``, minus the signal's number when one ended it.
+        """Exit status of ``recbole-genrec run *argv`` in ``folder``, minus the signal's number
+        when one ended it.
 
         Args:
             moment: ``{"signal", "stage", "entry", "delay"}``: that signal comes ``delay`` seconds after the ``entry``-th start (from 0) of
@@ -171,7 +174,9 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
 
 
 def _send(number: int, delay: float | None) -> None:
-    """After a delay another process sends it, so that it comes at any instant, also in the middle of a write."""
+    """After a delay another process sends it, so that it comes at any instant, also in the
+    middle of a write.
+    """
     target = os.getpid()
     if delay is None:
         os.kill(target, number)

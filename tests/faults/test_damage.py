@@ -1,4 +1,6 @@
-"""Damaged, swapped and foreign files: refused with a sentence, or read with the content they were written with; never anything between."""
+"""Damaged, swapped and foreign files: refused with a sentence, or read with the content they
+were written with; never anything between.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,7 @@ def copy(trained, tmp_path) -> Trained:
     return own
 
 
-# --- bits and bytes ---------------------------------------------------------------------------------------------------------------------
+# --- bits and bytes -------------------------------------------------------------------------------
 
 
 def flip(content: bytearray, draw: random.Random) -> None:
@@ -133,7 +135,9 @@ def same(a: object, b: object) -> bool:
 
 
 def damaged(file: Path, load: Callable[[], object], cases: int) -> None:
-    """Damage ``file`` in many ways; ``load`` must refuse it or give what it gives without damage, and leave it alone."""
+    """Damage ``file`` in many ways; ``load`` must refuse it or give what it gives without
+    damage, and leave it alone.
+    """
     whole, expected = file.read_bytes(), load()
     assert same(expected, load())
     for case in range(cases):
@@ -176,7 +180,7 @@ def test_damaged_json(copy):
                 assert "Delete it" in str(error)
 
 
-# --- swapped ----------------------------------------------------------------------------------------------------------------------------
+# --- swapped --------------------------------------------------------------------------------------
 
 
 def test_a_stored_tokenizer_under_the_name_of_another(copy):
@@ -232,7 +236,7 @@ def test_text_embeddings_of_other_texts_are_made_again(tmp_path, monkeypatch):
         assert (encode_texts(second, cache_dir=tmp_path) == expected).all()
 
 
-# --- made by hand: checksums are right, the content is not -----------------------------------------------------------------------------
+# --- made by hand: checksums are right, the content is not ----------------------------------------
 
 
 def raw_artefact(folder: Path, blob: bytes, meta: dict | None = None) -> None:

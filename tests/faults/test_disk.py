@@ -1,4 +1,6 @@
-"""A full disk, forbidden folders and a clock that runs backwards: one sentence, nothing half-written, nothing lost."""
+"""A full disk, forbidden folders and a clock that runs backwards: one sentence, nothing
+half-written, nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_any_call_may_fail(tmp_path, monkeypatch, write, call):
 
 
 def unprivileged(function: Callable[[], None]) -> str:
-    """Run in a child without root's rights; the text of the GenRecError it ends with, or what else happened."""
+    """Run in a child without root's rights; the text of the GenRecError it ends with, or what
+    else happened.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
         if os.getuid() == 0:
@@ -184,7 +188,8 @@ def test_a_run_that_may_not_write(tmp_path, where):
         tried(DISK),
         pytest.raises(
             GenRecError,
-            match=f"{wall.name}.* cannot be (written|read or written): (Not a directory|File exists)",
+            match=f"{wall.name}.* cannot be (written|read or written): (Not a "
+            "directory|File exists)",
         ),
     ):
         run_recbole_genrec("STORE", "toy", config_dict=settings)

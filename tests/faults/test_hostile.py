@@ -120,7 +120,7 @@ def test_pickles_under_other_names(tmp_path, marker, how):
         read_yaml(tmp_path / "settings.yaml")
 
 
-# --- models of strangers ----------------------------------------------------------------------------------------------------------------
+# --- models of strangers --------------------------------------------------------------------------
 
 
 def model_folder(folder: Path, marker: Path, **config: object) -> Path:
@@ -202,7 +202,7 @@ def test_remote_code_has_no_key(tmp_path, marker, key):
         load_causal_lm("scratch", {"model_type": "opt", "trust_remote_code": True}, ["x"], 300)
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 YAMLS = [
     "epochs: !!python/object/apply:os.mkdir ['{marker}']",

@@ -1,4 +1,6 @@
-"""Datasets that are wrong: refused with file and line, or read without losing a row or changing an id."""
+"""Datasets that are wrong: refused with file and line, or read without losing a row or changing
+an id.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,7 @@ def test_odd_interactions_are_read_as_they_are(tmp_path, damage, seed):
         make_loaders(data.config, data, True)
 
 
-# --- item texts -------------------------------------------------------------------------------------------------------------------------
+# --- item texts -----------------------------------------------------------------------------------
 
 cells = st.one_of(
     st.text(max_size=20),
@@ -210,7 +212,9 @@ def test_any_item_file_is_read_or_refused(tmp_path_factory, content):
 
 
 def test_a_run_on_a_hostile_catalogue(tmp_path):
-    """A title of a megabyte, others with quotes, control characters, broken bytes and code; repeated, unknown and odd ids."""
+    """A title of a megabyte, others with quotes, control characters, broken bytes and code;
+    repeated, unknown and odd ids.
+    """
     folder = write_dataset(tmp_path / "data")
     inter, item = (folder / "toy" / f"toy.{kind}" for kind in ("inter", "item"))
     odd = {

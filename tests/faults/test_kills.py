@@ -1,4 +1,6 @@
-"""kill -9, SIGTERM and SIGINT at any moment: the same command with ``--resume`` ends with the numbers of an uninterrupted run."""
+"""kill -9, SIGTERM and SIGINT at any moment: the same command with ``--resume`` ends with the
+numbers of an uninterrupted run.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class Harness:
         return self.known[model]
 
     def interrupted(self, folder: Path, model: str, moment: dict) -> int:
-        """Start a run, with what it needs from the cache when its evaluation is meant; halve the delay until the signal comes in time."""
+        """Start a run, with what it needs from the cache when its evaluation is meant; halve the
+        delay until the signal comes in time.
+        """
         self.reference(model)
         while True:
             shutil.rmtree(folder, ignore_errors=True)
@@ -96,7 +100,9 @@ class Harness:
             moment = {**moment, "delay": moment["delay"] / 2}
 
     def continues(self, folder: Path, model: str) -> None:
-        """The same command with ``--resume`` gives the same numbers and leaves no half-written file."""
+        """The same command with ``--resume`` gives the same numbers and leaves no half-written
+        file.
+        """
         assert self.runs.run(folder, self.command(model, "--resume")) == 0, (
             folder / "output.txt"
         ).read_text()[-3000:]

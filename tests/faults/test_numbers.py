@@ -15,7 +15,8 @@ from recbole_genrec.training.trainer import GenRecTrainer
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9 bytes."
     ),
     np._core._exceptions._ArrayMemoryError((10**9,), np.dtype("float64")),
     MemoryError(),
@@ -46,7 +47,8 @@ def test_a_loss_that_is_no_number_stops_at_once(folder, monkeypatch, value):
     monkeypatch.setattr(trainer.model, "calculate_loss", loss)
     with pytest.raises(
         GenRecError,
-        match=rf"loss is {value} in epoch 0, batch 2, at learning rate 0\.001.*--learning_rate.*--precision",
+        match=rf"loss is {value} in epoch 0, batch 2, at learning rate "
+        r"0\.001.*--learning_rate.*--precision",
     ):
         trainer.fit(train, valid)
     assert len(calls) == 3

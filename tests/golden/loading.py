@@ -1,4 +1,6 @@
-"""Golden files: inputs, weights and outputs of published implementations on tiny random problems, and their weights in our modules."""
+"""Golden files: inputs, weights and outputs of published implementations on tiny random
+problems, and their weights in our modules.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def load_golden(name: str) -> dict[str, Tensor]:
 
 
 def rqvae_from_golden(data: dict[str, Tensor], sinkhorn: bool) -> RQVAE:
-    """The RQ-VAE of ``letter_rqvae.npz`` in float64, with Sinkhorn assignment in training where the file's epsilons say so.
+    """The RQ-VAE of ``letter_rqvae.npz`` in float64, with Sinkhorn assignment in training where
+    the file's epsilons say so.
 
     ======================  =========================  =====================
     golden                  ours                       shape
@@ -56,7 +59,9 @@ def rqvae_from_golden(data: dict[str, Tensor], sinkhorn: bool) -> RQVAE:
 
 
 def our_name(golden: str) -> str:
-    """Name in :class:`RQVAE` of the parameter that ``letter_rqvae.npz`` calls ``golden`` (without its prefix)."""
+    """Name in :class:`RQVAE` of the parameter that ``letter_rqvae.npz`` calls ``golden``
+    (without its prefix).
+    """
     module, number, *rest = golden.split(".")
     if module == "codebook":
         return f"codebooks.{number}"

@@ -13,19 +13,18 @@ LAYER = {"lin0": 0, "bn0": 1, "lin1": 4, "bn1": 5, "lin2": 8}
 def mq_from_golden(data: dict[str, Tensor], **options: object) -> MQ:
     """The MQ of ``tokenrec_mq.npz`` in float64 and in evaluation mode.
 
-    ============================  ==================================  =====================
-    golden                        ours                                shape
-    ============================  ==================================  =====================
-    ``w:encK.linI.weight|bias``   ``encoder.{K}.{4I}.weight|bias``    ``[out, in]``, ``[out]``
-    ``w:encK.bnI.weight|bias``    ``encoder.{K}.{4I+1}.weight|bias``  ``[out]``
-    ``w:encK.bnI.mean|var``       ``....running_mean|running_var``    ``[out]``
-    ``w:dec.*``                   ``decoder.*``                       the same
-    ``w:codebook.K``              ``codebooks.{K}``                   ``[L, d]``
-    ``w:pos``                     in the first biases, see below      ``[1, D]``
-    ============================  ==================================  =====================
+    ============================  ==================================  ===================== golden
+    ours                                shape ============================
+    ==================================  ===================== ``w:encK.linI.weight|bias``
+    ``encoder.{K}.{4I}.weight|bias``    ``[out, in]``, ``[out]`` ``w:encK.bnI.weight|bias``
+    ``encoder.{K}.{4I+1}.weight|bias``  ``[out]`` ``w:encK.bnI.mean|var``
+    ``....running_mean|running_var``    ``[out]`` ``w:dec.*``                   ``decoder.*``
+    the same ``w:codebook.K``              ``codebooks.{K}``                   ``[L, d]`` ``w:pos``
+    in the first biases, see below      ``[1, D]`` ============================
+    ==================================  =====================
 
-    The released program adds a position vector to the input of the encoders. Ours has none; ``W (x + pos) + b`` is the first layer with
-    the bias ``W pos + b``.
+    The released program adds a position vector to the input of the encoders. Ours has none; ``W (x
+    + pos) + b`` is the first layer with the bias ``W pos + b``.
     """
     weights = {
         name.removeprefix("w:"): value for name, value in data.items() if name.startswith("w:")

@@ -1,8 +1,8 @@
 """The published numbers of a tiny T5 over item codes, as a backbone, a vocabulary and arrays.
 
-``tiger_t5_beam.npz`` was written by LETTER's T5 (commit 8d0154e) on transformers 4.41.2, float64; attention softmax and norms ran in
-float32, hence the tolerance 5e-5. It has 40 items with 4 codes of 8 values, histories of 1 to 20 items, and the weights under the names
-of transformers:
+``tiger_t5_beam.npz`` was written by LETTER's T5 (commit 8d0154e) on transformers 4.41.2, float64;
+attention softmax and norms ran in float32, hence the tolerance 5e-5. It has 40 items with 4 codes
+of 8 values, histories of 1 to 20 items, and the weights under the names of transformers:
 
 * ``w:encoder.*`` and ``w:decoder.*`` are the parameters of ``EncoderDecoderBackbone`` under the same names;
 * ``w:shared.weight [34, 32]`` is the table of ``TiedCodeVocabulary`` with an end token: row 0 = padding and start, row 1 + 8 level + code,

@@ -1,7 +1,8 @@
 """The published numbers of TokenRec's head, as our module and arrays.
 
-``tokenrec_head.npz`` was written by TokenRec's released program (commit 7669f69), float64: decoder states of 4 positions, the projection
-without dropout, loss with margin 0, gradients, and the scores of 20 items. Items are numbered from 0, -1 = no item.
+``tokenrec_head.npz`` was written by TokenRec's released program (commit 7669f69), float64: decoder
+states of 4 positions, the projection without dropout, loss with margin 0, gradients, and the scores
+of 20 items. Items are numbered from 0, -1 = no item.
 
 =================  =======================  =====================
 golden             ours                     shape

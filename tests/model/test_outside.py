@@ -52,7 +52,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def methods_on_the_path(monkeypatch):
-    """The folder of the methods is a place of modules, and no test knows what another registered."""
+    """The folder of the methods is a place of modules, and no test knows what another
+    registered.
+    """
     monkeypatch.syspath_prepend(str(METHODS))
     outside._classes.cache_clear()
 
@@ -223,7 +225,7 @@ def test_new_items_have_a_row_in_every_table(run, tmp_path, monkeypatch, kind):
     assert again.recommend(["n1"], k=1, candidates=["n2"])[0]["item"] == "n2"
 
 
-# --- codes, from a tokenizer of its own -------------------------------------------------------------
+# --- codes, from a tokenizer of its own -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +291,7 @@ def test_its_training_continues_exactly(coded, folder, monkeypatch):
     assert resumed["test_result"] == coded["test_result"]
 
 
-# --- where a class may come from --------------------------------------------------------------------
+# --- where a class may come from ------------------------------------------------------------------
 
 
 def test_a_checkpoint_runs_no_code_that_nobody_named(run, tmp_path):
@@ -375,7 +377,7 @@ def test_settings_may_stand_beside_the_module(folder, tmp_path, monkeypatch):
     assert config["width"] == 3 and config["item_text_fields"] == ["title"]
 
 
-# --- beside RecBole's models ------------------------------------------------------------------------
+# --- beside RecBole's models ----------------------------------------------------------------------
 
 
 def benchmark_file(folder, *runs, **settings):

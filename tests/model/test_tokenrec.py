@@ -1,4 +1,6 @@
-"""TokenRec as a whole: prompts from the code tables, ranking, training, new users and items, users held out, checkpoints, errors."""
+"""TokenRec as a whole: prompts from the code tables, ranking, training, new users and items,
+users held out, checkpoints, errors.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,7 @@ def prompts_of(model, batch):
     return seen["ids"], seen["mask"]
 
 
-# --- prompts --------------------------------------------------------------------------------------------------------------------------
+# --- prompts --------------------------------------------------------------------------------------
 
 
 def test_the_prompt_names_user_and_history_in_order_of_time(toy):
@@ -191,7 +193,7 @@ def test_evaluation_is_deterministic_and_has_an_unseen_wording(toy):
     assert not torch.allclose(model.full_sort_predict(batch), seen)
 
 
-# --- loss and ranking -----------------------------------------------------------------------------------------------------------------
+# --- loss and ranking -----------------------------------------------------------------------------
 
 
 def test_negatives_are_uniform_over_real_items(toy, monkeypatch):
@@ -292,7 +294,7 @@ def test_tokens_start_from_codebooks_of_the_backbones_width(toy):
         toy(init_token_from_codebook=True)
 
 
-# --- new users and items --------------------------------------------------------------------------------------------------------------
+# --- new users and items --------------------------------------------------------------------------
 
 
 def test_an_unknown_user_is_inferred_from_the_history(toy):
@@ -438,7 +440,7 @@ def test_a_user_without_own_embedding_lands_near_the_trained_one(toy):
         assert torch.cosine_similarity(graph.new_user(items), graph.users[user], dim=0) > 0.5
 
 
-# --- users held out -------------------------------------------------------------------------------------------------------------------
+# --- users held out -------------------------------------------------------------------------------
 
 
 def test_held_out_users_leave_training_and_stay_in_the_test(folder, cache, toy):
@@ -485,7 +487,7 @@ def test_seen_and_unseen_stand_side_by_side(run):
         assert value == pytest.approx((48 * seen[metric] + 12 * unseen[metric]) / 60, abs=2e-6)
 
 
-# --- training, checkpoints, reports ---------------------------------------------------------------------------------------------------
+# --- training, checkpoints, reports ---------------------------------------------------------------
 
 
 def test_training_beats_chance_by_far(run):
@@ -555,7 +557,9 @@ def test_a_fresh_process_gives_the_same_scores(run, folder, capsys):
 
 
 def test_rows_follow_raw_ids(run, folder, tmp_path):
-    """The same data in another order of lines has other internal ids, and a user more; scores by raw id stay."""
+    """The same data in another order of lines has other internal ids, and a user more; scores by
+    raw id stay.
+    """
     lines = (folder / "toy" / "toy.inter").read_text().splitlines()
     other = tmp_path / "other" / "toy"
     other.mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""TokenRec's parts alone: the published head and loss, and prompts against strings put together by hand."""
+"""TokenRec's parts alone: the published head and loss, and prompts against strings put together
+by hand.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def make_prompts(source_len=200, dec_len=20):
     return Prompts(TEXTS, split_words, ITEM_SIZES, USER_SIZES, source_len, dec_len)
 
 
-# --- head and loss --------------------------------------------------------------------------------------------------------------------
+# --- head and loss --------------------------------------------------------------------------------
 
 
 def test_head_and_loss_against_the_published_numbers():
@@ -43,7 +45,9 @@ def test_head_and_loss_against_the_published_numbers():
 
 
 def test_scores_against_the_published_numbers():
-    """The published program gives items of the history the score 0; ours keep their cosine, or get -inf."""
+    """The published program gives items of the history the score 0; ours keep their cosine, or
+    get -inf.
+    """
     golden = load_golden("tokenrec_head")
     found = cosine_scores(golden["projected"], golden["item_table"])
     users, slots = torch.nonzero(golden["history"] >= 0, as_tuple=True)
@@ -70,7 +74,7 @@ def test_loss_is_the_cosine_embedding_loss_of_all_pairs(gamma):
     )
 
 
-# --- prompts --------------------------------------------------------------------------------------------------------------------------
+# --- prompts --------------------------------------------------------------------------------------
 
 
 def slow_prompt(prompts, template: str, user, items, source_len):

@@ -1,4 +1,6 @@
-"""Per-user ranks against RecBole's metrics, the significance tests against scipy's, and the tables made of result files."""
+"""Per-user ranks against RecBole's metrics, the significance tests against scipy's, and the
+tables made of result files.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from recbole_genrec.storage.artefacts import write_json
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The toy dataset with its rows in another order and a user with two interactions, whom sequential models cannot be tested on."""
+    """The toy dataset with its rows in another order and a user with two interactions, whom
+    sequential models cannot be tested on.
+    """
     root = write_dataset(tmp_path_factory.mktemp("data"))
     file = root / "toy" / "toy.inter"
     header, *rows = file.read_text().splitlines()
@@ -140,7 +144,7 @@ def test_damaged_ranks_are_refused(tmp_path):
         UserRanks.load(tmp_path / "x.ranks")
 
 
-# --- significance ---------------------------------------------------------------------------------------------------------------------
+# --- significance ---------------------------------------------------------------------------------
 
 
 def test_the_permutation_test_is_scipys():
@@ -185,7 +189,7 @@ def test_users_are_paired_by_id_and_seeds_by_number():
     assert compare({1: {"a": 1.0}}, {2: {"a": 1.0}}) is None
 
 
-# --- tables ---------------------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def result_file(folder, stem, model, seed, ndcg, tokenizer=None, ranks=None, **config):
@@ -212,7 +216,8 @@ def result_file(folder, stem, model, seed, ndcg, tokenizer=None, ranks=None, **c
             "test": 3.0,
         },
         "ranks": f"{stem}.ranks" if ranks else None,
-        "command": f"recbole-genrec run --model={model} --dataset=toy --seed={seed} --data_path=/home/data --resume --result_file=x.json",
+        "command": f"recbole-genrec run --model={model} --dataset=toy --seed={seed} "
+        "--data_path=/home/data --resume --result_file=x.json",
         "commit": "abc",
         "versions": {"torch": "2"},
         "config": {
@@ -275,8 +280,8 @@ def test_markdown_csv_and_json(results, tmp_path, capsys):
         "| STORE-store | STORE | store | 2/2 | 3 | 0.1300 ± 0.0141 | 0.0650 ± 0.0071 | 0.5000"
     ) < text.index("| SASRec |")
     assert (
-        "`recbole-genrec run --model=STORE --dataset=toy --seed=1 --data_path=DATA`, seeds 1, 2, commit abc"
-        in text
+        "`recbole-genrec run --model=STORE --dataset=toy --seed=1 --data_path=DATA`, seeds "
+        "1, 2, commit abc" in text
     )
     assert (
         "beam_width 20" in text

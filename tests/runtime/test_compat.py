@@ -1,4 +1,6 @@
-"""Keeping RecBole alive: nothing is patched at import or loaded needlessly, foreign pickles are not executed, refusals give reasons."""
+"""Keeping RecBole alive: nothing is patched at import or loaded needlessly, foreign pickles are
+not executed, refusals give reasons.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def train(model):
     return run_recbole_genrec(model, "ml-100k", config_dict=SLICE)
 
 
-# --- nothing is patched, nothing is loaded needlessly ---------------------------------------------------------------------------------
+# --- nothing is patched, nothing is loaded needlessly ---------------------------------------------
 
 PROBE = f"""
 import sys
@@ -78,7 +80,7 @@ def test_anomaly_detection_is_off_after_a_model_is_looked_up():
     assert not torch.is_anomaly_enabled()
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

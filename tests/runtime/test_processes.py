@@ -1,4 +1,6 @@
-"""Several processes: the gradients, losses and metrics of one; nobody counted twice; a failure ends them all."""
+"""Several processes: the gradients, losses and metrics of one; nobody counted twice; a failure
+ends them all.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def arguments(folder, model="TIGER", **changes):
     ]
 
 
-# --- parts of a batch, blocks of users ----------------------------------------------------------------------------------------------------
+# --- parts of a batch, blocks of users ------------------------------------------------------------
 
 
 def as_process(monkeypatch, rank, size):
@@ -82,7 +84,7 @@ def test_fewer_rows_than_processes(monkeypatch):
         processes.own_block(3)
 
 
-# --- two processes, in one go -------------------------------------------------------------------------------------------------------------
+# --- two processes, in one go ---------------------------------------------------------------------
 
 GRADIENTS = {
     "TIGER": ("TIGER", PLAIN),
@@ -102,7 +104,9 @@ GRADIENTS = {
 
 
 def gradients(folder, model, changes) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of the second batch of an epoch, whose rows differ in length, by the processes that are joined."""
+    """Loss and gradients of the second batch of an epoch, whose rows differ in length, by the
+    processes that are joined.
+    """
     if model == "SASRec":
         model, config, (train, *_) = sasrec(folder)
     else:
@@ -173,7 +177,7 @@ def test_gradients_of_two_processes_are_those_of_one(folder):
     together(two_processes_at_work, folder, expected)
 
 
-# --- whole runs ---------------------------------------------------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------
 
 
 def same_run(one, two):
@@ -252,7 +256,8 @@ def test_shared_weights(folder, model):
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=1e-5, rtol=0)
-    # the files of shared weights are those of one process: its run is continued by two others, and by one
+    # the files of shared weights are those of one process: its run is continued by two others, and
+    # by one
     for more in ({"fsdp": True, "nproc": 2}, {}):
         again = run_recbole_genrec(
             model, "toy", config_dict=run(checkpoint_dir="two", resume=True, **more)
@@ -313,7 +318,9 @@ def test_alternating_task_and_last_batches_smaller_than_the_processes(folder):
 
 
 def resumed_and_whole(run):
-    """Results of the run that was cut off, resumed, and of a whole one; their test metrics are equal."""
+    """Results of the run that was cut off, resumed, and of a whole one; their test metrics are
+    equal.
+    """
     for more in (run(checkpoint_dir="cut", resume=True), run(checkpoint_dir="whole")):
         process = start("run", *more)
         output = process.communicate()[0]
@@ -381,7 +388,7 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)  # the order of a sum
 
 
-# --- failures -----------------------------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -484,7 +491,7 @@ def test_two_runs_that_fit_the_same_tokenizer_at_once(folder):
     assert [path.name.partition("-")[0] for path in Path(".cache").iterdir()] == ["store"]
 
 
-# --- settings -----------------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def write(path: Path, content: str) -> str:
     return str(path)
 
 
-# --- arguments ------------------------------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_programs_own_arguments_are_not_read(monkeypatch):
     assert make(epochs=3)["epochs"] == 3
 
 
-# --- which value wins -----------------------------------------------------------------------------------------------------------------
+# --- which value wins -----------------------------------------------------------------------------
 
 
 def test_arguments_beat_dictionary_beats_files_beat_ours(tmp_path):
@@ -138,7 +138,8 @@ def test_arguments_beat_dictionary_beats_files_beat_ours(tmp_path):
 
 def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, monkeypatch):
     for name, content in {
-        "overall": "{epochs: 1, seed: 1, eval_batch_size: 1, train_batch_size: 1, stopping_step: 1}",
+        "overall": "{epochs: 1, seed: 1, eval_batch_size: 1, train_batch_size: 1, "
+        "stopping_step: 1}",
         "dataset/toy": "seed: 2\neval_batch_size: 2\ntrain_batch_size: 2\nstopping_step: 2\n"
         "STORE: {train_batch_size: 4}\nSASRec: {epochs: 9}",
         "dataset/alike": "like: toy\nseed: 7\nSASRec: {epochs: 8}",
@@ -234,7 +235,7 @@ def test_negatives_follow_the_loss():
     )
 
 
-# --- the stored form ------------------------------------------------------------------------------------------------------------------
+# --- the stored form ------------------------------------------------------------------------------
 
 PATHS = {"data_path", "checkpoint_dir", "cache_dir"}
 

@@ -1,4 +1,6 @@
-"""Every mistake in the settings ends in one sentence that names the key, the value and the remedy; no setting is run as code."""
+"""Every mistake in the settings ends in one sentence that names the key, the value and the
+remedy; no setting is run as code.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def write(path: Path, content: str) -> str:
     return str(path)
 
 
-# --- values ---------------------------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 def broken_values(declared: Key):
@@ -105,7 +107,7 @@ def test_a_word_for_a_number_is_explained():
     assert make(beam_width="auto")["beam_width"] == "auto"
 
 
-# --- settings -------------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_model_and_dataset_are_needed():
     assert GenRecConfig(argv=["--model=STORE", "--dataset=ml-100k", "--gpu_id="]).model == "STORE"
 
 
-# --- files and commands ---------------------------------------------------------------------------------------------------------------
+# --- files and commands ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""One declaration a key: every key of every file is declared, every declaration has a place, and code reads no other key."""
+"""One declaration a key: every key of every file is declared, every declaration has a place, and
+code reads no other key.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,9 @@ def test_code_reads_no_undeclared_key():
 
 
 def test_views_read_no_undeclared_key():
-    """Attributes of ``self.settings`` and ``config.settings`` are fields of some class of settings."""
+    """Attributes of ``self.settings`` and ``config.settings`` are fields of some class of
+    settings.
+    """
     declared = {*declared_by_anyone(), *dir(Settings)}
     wrong = {}
     for file in PACKAGE.rglob("*.py"):
@@ -267,7 +271,9 @@ def test_another_generator_is_listed_as_what_runs(capsys):
 
 
 def test_the_result_of_an_earlier_version_is_used(tmp_path):
-    """A tokenizer's key had settings whose switch was off; the folder of that key is still found."""
+    """A tokenizer's key had settings whose switch was off; the folder of that key is still
+    found.
+    """
 
     class Keys(CodeKeys, TokenizerSettings):
         tuning: str = key("which weights train", affects="tokenizer")

@@ -44,7 +44,7 @@ def blob(folder):
     return found
 
 
-# --- atomic_write ---------------------------------------------------------------------------------------------------------------------
+# --- atomic_write ---------------------------------------------------------------------------------
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -83,7 +83,7 @@ def test_new_files_follow_the_umask(tmp_path, umask, mode):
     assert stat.S_IMODE((tmp_path / "file.json").stat().st_mode) == mode
 
 
-# --- JSON and digests -----------------------------------------------------------------------------------------------------------------
+# --- JSON and digests -----------------------------------------------------------------------------
 
 
 def test_json_round_trip_is_readable_text(tmp_path):
@@ -105,7 +105,7 @@ def test_digest_depends_on_content_only():
     assert digest("a", "b") != digest("ab") and len(digest("a", size=8)) == 8
 
 
-# --- artefacts ------------------------------------------------------------------------------------------------------------------------
+# --- artefacts ------------------------------------------------------------------------------------
 
 
 def test_round_trip(folder):

@@ -22,7 +22,9 @@ def codebook(k=256, d=32, seed=0):
 
 
 def cheapest(cost, low, high):
-    """Total cost of the best assignment: every cluster offers ``high`` places, and filling its first ``low`` places is worth a fortune."""
+    """Total cost of the best assignment: every cluster offers ``high`` places, and filling its
+    first ``low`` places is worth a fortune.
+    """
     places = np.repeat(np.arange(cost.shape[1]), high)
     fortune = (cost.shape[1] + 2) * (np.ptp(cost) + 1)
     required = np.tile(np.arange(high) < low, cost.shape[1])

@@ -156,7 +156,8 @@ def test_aligned_follows_raw_ids_and_names_the_differences():
     ] and other.tokens == ["[PAD]", "c", "a", "b"]
     with pytest.raises(
         ArtefactError,
-        match=r"5 items of the data have no codes \(such as 'd', 'e', 'f'\), 1 items with codes .* 'b'\)",
+        match=r"5 items of the data have no codes \(such as 'd', 'e', 'f'\), 1 items with "
+        r"codes .* 'b'\)",
     ):
         codes.aligned(["[PAD]", "a", "c", "d", "e", "f", "g", "h"])
     with pytest.raises(ArtefactError, match="1 items are named twice"):

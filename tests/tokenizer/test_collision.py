@@ -109,7 +109,8 @@ def test_extra_token_cap():
     assert resolve_collisions(codes, (3, 3), "extra_token", spare=9, cap=3)[1] == (3, 3, 3)
     with pytest.raises(
         ConfigError,
-        match=r"3 items share the codes \[1, 2\], but the extra token has 2 values only. Raise its cap",
+        match=r"3 items share the codes \[1, 2\], but the extra token has 2 values only. "
+        r"Raise its cap",
     ):
         resolve_collisions(codes, (3, 3), "extra_token", cap=2)
 
@@ -127,11 +128,13 @@ def test_nearest_free_equals_the_rule_in_words(catalogue):
 
 
 def test_nearest_free_by_hand():
-    # items 0, 1, 3 share (0, 0); item 1 is nearest to its last centroid and stays; item 3 goes before item 0
+    # items 0, 1, 3 share (0, 0); item 1 is nearest to its last centroid and stays; item 3 goes
+    # before item 0
     codes = torch.tensor([[0, 0], [0, 0], [0, 1], [0, 0]])
     last = torch.tensor([[0.9, 1.0, 2.0], [0.1, 5.0, 5.0], [9.0, 0.0, 9.0], [0.5, 0.6, 0.7]])
     first = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0], [0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
-    # item 3: last code 1 is taken by item 2, so 2; item 0: nothing is free under first code 0, so first code 1 and its nearest last code 0
+    # item 3: last code 1 is taken by item 2, so 2; item 0: nothing is free under first code 0, so
+    # first code 1 and its nearest last code 0
     expected = [[1, 0], [0, 0], [0, 1], [0, 2]]
     stacked = torch.stack([first, last], dim=1)
     for distances in (

@@ -1,4 +1,6 @@
-"""Hierarchical k-means, the co-occurrence graph and its spectral embedding against plain definitions."""
+"""Hierarchical k-means, the co-occurrence graph and its spectral embedding against plain
+definitions.
+"""
 
 from itertools import combinations
 
@@ -181,7 +183,7 @@ def test_errors():
             HierarchicalKMeans.fit(gauss(), sizes)
 
 
-# --- graph ----------------------------------------------------------------------------------------------------------------------------
+# --- graph ----------------------------------------------------------------------------------------
 
 
 def sequences(n=30, users=25, seed=0):

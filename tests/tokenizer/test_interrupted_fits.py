@@ -1,4 +1,6 @@
-"""SIGTERM in the middle of each kind of fit: it goes on from there and ends with the same result."""
+"""SIGTERM in the middle of each kind of fit: it goes on from there and ends with the same
+result.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def close(a, b, tolerance=1e-9):
     return a.shape == b.shape and float((a - b).detach().abs().max()) <= tolerance
 
 
-# --- the published numbers ------------------------------------------------------------------------------------------------------------
+# --- the published numbers ------------------------------------------------------------------------
 
 
 def test_evaluation_equals_the_published_numbers():
@@ -84,7 +84,7 @@ def test_evaluation_equals_the_published_numbers():
     )
 
 
-# --- formulas -------------------------------------------------------------------------------------------------------------------------
+# --- formulas -------------------------------------------------------------------------------------
 
 
 def test_losses_equal_the_formula_and_their_gradients_go_where_they_should():
@@ -181,7 +181,7 @@ def test_bad_shapes_are_refused():
         MQ(4, [], 2)
 
 
-# --- codes ----------------------------------------------------------------------------------------------------------------------------
+# --- codes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -221,7 +221,7 @@ def test_start_is_k_means_on_all_latents_and_dead_codes_come_back():
     assert len(model.encode(x)[:, 1].unique()) == 6
 
 
-# --- the quantiser --------------------------------------------------------------------------------------------------------------------
+# --- the quantiser --------------------------------------------------------------------------------
 
 
 def test_vectors_stay_and_codes_repeat():
@@ -266,7 +266,9 @@ def test_rows_of_zeros_are_not_learned_from():
 
 
 def test_clustered_vectors_use_the_codebooks_and_clusters_share_codes():
-    """More than 80 % of the tokens of each book are in use, and members of a cluster share more of them than random pairs."""
+    """More than 80 % of the tokens of each book are in use, and members of a cluster share more
+    of them than random pairs.
+    """
     vectors, messages = blobs(n=600, centres=60), []
     fitted = quantiser(codebook_sizes=[32, 32, 32], tokenizer_epochs=30)
     codes = fitted.fit(vectors, messages.append)

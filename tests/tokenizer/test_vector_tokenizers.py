@@ -121,7 +121,9 @@ def by_token(codes) -> dict:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fit(name, content):
-    """tiger.md: distinct ids, ids and items are one to one, the padding item is in no trie; the same seed gives the same codes."""
+    """tiger.md: distinct ids, ids and items are one to one, the padding item is in no trie; the
+    same seed gives the same codes.
+    """
     fitted = tokenizer(name)
     codes = fitted.fit(content)
     assert codes.tokens == content.tokens and codes.n_learned == 2 and codes.sizes[:2] == (8, 8)
@@ -230,7 +232,7 @@ def test_collision_policies_leave_no_shared_ids(name, policies, content):
     assert codes.stats()["unique_ids"] == content.n_items - 1
 
 
-# --- collaborative input --------------------------------------------------------------------------------------------------------------
+# --- collaborative input --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -323,13 +325,15 @@ def test_co_occurrence_decides_the_codes_of_cid(content):
     }
 
 
-# --- LETTER: what alpha and beta do ---------------------------------------------------------------------------------------------------
+# --- LETTER: what alpha and beta do ---------------------------------------------------------------
 
 
 def synthetic(
     seed: int, skew: float = 0.0, n: int = 120, blocks: int = 6
 ) -> tuple[ItemContent, np.ndarray]:
-    """Text vectors are noise, whose lengths differ with ``skew``; collaborative vectors lie near one of six directions."""
+    """Text vectors are noise, whose lengths differ with ``skew``; collaborative vectors lie near
+    one of six directions.
+    """
     draw = np.random.default_rng(seed)
     block = np.arange(n) % blocks
     cf = (
@@ -372,7 +376,9 @@ def test_alpha_brings_items_with_like_collaborative_vectors_together():
 
 
 def test_beta_does_not_lower_the_entropy_of_the_first_code():
-    """On vectors of very different lengths, whose first codes are used unevenly; where they are not, chance decides."""
+    """On vectors of very different lengths, whose first codes are used unevenly; where they are
+    not, chance decides.
+    """
 
     def entropy(beta: float) -> float:
         options = {"alpha": 0.0, "beta": beta, "codebook_sizes": [16, 16], "div_refresh": 10}

@@ -1,4 +1,6 @@
-"""A tokenizer outside the package: an item's codes are the first letters of its title's first words."""
+"""A tokenizer outside the package: an item's codes are the first letters of its title's first
+words.
+"""
 
 import torch
 

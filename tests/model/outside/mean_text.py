@@ -1,4 +1,4 @@
-"""A method outside the package, without codes: the next item is near the recent ones in a space learned from their texts."""
+"""A method outside the package: the next item is near the recent ones in a learned space."""
 
 import torch
 
