@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ class ItemCodes:
         sizes: Sequence[int],
         tokens: list[str],
         policies: str | Sequence[str],
-        **options: object,
+        **options: Any,
     ) -> ItemCodes:
         """Resolve the collisions of the ``learned [n, M]`` codes and add the padding row.
 

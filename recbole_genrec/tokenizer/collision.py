@@ -18,6 +18,7 @@ import difflib
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -131,27 +132,36 @@ def resolve_collisions(
     sizes = learned = tuple(int(size) for size in sizes)
     check_capacity(len(codes), sizes, policies)
     for policy in policies:
-        if policy in ("sinkhorn", "nearest_free") and distances is None:
-            raise ConfigError(
-                f"collision: {policy!r} needs distances to the codes, which this tokenizer has "
-                "not; use 'extra_token'."
-            )
         if policy == "sinkhorn":
-            codes = repair_collisions(
-                codes,
-                lambda rows: _distances(distances, rows, learned)[-1],
-                epsilon,
-                iterations,
-                max_rounds,
-            )
+            last_level = partial(_last_level, _needed(distances, policy), learned)
+            codes = repair_collisions(codes, last_level, epsilon, iterations, max_rounds)
         elif policy == "nearest_free":
-            codes = nearest_free(codes, sizes, distances)
+            codes = nearest_free(codes, sizes, _needed(distances, policy))
         elif policy == "extra_token" and (
             len(policies) == 1 or int(item_groups(codes)[1].max()) > 1
         ):
             codes, size = add_extra_token(codes, spare, cap)
             sizes = (*sizes, size)
     return codes, sizes
+
+
+def _needed(distances: Distances | None, policy: str) -> Distances:
+    if distances is None:
+        raise ConfigError(
+            f"collision: {policy!r} needs distances to the codes, which this tokenizer has not; "
+            "use 'extra_token'."
+        )
+    return distances
+
+
+def _last_level(distances: Distances, sizes: Sequence[int], rows: Tensor) -> Tensor:
+    """Distances ``[r, K]`` of ``rows [r]`` to the codes of the last level."""
+    return _distances(distances, rows, sizes)[-1]
+
+
+def _rank_after(ranked: Sequence[Sequence[int]], prefix: tuple[int, ...]) -> Sequence[int]:
+    """The codes of the level after ``prefix``, best first."""
+    return ranked[len(prefix)]
 
 
 def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tuple[Tensor, int]:
@@ -202,12 +212,10 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
     codes, table = codes.clone(), FreeCodes(codes, sizes)
     for (before, *_), (now, _, place) in itertools.pairwise(queue):
         if now == before:  # not the first of its group
-            row, ranked = rows[place], [rank[place].tolist() for rank in ranks]
-            codes[row] = torch.tensor(
-                table.take(codes[row].tolist(), lambda prefix, ranked=ranked: ranked[len(prefix)])[
-                    0
-                ]
-            )
+            row = rows[place]
+            ranked = [rank[place].tolist() for rank in ranks]
+            free, _ = table.take(codes[row].tolist(), partial(_rank_after, ranked))
+            codes[row] = torch.tensor(free)
     return codes
 
 
@@ -238,7 +246,7 @@ def codes_for_new_items(
         else:
             ranks = [[code] for code in learned]
         ranked = ranks + extra
-        codes, kept = table.take(learned, lambda prefix, ranked=ranked: ranked[len(prefix)])
+        codes, kept = table.take(learned, partial(_rank_after, ranked))
         result.append(codes)
         fallbacks += kept < len(learned)
     return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks

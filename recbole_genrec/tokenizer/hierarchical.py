@@ -64,10 +64,10 @@ class CIDTokenizer(TextHierarchicalTokenizer):
     """
 
     name = "cid"
-    uses_text = False  # type: ignore[assignment]
-    uses_graph = False  # type: ignore[assignment]
-    uses_interactions = True  # type: ignore[assignment]
-    settings_class = CIDSettings  # type: ignore[assignment]
+    uses_text = False
+    uses_graph = False
+    uses_interactions = True
+    settings_class = CIDSettings  # type: ignore[assignment]  # it has no tokenizer_input
     settings: CIDSettings  # type: ignore[assignment]
 
     def vectors(self, content: ItemContent) -> np.ndarray:

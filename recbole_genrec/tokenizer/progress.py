@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 LAYOUT = 2
 """Number of the file's layout. Version 1 knew no stages."""
 
-Parts = Mapping[str, object]
+Parts = Mapping[str, Any]
 """What a stage changes besides the global random states, by name: modules and optimisers (objects
 with ``state_dict``), ``torch.Generator`` objects, and dictionaries of plain values and tensors."""
 
@@ -50,7 +51,7 @@ class FitProgress:
         self._take(self._read()["finished"][stage], parts)
         return True
 
-    def take_result(self, stage: str) -> object:
+    def take_result(self, stage: str) -> Any:
         """What :meth:`finish` was given as the result of a stage that is done."""
         return self._read()["finished"][stage]["result"]
 
@@ -94,8 +95,7 @@ class FitProgress:
 
     def save_finished(self) -> None:
         """Write the file: no stage is running."""
-        if self.path is not None:
-            self._write(self._read())
+        self._write(self._read())
 
     @property
     def due(self) -> bool:
@@ -117,6 +117,8 @@ class FitProgress:
             }
 
     def _write(self, content: dict) -> None:
+        if self.path is None:
+            return
         save_checkpoint(self.path, {"key": self.key, "layout": LAYOUT, **content})
         self._written = time.monotonic()
 
@@ -151,13 +153,13 @@ class FitProgress:
             set_rng_state(entry["rng"])
 
 
-def _state(part: object) -> object:
+def _state(part: Any) -> Any:
     if isinstance(part, torch.Generator):
         return part.get_state()
     return dict(part) if isinstance(part, dict) else part.state_dict()
 
 
-def _copied(state: object) -> object:
+def _copied(state: Any) -> Any:
     """A copy on the CPU that does not change when the stage's objects do."""
     if isinstance(state, torch.Tensor):
         return state.detach().cpu().clone()
@@ -168,7 +170,7 @@ def _copied(state: object) -> object:
     return state
 
 
-def _set_state(part: object, state: object) -> None:
+def _set_state(part: Any, state: Any) -> None:
     if isinstance(part, torch.Generator):
         part.set_state(state)
     elif isinstance(part, dict):

@@ -83,12 +83,12 @@ def _balanced_kmeans(
 
     The sum of squared distances to the cluster means, and the cluster of each point.
     """
-    centres, labels = kmeans_plusplus(points, n_clusters, random_state=seed)[0], np.array(())
+    centres = kmeans_plusplus(points, n_clusters, random_state=seed)[0]
+    labels = np.zeros(0, dtype=np.int64)
     for _ in range(max_iter):
-        before, labels = (
-            labels,
-            assign_within(np.square(points[:, None] - centres).sum(-1), low, high),
-        )
+        before = labels
+        cost = np.square(points[:, None] - centres).sum(-1)  # [K, C]
+        labels = assign_within(cost, low, high)
         if np.array_equal(before, labels):
             break
         centres = np.stack([points[labels == number].mean(0) for number in range(n_clusters)])

@@ -5,6 +5,8 @@ Text to dense tokens and back, by one causal language model.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +22,12 @@ class DenseTokenizer(nn.Module):
         prompt: token ids ``[p]`` of the sentence that asks for the reconstruction.
     """
 
-    def __init__(self, backbone, n_dense: int, prompt: Tensor):
+    prompt: Tensor
+
+    def __init__(self, backbone: Any, n_dense: int, prompt: Tensor) -> None:
         super().__init__()
-        self.backbone, self.n_dense = backbone, n_dense
+        self.backbone = backbone
+        self.n_dense = n_dense
         table = backbone.text_table.weight
         self.queries = nn.Parameter(torch.randn(n_dense, backbone.d_in) * table.std().item())
         self.mask_vector = nn.Parameter(torch.randn(backbone.d_in) * table.std().item())

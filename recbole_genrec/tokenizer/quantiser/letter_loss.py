@@ -5,7 +5,7 @@ Semantic + collaborative + diversity regularisation of an RQ-VAE.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,7 @@ class LETTERLoss(nn.Module):
         return cross_entropy(logits, own) if len(logits) else z_q.sum()
 
 
-def diversity(codebooks: Sequence[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
+def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
     """L_Div of each level, ``[L]``.
 
     Pulls each chosen code to its positive, away from all other codes of the level.

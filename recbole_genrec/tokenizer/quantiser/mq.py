@@ -73,11 +73,8 @@ class MQ(CodebookNetwork):
             ``x`` without mask.
         """
         latents = self.encoder(self.masked(x))
-        codes, chosen = zip(
-            *(self._nearest(z, book) for z, book in zip(latents, self.codebooks, strict=True)),
-            strict=True,
-        )
-        chosen = torch.stack(chosen)
+        nearest = [self._nearest(z, book) for z, book in zip(latents, self.codebooks, strict=True)]
+        chosen = torch.stack([vectors for _, vectors in nearest])  # [K, n, d]
         quantised = chosen if self.official_compat else latents + (chosen - latents).detach()
         recon = self.decoder(quantised.sum(0))
         losses = {
@@ -87,7 +84,7 @@ class MQ(CodebookNetwork):
         losses["commitment"] = (latents - chosen.detach()).square().mean((1, 2))
         beta = 0.0 if self.official_compat else self.beta
         losses["total"] = losses["recon"] + (losses["codebook"] + beta * losses["commitment"]).sum()
-        return recon, torch.stack(codes, dim=1), losses
+        return recon, torch.stack([codes for codes, _ in nearest], dim=1), losses
 
     def masked(self, x: Tensor) -> Tensor:
         """``x [n, D]`` with a random share of its values set to 0 in training; a new tensor."""

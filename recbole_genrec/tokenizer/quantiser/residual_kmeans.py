@@ -115,7 +115,9 @@ class ResidualKMeans:
     def project(self, x: Tensor) -> Tensor:
         """``x [n, d]`` in the space of the codebooks, float64 ``[n, d']``."""
         x = x.detach().cpu().double()
-        return x if self.components is None else (x - self.mean) @ self.components.T
+        if self.components is None or self.mean is None:
+            return x
+        return (x - self.mean) @ self.components.T
 
     def assign(self, x: Tensor) -> Tensor:
         """Codes of each row, int64 ``[n, L]``; equal rows get equal codes."""
@@ -136,20 +138,23 @@ class ResidualKMeans:
 
     def reconstruct(self, codes: Tensor) -> Tensor:
         """Vectors float64 ``[n, d]`` that ``codes [n, l]`` of the first levels stand for."""
-        total = sum(
+        chosen = [
             codebook[column]
             for codebook, column in zip(self.codebooks, codes.unbind(1), strict=False)
-        )
-        return total if self.components is None else total @ self.components + self.mean
+        ]
+        total = chosen[0]
+        for vectors in chosen[1:]:
+            total = total + vectors
+        if self.components is None or self.mean is None:
+            return total
+        return total @ self.components + self.mean
 
     def tensors(self) -> dict[str, Tensor]:
         """What :meth:`from_tensors` needs, for an artefact."""
         books = {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks)}
-        return (
-            books
-            if self.components is None
-            else books | {"mean": self.mean, "components": self.components}
-        )
+        if self.components is not None and self.mean is not None:
+            books |= {"mean": self.mean, "components": self.components}
+        return books
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> ResidualKMeans:
