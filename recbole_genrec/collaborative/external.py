@@ -19,7 +19,7 @@ def external_file(config, key: str) -> Path | None:
     if not config[key]:
         return None
     file = Path(config[key]).expanduser()
-    if not config["allow_external_cf"]:
+    if not config.settings.allow_external_cf:
         raise ConfigError(
             f"{key}: {file} holds vectors made elsewhere, perhaps from validation and test "
             f"interactions. Leave {key} out to "

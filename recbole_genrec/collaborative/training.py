@@ -62,14 +62,15 @@ class _Trainer(GenRecTrainer):
 def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None]) -> nn.Module:
     """The model of ``config``, trained from its seed on ``rows`` of ``data`` for all its epochs."""
     size = f"{len(data.inter_feat)} rows, {data.item_num - 1} items"
+    settings = config.settings
     log(
-        f"Collaborative vectors: training {config['model']}, {config['epochs']} epochs on the "
+        f"Collaborative vectors: training {settings.model}, {settings.epochs} epochs on the "
         f"training split, {size}."
     )
-    init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, data).to(config["device"])
+    init_seed(settings.seed, settings.reproducibility)
+    model = config.model_class(config, data).to(settings.device)
     trainer = _Trainer(config, model)
-    trainer.train(rows, f"{config['model']} vectors", config["show_progress"])
+    trainer.train(rows, f"{settings.model} vectors", settings.show_progress)
     first, last = (trainer.history[epoch]["loss"][0] for epoch in (0, -1))
     log(f"Collaborative vectors: loss {first:.4f} in the first epoch, {last:.4f} in the last.")
     return model

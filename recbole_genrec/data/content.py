@@ -13,6 +13,7 @@ from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import DataError
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest
 
 DEFAULT_CACHE = ".cache"
@@ -81,12 +82,13 @@ class ItemContent:
             DataError: see :func:`recbole_genrec.data.item_text.read_item_texts`.
         """
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-        path = Path(config["data_path"]) / f"{config['dataset']}.item"
-        if needed or (config["item_text_fields"] and path.is_file()):
+        settings = SharedSettings.of(config)
+        path = Path(settings.data_path) / f"{settings.dataset}.item"
+        if needed or (settings.item_text_fields and path.is_file()):
             file_format = FileFormat.of(config)
             read = read_item_texts(
                 path,
-                config["item_text_fields"],
+                settings.item_text_fields,
                 tokens,
                 dataset.iid_field,
                 file_format.separator,
@@ -98,10 +100,10 @@ class ItemContent:
         return cls(
             tokens=tokens,
             text=texts,
-            text_encoder=config["text_encoder"] or "default",
-            cache_dir=config["cache_dir"] or DEFAULT_CACHE,
-            device=config["device"] or "cpu",
-            show_progress=config["show_progress"] is not False,
+            text_encoder=settings.text_encoder or "default",
+            cache_dir=settings.cache_dir or DEFAULT_CACHE,
+            device=settings.device or "cpu",
+            show_progress=settings.show_progress is not False,
             titles=titles,
         )
 

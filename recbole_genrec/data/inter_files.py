@@ -66,8 +66,8 @@ def interaction_files(config) -> list[Path]:
     Raises:
         ConfigError: ``benchmark_filename`` does not name three files.
     """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    parts = config["benchmark_filename"]
+    folder, name = Path(config.settings.data_path), config.settings.dataset
+    parts = config.settings.benchmark_filename
     if parts is None:
         return [folder / f"{name}.inter"]
     listed = isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts)

@@ -62,7 +62,7 @@ class WindowLoader(TrainDataLoader):
 
     def _moved(self) -> torch.Tensor:
         """The row that each window has in this epoch."""
-        width = self.config["MAX_ITEM_LIST_LENGTH"]
+        width = self.config.settings.MAX_ITEM_LIST_LENGTH
         moved = (
             self._windows
             - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[
@@ -77,7 +77,7 @@ class WindowLoader(TrainDataLoader):
     def __iter__(self) -> Iterator:
         rows, order = self._moved(), torch.as_tensor(list(self.sampler))
         lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
-        grouped = self.config["group_by_length"]
+        grouped = self.config.settings.group_by_length
         for batch in (
             length_grouped(order, lengths, self.step, self.generator)
             if grouped
@@ -141,51 +141,60 @@ def make_loaders(config, dataset, grouped: bool):
         grouped: whether the model is one of ours, which may get batches of similar length.
     """
     file = (
-        Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+        Path(config.settings.checkpoint_dir)
+        / f"{config.settings.dataset}-for-{config.settings.model}-dataloader.pth"
     )
     if file.exists():
         refuse_pickle(file)
-    with explained(config["dataset"], "RecBole cannot split it; check eval_args.", DataError):
+    with explained(config.settings.dataset, "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
     data = train._dataset
-    if config["cold_users"]:
+    if config.settings.cold_users:
         data = data.copy(
             data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]]
         )
     every = data
-    rows = (config["train_rows"] or "all") if grouped or config["model"] == "BERT4Rec" else "all"
+    rows = (
+        (config.settings.train_rows or "all")
+        if grouped or config.settings.model == "BERT4Rec"
+        else "all"
+    )
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
-    keep = row_mask(data.inter_feat[data.uid_field], rows, config["MAX_ITEM_LIST_LENGTH"])
+    keep = row_mask(data.inter_feat[data.uid_field], rows, config.settings.MAX_ITEM_LIST_LENGTH)
     if rows == "longest":
-        dropped = len(keep) - int(data.inter_feat[config["ITEM_LIST_LENGTH_FIELD"]][keep].sum())
+        dropped = len(keep) - int(
+            data.inter_feat[config.settings.ITEM_LIST_LENGTH_FIELD][keep].sum()
+        )
         getLogger().info(
             f"train_rows longest: {dropped:,} of {len(keep):,} training targets ({dropped / max(1, len(keep)):.1%}) lie beyond "
             "MAX_ITEM_LIST_LENGTH and are dropped (train_rows windows keeps them)."
         )
     if rows == "windows":
         train = WindowLoader(
-            config, data, train._sampler, config["shuffle"], torch.nonzero(keep).flatten()
+            config, data, train._sampler, config.settings.shuffle, torch.nonzero(keep).flatten()
         )
-    elif grouped or config["cold_users"] or rows == "longest":
-        loader = LengthGroupedLoader if grouped and config["group_by_length"] else TrainDataLoader
+    elif grouped or config.settings.cold_users or rows == "longest":
+        loader = (
+            LengthGroupedLoader if grouped and config.settings.group_by_length else TrainDataLoader
+        )
         data = data if rows == "all" else data.copy(data.inter_feat[keep])
-        train = loader(config, data, train._sampler, shuffle=config["shuffle"])
+        train = loader(config, data, train._sampler, shuffle=config.settings.shuffle)
     train.counted = every  # for metrics of popularity
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):
             raise DataError(
-                f"The {name} split of {config['dataset']} is empty under split {config['eval_args']['split']}. Leave-one-out (LS: "
+                f"The {name} split of {config.settings.dataset} is empty under split {config.settings.eval_args['split']}. Leave-one-out (LS: "
                 "valid_and_test) needs users with three or more interactions; four or more give each a training, a validation and a test "
                 "step."
             )
-    users = config["valid_users"] or 0
+    users = config.settings.valid_users or 0
     if (
         0 < users < len(valid._dataset)
-        and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        and config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
         and isinstance(valid, FullSortEvalDataLoader)
     ):
-        chosen = np.random.default_rng(config["seed"]).choice(
+        chosen = np.random.default_rng(config.settings.seed).choice(
             len(valid._dataset), users, replace=False
         )
         subset = valid._dataset.copy(valid._dataset.inter_feat[torch.from_numpy(np.sort(chosen))])
@@ -205,15 +214,15 @@ def cold_users(config, data) -> torch.Tensor:
     Raises:
         ConfigError: a model that knows users by their ids alone.
     """
-    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+    if config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
         raise ConfigError(
-            f"cold_users: {config['model']} knows users by their ids alone; use a sequential model, or cold_users: 0."
+            f"cold_users: {config.settings.model} knows users by their ids alone; use a sequential model, or cold_users: 0."
         )
     users = data.inter_feat[data.uid_field].unique().numpy()
     users = users[np.argsort(data.field2id_token[data.uid_field].astype(str)[users])]
-    count = max(1, round(config["cold_users"] * len(users)))
+    count = max(1, round(config.settings.cold_users * len(users)))
     chosen = torch.zeros(data.user_num, dtype=torch.bool)
-    chosen[np.random.default_rng(config["seed"]).choice(users, count, replace=False)] = True
+    chosen[np.random.default_rng(config.settings.seed).choice(users, count, replace=False)] = True
     return chosen
 
 

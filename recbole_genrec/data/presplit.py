@@ -24,7 +24,7 @@ FILLERS = frozenset({"0", "-1", "pad", "<pad>", "padding", "[pad]", "none", "nul
 
 def history_column(config) -> str:
     """Name of the column of histories, in files and in RecBole's batches."""
-    return f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    return f"{config.settings.ITEM_ID_FIELD}{config.settings.LIST_SUFFIX}"
 
 
 class Presplit:
@@ -46,9 +46,9 @@ class Presplit:
     """
 
     def __init__(self, parts: list[Interactions], config, sequential: bool):
-        self._user, self._item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
-        self._time = config["TIME_FIELD"]
-        self._limit = config["MAX_ITEM_LIST_LENGTH"]
+        self._user, self._item = config.settings.USER_ID_FIELD, config.settings.ITEM_ID_FIELD
+        self._time = config.settings.TIME_FIELD
+        self._limit = config.settings.MAX_ITEM_LIST_LENGTH
         self._history = history_column(config)
         self._parts = parts
         self._sequential = sequential

@@ -86,7 +86,7 @@ class SingleRun:
         check_topk(self.config, self.dataset)
 
         self.cases: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        if self.config["save_ranks"]:
+        if self.config.settings.save_ranks:
             self.cases = evaluated_cases(self.test_loader)
         self.logger.info(start_summary(self.config))
         self.stages.end("data")
@@ -101,23 +101,23 @@ class SingleRun:
 
     def _seed(self) -> None:
         """Start a stage with the random state of the seed, whatever was drawn before."""
-        init_seed(self.config["seed"], self.config["reproducibility"])
+        init_seed(self.config.settings.seed, self.config.settings.reproducibility)
 
     def build(self) -> None:
         """Fit the tokenizer, build the model and its trainer, and check where the result goes."""
         self._seed()
         with processes.first_process_first("fitting the tokenizer and building the model"):
             model = build_model(self.config, self.train._dataset)
-            self.model = model.to(self.config["device"])
+            self.model = model.to(self.config.settings.device)
         self.stages.end("model_and_tokenizer")
 
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.logger.info(
-            f"{self.config['model']}: {self._n_parameters():,} parameters, "
+            f"{self.config.settings.model}: {self._n_parameters():,} parameters, "
             f"{trained:,} of them trained"
         )
         self._seed()
-        trainer_class = get_trainer_class(self.config.model_class, self.config["model"])
+        trainer_class = get_trainer_class(self.config.model_class, self.config.settings.model)
         self.trainer = trainer_class(self.config, self.model)
         # Set here because the loops of RecBole's special trainers need not call ours.
         self.trainer.ids = raw_ids(self.dataset)
@@ -125,10 +125,10 @@ class SingleRun:
         if self.cases and not self.trainer.eval_collector.register.need("rec.topk"):
             raise ConfigError(
                 f"save_ranks needs a metric of ranked lists, but metrics is "
-                f"{self.config['metrics']}. Add Recall or NDCG."
+                f"{self.config.settings.metrics}. Add Recall or NDCG."
             )
         beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
-        self.result_file = self.config["result_file"] or beside_checkpoint
+        self.result_file = self.config.settings.result_file or beside_checkpoint
         check_writable(self.result_file)
 
     def _n_parameters(self) -> int:
@@ -140,7 +140,7 @@ class SingleRun:
             self.train,
             self.valid,
             saved=self.saved,
-            show_progress=self.config["show_progress"],
+            show_progress=self.config.settings.show_progress,
         )
         self.stages.end("fit")
 
@@ -162,7 +162,7 @@ class SingleRun:
         # Read before the test by user, whose searches would count too.
         self.report = self.model.report() if self.generative else {}
         self.by_user: dict[str, dict[str, float]] | None = None
-        if self.config["cold_users"]:
+        if self.config.settings.cold_users:
             self.by_user = self._test_by_user()
             self.logger.info("test result by kind of user\n" + side_by_side(self.by_user))
             self.stages.end("test_by_user")
@@ -172,7 +172,7 @@ class SingleRun:
             return
         users, targets = self.cases
         ranks = ranks_from_hits(self.trainer.eval_collector.hits)
-        depth = max(self.config["topk"])
+        depth = max(self.config.settings.topk)
         UserRanks(ranks, users, depth, targets).save(ranks_folder(self.result_file))
 
     def _test_by_user(self) -> dict[str, dict[str, float]]:
@@ -192,14 +192,14 @@ class SingleRun:
         cpu_seconds = self._cpu_seconds()
         cpu_of_stages = sum(cpu_seconds[stage] for stage in self.stages.seconds)
         return {
-            "model": config["model"],
-            "dataset": config["dataset"],
+            "model": config.settings.model,
+            "dataset": config.settings.dataset,
             "best_valid_score": self._best_valid_score(),
-            "valid_score_bigger": config["valid_metric_bigger"],
+            "valid_score_bigger": config.settings.valid_metric_bigger,
             "best_valid_result": self._best_valid_result(),
             **self.test_entries,
             "test_by_user": self.by_user,
-            "seed": config["seed"],
+            "seed": config.settings.seed,
             "parameters": self._n_parameters(),
             "processes": processes.size(),
             "report": self.report,

@@ -26,23 +26,25 @@ def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
         ConfigError: a list of ``topk`` would need more items than there are.
     """
     n_items = dataset.item_num - 1  # without the padding item
-    if max(config["topk"]) > n_items:
+    if max(config.settings.topk) > n_items:
         raise ConfigError(
-            f"topk {config['topk']} asks for more items than the {n_items} of "
-            f"{config['dataset']}. Set topk to numbers of at most {n_items}."
+            f"topk {config.settings.topk} asks for more items than the {n_items} of "
+            f"{config.settings.dataset}. Set topk to numbers of at most {n_items}."
         )
 
 
 def start_summary(config: GenRecConfig) -> str:
     """What is about to run, one setting a line."""
-    history = config["MAX_ITEM_LIST_LENGTH"]
-    optimiser = f"{config['learner']} {config['learning_rate']}"
+    history = config.settings.MAX_ITEM_LIST_LENGTH
+    optimiser = f"{config.settings.learner} {config.settings.learning_rate}"
     threads = torch.get_num_threads()
     rows = {
-        "model": config["model"],
-        "dataset": f"{config['dataset']}, histories of up to {history} items",
-        "device / precision": f"{config['device']} / {config['precision']}, {threads} threads",
-        "training": (f"{config['epochs']} epochs, batch {config['train_batch_size']}, {optimiser}"),
+        "model": config.settings.model,
+        "dataset": f"{config.settings.dataset}, histories of up to {history} items",
+        "device / precision": f"{config.settings.device} / {config.settings.precision}, {threads} threads",
+        "training": (
+            f"{config.settings.epochs} epochs, batch {config.settings.train_batch_size}, {optimiser}"
+        ),
     }
     if processes.size() > 1:
         rows["processes"] = f"{processes.size()}, which share each batch"
@@ -74,7 +76,9 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
     tests: dict[str, dict[str, float]] = {}
     for name in variants:
         tests[name] = trainer.evaluate(
-            test, load_best_model=load_best_model, show_progress=trainer.config["show_progress"]
+            test,
+            load_best_model=load_best_model,
+            show_progress=trainer.config.settings.show_progress,
         )
 
     first = next(iter(tests.values()))

@@ -34,7 +34,7 @@ def launches(config) -> bool:
     Args:
         config: a ``GenRecConfig``; reads ``nproc`` and ``world_size``.
     """
-    return max(config["nproc"], config["world_size"]) > 1
+    return max(config.settings.nproc, config.settings.world_size) > 1
 
 
 def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
@@ -53,13 +53,13 @@ def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
         GenRecError: the error of the process that failed first.
         ProcessError: a process was killed, or failed for an unknown reason.
     """
-    nproc = config["nproc"]
+    nproc = config.settings.nproc
     reports = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     environment = _environment(config, reports.port)
 
     # Without it each process would warn that find_unused_parameters costs time.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    job = (config["group_offset"], reports.port, environment, run, arguments)
+    job = (config.settings.group_offset, reports.port, environment, run, arguments)
     _watch(mp.spawn(run_recboles, job, nprocs=nproc, join=False).processes, reports)
     if not reports.check(["result"]):
         raise errors.ProcessError("The processes were interrupted before they had a result.")
@@ -68,11 +68,11 @@ def launch(config, run: Callable[..., dict], arguments: dict) -> dict:
 
 def _environment(config, report_port: int) -> dict[str, str]:
     """Environment variables by which the processes of all machines find each other."""
-    nproc = config["nproc"]
-    world_size = max(config["world_size"], nproc)
-    if config["group_offset"] + nproc > world_size:
+    nproc = config.settings.nproc
+    world_size = max(config.settings.world_size, nproc)
+    if config.settings.group_offset + nproc > world_size:
         raise errors.ConfigError(
-            f"group_offset {config['group_offset']} and nproc {nproc} give processes beyond "
+            f"group_offset {config.settings.group_offset} and nproc {nproc} give processes beyond "
             f"world_size {world_size}: world_size counts the processes of all machines."
         )
 
@@ -86,8 +86,8 @@ def _environment(config, report_port: int) -> dict[str, str]:
         }
     return {
         **environment,
-        "MASTER_ADDR": config["ip"],
-        "MASTER_PORT": str(config["port"]),
+        "MASTER_ADDR": config.settings.ip,
+        "MASTER_PORT": str(config.settings.port),
         "TORCHELASTIC_USE_AGENT_STORE": "False",
     }
 

@@ -119,13 +119,13 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         Args:
             precision: ``bf16`` or ``fp16`` for autocast.
         """
-        device = self.config["device"] or "cpu"
+        device = self.settings.device or "cpu"
         return TrainingLoop(self.progress, device, precision, self.shows_progress)
 
     @property
     def shows_progress(self) -> bool:
         """Whether bars are shown."""
-        return self.config["show_progress"] is not False
+        return self.settings.show_progress is not False
 
     # --- the store ----------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
         distances: Distances | None = None,
     ) -> tuple[Tensor, int]:
         if learned.shape[1] == len(sizes):
-            last = parse_policies(self.config["collision"])[-1]
+            last = parse_policies(self.settings.collision)[-1]
             # An item that finds no room stays a duplicate.
             room = math.prod(sizes) >= len(existing) + len(learned)
             movable = distances is not None and room

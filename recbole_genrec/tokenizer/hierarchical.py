@@ -33,7 +33,7 @@ class TextHierarchicalTokenizer(VectorTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Split the items level by level."""
-        self.quantiser = HierarchicalKMeans.fit(x, self.config["codebook_sizes"], self.seed)
+        self.quantiser = HierarchicalKMeans.fit(x, self.settings.codebook_sizes, self.seed)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and tree."""
@@ -82,7 +82,7 @@ class CIDTokenizer(TextHierarchicalTokenizer):
         # The padding item has no neighbours either.
         alone = int((graph.sum(1) == 0).sum()) - 1
         self.quality["items_without_co_occurrence"] = alone
-        vectors = spectral_embedding(graph, self.config["spectral_dim"], self.seed)[rank]
+        vectors = spectral_embedding(graph, self.settings.spectral_dim, self.seed)[rank]
         self.quality["spectral_cpu_seconds"] = time.process_time() - started
         return vectors
 

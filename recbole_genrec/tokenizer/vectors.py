@@ -80,7 +80,7 @@ class VectorTokenizer(ItemTokenizer):
     @property
     def uses_text(self) -> bool:  # type: ignore[override]
         """``tokenizer_input: text`` reads the item texts."""
-        return self.config["tokenizer_input"] == "text"
+        return self.settings.tokenizer_input == "text"
 
     @property
     def uses_interactions(self) -> bool:  # type: ignore[override]
@@ -90,7 +90,7 @@ class VectorTokenizer(ItemTokenizer):
     @property
     def uses_graph(self) -> bool:
         """``tokenizer_input: graph`` reads LightGCN's vectors."""
-        return self.config["tokenizer_input"] == "graph"
+        return self.settings.tokenizer_input == "graph"
 
     def interactions_key(self, content: ItemContent) -> object:
         """As the base says, with the settings of LightGCN where its vectors are used."""
@@ -104,7 +104,7 @@ class VectorTokenizer(ItemTokenizer):
     def vectors(self, content: ItemContent) -> np.ndarray:
         """What is quantised, ``[n_items, D]``, row 0 = padding item."""
         source = {"text": content.embeddings, "cf": content.collaborative, "graph": content.graph}
-        return source[self.config["tokenizer_input"]]()
+        return source[self.settings.tokenizer_input]()
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Vectors to codes, then the collision policies, all in the order of the raw item ids.
@@ -148,7 +148,7 @@ class VectorTokenizer(ItemTokenizer):
         if not self.uses_text:
             without = (vectors == 0).all(1)
         known = vectors if without.all() else vectors[~without]
-        self.centre, self.factor = scale_of(known, self.config["standardize"])
+        self.centre, self.factor = scale_of(known, self.settings.standardize)
         x = self._scaled(vectors)
         x[torch.from_numpy(without)] = 0
         return x
@@ -188,12 +188,12 @@ class VectorTokenizer(ItemTokenizer):
             return self._scaled(self._checked(new))
         if not self.uses_text:
             raise ConfigError(
-                f"tokenizer_input: {self.config['tokenizer_input']} quantises collaborative "
+                f"tokenizer_input: {self.settings.tokenizer_input} quantises collaborative "
                 "vectors, which new items do not have. Use tokenizer_input: text, or give the "
                 "vectors of the new items."
             )
-        device = self.config["device"] or "cpu"
-        encoder = self.config["text_encoder"]
+        device = self.settings.device or "cpu"
+        encoder = self.settings.text_encoder
         # Row 0 is the padding item.
         texts = ["", *new.texts]
         return self._scaled(

@@ -25,7 +25,7 @@ def content_source(config) -> str:
     source = config["tokenizer_input"]
     if source in ("cf", "graph"):
         return source
-    if config["item_text_fields"]:
+    if config.settings.item_text_fields:
         return "text"
     return "cf"
 
