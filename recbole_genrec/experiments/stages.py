@@ -35,16 +35,15 @@ def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
 
 def start_summary(config: GenRecConfig) -> str:
     """What is about to run, one setting a line."""
-    history = config.settings.MAX_ITEM_LIST_LENGTH
-    optimiser = f"{config.settings.learner} {config.settings.learning_rate}"
+    settings = config.settings
+    history = settings.MAX_ITEM_LIST_LENGTH
+    optimiser = f"{settings.learner} {settings.learning_rate}"
     threads = torch.get_num_threads()
     rows = {
-        "model": config.settings.model,
-        "dataset": f"{config.settings.dataset}, histories of up to {history} items",
-        "device / precision": f"{config.settings.device} / {config.settings.precision}, {threads} threads",
-        "training": (
-            f"{config.settings.epochs} epochs, batch {config.settings.train_batch_size}, {optimiser}"
-        ),
+        "model": settings.model,
+        "dataset": f"{settings.dataset}, histories of up to {history} items",
+        "device / precision": f"{settings.device} / {settings.precision}, {threads} threads",
+        "training": f"{settings.epochs} epochs, batch {settings.train_batch_size}, {optimiser}",
     }
     if processes.size() > 1:
         rows["processes"] = f"{processes.size()}, which share each batch"
