@@ -31,6 +31,12 @@ Tests the checkpoint of a run again; nothing is trained. Keys that may differ fr
 beam_width, score_type, score_mode, constraint, candidate_file, topk, metrics, data_path and others
 that the weights do not depend on. --result_file=F writes a JSON."""
 
+KEYS_HELP = """usage: recbole-genrec keys [METHOD] [--dataset=ml-100k] [--key=value ...]
+
+Prints every key that METHOD takes: its value, what it affects, the file that sets it, its meaning
+and range. With --dataset the values are those for that dataset; other keys, like --preset=paper or
+--tokenizer=rqvae, change the values as in run. Without METHOD: the keys that all methods share."""
+
 MODEL_HELP = "package.module:Class of a method from outside this package"
 DATA_PATH_HELP = "folder that holds the dataset's folder, when it has moved"
 
@@ -97,6 +103,23 @@ def _evaluate(argv: list[str]) -> None:
         print(f"  {name:<24} {value}")
     if result_file is not None:
         write_json(result_file, result)
+
+
+def keys(argv: list[str]) -> int:
+    """``recbole-genrec keys METHOD --dataset=ml-100k --key=value ...``."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(KEYS_HELP)
+        return 0
+    from recbole_genrec.experiments.key_list import key_list
+
+    method = None
+    if argv and not argv[0].startswith("--"):
+        method, *argv = argv
+    try:
+        print(key_list(method, argv))
+    except GenRecError as error:
+        return _show_error(error)
+    return 0
 
 
 def _with_keys(name: str, body: Callable[[list[str]], None], argv: list[str], usage: str) -> int:
@@ -210,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     """Carry out a command; the exit status is 2 for an error that the user can mend."""
     if argv is None:
         argv = sys.argv[1:]
-    with_keys = {"run": run, "tune": tune, "evaluate": evaluate}
+    with_keys = {"run": run, "tune": tune, "evaluate": evaluate, "keys": keys}
     if argv and argv[0] in with_keys:
         return with_keys[argv[0]](argv[1:])
     parser = _parser()
@@ -262,6 +285,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_benchmark(commands)
     _add_leaderboard(commands)
+    commands.add_parser(
+        "keys", help="every key of a method with value, file, meaning and range: keys LETTER"
+    )
     method = commands.add_parser(
         "init-method", help="write the skeleton of a new method into the current folder"
     )
