@@ -9,7 +9,7 @@ semantic regularisation         ``tokenizer/rqvae.py``: ``RQVAE``
 collaborative regularisation    ``tokenizer/letter_loss.py``: ``LETTERLoss.collaborative``
 diversity regularisation        ``tokenizer/letter_loss.py``: ``diversity``,
                                 ``balanced_clusters``
-training of the tokenizer       ``tokenizer/rqvae_tokenizer.py``: ``LETTERTokenizer``
+training of the tokenizer       ``tokenizer/letter_tokenizer.py``: ``LETTERTokenizer``
 ranking-guided generation loss  :func:`ranking_guided_loss`, key ``temperature``
 generator                       ``generator: tiger`` (this class), ``timeline`` or ``lcrec``
 ==============================  ===========================================================

@@ -6,7 +6,7 @@ Items are ranked by cosine, without a search.
 paper                               here
 ==================================  ================================================================
 collaborative vectors (LightGCN)    ``collaborative/lightgcn_vectors.py``
-masked vector quantisation          ``tokenizer/mq_tokenizer.py``, one for items and one for users
+masked vector quantisation          ``tokenizer/entity_mq.py``, one for items and one for users
 prompts with user and item tokens   ``prompt.py``, wording in ``properties/prompts/tokenrec.yaml``
 generative retrieval                :meth:`TokenRec.project`, :class:`ProjectionHead`
 pairwise ranking loss               :func:`cosine_loss`
