@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from recbole_genrec.settings.declaration import Settings, key
+from recbole_genrec.settings.declaration import Effect, Settings, key
 
 FROM_SCRATCH = ("backbone", "scratch")
 WITH_ADAPTER = ("tuning", "lora")
-WEIGHTS = ("tokenizer", "training")
+WEIGHTS: tuple[Effect, ...] = ("tokenizer", "training")
 
 
 class BackboneKeys(Settings):

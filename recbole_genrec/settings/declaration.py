@@ -136,7 +136,8 @@ class Key:
     @cached_property
     def _adapter(self) -> TypeAdapter:
         bounded = tuple(self._bounded(member) for member in self.members)
-        return TypeAdapter(Union[bounded], config=ConfigDict(strict=True))  # noqa: UP007
+        union: Any = Union[bounded]  # noqa: UP007
+        return TypeAdapter(union, config=ConfigDict(strict=True))
 
     def _bounded(self, member: Any) -> Any:
         """A type with the range of the key; a list has at least one entry."""
@@ -209,7 +210,7 @@ class Settings(BaseModel):
     @classmethod
     def from_values(cls: type[SettingsType], values: Mapping[str, object]) -> SettingsType:
         """The view of ``values``, which are checked already; a key without value and default is ``None``."""
-        content = {}
+        content: dict[str, Any] = {}
         for name, declared in cls.declared().items():
             default = None if declared.default is REQUIRED else declared.default
             content[name] = values.get(name, default)
