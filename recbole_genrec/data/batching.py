@@ -15,12 +15,15 @@ def length_grouped(
 ) -> Iterator[Tensor]:
     """Batches of rows of similar length, still random.
 
-    The shuffled rows are cut into chunks of :data:`CHUNK_BATCHES` batches; each chunk is sorted by length and cut into batches, and the
-    batches are shuffled. A batch trimmed to its longest row then carries little padding.
+    The shuffled rows are cut into chunks of :data:`CHUNK_BATCHES` batches; each chunk is sorted by
+    length and cut into batches, and the batches are shuffled. A batch trimmed to its longest row
+    then carries little padding.
 
     Args:
         order: shuffled row numbers ``[n]``.
         lengths: length of every row, indexed by row number.
+        batch_size: rows of a batch.
+        generator: source of the order of the batches.
 
     Yields:
         Row numbers, at most ``batch_size`` at a time; every row of ``order`` exactly once.

@@ -1,4 +1,7 @@
-"""What a tokenizer may look at: item ids, item text and its embeddings, and what the training split says about the items."""
+"""What a tokenizer may look at.
+
+Item ids, item text and its embeddings, and what the training split says about the items.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ DEFAULT_CACHE = ".cache"
 class Interactions(Protocol):
     """What may be learned from interactions.
 
-    :class:`~recbole_genrec.collaborative.training_interactions.TrainingInteractions` reads the training split alone.
+    :class:`~recbole_genrec.collaborative.training_interactions.TrainingInteractions` reads the
+    training split alone.
     """
 
     @property
@@ -46,10 +50,13 @@ class Interactions(Protocol):
 
 @dataclass
 class ItemContent:
-    """Content of all items by RecBole item id; entry 0 is the padding item with text ``""`` and a zero embedding.
+    """Content of all items by RecBole item id.
 
-    ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds their ids.
-    ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from; everything else comes from ids and texts.
+    Entry 0 is the padding item with text ``""`` and a zero embedding.
+
+    ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds
+    their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
+    everything else comes from ids and texts.
     """
 
     tokens: list[str]
@@ -68,15 +75,18 @@ class ItemContent:
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.text):
             raise DataError(
-                f"Item content needs one text per item id: {len(self.tokens)} ids, {len(self.text)} texts."
+                f"Item content needs one text per item id: {len(self.tokens)} ids, "
+                f"{len(self.text)} texts."
             )
 
     @classmethod
     def from_dataset(cls, dataset: Any, config: Any, needed: bool = True) -> ItemContent:
-        """Content of the items of a RecBole dataset; their raw ids stand for texts that are neither there nor ``needed``.
+        """Content of the items of a RecBole dataset.
 
-        Reads ``item_text_fields``, ``text_encoder`` and ``cache_dir`` of ``config`` and the file ``<data_path>/<dataset>.item``
-        (RecBole's ``data_path`` ends in the dataset's folder).
+        Their raw ids stand for texts that are neither there nor ``needed``.
+
+        Reads ``item_text_fields``, ``text_encoder`` and ``cache_dir`` of ``config`` and the file
+        ``<data_path>/<dataset>.item`` (RecBole's ``data_path`` ends in the dataset's folder).
 
         Raises:
             DataError: see :func:`recbole_genrec.data.item_text.read_item_texts`.
@@ -120,11 +130,16 @@ class ItemContent:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of ids and texts. It does not cover the encoder: see :func:`recbole_genrec.data.text_encoder.encoder_identity`."""
+        """Digest of ids and texts. It does not cover the encoder.
+
+        See :func:`recbole_genrec.data.text_encoder.encoder_identity`.
+        """
         return digest(self.tokens, self.text)
 
     def embeddings(self) -> np.ndarray:
-        """Sentence embeddings, float32 ``[n_items, D]``, row 0 zero; computed on first use and kept.
+        """Sentence embeddings, float32 ``[n_items, D]``, row 0 zero.
+
+        Computed on first use and kept.
 
         Raises:
             BackboneError: see :func:`recbole_genrec.data.text_encoder.encode_texts`.
@@ -149,15 +164,20 @@ class ItemContent:
         """Compute them again when they are next asked for: the texts have changed."""
         self._embeddings = None
 
-    # --- from the training split ----------------------------------------------------------------------------------------------------
+    # --- from the training split ------------------------------------------------------------------
 
     @property
     def interactions_fingerprint(self) -> str:
-        """Digest of the training interactions and of the settings of the collaborative vectors; part of the key of what uses them."""
+        """Digest of the training interactions and of the settings of the collaborative vectors.
+
+        Part of the key of what uses them.
+        """
         return self._source().fingerprint
 
     def collaborative(self) -> np.ndarray:
-        """Collaborative vectors, float32 ``[n_items, d]``, made on first use and kept; zero in row 0 and where :attr:`trained` is False.
+        """Collaborative vectors, float32 ``[n_items, d]``, made on first use and kept.
+
+        Zero in row 0 and where :attr:`trained` is False.
 
         Raises:
             DataError: ``interactions`` is not set, or no item of this content has a vector.
@@ -170,7 +190,9 @@ class ItemContent:
         return self._source().graph_fingerprint
 
     def graph(self) -> np.ndarray:
-        """LightGCN's propagated vectors, float32 ``[n_items, d]``, zero in row 0 and for items without training interactions.
+        """LightGCN's propagated vectors, float32 ``[n_items, d]``.
+
+        Zero in row 0 and for items without training interactions.
 
         Raises:
             DataError: ``interactions`` is not set, or no item of this content has a vector.
@@ -179,14 +201,20 @@ class ItemContent:
 
     @property
     def trained(self) -> np.ndarray:
-        """Which items have a collaborative vector, bool ``[n_items]``: those of the training split, or of ``cf_file``."""
+        """Which items have a collaborative vector, bool ``[n_items]``.
+
+        Those of the training split, or of ``cf_file``.
+        """
         return self._aligned_vectors()[1]
 
     def item_sequences(self) -> list[np.ndarray]:
-        """Item ids of each user's training interactions, oldest first, int64; users in the order of their raw ids.
+        """Item ids of each user's training interactions, oldest first, int64.
+
+        Users in the order of their raw ids.
 
         Raises:
-            DataError: ``interactions`` is not set, or an interaction names an item that this content lacks.
+            DataError: ``interactions`` is not set, or an interaction names an item that this
+                content lacks.
         """
         row = {token: number for number, token in enumerate(self.tokens)}
         try:
@@ -196,14 +224,17 @@ class ItemContent:
             ]
         except KeyError as error:
             raise DataError(
-                f"Item {error.args[0]!r} of the training split is not in this item content; take both from one dataset."
+                f"Item {error.args[0]!r} of the training split is not in this item content; take "
+                "both from one dataset."
             ) from None
 
     def _source(self) -> Interactions:
         if self.interactions is None:
             raise DataError(
-                "This item content knows no interactions. Set content.interactions = TrainingInteractions(config) "
-                "(recbole_genrec.collaborative.training_interactions), or use a tokenizer that needs item text only."
+                "This item content knows no interactions. Set content.interactions = "
+                "TrainingInteractions(config) "
+                "(recbole_genrec.collaborative.training_interactions), or use a tokenizer that "
+                "needs item text only."
             )
         return self.interactions
 
@@ -218,6 +249,7 @@ class ItemContent:
         known = rows >= 0
         if not known.any():
             raise DataError(
-                f"None of the {self.n_items - 1} items has a collaborative vector (they exist for {tokens[:3]}, ...)."
+                f"None of the {self.n_items - 1} items has a collaborative vector (they exist for "
+                f"{tokens[:3]}, ...)."
             )
         return np.where(known[:, None], vectors[rows], np.float32(0)), known

@@ -227,8 +227,8 @@ def create_dataset(config):
 
     Raises:
         ConfigError: a key that says how the files are read cannot be used.
-        DataError: an ``.inter`` file is missing or malformed, or a pickled dataset lies where RecBole
-            would load it.
+        DataError: an ``.inter`` file is missing or malformed, or a pickled dataset lies where
+            RecBole would load it.
     """
     name, files = config["dataset"], interaction_files(config)
     missing = [file for file in files if not file.is_file()]
@@ -256,7 +256,8 @@ def refuse_pickle(file: Path) -> None:
         DataError: always.
     """
     raise DataError(
-        f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another --checkpoint_dir."
+        f"RecBole would unpickle {file}, which could run foreign code. Move it away or use another "
+        "--checkpoint_dir."
     )
 
 
@@ -280,9 +281,9 @@ def _check_fields(config) -> None:
             continue
         if not isinstance(value, str) or not value:
             raise ConfigError(
-                f"{key} is {value!r}; it must name a column of the .inter file. The order of events "
-                "comes from TIME_FIELD; a file without times needs a column timestamp:float with "
-                "the positions 1, 2, 3, ... of a user's items."
+                f"{key} is {value!r}; it must name a column of the .inter file. The order of "
+                "events comes from TIME_FIELD; a file without times needs a column "
+                "timestamp:float with the positions 1, 2, 3, ... of a user's items."
             )
 
 
@@ -299,8 +300,14 @@ def _check_loaded(config) -> None:
         raise DataError(f"unload_col leaves out {' and '.join(unloaded)}, which every run needs.")
     left_out = [name for name in needed if load != "*" and name not in load]
     if left_out:
-        hint = f" A file without times needs a column {time}:float with the positions 1, 2, 3, ... of a user's items."
+        hint = ""
+        if time in left_out:
+            hint = (
+                f" A file without times needs a column {time}:float with the positions 1, 2, 3, "
+                "... of a user's items."
+            )
         raise DataError(
-            f"load_col takes {', '.join(load)} from the .inter file, without {' and '.join(left_out)}. Say "
-            f'--load_col="{{inter: [{", ".join(needed)}]}}".{hint if time in left_out else ""}'
+            f"load_col takes {', '.join(load)} from the .inter file, without "
+            f"{' and '.join(left_out)}. Say "
+            f'--load_col="{{inter: [{", ".join(needed)}]}}".{hint}'
         )

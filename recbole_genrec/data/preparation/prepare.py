@@ -1,7 +1,10 @@
-"""``recbole-genrec prepare``: the benchmark datasets, from their public sources to RecBole's atomic files.
+"""``recbole-genrec prepare``.
 
-Equal (user, item) pairs are dropped, the earliest kept, *before* the k-core (as LC-Rec does; the order changes the counts), so the written
-file is a true k-core. Times are positions 1, 2, ... in the user's sequence, because RecBole's float32 cannot hold Unix seconds.
+The benchmark datasets, from their public sources to RecBole's atomic files.
+
+Equal (user, item) pairs are dropped, the earliest kept, *before* the k-core (as LC-Rec does; the
+order changes the counts), so the written file is a true k-core. Times are positions 1, 2, ... in
+the user's sequence, because RecBole's float32 cannot hold Unix seconds.
 """
 
 from __future__ import annotations
@@ -38,9 +41,20 @@ from recbole_genrec.storage.atomic import atomic_write
 logger = getLogger(__name__)
 
 
+_SAME = "OK: the counts are the published ones."
+_OTHER = (
+    "WARNING: the counts differ from the published ones. The source is another edition of the data "
+    "or was filtered otherwise; the files are usable, but results on them are not comparable with "
+    "published tables."
+)
+
+
 @dataclass(frozen=True)
 class PreparedDataset:
-    """What was written to ``folder``; ``text_items`` counts the items with a text row, ``fields`` the text columns written."""
+    """What was written to ``folder``.
+
+    ``text_items`` counts the items with a text row, ``fields`` the text columns written.
+    """
 
     name: str
     folder: Path
@@ -70,39 +84,38 @@ class PreparedDataset:
             else "none: use a tokenizer that needs no text"
         )
         lines += [f"item text: {text}", f"written to {self.folder}"]
-        lines.append(
-            "OK: the counts are the published ones."
-            if self.as_published
-            else "WARNING: the counts differ from the published ones. The source is another edition of the data or was filtered otherwise; "
-            "the files are usable, but results on them are not comparable with published tables."
-        )
+        lines.append(_SAME if self.as_published else _OTHER)
         return "\n".join(lines)
 
 
 def prepare_dataset(
     name: str, data_path: str | Path = "dataset", source: str | Path | None = None
 ) -> PreparedDataset:
-    """Write ``<data_path>/<name>/<name>.inter`` and ``.item``, each atomically, from ``source`` or RecBole's download.
+    """Write ``<data_path>/<name>/<name>.inter`` and ``.item``, each atomically.
 
     Args:
         name: a key of ``RECIPES``.
         data_path: folder of all datasets.
-        source: a folder, zip archive or file with RecBole's atomic files, or with Amazon's review (and metadata) files.
+        source: a folder, zip archive or file with RecBole's atomic files, or with Amazon's review
+            (and metadata) files.
 
     Raises:
-        DataError: unknown name, no network, or a source that is missing, damaged or inside the folder to be written.
+        DataError: unknown name, no network, or a source that is missing, damaged or inside the
+            folder to be written.
     """
     recipe = RECIPES.get(name)
     if recipe is None:
         near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
         raise DataError(
-            f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean `{near}`?"
+            f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean "
+            f"`{near}`?"
         )
     target = Path(data_path).expanduser() / name
     source = None if source is None else Path(source).expanduser()
     if source is not None and source.resolve().is_relative_to(target.resolve()):
         raise DataError(
-            f"--source={source} lies in {target}, where the prepared files are written. Move it elsewhere first."
+            f"--source={source} lies in {target}, where the prepared files are written. Move it "
+            "elsewhere first."
         )
     with (
         tempfile.TemporaryDirectory(prefix="recbole-genrec-") as scratch,
@@ -116,7 +129,8 @@ def prepare_dataset(
         frame = keep_core(frame, recipe.core)
         if frame.empty:
             raise DataError(
-                f"{files.interactions}: nothing is left after the {recipe.core}-core filter. Is this the whole dataset?"
+                f"{files.interactions}: nothing is left after the {recipe.core}-core filter. Is "
+                "this the whole dataset?"
             )
         rows = _item_rows(files.items, list(frame["item_id"].unique()), recipe)
     fields = tuple(field for field in recipe.fields if any(row[field] for row in rows.values()))
@@ -145,7 +159,10 @@ def _fetch(name: str, source: Path | None, scratch: str) -> Path:
 
 
 def _item_rows(path: Path | None, items: list[str], recipe: Recipe) -> dict[str, dict[str, str]]:
-    """Cleaned text columns by item id, in the order of ``items``; items that the source does not describe are left out."""
+    """Cleaned text columns by item id, in the order of ``items``.
+
+    Items that the source does not describe are left out.
+    """
     if path is None:
         return {}
     raw = read_items(
@@ -196,7 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source",
-        help="file, zip archive or folder at hand: RecBole's atomic files, or Amazon reviews and metadata",
+        help="file, zip archive or folder at hand: RecBole's atomic files, or Amazon reviews and "
+        "metadata",
     )
 
 

@@ -1,4 +1,7 @@
-"""Raw interactions and item metadata: RecBole's atomic files and Amazon's review and metadata files."""
+"""Raw interactions and item metadata.
+
+RecBole's atomic files and Amazon's review and metadata files.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ _REVIEW_KEYS = ("reviewerID", "asin", "unixReviewTime")
 
 
 def read_interactions(path: Path) -> pd.DataFrame:
-    """Columns ``user_id``, ``item_id`` (str) and ``timestamp`` (float64, the source's unit) in file order.
+    """Columns ``user_id``, ``item_id`` (text) and ``timestamp`` (float64) in file order.
 
     Raises:
-        DataError: a column is missing, a line is malformed, or a value is unusable; with the line number.
+        DataError: a column is missing, a line is malformed, or a value is unusable; with the line
+            number.
     """
     frame = _read_atomic(path) if path.suffix == ".inter" else _read_reviews(path)
     times = pd.to_numeric(frame["timestamp"], errors="coerce").astype("float64")
@@ -33,14 +37,16 @@ def read_interactions(path: Path) -> pd.DataFrame:
     if bad.any():
         row = int(bad.to_numpy().argmax())
         raise DataError(
-            f"{path}: interaction {row + 1} ({frame.iloc[row].to_dict()}) needs a user id and an item id without quotes or tabs and a "
-            f"number as its time ({int(bad.sum())} such rows). Correct or remove them."
+            f"{path}: interaction {row + 1} ({frame.iloc[row].to_dict()}) needs a user id and an "
+            f"item id without quotes or tabs and a number as its time ({int(bad.sum())} such "
+            "rows). Correct or remove them."
         )
     return frame.assign(timestamp=times)
 
 
 def _read_atomic(path: Path) -> pd.DataFrame:
-    # index_col=False: otherwise a surplus cell makes pandas take the first column for row labels and shifts the others.
+    # index_col=False: otherwise a surplus cell makes pandas take the first column for row labels
+    # and shifts the others.
     options = {
         "sep": "\t",
         "index_col": False,
@@ -56,7 +62,8 @@ def _read_atomic(path: Path) -> pd.DataFrame:
         missing = [column for column in COLUMNS if column not in names]
         if missing:
             raise DataError(
-                f"{path}: line 1 has no column {', '.join(missing)}; its columns are {', '.join(names)}."
+                f"{path}: line 1 has no column {', '.join(missing)}; its columns are "
+                f"{', '.join(names)}."
             )
         chunks = pd.read_csv(
             path, usecols=[names[column] for column in COLUMNS], chunksize=200_000, **options
@@ -81,8 +88,8 @@ def read_items(
 ) -> dict[str, dict[str, object]]:
     """Raw values of the ``wanted`` items: ``{item id: {field: value}}``.
 
-    ``columns`` maps each field to the names it has in the sources, the first present one counts. Atomic files give strings, Amazon's
-    metadata strings or lists. The first record of an item wins.
+    ``columns`` maps each field to the names it has in the sources, the first present one counts.
+    Atomic files give strings, Amazon's metadata strings or lists. The first record of an item wins.
     """
     if path.suffix == ".item":
         records = read_item_table(path, wanted).rows.items()
@@ -112,7 +119,10 @@ def _unquote(value: str) -> str:
 
 
 def _json_lines(path: Path) -> Iterator[dict]:
-    """Records of a JSON-lines file; Amazon's 2014 metadata prints Python dictionaries instead, which are read as literals."""
+    """Records of a JSON-lines file.
+
+    Amazon's 2014 metadata prints Python dictionaries instead, which are read as literals.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
@@ -137,6 +147,7 @@ def _parse_record(line: str, path: Path, number: int) -> dict:
         ) from error
     if not isinstance(record, dict):
         raise DataError(
-            f"{path}: line {number} is no record but {type(record).__name__}; one review or item per line is needed."
+            f"{path}: line {number} is no record but {type(record).__name__}; one review or item "
+            "per line is needed."
         )
     return record

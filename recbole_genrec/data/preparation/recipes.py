@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Field:
-    """A text column: its RecBole type, how its values are cleaned (``text``, ``price``, ``categories``) and its names in the sources."""
+    """A text column.
+
+    Args:
+        type: RecBole's type.
+        clean: how values are cleaned: ``text``, ``price`` or ``categories``.
+        sources: its names in the sources.
+    """
 
     type: str
     clean: str
@@ -16,7 +22,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dataset is made: RecBole's name of the download, published (users, items, interactions), k-core, text columns."""
+    """How a dataset is made: download, published counts, k-core, text columns."""
 
     recbole_name: str
     hint: str
@@ -43,7 +49,8 @@ def _movies(genre: str) -> dict[str, Field]:
     }
 
 
-# Published counts: Beauty, Sports, Toys as in S3-Rec and TIGER; Instruments as in LC-Rec and LETTER (items with metadata only); MovieLens
+# Published counts: Beauty, Sports, Toys as in S3-Rec and TIGER; Instruments as in LC-Rec and LETTER
+# (items with metadata only); MovieLens
 # as in RecBole's dataset list, unfiltered.
 RECIPES = {
     "amazon-beauty": Recipe("amazon-beauty", "beauty", (22_363, 12_101, 198_502), 5, _AMAZON),

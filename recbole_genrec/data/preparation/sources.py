@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class RawFiles:
-    """The interactions (``.inter`` or Amazon reviews as JSON lines) and, where there is one, the item file of the same form."""
+    """The interactions (``.inter`` or JSON lines) and the item file of the same form, if any."""
 
     interactions: Path
     items: Path | None
@@ -33,7 +33,8 @@ def recbole_folder() -> Path:
     spec = importlib.util.find_spec("recbole")
     if spec is None or spec.origin is None:
         raise DataError(
-            "RecBole is not installed, and its list of dataset addresses is needed: run `pip install recbole==1.2.1`."
+            "RecBole is not installed, and its list of dataset addresses is needed: run `pip "
+            "install recbole==1.2.1`."
         )
     return Path(spec.origin).parent
 
@@ -47,7 +48,8 @@ def recbole_url(name: str) -> str:
 def download(url: str, folder: Path, dataset: str) -> None:
     """Download and unpack an archive of atomic files with RecBole's helpers.
 
-    Not through ``Dataset._download``: that ends in ``torch.distributed.barrier()``, which fails in a single process.
+    Not through ``Dataset._download``: that ends in ``torch.distributed.barrier()``, which fails in
+    a single process.
 
     Raises:
         DataError: no network, an interrupted download, or a damaged archive.
@@ -67,8 +69,9 @@ def download(url: str, folder: Path, dataset: str) -> None:
         http.client.HTTPException,
     ) as error:
         raise DataError(
-            f"{dataset} cannot be downloaded from {url} ({type(error).__name__}: {error}). Fetch this address on a machine with network, "
-            f"copy the file here and run `recbole-genrec prepare {dataset} --source=<that file>`."
+            f"{dataset} cannot be downloaded from {url} ({type(error).__name__}: {error}). Fetch "
+            "this address on a machine with network, copy the file here and run `recbole-genrec "
+            f"prepare {dataset} --source=<that file>`."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
@@ -93,7 +96,8 @@ def unpacked(source: Path, folder: Path) -> Iterator[Path]:
 def find_files(source: Path, hint: str) -> RawFiles:
     """The raw files in a folder (searched through), or the given file and its item file.
 
-    Atomic files win over Amazon's JSON files; of several candidates the one whose name contains ``hint`` is taken.
+    Atomic files win over Amazon's JSON files; of several candidates the one whose name contains
+    ``hint`` is taken.
 
     Raises:
         DataError: nothing there, nothing usable, or several candidates.
@@ -104,7 +108,8 @@ def find_files(source: Path, hint: str) -> RawFiles:
         if source.name.lower().endswith(_JSON):
             return RawFiles(source, _pick(_metadata(source.parent), hint, source.parent))
         raise DataError(
-            f"--source={source} must be a .inter file, a .json or .json.gz file of Amazon reviews, a .zip archive, or a folder."
+            f"--source={source} must be a .inter file, a .json or .json.gz file of Amazon reviews, "
+            "a .zip archive, or a folder."
         )
     if not source.is_dir():
         raise DataError(f"--source={source} does not exist.")
@@ -115,7 +120,8 @@ def find_files(source: Path, hint: str) -> RawFiles:
     reviews = _pick([path for path in _json_files(source) if path not in metadata], hint, source)
     if reviews is None:
         raise DataError(
-            f"{source} holds neither a .inter file of RecBole nor a .json or .json.gz file of Amazon reviews."
+            f"{source} holds neither a .inter file of RecBole nor a .json or .json.gz file of "
+            "Amazon reviews."
         )
     return RawFiles(reviews, _pick(metadata, hint, source))
 
@@ -139,7 +145,8 @@ def _pick(candidates: list[Path], hint: str, folder: Path) -> Path | None:
         if len(named) != 1:
             names = ", ".join(path.name for path in candidates[:8])
             raise DataError(
-                f"{folder} holds several files that may be meant ({names}). Give --source a folder with one of them."
+                f"{folder} holds several files that may be meant ({names}). Give --source a folder "
+                "with one of them."
             )
         return named[0]
     return candidates[0] if candidates else None
