@@ -160,40 +160,7 @@ def make_loaders(config, dataset, grouped: bool):
         refuse_pickle(file)
     with explained(config.settings.dataset, "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
-    data = train._dataset
-    if config.settings.cold_users:
-        data = data.copy(
-            data.inter_feat[~cold_users(config, test._dataset)[data.inter_feat[data.uid_field]]]
-        )
-    every = data
-    rows = (
-        (config.settings.train_rows or "all")
-        if grouped or config.settings.model == "BERT4Rec"
-        else "all"
-    )
-    if rows != "all":
-        data = data.copy(data.inter_feat[by_user_and_time(data)])
-    keep = row_mask(data.inter_feat[data.uid_field], rows, config.settings.MAX_ITEM_LIST_LENGTH)
-    if rows == "longest":
-        dropped = len(keep) - int(
-            data.inter_feat[config.settings.ITEM_LIST_LENGTH_FIELD][keep].sum()
-        )
-        getLogger().info(
-            f"train_rows longest: {dropped:,} of {len(keep):,} training targets "
-            f"({dropped / max(1, len(keep)):.1%}) lie beyond MAX_ITEM_LIST_LENGTH and are dropped "
-            "(train_rows windows keeps them)."
-        )
-    if rows == "windows":
-        train = WindowLoader(
-            config, data, train._sampler, config.settings.shuffle, torch.nonzero(keep).flatten()
-        )
-    elif grouped or config.settings.cold_users or rows == "longest":
-        loader = (
-            LengthGroupedLoader if grouped and config.settings.group_by_length else TrainDataLoader
-        )
-        data = data if rows == "all" else data.copy(data.inter_feat[keep])
-        train = loader(config, data, train._sampler, shuffle=config.settings.shuffle)
-    train.counted = every  # for metrics of popularity
+    train = _training_loader(config, train, test._dataset, grouped)
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):
             raise DataError(
@@ -202,18 +169,66 @@ def make_loaders(config, dataset, grouped: bool):
                 "users with three or more interactions; four or more give each a training, a "
                 "validation and a test step."
             )
-    users = config.settings.valid_users or 0
-    if (
-        0 < users < len(valid._dataset)
-        and config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
-        and isinstance(valid, FullSortEvalDataLoader)
-    ):
-        chosen = np.random.default_rng(config.settings.seed).choice(
-            len(valid._dataset), users, replace=False
-        )
-        subset = valid._dataset.copy(valid._dataset.inter_feat[torch.from_numpy(np.sort(chosen))])
-        valid = FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
-    return train, valid, test
+    return train, _validation_loader(config, valid), test
+
+
+def _training_loader(config, train, test_data, grouped: bool):
+    """RecBole's training loader, or ours with fewer rows or with batches of similar length."""
+    settings = config.settings
+    data = train._dataset
+    if settings.cold_users:
+        is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
+        data = data.copy(data.inter_feat[~is_cold])
+    every = data
+    rows = "all"
+    if grouped or settings.model == "BERT4Rec":
+        rows = settings.train_rows or "all"
+    if rows != "all":
+        data = data.copy(data.inter_feat[by_user_and_time(data)])
+    keep = row_mask(data.inter_feat[data.uid_field], rows, settings.MAX_ITEM_LIST_LENGTH)
+    if rows == "longest":
+        _log_dropped(keep, data.inter_feat[settings.ITEM_LIST_LENGTH_FIELD][keep])
+    if rows == "windows":
+        windows = torch.nonzero(keep).flatten()
+        train = WindowLoader(config, data, train._sampler, settings.shuffle, windows)
+    elif grouped or settings.cold_users or rows == "longest":
+        by_length = grouped and settings.group_by_length
+        loader = LengthGroupedLoader if by_length else TrainDataLoader
+        if rows != "all":
+            data = data.copy(data.inter_feat[keep])
+        train = loader(config, data, train._sampler, shuffle=settings.shuffle)
+    train.counted = every  # for metrics of popularity
+    return train
+
+
+def _log_dropped(keep: torch.Tensor, lengths: torch.Tensor) -> None:
+    """Say how many targets the longest rows leave out.
+
+    Args:
+        keep: which rows stay, bool ``[rows]``.
+        lengths: items of the histories that stay.
+    """
+    dropped = len(keep) - int(lengths.sum())
+    getLogger().info(
+        f"train_rows longest: {dropped:,} of {len(keep):,} training targets "
+        f"({dropped / max(1, len(keep)):.1%}) lie beyond MAX_ITEM_LIST_LENGTH and are dropped "
+        "(train_rows windows keeps them)."
+    )
+
+
+def _validation_loader(config, valid):
+    """The validation loader, of ``valid_users`` users drawn with the seed where that key is set."""
+    settings = config.settings
+    data = valid._dataset
+    users = settings.valid_users or 0
+    ranks_sequences = settings.MODEL_TYPE == ModelType.SEQUENTIAL and isinstance(
+        valid, FullSortEvalDataLoader
+    )
+    if not 0 < users < len(data) or not ranks_sequences:
+        return valid
+    chosen = np.random.default_rng(settings.seed).choice(len(data), users, replace=False)
+    subset = data.copy(data.inter_feat[torch.from_numpy(np.sort(chosen))])
+    return FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
 
 
 def cold_users(config, data) -> torch.Tensor:

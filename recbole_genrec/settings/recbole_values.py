@@ -31,6 +31,7 @@ def check_eval_args(given: object, ranking: bool = False) -> None:
             hint = did_you_mean(str(part), EVAL_ARGS)
             known = ", ".join(EVAL_ARGS)
             raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
+    _check_split(given.get("split"))
     modes = given.get("mode", "full")
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
@@ -43,6 +44,25 @@ def check_eval_args(given: object, ranking: bool = False) -> None:
                 "eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); "
                 "use full, uniN or popN."
             )
+
+
+def _check_split(split: object) -> None:
+    """Check the form of a split; RecBole takes a wrong one apart and fails."""
+    if split is None:
+        return
+    form = "{LS: valid_and_test}, {RS: [0.8, 0.1, 0.1]} or {TS: [0.8, 0.1, 0.1]}"
+    if not isinstance(split, dict) or len(split) != 1:
+        raise ConfigError(f"eval_args: split is {split!r}; write one of {form}.")
+    kind, value = next(iter(split.items()))
+    ratios = isinstance(value, (list, tuple)) and len(value) == 3
+    numbers = ratios and all(isinstance(part, (int, float)) for part in value)
+    if kind == "LS" and value in ("valid_and_test", "valid_only", "test_only"):
+        return
+    if kind in ("RS", "TS") and numbers:
+        return
+    raise ConfigError(
+        f"eval_args: split is {split!r}; write one of {form}: shares of training, validation, test."
+    )
 
 
 def check_recbole_values(values: dict) -> None:
