@@ -57,6 +57,7 @@ class ItemContent:
     ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds
     their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
     everything else comes from ids and texts.
+    ``users``: raw ids of the dataset's users, entry 0 is the padding user.
     """
 
     tokens: list[str]
@@ -67,6 +68,7 @@ class ItemContent:
     show_progress: bool = True
     titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
+    users: list[str] = field(default_factory=list, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -227,6 +229,14 @@ class ItemContent:
                 f"Item {error.args[0]!r} of the training split is not in this item content; take "
                 "both from one dataset."
             ) from None
+
+    def user_sequences(self) -> dict[str, list[str]]:
+        """Raw item ids of each user's training interactions, oldest first, by raw user id.
+
+        Raises:
+            DataError: ``interactions`` is not set.
+        """
+        return self._source().sequences
 
     def _source(self) -> Interactions:
         if self.interactions is None:

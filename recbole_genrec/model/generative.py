@@ -251,6 +251,7 @@ class GenerativeRecommender(CodedModel):
         texts: Sequence[str],
         tokens: Sequence[str] | None = None,
         vectors: Tensor | None = None,
+        users: Sequence[Sequence[str]] | None = None,
     ) -> list[int]:
         """Make new items recommendable without training.
 
@@ -260,6 +261,8 @@ class GenerativeRecommender(CodedModel):
             texts: one text an item.
             tokens: their raw ids; default ``new-<internal id>``.
             vectors: ``[n, D]`` for a tokenizer of item vectors, in place of those of the texts.
+            users: for a tokenizer of interactions, for each item the raw ids of users in training
+                who chose it.
 
         Returns:
             Internal ids of the new items. Existing codes and scores (``score_type: level``) do not
@@ -271,7 +274,7 @@ class GenerativeRecommender(CodedModel):
             self.self_improvement.check_new_items(self)
         tokens = self.catalogue.new_items(texts, tokens)
         texts = [text if text.strip() else PLACEHOLDER for text in texts]
-        new = NewItems(texts, vectors)
+        new = NewItems(texts, vectors, users)
         codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
             self.logger.warning(

@@ -76,6 +76,7 @@ class StoredModel(SequentialRecommender):
             dataset, config, needed=needs_text or self.reads_text(config)
         )
         self.content.interactions = TrainingInteractions(config, self.logger.info)
+        self.content.users = list(ids["users"])
         if stored:
             self._extend_catalogue(stored["added"]["tokens"], stored["added"]["texts"])
 

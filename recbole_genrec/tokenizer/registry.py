@@ -19,6 +19,7 @@ TOKENIZERS = {
     "mq": "recbole_genrec.tokenizer.mq_tokenizer:MQTokenizer",
     "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",
     "cid": "recbole_genrec.tokenizer.hierarchical:CIDTokenizer",
+    "metapath": "recbole_genrec.tokenizer.metapath:MetaPathTokenizer",
     "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",
 }
 STORED = "recbole_genrec.tokenizer.simple:StoredCodes"

@@ -37,6 +37,17 @@ FITS = {
             **NETWORK,
         },
     ),
+    "metapath": (
+        "TIGER",
+        {
+            "tokenizer": "metapath",
+            "tokenizer_epochs": 6,
+            "tokenizer_batch_size": 64,
+            "codebook_sizes": [6],
+            "walk_length": 8,
+            "path_dim": 8,
+        },
+    ),
     "mq": ("TIGER", {"tokenizer": "mq", "tokenizer_epochs": 14, "graph_epochs": 1, **NETWORK}),
 }
 
@@ -88,6 +99,7 @@ def test_a_tokenizer(name, folder, tmp_path, monkeypatch, caplog):
     dataset = create_dataset(config)
     content = ItemContent.from_dataset(dataset, config)
     content.interactions = TrainingInteractions(config, lambda _: None)
+    content.users = [str(token) for token in dataset.field2id_token["user_id"]]
     vectors = {"letter": content.collaborative, "mq": content.graph}
     vectors.get(name, content.embeddings if name == "rqvae" else lambda: None)()
 
