@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from recbole_genrec.backbone.tokenizer_checks import check_text_tokenizer
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.storage.digests import folder_fingerprint
 
@@ -47,18 +48,24 @@ def unloadable(backbone: str, error: Exception, needed: str) -> BackboneError:
     )
 
 
-def load_text_tokenizer(backbone: str) -> PreTrainedTokenizerBase:
+def load_text_tokenizer(backbone: str, n_rows: int) -> PreTrainedTokenizerBase:
     """The text tokenizer of a folder or hub id.
 
+    Args:
+        backbone: folder or hub id.
+        n_rows: rows of the language model's embedding table.
+
     Raises:
-        BackboneError: there is none.
+        BackboneError: there is none, or it does not fit the language model.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(locate(backbone), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(locate(backbone), trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise unloadable(backbone, error, "the files of its text tokenizer") from error
+    check_text_tokenizer(backbone, tokenizer, n_rows)
+    return tokenizer
 
 
 def backbone_identity(backbone: str) -> str:

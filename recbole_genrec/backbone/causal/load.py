@@ -11,6 +11,7 @@ from recbole_genrec.backbone.causal.quantise import loading_options
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
+from recbole_genrec.backbone.tokenizer_checks import check_text_tokenizer
 from recbole_genrec.errors import BackboneError
 
 
@@ -41,7 +42,8 @@ def load_causal_lm(
 
     Raises:
         BackboneError: unknown model type or setting, missing folder, no network, files that are no
-            causal language model, or quantisation that this machine cannot do.
+            causal language model, a tokenizer that does not fit it, or quantisation that this
+            machine cannot do.
     """
     if backbone != "scratch":
         return _stored_weights(backbone, quantisation, device)
@@ -102,4 +104,5 @@ def _stored_weights(
     except Exception as error:  # a damaged file can raise errors of every kind
         needed = "config.json, safetensors weights and a tokenizer"
         raise unloadable(backbone, error, needed) from error
+    check_text_tokenizer(backbone, tokenizer, lm.get_input_embeddings().num_embeddings)
     return lm, tokenizer

@@ -181,7 +181,8 @@ class TokenRec(VectorRecommender):
             self.texts = read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
         tokenise = split_words
         if not scratch:
-            encode = load_text_tokenizer(settings.backbone).encode
+            n_rows = lm.get_input_embeddings().num_embeddings
+            encode = load_text_tokenizer(settings.backbone, n_rows).encode
             tokenise = partial(encode, add_special_tokens=False)
         self.prompts = Prompts(
             self.texts, tokenise, *self.entities.sizes, settings.source_len, settings.dec_len
