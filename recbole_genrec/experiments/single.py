@@ -88,7 +88,7 @@ class SingleRun:
         self.cases: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         if self.config.settings.save_ranks:
             self.cases = evaluated_cases(self.test_loader)
-        self.logger.info(start_summary(self.config))
+        self.logger.info(start_summary(self.config, self.dataset))
         self.stages.end("data")
 
     def _start_logging(self) -> None:

@@ -11,8 +11,10 @@ from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.registry import is_generative
+from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
+from recbole_genrec.tokenizer import tokenizer_class
+from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
 
 
 def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
@@ -33,8 +35,13 @@ def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
         )
 
 
-def start_summary(config: GenRecConfig) -> str:
-    """What is about to run, one setting a line."""
+def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
+    """What is about to run, one setting a line.
+
+    Args:
+        config: the settings of the run.
+        dataset: RecBole's dataset.
+    """
     settings = config.settings
     history = settings.MAX_ITEM_LIST_LENGTH
     optimiser = f"{settings.learner} {settings.learning_rate}"
@@ -49,10 +56,23 @@ def start_summary(config: GenRecConfig) -> str:
         rows["processes"] = f"{processes.size()}, which share each batch"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
+        rows |= _capped_codes(config, dataset)
 
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
     return "\n".join(["Running", *lines])
+
+
+def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:
+    """A row where the catalogue is too small for the sizes of the codes."""
+    if not needs_tokenizer(config.model_class):
+        return {}
+    if not tokenizer_class(config.settings.tokenizer).caps_sizes:
+        return {}
+    n_items = dataset.item_num - 1  # without the padding item
+    wanted = config.settings.codebook_sizes
+    notice = sizes_notice(n_items, wanted, effective_sizes(n_items, wanted))
+    return {"codes": notice} if notice else {}
 
 
 def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[str, Any]:

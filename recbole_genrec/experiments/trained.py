@@ -133,7 +133,7 @@ def evaluate(
     config, model, dataset, train, _, test = _restored(checkpoint, state, model_class, changes)
     check_topk(config, dataset)
     _check_no_added_items(checkpoint, model, dataset)
-    logging.getLogger().info(start_summary(config))
+    logging.getLogger().info(start_summary(config, dataset))
     stages.end("data")
 
     trainer = get_trainer_class(config.model_class, config["model"])(config, model)

@@ -14,6 +14,7 @@ from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.tokenizer import ItemCodes, ItemTokenizer, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer.code_sizes import sizes_notice
 
 
 class CodedModel(GenRecModel):
@@ -69,13 +70,15 @@ class CodedModel(GenRecModel):
     def pretrain_tokenizer(self, dataset) -> ItemCodes:
         """The item codes: from a checkpoint, from the store of results, or by a fit now."""
         if self.stored is None:
-            return fit_or_load(
+            codes = fit_or_load(
                 self.tokenizer,
                 self.content,
                 self.settings.cache_dir,
                 self.settings.seed,
                 self.logger.info,
             )
+            self._say_sizes(codes)
+            return codes
         self.tokenizer.set_state(
             self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"]
         )
@@ -83,6 +86,24 @@ class CodedModel(GenRecModel):
             **{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])}
         )
         return codes.aligned(self.item_tokens)
+
+    def _say_sizes(self, codes: ItemCodes) -> None:
+        """Warn where levels have fewer codes than were asked for."""
+        wanted = self._wanted_sizes
+        if wanted is not None:
+            notice = sizes_notice(codes.n_items - 1, wanted, codes.sizes[: codes.n_learned])
+            if notice:
+                self.logger.warning(notice)
+
+    @property
+    def _wanted_sizes(self) -> list[int] | None:
+        """The key ``codebook_sizes``; ``None`` for a tokenizer that does not read it."""
+        return getattr(self.tokenizer.settings, "codebook_sizes", None)
+
+    def sizes_report(self) -> dict[str, list[int] | None]:
+        """Codes of the learned levels for the result file: those asked for and those there are."""
+        used = list(self.level_sizes[: self.item_codes.n_learned])
+        return {"codebook_sizes_asked": self._wanted_sizes, "codebook_sizes_used": used}
 
     @property
     def level_sizes(self) -> tuple[int, ...]:

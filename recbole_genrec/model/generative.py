@@ -339,7 +339,11 @@ class GenerativeRecommender(CodedModel):
         if candidates is not None:
             n_candidates = len(candidates)
         report = {
-            "tokenizer": {**codes.stats(), **getattr(self.tokenizer, "quality", {})},
+            "tokenizer": {
+                **codes.stats(),
+                **self.sizes_report(),
+                **getattr(self.tokenizer, "quality", {}),
+            },
             "search": self._search.report(n_candidates),
         }
         if self.self_improvement is not None:

@@ -192,9 +192,12 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
 
     Attributes:
         uses_text: whether it needs item texts.
+        caps_sizes: whether small catalogues get fewer codes than ``codebook_sizes`` asks for, as
+            :func:`~recbole_genrec.tokenizer.code_sizes.effective_sizes` says.
     """
 
     uses_text = True
+    caps_sizes = False
 
     @abstractmethod
     def encode(self, new: NewItems) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
@@ -28,13 +29,14 @@ class MQTokenizer(VectorTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Train on the scaled vectors."""
-        self.quantiser: MQQuantiser = self._quantiser()
+        sizes = effective_sizes(len(x), self.settings.codebook_sizes)
+        self.quantiser: MQQuantiser = self._quantiser(codebook_sizes=list(sizes))
         self.quantiser.fit(x, logging.getLogger().info)
         self.quality |= self.quantiser.quality
 
-    def _quantiser(self) -> MQQuantiser:
+    def _quantiser(self, **changes: object) -> MQQuantiser:
         # The vectors are scaled already.
-        settings = {**vars(self.settings), "standardize": False}
+        settings = {**vars(self.settings), "standardize": False, **changes}
         return MQQuantiser(settings, self.seed, "items", self.progress)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingStage
 from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer

@@ -12,6 +12,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.storage.artefacts import META, read_json
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
 
 if TYPE_CHECKING:
@@ -23,20 +24,30 @@ class RandomSettings(CodeKeys, TokenizerSettings):
 
 
 class RandomTokenizer(ItemTokenizer):
-    """Uniform random codes: the control that shows what the content of the codes is worth."""
+    """Uniform random codes: the control that shows what the content of the codes is worth.
+
+    Attributes:
+        sizes: codes of each level.
+    """
 
     name = "random"
     uses_text = False
+    caps_sizes = True
     settings_class = RandomSettings
     settings: RandomSettings
+
+    def __init__(self, config: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        self.sizes = tuple(self.settings.codebook_sizes)
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Draw the codes of all items with the seed, in the order of their raw ids."""
         tokens = [content.tokens[0], *sorted(content.tokens[1:])]
+        self.sizes = effective_sizes(len(tokens) - 1, self.settings.codebook_sizes)
         learned = self._draw(len(tokens) - 1, self.seed)
         return ItemCodes.build(
             learned,
-            self.config["codebook_sizes"],
+            self.sizes,
             tokens,
             self.config["collision"],
             spare=self.config["dedup_spare"],
@@ -48,9 +59,18 @@ class RandomTokenizer(ItemTokenizer):
 
     def _draw(self, n: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        sizes = self.config["codebook_sizes"]
-        columns = [torch.randint(size, (n,), generator=generator) for size in sizes]
+        columns = [torch.randint(size, (n,), generator=generator) for size in self.sizes]
         return torch.stack(columns, dim=1)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The sizes of the levels."""
+        tensors, meta = super().state()
+        return tensors, {**meta, "sizes": list(self.sizes)}
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Undo :meth:`state`; earlier versions always took the sizes that were asked for."""
+        super().set_state(tensors, meta)
+        self.sizes = tuple(meta.get("sizes", self.settings.codebook_sizes))
 
 
 class StoredCodes(ItemTokenizer):

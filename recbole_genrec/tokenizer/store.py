@@ -34,6 +34,7 @@ from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, FitKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems, PretrainedBackbone
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
@@ -123,6 +124,7 @@ class STORETokenizer(ItemTokenizer):
     """
 
     name = "store"
+    caps_sizes = True
     settings_class = STORETokenizerSettings
     settings: STORETokenizerSettings
 
@@ -240,6 +242,7 @@ class STORETokenizer(ItemTokenizer):
             tokens: raw item ids, padding first.
         """
         config = self.config
+        wanted_sizes = effective_sizes(len(dense), self.sizes)
         self.quantisers = [
             PCAKMeans.fit(
                 dense[:, position],
@@ -248,10 +251,10 @@ class STORETokenizer(ItemTokenizer):
                 l2=config["pca_l2"],
                 seed=self.seed,
             )
-            for position, size in enumerate(self.sizes)
+            for position, size in enumerate(wanted_sizes)
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
-        for level, (used, wanted) in enumerate(zip(sizes, self.sizes, strict=True)):
+        for level, (used, wanted) in enumerate(zip(sizes, wanted_sizes, strict=True)):
             if used < COLLAPSED * min(wanted, len(dense)):
                 logging.getLogger().warning(
                     f"LEVEL {level} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items "

@@ -68,6 +68,7 @@ class VectorTokenizer(ItemTokenizer):
 
     settings_class: ClassVar[type[VectorSettings]] = VectorSettings
     settings: VectorSettings
+    caps_sizes = True
     quantiser: Any  # a Quantiser; subclasses know which
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:

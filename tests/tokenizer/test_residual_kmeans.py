@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans, effective_sizes
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 
 
 def gauss(n=600, d=10, seed=0):

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.kmeans import (
     CHUNK,
     check_rows,
@@ -17,7 +18,6 @@ from recbole_genrec.tokenizer.quantiser.kmeans import (
     nearest,
     squared_distances,
 )
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,20 +14,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.kmeans import (
     check_rows,
     cluster,
     nearest,
     squared_distances,
 )
-
-
-def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Codes per level that ``n`` items can fill.
-
-    At most ``n // 4`` and at least 2 of the wanted ``sizes`` (our choice, unpublished).
-    """
-    return tuple(min(size, max(2, n // 4)) for size in sizes)
 
 
 def residual_path(

@@ -1,0 +1,35 @@
+"""How many codes a level gets: as many as asked for, where there are items enough to fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Codes per level that ``n`` items can fill.
+
+    At most ``n // 4`` and at least 2 of the wanted ``sizes`` (our choice, unpublished). The same
+    for every tokenizer, so that a comparison compares codes and not sizes.
+
+    Args:
+        n: number of items.
+        sizes: codes of each level that were asked for.
+    """
+    return tuple(min(size, max(2, n // 4)) for size in sizes)
+
+
+def sizes_notice(n: int, wanted: Sequence[int], used: Sequence[int]) -> str:
+    """What to say where levels have fewer codes than were asked for; empty where none has.
+
+    Args:
+        n: number of items.
+        wanted: codes of each level that were asked for.
+        used: codes that the learned levels have.
+    """
+    wanted, used = list(wanted), list(used)
+    if used == wanted or len(used) != len(wanted):
+        return ""
+    reason = f"because of {n} items"
+    if tuple(used) != effective_sizes(n, wanted):
+        reason += ", or because too few of their vectors differ"
+    return f"codebook_sizes {wanted} -> {used} {reason}"

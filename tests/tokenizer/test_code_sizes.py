@@ -1,0 +1,69 @@
+"""Small catalogues get fewer codes than asked for: the same for every tokenizer, and it is said."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from toy import TINY, toy_model, write_dataset
+
+from recbole_genrec.experiments.stages import start_summary
+from recbole_genrec.tokenizer import make_tokenizer
+from recbole_genrec.tokenizer.code_sizes import sizes_notice
+
+WANTED = [1024, 8, 512]
+USED = [10, 8, 10]  # a quarter of 40 items
+NOTICE = f"codebook_sizes {WANTED} -> {USED} because of 40 items"
+QUICK = {"hidden_sizes": [8], "code_dim": 4, "tokenizer_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize("tokenizer", ["rkmeans", "text-hierarchical", "rqvae", "random", "mq"])
+def test_every_tokenizer_gets_the_same_sizes_and_says_so(folder, tokenizer, caplog):
+    options = QUICK if tokenizer in ("rqvae", "mq") else {}
+    if tokenizer == "mq":
+        options = {**options, "tokenizer_input": "text"}
+    with caplog.at_level(logging.WARNING):
+        model, config, loaders = toy_model(
+            folder,
+            "TIGER",
+            tokenizer=tokenizer,
+            codebook_sizes=WANTED,
+            cache_dir=str(folder / "cache"),
+            **options,
+        )
+    assert list(model.level_sizes[:3]) == USED
+    assert NOTICE in caplog.text
+    assert NOTICE in start_summary(config, loaders[0]._dataset)
+    report = model.report()["tokenizer"]
+    assert report["codebook_sizes_asked"] == WANTED
+    assert report["codebook_sizes_used"] == USED
+
+
+def test_store_gets_the_same_sizes():
+    values = {**TINY, "codebook_sizes": WANTED, "collision": ["extra_token"], "dedup_spare": 0}
+    values |= {"tokenizer": "store", "pca_l2": False}
+    tokenizer = make_tokenizer(values, seed=0)
+    dense = torch.randn(40, 3, 6, generator=torch.Generator().manual_seed(0))
+    codes = tokenizer.quantise(dense, ["[PAD]", *map(str, range(40))])
+    assert list(codes.sizes[:3]) == USED
+
+
+def test_nothing_is_said_where_all_codes_are_there(folder, caplog):
+    sizes = {"tokenizer": "random", "codebook_sizes": [8, 8], "cache_dir": str(folder / "cache")}
+    with caplog.at_level(logging.WARNING):
+        _, config, loaders = toy_model(folder, "TIGER", **sizes)
+    assert "codebook_sizes" not in caplog.text
+    assert "because of" not in start_summary(config, loaders[0]._dataset)
+
+
+def test_equal_vectors_are_the_other_reason():
+    notice = sizes_notice(400, [256, 256], [100, 3])
+    assert notice.endswith(
+        "[100, 3] because of 400 items, or because too few of their vectors differ"
+    )
