@@ -7,10 +7,16 @@ import shutil
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from recbole_genrec.data.encoding_figures import (
+    ReadingFigures,
+    reading_figures,
+    report_encoding,
+)
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
 from recbole_genrec.storage.artefacts import META, load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once
@@ -62,17 +68,27 @@ def encode_texts(
     folder = locate_encoder(encoder)
     arguments = (encoder, folder, batch_size, device, show_progress)
     if cache_dir is None:
-        return _embed(texts, *arguments)
+        embeddings, figures = _embed(texts, *arguments)
+        _report(encoder, texts, embeddings, figures)
+        return embeddings
     key = digest(folder_fingerprint(folder), texts)
     entry = Path(cache_dir) / "text-embeddings" / key
     cached = _load_cached(entry, key, len(texts)) if (entry / META).exists() else None
     if cached is not None:
-        return cached
+        embeddings, figures = cached
+        _report(encoder, texts, embeddings, figures)
+        return embeddings
     with made_once(entry / META, logger.info) as missing:
         if missing:
-            embeddings = _embed(texts, *arguments)
-            meta = {"key": key, "encoder": str(encoder), "texts": len(texts)}
+            embeddings, figures = _embed(texts, *arguments)
+            meta = {
+                "key": key,
+                "encoder": str(encoder),
+                "texts": len(texts),
+                "figures": figures.as_dict(),
+            }
             save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, meta)
+            _report(encoder, texts, embeddings, figures)
             return embeddings
     return encode_texts(texts, encoder, cache_dir, batch_size, device, show_progress)
 
@@ -84,7 +100,7 @@ def _embed(
     batch_size: int,
     device: str | torch.device,
     show_progress: bool,
-) -> np.ndarray:
+) -> tuple[np.ndarray, ReadingFigures]:
     unique = list(dict.fromkeys(text for text in texts if text))
     model = _load_encoder(encoder, folder, device)
     encoded = model.encode(
@@ -101,11 +117,22 @@ def _embed(
             f"damaged or overflow on {device}."
         )
     row = {text: index for index, text in enumerate(unique, start=1)}
-    return vectors[[row.get(text, 0) for text in texts]]
+    return vectors[[row.get(text, 0) for text in texts]], reading_figures(model, unique)
 
 
-def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
-    """The stored embeddings; an entry that cannot be used is deleted with a warning (None)."""
+def _report(
+    encoder: str, texts: list[str], embeddings: np.ndarray, figures: ReadingFigures
+) -> None:
+    """Say what the encoder loses of the different texts; the empty one has no vector."""
+    rows = {text: row for row, text in enumerate(texts) if text}
+    report_encoding(str(encoder), embeddings[list(rows.values())], figures)
+
+
+def _load_cached(entry: Path, key: str, rows: int) -> tuple[np.ndarray, ReadingFigures] | None:
+    """The stored embeddings and how the texts were read.
+
+    A damaged entry, or one of other texts, is deleted with a warning and gives None.
+    """
     try:
         tensors, meta = load_artefact(entry)
         if (
@@ -118,7 +145,9 @@ def _load_cached(entry: Path, key: str, rows: int) -> np.ndarray | None:
         logger.warning("Text embeddings are computed again: %s", error)
         shutil.rmtree(entry, ignore_errors=True)
         return None
-    return tensors["embeddings"].numpy()
+    # Entries of earlier versions have no figures.
+    figures = ReadingFigures(**meta.get("figures", {"texts": rows}))
+    return tensors["embeddings"].numpy(), figures
 
 
 def encoder_identity(encoder: str = "default") -> str:
@@ -185,13 +214,38 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
         "model_kwargs": {"use_safetensors": True},
     }
     try:
-        return SentenceTransformer(str(folder), device=str(device), **safe)
+        model = SentenceTransformer(str(folder), device=str(device), **safe)
     except Exception as error:  # the libraries raise whatever the damaged file leads to
         raise BackboneError(
             f"Text encoder `{encoder}` cannot be loaded from {folder}: {error} It must be a "
             "sentence-transformers or transformers model with weights in safetensors format that "
             "needs no code of its own. Download it again, or use `text_encoder: default`."
         ) from error
+    _give_padding(model, encoder, folder)
+    return model
+
+
+def _give_padding(model: Any, encoder: str, folder: Path) -> None:
+    """Pad with the end token where the tokenizer has no word for padding; nothing attends to it.
+
+    Raises:
+        BackboneError: there is no end token either.
+    """
+    tokenizer = getattr(model, "tokenizer", None)
+    if not hasattr(tokenizer, "pad_token") or tokenizer.pad_token is not None:
+        return
+    if tokenizer.eos_token is None:
+        raise BackboneError(
+            f"Text encoder `{encoder}`: its tokenizer has neither a padding nor an end token, so "
+            "texts of different length make no batch. Name one of its words as pad_token in "
+            f"{folder / 'tokenizer_config.json'}."
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+    logger.info(
+        "text_encoder: %s has no padding token; its end token %s is used.",
+        encoder,
+        tokenizer.eos_token,
+    )
 
 
 def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

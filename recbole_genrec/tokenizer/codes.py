@@ -184,7 +184,7 @@ class ItemCodes:
             f"LEVEL {number} OF THE CODES COLLAPSED: perplexity {level['perplexity']:.1f} of "
             f"{level['size']} codes "
             f"({level['used']} used by {self.n_items - 1} {what}). Such codes hardly tell {what} "
-            "apart. Check that the item texts differ, "
+            "apart. Check that the item texts differ and that text_encoder can read them, "
             "standardise the item vectors, train the tokenizer longer or with another seed, or use "
             "smaller codebook_sizes."
             for number, level in enumerate(self.stats()["levels"][: self.n_learned])

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 COLLAPSED = 0.9
 """Share of the items that may have one and the same tuple before the fit is refused."""
 REMEDY = (
-    "Check that the item texts differ, keep standardize: True, train it longer or with another "
+    "Check that the item texts differ and that text_encoder knows their language and reads them to "
+    "the end (its warning stands above), keep standardize: True, train it longer or with another "
     "seed, or use tokenizer: rkmeans."
 )
 
