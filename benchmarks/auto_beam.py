@@ -57,7 +57,8 @@ def main() -> None:
     history, length = columns[model.ITEM_SEQ], columns[model.ITEM_SEQ_LEN]
 
     def lists(count: int, **settings: object):
-        config.final_config_dict.update(settings)
+        for name, value in settings.items():
+            config[name] = value
         step = config["search_batch_size"]
         found = [
             model.search(history[rows], length[rows], k=K)
@@ -69,7 +70,8 @@ def main() -> None:
 
     def evaluation(settings: dict):
         def run() -> float:
-            config.final_config_dict.update(settings)
+            for name, value in settings.items():
+                config[name] = value
             started = time.process_time()
             for rows in torch.arange(len(users)).split(config["eval_batch_size"]):
                 model.full_sort_predict({key: values[rows] for key, values in columns.items()})
@@ -78,7 +80,7 @@ def main() -> None:
         return run
 
     exact, _ = lists(options.exact, score_mode="exact")
-    config.final_config_dict["score_mode"] = "beam"
+    config["score_mode"] = "beam"
     found = {way: lists(len(users), **settings) for way, settings in WAYS.items()}
     seconds = dict(
         zip(WAYS, medians(options.repeats, *map(evaluation, WAYS.values())), strict=True)

@@ -142,7 +142,8 @@ class Case:
         """A run of ``function`` under some settings; it returns its CPU seconds."""
 
         def run() -> float:
-            self.model.config.final_config_dict.update(settings)
+            for name, value in settings.items():
+                self.model.config[name] = value
             started = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 function(*args)
@@ -190,7 +191,8 @@ def measure(case: Case, width: int, repeats: int, fastest: float, theirs: dict) 
         with (clock := Parts()).installed(*case.parts):
             ways[name]()
         parts[name] = clock.shares()
-    case.model.config.final_config_dict.update(joint)
+    for name, value in joint.items():
+        case.model.config[name] = value
     masked, ours = (
         case.generate(width, "mask"),
         case.model.search(case.history[case.few], case.length[case.few], k=width),

@@ -1,16 +1,16 @@
-"""Configuration: RecBole's, plus our property files, our keys and errors that name the bad value."""
+"""RecBole's configuration with our property files and keys, and errors that name the value."""
 
 from __future__ import annotations
 
 import os
 import re
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from recbole_genrec.data.idle_keys import load_filtering_files, without_idle_filter
-from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.inter_files import files_read
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
+from recbole_genrec.model.config_checks import check_settings
 from recbole_genrec.model.outside import is_outside, location, register
 from recbole_genrec.model.registry import (
     GENERATORS,
@@ -28,9 +28,7 @@ from recbole_genrec.runtime.recbole_repairs import (
     quiet_anomaly_detection,
     restore_numpy_aliases,
 )
-from recbole_genrec.settings.aliases import advice
 from recbole_genrec.settings.classification import (
-    RECBOLE_ARGUMENTS,
     computed_keys,
     inherited_keys,
     merged,
@@ -39,11 +37,14 @@ from recbole_genrec.settings.classification import (
 )
 from recbole_genrec.settings.declaration import REQUIRED, Key, Settings, SettingsType
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
-from recbole_genrec.settings.property_files import _shipped, properties_folder
-from recbole_genrec.settings.recbole_values import check_eval_args, check_recbole_values
-from recbole_genrec.settings.rules import check_value, check_values, nearest
+from recbole_genrec.settings.plain import as_list, plain_value
+from recbole_genrec.settings.property_files import properties_folder, shipped
+from recbole_genrec.settings.recbole_values import (
+    check_eval_args,
+    metric_names,
+)
+from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
-from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.registry import check_stored_name, is_folder
@@ -52,6 +53,9 @@ check_installation()
 
 from recbole.config import Config  # noqa: E402
 
+FOLDER_NAME = re.compile(r"(?!\.)[\w.-]+")
+# What RecBole raises over a value that it cannot use.
+RECBOLE_FAILURES = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 # RecBole's default, for the models that learn from negatives.
 NEGATIVES = {
     "distribution": "uniform",
@@ -65,17 +69,24 @@ NEGATIVES = {
 class GenRecConfig(Config):
     """RecBole's ``Config`` that knows our models, keys and property files.
 
-    Order, later wins: RecBole's own files, ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml``,
-    ``model/<Model>.yaml``, the section of the dataset file named after the model or, with ``preset: paper``, ``paper/<Model>.yaml``
-    in its place, the user's files, dictionary and arguments.
-    A key written ``Model.key`` applies to that model alone, which is how one command tunes several models.
+    Order, later wins:
+
+    1. RecBole's own files,
+    2. ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml``,
+       ``model/<Model>.yaml``,
+    3. the section of the dataset file that is named after the model or, with ``preset: paper``,
+       ``paper/<Model>.yaml`` in its place,
+    4. the user's files, dictionary and arguments.
+
+    A key written ``Model.key`` applies to that model alone. So one command tunes several models.
 
     Args:
         model: name, or a RecBole model class.
         dataset: name of the dataset folder.
         config_file_list: YAML files.
         config_dict: keys and values.
-        argv: ``--key=value`` arguments. Only what is passed here is read; RecBole would read ``sys.argv`` on its own.
+        argv: ``--key=value`` arguments. Only what is passed here is read; RecBole alone would read
+            ``sys.argv``.
 
     Raises:
         ConfigError: an unknown key, a bad value, or a combination that cannot work.
@@ -92,23 +103,15 @@ class GenRecConfig(Config):
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except GenRecError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except RECBOLE_FAILURES as error:
             raise ConfigError(
                 f"RecBole cannot use these settings{reason_of(error)}. Check the types of their "
                 "values against `recbole-genrec keys`."
             ) from error
         tokenizer = str(self.final_config_dict.get("tokenizer"))
         if is_folder(tokenizer) and os.sep not in tokenizer:
-            self.final_config_dict["tokenizer"] = os.path.join(
-                os.curdir, tokenizer
-            )  # a path also where the folder is not
+            # a path, also in a process whose working folder is another one
+            self.final_config_dict["tokenizer"] = os.path.join(os.curdir, tokenizer)
         switch = self.final_config_dict.get("self_improve", False)
         check_value(shared_keys()["self_improve"], switch)
         if switch:
@@ -118,12 +121,12 @@ class GenRecConfig(Config):
         load_filtering_files(self.final_config_dict, self.external_config_dict)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._stored_names = tuple(self.final_config_dict)
-        self._check()
+        check_settings(self)
 
-    # --- RecBole's hooks ------------------------------------------------------------------------------------------------------------
+    # --- RecBole's hooks -------------------------------------------------------------------------
 
     def compatibility_settings(self):
-        """numpy 2 has no ``np.float_``; see :func:`recbole_genrec.runtime.recbole_repairs.restore_numpy_aliases`."""
+        """Set the aliases that numpy 2 lacks and RecBole reads."""
         restore_numpy_aliases()
 
     def _build_yaml_loader(self):
@@ -154,17 +157,13 @@ class GenRecConfig(Config):
             raise ConfigError(
                 "Name a model and a dataset, for example --model=STORE --dataset=ml-100k."
             )
-        if (
-            not isinstance(dataset, str)
-            or not re.fullmatch(r"[\w.-]+", dataset)
-            or dataset.startswith(".")
-        ):
+        if not isinstance(dataset, str) or not FOLDER_NAME.fullmatch(dataset):
             raise ConfigError(
-                f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', '.')."
+                f"dataset {dataset!r} must be the name of one folder "
+                "(letters, digits, '-', '_', '.')."
             )
-        model = self._other_generator(model, dataset) if isinstance(model, str) else model
         if isinstance(model, str):
-            model_class = get_model_class(model)
+            model_class = get_model_class(self._other_generator(model, dataset))
         else:
             model_class = model
             if is_outside(model_class):
@@ -173,57 +172,56 @@ class GenRecConfig(Config):
         return model_class.__name__, model_class, dataset
 
     def _other_generator(self, model: str, dataset: str) -> str:
-        """``--model=LETTER --generator=timeline`` is TimelineRec on LETTER's tokenizer, with its settings; the model that runs."""
+        """The model that runs: ``--model=LETTER --generator=timeline`` is TimelineRec.
+
+        It takes LETTER's tokenizer with its settings, and the sections of LETTER's files that are
+        named after it.
+        """
         other = GENERATORS.get((model, self._user_value("generator", model)))
         if other is None:
             return model
-        settings = {
-            key: value for key, value in self._external_for(model).items() if key != "generator"
-        }
-        files = [_shipped(f"model/{model}"), self._sizes(model, dataset)]
-        found = {key: value for content in files for key, value in content.items()}
-        tokenizer = settings.get("tokenizer", found["tokenizer"])
+
+        settings = self._external_for(model)
+        settings.pop("generator", None)
+        file_values: dict = {}
+        for_other: dict = {}
+        for content in (shipped(f"model/{model}"), self._sizes(model, dataset)):
+            file_values |= content
+            for_other |= content.get(other, {})
+
+        tokenizer = settings.get("tokenizer", file_values["tokenizer"])
         names = tokenizer_class(tokenizer).cache_key_names()
-        of_tokenizer = {name: found[name] for name in names if name in found}
-        for_other = {
-            key: value for content in files for key, value in content.get(other, {}).items()
-        }
-        self.external_config_dict = {
-            "tokenizer": tokenizer,
-            **of_tokenizer,
-            **for_other,
-            **settings,
-        }
+        of_tokenizer = {name: file_values[name] for name in names if name in file_values}
+        chosen = {"tokenizer": tokenizer, **of_tokenizer}
+        self.external_config_dict = {**chosen, **for_other, **settings}
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
         self.places = dict.fromkeys(self.internal_config_dict, "RecBole")
-        del self.internal_config_dict[
-            "train_neg_sample_args"
-        ]  # RecBole's default would stop every model with a CE loss
+        # RecBole's default would stop every model with a cross-entropy loss
+        del self.internal_config_dict["train_neg_sample_args"]
         preset = self._user_value("preset", model)
         if preset not in (None, "paper"):
             raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
-        if preset and is_generative(model_class) and not _shipped(f"paper/{model}"):
+        if preset and is_generative(model_class) and not shipped(f"paper/{model}"):
             raise ConfigError(
-                f"preset: paper is not known for {model}; there is no {model}.yaml in {properties_folder() / 'paper'}."
+                f"preset: paper is not known for {model}; "
+                f"there is no {model}.yaml in {properties_folder() / 'paper'}."
             )
         for file in ("self_improve", "overall", f"dataset/{dataset}"):
-            self._merge(_shipped(file), f"{file}.yaml")
+            self._merge(shipped(file), f"{file}.yaml")
         self._merge(model_properties(model_class), f"model/{model}.yaml")
-        published = self._user_value("preset", model) == "paper" and _shipped(f"paper/{model}")
+        published = self._user_value("preset", model) == "paper" and shipped(f"paper/{model}")
         place = f"paper/{model}.yaml" if published else f"dataset/{dataset}.yaml, {model}"
         self._merge(self._sizes(model, dataset), place)
         self.external_config_dict = self._external_for(model)
-        if (
-            "eval_args" in self.external_config_dict
-        ):  # RecBole would take its own default for each part that is left out
-            check_eval_args(self.external_config_dict["eval_args"])
-            self.external_config_dict["eval_args"] = {
-                **self.internal_config_dict["eval_args"],
-                **self.external_config_dict["eval_args"],
-            }
+        if "eval_args" in self.external_config_dict:
+            # RecBole would take its own default for each part that is left out
+            wanted = self.external_config_dict["eval_args"]
+            check_eval_args(wanted)
+            default = self.internal_config_dict["eval_args"]
+            self.external_config_dict["eval_args"] = {**default, **wanted}
         self._declare(model_class)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (
@@ -236,19 +234,20 @@ class GenRecConfig(Config):
     def _set_default_parameters(self):
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
-        if (
-            folder / f"{self.dataset}.inter"
-        ).is_file():  # RecBole takes its own copy of ml-100k whatever data_path says
+        if (folder / f"{self.dataset}.inter").is_file():
+            # RecBole takes its own copy of ml-100k, whatever data_path says
             self.final_config_dict["data_path"] = str(folder)
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
             raise ConfigError(
-                "local_rank is given by the launcher. For several processes use --nproc=2, or torchrun --nproc_per_node=2."
+                "local_rank is given by the launcher. For several processes use --nproc=2, "
+                "or torchrun --nproc_per_node=2."
             )
         if self.final_config_dict.get("use_gpu") is False:
             self.final_config_dict["gpu_id"] = ""
-        # RecBole sees a single process (single_spec): its own way with several needs CUDA, repeats users and averages metrics wrongly
+        # RecBole sees a single process (single_spec). Its own way with several needs CUDA, repeats
+        # users and averages metrics wrongly.
         super()._init_device()
         self.final_config_dict["device"] = processes.own_device(self.final_config_dict["device"])
         if processes.rank() > 0:
@@ -256,14 +255,15 @@ class GenRecConfig(Config):
                 {"show_progress": False, "log_wandb": False, "state": "error"}
             )
 
-    # --- ours -----------------------------------------------------------------------------------------------------------------------
+    # --- ours ------------------------------------------------------------------------------------
 
     def _sizes(self, model: str, dataset: str) -> dict:
-        """The settings of ``model`` that go beyond its own file: the published ones, or those that we chose for the dataset."""
-        published = (
-            _shipped(f"paper/{model}") if self._user_value("preset", model) == "paper" else {}
-        )
-        return published or _shipped(f"dataset/{dataset}").get(model) or {}
+        """The settings of ``model`` beyond its own file: published, or chosen for the dataset."""
+        if self._user_value("preset", model) == "paper":
+            published = shipped(f"paper/{model}")
+            if published:
+                return published
+        return shipped(f"dataset/{dataset}").get(model) or {}
 
     def _declare(self, model_class: type) -> None:
         """Collect the declarations of the method and of its tokenizer, and the defaults of both."""
@@ -275,7 +275,7 @@ class GenRecConfig(Config):
             check_value(merged(*classes)["tokenizer"], tokenizer)
             chosen = tokenizer_class(tokenizer)
             file = f"tokenizer/{chosen.name}"
-            for name, value in {**chosen.defaults, **_shipped(file)}.items():
+            for name, value in {**chosen.defaults, **shipped(file)}.items():
                 if name not in self.internal_config_dict:
                     self.internal_config_dict[name] = value
                     self.places[name] = f"{file}.yaml"
@@ -287,7 +287,7 @@ class GenRecConfig(Config):
                 self.internal_config_dict.setdefault(name, declared.default)
 
     def _merge(self, content: dict, place: str) -> None:
-        """Take the flat keys of a property file; sections named after a model belong to that model only."""
+        """Take the flat keys of a property file; a section named after a model is that model's."""
         for name, value in content.items():
             if isinstance(value, dict) and (name in MODELS or name[:1].isupper()):
                 continue
@@ -299,72 +299,21 @@ class GenRecConfig(Config):
 
     def _external_for(self, model: str) -> dict:
         """The user's keys with ``Model.key`` resolved for this model."""
-        common, own = {}, {}
-        for key, value in self.external_config_dict.items():
-            owner, dot, rest = key.partition(".")
+        for_all: dict = {}
+        for_this: dict = {}
+        for name, value in self.external_config_dict.items():
+            owner, dot, rest = name.partition(".")
             if not dot:
-                common[key] = value
+                for_all[name] = value
             elif owner == model:
-                own[rest] = value
+                for_this[rest] = value
             elif owner not in model_names():
                 near = nearest(owner, model_names())
                 hint = f" Did you mean {near[0]}.{rest}?" if near else ""
-                raise ConfigError(f"{key}: there is no model {owner!r}.{hint}")
-        return {**common, **own}
+                raise ConfigError(f"{name}: there is no model {owner!r}.{hint}")
+        return {**for_all, **for_this}
 
-    def _check(self) -> None:
-        self._check_names()
-        values = self.final_config_dict
-        if needs_tokenizer(self.model_class):
-            check_value(self.declarations["tokenizer"], values.get("tokenizer"))
-        check_values(self.declarations, values)
-        check_recbole_values(values)
-        if str(values["valid_metric"]).lower() not in _computed(values["metrics"], values["topk"]):
-            raise ConfigError(
-                f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} at one of topk {values['topk']}."
-            )
-        for key in (
-            "save_dataset",
-            "save_dataloaders",
-            "dataset_save_path",
-            "dataloaders_save_path",
-        ):
-            if values.get(key):
-                raise ConfigError(
-                    f"{key} makes RecBole write and read pickles, which this package never loads. Leave it out."
-                )
-        if is_generative(self.model_class):
-            if values["train_neg_sample_args"]["distribution"] != "none":
-                raise ConfigError(
-                    "A generative model takes no negative samples: set train_neg_sample_args: ~."
-                )
-            self.model_class.check_config(values)
-        elif values.get("candidate_file") is not None:
-            raise ConfigError(
-                f"candidate_file restricts the search of our generative models; {self.model} ranks all items. Leave it out."
-            )
-
-    def _check_names(self) -> None:
-        """Refuse keys of the user that nothing reads."""
-        computed = computed_keys()
-        known = {name for name in self.declarations if name not in computed}
-        known |= RECBOLE_ARGUMENTS | set(self.internal_config_dict) | {"model", "dataset"}
-        # a model of RecBole's kind from outside does not say which keys it has
-        says_nothing = is_outside(self.model_class) and not is_generative(self.model_class)
-        for name in self.external_config_dict:
-            if name not in known and not says_nothing:
-                hint = advice(name, known)
-                raise ConfigError(f"Unknown key {name!r} for {self.model}.{hint}")
-        if not is_generative(self.model_class) or "generator" not in self.external_config_dict:
-            return
-        if not any(model == self.model for model, _ in GENERATORS):
-            others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
-            raise ConfigError(
-                f"generator: {self.model} has one of its own; {others} offer several. "
-                "Leave it out, or write Model.generator."
-            )
-
-    # --- the typed view -------------------------------------------------------------------------
+    # --- the typed view --------------------------------------------------------------------------
 
     @property
     def settings(self) -> SharedSettings:
@@ -372,7 +321,7 @@ class GenRecConfig(Config):
         return self.view(SharedSettings)
 
     def view(self, settings: type[SettingsType]) -> SettingsType:
-        """The values of the keys that ``settings`` declares; it follows later changes of this configuration."""
+        """The values of the keys that ``settings`` declares; it follows later changes of a key."""
         if settings not in self._views:
             self._views[settings] = settings.from_values(self.final_config_dict)
         return self._views[settings]
@@ -382,10 +331,15 @@ class GenRecConfig(Config):
         for view in self._views.values():
             view.change(name, value)
 
-    # --- stages and names -----------------------------------------------------------------------
+    # --- stages and names ------------------------------------------------------------------------
 
     def derived(self, model: str, **values: object) -> GenRecConfig:
-        """Settings of ``model`` for a stage of this run: its data, split, seed and device, and ``values``."""
+        """Settings for a stage that trains ``model``: this run's data, split, seed and device.
+
+        Args:
+            model: name of the model.
+            **values: its other settings.
+        """
         taken_over = inherited_keys()
         values_here = without_idle_filter(self.plain())
         inherited = {name: value for name, value in values_here.items() if name in taken_over}
@@ -394,14 +348,14 @@ class GenRecConfig(Config):
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
 
     def plain(self) -> dict:
-        """The final configuration as JSON-like values (enums and devices as text); what checkpoints and result files hold."""
-        return {name: _plain(self.final_config_dict[name]) for name in self._stored_names}
+        """The final configuration as JSON can hold it, for checkpoints and result files."""
+        return {name: plain_value(self.final_config_dict[name]) for name in self._stored_names}
 
     def run_name(self) -> str:
-        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name, which is how ``--resume`` finds its run.
+        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name.
 
-        A run whose files stand under the name that an earlier version gave, with the keys of switches
-        that are off, goes on under that name.
+        That is how ``--resume`` finds its run. A run whose files stand under the name that an
+        earlier version gave, with the keys of switches that are off, goes on under that name.
         """
         name = self._name(switches=True)
         earlier = self._name(switches=False)
@@ -414,41 +368,23 @@ class GenRecConfig(Config):
         return any((folder / f"{name}{ending}").is_file() for ending in (".pth", ".resume.pth"))
 
     def _name(self, switches: bool) -> str:
-        content = named_values(self.declarations, self.plain(), switches)
-        folder = Path(self.settings.data_path)
-        files = [
-            *interaction_files(self),
-            *(folder / f"{self.dataset}{kind}" for kind in (".item", ".user")),
-        ]
-        for name, value in content.items():
-            if name.endswith("_file") and isinstance(value, str):
-                files.append(Path(value))
-        files.append(Path(str(content.get("tokenizer"))) / META)  # codes of a folder
-        digests = [file_digest(file) for file in files if file.is_file()]
-        return f"{self.model}-{self.dataset}-{digest(content, digests, size=8)}"
-
-
-def _computed(metrics: list[str], topk: list[int]) -> list[str]:
-    """Names of the figures that an evaluation gives, in lower case."""
-    without_k = {"auc", "gauc", "mae", "rmse", "logloss"}
-    return [
-        name
-        for metric in map(str.lower, metrics)
-        for name in ([metric] if metric in without_k else [f"{metric}@{k}" for k in topk])
-    ]
+        values = named_values(self.declarations, self.plain(), switches)
+        digests = [file_digest(file) for file in files_read(self, values) if file.is_file()]
+        return f"{self.model}-{self.dataset}-{digest(values, digests, size=8)}"
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
-    """Rebuild a configuration from :meth:`GenRecConfig.plain` through our own loader; ``changes`` win.
+    """Rebuild a configuration from :meth:`GenRecConfig.plain`; ``changes`` win.
 
-    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the first of theirs takes its place.
+    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the
+    first of theirs takes its place.
 
     Raises:
         ConfigError: when the stored settings no longer fit this version.
     """
     computed = computed_keys()
-    kept = without_idle_filter(stored)
-    values = {name: value for name, value in kept.items() if name not in computed}
+    read = without_idle_filter(stored)
+    values = {name: value for name, value in read.items() if name not in computed}
     values.pop("model_class", None)
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None
@@ -457,24 +393,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
     values |= changes
-    metrics, topk = (
-        [value] if isinstance(value, (str, int)) else value
-        for value in (values["metrics"], values["topk"])
-    )
-    if {"metrics", "topk"} & changes.keys() and str(
-        values["valid_metric"]
-    ).lower() not in _computed(metrics, topk):
-        values["valid_metric"] = changes.get("valid_metric") or _computed(metrics, topk)[0]
+    if {"metrics", "topk"} & changes.keys():
+        names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
+        if str(values["valid_metric"]).lower() not in names:
+            values["valid_metric"] = changes.get("valid_metric") or names[0]
     return GenRecConfig(model, dataset, config_dict=values)
-
-
-def _plain(value: object) -> object:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Enum):
-        return value.name
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)

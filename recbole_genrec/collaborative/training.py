@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.settings.classification import display_keys, split_keys
+from recbole_genrec.settings.classification import named_values, split_keys
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once, publish_folder
 from recbole_genrec.training.trainer import GenRecTrainer
@@ -19,8 +19,9 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 def settings_that_count(config) -> dict:
     """All settings that the vectors of a derived ``config`` depend on besides the interactions."""
-    left_out = display_keys() | split_keys()  # the latter act through the interactions
-    return {name: value for name, value in config.plain().items() if name not in left_out}
+    left_out = split_keys()  # they act through the interactions
+    values = named_values(config.declarations, config.plain(), switches=False)
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 class _Trainer(GenRecTrainer):

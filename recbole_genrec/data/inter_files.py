@@ -14,6 +14,7 @@ from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.storage.artefacts import META
 
 RESERVED = frozenset(
     [
@@ -58,6 +59,23 @@ class Interactions:
     frame: pd.DataFrame
     kinds: dict[str, str]
     lines: np.ndarray
+
+
+def files_read(config, values: dict) -> list[Path]:
+    """Files that a run with these settings reads, whether or not they exist.
+
+    Args:
+        config: a ``GenRecConfig``.
+        values: the values that make the name of the run; keys that end in ``_file`` name a file.
+    """
+    folder = Path(config.settings.data_path)
+    files = interaction_files(config)
+    files += [folder / f"{config.dataset}{ending}" for ending in (".item", ".user")]
+    for name, value in values.items():
+        if name.endswith("_file") and isinstance(value, str):
+            files.append(Path(value))
+    files.append(Path(str(values.get("tokenizer"))) / META)  # codes of a folder
+    return files
 
 
 def interaction_files(config) -> list[Path]:

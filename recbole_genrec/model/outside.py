@@ -13,7 +13,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.names import MODELS, recbole_model_names
 from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
 from recbole_genrec.settings.parsing import read_yaml
-from recbole_genrec.settings.property_files import _shipped
+from recbole_genrec.settings.property_files import shipped
 
 ENTRY_POINTS = "recbole_genrec.models"
 PACKAGES = ("recbole", "recbole_genrec")
@@ -106,7 +106,7 @@ def outside_properties(model_class: type) -> dict:
         if is_outside(base):
             values |= _properties_of(base)
         elif base.__name__ in MODELS:
-            values = _shipped(f"model/{base.__name__}")
+            values = shipped(f"model/{base.__name__}")
     return values
 
 

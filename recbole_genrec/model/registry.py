@@ -18,7 +18,7 @@ from recbole_genrec.runtime.recbole_repairs import (
     check_model_runs,
     quiet_anomaly_detection,
 )
-from recbole_genrec.settings.property_files import _shipped
+from recbole_genrec.settings.property_files import shipped
 from recbole_genrec.settings.rules import nearest
 
 __all__ = [
@@ -88,7 +88,7 @@ def model_properties(model_class: type) -> dict:
     """Values of keys that a model brings: our file for it, or what a class from outside has."""
     if is_outside(model_class):
         return outside_properties(model_class)
-    return _shipped(f"model/{model_class.__name__}")
+    return shipped(f"model/{model_class.__name__}")
 
 
 def model_name(model: str) -> str:

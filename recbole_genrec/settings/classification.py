@@ -1,4 +1,4 @@
-"""What follows from the declarations of all keys together: names, cache keys, what stages inherit."""
+"""What follows from all declarations together: names, cache keys, what stages inherit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECBOLE_ARGUMENTS = frozenset(
 
 
 def merged(*classes: type[Settings]) -> dict[str, Key]:
-    """The declarations of several classes by name; where two declare one key, the later class wins."""
+    """The declarations of several classes by name; of two of one key the later class wins."""
     keys: dict[str, Key] = {}
     for settings in classes:
         keys |= settings.declared()

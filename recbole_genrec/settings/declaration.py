@@ -1,8 +1,8 @@
 """How a key is declared: once, as a typed field of a class of settings.
 
-From the declaration come the check of a value, the name of a run, the cache key of a tokenizer, what
-``evaluate`` may change, what a benchmark sets itself, the typed view that code reads and the list
-that ``recbole-genrec keys`` prints.
+From the declaration come the check of a value, the name of a run, the cache key of a tokenizer,
+what ``evaluate`` may change, what a benchmark sets itself, the typed view that code reads and the
+list that ``recbole-genrec keys`` prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EFFECTS: tuple[Effect, ...] = get_args(Effect)
 REQUIRED: Any = object()
 """Default of a key whose value stands in a YAML file."""
 GIVEN: Any = object()
-"""Value of a switch that is on whenever it is set to anything: ``only_if=("candidate_file", GIVEN)``."""
+"""Stands for any value of a switch that is on once it is set: ``("candidate_file", GIVEN)``."""
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
@@ -38,24 +38,28 @@ def key(
     computed: bool = False,
     inherited: bool | None = None,
 ) -> Any:
-    """Declare a key: ``beam_width: int | Literal["auto"] = key("beams per user", ge=1, affects="search")``.
+    """Declare a key as the default of a typed field.
+
+    For example ``beam_max: int = key("widest beam", ge=1, affects="search")``.
 
     Args:
         help: one line for people.
-        affects: what a change of the value changes. ``display`` alone never enters the name of a run.
+        affects: what a change of the value changes. ``display`` alone never enters the name of a
+            run.
         ge: smallest number; in a list, of each entry.
         le: largest number; in a list, of each entry.
         default: the value where no YAML file sets the key. Without it a YAML file must.
         only_if: another key and the value of it (or :data:`GIVEN`) without which this key has no
             effect; it then stays out of names and cache keys.
-        neutral: a value that acts as if the key did not exist. With it the key stays out of the names of
-            runs, so that runs from before the key existed keep theirs.
+        neutral: a value that acts as if the key did not exist. With it the key stays out of the
+            names of runs, so that runs from before the key existed keep theirs.
         evaluate: whether ``evaluate`` may change a key that affects ``display`` only. It may always
             change what affects ``search``.
         set_by_benchmark: whether a benchmark sets the key itself.
-        computed: whether RecBole computes the value from other keys; it is never read from a stored run.
-        inherited: whether a model that a stage of the run trains takes the value over; default: RecBole's
-            keys of data, evaluation and machine are taken over, others are not.
+        computed: whether RecBole computes the value from other keys; it is never read from a stored
+            run.
+        inherited: whether a model that a stage of the run trains takes the value over. Default:
+            RecBole's keys of data, evaluation and machine are taken over, others are not.
     """
     effects = (affects,) if isinstance(affects, str) else affects
     extra = {
@@ -114,7 +118,7 @@ class Key:
 
     @cached_property
     def kind(self) -> type:
-        """``int``, ``float``, ``bool``, ``str``, ``list`` or ``dict``; of the listed words where nothing else is a value."""
+        """``int``, ``float``, ``bool``, ``str``, ``list``, ``dict``, or the type of the choices."""
         for member in self.members:
             if get_origin(member) is not Literal and member is not NoneType:
                 return get_origin(member) or member
@@ -203,13 +207,13 @@ class Settings(BaseModel):
 
     @classmethod
     def of(cls: type[SettingsType], config: Any) -> SettingsType:
-        """The view of ``config``: a ``GenRecConfig``, whose later changes the view follows, or a mapping."""
+        """The view of a mapping, or of a ``GenRecConfig``, whose later changes it follows."""
         view: Callable | None = getattr(config, "view", None)
         return view(cls) if view is not None else cls.from_values(config)
 
     @classmethod
     def from_values(cls: type[SettingsType], values: Mapping[str, object]) -> SettingsType:
-        """The view of ``values``, which are checked already; a key without value and default is ``None``."""
+        """The view of checked ``values``; a key without value and default is ``None``."""
         content: dict[str, Any] = {}
         for name, declared in cls.declared().items():
             default = None if declared.default is REQUIRED else declared.default

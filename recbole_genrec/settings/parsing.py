@@ -15,14 +15,20 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"
 
 
 class YamlLoader(yaml.SafeLoader):
-    """Plain YAML (no Python tags) that reads ``1e-3`` as a number; RecBole changes ``yaml.FullLoader`` for the whole process."""
+    """Plain YAML (no Python tags) that reads ``1e-3`` as a number.
+
+    RecBole changes ``yaml.FullLoader`` for the whole process instead.
+    """
 
 
 YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 def parse_value(text: str) -> object:
-    """A command-line value: a Python literal, ``true``/``false``/``null``, a YAML list or mapping, else the string itself."""
+    """The value of a command-line argument.
+
+    A Python literal, ``true``, ``false``, ``null``, or a YAML list or mapping; else the string.
+    """
     lowered = text.strip().lower()
     if lowered in {"true", "false"}:
         return lowered == "true"
@@ -30,9 +36,9 @@ def parse_value(text: str) -> object:
         return None
     try:
         value = ast.literal_eval(text)
-        return (
-            value if isinstance(value, (str, int, float, list, tuple, dict)) else text
-        )  # no bytes, sets, complex numbers
+        if isinstance(value, (str, int, float, list, tuple, dict)):
+            return value
+        return text  # bytes, sets, complex numbers
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     if text.lstrip()[:1] in {"[", "{"}:
@@ -47,7 +53,7 @@ def parse_arguments(argv: list[str]) -> dict[str, object]:
     """``["--key=value", "--resume"]`` -> ``{"key": value, "resume": True}``.
 
     Raises:
-        ConfigError: an argument without leading ``--``, or the same key twice with different values.
+        ConfigError: an argument without leading ``--``, or a key twice with different values.
     """
     parsed: dict[str, object] = {}
     for argument in argv:
@@ -62,14 +68,18 @@ def parse_arguments(argv: list[str]) -> dict[str, object]:
 
 
 def config_files(listed: Sequence[str] | None, arguments: dict[str, object]) -> list[str]:
-    """The YAML files of ``listed``, then those that ``--config_files`` names, RecBole's way on the command line.
+    """The YAML files of ``listed``, then those that ``--config_files`` names.
 
     Args:
-        arguments: of :func:`parse_arguments`; ``config_files`` is one path, several with spaces or commas between, or a list.
+        listed: paths that a program gives.
+        arguments: of :func:`parse_arguments`; ``config_files`` is one path, several with spaces or
+            commas between (RecBole's way), or a list.
     """
     named = arguments.get("config_files") or []
+    if isinstance(named, str) and not Path(named).is_file():
+        named = named.replace(",", " ").split()
     if not isinstance(named, (list, tuple)):
-        named = [str(named)] if Path(str(named)).is_file() else str(named).replace(",", " ").split()
+        named = [str(named)]
     return [*(listed or []), *map(str, named)]
 
 
@@ -77,7 +87,8 @@ def read_yaml(file: str | Path) -> dict:
     """Keys and values of a YAML file; ``{}`` for an empty one.
 
     Raises:
-        ConfigError: the file is missing, is not plain YAML (Python tags are not), or holds something else than keys and values.
+        ConfigError: the file is missing, is not plain YAML (Python tags are not), or holds
+            something else than keys and values.
     """
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YamlLoader)

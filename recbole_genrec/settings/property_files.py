@@ -7,7 +7,7 @@ from pathlib import Path
 from recbole_genrec.settings.parsing import read_yaml
 
 
-def _shipped(name: str) -> dict:
+def shipped(name: str) -> dict:
     """Keys of ``properties/<name>.yaml``; ``{}`` if there is no such file."""
     file = properties_folder() / f"{name}.yaml"
     return _read_like(file) if file.is_file() else {}

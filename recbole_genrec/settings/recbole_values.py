@@ -10,6 +10,8 @@ from recbole_genrec.settings.rules import did_you_mean
 
 EVAL_ARGS = ("split", "order", "group_by", "mode")
 NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
+PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
+WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
 INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
 
 
@@ -72,6 +74,17 @@ def check_recbole_values(values: dict) -> None:
         ConfigError: one of them cannot be used.
     """
     check_eval_args(values["eval_args"], values["eval_type"].name == "RANKING")
+    if str(values["valid_metric"]).lower() not in metric_names(values["metrics"], values["topk"]):
+        raise ConfigError(
+            f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} "
+            f"at one of topk {values['topk']}."
+        )
+    for name in PICKLES:
+        if values.get(name):
+            raise ConfigError(
+                f"{name} makes RecBole write and read pickles, which this package never loads. "
+                "Leave it out."
+            )
     if not isinstance(values.get("clip_grad_norm") or {}, dict):
         raise ConfigError(
             f"clip_grad_norm is {values['clip_grad_norm']}; "
@@ -79,7 +92,8 @@ def check_recbole_values(values: dict) -> None:
         )
     if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "log_wandb: the package wandb is not installed. Run `pip install wandb`, or leave it out."
+            "log_wandb: the package wandb is not installed. "
+            "Run `pip install wandb`, or leave it out."
         )
     keep = values.get("rm_dup_inter")
     if keep not in (None, "first", "last"):
@@ -93,6 +107,17 @@ def check_recbole_values(values: dict) -> None:
                 f'{name} is {intervals!r}; write an interval, for example "[5,inf)", '
                 "or several with semicolons between."
             )
+
+
+def metric_names(metrics: list[str], topk: list[int]) -> list[str]:
+    """Names of the figures that an evaluation gives, in lower case."""
+    names = []
+    for metric in map(str.lower, metrics):
+        if metric in WITHOUT_K:
+            names.append(metric)
+        else:
+            names += [f"{metric}@{k}" for k in topk]
+    return names
 
 
 def _intervals(values: dict) -> dict[str, object]:

@@ -99,4 +99,4 @@ class SharedSettings(
     ContentKeys,
     RecBoleKeys,
 ):
-    """The view of a configuration that every method reads; a method declares its own keys in a subclass."""
+    """The keys that every method reads; a method declares its own in a subclass."""

@@ -18,7 +18,10 @@ ALIASES = {
 
 
 class TokenizerSettings(Settings):
-    """What every tokenizer may read. Keys that affect ``tokenizer`` make its cache key; a tokenizer adds its own."""
+    """The keys that every tokenizer reads; a tokenizer declares its own in a subclass.
+
+    Those that affect ``tokenizer`` make its cache key.
+    """
 
     text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
     device: Any = key("device of the run", affects="display", computed=True)

@@ -228,7 +228,8 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
         distances: Distances | None = None,
     ) -> tuple[Tensor, int]:
         if learned.shape[1] == len(sizes):
-            last = parse_policies(self.settings.collision)[-1]
+            # a tokenizer from outside need not declare the key
+            last = parse_policies(getattr(self.settings, "collision", "none"))[-1]
             # An item that finds no room stays a duplicate.
             room = math.prod(sizes) >= len(existing) + len(learned)
             movable = distances is not None and room

@@ -1,0 +1,58 @@
+"""Checks of a whole configuration: its names, its values, and what a method says to them."""
+
+from __future__ import annotations
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.outside import is_outside
+from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer
+from recbole_genrec.settings.aliases import advice
+from recbole_genrec.settings.classification import RECBOLE_ARGUMENTS, computed_keys
+from recbole_genrec.settings.recbole_values import check_recbole_values
+from recbole_genrec.settings.rules import check_value, check_values
+
+
+def check_settings(config) -> None:
+    """Check names and values of a ``GenRecConfig``.
+
+    Raises:
+        ConfigError: an unknown key, a bad value, or a combination that cannot work.
+    """
+    _check_names(config)
+    values = config.final_config_dict
+    if needs_tokenizer(config.model_class):
+        check_value(config.declarations["tokenizer"], values.get("tokenizer"))
+    check_values(config.declarations, values)
+    check_recbole_values(values)
+
+    if is_generative(config.model_class):
+        if values["train_neg_sample_args"]["distribution"] != "none":
+            raise ConfigError(
+                "A generative model takes no negative samples: set train_neg_sample_args: ~."
+            )
+        config.model_class.check_config(values)
+    elif values.get("candidate_file") is not None:
+        raise ConfigError(
+            "candidate_file restricts the search of our generative models; "
+            f"{config.model} ranks all items. Leave it out."
+        )
+
+
+def _check_names(config) -> None:
+    """Refuse keys of the user that nothing reads."""
+    generative = is_generative(config.model_class)
+    known = set(config.declarations) - computed_keys()
+    known |= RECBOLE_ARGUMENTS | set(config.internal_config_dict) | {"model", "dataset"}
+    # a model of RecBole's kind from outside does not say which keys it has
+    says_nothing = is_outside(config.model_class) and not generative
+    for name in config.external_config_dict:
+        if name not in known and not says_nothing:
+            hint = advice(name, known)
+            raise ConfigError(f"Unknown key {name!r} for {config.model}.{hint}")
+
+    several = any(model == config.model for model, _ in GENERATORS)
+    if generative and "generator" in config.external_config_dict and not several:
+        others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
+        raise ConfigError(
+            f"generator: {config.model} has one of its own; {others} offer several. "
+            "Leave it out, or write Model.generator."
+        )
