@@ -153,7 +153,7 @@ def test_model_files_beat_dataset_files_beat_overall_beats_recbole(tmp_path, mon
     monkeypatch.setattr(
         "recbole_genrec.settings.property_files.properties_folder", lambda: tmp_path
     )
-    monkeypatch.setattr(GenRecConfig, "_check", lambda self: None)
+    monkeypatch.setattr("recbole_genrec.config.check_settings", lambda config: None)
     keys = ["epochs", "seed", "eval_batch_size", "train_batch_size", "stopping_step"]
     assert [make(dataset="toy")[key] for key in keys] == [1, 2, 3, 4, 3]
     assert [make(dataset="toy", preset="paper")[key] for key in keys] == [1, 2, 3, 3, 5]
