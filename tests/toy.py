@@ -92,6 +92,7 @@ TINY_OF = {
         "proj_dropout": 0.0,
         "dec_len": 4,
     },
+    "SETRec": {**SMALL, **TINY_T5, "cf_dim": 8, "cf_epochs": 1, "n_sem": 2, "ae_layers": [16]},
     "TimelineRec": {
         **SMALL,
         "codebook_sizes": [8, 8],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -102,3 +103,8 @@ def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         valid[number, : len(row)] = True
     return ids, valid
+
+
+def split_words(text: str) -> list[str]:
+    """Words and punctuation marks, lower case; the vocabulary of prompts that never change."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())

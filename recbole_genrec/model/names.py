@@ -11,6 +11,7 @@ MODELS = {
     "LCRec": "recbole_genrec.model.lcrec.model:LCRec",
     "TimelineRec": "recbole_genrec.model.timeline.model:TimelineRec",
     "TokenRec": "recbole_genrec.model.tokenrec.model:TokenRec",
+    "SETRec": "recbole_genrec.model.setrec.model:SETRec",
     "LightGCN": "recbole_genrec.model.baselines.lightgcn:LightGCN",
     "LightGCNDot": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNDot",
     "LightGCNCosine": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNCosine",

@@ -9,9 +9,10 @@ import torch
 import yaml
 from golden.loading_tokenrec import head_from_golden, load_golden
 
+from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.tokenrec.model import cosine_loss, cosine_scores
-from recbole_genrec.model.tokenrec.prompt import END, PAD, Prompts, split_words
+from recbole_genrec.model.tokenrec.prompt import END, PAD, Prompts
 from recbole_genrec.settings.property_files import properties_folder
 
 TEXTS = yaml.safe_load((properties_folder() / "prompts" / "tokenrec.yaml").read_text())

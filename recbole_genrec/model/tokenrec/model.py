@@ -34,10 +34,11 @@ from recbole_genrec.backbone import (
     load_text_tokenizer,
 )
 from recbole_genrec.backbone.dropout import Dropout
+from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.ranking import VectorMethodSettings, VectorRecommender
 from recbole_genrec.model.tokenrec.entities import Entities
-from recbole_genrec.model.tokenrec.prompt import Prompts, split_words
+from recbole_genrec.model.tokenrec.prompt import Prompts
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key

@@ -23,11 +23,6 @@ PAD, END = 0, 1
 TEMPLATE = re.compile(r"(?P<prefix>[^{}]*)\{user\}(?P<middle>[^{}]*)(\{items\}(?P<suffix>[^{}]*))?")
 
 
-def split_words(text: str) -> list[str]:
-    """Words and punctuation marks, lower case; the vocabulary of a backbone from scratch."""
-    return re.findall(r"\w+|[^\w\s]", text.lower())
-
-
 class Prompts(nn.Module):
     """The templates of ``properties/prompts/tokenrec.yaml`` as tensors.
 

@@ -79,7 +79,7 @@ class RQVAE(CodebookNetwork):
         )
         self.sinkhorn_epsilons = tuple(sinkhorn_epsilons) or (0.0,) * len(self.sizes)
         self.sinkhorn_iterations = sinkhorn_iterations
-        self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
+        self.encoder, self.decoder = relu_network(widths), relu_network(widths[::-1])
         self.codebooks = nn.ParameterList(
             torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
         )
@@ -173,12 +173,20 @@ class RQVAE(CodebookNetwork):
         return residual_path(latent, books)
 
 
-def _mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers with ReLU between them, Xavier-normal weights and zero biases."""
+def relu_network(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them, Xavier-normal weights and zero biases.
+
+    Args:
+        widths: of the input and of each layer's output.
+        dropout: after each ReLU.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out in itertools.pairwise(widths):
         linear = nn.Linear(n_in, n_out)
         nn.init.xavier_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
+        between: nn.Module = nn.ReLU()
+        if dropout:
+            between = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+        layers += [linear, between]
     return nn.Sequential(*layers[:-1])
