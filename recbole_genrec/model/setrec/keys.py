@@ -41,6 +41,7 @@ class SETRecSettings(CausalBackboneKeys, VectorMethodSettings):
         affects="search",
         default=None,
     )
+    clip_grad_norm: dict | None = key("largest norm of the gradient: {max_norm: 1.0}")
     train_rows: Literal["all", "longest", "windows"] = key(
         "which training rows; each trains its last item alone"
     )

@@ -27,6 +27,7 @@ from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
@@ -87,7 +88,7 @@ class SETRec(VectorRecommender):
         # the same start with vectors that were stored and that were made now
         init_seed(config["seed"], config["reproducibility"])
         backbone, words, (instruction, separator) = load_language_model(config, encodes)
-        if stored and not encodes:
+        if stored and isinstance(backbone, CausalBackbone):
             check_base(stored.get("base"), backbone.origin, settings.backbone)
         auto_encoder = None
         if settings.n_sem:
@@ -334,9 +335,9 @@ class SETRec(VectorRecommender):
 
     def other_parameter(self) -> dict:
         """As the base's, with the widths of the vectors and what an adapter's base must agree in."""
-        base = None
-        if getattr(self.reader.backbone, "has_lora", False):
-            base = self.reader.backbone.origin
+        base, backbone = None, self.reader.backbone
+        if isinstance(backbone, CausalBackbone) and backbone.has_lora:
+            base = backbone.origin
         widths = {"cf": self.cf_vectors.shape[1], "text": self.text_vectors.shape[1]}
         return {
             **super().other_parameter(),

@@ -64,9 +64,11 @@ class Layout:
         after = place - end  # [B, S], place within the separator
 
         item = (place - n_before) // n_tokens  # [S]
-        first, closing = n_before, n_before + count
+        first = torch.full_like(count, n_before)  # [B, 1], position of the first item
+        closing = first + count  # [B, 1], position of the separator
         if slots is not None:
-            first, closing = n_before + slots - count, n_before + slots * n_tokens
+            first = first + slots - count
+            closing = torch.full_like(count, n_before + slots * n_tokens)
         words = torch.where(place < n_before, place, closing + after)  # [B, S]
         return cls(
             index=torch.where(place < end, place, n_before + width * n_tokens + after).clamp(
