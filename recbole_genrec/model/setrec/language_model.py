@@ -101,8 +101,10 @@ def load_language_model(
 def _encoder_decoder(settings: SETRecSettings) -> tuple[TransformersModule, list[list[int]]]:
     """A model of the T5 family, and the ids of the prompt's words."""
     if settings.backbone != "scratch":
-        tokenizer = load_text_tokenizer(settings.backbone)
-        return load_encoder_decoder(settings.backbone), _ids(_plain_ids(tokenizer))
+        lm = load_encoder_decoder(settings.backbone)
+        n_rows = lm.get_input_embeddings().num_embeddings
+        tokenizer = load_text_tokenizer(settings.backbone, n_rows)
+        return lm, _ids(_plain_ids(tokenizer))
     words = sorted({*split_words(INSTRUCTION), *split_words(SEPARATOR)})
     ids = _ids(lambda text: [words.index(word) for word in split_words(text)])
     size = {"vocab_size": len(words)}
