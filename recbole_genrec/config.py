@@ -47,7 +47,7 @@ from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import tokenizer_class
-from recbole_genrec.tokenizer.registry import check_stored_name, is_folder
+from recbole_genrec.tokenizer.registry import check_stored_name, is_path
 
 check_installation()
 
@@ -109,7 +109,7 @@ class GenRecConfig(Config):
                 "values against `recbole-genrec keys`."
             ) from error
         tokenizer = str(self.final_config_dict.get("tokenizer"))
-        if is_folder(tokenizer) and os.sep not in tokenizer:
+        if is_path(tokenizer) and os.sep not in tokenizer:
             # a path, also in a process whose working folder is another one
             self.final_config_dict["tokenizer"] = os.path.join(os.curdir, tokenizer)
         switch = self.final_config_dict.get("self_improve", False)

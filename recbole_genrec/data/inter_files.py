@@ -12,6 +12,7 @@ import pandas as pd
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
+from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
 from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.artefacts import META
@@ -74,7 +75,10 @@ def files_read(config, values: dict) -> list[Path]:
     for name, value in values.items():
         if name.endswith("_file") and isinstance(value, str):
             files.append(Path(value))
-    files.append(Path(str(values.get("tokenizer"))) / META)  # codes of a folder
+    tokenizer = Path(str(values.get("tokenizer")))
+    files.append(tokenizer / META)  # codes of a folder
+    if tokenizer.suffix == INDEX_ENDING:
+        files += files_of_index(tokenizer)
     return files
 
 

@@ -26,7 +26,7 @@ from recbole_genrec.model.code_search import (
     check_search_settings,
     search_description,
 )
-from recbole_genrec.model.coded import CodedModel
+from recbole_genrec.model.coded import CodedModel, tokenizer_description
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import NewItems
@@ -319,11 +319,7 @@ class GenerativeRecommender(CodedModel):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
-        lines = {
-            "tokenizer": f"{config['tokenizer']}, sizes {config['codebook_sizes']}, "
-            f"collision {config['collision']}",
-            **super().describe(config),
-        }
+        lines = {"tokenizer": tokenizer_description(config), **super().describe(config)}
         if config["tokenizer_input"] == "text" or cls.needs_item_texts(config):
             lines["text encoder"] = config["text_encoder"]
         lines["search"] = search_description(config)

@@ -20,7 +20,9 @@ class ContentKeys(Settings):
         default=None,
     )
     text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
-    tokenizer: str = key("item tokenizer, or the folder of stored codes", affects="tokenizer")
+    tokenizer: str = key(
+        "item tokenizer, the folder of stored codes, or an index file (.json)", affects="tokenizer"
+    )
     generator: str = key(
         "generator, where a method offers several", affects="training", default=None
     )

@@ -1,4 +1,4 @@
-"""Names of tokenizers: our table, classes from outside, and folders with stored codes."""
+"""Names of tokenizers: our table, classes from outside, folders with stored codes, index files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import os
 from typing import Any
 
+from recbole_genrec.data.index_files import INDEX_ENDING
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
 from recbole_genrec.settings.rules import nearest
@@ -23,6 +24,7 @@ TOKENIZERS = {
     "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",
 }
 STORED = "recbole_genrec.tokenizer.simple:StoredCodes"
+INDEX = "recbole_genrec.tokenizer.index_file:IndexFile"
 ENTRY_POINTS = "recbole_genrec.tokenizers"
 
 _outside = OutsideClasses("tokenizer", ENTRY_POINTS, ItemTokenizer)
@@ -57,11 +59,11 @@ def tokenizer_names() -> list[str]:
     return [*TOKENIZERS, *(name for name in _outside.names if not LOCATION.fullmatch(name))]
 
 
-def is_folder(name: str) -> bool:
-    """Whether ``tokenizer: name`` stands for a folder with stored codes."""
+def is_path(name: str) -> bool:
+    """Whether ``tokenizer: name`` stands for a folder with stored codes, or for an index file."""
     if name in TOKENIZERS or _outside.is_known(name):
         return False
-    return os.sep in name or os.path.isdir(name)
+    return os.sep in name or os.path.isdir(name) or name.endswith(INDEX_ENDING)
 
 
 def tokenizer_class(name: str) -> type[ItemTokenizer]:
@@ -69,14 +71,14 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
 
     Args:
         name: one of ours, a registered one or an entry point of the group
-            ``recbole_genrec.tokenizers``, ``package.module:Class``, or a folder.
+            ``recbole_genrec.tokenizers``, ``package.module:Class``, a folder, or an index file.
 
     Raises:
         ConfigError: the name is none of these.
     """
     name = str(name)
-    if is_folder(name):
-        return _ours(STORED)
+    if is_path(name):
+        return _ours(INDEX if name.endswith(INDEX_ENDING) else STORED)
     if name in TOKENIZERS:
         return _ours(TOKENIZERS[name])
     outside = _outside.find(name)
@@ -86,8 +88,8 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
     near = nearest(name, known)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ConfigError(
-        f"tokenizer is {name!r}; known are {', '.join(known)}, package.module:Class, or a folder "
-        f"with stored codes.{hint}"
+        f"tokenizer is {name!r}; known are {', '.join(known)}, package.module:Class, a folder "
+        f"with stored codes, or an index file (.json).{hint}"
     )
 
 
@@ -100,7 +102,7 @@ def check_stored_name(name: str) -> None:
     Raises:
         ArtefactError: it is ``package.module:Class``, which this program has not named itself.
     """
-    if LOCATION.fullmatch(name) and not is_folder(name) and not _outside.is_known(name):
+    if LOCATION.fullmatch(name) and not is_path(name) and not _outside.is_known(name):
         raise ArtefactError(
             f"The tokenizer of this checkpoint is {name}, which is not part of this package. "
             "Loading it runs the code of that module, so name it yourself first: "

@@ -1,0 +1,207 @@
+"""Codes that others published: a JSON file that maps each item to its code words.
+
+LC-Rec (arXiv 2311.09049) and LETTER (arXiv 2405.07314) publish theirs as ``Games.index.json``,
+``{"0": ["<a_12>", "<b_7>", "<c_3>"], ...}``, whose items are numbers, and the raw id of each number
+in ``Games.item2id`` beside it. Raw ids as keys, plain numbers as codes, and one text an item
+(``"<a_12><b_7>"``, as in the ``items.json`` of our exports) are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.data.index_files import files_of_index, numbers_file
+from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.storage.digests import file_digest, read_bytes
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
+from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.collision import collision_stats
+
+if TYPE_CHECKING:
+    from recbole_genrec.data.content import ItemContent
+
+WORD = re.compile(r"<?([A-Za-z]*)_?(\d+)>?")
+EXAMPLE = '{"item id": ["<a_12>", "<b_7>", "<c_3>"], ...}'
+MOST_CODES = 2**20
+"""Larger numbers are no codes of a level."""
+logger = getLogger(__name__)
+
+
+class IndexFile(ItemTokenizer):
+    """Codes from an index file (``tokenizer: <file>.json``).
+
+    Items of the file that the data lacks are left out. Items with the same code words get an extra
+    token.
+    """
+
+    name = "index"
+    uses_text = False
+
+    @property
+    def file(self) -> Path:
+        """The index file."""
+        return Path(self.config["tokenizer"]).expanduser()
+
+    def config_key(self, switches: bool = True) -> dict[str, Any]:
+        """What the files hold."""
+        return {"files": [file_digest(file) for file in files_of_index(self.file)]}
+
+    def fit(self, content: ItemContent) -> ItemCodes:
+        """Read the codes.
+
+        Raises:
+            DataError: the file is no index, or lacks items of the data.
+        """
+        items = content.tokens[1:]
+        words = _by_raw_id(self.file, _read(self.file), items)
+        surplus = len(words.keys() - set(items))
+        if surplus:
+            logger.info("%s: %d items that are not in the data are left out", self.file, surplus)
+        learned = _codes(self.file, {item: words[item] for item in items})
+
+        sharing = collision_stats(learned)["colliding_items"]
+        policies = ["none"]
+        if sharing:
+            policies = ["extra_token"]
+            logger.warning(
+                "%s: %d of %d items share all code words with another item; an extra token tells "
+                "them apart.",
+                self.file,
+                sharing,
+                len(items),
+            )
+        sizes = (learned.amax(0) + 1).tolist()
+        return ItemCodes.build(learned, sizes, content.tokens, policies)
+
+    def encode(self, new: NewItems) -> Tensor:
+        """Always an error: a file of codes holds no rule for new items."""
+        raise ConfigError(
+            f"{self.file} holds codes and no rule for new items. Add them to that file and train "
+            "again, or use a tokenizer that is fitted here."
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of the file.
+
+    Raises:
+        DataError: it is no JSON object, or names an item twice.
+    """
+
+    def refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twin = next(name for name in content if names.count(name) > 1)
+            raise DataError(f"{file} names the item {twin!r} twice. Keep one of the two entries.")
+        return content
+
+    try:
+        content = json.loads(read_bytes(file).decode("utf-8-sig"), object_pairs_hook=refuse_twins)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is no JSON file ({error}). Expected {EXAMPLE}.") from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{file} holds no items. Expected {EXAMPLE}.")
+    return content
+
+
+def _by_raw_id(file: Path, index: Mapping[str, Any], items: Sequence[str]) -> dict[str, Any]:
+    """The entries of the index by raw item id.
+
+    Raises:
+        DataError: items of the data have no entry.
+    """
+    words = dict(index)
+    numbers = numbers_file(file)
+    if numbers.is_file():
+        raw_id = _raw_ids(numbers)
+        words = {raw_id.get(item, item): entry for item, entry in index.items()}
+    missing = [item for item in items if item not in words]
+    if missing:
+        names = ", ".join(missing[:5])
+        hint = "Its keys must be the item ids of the data."
+        if not numbers.is_file() and all(item.isdecimal() for item in index):
+            hint = (
+                f"Its items are numbers. Put {numbers.name} beside it, with a line for each item "
+                "(id in the data, a tab, number), or write the ids of the data into the file."
+            )
+        raise DataError(
+            f"{file} has no code words for {len(missing)} of {len(items)} items of the data "
+            f"({names}); its first items are {', '.join(list(words)[:3])}. {hint}"
+        )
+    return words
+
+
+def _raw_ids(file: Path) -> dict[str, str]:
+    """The raw id by number, from lines ``raw id<TAB>number``.
+
+    Raises:
+        DataError: names the first bad line.
+    """
+    raw_id: dict[str, str] = {}
+    lines = read_bytes(file).decode("utf-8-sig", "replace").splitlines()
+    for place, line in enumerate(lines, start=1):
+        item, _, number = line.rpartition("\t")
+        number = number.strip()
+        if not line.strip():
+            continue
+        if not item or not number.isdecimal() or number in raw_id:
+            raise DataError(
+                f"{file}, line {place}: expected an item id, a tab and a number that no other line "
+                f"has, got {line!r:.80}."
+            )
+        raw_id[number] = item
+    return raw_id
+
+
+def _codes(file: Path, entries: Mapping[str, Any]) -> Tensor:
+    """Codes int64 ``[n, L]`` of the entries.
+
+    Raises:
+        DataError: names the first item whose words cannot be read.
+    """
+    rows: list[list[int]] = []
+    first: list[str] = []
+    for item, entry in entries.items():
+        words = [_letter_and_code(file, item, word) for word in _words(entry)]
+        letters = [letter for letter, _ in words]
+        if not rows:
+            first = letters
+        if not words or letters != first:
+            raise DataError(
+                f"{file}: item {item!r} has the code words {entry!r:.80}, but the items before it "
+                f"have {len(first)} words of the levels {', '.join(first)}. Every item needs one "
+                f"word a level, as in {EXAMPLE}."
+            )
+        rows.append([code for _, code in words])
+    return torch.tensor(rows, dtype=torch.long)
+
+
+def _words(entry: object) -> list[object]:
+    """The code words of one item."""
+    if isinstance(entry, str):
+        return list(re.findall(r"<[^<>]*>", entry))
+    return list(entry) if isinstance(entry, list) else []
+
+
+def _letter_and_code(file: Path, item: str, word: object) -> tuple[str, int]:
+    """``<a_12>`` -> ``("a", 12)``.
+
+    Raises:
+        DataError: the word has another form.
+    """
+    match = WORD.fullmatch(str(word)) if isinstance(word, (str, int)) else None
+    if match is None or int(match[2]) >= MOST_CODES:
+        raise DataError(
+            f"{file}: item {item!r} has the code word {word!r:.40}. Expected words like <a_12>: a "
+            "letter for the level and the number of the code."
+        )
+    return match[1], int(match[2])
