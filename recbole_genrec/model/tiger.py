@@ -15,12 +15,11 @@ new items                       ``add_items``, :meth:`TIGER.items_added`
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone import (
     BeamDecoder,
@@ -31,29 +30,14 @@ from recbole_genrec.backbone import (
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender, ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
 from recbole_genrec.settings.shared_keys import SharedSettings
 
-
-def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
-
-    This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
-
-    Args:
-        logits: ``[..., V]``.
-        labels: ``[...]``; -100 is ignored.
-        temperature: divides the logits.
-    """
-    if logits.dtype != torch.float64:
-        logits = logits.float()
-    if temperature != 1:
-        logits = logits / temperature
-    return cross_entropy(logits.flatten(0, -2), labels.flatten())
+__all__ = ["TIGER", "TIGERSettings", "ranking_guided_loss"]
 
 
 class TIGERSettings(CompiledSearchKeys, BackboneKeys, SharedSettings):
@@ -77,7 +61,7 @@ class TIGERSettings(CompiledSearchKeys, BackboneKeys, SharedSettings):
     )
 
 
-class TIGER(GenerativeRecommender):
+class TIGER(EncoderDecoderRecommender):
     """TIGER on the codes of any vector tokenizer; ``properties/model/TIGER.yaml`` lists the keys.
 
     Args:
@@ -110,9 +94,10 @@ class TIGER(GenerativeRecommender):
             # RecBole's user ids in training tell which token a user has.
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
 
+        self.temperature = settings.temperature
         self.infer_temperature = settings.infer_temperature
         if self.infer_temperature == "match":
-            self.infer_temperature = settings.temperature
+            self.infer_temperature = self.temperature
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -132,18 +117,16 @@ class TIGER(GenerativeRecommender):
             user: RecBole's user ids ``[B]``.
         """
         memory = self._memory(history, length, user)
-        states, labels = self._teach(memory, target)  # [B, L', d], [B, L']
-        temperature = self.settings.temperature
         if self.settings.loss_vocab == "full":
-            logits = self.vocabulary.logits(states)  # [B, L', V]
-            loss = ranking_guided_loss(logits, labels, temperature)
+            loss = self.token_loss(memory, target)
         else:
+            states, _ = self.teach(memory, target)  # [B, L', d]
             blocks = (
-                self.vocabulary.logits(state, level) / temperature  # [B, V_level]
+                self.vocabulary.logits(state, level) / self.temperature  # [B, V_level]
                 for level, state in enumerate(states.unbind(1))
             )
             loss = item_cross_entropy(self.trie, target, blocks)
-        return balanced(loss, len(labels))
+        return balanced(loss, len(target))
 
     def item_logits(
         self, history: Tensor, length: Tensor, user: Tensor | None = None
@@ -156,7 +139,7 @@ class TIGER(GenerativeRecommender):
             user: RecBole's user ids ``[B]``.
         """
         memory = self._memory(history, length, user)
-        return self._decoder(memory, self.settings.score_type, self.infer_temperature)
+        return self.search_decoder(memory, self.settings.score_type, self.infer_temperature)
 
     # --- encoder and decoder ----------------------------------------------------------------------
 
@@ -194,28 +177,6 @@ class TIGER(GenerativeRecommender):
         states = self.backbone.encode(self.vocabulary.embed(tokens), mask)  # [B, S, d]
         return self.backbone.memory(states, mask)
 
-    def _teach(self, memory: EncoderMemory, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher forcing: the target's tokens are both the decoder's input and its labels.
-
-        Returns:
-            States ``[B, L', d]`` that predict the target's codes and its end token, and these
-            tokens ``[B, L']``.
-        """
-        labels = self.vocabulary.tokens(self.codes[target])  # [B, L]
-        if self.vocabulary.eos is not None:
-            labels = pad(labels, (0, 1), value=self.vocabulary.eos)  # [B, L + 1]
-        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
-        states = self.backbone.decode(self.vocabulary.embed(inputs), memory)
-        return states, labels
-
-    def _decoder(self, memory: EncoderMemory, score_type: str, temperature: float) -> BeamDecoder:
-        """What the search steps through."""
-        vocabulary = self.vocabulary
-        log_probs = partial(vocabulary.log_probs, score_type=score_type, temperature=temperature)
-        return BeamDecoder(
-            self.backbone, memory, vocabulary.start, vocabulary.embed_code, log_probs
-        )
-
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes and alphabet sizes that the search follows.
 
@@ -226,41 +187,18 @@ class TIGER(GenerativeRecommender):
             return pad(codes, (0, 1)), (*sizes, 1)
         return codes, sizes
 
-    # --- self_improve: codes from the content of an item ------------------------------------------
-
-    @property
-    def prefix_width(self) -> int:
-        """Width of the content vectors, which are the encoder's input."""
-        return self.backbone.d_model
+    # --- self_improve -----------------------------------------------------------------------------
 
     def alignment_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of the items' codes given their content, in the unit of :meth:`loss`.
-
-        All codes compete, also with ``loss_vocab: trie``: a refresh looks beyond the trie.
+        """As the base's; with ``loss_vocab: trie`` the sum over the codes instead of their mean.
 
         Args:
             items: item ids ``[B]``.
         """
-        states, labels = self._teach(self._item_memory(items), items)
-        logits = self.vocabulary.logits(states)  # [B, L', V]
-        loss = ranking_guided_loss(logits, labels, self.settings.temperature)
+        loss = super().alignment_loss(items)
         if self.settings.loss_vocab == "trie":
-            loss = loss * labels.shape[1]  # the sum over the codes
-        return balanced(loss, len(labels))
-
-    def item_decoder(self, items: Tensor) -> BeamDecoder:
-        """Next-code log-probabilities given the content of items.
-
-        Args:
-            items: item ids ``[B]``.
-        """
-        return self._decoder(self._item_memory(items), "level", self.settings.temperature)
-
-    def _item_memory(self, items: Tensor) -> EncoderMemory:
-        """The encoded contents of items."""
-        prefix = self.item_prefix(items)  # [B, 2, d]
-        mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
-        return self.backbone.memory(self.backbone.encode(prefix, mask), mask)
+            loss = loss * len(self.vocabulary.level_sizes)
+        return loss
 
     # --- new items and settings -------------------------------------------------------------------
 

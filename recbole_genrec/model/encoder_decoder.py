@@ -1,0 +1,129 @@
+"""What generative methods share whose backbone is an encoder-decoder over item codes.
+
+A method encodes its own source; teacher forcing, search and the codes of an item from its content
+(for self_improve) stand here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+
+from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.runtime.processes import balanced
+
+
+def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
+
+    This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
+
+    Args:
+        logits: ``[..., V]``.
+        labels: ``[...]``; -100 is ignored.
+        temperature: divides the logits.
+    """
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    return cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+class EncoderDecoderRecommender(GenerativeRecommender):
+    """A method that generates codes with an encoder-decoder.
+
+    Its constructor sets the attributes below.
+
+    Attributes:
+        backbone: the language model.
+        vocabulary: the codes as its vocabulary.
+        temperature: divides the logits in training.
+    """
+
+    backbone: EncoderDecoderBackbone
+    vocabulary: TiedCodeVocabulary
+    temperature: float = 1.0
+
+    # --- the decoder ------------------------------------------------------------------------------
+
+    def teach(self, memory: EncoderMemory, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: the target's tokens are both the decoder's input and its labels.
+
+        Args:
+            memory: the encoded sources.
+            target: item ids ``[B]``.
+
+        Returns:
+            States ``[B, L', d]`` that predict the target's codes and its end token, and these
+            tokens ``[B, L']``.
+        """
+        labels = self.vocabulary.tokens(self.codes[target])  # [B, L]
+        if self.vocabulary.eos is not None:
+            labels = pad(labels, (0, 1), value=self.vocabulary.eos)  # [B, L + 1]
+        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
+        states = self.backbone.decode(self.vocabulary.embed(inputs), memory)
+        return states, labels
+
+    def token_loss(self, memory: EncoderMemory, target: Tensor) -> Tensor:
+        """Mean cross-entropy of the target's codes and end token among all tokens.
+
+        Args:
+            memory: the encoded sources.
+            target: item ids ``[B]``.
+        """
+        states, labels = self.teach(memory, target)
+        logits = self.vocabulary.logits(states)  # [B, L', V]
+        return ranking_guided_loss(logits, labels, self.temperature)
+
+    def search_decoder(
+        self, memory: EncoderMemory, score_type: str, temperature: float = 1.0
+    ) -> BeamDecoder:
+        """What the search steps through.
+
+        Args:
+            memory: the encoded sources.
+            score_type: over what the log-probabilities of a code are normalised.
+            temperature: divides the logits.
+        """
+        vocabulary = self.vocabulary
+        log_probs = partial(vocabulary.log_probs, score_type=score_type, temperature=temperature)
+        return BeamDecoder(
+            self.backbone, memory, vocabulary.start, vocabulary.embed_code, log_probs
+        )
+
+    # --- self_improve: codes from the content of an item ------------------------------------------
+
+    @property
+    def prefix_width(self) -> int:
+        """Width of the content vectors, which are the encoder's input."""
+        return self.backbone.d_model
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the items' codes given their content, in the unit of :meth:`loss`.
+
+        All codes compete: a refresh looks beyond the trie.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        return balanced(self.token_loss(self._item_memory(items), items), len(items))
+
+    def item_decoder(self, items: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities given the content of items.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        return self.search_decoder(self._item_memory(items), "level", self.temperature)
+
+    def _item_memory(self, items: Tensor) -> EncoderMemory:
+        """The encoded contents of items."""
+        prefix = self.item_prefix(items)  # [B, 2, d]
+        mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
+        return self.backbone.read(prefix, mask)
