@@ -93,6 +93,15 @@ TINY_OF = {
         "dec_len": 4,
     },
     "SETRec": {**SMALL, **TINY_T5, "cf_dim": 8, "cf_epochs": 1, "n_sem": 2, "ae_layers": [16]},
+    "MetaID": {
+        **SMALL,
+        **TINY_T5,
+        "codebook_sizes": [6],
+        "walks_per_node": 4,
+        "walk_length": 10,
+        "path_dim": 8,
+        "tokenizer_epochs": 2,
+    },
     "TimelineRec": {
         **SMALL,
         "codebook_sizes": [8, 8],

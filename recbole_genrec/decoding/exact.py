@@ -16,10 +16,17 @@ from recbole_genrec.decoding.scores import (
 )
 from recbole_genrec.decoding.trie import ItemTrie
 
+PREFIXES = 256
+"""Prefixes of the last level that are evaluated at once."""
+
 
 @torch.no_grad()
 def exact_scores(
-    decoder: CodeDecoder, trie: ItemTrie, *, score_type: str = "level", chunk_size: int = 256
+    decoder: CodeDecoder,
+    trie: ItemTrie,
+    *,
+    score_type: str = "level",
+    chunk_size: int | None = None,
 ) -> Tensor:
     """Scores of all items.
 
@@ -30,7 +37,8 @@ def exact_scores(
         decoder: the generator for B users, in evaluation mode.
         trie: the items.
         score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
-        chunk_size: leaves evaluated at once.
+        chunk_size: leaves evaluated at once; default: those below about :data:`PREFIXES` prefixes
+            of the last level.
 
     Returns:
         float32 ``[B, n_items]``, finite; the padding item and items outside the trie get the lowest
@@ -47,7 +55,7 @@ def exact_search(
     *,
     score_type: str = "level",
     fill: bool = False,
-    chunk_size: int = 256,
+    chunk_size: int | None = None,
 ) -> SearchResult:
     """The exact best items, in the form of a beam search that pruned nothing.
 
@@ -57,7 +65,8 @@ def exact_search(
         beam_width: K, number of items returned.
         score_type: as in :func:`~recbole_genrec.decoding.search.beam_search`.
         fill: also return the scores of all items.
-        chunk_size: leaves evaluated at once.
+        chunk_size: leaves evaluated at once; default: those below about :data:`PREFIXES` prefixes
+            of the last level.
 
     Returns:
         The items and their scores; ``bound`` is -inf.
@@ -125,8 +134,12 @@ def _path_block(
     return check_block(decoder.step(codes, parents), users, queries, size, depth)
 
 
-def _leaf_scores(decoder: CodeDecoder, trie: ItemTrie, score_type: str, chunk_size: int) -> Tensor:
+def _leaf_scores(
+    decoder: CodeDecoder, trie: ItemTrie, score_type: str, chunk_size: int | None
+) -> Tensor:
     """Scores ``[B, S_L]`` of all leaves, -inf for leaves outside a subset."""
+    if chunk_size is None:
+        chunk_size = max(1, PREFIXES * trie.n_leaves // trie.levels[-1].n_nodes)
     check_search(score_type, chunk_size)
     allowed = trie.levels[-1].allowed
     if allowed is None:

@@ -165,15 +165,20 @@ class CodedModel(GenRecModel):
             "tokenizer": {"tensors": tensors, "meta": meta},
         }
 
+    def codes_in_use(self) -> Tensor:
+        """Codes ``[n, L]`` that training has seen: those of the dataset's items."""
+        return self.codes[1 : self.n_dataset_items]
+
     @torch.no_grad()
     def start_unused_codes(self) -> None:
         """Start values of the extra token that no item had in training.
 
         They take the mean of those in use (our choice, unpublished).
         """
+        in_use = self.codes_in_use()
         for level in range(self.item_codes.n_learned, len(self.level_sizes)):
             for rows in self.vocabulary.level_rows(level):
-                used = self.codes[1 : self.n_dataset_items, level]
+                used = in_use[:, level]
                 seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
                     0, used, True
                 )

@@ -12,6 +12,7 @@ MODELS = {
     "TimelineRec": "recbole_genrec.model.timeline.model:TimelineRec",
     "TokenRec": "recbole_genrec.model.tokenrec.model:TokenRec",
     "SETRec": "recbole_genrec.model.setrec.model:SETRec",
+    "MetaID": "recbole_genrec.model.metaid.model:MetaID",
     "LightGCN": "recbole_genrec.model.baselines.lightgcn:LightGCN",
     "LightGCNDot": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNDot",
     "LightGCNCosine": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNCosine",

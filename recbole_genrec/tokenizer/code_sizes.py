@@ -27,7 +27,9 @@ def sizes_notice(n: int, wanted: Sequence[int], used: Sequence[int]) -> str:
         used: codes that the learned levels have.
     """
     wanted, used = list(wanted), list(used)
-    if used == wanted or len(used) != len(wanted):
+    if len(used) != len(wanted):
+        return ""
+    if all(there >= asked for there, asked in zip(used, wanted, strict=True)):
         return ""
     reason = f"because of {n} items"
     if tuple(used) != effective_sizes(n, wanted):

@@ -28,11 +28,12 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import PADDING, ItemCodes
+from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.entity_codes import EntityCodes
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.quantiser.node_clusters import NodeClusters
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import effective_sizes
 from recbole_genrec.tokenizer.skip_gram import SkipGram, SkipGramSettings, SkipGramStage
 from recbole_genrec.tokenizer.walks import BipartiteGraph
 
@@ -75,6 +76,7 @@ class MetaPathTokenizer(ItemTokenizer):
             :attr:`item_tokens`; zero for padding and without a training edge.
         user_vectors: the same of the users, in the order of ``user_codes.tokens``.
         item_tokens: raw ids of the items, "[PAD]" first.
+        members: users and items in each cluster, int64 ``[K + 1]``.
     """
 
     name = "metapath"
@@ -88,6 +90,7 @@ class MetaPathTokenizer(ItemTokenizer):
     item_vectors: Tensor
     user_vectors: Tensor
     item_tokens: list[str]
+    members: Tensor
 
     def interactions_key(self, content: ItemContent) -> object:
         """As the base says, with the users of the dataset, all of whom get codes."""
@@ -128,8 +131,9 @@ class MetaPathTokenizer(ItemTokenizer):
         self.item_vectors = _with_padding(vectors[is_item])
         self.user_vectors = _with_padding(vectors[~is_item])
         user_tokens = [PADDING, *graph.users, *lonely_users]
-        self.user_codes = ItemCodes.build(codes[~is_item], sizes, user_tokens, "none")
-        items = ItemCodes.build(codes[is_item], sizes, self.item_tokens, "none")
+        self.members = torch.bincount(codes[:, 0], minlength=sizes[0])
+        self.user_codes = _codes(codes[~is_item], sizes, user_tokens)
+        items = _codes(codes[is_item], sizes, self.item_tokens)
         self.entities(items)
         return items.aligned(content.tokens)
 
@@ -216,6 +220,18 @@ class MetaPathTokenizer(ItemTokenizer):
         nearest = self.clusters.distances(vectors).argmin(1)
         return nearest.where(vectors.cpu().any(1), self.n_clusters)
 
+    def new_pairs(self, vectors: Tensor) -> Tensor:
+        """Codes of users who are new, int64 ``[n, 2]``: cluster, and the rank after its last one.
+
+        A rank that does not exist gives way to the last that does (our choice).
+
+        Args:
+            vectors: as in :meth:`nearby`.
+        """
+        clusters = self.nearby(vectors)
+        last = self.user_codes.sizes[1] - 1
+        return torch.stack([clusters, self.members[clusters].clamp(max=last)], dim=1)
+
     def encode(self, new: NewItems) -> Tensor:
         """Cluster and rank 0 of new items; :meth:`place` finds their free ranks.
 
@@ -300,6 +316,7 @@ class MetaPathTokenizer(ItemTokenizer):
             "item_vectors": self.item_vectors,
             "user_vectors": self.user_vectors,
             "user_codes": self.user_codes.codes,
+            "members": self.members,
         }
         meta |= {
             "items": self.item_tokens,
@@ -320,6 +337,7 @@ class MetaPathTokenizer(ItemTokenizer):
         self.item_tokens = meta["items"]
         self.item_vectors = tensors["item_vectors"]
         self.user_vectors = tensors["user_vectors"]
+        self.members = tensors["members"]
         self.user_codes = ItemCodes(
             tensors["user_codes"], tuple(meta["sizes"]), meta["users"], meta["user_stats"], ["none"]
         )
@@ -338,6 +356,11 @@ def mean_of_known(vectors: Tensor) -> Tensor:
     """Mean ``[B, d]`` of those of ``vectors [B, T, d]`` that are not zero; zero without any."""
     known = vectors.any(-1).sum(1, keepdim=True)  # [B, 1]
     return vectors.sum(1) / known.clamp(min=1)
+
+
+def _codes(codes: Tensor, sizes: tuple[int, int], tokens: list[str]) -> ItemCodes:
+    """Codes ``[n, 2]`` with the padding row; the clusters are learned, the ranks follow."""
+    return ItemCodes(_with_padding(codes), sizes, tokens, collision_stats(codes[:, :1]), ["none"])
 
 
 def _with_padding(rows: Tensor) -> Tensor:

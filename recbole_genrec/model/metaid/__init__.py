@@ -1,0 +1,1 @@
+"""META ID: the model, its prompts, its vocabulary and the diagnostics of its identifiers."""
