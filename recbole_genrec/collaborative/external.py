@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.digests import read_bytes
 
 
@@ -16,10 +17,12 @@ def external_file(config, key: str) -> Path | None:
     Raises:
         ConfigError: it does, without ``allow_external_cf: true``.
     """
-    if not config[key]:
+    settings = CollaborativeKeys.of(config)
+    name = getattr(settings, key)
+    if not name:
         return None
-    file = Path(config[key]).expanduser()
-    if not config.settings.allow_external_cf:
+    file = Path(name).expanduser()
+    if not settings.allow_external_cf:
         raise ConfigError(
             f"{key}: {file} holds vectors made elsewhere, perhaps from validation and test "
             f"interactions. Leave {key} out to "

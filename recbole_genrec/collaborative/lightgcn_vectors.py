@@ -26,6 +26,7 @@ from recbole_genrec.collaborative.training_split import edges_only, read_sequenc
 from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.runtime.randomness import kept_randomness
+from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.digests import digest, file_digest
 
 FILES = {"users": "graph_user_file", "items": "graph_item_file"}
@@ -206,19 +207,21 @@ class TrainingGraph:
     @cached_property
     def config(self):
         """Settings of the LightGCN that gives the vectors."""
-        run = self.run_config
+        settings = CollaborativeKeys.of(self.run_config)
         shape = {
-            "embedding_size": run["graph_dim"],
-            "n_layers": run["graph_layers"],
-            "reg_weight": run["graph_reg"],
+            "embedding_size": settings.graph_dim,
+            "n_layers": settings.graph_layers,
+            "reg_weight": settings.graph_reg,
             "require_pow": True,
         }
         training = {
-            "epochs": run["graph_epochs"],
-            "learning_rate": run["graph_lr"],
-            "train_batch_size": run["graph_batch"],
+            "epochs": settings.graph_epochs,
+            "learning_rate": settings.graph_lr,
+            "train_batch_size": settings.graph_batch,
         }
-        return run.derived("LightGCN", **shape, **training, learner="adam", weight_decay=0.0)
+        return self.run_config.derived(
+            "LightGCN", **shape, **training, learner="adam", weight_decay=0.0
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -235,7 +238,7 @@ class TrainingGraph:
         """
         if self.files["users"]:
             return self._from_files()
-        folder = Path(self.run_config["cache_dir"]) / f"graph-{self.fingerprint}"
+        folder = Path(self.run_config.settings.cache_dir) / f"graph-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
         return StoredGraph(**meta, **tensors)
 

@@ -90,7 +90,7 @@ class TrainingInteractions:
                 "interactions is unchecked."
             )
             return read_vectors(self.file)
-        folder = Path(self.run_config["cache_dir"]) / f"cf-{self.fingerprint}"
+        folder = Path(self.run_config.settings.cache_dir) / f"cf-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
         return meta["tokens"], tensors["vectors"].numpy()
 

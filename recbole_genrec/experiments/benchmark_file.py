@@ -328,7 +328,7 @@ def _planned_run(
 
     tokenizer = None
     if needs_tokenizer(config.model_class):
-        tokenizer = config["tokenizer"]
+        tokenizer = config.settings.tokenizer
     elif entry.get("tokenizer") is not None:
         raise ConfigError(f"{where}: {model} has no item tokenizer; leave tokenizer out.")
     return PlannedRun(

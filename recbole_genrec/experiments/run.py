@@ -65,12 +65,12 @@ def run_recbole_genrec(
     configs = {
         name: GenRecConfig(name, argv=words, **options) for name, words in arguments_of.items()
     }
-    if several and any(config["world_size"] > config["nproc"] for config in configs.values()):
+    shared = [config.settings for config in configs.values()]
+    if several and any(settings.world_size > settings.nproc for settings in shared):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")
 
     results: dict[Any, dict[str, Any]] = {}
-    device = next(iter(configs.values()))["device"]
-    with processes.joined(device):
+    with processes.joined(shared[0].device):
         for name, config in configs.items():
             settings = {"model": name, "argv": arguments_of[name], "saved": saved, **options}
             results[name] = _run_in_processes(config, settings)
@@ -139,14 +139,15 @@ def _run_in_processes(config: GenRecConfig, settings: dict[str, Any]) -> dict[st
 
 
 def _check_processes(config: GenRecConfig, several: bool) -> None:
-    trainer = get_trainer_class(config.model_class, config["model"])
+    settings = config.settings
+    trainer = get_trainer_class(config.model_class, settings.model)
     if several and trainer is not GenRecTrainer:
         raise ConfigError(
-            f"{config['model']} does not learn in the common training loop ({trainer.__name__}), "
+            f"{settings.model} does not learn in the common training loop ({trainer.__name__}), "
             f"so several processes cannot share its work. Leave out --nproc, or add "
-            f"--{config['model']}.nproc=1."
+            f"--{settings.model}.nproc=1."
         )
-    if config["fsdp"] and not several:
+    if settings.fsdp and not several:
         raise ConfigError(
             "fsdp shares a model among several processes; add --nproc=2, or leave fsdp out."
         )

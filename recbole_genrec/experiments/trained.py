@@ -76,7 +76,7 @@ def _restored(
     with explained(f"The checkpoint {checkpoint}", "Train the model again."):
         check_stored_class(state["config"], model_class, checkpoint)
         config = config_from_plain(state["config"], **changes)
-        init_seed(config["seed"], config["reproducibility"])
+        init_seed(config.settings.seed, config.settings.reproducibility)
         dataset = create_dataset(config)
         generative = is_generative(config.model_class)
         train, valid, test = make_loaders(config, dataset, generative)
@@ -84,7 +84,7 @@ def _restored(
             model = config.model_class.from_checkpoint(config, train._dataset, state)
         else:
             model = _recbole_model(config, train._dataset, state)
-    model = model.to(config["device"]).eval()
+    model = model.to(config.settings.device).eval()
     return Trained(config, model, dataset, train, valid, test)
 
 
@@ -102,7 +102,7 @@ def _recbole_model(
     other = {}
     for name, value in state["other_parameter"].items():
         if torch.is_tensor(value):
-            value = value.to(config["device"])
+            value = value.to(config.settings.device)
         other[name] = value
     model.load_other_parameter(other)
     return model
@@ -136,7 +136,7 @@ def evaluate(
     logging.getLogger().info(start_summary(config, dataset))
     stages.end("data")
 
-    trainer = get_trainer_class(config.model_class, config["model"])(config, model)
+    trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
     trainer.eval_collector.data_collect(train)  # as fit does
     metrics = metrics_of_test(trainer, test, load_best_model=False)
     trainer.tensorboard.close()
@@ -144,8 +144,8 @@ def evaluate(
 
     report = model.report() if is_generative(config.model_class) else {}
     return {
-        "model": config["model"],
-        "dataset": config["dataset"],
+        "model": config.settings.model,
+        "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
         "changes": changes,
         **metrics,
@@ -213,7 +213,7 @@ def recommend(
     trained = load_data_and_model(checkpoint, candidate_file=None, **changes)
     if not is_generative(type(trained.model)):
         raise ArtefactError(
-            f"{checkpoint} holds {trained.config['model']}; "
+            f"{checkpoint} holds {trained.config.settings.model}; "
             f"recommend works for the generative models of this package."
         )
 
@@ -243,7 +243,7 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) ->
     trained = load_data_and_model(checkpoint, **changes)
     if not hasattr(trained.model, "save_pretrained"):
         raise ArtefactError(
-            f"{checkpoint} holds {trained.config['model']}; "
+            f"{checkpoint} holds {trained.config.settings.model}; "
             f"export works for the methods of this package."
         )
     trained.model.save_pretrained(folder, merge)
@@ -267,7 +267,7 @@ def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str,
     trained = load_data_and_model(checkpoint, **changes)
     if not hasattr(trained.model, "inspect_items"):
         raise ArtefactError(
-            f"{checkpoint} holds {trained.config['model']}, which does not describe items; "
+            f"{checkpoint} holds {trained.config.settings.model}, which does not describe items; "
             f"inspect works for LCRec."
         )
     return trained.model.inspect_items(items)

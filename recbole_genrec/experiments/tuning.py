@@ -58,7 +58,7 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
     files = config_files(config_file_list, arguments)
     for changes in [{}, *ends(space)]:
         config = GenRecConfig(config_file_list=files, config_dict=changes, argv=settings)
-    if not config["eval_step"]:
+    if not config.settings.eval_step:
         raise ConfigError("The search compares validation scores: eval_step must be at least 1.")
     if importlib.util.find_spec("hyperopt") is None:
         raise ConfigError(INSTALL)
@@ -123,8 +123,8 @@ class Trials:
         self.kinds = {key: kind for kind, entries in space.items() for key in entries}
         self.settings = settings
         self.config_file_list = config_file_list
-        self.model = config["model"]
-        self.bigger_is_better = config["valid_metric_bigger"]
+        self.model = config.settings.model
+        self.bigger_is_better = config.settings.valid_metric_bigger
         self.entries: list[dict[str, Any]] = []
 
     def run(self, params: dict[str, object], _: object) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _search(trials: Trials, space: Space, options: dict[str, Any], config: GenRe
     for key, values in space.get("choice", {}).items():
         texts[key] = [argument(value) for value in values]
     # RecBole's run() passes no seed on.
-    os.environ.setdefault("HYPEROPT_FMIN_SEED", str(config["seed"]))
+    os.environ.setdefault("HYPEROPT_FMIN_SEED", str(config.settings.seed))
     search = HyperTuning(
         trials.run,
         params_dict={**space, "choice": texts},

@@ -188,7 +188,7 @@ class GenRecModel(StoredModel):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
-        return {"item text": ", ".join(config["item_text_fields"] or ["none"])}
+        return {"item text": ", ".join(config.settings.item_text_fields or ["none"])}
 
     # --- RecBole's interface ----------------------------------------------------------------------
 

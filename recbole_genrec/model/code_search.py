@@ -1,4 +1,4 @@
-"""The search of a generative method: which settings go together, the search that they ask for, and what it counts."""
+"""The search of a generative method: checks of its settings, the search itself, statistics."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class CodeSearch:
         return {**settings, "candidates": n_candidates, **self.log.shares()}
 
 
-def search_description(config) -> str:
+def search_description(settings: SharedSettings) -> str:
     """The search in one line, for the summary of a run."""
     keys = ("score_mode", "beam_width", "score_type", "constraint")
-    return ", ".join(f"{key} {config[key]}" for key in keys)
+    return ", ".join(f"{key} {getattr(settings, key)}" for key in keys)
 
 
 def check_search_settings(values: Mapping[str, Any]) -> None:

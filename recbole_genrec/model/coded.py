@@ -71,7 +71,7 @@ class CodedModel(GenRecModel):
     @classmethod
     def needs_item_texts(cls, config) -> bool:
         """Whether the model itself reads item texts: the method does, or self_improve does."""
-        reads_content = config["self_improve"] and config["item_text_fields"]
+        reads_content = config.settings.self_improve and config.settings.item_text_fields
         return cls.reads_text(config) or bool(reads_content)
 
     def _read_candidates(self) -> Tensor | None:

@@ -31,6 +31,7 @@ from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import NewItems
 from recbole_genrec.tokenizer.collision import parse_policies
+from recbole_genrec.tokenizer.vectors import VectorSettings
 
 
 class GenerativeRecommender(CodedModel):
@@ -55,10 +56,12 @@ class GenerativeRecommender(CodedModel):
         super().__init__(config, dataset, stored)
         self.self_improvement = None
         self._search = CodeSearch(self.settings)
-        if config["loss_vocab"] == "trie" and config["score_type"] != "renormalised":
+        loss_vocab = getattr(self.settings, "loss_vocab", None)
+        score_type = self.settings.score_type
+        if loss_vocab == "trie" and score_type != "renormalised":
             self.logger.warning(
                 f"loss_vocab: trie never learns which codes are illegal, so score_type: "
-                f"{config['score_type']} ranks by probabilities that are not trained. Use "
+                f"{score_type} ranks by probabilities that are not trained. Use "
                 "score_type: renormalised, or another loss_vocab."
             )
 
@@ -66,7 +69,7 @@ class GenerativeRecommender(CodedModel):
     def build(cls, config, dataset, stored: dict | None = None) -> GenerativeRecommender:
         """As the base's, with :class:`SelfImprovement` where ``self_improve`` is on."""
         model = super().build(config, dataset, stored)
-        if config["self_improve"]:
+        if model.settings.self_improve:
             model.self_improvement = SelfImprovement(model, model.settings)
         return model
 
@@ -319,12 +322,13 @@ class GenerativeRecommender(CodedModel):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
+        settings = cls.settings_class.of(config)
         lines = {"tokenizer": tokenizer_description(config), **super().describe(config)}
-        if config["tokenizer_input"] == "text" or cls.needs_item_texts(config):
-            lines["text encoder"] = config["text_encoder"]
-        lines["search"] = search_description(config)
-        if config["self_improve"]:
-            lines["self-improvement"] = description(cls.settings_class.of(config))
+        if VectorSettings.of(config).tokenizer_input == "text" or cls.needs_item_texts(config):
+            lines["text encoder"] = settings.text_encoder
+        lines["search"] = search_description(settings)
+        if settings.self_improve:
+            lines["self-improvement"] = description(settings)
         return lines
 
     def report(self) -> dict:

@@ -21,6 +21,7 @@ from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.atomic import publish_folder
 from recbole_genrec.storage.checkpoints import (
@@ -173,7 +174,8 @@ class StoredModel(SequentialRecommender):
         With ``tuning: lora`` the folder or hub id in ``backbone`` holds the frozen weights, and
         their quantisation goes with them.
         """
-        if self.config["backbone"] in (None, "scratch") or self.config["tuning"] != "lora":
+        settings = CausalBackboneKeys.of(self.config)
+        if settings.backbone in (None, "scratch") or settings.tuning != "lora":
             return set()
         trains = {
             name: parameter.requires_grad

@@ -121,7 +121,8 @@ def make_folders(config) -> None:
     Args:
         config: of the run; reads ``checkpoint_dir`` and ``model``.
     """
-    for folder in (config["checkpoint_dir"], os.path.join("log", config["model"])):
+    settings = config.settings
+    for folder in (settings.checkpoint_dir, os.path.join("log", settings.model)):
         os.makedirs(folder, exist_ok=True)
 
 

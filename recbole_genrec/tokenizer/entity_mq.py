@@ -97,7 +97,7 @@ class EntityMQTokenizer(EntityTokenizer):
         """Where an earlier version stored the same quantiser, if it did."""
         if self.earlier is None:
             return None
-        key = digest(values_digest(vectors), quantiser.config, quantiser.seed)
+        key = digest(values_digest(vectors), vars(quantiser.settings), quantiser.seed)
         folder = self.earlier / f"mq-{quantiser.name}-{key}"
         return folder if folder.is_dir() else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +23,19 @@ class LETTERStage(RQVAEStage):
     Args:
         network: with its codebooks set.
         x: item vectors ``[n, D]`` on the network's device.
-        config: the tokenizer's settings.
+        settings: of the tokenizer.
         seed: of everything random.
         cf: collaborative vectors ``[n, d]``; ``None`` where alpha is 0.
         cf_rows: bool ``[n]``, items that have one; ``None`` where alpha is 0.
     """
 
+    settings: LETTERTokenizerSettings
+
     def __init__(
         self,
         network: RQVAE,
         x: Tensor,
-        config: Any,
+        settings: LETTERTokenizerSettings,
         seed: int,
         cf: Tensor | None,
         cf_rows: Tensor | None,
@@ -41,30 +43,30 @@ class LETTERStage(RQVAEStage):
         self.cf = cf
         self.cf_rows = cf_rows
         projection = None
-        if cf is not None and cf.shape[1] != config["code_dim"]:
-            projection = nn.Linear(cf.shape[1], config["code_dim"], bias=False).to(x.device)
+        if cf is not None and cf.shape[1] != settings.code_dim:
+            projection = nn.Linear(cf.shape[1], settings.code_dim, bias=False).to(x.device)
         self.letter_loss = LETTERLoss(
-            config["alpha"],
-            config["beta"],
-            config["cf_temperature"],
-            config["cf_normalize"],
+            settings.alpha,
+            settings.beta,
+            settings.cf_temperature,
+            settings.cf_normalize,
             projection,
         )
         further = self.letter_loss.parameters()
-        super().__init__("letter tokenizer", network, x, config, seed, further)
+        super().__init__("letter tokenizer", network, x, settings, seed, further)
         self.seed = seed
         self.track["labels"] = None
 
     def begin_epoch(self, epoch: int) -> None:
         """Codes are clustered anew every ``div_refresh`` epochs."""
-        config = self.config
-        if config["beta"] > 0 and epoch % config["div_refresh"] == 0:
+        settings = self.settings
+        if settings.beta > 0 and epoch % settings.div_refresh == 0:
             self.track["labels"] = [
                 balanced_clusters(
                     book.detach(),
-                    n_clusters=config["n_clusters"],
+                    n_clusters=settings.n_clusters,
                     seed=self.seed,
-                    clustering=config["code_clustering"],
+                    clustering=settings.code_clustering,
                 )
                 for book in self.network.codebooks
             ]
@@ -117,7 +119,7 @@ class LETTERTokenizer(RQVAETokenizer):
     def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> LETTERStage:
         """Collaborative vectors in the order of the items, where they are used."""
         cf = cf_rows = None
-        if self.config["alpha"] > 0:
+        if self.settings.alpha > 0:
             cf = torch.from_numpy(content.collaborative()[self.order]).to(x)
             cf_rows = torch.from_numpy(content.trained[self.order]).to(x.device)
-        return LETTERStage(network, x, self.config, self.seed, cf, cf_rows)
+        return LETTERStage(network, x, self.settings, self.seed, cf, cf_rows)

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import FitKeys
+from recbole_genrec.settings.tokenizer_keys import FitKeys, TokenizerSettings
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.progress import FitProgress
@@ -41,7 +41,7 @@ class MQStage(TrainingStage):
         name: what is quantised, for people; a fit of users and items has a stage for each.
         network: its codes are set here.
         x: scaled vectors ``[n, D]`` on the network's device.
-        config: the quantiser's settings.
+        settings: of the quantiser.
         seed: of everything random.
 
     Attributes:
@@ -50,14 +50,14 @@ class MQStage(TrainingStage):
 
     network: MQ
 
-    def __init__(self, name: str, network: MQ, x: Tensor, config: Any, seed: int) -> None:
+    def __init__(self, name: str, network: MQ, x: Tensor, settings: MQKeys, seed: int) -> None:
         network.codebook_init(x, seed)
         optimiser = torch.optim.AdamW(
             network.parameters(),
-            lr=config["tokenizer_lr"],
-            weight_decay=config["tokenizer_weight_decay"],
+            lr=settings.tokenizer_lr,
+            weight_decay=settings.tokenizer_weight_decay,
         )
-        epochs = config["tokenizer_epochs"]
+        epochs = settings.tokenizer_epochs
         super().__init__(f"mq of {name}", f"mq of {name}", network, optimiser, epochs)
         self.x = x
         self.generator = torch.Generator().manual_seed(seed)
@@ -67,7 +67,7 @@ class MQStage(TrainingStage):
             held = self.learned
         self.held = held.to(x.device)
         # Batch norm needs two rows a batch.
-        wanted = round(len(self.learned) / config["tokenizer_batch_size"])
+        wanted = round(len(self.learned) / settings.tokenizer_batch_size)
         self.n_batches = max(1, min(wanted, len(self.learned) // 2))
         self.track: dict[str, Any] = {}
 
@@ -139,8 +139,8 @@ class MQQuantiser:
     Standardisation, training of an :class:`MQ`, codes of old and new vectors.
 
     Args:
-        settings: the keys of :class:`MQKeys`, and ``device`` and ``show_progress``; a
-            configuration will do.
+        config: a ``GenRecConfig``, or values by key; reads the keys of :class:`MQKeys`,
+            ``device`` and ``show_progress``.
         seed: of everything random.
         name: what is quantised, for people.
         progress: where the training notes how far it has come.
@@ -155,16 +155,17 @@ class MQQuantiser:
 
     def __init__(
         self,
-        settings: Any,
+        config: Any,
         seed: int,
         name: str = "vectors",
         progress: FitProgress | None = None,
     ) -> None:
-        self.config = {name: settings[name] for name in MQKeys.declared()}
+        self.settings = MQKeys.of(config)
         self.seed = seed
         self.name = name
-        self.device = settings["device"] or "cpu"
-        self.show_progress = settings["show_progress"] is not False
+        machine = TokenizerSettings.of(config)
+        self.device = machine.device or "cpu"
+        self.show_progress = machine.show_progress is not False
         self.progress = progress or FitProgress()
         self.quality: dict[str, Any] = {}
 
@@ -188,14 +189,14 @@ class MQQuantiser:
         """
         real = vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
         sizes = self._sizes_for(real)
-        centre, factor = scale_of(real.numpy(), self.config["standardize"])
+        centre, factor = scale_of(real.numpy(), self.settings.standardize)
         self.centre = torch.from_numpy(centre)
         self.factor = torch.from_numpy(factor)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = self._build(real.shape[1], sizes).to(self.device)
             x = self._scaled(real).to(self.device)
-            stage = MQStage(self.name, network, x, self.config, self.seed)
+            stage = MQStage(self.name, network, x, self.settings, self.seed)
             loop = TrainingLoop(self.progress, self.device, show_progress=self.show_progress)
             loop.train(stage)
         self.network = network.cpu().eval()
@@ -206,7 +207,7 @@ class MQQuantiser:
     def _sizes_for(self, real: Tensor) -> list[int]:
         """Codes of each codebook for the vectors ``real [n, D]``."""
         distinct = len(real.unique(dim=0))
-        wanted = self.config["codebook_sizes"]
+        wanted = self.settings.codebook_sizes
         if distinct < 2:
             raise DataError(
                 f"The tokenizer of {self.name} needs two different vectors or more to learn from, "
@@ -284,16 +285,16 @@ class MQQuantiser:
         return ((vectors.detach().cpu() - self.centre) * self.factor).float()
 
     def _build(self, d_in: int, sizes: list[int]) -> MQ:
-        config = self.config
+        settings = self.settings
         return MQ(
             d_in,
             sizes,
-            config["code_dim"],
-            config["hidden_sizes"],
-            config["mask_ratio"],
-            config["commitment_weight"],
-            config["tokenizer_dropout"],
-            config["official_compat"],
+            settings.code_dim,
+            settings.hidden_sizes,
+            settings.mask_ratio,
+            settings.commitment_weight,
+            settings.tokenizer_dropout,
+            settings.official_compat,
         )
 
 

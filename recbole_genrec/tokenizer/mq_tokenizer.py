@@ -36,8 +36,8 @@ class MQTokenizer(VectorTokenizer):
 
     def _quantiser(self, **changes: object) -> MQQuantiser:
         # The vectors are scaled already.
-        settings = {**vars(self.settings), "standardize": False, **changes}
-        return MQQuantiser(settings, self.seed, "items", self.progress)
+        values = {**vars(self.settings), "standardize": False, **changes}
+        return MQQuantiser(values, self.seed, "items", self.progress)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and network."""

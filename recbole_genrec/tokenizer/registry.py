@@ -10,6 +10,7 @@ from recbole_genrec.data.index_files import INDEX_ENDING
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
 from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.tokenizer.base import ItemTokenizer
 
 TOKENIZERS = {
@@ -112,7 +113,7 @@ def check_stored_name(name: str) -> None:
 
 def make_tokenizer(config: Any, seed: int) -> ItemTokenizer:
     """The tokenizer that the key ``tokenizer`` names."""
-    return tokenizer_class(config["tokenizer"])(config, seed)
+    return tokenizer_class(ContentKeys.of(config).tokenizer)(config, seed)
 
 
 def _ours(location: str) -> type[ItemTokenizer]:

@@ -39,7 +39,7 @@ class RQVAEStage(TrainingStage):
         label: for the progress bar and for errors.
         network: with its codebooks set.
         x: item vectors ``[n, D]`` on the network's device.
-        config: the tokenizer's settings.
+        settings: of the tokenizer.
         seed: of the order of the items.
         further: parameters that are trained besides the network's.
 
@@ -54,19 +54,19 @@ class RQVAEStage(TrainingStage):
         label: str,
         network: RQVAE,
         x: Tensor,
-        config: Any,
+        settings: RQVAESettings,
         seed: int,
         further: Iterable[nn.Parameter] = (),
     ) -> None:
         self.x = x
-        self.config = config
+        self.settings = settings
         self.further = nn.ParameterList(further)
-        optimiser = LEARNERS[config["tokenizer_learner"]](
+        optimiser = LEARNERS[settings.tokenizer_learner](
             [*network.parameters(), *self.further],
-            lr=config["tokenizer_lr"],
-            weight_decay=config["tokenizer_weight_decay"],
+            lr=settings.tokenizer_lr,
+            weight_decay=settings.tokenizer_weight_decay,
         )
-        super().__init__("training", label, network, optimiser, config["tokenizer_epochs"])
+        super().__init__("training", label, network, optimiser, settings.tokenizer_epochs)
         self.generator = torch.Generator().manual_seed(seed)
         start = self._look(0)
         self.track: dict[str, Any] = {
@@ -88,7 +88,7 @@ class RQVAEStage(TrainingStage):
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
         """Mini-batches of nearly equal size, so that Sinkhorn always sees a full one."""
-        count = max(1, round(len(self.x) / self.config["tokenizer_batch_size"]))
+        count = max(1, round(len(self.x) / self.settings.tokenizer_batch_size))
         return torch.randperm(len(self.x), generator=self.generator).tensor_split(count)
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
@@ -99,14 +99,14 @@ class RQVAEStage(TrainingStage):
         """Revive dead codes now and then, and look at collisions and loss."""
         done = epoch + 1
         revivable = done % REVIVE_EVERY == 0 and done <= 2 * self.epochs // 3
-        if self.config["dead_code_reset"] and revivable:
+        if self.settings.dead_code_reset and revivable:
             self.network.revive_dead_codes(self.x, self.generator)
 
-        if done % self.config["tokenizer_eval_interval"] and done != self.epochs:
+        if done % self.settings.tokenizer_eval_interval and done != self.epochs:
             return EpochEnd()
         look = {**self._look(done), **means}
         is_best = self._note(look)
-        stop = self.track["since"] >= self.config["tokenizer_patience"]
+        stop = self.track["since"] >= self.settings.tokenizer_patience
         shown = {"loss": f"{look['total']:.4f}", "collisions": f"{look['collision_rate']:.1%}"}
         return EpochEnd(is_best, stop, shown)
 
@@ -188,8 +188,8 @@ class RQVAETokenizer(VectorTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Codebooks start by k-means on all items; then the RQ-VAE is trained."""
-        device = self.config["device"] or "cpu"
-        sizes = effective_sizes(len(x), self.config["codebook_sizes"])
+        device = self.settings.device or "cpu"
+        sizes = effective_sizes(len(x), self.settings.codebook_sizes)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = self._build(x.shape[1], sizes).to(device)
@@ -207,18 +207,18 @@ class RQVAETokenizer(VectorTokenizer):
 
         LETTER has a stage of its own.
         """
-        return RQVAEStage(f"{self.name} tokenizer", network, x, self.config, self.seed)
+        return RQVAEStage(f"{self.name} tokenizer", network, x, self.settings, self.seed)
 
     def _build(self, d_in: int, sizes: tuple[int, ...]) -> RQVAE:
-        config = self.config
-        epsilons = [0.0] * (len(sizes) - 1) + [config["sinkhorn_epsilon"]]
+        settings = self.settings
+        epsilons = [0.0] * (len(sizes) - 1) + [settings.sinkhorn_epsilon]
         return RQVAE(
             d_in,
-            config["hidden_sizes"],
-            config["code_dim"],
+            settings.hidden_sizes,
+            settings.code_dim,
             sizes,
-            config["commitment_weight"],
-            reduction=config["rq_reduction"],
+            settings.commitment_weight,
+            reduction=settings.rq_reduction,
             sinkhorn_epsilons=epsilons,
         )
 

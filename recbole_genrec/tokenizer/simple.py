@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.storage.artefacts import META, read_json
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
@@ -49,8 +50,8 @@ class RandomTokenizer(ItemTokenizer):
             learned,
             self.sizes,
             tokens,
-            self.config["collision"],
-            spare=self.config["dedup_spare"],
+            self.settings.collision,
+            spare=self.settings.dedup_spare,
         )
 
     def encode(self, new: NewItems) -> Tensor:
@@ -85,7 +86,7 @@ class StoredCodes(ItemTokenizer):
     @property
     def folder(self) -> Path:
         """Where the codes are; a checkpoint holds them itself, and does not ask."""
-        path = Path(self.config["tokenizer"])
+        path = Path(ContentKeys.of(self.config).tokenizer)
         for folder in (path, path / "codes"):
             if (folder / META).is_file():
                 return folder
@@ -105,7 +106,7 @@ class StoredCodes(ItemTokenizer):
 
     def encode(self, new: NewItems) -> Tensor:
         """Always an error: stored codes hold no rule for new items."""
-        folder = self.config["tokenizer"]
+        folder = ContentKeys.of(self.config).tokenizer
         raise ConfigError(
             f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made "
             "them in the key tokenizer."

@@ -61,22 +61,27 @@ class ReconstructionStage(TrainingStage):
         network: the language model with its dense tokens.
         ids: text tokens of all items, int64 ``[N, T]``.
         valid: bool ``[N, T]``, which of them are no padding.
-        config: the tokenizer's settings.
+        settings: of the tokenizer.
         seed: of the order of the items.
     """
 
     network: DenseTokenizer
 
     def __init__(
-        self, network: DenseTokenizer, ids: Tensor, valid: Tensor, config: Any, seed: int
+        self,
+        network: DenseTokenizer,
+        ids: Tensor,
+        valid: Tensor,
+        settings: STORETokenizerSettings,
+        seed: int,
     ) -> None:
         learned = [p for p in network.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(learned, lr=config["tokenizer_lr"])
-        epochs = config["tokenizer_epochs"]
+        optimiser = torch.optim.Adam(learned, lr=settings.tokenizer_lr)
+        epochs = settings.tokenizer_epochs
         super().__init__("reconstruction", "STORE tokenizer", network, optimiser, epochs)
         self.ids = ids
         self.valid = valid
-        self.config = config
+        self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -87,16 +92,16 @@ class ReconstructionStage(TrainingStage):
     def batches(self, epoch: int) -> list[Tensor]:
         """Items of similar length together."""
         order = torch.randperm(len(self.ids), generator=self.generator)
-        size = self.config["tokenizer_batch_size"]
+        size = self.settings.tokenizer_batch_size
         return list(length_grouped(order, self.valid.sum(1), size, self.generator))
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """L_t2t of the items ``rows [B]``, trimmed to the longest text."""
         width = int(self.valid[rows].sum(1).max())
-        ids = self.ids[rows, :width].to(self.config["device"])  # [B, T]
-        mask = self.valid[rows, :width].to(self.config["device"])  # [B, T]
+        ids = self.ids[rows, :width].to(self.settings.device)  # [B, T]
+        mask = self.valid[rows, :width].to(self.settings.device)  # [B, T]
         dense = self.network.dense(ids, mask)  # [B, M, d_model]
-        dropout = self.config["task_token_dropout"]
+        dropout = self.settings.task_token_dropout
         return {"total": self.network.reconstruction_loss(dense, ids, mask, dropout)}
 
 
@@ -130,7 +135,7 @@ class STORETokenizer(ItemTokenizer):
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.sizes = list(config["codebook_sizes"])
+        self.sizes = list(self.settings.codebook_sizes)
         self.n_dense = len(self.sizes)
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
@@ -146,8 +151,8 @@ class STORETokenizer(ItemTokenizer):
     def fit(self, content: ItemContent) -> ItemCodes:
         """Train the language model on the texts, cluster its dense tokens, repair collisions."""
         texts = content.text[1:]
-        check_capacity(len(texts), self.sizes, self.config["collision"])
-        network, ids, valid = self._network(texts, [*texts, *self.config["prompts"].values()])
+        check_capacity(len(texts), self.sizes, self.settings.collision)
+        network, ids, valid = self._network(texts, [*texts, *self.settings.prompts.values()])
         self._train(network, ids, valid)
         dense = self._export(network, ids, valid)
         self.quality = self._reconstruction_quality(network, dense, ids, valid)
@@ -167,36 +172,36 @@ class STORETokenizer(ItemTokenizer):
                 self.config, vocabulary_texts, self.vocabulary
             )
             apply_tuning(backbone, self.config)
-            sentence = self.config["prompts"]["reconstruct"]
+            sentence = self.settings.prompts["reconstruct"]
             encoded = text_tokenizer(sentence, add_special_tokens=False)
             prompt = torch.tensor(encoded["input_ids"])
             network = DenseTokenizer(backbone, self.n_dense, prompt)
-        if self.config["backbone"] == "scratch":
+        if self.settings.backbone == "scratch":
             self.vocabulary = text_tokenizer.backend_tokenizer.to_str()
         if self.weights:
             network.load_state_dict(self.weights, strict=False)
         self.text_tokenizer = text_tokenizer
-        ids, valid = tokenise_texts(text_tokenizer, texts, self.config["text_max_len"])
-        return network.to(self.config["device"]), ids, valid
+        ids, valid = tokenise_texts(text_tokenizer, texts, self.settings.text_max_len)
+        return network.to(self.settings.device), ids, valid
 
     def _train(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> None:
         # No folder holds the random weights of a backbone from scratch.
-        scratch = self.config["backbone"] == "scratch"
+        scratch = self.settings.backbone == "scratch"
         stored = {name: p for name, p in network.named_parameters() if p.requires_grad or scratch}
-        stage = ReconstructionStage(network, ids, valid, self.config, self.seed)
-        first = slice(self.config["tokenizer_batch_size"])
-        device = self.config["device"]
+        stage = ReconstructionStage(network, ids, valid, self.settings, self.seed)
+        first = slice(self.settings.tokenizer_batch_size)
+        device = self.settings.device
         network.scale_injection(ids[first].to(device), valid[first].to(device))
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self.loop(self.config["precision"]).train(stage)
+            self.loop(self.settings.precision).train(stage)
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
     @torch.no_grad()
     def _export(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> Tensor:
         """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
         network.eval()
-        device = self.config["device"]
+        device = self.settings.device
         batches = zip(ids.split(EXPORT_BATCH), valid.split(EXPORT_BATCH), strict=True)
         return torch.cat(
             [
@@ -214,7 +219,7 @@ class STORETokenizer(ItemTokenizer):
         generator = torch.Generator().manual_seed(self.seed)
         chosen = torch.randperm(len(ids), generator=generator)[:QUALITY_ROWS]
         others = chosen.roll(1)
-        device = self.config["device"]
+        device = self.settings.device
         sums = torch.zeros(3, dtype=torch.float64)
         for rows, other in zip(
             chosen.split(QUALITY_BATCH), others.split(QUALITY_BATCH), strict=True
@@ -241,14 +246,14 @@ class STORETokenizer(ItemTokenizer):
             dense: ``[N, M, d_model]``.
             tokens: raw item ids, padding first.
         """
-        config = self.config
         wanted_sizes = effective_sizes(len(dense), self.sizes)
+        settings = self.settings
         self.quantisers = [
             PCAKMeans.fit(
                 dense[:, position],
                 size,
-                config["pca_dim"],
-                l2=config["pca_l2"],
+                settings.pca_dim,
+                l2=settings.pca_l2,
                 seed=self.seed,
             )
             for position, size in enumerate(wanted_sizes)
@@ -265,9 +270,9 @@ class STORETokenizer(ItemTokenizer):
             self._assign(dense),
             sizes,
             tokens,
-            config["collision"],
+            settings.collision,
             distances=partial(self._distances, dense),
-            spare=config["dedup_spare"],
+            spare=settings.dedup_spare,
         )
 
     def _assign(self, dense: Tensor) -> Tensor:
@@ -294,7 +299,7 @@ class STORETokenizer(ItemTokenizer):
         A LoRA adapter of stage 1 is merged into the weights it adapts (our choice).
         """
         network, *_ = self._network([])
-        if self.config["tuning"] == "lora":
+        if self.settings.tuning == "lora":
             network.backbone.merge_lora()
         inject = network.inject.weight.detach().cpu()
         return PretrainedBackbone(network.backbone.cpu(), self.text_tokenizer, inject)
@@ -323,7 +328,7 @@ class STORETokenizer(ItemTokenizer):
         meta = {
             "vocabulary": self.vocabulary,
             "quality": self.quality,
-            "backbone": backbone_identity(self.config["backbone"]),
+            "backbone": backbone_identity(self.settings.backbone),
         }
         return tensors, meta
 
@@ -335,10 +340,10 @@ class STORETokenizer(ItemTokenizer):
         """
         self.vocabulary = meta["vocabulary"]
         self.quality = meta["quality"]
-        same = meta["backbone"] == backbone_identity(self.config["backbone"])
-        if self.config["tuning"] == "lora" and not same:
+        same = meta["backbone"] == backbone_identity(self.settings.backbone)
+        if self.settings.tuning == "lora" and not same:
             raise ArtefactError(
-                f"The adapter was trained on other weights than {self.config['backbone']} holds "
+                f"The adapter was trained on other weights than {self.settings.backbone} holds "
                 "now. Restore that folder."
             )
         self.weights = without_prefix("network.", tensors)

@@ -118,8 +118,8 @@ class VectorTokenizer(ItemTokenizer):
             ConfigError: ``codebook_sizes`` cannot name all items.
             GenRecError: nearly all items have the same vector or the same codes.
         """
-        config = self.config
-        check_capacity(len(content.tokens) - 1, config["codebook_sizes"], config["collision"])
+        settings = self.settings
+        check_capacity(len(content.tokens) - 1, settings.codebook_sizes, settings.collision)
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         x = self._fitted_scale(self.vectors(content)[self.order])
         _refuse_collapse(x, "vector")
@@ -135,9 +135,9 @@ class VectorTokenizer(ItemTokenizer):
             learned,
             self.quantiser.sizes,
             [content.tokens[row] for row in (0, *self.order)],
-            config["collision"],
+            settings.collision,
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
-            spare=config["dedup_spare"],
+            spare=settings.dedup_spare,
         )
         return codes.aligned(content.tokens)
 
@@ -231,10 +231,8 @@ class RKMeansTokenizer(VectorTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """k-means, level by level, on what the levels before leave."""
-        config = self.config
-        self.quantiser = ResidualKMeans.fit(
-            x, config["codebook_sizes"], self.seed, config["pca_dim"]
-        )
+        settings = self.settings
+        self.quantiser = ResidualKMeans.fit(x, settings.codebook_sizes, self.seed, settings.pca_dim)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and codebooks."""

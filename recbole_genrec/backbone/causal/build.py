@@ -11,6 +11,7 @@ from recbole_genrec.backbone.causal.load import load_causal_lm
 from recbole_genrec.backbone.causal.lora import base_facts
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
+from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 
 
 def build_backbone(
@@ -41,7 +42,7 @@ def build_backbone(
         settings.text_vocab_size,
         vocabulary,
         settings.quantisation,
-        config["device"],
+        TokenizerSettings.of(config).device,
     )
     origin = None
     if settings.backbone != "scratch":

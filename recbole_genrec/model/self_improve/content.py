@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.tokenizer.vectors import VectorSettings
 
 if TYPE_CHECKING:
     from recbole_genrec.model.generative import GenerativeRecommender
@@ -22,7 +23,7 @@ def content_source(config) -> str:
     Returns:
         ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have none.
     """
-    source = config["tokenizer_input"]
+    source = VectorSettings.of(config).tokenizer_input
     if source in ("cf", "graph"):
         return source
     if config.settings.item_text_fields:

@@ -18,7 +18,7 @@ from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load
 from recbole_genrec.tokenizer.entity_codes import SIDES, EntityCodes, EntityContent
-from recbole_genrec.tokenizer.entity_mq import EntityMQTokenizer
+from recbole_genrec.tokenizer.entity_mq import EntityMQSettings, EntityMQTokenizer
 from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
 
 
@@ -62,15 +62,16 @@ class Entities:
             ConfigError: the codebooks cannot name all users or items.
         """
         graph = graph_vectors(config, dataset, log)
-        if config["official_compat"]:
+        settings = config.settings
+        if EntityMQSettings.of(config).official_compat:
             # The embeddings that propagation starts from, as released.
             graph = replace(
                 graph, user_layers=graph.user_layers[:1], item_layers=graph.item_layers[:1]
             )
         content = EntityContent(tokens["items"], tokens["users"], graph.items, graph.users)
-        folder = config["cache_dir"]
-        tokenizer = EntityMQTokenizer(config, config["seed"], earlier=Path(folder))
-        codes = fit_or_load(tokenizer, content, folder, config["seed"], log)
+        folder = settings.cache_dir
+        tokenizer = EntityMQTokenizer(config, settings.seed, earlier=Path(folder))
+        codes = fit_or_load(tokenizer, content, folder, settings.seed, log)
         return cls(graph, tokenizer.quantisers, codes, graph.items[:0])
 
     # --- checkpoints --------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Entities:
         codes = EntityCodes(
             items.aligned(tokens["items"]), replace(users, codes=rows, tokens=tokens["users"])
         )
-        tokenizer = EntityMQTokenizer(config, config["seed"])
+        tokenizer = EntityMQTokenizer(config, config.settings.seed)
         quantisers = {side: tokenizer.quantiser(side) for side in SIDES}
         for side, quantiser in quantisers.items():
             quantiser.set_state(*state["quantisers"][side])

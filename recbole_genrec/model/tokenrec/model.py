@@ -396,12 +396,13 @@ class TokenRec(VectorRecommender):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
+        settings = cls.settings_class.of(config)
         return {
-            "tokenizer": f"{config['tokenizer']}, codebooks {config['codebook_sizes']}, "
+            "tokenizer": f"{settings.tokenizer}, codebooks {settings.codebook_sizes}, "
             "one set for items and one for users",
             **super().describe(config),
-            "backbone": f"{config['backbone']}, {config['backbone_config']}",
-            "ranking": f"cosine over all items, eval_prompt {config['eval_prompt']}",
+            "backbone": f"{settings.backbone}, {settings.backbone_config}",
+            "ranking": f"cosine over all items, eval_prompt {settings.eval_prompt}",
         }
 
     def report(self) -> dict:
