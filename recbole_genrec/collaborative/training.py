@@ -33,11 +33,11 @@ class _Trainer(GenRecTrainer):
 
     def train(self, rows, label: str, show_progress: bool) -> None:
         """Train on ``rows`` without validation; a training that was killed continues."""
-        self.config["resume"] = self.resume_file.is_file()
+        self.config["resume"] = self.resume_points.file.is_file()
         with tqdm(total=self.epochs, desc=label, disable=not show_progress, ncols=100) as self.bar:
             self.fit(rows, verbose=False)
         self.tensorboard.close()
-        self.resume_file.unlink(missing_ok=True)
+        self.resume_points.file.unlink(missing_ok=True)
 
     def _save_checkpoint(self, *_, **__):
         pass

@@ -56,11 +56,11 @@ class CodeSearch:
         settings = self.settings
         k = k or max(settings.topk)
         width = settings.beam_width
-        options = {"score_type": settings.score_type, "fill": fill}
+        score_type = settings.score_type
         if settings.constraint != "trie":
-            result = grammar_search(decoder, trie, max(width, k), **options)
+            result = grammar_search(decoder, trie, max(width, k), score_type=score_type, fill=fill)
         elif settings.score_mode == "exact":
-            result = exact_search(decoder, trie, k, **options)
+            result = exact_search(decoder, trie, k, score_type=score_type, fill=fill)
         elif width == "auto":
             result = beam_search_auto(
                 decoder,
@@ -68,10 +68,11 @@ class CodeSearch:
                 k,
                 beam_max=max(settings.beam_max, k),
                 uncertified=settings.uncertified,
-                **options,
+                score_type=score_type,
+                fill=fill,
             )
         else:
-            result = beam_search(decoder, trie, max(width, k), **options)
+            result = beam_search(decoder, trie, max(width, k), score_type=score_type, fill=fill)
         self.log.add(result)
         return result
 

@@ -1,4 +1,4 @@
-"""The tries that a generative method's search follows: of all items, and of the candidates of an evaluation."""
+"""The tries of a generative method's search: of all items, and of an evaluation's candidates."""
 
 from __future__ import annotations
 

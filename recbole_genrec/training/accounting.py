@@ -28,43 +28,59 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries a number depends on."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in PACKAGES:
+        shown = name.replace("recbole-genrec", "recbole_genrec")
         try:
-            found[name.replace("recbole-genrec", "recbole_genrec")] = metadata.version(name)
+            numbers[shown] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def commit() -> str | None:
-    """Commit of the checkout this package runs from (``-dirty`` with local changes); ``None`` for an installed wheel."""
+    """Commit of the checkout that this package runs from.
+
+    Returns:
+        Twelve digits, with ``-dirty`` after local changes; ``None`` for an installed wheel.
+    """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(
-            git, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return result.stdout.strip()
 
 
 class Stages:
-    """Wall seconds, CPU seconds and peak memory of the stages of a run, one after another."""
+    """What the stages of a run use, one after another.
+
+    Attributes:
+        seconds: wall time by stage.
+        cpu_seconds: CPU time by stage.
+        memory: highest memory so far at the end of each stage, MiB on the ``cpu`` and the ``gpu``.
+    """
 
     def __init__(self) -> None:
-        self.seconds, self.cpu_seconds, self.memory = {}, {}, {}
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self.memory: dict[str, dict[str, float]] = {}
         self._last = clocks()
 
     def end(self, name: str) -> None:
-        """The stage that ran since the last call, or since the start."""
-        now = clocks()
-        self.seconds[name], self.cpu_seconds[name] = (
-            after - before for after, before in zip(now, self._last, strict=True)
-        )
-        self.memory[name], self._last = _peak_memory_mb(), now
+        """Note what the stage has used that ran since the last call, or since the start.
+
+        Args:
+            name: of the stage.
+        """
+        wall, cpu = clocks()
+        self.seconds[name] = wall - self._last[0]
+        self.cpu_seconds[name] = cpu - self._last[1]
+        self.memory[name] = _peak_memory_mb()
+        self._last = wall, cpu
 
 
 def _peak_memory_mb() -> dict[str, float]:

@@ -6,128 +6,284 @@ It is saved before each epoch and inside long ones.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from logging import Logger
 from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.runtime import interrupts, processes
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
+from recbole_genrec.training.replicas import Replicas
+
+
+class ResumableTrainer(Protocol):
+    """What :class:`ResumePoints` reads of a trainer, saves and restores.
+
+    Attributes:
+        config: the run's ``GenRecConfig``.
+        settings: its typed view.
+        run_name: name of the run; a resume file of another run is refused.
+        writes: whether this process writes files.
+        start_epoch: the epoch that training begins with.
+        cur_step: validations since the best one.
+        seconds: wall time by stage.
+        cpu_seconds: CPU time by stage.
+        history: what is reported of each epoch.
+    """
+
+    config: Any
+    settings: SharedSettings
+    logger: Logger
+    run_name: str
+    writes: bool
+    model: nn.Module
+    replicas: Replicas
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    scaler: GradScaler
+    start_epoch: int
+    cur_step: int
+    best_valid_score: float
+    best_valid_result: dict[str, float] | None
+    seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
+    history: list[dict[str, Any]]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that a checkpoint holds, whole."""
+
+
+@dataclass
+class EpochPosition:
+    """How far an epoch has come.
+
+    Attributes:
+        batches: number of batches that are done.
+        sums: sums of their losses, one for each part of the loss; ``None`` = none is done.
+    """
+
+    batches: int = 0
+    sums: list[float] | None = None
 
 
 class ResumePoints:
-    """Part of ``GenRecTrainer``: its resume file."""
+    """The resume file of a trainer.
 
-    # the resume point of a run that stopped inside an epoch, until that epoch goes on
-    _inside: dict | None = None
+    Args:
+        trainer: whose state is saved and restored.
+        file: the resume file.
 
-    def _started(self, train_data, epoch: int) -> tuple[int, None]:
-        """Save the state before the epoch and call the model's hook: no batch is done."""
-        if self._saved:
-            self._loader_state = train_data.generator.get_state()
-            self._save_resume_point(epoch)
-        self._epoch_start(epoch)
-        return 0, None
+    Attributes:
+        file: the resume file.
+        active: whether the present training saves where it stands.
+    """
 
-    def _continued(self, epoch: int) -> tuple[int, list[float]]:
-        """Batches done and sums of their losses of the epoch that a signal interrupted.
+    def __init__(self, trainer: ResumableTrainer, file: Path) -> None:
+        self.trainer = trainer
+        self.file = file
+        self.active = False
+        self._saved_at = time.monotonic()
+        # State of the generator of the data loader before the present epoch.
+        self._loader_state: Tensor | None = None
+        # Content of the file of a run that stopped inside an epoch, until that epoch goes on.
+        self._inside: dict[str, Any] | None = None
+        # Random states at the position where that epoch stopped.
+        self._random: dict[str, Any] = {}
 
-        The hook runs again for what it leaves in Python attributes; its losses are dropped, and parameters and buffers restored after it.
+    # --- positions in an epoch --------------------------------------------------------------------
+
+    @property
+    def is_inside_epoch(self) -> bool:
+        """Whether the restored run stopped inside an epoch, which has not gone on yet."""
+        return self._inside is not None
+
+    def begin_epoch(self, train_data: Any, epoch: int) -> None:
+        """Save the state before an epoch.
+
+        Args:
+            train_data: loader of the training split.
+            epoch: number of the epoch that begins.
         """
-        state, self._inside = self._inside, None
-        if hasattr(self.model, "on_epoch_start"):
-            with self.replicas.whole():
-                for _ in self.model.on_epoch_start(epoch):
-                    pass
-            load_state(self.model, self.replicas.weights(state["state_dict"]))
-        self._random, self._saved_at = state["random"], time.monotonic()
-        return state["batch"], state["sums"]
+        if self.active:
+            self._loader_state = train_data.generator.get_state()
+            self.save(epoch)
 
-    def _safe_point(self, epoch: int, batch: int, sums: list[float]) -> None:
-        """After an optimiser step: save now and then, and stop when a signal asks for it; all processes together."""
-        since, asked = processes.largest([time.monotonic() - self._saved_at, interrupts.asked()])
+    def continue_epoch(self, epoch: int) -> EpochPosition:
+        """Go on with the epoch inside which the restored run stopped.
+
+        The model's hook runs again for what it leaves in Python attributes. Its losses are dropped,
+        and parameters and buffers are restored after it.
+
+        Args:
+            epoch: number of the epoch.
+
+        Returns:
+            Where the epoch stopped.
+        """
+        state = self._inside
+        assert state is not None  # the caller asks is_inside_epoch first
+        self._inside = None
+
+        model = self.trainer.model
+        replicas = self.trainer.replicas
+        on_epoch_start = getattr(model, "on_epoch_start", None)
+        if on_epoch_start is not None:
+            with replicas.whole():
+                for _ in on_epoch_start(epoch):
+                    pass
+            load_state(model, replicas.weights(state["state_dict"]))
+
+        self._random = state["random"]
+        self._saved_at = time.monotonic()
+        return EpochPosition(state["batch"], state["sums"])
+
+    def safe_points(self) -> AbstractContextManager[Any]:
+        """Around an epoch: a signal waits for the next safe point instead of ending the run."""
+        if self.active:
+            return interrupts.safe_points()
+        return nullcontext()
+
+    def safe_point(self, epoch: int, batch: int, sums: list[float]) -> None:
+        """Save now and then, and stop when a signal asks for it; after an optimiser step.
+
+        All processes do the same together.
+
+        Args:
+            epoch: number of the present epoch.
+            batch: number of its batches that are done.
+            sums: sums of their losses.
+
+        Raises:
+            Interrupted: a signal has asked the run to end.
+        """
+        if not self.active:
+            return
+        since_save = time.monotonic() - self._saved_at
+        since, asked = processes.largest([since_save, interrupts.asked()])
         if asked or since >= interrupts.SAVE_EVERY:
-            self._save_resume_point(epoch, batch, sums)
+            self.save(epoch, batch, sums)
         if asked:
             raise interrupts.Interrupted(int(asked))
 
-    def _save_resume_point(
-        self, epoch: int, batch: int = 0, sums: list[float] | None = None
-    ) -> None:
-        """Everything that the rest of the run depends on, as it stands before ``epoch`` begins or after ``batch`` batches of it, whose
-        losses sum up to ``sums``. The file is the same whatever the number of processes."""
+    # --- the file ---------------------------------------------------------------------------------
+
+    def save(self, epoch: int, batch: int = 0, sums: list[float] | None = None) -> None:
+        """Write everything that the rest of the run depends on.
+
+        The file is the same whatever the number of processes.
+
+        Args:
+            epoch: number of the epoch that begins or runs.
+            batch: number of its batches that are done.
+            sums: sums of their losses.
+        """
+        trainer = self.trainer
         self._saved_at = time.monotonic()
-        sums = sums and processes.mean(sums)
-        weights, optimiser = self._weights(), self.replicas.gathered(self.optimizer.state_dict())
+        # Every process has its part in what follows; one of them writes.
+        if sums:
+            sums = processes.mean(sums)
+        weights = trainer.weights()
+        optimiser = trainer.replicas.gathered(trainer.optimizer.state_dict())
         random = {"process_0": rng_state(), "streams": processes.streams()}
-        if not self.writes:
+        if not trainer.writes:
             return
+        scheduler = None
+        if trainer.scheduler is not None:
+            scheduler = trainer.scheduler.state_dict()
         save_checkpoint(
-            self.resume_file,
+            self.file,
             {
-                "run": self.run_name,
-                "config": self.config.plain(),
+                "run": trainer.run_name,
+                "config": trainer.config.plain(),
                 "epoch": epoch,
                 "batch": batch,
                 "sums": sums,
-                "cur_step": int(self.cur_step),
-                "best_valid_score": float(self.best_valid_score),
-                "best_valid_result": self.best_valid_result,
+                "cur_step": int(trainer.cur_step),
+                "best_valid_score": float(trainer.best_valid_score),
+                "best_valid_result": trainer.best_valid_result,
                 "state_dict": weights,
                 "optimizer": optimiser,
-                "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-                "scaler": self.scaler.state_dict(),
+                "scheduler": scheduler,
+                "scaler": trainer.scaler.state_dict(),
                 "random": random,
                 "loader": self._loader_state,
-                "seconds": self.seconds,
-                "cpu_seconds": self.cpu_seconds,
-                "history": self.history,
+                "seconds": trainer.seconds,
+                "cpu_seconds": trainer.cpu_seconds,
+                "history": trainer.history,
             },
         )
 
-    def _set_random_states(self, random: dict) -> None:
-        set_rng_state(random["process_0"])
-        processes.own_stream(self.settings.seed, random["streams"])
+    def restore(self, train_data: Any) -> None:
+        """Put the trainer where the file says.
 
-    def resume_checkpoint(self, resume_file):
-        """RecBole's way to name the file to continue from; the state itself is restored in :meth:`fit`."""
-        self.resume_file = Path(resume_file)
-        self.config["resume"] = True
+        Args:
+            train_data: loader of the training split.
 
-    def _restore(self, train_data) -> None:
+        Raises:
+            ArtefactError: the file is damaged, or belongs to another run.
+        """
         try:
-            state = load_checkpoint(self.resume_file)
+            state = load_checkpoint(self.file)
         except ArtefactError as error:
-            advice = "Delete it, or leave out --resume; the run then starts from the beginning."
             raise ArtefactError(
-                f"The resume file {self.resume_file} is damaged. {advice}"
+                f"The resume file {self.file} is damaged. Delete it, or leave out --resume; the "
+                "run then starts from the beginning."
             ) from error
-        with explained(
-            f"The resume file {self.resume_file}",
-            "Delete it; the run then starts from the beginning.",
-        ):
-            if state["run"] != self.run_name:
+        advice = "Delete it; the run then starts from the beginning."
+        with explained(f"The resume file {self.file}", advice):
+            if state["run"] != self.trainer.run_name:
                 raise ArtefactError(
-                    f"{self.resume_file} belongs to {state['run']}, another run. Delete it, or name that run's settings."
+                    f"{self.file} belongs to {state['run']}, another run. Delete it, or name that "
+                    "run's settings."
                 )
-            load_state(self.model, self.replicas.weights(state["state_dict"]))
-            self.optimizer.load_state_dict(
-                self.replicas.optimiser_state(self.optimizer, state["optimizer"])
-            )
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"])
-            self.scaler.load_state_dict(state["scaler"])
-            self._loader_state = state["loader"].cpu()
-            train_data.generator.set_state(self._loader_state)
-            self.start_epoch, self.cur_step = int(state["epoch"]), int(state["cur_step"])
-            self.best_valid_score, self.best_valid_result = (
-                float(state["best_valid_score"]),
-                state["best_valid_result"],
-            )
-            self.seconds, self.cpu_seconds = dict(state["seconds"]), dict(state["cpu_seconds"])
-            self.history = [dict(epoch) for epoch in state["history"]]
-            self._inside = state if state["batch"] else None
-            self._set_random_states(state["random"])
-        where = f"epoch {self.start_epoch}" + (
-            f", batch {state['batch']}" if state["batch"] else ""
-        )
-        self.logger.info(f"Resuming at {where} from {self.resume_file}")
+            self._restore_learning(state)
+            self._restore_score(state)
+            loader_state = state["loader"].cpu()
+            self._loader_state = loader_state
+            train_data.generator.set_state(loader_state)
+            self._inside = None
+            if state["batch"]:
+                self._inside = state
+            self._random = state["random"]
+            self.restore_random_states()
+
+        where = f"epoch {self.trainer.start_epoch}"
+        if state["batch"]:
+            where += f", batch {state['batch']}"
+        self.trainer.logger.info(f"Resuming at {where} from {self.file}")
+
+    def _restore_learning(self, state: dict[str, Any]) -> None:
+        """Weights, optimiser, schedule and scaler."""
+        trainer = self.trainer
+        replicas = trainer.replicas
+        load_state(trainer.model, replicas.weights(state["state_dict"]))
+        optimiser = replicas.optimiser_state(trainer.optimizer, state["optimizer"])
+        trainer.optimizer.load_state_dict(optimiser)
+        if trainer.scheduler is not None:
+            trainer.scheduler.load_state_dict(state["scheduler"])
+        trainer.scaler.load_state_dict(state["scaler"])
+
+    def _restore_score(self, state: dict[str, Any]) -> None:
+        """Epoch, best validation, times and history."""
+        trainer = self.trainer
+        trainer.start_epoch = int(state["epoch"])
+        trainer.cur_step = int(state["cur_step"])
+        trainer.best_valid_score = float(state["best_valid_score"])
+        trainer.best_valid_result = state["best_valid_result"]
+        trainer.seconds = dict(state["seconds"])
+        trainer.cpu_seconds = dict(state["cpu_seconds"])
+        trainer.history = [dict(epoch) for epoch in state["history"]]
+
+    def restore_random_states(self) -> None:
+        """Set the random numbers of all processes to what the restored file holds."""
+        set_rng_state(self._random["process_0"])
+        processes.own_stream(self.trainer.settings.seed, self._random["streams"])

@@ -5,23 +5,29 @@ Nothing about methods stands here.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_gpu_usage, get_trainer, set_color
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from recbole_genrec.data.ids import raw_ids
-from recbole_genrec.errors import ArtefactError, GenRecError, explained, explained_memory
-from recbole_genrec.runtime import interrupts, processes
-from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
+from recbole_genrec.errors import GenRecError, explained_memory
+from recbole_genrec.runtime import processes
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
-from recbole_genrec.training.collector import Silent, make_collector, scratch_folder, storable
+from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights, write_checkpoint
+from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
+from recbole_genrec.training.optimiser import make_schedule, trained_parameters
 from recbole_genrec.training.replicas import Replicas
-from recbole_genrec.training.resume import ResumePoints
+from recbole_genrec.training.resume import EpochPosition, ResumePoints
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLER_BATCH = (
@@ -32,7 +38,7 @@ CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
 SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 
 
-class GenRecTrainer(ResumePoints, Trainer):
+class GenRecTrainer(Trainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
     What it adds to RecBole's:
@@ -43,12 +49,24 @@ class GenRecTrainer(ResumePoints, Trainer):
     * checkpoints without pickled objects, and a resume that continues bit for bit;
     * metrics as plain floats;
     * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
+
+    Args:
+        config: the run's ``GenRecConfig``.
+        model: what is trained, on its device.
+
+    Attributes:
+        ids: raw ids of the training data, for checkpoints.
+        resume_points: where the training stands, on disk.
+        seconds: wall time of training and validation.
+        cpu_seconds: CPU time of training and validation.
+        history: number, mean losses and validation of each epoch.
     """
 
-    ids: dict[str, list[str]] | None = None  # raw ids of the training data, for checkpoints
+    ids: dict[str, list[str]] | None = None
+    tensorboard: Any  # RecBole's
 
-    def __init__(self, config, model):
-        self.settings = config.settings
+    def __init__(self, config: Any, model: Any) -> None:
+        self.settings: SharedSettings = config.settings
         self.writes = processes.rank() == 0
         self.replicas = Replicas(model, bool(self.settings.fsdp))
         with nullcontext() if self.writes else scratch_folder():
@@ -56,39 +74,29 @@ class GenRecTrainer(ResumePoints, Trainer):
         if not self.writes:
             self.tensorboard.close()
             self.tensorboard = Silent()
-        self.eval_collector = make_collector(config)
-        folder, self.run_name = Path(self.settings.checkpoint_dir), config.run_name()
+        self.eval_collector = TensorCollector(config)
+        folder = Path(self.settings.checkpoint_dir)
+        self.run_name: str = config.run_name()
         self.saved_model_file = str(folder / f"{self.run_name}.pth")
-        self.resume_file = folder / f"{self.run_name}.resume.pth"
+        self.resume_points = ResumePoints(self, folder / f"{self.run_name}.resume.pth")
         self.accumulation = self.settings.gradient_accumulation_steps or 1
         self.dtype = DTYPES[self.settings.precision or "fp32"]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.scheduler = None
+        self.scheduler: LRScheduler | None = None
         self.seconds = {"train": 0.0, "valid": 0.0}
         self.cpu_seconds = {"train": 0.0, "valid": 0.0}
-        self.history: list[dict] = []
+        self.history: list[dict[str, Any]] = []
 
     # --- optimiser --------------------------------------------------------------------------------
 
     def _build_optimizer(self, **kwargs):
-        if "params" not in kwargs:
-            groups = getattr(self.model, "optimiser_groups", None)
-            trainable = [p for p in self.model.parameters() if p.requires_grad]
-            # a model without parameters (Pop has a dummy one) still needs an optimiser object
-            kwargs["params"] = groups() if groups else trainable or list(self.model.parameters())
+        kwargs.setdefault("params", trained_parameters(self.model))
         return super()._build_optimizer(**kwargs)
 
-    def _build_scheduler(self, batches: int):
+    def _build_scheduler(self, batches: int) -> LRScheduler | None:
+        steps = -(-batches // self.accumulation) * self.epochs
         name = self.settings.lr_scheduler or "constant"
-        if name == "constant":
-            return None
-        from transformers import get_scheduler
-
-        steps = max(1, -(-batches // self.accumulation) * self.epochs)
-        warmup = int(steps * (self.settings.warmup_ratio or 0.0))
-        return get_scheduler(
-            name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps
-        )
+        return make_schedule(self.optimizer, name, steps, self.settings.warmup_ratio or 0.0)
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -101,46 +109,65 @@ class GenRecTrainer(ResumePoints, Trainer):
         show_progress=False,
         callback_fn=None,
     ):
+        """As RecBole's; with ``resume: True`` it goes on where the resume file says.
+
+        Args:
+            train_data: loader of the training split.
+            valid_data: loader of the validation split; ``None`` = no validation.
+            verbose: whether epochs are logged.
+            saved: whether checkpoints and resume points are written.
+            show_progress: whether bars are shown.
+            callback_fn: called with epoch and score after each validation.
+
+        Returns:
+            The best validation score and its metrics.
+        """
         self.scheduler = self._build_scheduler(len(train_data))
         processes.own_stream(self.settings.seed)
         if self.settings.resume:
-            if self.resume_file.is_file():
-                self._restore(train_data)
-            else:
-                self.logger.info(
-                    f"Nothing to resume: there is no {self.resume_file}. Starting from the "
-                    "beginning."
-                )
-        self._saved, self.ids = saved, raw_ids(train_data._dataset)
+            self._resume(train_data)
+        self.resume_points.active = saved
+        self.ids = raw_ids(train_data._dataset)
         return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+
+    def _resume(self, train_data: Any) -> None:
+        file = self.resume_points.file
+        if file.is_file():
+            self.resume_points.restore(train_data)
+            return
+        self.logger.info(f"Nothing to resume: there is no {file}. Starting from the beginning.")
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """RecBole's way to name the file to continue from; :meth:`fit` restores the state."""
+        self.resume_points.file = Path(resume_file)
+        self.config["resume"] = True
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         self.model.train()
         started = clocks()
         with explained_memory(SMALLER_BATCH):
-            done, total = (
-                self._continued(epoch_idx) if self._inside else self._started(train_data, epoch_idx)
-            )
-            means = self._train_batches(
-                train_data,
-                epoch_idx,
-                loss_func or self.model.calculate_loss,
-                show_progress,
-                done,
-                total,
-            )
+            position = self._begin_epoch(train_data, epoch_idx)
+            loss_func = loss_func or self.model.calculate_loss
+            means = self._train_batches(train_data, epoch_idx, loss_func, show_progress, position)
         self._count("train", started)
         self.history.append({"epoch": epoch_idx, "loss": means})
         return tuple(means) if len(means) > 1 else means[0]
 
+    def _begin_epoch(self, train_data: Any, epoch: int) -> EpochPosition:
+        """Begin an epoch, or go on with the one inside which an interrupted run stopped."""
+        if self.resume_points.is_inside_epoch:
+            return self.resume_points.continue_epoch(epoch)
+        self.resume_points.begin_epoch(train_data, epoch)
+        self._epoch_start(epoch)
+        return EpochPosition()
+
     def _train_batches(
         self,
-        train_data,
+        train_data: Any,
         epoch: int,
-        loss_func,
+        loss_func: Callable[[Any], Any],
         show_progress: bool,
-        done: int,
-        total: list[float] | None,
+        position: EpochPosition,
     ) -> list[float]:
         """Train on the batches of an epoch.
 
@@ -149,55 +176,72 @@ class GenRecTrainer(ResumePoints, Trainer):
             epoch: number of the epoch.
             loss_func: gives the loss of a batch, or its parts.
             show_progress: whether to show a bar.
-            done: how many batches an interrupted run has done already.
-            total: sums of the losses of these batches.
+            position: what an interrupted run has done of the epoch already.
 
         Returns:
             The mean losses of the epoch, one a part.
         """
-        batches, count = train_data, len(train_data)
+        count = len(train_data)
+        batches = train_data
         if show_progress:
-            batches = tqdm(
-                train_data, total=count, ncols=100, desc=set_color(f"Train {epoch:>5}", "pink")
-            )
+            label = set_color(f"Train {epoch:>5}", "pink")
+            batches = tqdm(train_data, total=count, ncols=100, desc=label)
+        sums = position.sums or []
         self.optimizer.zero_grad()
-        with interrupts.safe_points() if self._saved else nullcontext():
+        with self.resume_points.safe_points():
             for index, interaction in enumerate(batches):
-                if index < done:
-                    if index + 1 == done:
-                        self._set_random_states(self._random)
+                if index < position.batches:
+                    if index + 1 == position.batches:
+                        self.resume_points.restore_random_states()
                     continue
-                step = (index + 1) % self.accumulation == 0 or index + 1 == count
-                own = processes.own_part(interaction).to(self.device)
-                with self.replicas.accumulating(more=not step):
-                    parts = self.replicas(lambda own=own: self._parts(loss_func, own))
-                    loss = sum(parts)
-                    self._check_finite(loss, epoch, index)
-                    self.scaler.scale(loss / self.accumulation).backward()
-                values = [float(part.detach()) for part in parts]
-                total = (
-                    values if total is None else [a + b for a, b in zip(total, values, strict=True)]
-                )
-                if step:
-                    self._optimiser_step()
-                    if self.scheduler is not None:
-                        self.scheduler.step()
-                    if self._saved:
-                        self._safe_point(epoch, index + 1, total)
-                if self.gpu_available and show_progress:
-                    batches.set_postfix_str(
-                        set_color("GPU RAM: " + get_gpu_usage(self.device), "yellow")
-                    )
-        return processes.mean([value / max(count, 1) for value in total])
+                is_step = (index + 1) % self.accumulation == 0 or index + 1 == count
+                losses = self._backward(interaction, loss_func, epoch, index, is_step)
+                sums = [total + loss for total, loss in zip_longest(sums, losses, fillvalue=0.0)]
+                if is_step:
+                    self._end_step(epoch, index + 1, sums)
+                if show_progress and self.gpu_available:
+                    memory = get_gpu_usage(self.device)
+                    batches.set_postfix_str(set_color(f"GPU RAM: {memory}", "yellow"))
+        return processes.mean([total / max(count, 1) for total in sums])
 
-    def _parts(self, loss_func, own) -> tuple[torch.Tensor, ...]:
+    def _backward(
+        self, interaction: Any, loss_func: Callable[[Any], Any], epoch: int, batch: int, last: bool
+    ) -> list[float]:
+        """Add the gradients of a batch to those that are there.
+
+        Args:
+            interaction: the batch, of all processes.
+            loss_func: gives the loss of a batch, or its parts.
+            epoch: number of the epoch.
+            batch: number of the batch.
+            last: whether an optimiser step follows; processes share their gradients only then.
+
+        Returns:
+            The parts of the loss.
+        """
+        rows = processes.own_part(interaction).to(self.device)
+        with self.replicas.accumulating(more=not last):
+            parts = self.replicas(lambda: self._parts(loss_func, rows))
+            loss = sum(parts)
+            self._check_finite(loss, epoch, batch)
+            self.scaler.scale(loss / self.accumulation).backward()
+        return [float(part.detach()) for part in parts]
+
+    def _end_step(self, epoch: int, batch: int, sums: list[float]) -> None:
+        """Change the weights, and the learning rate for the next step."""
+        self._optimiser_step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.resume_points.safe_point(epoch, batch, sums)
+
+    def _parts(self, loss_func: Callable[[Any], Any], rows: Any) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average over the rows."""
         with self._autocast():
-            losses = loss_func(own)
+            losses = loss_func(rows)
         parts = losses if isinstance(losses, tuple) else (losses,)
         if getattr(self.model, "generative", False):
             return parts
-        return tuple(processes.balanced(part, len(own)) for part in parts)
+        return tuple(processes.balanced(part, len(rows)) for part in parts)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task.
@@ -206,9 +250,10 @@ class GenRecTrainer(ResumePoints, Trainer):
         """
         if not hasattr(self.model, "on_epoch_start"):
             return
-        with self.replicas.whole():  # a refresh of the codes searches with the whole model
+        # A refresh of the codes searches with the whole model.
+        with self.replicas.whole():
             losses = iter(self.model.on_epoch_start(epoch))
-        values = []
+        values: list[float] = []
         while True:
             with self._autocast():
                 loss = self.replicas(lambda: next(losses, None))
@@ -228,7 +273,8 @@ class GenRecTrainer(ResumePoints, Trainer):
         )
 
     def _optimiser_step(self) -> None:
-        self.scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
+        # Clipping must see the true gradients.
+        self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
@@ -253,10 +299,9 @@ class GenRecTrainer(ResumePoints, Trainer):
         return float(score), result
 
     def _count(self, stage: str, started: tuple[float, float]) -> None:
-        for total, before, now in zip(
-            (self.seconds, self.cpu_seconds), started, clocks(), strict=True
-        ):
-            total[stage] += now - before
+        wall, cpu = clocks()
+        self.seconds[stage] += wall - started[0]
+        self.cpu_seconds[stage] += cpu - started[1]
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """As RecBole's, from a checkpoint that cannot run code; metrics are plain floats."""
@@ -268,15 +313,14 @@ class GenRecTrainer(ResumePoints, Trainer):
             eval_data.batch_sampler.sampler = processes.own_block(eval_data.sample_size)
         if hasattr(self.model, "reset_search_log"):
             self.model.reset_search_log()
-        search = "beam_width, --search_batch_size, --" if hasattr(self.model, "search") else ""
-        own = getattr(
-            self.model, "generative", False
-        )  # scores of other models may come in bf16, in which many items tie
-        with (
-            self._autocast() if own else nullcontext(),
-            self.replicas.whole(),
-            explained_memory(SMALLER_SEARCH.format(search)),
-        ):
+        search = ""
+        if hasattr(self.model, "search"):
+            search = "beam_width, --search_batch_size, --"
+        # Other models may give their scores in bf16, in which many items tie.
+        precision: AbstractContextManager[Any] = nullcontext()
+        if getattr(self.model, "generative", False):
+            precision = self._autocast()
+        with precision, self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(processes.summed)
@@ -284,14 +328,15 @@ class GenRecTrainer(ResumePoints, Trainer):
         return {name: float(value) for name, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):
-        found = super()._full_sort_batch_eval(batched_data)
-        if torch.isnan(found[1]).any():
+        batch = super()._full_sort_batch_eval(batched_data)
+        scores = batch[1]  # [B, n_items]
+        if torch.isnan(scores).any():
             raise GenRecError(
                 "The model gives scores that are not numbers (NaN), so its lists would be "
                 "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
                 f"--learning_rate, {CLIP}, or --precision=fp32."
             )
-        return found
+        return batch
 
     def after_fit(self, valid_data, saved: bool) -> None:
         """Let the model decide on the validation split what its training leaves open.
@@ -314,68 +359,42 @@ class GenRecTrainer(ResumePoints, Trainer):
             self.load_best()
         self.model.after_fit(validate)
         if saved:
-            self._replace_weights_of_checkpoint()
-
-    def _replace_weights_of_checkpoint(self) -> None:
-        weights = self._weights()
-        if not self.writes:
-            return
-        checkpoint = load_checkpoint(self.saved_model_file)
-        checkpoint["state_dict"] = weights
-        checkpoint["other_parameter"] = storable(self.model.other_parameter())
-        save_checkpoint(self.saved_model_file, checkpoint)
+            replace_weights(self, self.saved_model_file)
 
     # --- checkpoints ------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = self._weights()
-        if not self.writes:
-            return
-        save_checkpoint(
-            path,
-            {
-                "run": self.run_name,
-                "config": self.config.plain(),
-                "epoch": epoch,
-                "best_valid_score": float(self.best_valid_score),
-                "state_dict": state,
-                "ids": self.ids,
-                "other_parameter": storable(self.model.other_parameter()),
-            },
-        )
-        if verbose:
+        write_checkpoint(self, epoch, path)
+        if verbose and self.writes:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        return self.replicas.gathered(
-            getattr(self.model, "checkpoint_state", self.model.state_dict)()
-        )
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights that a checkpoint holds, whole; all processes must call it."""
+        state_of = getattr(self.model, "checkpoint_state", self.model.state_dict)
+        return self.replicas.gathered(state_of())
 
     def load_best(self, model_file: str | None = None) -> None:
-        """Load the weights of the best epoch (or of ``model_file``) into the model."""
-        processes.wait_for_all()  # process 0 has written it
-        file = model_file or self.saved_model_file
-        checkpoint = load_checkpoint(file, self.device)
-        with explained(f"The checkpoint {file}", "Train the model again."):
-            if model_file is None and checkpoint["run"] != self.run_name:
-                raise ArtefactError(
-                    f"{file} belongs to {checkpoint['run']}, another run: it was renamed or "
-                    "replaced. Train again."
-                )
-            load_state(self.model, self.replicas.weights(checkpoint["state_dict"]))
-            self.model.load_other_parameter(
-                checkpoint["other_parameter"]
-            )  # LightGCN's cached embeddings, Pop's counts
-            self.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {file}")
+        """Load the weights of the best epoch into the model.
+
+        Args:
+            model_file: another checkpoint to load instead.
+
+        Raises:
+            ArtefactError: the file is damaged, or belongs to another run.
+        """
+        # Process 0 has written it.
+        processes.wait_for_all()
+        run_name = None
+        if model_file is None:
+            run_name = self.run_name
+        read_checkpoint(self, model_file or self.saved_model_file, run_name)
 
 
-def get_trainer_class(model_class: type, name: str) -> type:
+def get_trainer_class(model_class: Any, name: str) -> type:
     """Our trainer; on top of RecBole's special one where a baseline has it (Pop, RecVAE, ...)."""
-    from recbole.trainer import Trainer
-
     stock = get_trainer(model_class.type, name)
     if stock is Trainer:
         return GenRecTrainer
-    # the special trainer's own loop comes first and calls ours through super()
+    # The special trainer's own loop comes first and calls ours through super().
     return type(f"GenRec{stock.__name__}", (stock, GenRecTrainer), {})

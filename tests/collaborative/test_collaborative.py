@@ -13,6 +13,7 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
+from recbole_genrec.collaborative import training as training_module
 from recbole_genrec.collaborative import training_split as split_module
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.collaborative.training_split import only_trained_items, training_split
@@ -194,7 +195,7 @@ def test_an_interrupted_store_leaves_nothing_and_the_first_of_two_processes_wins
     source = TrainingInteractions(settings(folder, "one"))
     with monkeypatch.context() as patch:
         patch.setattr(
-            split_module,
+            training_module,
             "save_artefact",
             lambda target, *_: (target / "half").write_text("") / "fails",
         )
@@ -233,7 +234,7 @@ def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
 
     monkeypatch.setattr(split_module, "make_loaders", guarded)
     monkeypatch.setattr(
-        split_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated")
+        training_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated")
     )
     assert len(vectors_of(folder, "one")) > 30
 

@@ -15,6 +15,7 @@ from test_collaborative import folder as folder  # noqa: PLC0414
 from toy import write_dataset
 
 from recbole_genrec.collaborative import lightgcn_vectors as module
+from recbole_genrec.collaborative import training as training_module
 from recbole_genrec.collaborative import training_split as split_module
 from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, TrainingGraph, graph_vectors
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
@@ -202,7 +203,7 @@ def test_negatives_are_real_items_that_the_user_does_not_have(folder, monkeypatc
             seen.extend(zip(batch["user_id"].tolist(), batch["neg_item_id"].tolist(), strict=True))
         return trained_model(config, data, rows, log)
 
-    trained_model = split_module.trained_model
+    trained_model = training_module.trained_model
     monkeypatch.setattr(module, "trained_model", spy)
     make(folder, "one")
     data, _ = graph_of(graph_config(folder))

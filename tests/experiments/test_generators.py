@@ -12,7 +12,7 @@ from toy import TINY_OF, toy_model, write_dataset
 from recbole_genrec.decoding import exact_scores
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, recommend
-from recbole_genrec.training.trainer import GenRecTrainer
+from recbole_genrec.training.resume import ResumePoints
 
 CASES = [
     ("STORE", {}),
@@ -200,14 +200,14 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(folder, case, tmp_pat
     whole = run_recbole_genrec(
         name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "a")}
     )
-    saving = GenRecTrainer._save_resume_point
+    saving = ResumePoints.save
 
     def save_then_stop(self, epoch, *inside):
         saving(self, epoch, *inside)
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(GenRecTrainer, "_save_resume_point", save_then_stop)
+    monkeypatch.setattr(ResumePoints, "save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         run_recbole_genrec(
             name, "toy", config_dict={**settings, "checkpoint_dir": str(tmp_path / "b")}

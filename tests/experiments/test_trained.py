@@ -16,7 +16,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
-from recbole_genrec.training.collector import make_collector
+from recbole_genrec.training.collector import TensorCollector
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_metrics_of_popularity_count_all_training_rows(run, tmp_path):
     )["test_result"]
     assert again == pytest.approx(fresh)
     config, _, _, train, *_ = load_data_and_model(run["TimelineRec"]["checkpoint"])
-    collector = make_collector({**config.final_config_dict, **metrics})
+    collector = TensorCollector({**config.final_config_dict, **metrics})
     collector.data_collect(train)
     counts = collector.data_struct.get("data.count_items")
     plain = GenRecConfig("SASRec", "toy", config_dict={"data_path": str(run["folder"])})

@@ -26,6 +26,7 @@ from recbole_genrec.model.self_improve.coder import ItemCoder
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer import ItemCodes
+from recbole_genrec.training.resume import ResumePoints
 from recbole_genrec.training.trainer import GenRecTrainer
 
 METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec"]
@@ -333,7 +334,7 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
     class Killed(BaseException):
         pass
 
-    save = GenRecTrainer._save_resume_point
+    save = ResumePoints.save
 
     def killed(self, epoch, *more):
         if epoch == 2:
@@ -347,8 +348,8 @@ def test_a_stopped_run_refreshes_at_the_same_epochs(folder, monkeypatch, changes
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(
-            GenRecTrainer,
-            *(("_safe_point", killed_inside) if inside else ("_save_resume_point", killed)),
+            ResumePoints,
+            *(("safe_point", killed_inside) if inside else ("save", killed)),
         )
         run_recbole_genrec(
             name, "toy", config_dict=settings(folder, name, checkpoint_dir="cut", **more)

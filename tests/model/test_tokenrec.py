@@ -21,7 +21,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.training.collector import make_collector
+from recbole_genrec.training.collector import TensorCollector
 
 GRAPH = {"graph_epochs": 60, "graph_lr": 0.02}
 
@@ -583,7 +583,7 @@ def test_rows_follow_raw_ids(run, folder, tmp_path):
 def test_the_stock_trainer_works(toy, caplog):
     model, config, (train, valid, test) = toy(epochs=1)
     trainer = Trainer(config, model)
-    trainer.eval_collector = make_collector(config)
+    trainer.eval_collector = TensorCollector(config)
     trainer.fit(train, valid, saved=False)
     assert trainer.evaluate(test, load_best_model=False)["recall@10"] > 0
     assert "This is not GenRecTrainer" in caplog.text

@@ -17,7 +17,7 @@ from toy import TINY, toy_config, toy_model, write_dataset
 
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.training.collector import make_collector
+from recbole_genrec.training.collector import TensorCollector
 from recbole_genrec.training.trainer import GenRecTrainer
 
 
@@ -128,7 +128,7 @@ def test_kill_9_and_resume_by_the_same_command(folder, tmp_path):
 def test_the_stock_trainer_works_and_is_told_apart(folder, caplog):
     model, config, (train, valid, test) = toy_model(folder, epochs=1)
     trainer = Trainer(config, model)
-    trainer.eval_collector = make_collector(config)
+    trainer.eval_collector = TensorCollector(config)
     trainer.fit(train, valid, saved=False)
     result = trainer.evaluate(test, load_best_model=False)
     assert result["recall@10"] > 0
@@ -146,7 +146,6 @@ def test_accumulated_batches_equal_one_batch(folder):
         )  # equal lengths: mean of means = mean
         loaders[0]._dataset.inter_feat = rows[keep]
         trainer = GenRecTrainer(config, model)
-        trainer._saved, trainer.scheduler = False, None
         batches = [
             loaders[0].collate_fn(part.numpy())
             for part in torch.arange(len(keep)).split(config["train_batch_size"])

@@ -8,8 +8,8 @@ paper                               here
 collaborative vectors (LightGCN)    ``collaborative/lightgcn_vectors.py``
 masked vector quantisation          ``tokenizer/entity_mq.py``, one for items and one for users
 prompts with user and item tokens   ``prompt.py``, wording in ``properties/prompts/tokenrec.yaml``
-generative retrieval                :meth:`TokenRec.project`, :class:`ProjectionHead`
-pairwise ranking loss               :func:`cosine_loss`
+generative retrieval                :meth:`TokenRec.project`, ``projection.py``
+pairwise ranking loss               :func:`cosine_loss` in ``projection.py``
 unseen users and items              :meth:`Entities.infer_users`, :meth:`TokenRec.add_items`
 ==================================  ================================================================
 
@@ -21,27 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from recbole.utils import init_seed
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, embedding, normalize
+from torch.nn.functional import embedding
 
 from recbole_genrec.backbone import (
     EncoderDecoderBackbone,
     load_encoder_decoder,
     load_text_tokenizer,
 )
-from recbole_genrec.backbone.dropout import Dropout
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.ranking import VectorMethodSettings, VectorRecommender
+from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.tokenrec.entities import Entities
+from recbole_genrec.model.tokenrec.keys import TokenRecSettings
+from recbole_genrec.model.tokenrec.projection import ProjectionHead, cosine_loss, cosine_scores
 from recbole_genrec.model.tokenrec.prompt import Prompts
 from recbole_genrec.runtime.processes import balanced
-from recbole_genrec.settings.backbone_keys import BackboneKeys
-from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.tokenizer.collision import parse_policies
@@ -50,89 +49,11 @@ SEEN_AT_TEST = 4
 """The trained template that evaluation uses: the fifth (our choice, unpublished)."""
 
 
-class ProjectionHead(nn.Module):
-    """``Linear(ReLU(Dropout(Linear(states))))`` on the states of all positions, one after another.
-
-    Args:
-        d_in: positions times width of the states.
-        hidden: width between.
-        d_out: size of the collaborative vectors.
-        dropout: share of the hidden units.
-    """
-
-    def __init__(self, d_in: int, hidden: int, d_out: int, dropout: float):
-        super().__init__()
-        self.inner, self.dropout, self.outer = (
-            nn.Linear(d_in, hidden),
-            Dropout(dropout),
-            nn.Linear(hidden, d_out),
-        )
-
-    def forward(self, states: Tensor) -> Tensor:
-        """``[B, T, d_model]`` -> ``[B, d_out]``."""
-        return self.outer(self.dropout(self.inner(states.flatten(1))).relu())
-
-
-def cosine_loss(
-    projected: Tensor, positive: Tensor, negative: Tensor, gamma: float = 0.0
-) -> Tensor:
-    """Mean over 2B pairs of ``1 - cos`` (positive) and ``max(0, cos - gamma)`` (negative).
-
-    Args:
-        projected: ``[B, d]``.
-        positive: vectors of the targets, ``[B, d]``.
-        negative: vectors of other items, ``[B, d]``.
-        gamma: cosine that a negative may have without a loss.
-    """
-    towards = 1 - cosine_similarity(projected, positive)
-    away = (cosine_similarity(projected, negative) - gamma).relu()
-    return (towards + away).mean() / 2
-
-
-def cosine_scores(projected: Tensor, vectors: Tensor) -> Tensor:
-    """Cosines ``[B, n]``; 0 where a vector is zero.
-
-    Args:
-        projected: ``[B, d]``.
-        vectors: ``[n, d]``.
-    """
-    return normalize(projected, dim=1) @ normalize(vectors, dim=1).T
-
-
 def _rename_old_weights(module: nn.Module, state: dict, *_: object) -> None:
     """Checkpoints of version 0.1 call the buffer ``vectors`` ``item_vectors``."""
     if "item_vectors" in state:
         vectors = state.pop("item_vectors")
         state.setdefault("vectors", vectors)
-
-
-class TokenRecSettings(BackboneKeys, VectorMethodSettings):
-    """Keys of TokenRec beside those of its tokenizer."""
-
-    tokenizer: Literal["mq"] = key("TokenRec quantises collaborative vectors", affects="tokenizer")
-    source_len: int = key(
-        "longest encoder input, in tokens; the last items that fit are kept",
-        ge=1,
-        affects="training",
-    )
-    dec_len: int = key("length of the constant decoder input, in tokens", ge=1, affects="training")
-    proj_hidden: int = key(
-        "width between the decoder's states and the projected vector", ge=1, affects="training"
-    )
-    proj_dropout: float = key("dropout of the projection", ge=0, le=1, affects="training")
-    gamma: float = key(
-        "cosine that a negative may have without a loss", ge=-1, le=1, affects="training"
-    )
-    shuffle_history: bool = key("train on the history in random order", affects="training")
-    user_only_prob: float = key(
-        "share of the training samples without a history", ge=0, le=1, affects="training"
-    )
-    init_token_from_codebook: bool = key(
-        "start the token embeddings from the codebooks, whose size must be the backbone's width",
-        affects="training",
-    )
-    eval_prompt: Literal["seen", "unseen"] = key("template at test time", affects="search")
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
 
 
 class TokenRec(VectorRecommender):
@@ -171,7 +92,7 @@ class TokenRec(VectorRecommender):
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
         settings = self.settings
-        # the same start with fitted and with stored tokenizers
+        # The same start with fitted and with stored tokenizers.
         init_seed(settings.seed, settings.reproducibility)
 
         scratch = settings.backbone == "scratch"
@@ -226,10 +147,11 @@ class TokenRec(VectorRecommender):
         Our choice, unpublished.
         """
         books = self.entities.codebooks()
-        if books.shape[1] != self.table.shape[1]:
+        width = self.table.shape[1]
+        if books.shape[1] != width:
             raise ConfigError(
                 f"init_token_from_codebook: the codes have {books.shape[1]} dimensions, the "
-                f"backbone is {self.table.shape[1]} wide. Set code_dim to {self.table.shape[1]}, or "
+                f"backbone is {width} wide. Set code_dim to {width}, or "
                 "init_token_from_codebook: False."
             )
         self.table[-len(books) :] = books * (self.table.std() / books.std())
@@ -247,7 +169,8 @@ class TokenRec(VectorRecommender):
             history: item ids ``[B, T]``.
             shown: bool ``[B, T]``, which items of the history the prompt shows.
         """
-        ids, mask = self.prompts.source(template, user_codes, self.codes[history], shown)  # [B, S]
+        item_codes = self.codes[history]  # [B, T, K]
+        ids, mask = self.prompts.source(template, user_codes, item_codes, shown)  # [B, S]
         encoded = self.backbone.encode(embedding(ids, self.table), mask)  # [B, S, d_model]
         memory = self.backbone.memory(encoded, mask)
         sentence = embedding(self.prompts.decoder_ids, self.table)  # [dec_len, d_model]
