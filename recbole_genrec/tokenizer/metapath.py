@@ -150,7 +150,7 @@ class MetaPathTokenizer(ItemTokenizer):
             self.seed,
         )
         torch.manual_seed(self.seed)
-        network = SkipGram(graph.n_nodes, settings.path_dim).to(self.config["device"] or "cpu")
+        network = SkipGram(graph.n_nodes, settings.path_dim).to(self.settings.device or "cpu")
         self.loop().train(SkipGramStage(network, walks, how))
         return network.centres.weight.detach().cpu().clone()
 
