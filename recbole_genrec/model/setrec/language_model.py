@@ -1,4 +1,4 @@
-"""The language model of SETRec: an encoder-decoder or a decoder-only one, and the words of its prompt."""
+"""The language model of SETRec, encoder-decoder or decoder-only, and the words of its prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores and losses of SETRec: query k is compared with the k-th token of every item (arXiv 2502.10833)."""
+"""Scores and losses of SETRec (arXiv 2502.10833): query k meets the k-th token of every item."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def sampled_generation_loss(
     """L_gen with a softmax over the target and m items drawn uniformly for the batch.
 
     ``n - 1`` items compete with a target. The ``m'`` draws that are not the target itself stand for
-    them: each gets ``log((n - 1) / m')`` on its score, which makes the denominator of the softmax an
-    unbiased estimate of the full one. Draws of the target itself are left out.
+    them: each gets ``log((n - 1) / m')`` on its score, which makes the denominator of the softmax
+    an unbiased estimate of the full one. Draws of the target itself are left out.
 
     Args:
         states: ``[B, Q, d]``.

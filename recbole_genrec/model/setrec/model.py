@@ -1,4 +1,6 @@
-"""SETRec (arXiv 2502.10833): items as sets of continuous tokens, predicted at once and ranked by inner products.
+"""SETRec (arXiv 2502.10833): items as sets of continuous tokens, which are predicted at once.
+
+Items are ranked by inner products.
 
 ==========================================  ====================================================
 paper                                       here
@@ -6,10 +8,10 @@ paper                                       here
 collaborative vectors (SASRec)              ``collaborative/``, :meth:`SETRec.pretrain_tokenizer`
 collaborative and semantic tokens           :class:`~.item_tokens.ItemTokens`
 reconstruction loss                         :meth:`~.item_tokens.ItemTokens.reconstruction_loss`
-sparse attention, one position an item      :class:`~.reader.Layout`, :meth:`~.reader.SetReader.visible`
+sparse attention, one position an item      :class:`~.reader.Layout`, ``SetReader.visible``
 query vectors, simultaneous generation      :class:`~.reader.SetReader`
 generation loss                             :func:`~.losses.generation_loss`
-weighted grounding score                    :meth:`SETRec.similarity`, :func:`~.losses.token_weights`
+weighted grounding score                    :meth:`SETRec.similarity`, ``losses.py``
 choice of beta                              :meth:`SETRec.after_fit`
 new items                                   :meth:`SETRec.add_items`
 ==========================================  ====================================================
@@ -184,7 +186,7 @@ class SETRec(VectorRecommender):
     def _sampled_loss(
         self, history: Tensor, length: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`loss`, with the tokens of the items of the batch and of the drawn ones alone."""
+        """As :meth:`loss`, with the tokens of the batch's items and of the drawn ones alone."""
         n_real = self.n_items - 1
         shape = (self.settings.setrec_negatives,)
         negatives = torch.randint(1, self.n_items, shape, device=target.device)
@@ -334,7 +336,7 @@ class SETRec(VectorRecommender):
     # --- checkpoints, settings, reports -----------------------------------------------------------
 
     def other_parameter(self) -> dict:
-        """As the base's, with the widths of the vectors and what an adapter's base must agree in."""
+        """As the base's, with the widths of the vectors and the facts of an adapter's base."""
         base, backbone = None, self.reader.backbone
         if isinstance(backbone, CausalBackbone) and backbone.has_lora:
             base = backbone.origin
