@@ -13,6 +13,7 @@ from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer import (
     ItemCodes,
     ItemTokenizer,
@@ -25,12 +26,11 @@ from recbole_genrec.tokenizer.code_sizes import sizes_notice
 
 def tokenizer_description(config) -> str:
     """The tokenizer of a run in one line; codes that are read have the sizes that they have."""
-    declared = tokenizer_class(config["tokenizer"]).settings_class.declared()
+    settings = SharedSettings.of(config)
+    declared = tokenizer_class(settings.tokenizer).settings_class.declared()
     if "codebook_sizes" not in declared:
-        return config["tokenizer"]
-    return (
-        f"{config['tokenizer']}, sizes {config['codebook_sizes']}, collision {config['collision']}"
-    )
+        return settings.tokenizer
+    return f"{settings.tokenizer}, sizes {settings.codebook_sizes}, collision {settings.collision}"
 
 
 class CodedModel(GenRecModel):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recbole_genrec.data.index_files import files_of_index, numbers_file
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.storage.digests import file_digest, read_bytes
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -48,7 +49,7 @@ class IndexFile(ItemTokenizer):
     @property
     def file(self) -> Path:
         """The index file."""
-        return Path(self.config["tokenizer"]).expanduser()
+        return Path(ContentKeys.of(self.config).tokenizer).expanduser()
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """What the files hold."""

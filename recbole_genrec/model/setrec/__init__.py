@@ -1,1 +1,1 @@
-"""SETRec: an item is a set of continuous tokens, and those of the next one are predicted at once."""
+"""SETRec: an item is a set of continuous tokens; those of the next item are predicted at once."""

@@ -88,7 +88,7 @@ class SETRec(VectorRecommender):
         self._states_of: dict[tuple, Tensor] | None = None
 
         # the same start with vectors that were stored and that were made now
-        init_seed(config["seed"], config["reproducibility"])
+        init_seed(config.settings.seed, config.settings.reproducibility)
         backbone, words, (instruction, separator) = load_language_model(config, encodes)
         if stored and isinstance(backbone, CausalBackbone):
             check_base(stored.get("base"), backbone.origin, settings.backbone)
@@ -282,7 +282,7 @@ class SETRec(VectorRecommender):
         """
         if not self.chooses_beta:
             return
-        metric = self.config["valid_metric"].lower()
+        metric = self.settings.valid_metric.lower()
         figures = {}
         self._states_of = {}
         try:
@@ -292,7 +292,7 @@ class SETRec(VectorRecommender):
         finally:
             self._states_of = None
         best = min(figures, key=figures.__getitem__)
-        if self.config["valid_metric_bigger"]:
+        if self.settings.valid_metric_bigger:
             best = max(figures, key=figures.__getitem__)
         self.tuned_beta.fill_(best)
         self.beta_figures = {f"{beta:g}": figure for beta, figure in figures.items()}
