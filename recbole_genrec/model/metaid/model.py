@@ -70,7 +70,7 @@ class MetaIDSettings(BackboneKeys, SharedSettings):
 
 
 class MetaID(EncoderDecoderRecommender):
-    """META ID on the codes of ``tokenizer: metapath``; ``properties/model/MetaID.yaml`` has the keys.
+    """META ID on the codes of ``tokenizer: metapath``; keys in ``properties/model/MetaID.yaml``.
 
     Args:
         config: a ``GenRecConfig``.
