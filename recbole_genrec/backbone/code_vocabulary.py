@@ -72,7 +72,8 @@ class CodeVocabulary(nn.Module):
 
     def flat(self, codes: Tensor) -> Tensor:
         """Flat indices of codes ``[..., L']`` (the first L' levels)."""
-        return codes + torch.tensor(self.offsets[: codes.shape[-1]], device=codes.device)
+        offsets = self.offsets[: codes.shape[-1]]
+        return codes + torch.tensor(offsets, dtype=torch.long, device=codes.device)
 
     def embed_code(self, codes: Tensor, level: int) -> Tensor:
         """Codes ``[...]`` of one level -> ``[..., d_in]``."""

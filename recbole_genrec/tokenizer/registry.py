@@ -19,6 +19,7 @@ TOKENIZERS = {
     "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
     "letter": "recbole_genrec.tokenizer.letter_tokenizer:LETTERTokenizer",
     "mq": "recbole_genrec.tokenizer.mq_tokenizer:MQTokenizer",
+    "lmindexer": "recbole_genrec.tokenizer.lmindexer.tokenizer:LMIndexerTokenizer",
     "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",
     "cid": "recbole_genrec.tokenizer.hierarchical:CIDTokenizer",
     "metapath": "recbole_genrec.tokenizer.metapath:MetaPathTokenizer",

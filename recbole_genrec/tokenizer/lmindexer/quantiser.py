@@ -1,0 +1,26 @@
+"""The quantiser of one position: the code that points most in the direction of a state."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def quantise(states: Tensor, codebook: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Straight-through softmax over the inner products with the codes.
+
+    The value is the chosen row; the gradient is that of the soft mixture, so it reaches the states
+    and every row. No noise is added, whatever the paper's word "Gumbel" suggests.
+
+    Args:
+        states: ``h [B, d]``.
+        codebook: ``E [K, d]``.
+        temperature: ``tau``, divides the inner products in the mixture.
+
+    Returns:
+        ``hat h [B, d]`` and the codes int64 ``[B]``.
+    """
+    scores = states @ codebook.T  # [B, K]
+    codes = scores.argmax(-1)  # [B]
+    soft = (scores / temperature).softmax(-1) @ codebook  # [B, d]
+    hard = codebook[codes]
+    return soft + (hard - soft).detach(), codes
