@@ -17,14 +17,13 @@ unique index of equal ids             ``tokenizer/collision.py``: ``add_extra_to
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_genrec.backbone import (
     EncoderDecoderBackbone,
@@ -324,8 +323,8 @@ _NO_DROPOUT = (
 
 
 def _check_dropout(network: IndexerNetwork) -> None:
-    rates = [module.p for module in network.backbone.modules() if hasattr(module, "p")]
-    if not math.fsum(rates):
+    modules = network.backbone.modules()
+    if not any(module.p for module in modules if isinstance(module, nn.Dropout)):
         raise ConfigError(_NO_DROPOUT)
 
 
