@@ -102,6 +102,15 @@ TINY_OF = {
         "path_dim": 8,
         "tokenizer_epochs": 2,
     },
+    "LMIndexer": {
+        **SMALL,
+        "indexer_config": {**TINY_T5["backbone_config"], "num_layers": 1, "dropout_rate": 0.1},
+        "indexer_vocab_size": 400,
+        "codebook_sizes": [8, 8],
+        "stage_epochs": [1, 1, 1],
+        "stage_lr": 0.003,
+        "tok_max_len": [16, 16],
+    },
     "TimelineRec": {
         **SMALL,
         "codebook_sizes": [8, 8],

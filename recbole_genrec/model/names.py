@@ -13,6 +13,7 @@ MODELS = {
     "TokenRec": "recbole_genrec.model.tokenrec.model:TokenRec",
     "SETRec": "recbole_genrec.model.setrec.model:SETRec",
     "MetaID": "recbole_genrec.model.metaid.model:MetaID",
+    "LMIndexer": "recbole_genrec.model.lmindexer:LMIndexer",
     "LightGCN": "recbole_genrec.model.baselines.lightgcn:LightGCN",
     "LightGCNDot": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNDot",
     "LightGCNCosine": "recbole_genrec.model.baselines.lightgcn_ranking:LightGCNCosine",

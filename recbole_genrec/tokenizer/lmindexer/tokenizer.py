@@ -203,11 +203,12 @@ class LMIndexerTokenizer(ItemTokenizer):
 
     # --- the network ----------------------------------------------------------------------------
 
-    def _network(self, texts: Sequence[str] = ()) -> IndexerNetwork:
-        """The network, with the stored weights if there are any.
+    def _network(self, texts: Sequence[str] = (), trained: bool = True) -> IndexerNetwork:
+        """The network.
 
         Args:
             texts: what a new text vocabulary is trained on.
+            trained: with the stored weights, if there are any.
         """
         settings = self.settings
         lm, self.text_tokenizer = load_text_encoder_decoder(
@@ -227,7 +228,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             self.text_tokenizer.eos_token_id,
             settings.tau,
         )
-        if self.weights:
+        if trained and self.weights:
             network.load_state_dict(self.weights, strict=False)
         return network.to(settings.device or "cpu")
 
@@ -244,6 +245,15 @@ class LMIndexerTokenizer(ItemTokenizer):
         network = self._finished()
         rows = network.codes.embedding.detach().cpu()
         return PretrainedBackbone(network.backbone.cpu(), self.text_tokenizer, code_rows=rows)
+
+    def fresh_backbone(self) -> EncoderDecoderBackbone:
+        """The language model as it was before the fit, with the same text vocabulary.
+
+        Its weights are those of the folder or hub id, or random.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return self._network(trained=False).backbone.cpu()
 
     def encode(self, new: NewItems) -> Tensor:
         """Codes ``[n, T]`` of new item texts: the best code of each position in turn.

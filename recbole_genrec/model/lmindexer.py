@@ -1,0 +1,325 @@
+"""LMIndexer (arXiv 2310.07815): the language model that named the items recommends them.
+
+==============================  ===========================================================
+paper                           here
+==============================  ===========================================================
+self-supervised ids (3)         ``tokenizer/lmindexer/``, a file for each part
+model that goes on from there   ``LMIndexerTokenizer.hand_over``, key
+                                ``init_from_tokenizer``
+user as text, item id out (4.1) :meth:`LMIndexer.source`, :meth:`LMIndexer.loss`
+constrained beam search         ``decoding/``, through :meth:`LMIndexer.item_logits`
+new items                       ``tokenizer/lmindexer/new_items.py``
+==============================  ===========================================================
+
+Unpublished and our choice: a history of ids (``rec_input: ids``) or of ids and texts (``both``),
+the losses over fewer tokens (``loss_vocab``), every prefix of a history as a row where the released
+program draws five sub-histories of a user.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from recbole_genrec.backbone import (
+    BeamDecoder,
+    CodeVocabulary,
+    EncoderDecoderBackbone,
+    TextTable,
+    compose,
+    embed_mixed,
+)
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
+from recbole_genrec.backbone.sequences import Segment
+from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.declaration import key
+from recbole_genrec.settings.search_keys import CompiledSearchKeys
+from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.tokenizer.lmindexer.network import with_end
+from recbole_genrec.tokenizer.lmindexer.settings import LMIndexerTokenizerSettings
+from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
+
+SEPARATOR = ". "
+
+
+class LMIndexerSettings(CompiledSearchKeys, SharedSettings):
+    """Keys of LMIndexer beside those of its tokenizer."""
+
+    tokenizer: Literal["lmindexer"] = key("LMIndexer brings its own tokenizer", affects="tokenizer")
+    init_from_tokenizer: bool = key(
+        "go on with the language model that learned the codes; off: the same codes, random weights",
+        affects="training",
+    )
+    rec_input: Literal["ids", "text", "both"] = key("what stands for an item", affects="training")
+    max_source_length: int = key("tokens of a history", ge=2, affects="training")
+    item_max_length: int = key("text tokens of an item in a history", ge=1, affects="training")
+    loss_vocab: Literal["full", "codes", "trie"] = key(
+        "tokens among which a target competes", affects="training"
+    )
+    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
+
+
+class LMIndexer(GenerativeRecommender):
+    """LMIndexer's recommender; ``properties/model/LMIndexer.yaml`` lists the keys.
+
+    Token ids below the text vocabulary's size are text, those from there on are codes.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+    """
+
+    settings_class = LMIndexerSettings
+    settings: LMIndexerSettings
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
+        settings = self.settings
+        pretrained = self.tokenizer.hand_over()
+        self.text_tokenizer = pretrained.text_tokenizer
+        self.backbone: EncoderDecoderBackbone = pretrained.backbone
+        code_rows = pretrained.code_rows
+        if not settings.init_from_tokenizer:
+            self.backbone, code_rows = self.tokenizer.fresh_backbone(), None
+        if settings.compile_search:
+            self.backbone.compile_search()
+
+        self.n_text = self.backbone.text_table.num_embeddings
+        self.end = self.text_tokenizer.eos_token_id
+        width = self.backbone.d_model
+        self.vocabulary = CodeVocabulary(
+            self.level_sizes, width, width, tied=True, scale=self.backbone.output_scale
+        )
+        self._start_codes(code_rows)
+        self.item_texts = TextTable(
+            self.text_tokenizer, self.content.text, settings.item_max_length
+        )
+        separator = self.text_tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        self.register_buffer("separator", torch.tensor(separator), persistent=False)  # [w]
+
+    @torch.no_grad()
+    def _start_codes(self, code_rows: Tensor | None) -> None:
+        """Learned codes go on from the tokenizer; the others start like words.
+
+        Args:
+            code_rows: embeddings ``[C, d]`` of the learned codes; ``None`` = none.
+        """
+        words = self.backbone.text_table.weight
+        self.vocabulary.start_like(words, words, spread=1.0)
+        if code_rows is not None:
+            self.vocabulary.embedding[: len(code_rows)] = code_rows
+
+    @classmethod
+    def reads_text(cls, config) -> bool:
+        """Item texts are what its tokenizer and its source are made of."""
+        return True
+
+    # --- the two functions of a method ------------------------------------------------------------
+
+    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of the target's codes and the end token under teacher forcing.
+
+        ``loss_vocab: full``: text and codes compete. ``codes``: codes and the end token.
+        ``trie``: the sum over the item's codes, each among those that the trie allows.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+        """
+        memory = self._memory(*self.source(history, length))
+        if self.settings.loss_vocab != "trie":
+            return balanced(self._token_loss(memory, target, self.codes.shape[1]), len(target))
+
+        states, _ = self._teach(memory, target, self.codes.shape[1])  # [B, L + 1, d]
+        blocks = (
+            self.vocabulary.logits(state, level)  # [B, V_level]
+            for level, state in enumerate(states[:, :-1].unbind(1))
+        )
+        return balanced(item_cross_entropy(self.trie, target, blocks), len(target))
+
+    def item_logits(self, history: Tensor, length: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities after the encoded histories.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: number of items in each history ``[B]``.
+        """
+        memory = self._memory(*self.source(history, length))
+        return self._decoder(memory, self.settings.score_type)
+
+    # --- source -----------------------------------------------------------------------------------
+
+    def source(self, history: Tensor, length: Tensor) -> Segment:
+        """Encoder input, with an end token behind it.
+
+        ``ids``: codes of the items, oldest first, as in TIGER. ``text`` and ``both``: the items,
+        newest first, joined by ". "; with ``both`` the codes of an item stand before its text. What
+        exceeds ``max_source_length`` is of the oldest items.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: number of items in each history ``[B]``.
+
+        Returns:
+            Token ids ``[B, S]``, right-padded, and which of them count.
+        """
+        place = torch.arange(history.shape[1], device=history.device)
+        is_item = place < length.unsqueeze(1)  # [B, T]
+        newest_first = (length.unsqueeze(1) - 1 - place).clamp(min=0)  # [B, T]
+        items = history.gather(1, newest_first)  # [B, T]
+        if self.settings.rec_input == "ids":
+            n_kept = (self.settings.max_source_length - 1) // self.codes.shape[1]
+            n_items = length.clamp(max=max(n_kept, 1))  # [B]
+            oldest_first = (n_items.unsqueeze(1) - 1 - place).clamp(min=0)
+            items = items.gather(1, oldest_first)
+            is_item = place < n_items.unsqueeze(1)
+
+        pieces, counts = self._pieces(items)  # [B, T, w]
+        counts = counts & is_item.unsqueeze(-1)
+        ids, lengths = compose((pieces.flatten(1), counts.flatten(1)))  # [B, S], [B]
+        ids = ids[:, : self.settings.max_source_length - 1]
+        valid = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
+        return with_end((ids, valid), self.end)
+
+    def _pieces(self, items: Tensor) -> Segment:
+        """What stands for each item of a history, ``[B, T, w]``."""
+        codes = self._code_tokens(items)  # [B, T, L]
+        segments = [(codes, torch.ones_like(codes, dtype=torch.bool))]
+        if self.settings.rec_input == "ids":
+            return segments[0]
+        separator = self.separator.expand(*items.shape, -1)  # [B, T, w]
+        follows = torch.ones_like(separator, dtype=torch.bool)
+        follows[:, 0] = False  # nothing stands before the newest item
+        if self.settings.rec_input == "text":
+            segments = []
+        segments = [(separator, follows), *segments, self.item_texts(items)]
+        ids = torch.cat([ids for ids, _ in segments], dim=-1)
+        return ids, torch.cat([valid for _, valid in segments], dim=-1)
+
+    def _code_tokens(self, items: Tensor, levels: int | None = None) -> Tensor:
+        """Token ids of the items' codes, ``[..., levels]``."""
+        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
+
+    # --- encoder and decoder ----------------------------------------------------------------------
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
+
+    def _memory(self, ids: Tensor, valid: Tensor) -> EncoderMemory:
+        """The encoded sources, token ids ``[B, S]`` and which of them count."""
+        return self.backbone.read(self._embed(ids), valid)
+
+    def _teach(self, memory: EncoderMemory, items: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: the items' tokens are both the decoder's input and its labels.
+
+        Returns:
+            States ``[B, levels + 1, d]`` that predict the codes and the end token, and these
+            tokens ``[B, levels + 1]``.
+        """
+        labels = pad(self._code_tokens(items, levels), (0, 1), value=self.end)
+        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
+        return self.backbone.decode(self._embed(inputs), memory), labels
+
+    def _token_loss(self, memory: EncoderMemory, items: Tensor, levels: int) -> Tensor:
+        """Mean cross-entropy of the items' first codes and the end token."""
+        states, labels = self._teach(memory, items, levels)
+        logits = torch.cat([self._word_logits(states), self.vocabulary.logits(states)], dim=-1)
+        if self.settings.loss_vocab != "full":
+            # Column 0 is the end token, the codes follow.
+            labels = torch.where(labels == self.end, 0, labels - self.n_text + 1)
+        return cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+    def _word_logits(self, states: Tensor) -> Tensor:
+        """Logits ``[B, L', V]`` of the text tokens that compete: all, or the end token alone."""
+        if self.settings.loss_vocab == "full":
+            return self.backbone.text_logits(states)
+        head = self.backbone.text_table
+        if self.backbone.lm_head is not None:
+            head = self.backbone.lm_head
+        row = head.weight[self.end : self.end + 1]
+        return nn.functional.linear(states * self.backbone.output_scale, row)
+
+    def _decoder(self, memory: EncoderMemory, score_type: str) -> BeamDecoder:
+        """What the search steps through."""
+        start = self.backbone.text_table.weight[0]
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
+        return BeamDecoder(self.backbone, memory, start, self.vocabulary.embed_code, log_probs)
+
+    # --- self_improve: the tokenizer's own task, text -> codes ------------------------------------
+
+    def alignment_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the items' codes given their texts, in the unit of :meth:`loss`.
+
+        All codes compete, also with ``loss_vocab: trie``: a refresh looks beyond the trie.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        memory = self._item_memory(items)
+        loss = self._token_loss(memory, items, self.n_aligned)
+        if self.settings.loss_vocab == "trie":
+            loss = loss * self.n_aligned  # the sum over the codes
+        return balanced(loss, len(items))
+
+    def item_decoder(self, items: Tensor) -> BeamDecoder:
+        """Next-code log-probabilities given the texts of items.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        return self._decoder(self._item_memory(items), "level")
+
+    def _item_memory(self, items: Tensor) -> EncoderMemory:
+        """The encoded texts of items."""
+        return self._memory(*with_end(self.item_texts(items), self.end))
+
+    # --- new items and settings -------------------------------------------------------------------
+
+    def items_added(self, items: list[int]) -> None:
+        """The texts of new items, and start values of index tokens that no item had before.
+
+        Args:
+            items: internal ids of the new items.
+        """
+        self.item_texts.append(self.content.text[len(self.item_texts) :])
+        self.start_unused_codes()
+
+    @classmethod
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, those of the tokenizer, and the place of the language model.
+
+        Args:
+            values: the settings of the run.
+
+        Raises:
+            ConfigError: names the keys and what to change.
+        """
+        super().check_config(values)
+        check_settings(LMIndexerTokenizerSettings.of(values))
+        if values.get("backbone") is not None:
+            raise ConfigError(
+                f"backbone is {values['backbone']}, but LMIndexer goes on with the language model "
+                f"of its tokenizer. Write --indexer_backbone={values['backbone']}."
+            )
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the language model.
+
+        Args:
+            config: the settings of the run.
+        """
+        settings = LMIndexerTokenizerSettings.of(config)
+        backbone = settings.indexer_backbone
+        if backbone == "scratch":
+            backbone = f"{backbone}, {settings.indexer_config}"
+        return {**super().describe(config), "backbone": backbone}
