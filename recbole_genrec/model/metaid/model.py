@@ -66,6 +66,7 @@ class MetaIDSettings(BackboneKeys, SharedSettings):
     id_diagnostics: bool = key(
         "report diversity and memorisation of the identifiers", affects="display", evaluate=True
     )
+    clip_grad_norm: dict | None = key("largest norm of the gradient: {max_norm: 1.0}")
     train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
 
 
