@@ -29,7 +29,7 @@ from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.resume import ResumePoints
 from recbole_genrec.training.trainer import GenRecTrainer
 
-METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec"]
+METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec", "MetaID"]
 SOON = {
     "self_improve": True,
     "si_start_epoch": 1,
@@ -463,15 +463,15 @@ def test_new_items_get_their_codes_from_the_model_after_a_refresh(folder, name, 
     model.self_improvement.refine_codes(model)
     before = model.codes.clone()
     text = model.content.text[7]
-    added = model.add_items([text, "title: quite another thing"])
-    assert (
-        added == [41, 42]
-        and int(model.self_improvement.round) == 1
-        and torch.equal(model.codes[:41], before)
-    )
+    chosen_by = {}
+    if name == "MetaID":  # its tokenizer reads interactions
+        chosen_by = {"users": [[model.user_tokens[4]], [model.user_tokens[8]]]}
+    added = model.add_items([text, "title: quite another thing"], **chosen_by)
+    assert added == [41, 42] and int(model.self_improvement.round) == 1
+    assert torch.equal(model.codes[:41], before)
     assert_sound(model)
     proposed, fits = ItemCoder(model, torch.Generator()).propose(torch.tensor([40, 41]), 10)
-    taken = {tuple(codes) for codes in before[1:].tolist()}
+    taken = {tuple(codes) for codes in before[1:].tolist() + model.reserved_codes().tolist()}
     for place in fits[:, 0].argsort(descending=True).tolist():
         free = [tuple(codes) for codes in proposed[place].tolist() if tuple(codes) not in taken]
         assert not free or tuple(model.codes[added[place]].tolist()) == free[0]
