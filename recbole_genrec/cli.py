@@ -35,7 +35,8 @@ KEYS_HELP = """usage: recbole-genrec keys [METHOD] [--dataset=ml-100k] [--key=va
 
 Prints every key that METHOD takes: its value, what it affects, the file that sets it, its meaning
 and range. With --dataset the values are those for that dataset; other keys, like --preset=paper or
---tokenizer=rqvae, change the values as in run. Without METHOD: the keys that all methods share."""
+--tokenizer=rqvae, change the values as in run. Without METHOD: the keys that all methods share,
+then those of every method and of every tokenizer."""
 
 MODEL_HELP = "package.module:Class of a method from outside this package"
 DATA_PATH_HELP = "folder that holds the dataset's folder, when it has moved"

@@ -256,10 +256,30 @@ def test_the_list_follows_dataset_preset_and_arguments(capsys):
     assert lines["beam_width"].split()[1] == "40" and lines["beam_width"].endswith("an argument")
     assert main(["keys", "TIGER", "--preset=paper"]) == 0
     assert "properties/paper/TIGER.yaml" in capsys.readouterr().out
-    assert main(["keys"]) == 0 and "n_user_tokens" not in capsys.readouterr().out
     assert main(["keys", "SASRec"]) == 0 and "\nhidden_size " in capsys.readouterr().out
     assert main(["keys", "TIGGER"]) == 2 and "Did you mean TIGER" in capsys.readouterr().err
     assert main(["keys", "--help"]) == 0 and "usage:" in capsys.readouterr().out
+
+
+def test_without_a_method_every_method_and_tokenizer_is_listed(capsys):
+    assert main(["keys", "--dataset=ml-100k"]) == 0
+    titles, names = [], {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("Keys "):
+            titles.append(line)
+        elif line and not line.startswith(" "):
+            names.setdefault(titles[-1], set()).add(line.split()[0])
+
+    assert titles[0] == "Keys that all methods share" and "beam_width" in names[titles[0]]
+    assert "n_user_tokens" in names["Keys of TIGER"]
+    assert not names["Keys of TIGER"] & names[titles[0]]
+    for name in TOKENIZERS:
+        file = properties_folder() / "tokenizer" / f"{name}.yaml"
+        declared = set(tokenizer_class(name).settings_class.declared())
+        expected = (
+            set(yaml.safe_load(file.read_text()) or {}) & declared if file.is_file() else set()
+        )
+        assert expected <= names.get(f"Keys of tokenizer: {name}", set())
 
 
 def test_another_generator_is_listed_as_what_runs(capsys):
