@@ -287,18 +287,18 @@ class TrainingGraph:
         ]
         tokens, layers, degrees = [], [], []
         for (what, file), ends in zip(self.files.items(), zip(*edges, strict=True), strict=True):
-            own, vectors = read_vectors(file)
-            row = {token: number for number, token in enumerate(own)}
+            ids, vectors = read_vectors(file)
+            row = {token: number for number, token in enumerate(ids)}
             missing = [end for end in dict.fromkeys(ends) if end not in row]
             if missing:
                 raise DataError(
                     f"{file} lacks {len(missing)} of the {what} in the training split, such as "
                     f"{missing[:3]}. Add their lines."
                 )
-            tokens.append(own)
+            tokens.append(ids)
             layers.append(torch.from_numpy(vectors).unsqueeze(0))
             degrees.append(
-                torch.bincount(torch.tensor([row[end] for end in ends]), minlength=len(own))
+                torch.bincount(torch.tensor([row[end] for end in ends]), minlength=len(ids))
             )
         widths = [layer.shape[-1] for layer in layers]
         if widths[0] != widths[1]:

@@ -55,9 +55,10 @@ def training_sequences(data) -> dict[str, list[str]]:
     )
     sequences = {}
     for user, group in groupby(range(len(users)), key=users.__getitem__):
-        own = list(group)
-        start = data.id2token(data.iid_field, histories[own[0], : lengths[own[0]]]).tolist()
-        sequences[str(user)] = start + [targets[row] for row in own]
+        numbers = list(group)
+        first = numbers[0]
+        history = data.id2token(data.iid_field, histories[first, : lengths[first]]).tolist()
+        sequences[str(user)] = history + [targets[number] for number in numbers]
     return sequences
 
 

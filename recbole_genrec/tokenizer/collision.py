@@ -204,11 +204,11 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
         return codes
     levels = _distances(distances, rows, sizes)
     ranks = [level.argsort(dim=1, stable=True) for level in levels]
-    own = levels[-1].gather(1, codes[rows, -1:]).flatten()
+    to_centroid = levels[-1].gather(1, codes[rows, -1:]).flatten()
     first = torch.full_like(count, len(codes)).scatter_reduce(
         0, group, torch.arange(len(codes)), "amin"
     )[group[rows]]
-    queue = sorted(zip(first.tolist(), own.tolist(), range(len(rows)), strict=True))
+    queue = sorted(zip(first.tolist(), to_centroid.tolist(), range(len(rows)), strict=True))
     codes, table = codes.clone(), FreeCodes(codes, sizes)
     for (before, *_), (now, _, place) in itertools.pairwise(queue):
         if now == before:  # not the first of its group
@@ -246,9 +246,9 @@ def codes_for_new_items(
         else:
             ranks = [[code] for code in learned]
         ranked = ranks + extra
-        codes, kept = table.take(learned, partial(_rank_after, ranked))
+        codes, shared = table.take(learned, partial(_rank_after, ranked))
         result.append(codes)
-        fallbacks += kept < len(learned)
+        fallbacks += shared < len(learned)
     return torch.tensor(result, dtype=torch.long).reshape(-1, len(sizes)), fallbacks
 
 
@@ -301,10 +301,12 @@ def repair_collisions(
 def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """The distances of ``rows`` as one ``[r, K_l]`` tensor per level."""
     if callable(distances):
-        found = distances(rows)
+        chosen = distances(rows)
     elif isinstance(distances, Tensor):
-        found = distances[rows]
+        chosen = distances[rows]
     else:
-        found = [level[rows] for level in distances]
-    levels = found.unbind(1) if isinstance(found, Tensor) else found
+        chosen = [level[rows] for level in distances]
+    levels = chosen
+    if isinstance(chosen, Tensor):
+        levels = chosen.unbind(1)
     return [level[:, :size].detach().cpu() for level, size in zip(levels, sizes, strict=True)]

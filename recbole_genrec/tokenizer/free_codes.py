@@ -36,24 +36,30 @@ class FreeCodes:
         self.used.update(codes[:depth] for depth in range(self.depth + 1))
 
     def take(
-        self, own: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
+        self, learned: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]
     ) -> tuple[tuple[int, ...], int]:
-        """Take the free id that keeps the longest prefix of ``own``.
+        """Take the free id that shares the longest prefix with ``learned``.
 
-        After the prefix, it has at each level the first free code of ``rank(prefix)``.
+        Args:
+            learned: the codes that the item would have if they were free.
+            rank: gives the codes of the next level, best first, by the prefix before them. After
+                the shared prefix the id has the first free one at each level.
 
-        Also returns how many codes of ``own`` were kept.
+        Returns:
+            The id, and the length of the shared prefix.
+
+        Raises:
+            ConfigError: every id is taken.
         """
-        kept = next(
-            (depth for depth in range(len(own), -1, -1) if not self.full(tuple(own[:depth]))), None
-        )
-        if kept is None:
+        depths = range(len(learned), -1, -1)
+        shared = next((depth for depth in depths if not self.full(tuple(learned[:depth]))), None)
+        if shared is None:
             raise ConfigError(
                 f"All {self.room[0]} ids are taken; raise codebook_sizes or the spare values of "
                 "the extra token."
             )
-        codes = tuple(own[:kept])
+        codes = tuple(learned[:shared])
         while len(codes) < self.depth:
             codes += next((code,) for code in rank(codes) if not self.full((*codes, code)))
         self.add(codes)
-        return codes, kept
+        return codes, shared

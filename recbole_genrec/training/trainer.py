@@ -221,7 +221,7 @@ class GenRecTrainer(Trainer):
         """
         rows = processes.own_part(interaction).to(self.device)
         with self.replicas.accumulating(more=not last):
-            parts = self.replicas(lambda: self._parts(loss_func, rows))
+            parts = self.replicas(lambda: self._losses(loss_func, rows))
             loss = sum(parts)
             self._check_finite(loss, epoch, batch)
             self.scaler.scale(loss / self.accumulation).backward()
@@ -234,7 +234,7 @@ class GenRecTrainer(Trainer):
             self.scheduler.step()
         self.resume_points.safe_point(epoch, batch, sums)
 
-    def _parts(self, loss_func: Callable[[Any], Any], rows: Any) -> tuple[torch.Tensor, ...]:
+    def _losses(self, loss_func: Callable[[Any], Any], rows: Any) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average over the rows."""
         with self._autocast():
             losses = loss_func(rows)

@@ -79,9 +79,9 @@ def balanced_clusters(
 def _balanced_kmeans(
     points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int
 ) -> tuple[float, np.ndarray]:
-    """One start.
+    """k-means within the limits, from one k-means++ start.
 
-    The sum of squared distances to the cluster means, and the cluster of each point.
+    Returns the sum of squared distances to the cluster means, and the cluster of each point.
     """
     centres = kmeans_plusplus(points, n_clusters, random_state=seed)[0]
     labels = np.zeros(0, dtype=np.int64)

@@ -36,10 +36,10 @@ class CodebookNetwork(nn.Module):
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each codebook.
+        """Quantise by one codebook after another.
 
-        The points ``[n, d]`` that it quantises, their squared distances ``[n, K_l]`` and nearest
-        codes ``[n]``.
+        Yields for each codebook the points ``[n, d]`` that it quantises, their squared distances
+        ``[n, K_l]`` and nearest codes ``[n]``.
         """
 
     def encode(self, x: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ class CodebookNetwork(nn.Module):
 
         L tensors float64 ``[n, K_l]``.
         """
-        parts = [[distances for _, distances, _ in path] for path in self.paths(x)]
-        return [torch.cat(level).to(x.device) for level in zip(*parts, strict=True)]
+        chunks = [[distances for _, distances, _ in path] for path in self.paths(x)]
+        return [torch.cat(level).to(x.device) for level in zip(*chunks, strict=True)]
 
     @torch.no_grad()
     def reconstruct(self, codes: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class CodebookNetwork(nn.Module):
         check_rows(x)
         paths = [[(points, codes) for points, _, codes in path] for path in self.paths(x)]
         moved = []
-        for book, parts in zip(self.codebooks, zip(*paths, strict=True), strict=True):
-            points, codes = (torch.cat(part) for part in zip(*parts, strict=True))
+        for book, chunks in zip(self.codebooks, zip(*paths, strict=True), strict=True):
+            points, codes = (torch.cat(tensors) for tensors in zip(*chunks, strict=True))
             dead = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0).flatten()
             rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[
                 : len(dead)
@@ -99,9 +99,9 @@ class CodebookNetwork(nn.Module):
         books = [book.detach().double() for book in self.codebooks]
         widest = max(*self.sizes, *(value.shape[0] for value in weights.values() if value.dim()))
         mode = self.encoder.training
-        for part in x.split(max(1, CHUNK // widest)):
+        for chunk in x.split(max(1, CHUNK // widest)):
             latent = functional_call(
-                self.encoder.eval(), weights, (part.to(books[0].device).double(),)
+                self.encoder.eval(), weights, (chunk.to(books[0].device).double(),)
             )
             self.encoder.train(mode)
             yield self.path(latent, books)

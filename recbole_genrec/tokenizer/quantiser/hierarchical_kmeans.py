@@ -22,7 +22,7 @@ from recbole_genrec.tokenizer.quantiser.kmeans import (
 
 @dataclass(frozen=True, eq=False)
 class HierarchicalKMeans:
-    """A fitted tree.
+    """A fitted tree of clusters.
 
     Each node of level l - 1 has up to K_l children, and a code is the number of a child within its
     parent.
@@ -83,9 +83,9 @@ class HierarchicalKMeans:
         """
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu().double(), dim=0, return_inverse=True)
-        parts = rows.split(max(1, CHUNK // max(self.sizes)))
+        chunks = rows.split(max(1, CHUNK // max(self.sizes)))
         return torch.cat(
-            [torch.stack([codes for _, codes in self._path(part)], dim=1) for part in parts]
+            [torch.stack([codes for _, codes in self._path(chunk)], dim=1) for chunk in chunks]
         )[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
@@ -115,20 +115,20 @@ class HierarchicalKMeans:
         return self.centroids[codes.shape[1] - 1][node]
 
     def _path(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each level.
+        """Go down the tree, level by level.
 
-        Distances of ``points [n, d]`` to the children of the node before ``[n, K_l]``, and the
-        nearest one ``[n]``.
+        Yields for each level the distances of ``points [n, d]`` to the children of the node before,
+        ``[n, K_l]``, and the nearest child ``[n]``.
         """
         node = torch.zeros(len(points), dtype=torch.long)
         for size, centroids, first in zip(self.sizes, self.centroids, self.first, strict=True):
             distances = points.new_empty(len(points), size)
             for parent, members in _groups(node):
-                found = squared_distances(
+                to_children = squared_distances(
                     points[members], centroids[first[parent] : first[parent + 1]]
                 )
-                absent = found.amax(1, keepdim=True).expand(-1, size - found.shape[1])
-                distances[members] = torch.cat([found, absent], dim=1)
+                absent = to_children.amax(1, keepdim=True).expand(-1, size - to_children.shape[1])
+                distances[members] = torch.cat([to_children, absent], dim=1)
             codes = distances.argmin(1)  # the first of equally near ones, hence a child that exists
             yield distances, codes
             node = first[node] + codes

@@ -92,8 +92,8 @@ class PCAKMeans:
     def assign(self, x: Tensor) -> Tensor:
         """Nearest code of each row, int64 ``[n]``; equal rows get equal codes."""
         rows, inverse = torch.unique(x.detach().cpu(), dim=0, return_inverse=True)
-        parts = rows.split(max(1, CHUNK // len(self.centroids)))
-        return torch.cat([self.distances(part).argmin(1) for part in parts])[inverse]
+        chunks = rows.split(max(1, CHUNK // len(self.centroids)))
+        return torch.cat([self.distances(chunk).argmin(1) for chunk in chunks])[inverse]
 
     def distances(self, x: Tensor) -> Tensor:
         """Squared distances of ``x [n, d]`` to the centroids, float64 ``[n, K_j]``.
@@ -145,8 +145,8 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """
     return torch.cat(
         [
-            squared_distances(part, centroids).argmin(1)
-            for part in points.split(max(1, CHUNK // len(centroids)))
+            squared_distances(chunk, centroids).argmin(1)
+            for chunk in points.split(max(1, CHUNK // len(centroids)))
         ]
     )
 

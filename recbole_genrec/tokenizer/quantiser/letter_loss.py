@@ -110,8 +110,8 @@ class LETTERLoss(nn.Module):
         if self.cf_normalize:
             z_q, cf = normalize(z_q), normalize(cf)
         logits = z_q @ cf.T / self.cf_temperature
-        own = torch.arange(len(logits), device=logits.device)
-        return cross_entropy(logits, own) if len(logits) else z_q.sum()
+        targets = torch.arange(len(logits), device=logits.device)
+        return cross_entropy(logits, targets) if len(logits) else z_q.sum()
 
 
 def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> 
     code is never compared with itself.
     """
     losses = []
-    for book, own, positive in zip(codebooks, codes.unbind(1), positives.unbind(1), strict=True):
-        logits = (book[own] @ book.T).scatter(1, own[:, None], float("-inf"))
+    for book, chosen, positive in zip(codebooks, codes.unbind(1), positives.unbind(1), strict=True):
+        logits = (book[chosen] @ book.T).scatter(1, chosen[:, None], float("-inf"))
         losses.append(cross_entropy(logits, positive))
     return torch.stack(losses)
 
@@ -141,7 +141,7 @@ def draw_positives(
     """
     device = "cpu" if generator is None else generator.device
     drawn = []
-    for level, (own, label) in enumerate(zip(codes.unbind(1), labels, strict=True)):
+    for level, (column, label) in enumerate(zip(codes.unbind(1), labels, strict=True)):
         size = torch.bincount(label)
         if (size == 1).any():
             raise DataError(
@@ -150,11 +150,11 @@ def draw_positives(
             )
         order = torch.argsort(label, stable=True)
         place = torch.argsort(order)  # of each code in the clusters laid end to end
-        cluster = label[own]
+        cluster = label[column]
         first, others = (size.cumsum(0) - size)[cluster], size[cluster] - 1
-        random = torch.rand(own.shape, generator=generator, dtype=torch.float64, device=device).to(
-            own.device
-        )
+        random = torch.rand(
+            column.shape, generator=generator, dtype=torch.float64, device=device
+        ).to(column.device)
         offset = 1 + (random * others).long()
-        drawn.append(order[first + (place[own] - first + offset) % (others + 1)])
+        drawn.append(order[first + (place[column] - first + offset) % (others + 1)])
     return torch.stack(drawn, dim=1)
