@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recbole_genrec.decoding.descent import Descent, Limits
 from recbole_genrec.decoding.exact import exact_search
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_search
 from recbole_genrec.decoding.reached import Reached
@@ -25,6 +26,7 @@ def beam_search_auto(
     score_type: str = "level",
     fill: bool = False,
     chunk_size: int = 256,
+    excluded: Tensor | None = None,
 ) -> SearchResult:
     """The ``k`` best items by a beam search that widens only where a list is not proven yet.
 
@@ -44,6 +46,7 @@ def beam_search_auto(
         score_type: as in :func:`beam_search`.
         fill: as in :func:`beam_search`.
         chunk_size: leaves that an exact search evaluates at once.
+        excluded: as in :func:`beam_search`.
 
     Returns:
         The items, their scores and the bound on everything that was pruned.
@@ -56,13 +59,14 @@ def beam_search_auto(
     if uncertified not in ("accept", "exact"):
         raise ConfigError(f"uncertified is '{uncertified}'. Choose 'accept' or 'exact'.")
     options = SearchOptions(score_type, fill, count=True)
-    search = WideningSearch(decoder, trie, k, beam_max, options)
+    exclusion = Exclusion.of(trie, excluded)
+    search = WideningSearch(decoder, trie, k, beam_max, options, exclusion)
     search.follow_first_codes()
     search.follow_longer_prefixes()
 
-    result = search.reached.result(trie)
+    result = search.reached.result(trie, exclusion)
     if uncertified == "exact":
-        _search_exactly(result, decoder, trie, k, options, chunk_size)
+        _search_exactly(result, decoder, trie, k, options, chunk_size, excluded)
     return result
 
 
@@ -75,12 +79,20 @@ class WideningSearch:
         k: number of leaves to prove.
         beam_max: most first codes, and most longer prefixes a step.
         options: how to score, and what to keep.
+        exclusion: what users must not get; None = they may get all items.
     """
 
     def __init__(
-        self, decoder: CodeDecoder, trie: ItemTrie, k: int, beam_max: int, options: SearchOptions
+        self,
+        decoder: CodeDecoder,
+        trie: ItemTrie,
+        k: int,
+        beam_max: int,
+        options: SearchOptions,
+        exclusion: Exclusion | None = None,
     ) -> None:
         self.decoder = decoder
+        self.exclusion = exclusion
         self.trie = trie
         self.k = k
         self.beam_max = beam_max
@@ -88,10 +100,18 @@ class WideningSearch:
         self.first_codes = min(2 * k, beam_max)  # searched so far, for each user
         lowest = torch.full((decoder.batch_size,), -torch.inf, device=decoder.device)
         limits = Limits(self.first_codes, self.first_codes, lowest)
-        self.reached = self._descend(decoder, limits)
+        self.reached = self._descend(decoder, limits, exclusion)
 
-    def _descend(self, decoder: CodeDecoder, limits: Limits) -> Reached:
-        return Descent(decoder, self.trie, self.k, self.options, limits).run()
+    def _descend(
+        self, decoder: CodeDecoder, limits: Limits, exclusion: Exclusion | None
+    ) -> Reached:
+        return Descent(decoder, self.trie, self.k, self.options, limits, exclusion).run()
+
+    def _exclusion(self, rows: Tensor) -> Exclusion | None:
+        """What the users ``rows`` must not get."""
+        if self.exclusion is None:
+            return None
+        return self.exclusion.select(rows)
 
     def follow_first_codes(self) -> None:
         """Follow more first codes of the users whose list a pruned first code could change."""
@@ -103,9 +123,10 @@ class WideningSearch:
             width = min(2 * self.first_codes, self.beam_max - self.first_codes)
             floor = reached.floor()[rows]
             limits = Limits(width, self.beam_max, floor, reached.searched[rows])
-            other = self._descend(self.decoder.select(rows), limits)
+            exclusion = self._exclusion(rows)
+            other = self._descend(self.decoder.select(rows), limits, exclusion)
             longer = torch.maximum(reached.longer[rows], other.longer)
-            reached.add(self.trie, rows, other, longer)
+            reached.add(self.trie, rows, other, longer, exclusion)
             self.first_codes += width
 
     def follow_longer_prefixes(self) -> None:
@@ -116,8 +137,9 @@ class WideningSearch:
         if not len(rows):
             return
         limits = Limits(self.beam_max, self.beam_max, reached.floor()[rows])
-        other = self._descend(self.decoder.select(rows), limits)
-        reached.add(self.trie, rows, other, other.longer)
+        exclusion = self._exclusion(rows)
+        other = self._descend(self.decoder.select(rows), limits, exclusion)
+        reached.add(self.trie, rows, other, other.longer, exclusion)
 
 
 def _rows(mask: Tensor) -> Tensor:
@@ -132,11 +154,14 @@ def _search_exactly(
     k: int,
     options: SearchOptions,
     chunk_size: int,
+    excluded: Tensor | None,
 ) -> None:
     """Replace the lists in ``result`` that are not proven by exact ones."""
     rows = _rows(~result.certified(k))  # [R]
     if not len(rows):
         return
+    if excluded is not None:
+        excluded = excluded[rows]
     exact = exact_search(
         decoder.select(rows),
         trie,
@@ -144,6 +169,7 @@ def _search_exactly(
         score_type=options.score_type,
         fill=options.fill,
         chunk_size=chunk_size,
+        excluded=excluded,
     )
     result.items[rows] = exact.items
     result.scores[rows] = exact.scores

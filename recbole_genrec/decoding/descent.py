@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, LiveDecoder, check_block
 from recbole_genrec.decoding.ranking import Ranking
@@ -68,6 +69,7 @@ class Descent:
         k: number of leaves returned.
         options: how to score, and what to keep.
         limits: how much to search.
+        exclusion: what users must not get; None = they may get all items.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class Descent:
         k: int,
         options: SearchOptions,
         limits: Limits,
+        exclusion: Exclusion | None = None,
     ) -> None:
         self.decoder = decoder
         self.trie = trie
         self.k = k
         self.options = options
         self.limits = limits
+        self.exclusion = exclusion
         users, device = decoder.batch_size, decoder.device
 
         # The beams: one at the root, with nothing to lose yet.
@@ -129,6 +133,8 @@ class Descent:
             size = self.trie.sizes[depth]
             block = check_block(block, len(self.nodes), self.nodes.shape[1], size, depth)
         children = self.trie.children(depth, self.nodes)  # [B, Q, W]
+        if self.exclusion is not None:
+            children = self.exclusion.children(depth, children)
         log_probs = child_log_probs(children, block, self.options.score_type)  # [B, Q, W]
         scores = (self.scores.unsqueeze(-1) + log_probs).flatten(1)  # [B, Q * W]
         nodes = children.nodes.flatten(1).long()  # [B, Q * W]
@@ -145,7 +151,9 @@ class Descent:
         leaves = self.trie.leaf_below(depth + 1, candidates.nodes)  # [B, C], -1 = unfinished
         finished = leaves >= 0
         scores = candidates.scores.masked_fill(~finished, -torch.inf)
-        best, best_scores = best_leaves(self.trie, scores, leaves, self.k)  # [B, <= k]
+        best, best_scores = best_leaves(
+            self.trie, scores, leaves, self.k, self.exclusion
+        )  # [B, <= k]
         self.leaves.append(best)
         self.leaf_scores.append(best_scores)
         if self.ranking is not None:
@@ -228,7 +236,7 @@ class Descent:
     def _reached(self) -> Reached:
         leaves = torch.cat(self.leaves, 1)
         scores = torch.cat(self.leaf_scores, 1)
-        leaves, scores = best_of(self.trie, leaves, scores, self.k)  # [B, k]
+        leaves, scores = best_of(self.trie, leaves, scores, self.k, self.exclusion)  # [B, k]
         return Reached(
             leaves,
             scores,

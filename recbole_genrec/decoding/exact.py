@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
 from recbole_genrec.decoding.scores import (
     best_items,
@@ -56,6 +57,7 @@ def exact_search(
     score_type: str = "level",
     fill: bool = False,
     chunk_size: int | None = None,
+    excluded: Tensor | None = None,
 ) -> SearchResult:
     """The exact best items, in the form of a beam search that pruned nothing.
 
@@ -67,6 +69,7 @@ def exact_search(
         fill: also return the scores of all items.
         chunk_size: leaves evaluated at once; default: those below about :data:`PREFIXES` prefixes
             of the last level.
+        excluded: int64 ``[B, H]``, items that each user must not get, 0 = none.
 
     Returns:
         The items and their scores; ``bound`` is -inf.
@@ -74,10 +77,15 @@ def exact_search(
     check_search(score_type, beam_width)
     leaf_scores = _leaf_scores(decoder, trie, score_type, chunk_size)  # [B, S_L]
     leaves = torch.arange(trie.n_leaves, device=decoder.device).expand_as(leaf_scores)
-    leaves = torch.where(leaf_scores == -torch.inf, -1, leaves)
-    items, scores = best_items(trie, leaf_scores, leaves, beam_width)  # [B, K]
+    legal_scores = leaf_scores
+    exclusion = Exclusion.of(trie, excluded)
+    if exclusion is not None:
+        closed = exclusion.is_closed(trie.depth, leaves)
+        legal_scores = leaf_scores.masked_fill(closed, -torch.inf)
+    leaves = torch.where(legal_scores == -torch.inf, -1, leaves)
+    items, scores = best_items(trie, legal_scores, leaves, beam_width, exclusion)  # [B, K]
     bound = scores.new_full((len(scores),), -torch.inf)
-    full = item_scores(trie, leaf_scores) if fill else None
+    full = item_scores(trie, leaf_scores, exclusion) if fill else None
     return SearchResult(items, scores, bound, full)
 
 

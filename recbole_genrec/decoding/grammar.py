@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
 from recbole_genrec.decoding.scores import FLOOR, best_items, item_scores, outside_score, top
 from recbole_genrec.decoding.trie import ItemTrie
@@ -19,6 +20,7 @@ def grammar_search(
     *,
     score_type: str = "level",
     fill: bool = False,
+    excluded: Tensor | None = None,
 ) -> SearchResult:
     """Beam search in which step t may emit any code of level t.
 
@@ -38,6 +40,8 @@ def grammar_search(
         fill: also return ``full`` ``[B, n_items]``: reached items have their exact score, all
             others share one lower value (a beam that left the catalogue bounds no item), the
             padding item and items outside the trie come last (our choice, unpublished).
+        excluded: int64 ``[B, H]``, items that each user must not get, 0 = none. Prefixes of such
+            items alone are not followed.
 
     Returns:
         A result whose ``bound`` is +inf (nothing is certified) and whose ``invalid`` is the share
@@ -56,24 +60,40 @@ def grammar_search(
     users, device = decoder.batch_size, decoder.device
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=device)  # -1 outside the catalogue
     scores = torch.zeros(users, 1, device=device)
+    exclusion = Exclusion.of(trie, excluded)
     block = decoder.start()
     for depth, level in enumerate(trie.levels):
         block = check_block(block, users, nodes.shape[1], level.size, depth)  # [B, Q, V]
-        candidates = (scores.unsqueeze(-1) + block.clamp(FLOOR, 0)).flatten(1)  # [B, Q * V]
+        values = block.clamp(FLOOR, 0)
+        if exclusion is not None:
+            closed = _closed_codes(trie, exclusion, depth, nodes)  # [B, Q, V]
+            values = values.masked_fill(closed, -torch.inf)
+        candidates = (scores.unsqueeze(-1) + values).flatten(1)  # [B, Q * V]
         chosen = top(candidates, beam_width)[0].sort(-1).values  # [B, K]
         scores = candidates.gather(1, chosen)
         parents = chosen // level.size
         codes = chosen % level.size
         nodes = _child(trie, depth, nodes.gather(1, parents), codes)
+        nodes = nodes.masked_fill(scores == -torch.inf, -1)
         if depth + 1 < trie.depth:
             block = decoder.step(codes, parents)
 
     invalid = nodes < 0
     valid_scores = scores.masked_fill(invalid, -torch.inf)
-    items, item_values = best_items(trie, valid_scores, nodes, beam_width)
+    items, item_values = best_items(trie, valid_scores, nodes, beam_width, exclusion)
     bound = torch.full((users,), torch.inf, device=device)
-    full = _fill(trie, nodes, scores) if fill else None
+    full = _fill(trie, nodes, scores, exclusion) if fill else None
     return SearchResult(items, item_values, bound, full, invalid.float().mean(1))
+
+
+def _closed_codes(trie: ItemTrie, exclusion: Exclusion, depth: int, nodes: Tensor) -> Tensor:
+    """The codes after nodes int64 ``[B, Q]`` that lead to closed nodes, bool ``[B, Q, V]``."""
+    children = trie.children(depth, nodes)  # [B, Q, W]
+    closed = exclusion.is_closed(depth + 1, children.nodes)
+    if children.codes is None:
+        return closed
+    counts = torch.zeros(*nodes.shape, trie.sizes[depth], device=nodes.device)
+    return counts.scatter_add_(2, children.codes, closed.float()) > 0
 
 
 def _child(trie: ItemTrie, depth: int, nodes: Tensor, codes: Tensor) -> Tensor:
@@ -96,18 +116,19 @@ def _child(trie: ItemTrie, depth: int, nodes: Tensor, codes: Tensor) -> Tensor:
     return reached.amax(-1).long()
 
 
-def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor) -> Tensor:
+def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor, exclusion: Exclusion | None) -> Tensor:
     """Scores of all items; those not reached get one value between the reached and the outside.
 
     Args:
         trie: the trie.
         leaves: int64 ``[B, K]``, the leaves that were reached, -1 = none.
         scores: float32 ``[B, K]``.
+        exclusion: items that get the lowest value.
 
     Returns:
         float32 ``[B, n_items]``.
     """
     table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)  # the last for -1
     table.scatter_(1, torch.where(leaves < 0, trie.n_leaves, leaves), scores)
-    full = item_scores(trie, table[:, :-1])
+    full = item_scores(trie, table[:, :-1], exclusion)
     return full.masked_fill(full == -torch.inf, outside_score(trie) / 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.scores import break_ties, item_scores
 from recbole_genrec.decoding.trie import ItemTrie
 
@@ -50,8 +51,11 @@ class Ranking:
             mine += [(rows[users], nodes, scores) for users, nodes, scores in theirs]
         self.exact += [(rows[users], leaves) for users, leaves in other.exact]
 
-    def items(self) -> Tensor:
+    def items(self, exclusion: Exclusion | None = None) -> Tensor:
         """Scores of all items.
+
+        Args:
+            exclusion: items that get the lowest value.
 
         Returns:
             float32 ``[B, n_items]``, all finite: exact scores of the reached items, the others
@@ -64,7 +68,7 @@ class Ranking:
         lowest = break_ties(self.trie, lowest, self.trie.max_rank)
         highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
         below = lowest - 1 - (highest - bounds)
-        return item_scores(self.trie, torch.where(reached, bounds, below))
+        return item_scores(self.trie, torch.where(reached, bounds, below), exclusion)
 
     def _leaf_bounds(self) -> Tensor:
         """The score ``[B, S_L]`` of the deepest scored node above each leaf, or of the leaf."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import SearchResult
 from recbole_genrec.decoding.ranking import Ranking
 from recbole_genrec.decoding.scores import best_items, best_leaves
@@ -50,7 +51,14 @@ class Reached:
         """Score ``[B]`` below which no prefix can lead to the k best leaves."""
         return self.worst() - SLACK
 
-    def add(self, trie: ItemTrie, rows: Tensor, other: Reached, longer: Tensor) -> None:
+    def add(
+        self,
+        trie: ItemTrie,
+        rows: Tensor,
+        other: Reached,
+        longer: Tensor,
+        exclusion: Exclusion | None = None,
+    ) -> None:
         """Take over what another search of some users reached.
 
         Args:
@@ -58,10 +66,11 @@ class Reached:
             rows: int64 ``[R]``, the users of the other search.
             other: what it reached.
             longer: float32 ``[R]``, their new bound on longer prefixes.
+            exclusion: what the users of the other search must not get.
         """
         leaves = torch.cat([self.leaves[rows], other.leaves], 1)  # [R, 2 k]
         scores = torch.cat([self.scores[rows], other.scores], 1)  # [R, 2 k]
-        leaves, scores = best_of(trie, leaves, scores, self.leaves.shape[1])  # [R, k]
+        leaves, scores = best_of(trie, leaves, scores, self.leaves.shape[1], exclusion)  # [R, k]
         self.leaves[rows] = leaves
         self.scores[rows] = scores
         self.first[rows] = other.first
@@ -70,17 +79,19 @@ class Reached:
         if self.ranking is not None and other.ranking is not None:
             self.ranking.add(rows, other.ranking)
 
-    def result(self, trie: ItemTrie) -> SearchResult:
-        """The items on the leaves."""
+    def result(self, trie: ItemTrie, exclusion: Exclusion | None = None) -> SearchResult:
+        """The items on the leaves, without those that users must not get."""
         order = self.leaves.argsort(1)
         leaves = self.leaves.gather(1, order)
         scores = self.scores.gather(1, order)
-        items, scores = best_items(trie, scores, leaves, leaves.shape[1])
-        full = None if self.ranking is None else self.ranking.items()
+        items, scores = best_items(trie, scores, leaves, leaves.shape[1], exclusion)
+        full = None if self.ranking is None else self.ranking.items(exclusion)
         return SearchResult(items, scores, self.bound, full)
 
 
-def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best_of(
+    trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int, exclusion: Exclusion | None = None
+) -> tuple[Tensor, Tensor]:
     """The ``k`` best of some leaves, each once.
 
     Args:
@@ -88,6 +99,7 @@ def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Ten
         leaves: int64 ``[B, C]`` in any order, also repeated, -1 = none.
         scores: float32 ``[B, C]``.
         k: number of leaves.
+        exclusion: items that do not count.
 
     Returns:
         leaves int64 ``[B, k]`` and their scores float32 ``[B, k]``, padded with -1 and -inf.
@@ -99,6 +111,6 @@ def best_of(trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int) -> tuple[Ten
     scores = scores.masked_fill(repeated, -torch.inf)
     leaves = leaves.masked_fill(repeated, -1)
 
-    leaves, scores = best_leaves(trie, scores, leaves, k)
+    leaves, scores = best_leaves(trie, scores, leaves, k, exclusion)
     padding = (0, k - leaves.shape[1])
     return pad(leaves, padding, value=-1), pad(scores, padding, value=-torch.inf)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.trie import ItemTrie
 from recbole_genrec.decoding.trie_level import Children
 
@@ -96,7 +97,9 @@ def break_ties(trie: ItemTrie, scores: Tensor, rank: Tensor | float) -> Tensor:
     return scores - rank * step
 
 
-def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best_leaves(
+    trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int, exclusion: Exclusion | None = None
+) -> tuple[Tensor, Tensor]:
     """The best of some leaves; of equal ones the first.
 
     Args:
@@ -104,19 +107,24 @@ def best_leaves(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple
         scores: float32 ``[B, C]``.
         leaves: int64 ``[B, C]``, -1 = none.
         k: number of leaves.
+        exclusion: items that do not count; their closed leaves are not among ``leaves``.
 
     Returns:
         leaves int64 ``[B, min(k, C)]``, in the order in which they were given, and their scores.
     """
     first_item_scores = scores
     if trie.max_rank:  # in a subset the first item of a leaf may have a rank above 0
-        rank = trie.leaf_rank[trie.leaf_ptr[leaves.clamp(min=0)]]
+        known = leaves.clamp(min=0)
+        rows = trie.leaf_ptr[known] if exclusion is None else exclusion.first_rows(known)
+        rank = trie.leaf_rank[rows]
         first_item_scores = break_ties(trie, scores, rank)
     chosen = top(first_item_scores, k)[0].sort(-1).values
     return leaves.gather(1, chosen), scores.gather(1, chosen)
 
 
-def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def best_items(
+    trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int, exclusion: Exclusion | None = None
+) -> tuple[Tensor, Tensor]:
     """The best items on some leaves. Equal scores: smaller codes first, then the tie order.
 
     Args:
@@ -124,18 +132,22 @@ def best_items(trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int) -> tuple[
         scores: float32 ``[B, C]``.
         leaves: int64 ``[B, C]`` in ascending order, -1 = none.
         k: number of items.
+        exclusion: items that are left out; their closed leaves are not among ``leaves``.
 
     Returns:
         items int64 ``[B, k]`` and scores float32 ``[B, k]``, best first, padded with 0 and -inf.
     """
-    leaves, scores = best_leaves(trie, scores, leaves, k)  # [B, k]
+    leaves, scores = best_leaves(trie, scores, leaves, k, exclusion)  # [B, k]
     leaves = torch.where(leaves < 0, trie.n_leaves, leaves)
 
-    # No more than k items of a leaf can be among the k best.
-    places = torch.arange(min(k, trie.leaf_width), device=leaves.device)  # [P]
+    # No more than k items of a leaf, and the excluded before them, can be among the k best.
+    n_places = k if exclusion is None else k + exclusion.rows.shape[1]
+    places = torch.arange(min(n_places, trie.leaf_width), device=leaves.device)  # [P]
     rows = trie.leaf_ptr[leaves].unsqueeze(-1) + places  # [B, k, P]
     valid = rows < trie.leaf_ptr[leaves + 1].unsqueeze(-1)
     rows = torch.where(valid, rows, 0)
+    if exclusion is not None:
+        valid = valid & ~exclusion.is_excluded(rows)
     values = break_ties(trie, scores.unsqueeze(-1), trie.leaf_rank[rows])
     values = values.masked_fill(~valid, -torch.inf).flatten(1)  # [B, k * P]
     items = torch.where(valid, trie.leaf_items[rows], 0).flatten(1)
@@ -151,12 +163,13 @@ def outside_score(trie: ItemTrie) -> float:
     return 2 * (trie.depth + 1) * FLOOR
 
 
-def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
+def item_scores(trie: ItemTrie, leaf_scores: Tensor, exclusion: Exclusion | None = None) -> Tensor:
     """Scores of leaves as scores of items, ties on a leaf broken.
 
     Args:
         trie: the trie of the leaves.
         leaf_scores: float32 ``[B, S_L]``.
+        exclusion: items that get the lowest value.
 
     Returns:
         float32 ``[B, n_items]``.
@@ -164,4 +177,6 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor) -> Tensor:
     full = leaf_scores.new_full((len(leaf_scores), trie.n_items), outside_score(trie))
     values = leaf_scores.index_select(1, trie.leaf_of_row)
     full[:, trie.leaf_items] = break_ties(trie, values, trie.leaf_rank)
-    return full
+    if exclusion is None:
+        return full
+    return full.scatter(1, exclusion.items, 2 * outside_score(trie))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from recbole_genrec.decoding.descent import Descent, Limits
+from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_search
 from recbole_genrec.decoding.trie import ItemTrie
@@ -19,6 +21,7 @@ def beam_search(
     score_type: str = "level",
     fill: bool = False,
     count: bool | None = None,
+    excluded: Tensor | None = None,
 ) -> SearchResult:
     """The ``beam_width`` best items per user among those the beams reach.
 
@@ -41,6 +44,8 @@ def beam_search(
         count: under ``renormalised``, keep no more beams than some user has, and stop when nobody
             has any; the results are the same. The number is read on the host at every step, so the
             default is True on a CPU and False elsewhere, where nothing waits.
+        excluded: int64 ``[B, H]``, items that each user must not get, 0 = none. The search does not
+            enter prefixes of such items alone, and the scores of the others do not change.
 
     Returns:
         The items, their scores and the bound on everything that was pruned.
@@ -54,4 +59,6 @@ def beam_search(
         count = decoder.device.type == "cpu"
     options = SearchOptions(score_type, fill, count and score_type == "renormalised")
     limits = Limits(first=beam_width, longer=beam_width)
-    return Descent(decoder, trie, beam_width, options, limits).run().result(trie)
+    exclusion = Exclusion.of(trie, excluded)
+    descent = Descent(decoder, trie, beam_width, options, limits, exclusion)
+    return descent.run().result(trie, exclusion)
