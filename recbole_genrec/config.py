@@ -119,6 +119,7 @@ class GenRecConfig(Config):
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
         load_filtering_files(self.final_config_dict, self.external_config_dict)
+        self._follow_older_names()
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._stored_names = tuple(self.final_config_dict)
         check_settings(self)
@@ -313,6 +314,18 @@ class GenRecConfig(Config):
                 raise ConfigError(f"{name}: there is no model {owner!r}.{hint}")
         return {**for_all, **for_this}
 
+    def _follow_older_names(self) -> None:
+        """``mask_history: True``, TokenRec's own key, is ``exclude_history: True``."""
+        values = self.final_config_dict
+        if not values.get("mask_history"):
+            return
+        if self.external_config_dict.get("exclude_history") is False:
+            raise ConfigError(
+                "mask_history: True and exclude_history: False contradict each other. "
+                "Leave out mask_history, the older name."
+            )
+        values["exclude_history"] = True
+
     # --- the typed view --------------------------------------------------------------------------
 
     @property
@@ -393,6 +406,11 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
     values |= changes
+    if values.get("mask_history"):  # the older name of exclude_history: True
+        if "exclude_history" not in changes:
+            values.pop("exclude_history", None)
+        elif "mask_history" not in changes:
+            values["mask_history"] = False
     if {"metrics", "topk"} & changes.keys():
         names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
         if str(values["valid_metric"]).lower() not in names:

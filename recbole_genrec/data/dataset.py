@@ -19,7 +19,7 @@ from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.idle_keys import idle_keys
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
-from recbole_genrec.data.presplit import Presplit, history_column
+from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit, history_column
 from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
 from recbole_genrec.errors import ConfigError, DataError, explained
 
@@ -104,13 +104,13 @@ class OrderedDataset:
         history = history_column(self.config)
         names = [name for name in default_value if name]
         if alias_name == "item_id":
-            names.append(history)
+            names += [history, WHOLE_HISTORY]
         names += check_alias(self.config, f"alias_of_{alias_name}")
         loaded = []
         for name in dict.fromkeys(names):
             if name in self.field2source:
                 loaded.append(name)
-            elif name != history:
+            elif name not in (history, WHOLE_HISTORY):
                 raise ConfigError(
                     f"alias_of_{alias_name} names the column {name!r}, which is not loaded; loaded "
                     f"are {', '.join(self.field2source)}. Add it to load_col, or leave it out."

@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
+from recbole_genrec.data.histories import excluding
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 __all__ = [
@@ -160,6 +161,7 @@ def make_loaders(config, dataset, grouped: bool):
         refuse_pickle(file)
     with explained(config.settings.dataset, "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
+    split = (train, valid, test)
     train = _training_loader(config, train, test._dataset, grouped)
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         if not len(loader._dataset):
@@ -169,6 +171,8 @@ def make_loaders(config, dataset, grouped: bool):
                 "users with three or more interactions; four or more give each a training, a "
                 "validation and a test step."
             )
+    if config.settings.exclude_history:
+        valid, test = excluding(config, split)
     return train, _validation_loader(config, valid), test
 
 
@@ -228,7 +232,7 @@ def _validation_loader(config, valid):
         return valid
     chosen = np.random.default_rng(settings.seed).choice(len(data), users, replace=False)
     subset = data.copy(data.inter_feat[torch.from_numpy(np.sort(chosen))])
-    return FullSortEvalDataLoader(config, subset, valid._sampler, shuffle=False)
+    return type(valid)(config, subset, valid._sampler, shuffle=False)
 
 
 def cold_users(config, data) -> torch.Tensor:

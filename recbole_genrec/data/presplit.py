@@ -22,6 +22,10 @@ FILLERS = frozenset({"0", "-1", "pad", "<pad>", "padding", "[pad]", "none", "nul
 """What people write, in lower case, where a history is shorter than others."""
 
 
+WHOLE_HISTORY = "whole_history"
+"""Column of what a file says of a user's history, where the models get less or none of it."""
+
+
 def history_column(config) -> str:
     """Name of the column of histories, in files and in RecBole's batches."""
     return f"{config.settings.ITEM_ID_FIELD}{config.settings.LIST_SUFFIX}"
@@ -52,6 +56,7 @@ class Presplit:
         self._history = history_column(config)
         self._parts = parts
         self._sequential = sequential
+        self._keeps_whole = bool(config["exclude_history"])
         _check_same_columns(parts)
         self.kinds = dict(parts[0].kinds)
         self._frame = pd.concat([part.frame for part in parts], ignore_index=True)
@@ -82,6 +87,7 @@ class Presplit:
         if self._sequential:
             self._add_histories()
         elif self._has_histories:
+            self._keep_whole()
             del self.kinds[self._history], self._frame[self._history]
         frame = self._frame.iloc[self._order]
         part = self._part[self._order]
@@ -113,6 +119,7 @@ class Presplit:
         histories = self._frame[self._history]
         cut = int((histories.map(len) > self._limit).sum())
         if cut:
+            self._keep_whole()
             self._frame[self._history] = [history[-self._limit :] for history in histories]
             logger.info(
                 "%s: %d of %d histories are longer than MAX_ITEM_LIST_LENGTH and are cut to their "
@@ -122,6 +129,12 @@ class Presplit:
                 len(histories),
                 self._limit,
             )
+
+    def _keep_whole(self) -> None:
+        """Keep the histories of the files for ``exclude_history``."""
+        if self._keeps_whole:
+            self._frame[WHOLE_HISTORY] = self._frame[self._history]
+            self.kinds[WHOLE_HISTORY] = "token_seq"
 
     def _built(self) -> pd.Series:
         """What each row's user did before, at most ``MAX_ITEM_LIST_LENGTH`` items."""

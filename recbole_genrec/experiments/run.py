@@ -8,6 +8,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
 from recbole_genrec.model.registry import get_model_class, model_name
+from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.launcher import launch, launches
 from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
@@ -65,6 +66,8 @@ def run_recbole_genrec(
     configs = {
         name: GenRecConfig(name, argv=words, **options) for name, words in arguments_of.items()
     }
+    if several:
+        check_one_table({model_name(name): config.plain() for name, config in configs.items()})
     shared = [config.settings for config in configs.values()]
     if several and any(settings.world_size > settings.nproc for settings in shared):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")

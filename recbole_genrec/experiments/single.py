@@ -11,6 +11,7 @@ from typing import Any
 from recbole.utils import init_logger, init_seed
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
@@ -20,6 +21,7 @@ from recbole_genrec.report.console import side_by_side
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
+from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, versions
@@ -56,6 +58,7 @@ class SingleRun:
         stages: time and memory of the stages.
         dataset: RecBole's dataset; from ``prepare`` on.
         train: loader of the training split; ``valid`` and ``test`` likewise.
+        unreachable: targets in their own history by split; from ``prepare`` on.
         cases: raw ids of the test users and of their items, with ``save_ranks``.
         model: the model; from ``build`` on.
         trainer: the trainer.
@@ -89,6 +92,7 @@ class SingleRun:
         if self.config.settings.save_ranks:
             self.cases = evaluated_cases(self.test_loader)
         self.logger.info(start_summary(self.config, self.dataset))
+        self.unreachable = unreachable_targets(self.valid, self.test_loader)
         self.stages.end("data")
 
     def _start_logging(self) -> None:
@@ -194,6 +198,8 @@ class SingleRun:
         return {
             "model": config.settings.model,
             "dataset": config.settings.dataset,
+            "history_masked": history_masked(config.final_config_dict),
+            "unreachable_targets": self.unreachable,
             "best_valid_score": self._best_valid_score(),
             "valid_score_bigger": config.settings.valid_metric_bigger,
             "best_valid_result": self._best_valid_result(),

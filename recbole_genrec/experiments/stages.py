@@ -13,6 +13,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
+from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
 
@@ -49,6 +50,7 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     rows = {
         "model": settings.model,
         "dataset": f"{settings.dataset}, histories of up to {history} items",
+        "history masked": "yes" if history_masked(config.final_config_dict) else "no",
         "device / precision": f"{settings.device} / {settings.precision}, {threads} threads",
         "training": f"{settings.epochs} epochs, batch {settings.train_batch_size}, {optimiser}",
     }

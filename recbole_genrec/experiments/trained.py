@@ -11,6 +11,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.data.histories import items_of_user, unreachable_targets
 from recbole_genrec.data.ids import check_same_ids, read_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
@@ -18,6 +19,7 @@ from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.classification import evaluation_keys
+from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 from recbole_genrec.training.accounting import Stages, commit, versions
@@ -130,10 +132,11 @@ def evaluate(
     stages = Stages()
     state = load_checkpoint(checkpoint)
     _check_changes(checkpoint, state, model_class, changes)
-    config, model, dataset, train, _, test = _restored(checkpoint, state, model_class, changes)
+    config, model, dataset, train, valid, test = _restored(checkpoint, state, model_class, changes)
     check_topk(config, dataset)
     _check_no_added_items(checkpoint, model, dataset)
     logging.getLogger().info(start_summary(config, dataset))
+    unreachable = unreachable_targets(valid, test)
     stages.end("data")
 
     trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
@@ -148,6 +151,8 @@ def evaluate(
         "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
         "changes": changes,
+        "history_masked": history_masked(config.final_config_dict),
+        "unreachable_targets": unreachable,
         **metrics,
         "report": report,
         "seconds": stages.seconds,
@@ -217,13 +222,16 @@ def recommend(
             f"recommend works for the generative models of this package."
         )
 
+    excluded = None
     if user is not None and history is None:
         items = user_history(trained.dataset, user)
+        if trained.config["exclude_history"]:
+            excluded = items_of_user(trained.dataset, user)
     elif history is not None and user is None:
         items = list(history)
     else:
         raise ConfigError("Give either a user or a history.")
-    return trained.model.recommend(items, k=k, candidates=candidates, user=user)
+    return trained.model.recommend(items, k=k, candidates=candidates, user=user, excluded=excluded)
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.stored import StoredModel
 
@@ -77,10 +78,29 @@ class GenRecModel(StoredModel):
         """
         raise NotImplementedError
 
+    def scores_without(
+        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
+    ) -> Tensor:
+        """:meth:`scores` in which some items of each user get the lowest value.
+
+        Args:
+            excluded: item ids ``[B, H]``, 0 = none.
+            history: as in :meth:`scores`.
+            length: as in :meth:`scores`.
+            **user: as in :meth:`scores`.
+        """
+        return self.scores(history, length, **user).scatter(1, excluded, -torch.inf)
+
     # --- hooks that a method may write ------------------------------------------------------------
 
     def ranked(
-        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **user: Tensor
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
     ) -> list[tuple[int, dict]]:
         """The best items for one user, by default those of the highest :meth:`scores`.
 
@@ -89,6 +109,7 @@ class GenRecModel(StoredModel):
             length: ``[1]``.
             k: how many items.
             candidates: item ids to choose among; default all.
+            excluded: item ids ``[1, H]`` that are left out; default none.
             **user: as in :meth:`scores`.
 
         Returns:
@@ -98,6 +119,8 @@ class GenRecModel(StoredModel):
             items = torch.arange(1, self.n_items, device=history.device)
         else:
             items = candidates.unique()
+        if excluded is not None:
+            items = items[~torch.isin(items, excluded)]
         scores = self.scores(history, length, **user)[0, items]
         values, places = scores.topk(min(k, len(items)))
         best = zip(items[places].tolist(), values.tolist(), strict=True)
@@ -211,6 +234,17 @@ class GenRecModel(StoredModel):
         length = interaction[self.ITEM_SEQ_LEN]
         return interaction[self.ITEM_SEQ][:, : int(length.max())], length
 
+    def _excluded(self, interaction) -> Tensor | None:
+        """Item ids ``[B, H]`` that each row must not get, 0 = none; ``None`` where all are ranked.
+
+        Our loaders say them. For other batches it is the history that they hold.
+        """
+        if not self.config["exclude_history"]:
+            return None
+        if EXCLUDED in interaction:
+            return interaction[EXCLUDED]
+        return self._history(interaction)[0]
+
     def _user(self, interaction) -> dict[str, Tensor]:
         """The argument ``user`` of the methods that take it."""
         if not self.uses_users:
@@ -221,15 +255,21 @@ class GenRecModel(StoredModel):
     def full_sort_predict(self, interaction) -> Tensor:
         """:meth:`scores` of all items, float32 ``[B, n_items]``; the padding item gets -inf.
 
-        ``search_batch_size`` users with histories of similar length are scored at once.
+        ``search_batch_size`` users with histories of similar length are scored at once. With
+        ``exclude_history`` the items of the history get the lowest values.
         """
         history, length = self._history(interaction)
         user = self._user(interaction)
+        excluded = self._excluded(interaction)
         scores = torch.empty(len(length), self.n_items, device=history.device)  # [B, n_items]
         for rows in torch.argsort(length, stable=True).split(self.settings.search_batch_size):
             longest = int(length[rows].max())
             users = {name: ids[rows] for name, ids in user.items()}
-            scores[rows] = self.scores(history[rows, :longest], length[rows], **users)
+            part = (history[rows, :longest], length[rows])
+            if excluded is None:
+                scores[rows] = self.scores(*part, **users)
+            else:
+                scores[rows] = self.scores_without(excluded[rows], *part, **users)
         scores[:, 0] = -torch.inf
         return scores
 
@@ -248,6 +288,7 @@ class GenRecModel(StoredModel):
         k: int = 10,
         candidates: Sequence[str] | None = None,
         user: str | None = None,
+        excluded: Sequence[str] | None = None,
     ) -> list[dict]:
         """The best next items after a history; its user need not have been in training.
 
@@ -257,6 +298,8 @@ class GenRecModel(StoredModel):
             candidates: raw ids to choose among; default all items.
             user: raw id of a user of the dataset, for methods that know users; default somebody
                 new.
+            excluded: raw ids of items that are left out; default those of ``history`` with
+                ``exclude_history``, else none.
 
         Returns:
             ``[{"rank", "item", "text", "score", ...}]``, best first; scores and further columns are
@@ -276,7 +319,8 @@ class GenRecModel(StoredModel):
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
         device = self._weights_device()
-        last = self.item_ids(history)[-self.max_seq_length :]
+        known = self.item_ids(history)
+        last = known[-self.max_seq_length :]
         items = torch.tensor([last], device=device)  # [1, T]
         length = torch.tensor([len(last)], device=device)
         chosen = None
@@ -285,6 +329,11 @@ class GenRecModel(StoredModel):
         users = {}
         if self.uses_users and user is not None:
             users["user"] = torch.tensor([self.catalogue.user_id(user)], device=device)
+
+        if excluded is not None:
+            users["excluded"] = torch.tensor([self.item_ids(excluded)], device=device)
+        elif self.config["exclude_history"]:
+            users["excluded"] = torch.tensor([known], device=device)
 
         self.eval()
         rows = self.ranked(items, length, k, chosen, **users)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import (
     CodeDecoder,
@@ -43,7 +45,12 @@ class CodeSearch:
         self.log = SearchLog(self.settings.topk)
 
     def best(
-        self, decoder: CodeDecoder, trie: ItemTrie, k: int | None = None, fill: bool = False
+        self,
+        decoder: CodeDecoder,
+        trie: ItemTrie,
+        k: int | None = None,
+        fill: bool = False,
+        excluded: Tensor | None = None,
     ) -> SearchResult:
         """The best items of each user.
 
@@ -52,15 +59,20 @@ class CodeSearch:
             trie: of the items to choose among.
             k: how many; default ``max(topk)``.
             fill: also score all items, ``[B, n_items]``.
+            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
         """
         settings = self.settings
         k = k or max(settings.topk)
         width = settings.beam_width
         score_type = settings.score_type
         if settings.constraint != "trie":
-            result = grammar_search(decoder, trie, max(width, k), score_type=score_type, fill=fill)
+            result = grammar_search(
+                decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
+            )
         elif settings.score_mode == "exact":
-            result = exact_search(decoder, trie, k, score_type=score_type, fill=fill)
+            result = exact_search(
+                decoder, trie, k, score_type=score_type, fill=fill, excluded=excluded
+            )
         elif width == "auto":
             result = beam_search_auto(
                 decoder,
@@ -70,9 +82,12 @@ class CodeSearch:
                 uncertified=settings.uncertified,
                 score_type=score_type,
                 fill=fill,
+                excluded=excluded,
             )
         else:
-            result = beam_search(decoder, trie, max(width, k), score_type=score_type, fill=fill)
+            result = beam_search(
+                decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
+            )
         self.log.add(result)
         return result
 

@@ -172,6 +172,12 @@ class GenerativeRecommender(CodedModel):
         """Reached items carry their log-likelihood, the others a finite value below every one."""
         return self.search(history, length, fill=True, **user).full
 
+    def scores_without(
+        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
+    ) -> Tensor:
+        """As the base's; the search itself leaves the items out, so that its lists stay full."""
+        return self.search(history, length, fill=True, excluded=excluded, **user).full
+
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
         """Log-likelihood ``[B]`` of the given item of each row, under the same ``score_type``."""
@@ -201,6 +207,7 @@ class GenerativeRecommender(CodedModel):
         k: int | None = None,
         fill: bool = False,
         trie: ItemTrie | None = None,
+        excluded: Tensor | None = None,
         **user: Tensor,
     ) -> SearchResult:
         """The best items of each user by the configured search.
@@ -211,15 +218,22 @@ class GenerativeRecommender(CodedModel):
             k: how many items; default ``max(topk)``.
             fill: also score all items.
             trie: of the items to choose among; default :attr:`search_trie`.
+            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
             **user: ``user`` ids ``[B]``, for methods that use them.
         """
         if trie is None:
             trie = self.search_trie
         decoder = self.item_logits(history[:, : int(length.max())], length, **user)
-        return self._search.best(decoder, trie, k, fill)
+        return self._search.best(decoder, trie, k, fill, excluded)
 
     def ranked(
-        self, history: Tensor, length: Tensor, k: int, candidates: Tensor | None, **user: Tensor
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
     ) -> list[tuple[int, dict]]:
         """The best items for one user, as the base's; scores are sums of log-probabilities.
 
@@ -228,7 +242,7 @@ class GenerativeRecommender(CodedModel):
         trie = self.trie
         if candidates is not None:
             trie = self._tries.among(trie, candidates)
-        result = self.search(history, length, k=k, trie=trie, **user)
+        result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
         best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
         rows = []
         for rank, (item, score) in enumerate(best, start=1):

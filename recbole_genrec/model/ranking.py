@@ -1,7 +1,7 @@
 """What methods share that rank items by vectors, without a search.
 
 A method writes three functions: :meth:`VectorRecommender.loss`, :meth:`VectorRecommender.project`
-and :meth:`VectorRecommender.item_vectors`. Scores, history masking and kept vectors stand here.
+and :meth:`VectorRecommender.item_vectors`. Scores and kept vectors stand here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recbole_genrec.settings.shared_keys import SharedSettings
 class VectorMethodSettings(SharedSettings):
     """Keys of every method that ranks by vectors."""
 
-    mask_history: bool = key("never rank items of the history", default=False, affects="search")
+    mask_history: bool = key("older name of exclude_history: True", default=False, affects="search")
 
 
 class VectorRecommender(GenRecModel):
@@ -73,10 +73,7 @@ class VectorRecommender(GenRecModel):
         vectors = self._ranked_vectors.get(self, self.item_vectors)  # [n_items, d]
         # bf16 and fp16 would let many items tie
         with torch.autocast(projected.device.type, enabled=False):
-            scores = self.similarity(projected.float(), vectors.float())  # [B, n_items]
-        if self.settings.mask_history:
-            scores = scores.scatter(1, history, -torch.inf)
-        return scores
+            return self.similarity(projected.float(), vectors.float())  # [B, n_items]
 
     def append_items(
         self, texts: Sequence[str], tokens: Sequence[str], /, **rows: Tensor

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.classification import display_keys
+from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.digests import digest
 
 PROTOCOL_KEYS = ("eval_args", "repeatable", "candidate_file")  # which items are ranked for whom
@@ -49,6 +50,12 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     """
     _check_groups(runs, _run_of_seeds, different_settings, "seeds of one run")
     _check_groups(runs, _dataset, different_protocols, "rows of one table")
+    for dataset in {run.dataset for run in runs}:
+        settings = {}
+        for run in runs:
+            if run.dataset == dataset and run.result is not None:
+                settings[run.name] = run.result["config"]
+        check_one_table(settings)
 
 
 def _run_of_seeds(run: ComparedRun) -> Hashable:
@@ -74,9 +81,12 @@ def _check_groups(
         first_file, first = firsts.setdefault(group_of(run), (run.file, config))
         keys = different_keys(first, config)
         if keys:
+            values = first.get(keys[0]), config.get(keys[0])
+            if keys[0] == "exclude_history":
+                values = history_masked(first), history_masked(config)
             raise ConfigError(
                 f"{first_file} and {run.file} cannot be {group}: they differ in "
-                f"{', '.join(keys)} ({first.get(keys[0])} and {config.get(keys[0])}). "
+                f"{', '.join(keys)} ({values[0]} and {values[1]}). "
                 f"Make a leaderboard of each."
             )
 
@@ -96,7 +106,53 @@ def different_protocols(one: dict[str, Any], other: dict[str, Any]) -> list[str]
     for key in PROTOCOL_KEYS:
         if digest(_of_test(one.get(key))) != digest(_of_test(other.get(key))):
             different.append(key)
+    if history_masked(one) != history_masked(other):
+        different.append("exclude_history")
     return different
+
+
+def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check before the training that the results of several models may stand in one table.
+
+    Args:
+        settings: by name of the model.
+
+    Raises:
+        ConfigError: the lists of some hold items of the history and those of others do not, or the
+            models are tested on different rows.
+    """
+    masked = {name: history_masked(values) for name, values in settings.items()}
+    if len(set(masked.values())) > 1:
+        names = ", ".join(name for name, value in masked.items() if value)
+        raise ConfigError(
+            f"The history is masked for {names} alone, and such results cannot stand in one table "
+            "with the others. Set exclude_history for all models, or run them apart."
+        )
+    kinds = {name: kind_of_rows(values) for name, values in settings.items()}
+    examples = {kind: name for name, kind in kinds.items()}
+    if "interaction" in examples and "user" in examples:
+        raise ConfigError(_different_rows(examples["interaction"], examples["user"]))
+
+
+def kind_of_rows(values: Mapping[str, Any]) -> str:
+    """What a test row is, under the split of a run.
+
+    Under leave-one-out a row is a user and its last item, for every model.
+    """
+    if values.get("benchmark_filename") is not None or "LS" in values["eval_args"]["split"]:
+        return "last item"
+    kind = values["MODEL_TYPE"]
+    if getattr(kind, "name", kind) == "SEQUENTIAL":
+        return "interaction"
+    return "user"
+
+
+def _different_rows(sequential: str, general: str) -> str:
+    return (
+        f"eval_args splits by ratio: {sequential} is tested on each held-out interaction of a "
+        f"user, {general} once on all of them together, so the same list gives other figures. "
+        "Use split: {LS: valid_and_test}, or compare sequential and general models apart."
+    )
 
 
 def _of_test(value: object) -> object:

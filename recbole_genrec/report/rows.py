@@ -12,6 +12,7 @@ from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.runs import Run
 from recbole_genrec.report.significance import compare
 from recbole_genrec.settings.classification import benchmark_keys, display_keys
+from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
 
 METRIC = "ndcg@10"
@@ -216,6 +217,7 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "command": _command(first["command"]),
         "commits": sorted({str(result["commit"]) for result in results}),
         "versions": first["versions"],
+        "history masked": "yes" if history_masked(config) else "no",
         **settings,
     }
 

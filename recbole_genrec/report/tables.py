@@ -34,7 +34,7 @@ NOTES = (
 STAGES = ("tokenizer", "training", "validation", "test")
 PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH")
 # Details that stand elsewhere in the leaderboard.
-SHOWN_DETAILS = {"command", "commits", "versions", *PROTOCOL_KEYS}
+SHOWN_DETAILS = {"command", "commits", "versions", "history masked", *PROTOCOL_KEYS}
 
 
 def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None = None) -> str:
@@ -228,6 +228,7 @@ def _protocols(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row["test"]:
             settings = [f"{key} {row['details'].get(key)}" for key in PROTOCOL_KEYS]
+            settings.append(f"history masked: {row['details']['history masked']}")
             texts.append(", ".join(settings))
     return [f"Test split under {text}." for text in dict.fromkeys(texts)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.rules import did_you_mean
@@ -67,6 +69,35 @@ def _check_split(split: object) -> None:
     )
 
 
+def history_masked(values: Mapping[str, Any]) -> bool:
+    """Whether lists hold no item of the user's history.
+
+    Args:
+        values: settings of a run, also of a version that did not have all of these keys.
+    """
+    if values.get("exclude_history") or values.get("mask_history"):
+        return True
+    # RecBole's own way, which it has for general models alone
+    return values.get("repeatable") is False
+
+
+def check_exclude_history(values: dict) -> None:
+    """Refuse ``exclude_history`` where lists are drawn from samples.
+
+    Raises:
+        ConfigError: the evaluation samples its candidates.
+    """
+    if not values["exclude_history"]:
+        return
+    modes = values["eval_args"].get("mode", "full")
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        if mode != "full":
+            raise ConfigError(
+                f"exclude_history: True needs eval_args with mode: full; with mode {mode} lists "
+                "hold sampled items, and whose history they are is not looked at."
+            )
+
+
 def check_recbole_values(values: dict) -> None:
     """Check values that RecBole would leave out with a warning, or stumble over after an epoch.
 
@@ -95,6 +126,7 @@ def check_recbole_values(values: dict) -> None:
             "log_wandb: the package wandb is not installed. "
             "Run `pip install wandb`, or leave it out."
         )
+    check_exclude_history(values)
     keep = values.get("rm_dup_inter")
     if keep not in (None, "first", "last"):
         raise ConfigError(

@@ -22,6 +22,11 @@ class SearchKeys(Settings):
     )
     score_mode: Literal["beam", "exact"] = key("beam search, or every item", affects="search")
     constraint: Literal["trie", "level", "slice"] = key("what the beam may emit", affects="search")
+    exclude_history: bool = key(
+        "items of the user's history never enter a list, of any model",
+        affects="search",
+        neutral=False,
+    )
     search_batch_size: int = key("users searched at once", ge=1, affects="display", evaluate=True)
     candidate_file: str | None = key(
         "file of raw item ids, one a line; evaluations rank these above all others",

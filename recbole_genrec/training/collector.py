@@ -60,6 +60,21 @@ class TensorCollector(Collector):
         return result
 
 
+def rank_last(scores: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor) -> None:
+    """Rank targets that stand in their own history below all items, in place: GAUC needs a rank.
+
+    Args:
+        scores: ``[B, n_items]``, -inf for the items of the history.
+        rows: row of each target.
+        targets: item ids.
+    """
+    rows, targets = rows.to(scores.device), targets.to(scores.device)
+    hidden = scores[rows, targets] == -torch.inf
+    rows, targets = rows[hidden], targets[hidden]
+    lowest = scores[rows].masked_fill(scores[rows] == -torch.inf, torch.inf).amin(1)
+    scores[rows, targets] = lowest - lowest.abs() - 1
+
+
 class Silent:
     """In place of a log that this process does not write: takes every call and does nothing."""
 

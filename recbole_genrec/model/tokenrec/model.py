@@ -243,6 +243,7 @@ class TokenRec(VectorRecommender):
         length: Tensor,
         k: int,
         candidates: Tensor | None,
+        excluded: Tensor | None = None,
         user: Tensor | None = None,
     ) -> list[tuple[int, dict]]:
         """As the base's; scores are cosines.
@@ -252,7 +253,7 @@ class TokenRec(VectorRecommender):
         """
         if user is None or not self.user_known[user]:
             self.entities.check_new_user(history[0])
-        return super().ranked(history, length, k, candidates, user=user)
+        return super().ranked(history, length, k, candidates, excluded, user=user)
 
     # --- new items, checkpoints, reports ----------------------------------------------------------
 

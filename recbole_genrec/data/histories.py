@@ -1,0 +1,264 @@
+"""Whole histories of evaluated rows: what ``exclude_history`` leaves out of the lists.
+
+RecBole's rows hold the last ``MAX_ITEM_LIST_LENGTH`` items. Here all items are kept that a user had
+before the row, in training and validation too: for a sequential model everything before the row's
+event, for a general model, whose row is a user, everything in the splits before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.utils import ModelType
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from recbole_genrec.data.presplit import WHOLE_HISTORY
+from recbole_genrec.errors import ConfigError
+
+EXCLUDED = "excluded_items"
+"""Column of a batch: item ids ``[B, H]`` that the row must not get, 0 = none."""
+
+END = "history_end"
+"""Column of a split: how many of its user's items come before the row."""
+
+
+class Histories:
+    """The distinct items of each user, in the order of their first appearance.
+
+    Args:
+        users: int64 ``[P]``, users of events.
+        items: int64 ``[P]``, their items; 0 is no item.
+        places: int64 ``[P]``, when they happened; only the order counts.
+    """
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, places: np.ndarray):
+        real = items > 0
+        users, items, places = users[real], items[real], places[real]
+        order = np.lexsort([places, items, users])
+        users, items, places = users[order], items[order], places[order]
+        first = np.ones(len(users), dtype=bool)
+        first[1:] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+        users, items, places = users[first], items[first], places[first]
+        order = np.lexsort([places, users])
+        self.users, self.items, self.places = users[order], items[order], places[order]
+
+        # By user and item, and where each of these pairs stands in the order of events.
+        self._pairs = users, items
+        self._position = np.empty(len(order), dtype=np.int64)
+        self._position[order] = np.arange(len(order))
+
+    def ends(self, users: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """How many items each of ``users`` has before ``places``."""
+        span = 1 + max(self.places.max(initial=0), places.max(initial=0))
+        keys = self.users * span + self.places  # ascending
+        place = np.searchsorted(keys, users * span + places)
+        return place - np.searchsorted(self.users, users)
+
+    def gather(self, users: np.ndarray, ends: np.ndarray) -> list[Tensor]:
+        """The first ``ends`` items of each of ``users``."""
+        starts = np.searchsorted(self.users, users)
+        slices = zip(starts.tolist(), (starts + ends).tolist(), strict=True)
+        return [torch.from_numpy(self.items[start:end]) for start, end in slices]
+
+    def contain(self, users: np.ndarray, ends: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Whether ``items`` are among the first ``ends`` items of ``users``; bool."""
+        if not len(self.items):
+            return np.zeros(len(users), dtype=bool)
+        known_users, known_items = self._pairs
+        span = 1 + max(known_items.max(), items.max(initial=0))
+        known = known_users * span + known_items  # ascending
+        sought = users * span + items
+        row = np.searchsorted(known, sought).clip(max=len(known) - 1)
+        before = self._position[row] < np.searchsorted(self.users, users) + ends
+        return (known[row] == sought) & before
+
+
+class ExcludingLoader(FullSortEvalDataLoader):
+    """RecBole's loader for full ranking, whose batches name the whole histories.
+
+    ``(interaction, history_index, positive_u, positive_i)``: RecBole gives the items at
+    ``history_index`` the score -inf. Rows of our own models carry them in :data:`EXCLUDED` too.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        rows = dataset.inter_feat  # sorted by user where the model is general
+        self._users, self._ends = rows[dataset.uid_field].numpy(), rows[END].numpy()
+        if not self.is_sequential:
+            _, first = np.unique(self._users, return_index=True)
+            self._users, self._ends = self._users[first], self._ends[first]
+        self._fills_columns = bool(getattr(config.model_class, "generative", False))
+
+    def collate_fn(self, index):
+        """A batch of rows; see the class."""
+        interaction, _, positive_u, positive_i = super().collate_fn(index)
+        index = np.array(index)
+        items = self._dataset.histories.gather(self._users[index], self._ends[index])
+        counts = torch.tensor([len(row) for row in items])
+        rows = torch.arange(len(items)).repeat_interleave(counts)
+        history_index = rows, torch.cat(items)
+        if self._fills_columns:
+            interaction[EXCLUDED] = pad_sequence(items, batch_first=True)
+        return interaction, history_index, positive_u, positive_i
+
+    def lengths(self) -> np.ndarray:
+        """Number of excluded items of each row."""
+        return self._ends
+
+    def unreachable(self) -> int:
+        """Number of targets that stand in their own history, so that no list can hold them."""
+        rows = self._dataset.inter_feat
+        users, ends = rows[self._dataset.uid_field].numpy(), rows[END].numpy()
+        items = rows[self._dataset.iid_field].numpy()
+        return int(self._dataset.histories.contain(users, ends, items).sum())
+
+
+def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
+    """The loaders of validation and test, their histories left out of the lists.
+
+    Args:
+        config: the settings of the run.
+        loaders: RecBole's loaders of training, validation and test, as they were split.
+
+    Raises:
+        ConfigError: too few items are left for the lists.
+    """
+    datasets = [loader._dataset for loader in loaders]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        histories, places = _of_rows(config, datasets)
+    else:
+        histories, places = _of_splits(datasets)
+    result = []
+    for loader, data, row_places in zip(loaders[1:], datasets[1:], places[1:], strict=True):
+        users = data.inter_feat[data.uid_field].numpy()
+        ends = histories.ends(users, row_places)
+        data.inter_feat.update(type(data.inter_feat)({END: torch.from_numpy(ends)}))
+        data.histories = histories
+        excluding_loader = ExcludingLoader(config, data, loader._sampler, shuffle=False)
+        _check_lists(config, excluding_loader)
+        result.append(excluding_loader)
+    _drop_whole_histories(datasets)
+    valid, test = result
+    return valid, test
+
+
+def _of_splits(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+    """Histories by split, and the number of its split for each row."""
+    users, items, places = [], [], []
+    for number, data in enumerate(datasets):
+        rows = data.inter_feat
+        users.append(rows[data.uid_field].numpy())
+        items.append(rows[data.iid_field].numpy())
+        places.append(np.full(len(rows), number))
+        if WHOLE_HISTORY in rows:
+            width = rows[WHOLE_HISTORY].shape[1]
+            users.append(users[-1].repeat(width))
+            items.append(rows[WHOLE_HISTORY].numpy().reshape(-1))
+            places.append(places[-1].repeat(width) - 1)
+    histories = Histories(np.concatenate(users), np.concatenate(items), np.concatenate(places) + 1)
+    return histories, [np.full(len(data.inter_feat), n + 1) for n, data in enumerate(datasets)]
+
+
+def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+    """Histories by event, and the place of each row among the events of its user.
+
+    An event stands at an odd place, what a row says of the time before it one place earlier.
+    """
+    first = datasets[0]
+    names = [first.uid_field, first.iid_field]
+    column = f"{first.iid_field}{config['LIST_SUFFIX']}"
+    users, items = (_joined(datasets, name) for name in names)
+    keys = [_joined(datasets, first.item_list_length_field)]
+    if first.time_field in first.inter_feat:
+        keys.append(_joined(datasets, first.time_field))
+    else:
+        sizes = [len(data.inter_feat) for data in datasets]
+        keys.append(np.arange(len(datasets)).repeat(sizes))
+    order = np.lexsort([*keys, users])
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = 2 * np.arange(len(order)) + 1
+
+    if config["benchmark_filename"] is None:
+        # Of a user's first row alone: what the others hold is the target of an earlier row.
+        ordered = users[order]
+        is_first = np.ones(len(order), dtype=bool)
+        is_first[1:] = ordered[1:] != ordered[:-1]
+        chosen = np.sort(order[is_first])
+    else:
+        chosen = np.arange(len(order))
+        if WHOLE_HISTORY in first.inter_feat:
+            column = WHOLE_HISTORY
+    before = _joined(datasets, column)[chosen]  # [rows, longest history]
+    width = before.shape[1]
+    histories = Histories(
+        np.concatenate([users, users[chosen].repeat(width)]),
+        np.concatenate([items, before.reshape(-1)]),
+        np.concatenate([places, (places[chosen] - 1).repeat(width)]),
+    )
+    sizes = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
+    return histories, np.split(places, sizes)
+
+
+def _joined(datasets: Sequence[Any], name: str) -> np.ndarray:
+    """A column of all splits, one after another."""
+    columns = [data.inter_feat[name].numpy() for data in datasets]
+    return np.concatenate(columns)
+
+
+def _drop_whole_histories(datasets: Sequence[Any]) -> None:
+    for data in datasets:
+        if WHOLE_HISTORY in data.inter_feat:
+            data.inter_feat.drop(WHOLE_HISTORY)
+
+
+def _check_lists(config, loader: ExcludingLoader) -> None:
+    """Refuse lists that the items left over do not fill."""
+    data = loader._dataset
+    longest = int(loader.lengths().argmax())
+    n_left = data.item_num - 1 - int(loader.lengths()[longest])
+    if n_left >= max(config["topk"]):
+        return
+    user = str(data.id2token(data.uid_field, int(loader._users[longest])))
+    raise ConfigError(
+        f"exclude_history: True leaves {n_left} of {data.item_num - 1} items for user {user!r} of "
+        f"{config['dataset']}, but topk asks for {max(config['topk'])}. Use a smaller topk, or "
+        "exclude_history: False."
+    )
+
+
+def unreachable_targets(valid: Any, test: Any) -> dict[str, int] | None:
+    """Number of targets in their own history by split; ``None`` where all items are ranked."""
+    if not isinstance(test, ExcludingLoader):
+        return None
+    counts = {"valid": valid.unreachable(), "test": test.unreachable()}
+    n_targets = {"valid": len(valid._dataset), "test": len(test._dataset)}
+    for name, count in counts.items():
+        if count:
+            getLogger().info(
+                f"exclude_history: {count:,} of {n_targets[name]:,} {name} targets stand in their "
+                "user's history and count as missed."
+            )
+    return counts
+
+
+def items_of_user(dataset: Any, user: str) -> list[str]:
+    """Raw ids of all items that the rows of a user name, each once.
+
+    Args:
+        dataset: RecBole's dataset of a sequential model, after its loaders were made.
+        user: raw id of a user of the dataset.
+    """
+    rows = dataset.inter_feat
+    number = dataset.field2token_id[dataset.uid_field][str(user)]
+    mine = rows[rows[dataset.uid_field] == number]
+    columns = [dataset.iid_field, f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"]
+    if WHOLE_HISTORY in mine:
+        columns.append(WHOLE_HISTORY)
+    items = torch.cat([mine[name].flatten() for name in columns]).unique()
+    return [str(token) for token in dataset.id2token(dataset.iid_field, items[items > 0].numpy())]
