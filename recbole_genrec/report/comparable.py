@@ -139,7 +139,8 @@ def kind_of_rows(values: Mapping[str, Any]) -> str:
 
     Under leave-one-out a row is a user and its last item, for every model.
     """
-    if values.get("benchmark_filename") is not None or "LS" in values["eval_args"]["split"]:
+    split = (values.get("eval_args") or {}).get("split") or {}
+    if values.get("benchmark_filename") is not None or "RS" not in split:
         return "last item"
     kind = values["MODEL_TYPE"]
     if getattr(kind, "name", kind) == "SEQUENTIAL":

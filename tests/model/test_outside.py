@@ -179,8 +179,14 @@ def test_history_can_be_left_out(run):
     _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT, mask_history=True)
     batch = next(iter(test))[0]
     hidden = model.full_sort_predict(batch) == -torch.inf
-    expected = torch.zeros_like(hidden).scatter(1, batch["item_id_list"], True)
+    data = test._dataset
+    lines = (Path(data.dataset_path) / "toy.inter").read_text().splitlines()[1:]
+    expected = torch.zeros_like(hidden)
     expected[:, 0] = True
+    for row, user in enumerate(data.id2token("user_id", batch["user_id"].numpy())):
+        items = [line.split("\t")[1] for line in lines if line.startswith(f"{user}\t")][:-1]
+        expected[row, data.token2id("item_id", items)] = True
+    assert expected.gather(1, batch["item_id_list"]).all()
     assert torch.equal(hidden, expected)
 
 
