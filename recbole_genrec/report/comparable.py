@@ -140,7 +140,7 @@ def kind_of_rows(values: Mapping[str, Any]) -> str:
     Under leave-one-out a row is a user and its last item, for every model.
     """
     split = (values.get("eval_args") or {}).get("split") or {}
-    if values.get("benchmark_filename") is not None or "RS" not in split:
+    if values.get("benchmark_filename") is not None or not {"RS", "TS"} & split.keys():
         return "last item"
     kind = values["MODEL_TYPE"]
     if getattr(kind, "name", kind) == "SEQUENTIAL":
