@@ -225,7 +225,7 @@ def recommend(
     excluded = None
     if user is not None and history is None:
         items = user_history(trained.dataset, user)
-        if trained.config["exclude_history"]:
+        if trained.config.settings.exclude_history:
             excluded = items_of_user(trained.dataset, user)
     elif history is not None and user is None:
         items = list(history)

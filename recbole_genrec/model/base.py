@@ -239,7 +239,7 @@ class GenRecModel(StoredModel):
 
         Our loaders say them. For other batches it is the history that they hold.
         """
-        if not self.config["exclude_history"]:
+        if not self.settings.exclude_history:
             return None
         if EXCLUDED in interaction:
             return interaction[EXCLUDED]
@@ -332,7 +332,7 @@ class GenRecModel(StoredModel):
 
         if excluded is not None:
             users["excluded"] = torch.tensor([self.item_ids(excluded)], device=device)
-        elif self.config["exclude_history"]:
+        elif self.settings.exclude_history:
             users["excluded"] = torch.tensor([known], device=device)
 
         self.eval()

@@ -43,6 +43,18 @@ class TensorCollector(Collector):
             train_data = SimpleNamespace(dataset=counted)
         super().data_collect(train_data)
 
+    def eval_batch_collect(
+        self,
+        scores_tensor: torch.Tensor,
+        interaction: Any,
+        positive_u: torch.Tensor,
+        positive_i: torch.Tensor,
+    ) -> None:
+        """As RecBole's; with ``exclude_history`` targets of the history are ranked last."""
+        if self.config["exclude_history"]:
+            rank_last(scores_tensor, positive_u, positive_i)
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+
     def get_data_struct(self) -> Any:
         """What the evaluator reads, of the users of all processes; forgets the users after it."""
         data = self.data_struct._data_dict

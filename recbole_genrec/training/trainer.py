@@ -24,7 +24,7 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights, write_checkpoint
-from recbole_genrec.training.collector import Silent, TensorCollector, rank_last, scratch_folder
+from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
 from recbole_genrec.training.optimiser import make_schedule, trained_parameters
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
@@ -336,8 +336,6 @@ class GenRecTrainer(Trainer):
                 "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
                 f"--learning_rate, {CLIP}, or --precision=fp32."
             )
-        if self.config.settings.exclude_history:
-            rank_last(*batch[1:])
         return batch
 
     def after_fit(self, valid_data, saved: bool) -> None:
