@@ -108,8 +108,8 @@ class MetaPathTokenizer(ItemTokenizer):
             ConfigError: ``codebook_sizes`` has more than one entry.
         """
         graph = BipartiteGraph.of(content.user_sequences())
-        vectors = self._vectors(graph)  # [N, d]
         n_clusters = self._n_clusters(graph.n_nodes)
+        vectors = self._vectors(graph)  # [N, d]
         found = self.loop().compute("clusters", lambda: self._clustered(vectors, n_clusters))
         self.clusters = NodeClusters(found["centroids"], self._spherical)
 
@@ -118,22 +118,20 @@ class MetaPathTokenizer(ItemTokenizer):
         self._count_lonely(lonely_items, lonely_users)
         rank = torch.arange(len(lonely_items) + len(lonely_users))
         extra = torch.stack([torch.full_like(rank, self.n_clusters), rank], dim=1)
-        codes = torch.cat([found["codes"], extra])  # [N + lonely, 2]
-        vectors = torch.cat([vectors, vectors.new_zeros(len(extra), vectors.shape[1])])
+        nowhere = vectors.new_zeros(len(extra), vectors.shape[1])
 
-        n_items, n_nodes = len(graph.items), graph.n_nodes
-        is_item = torch.zeros(len(codes), dtype=torch.bool)
-        is_item[:n_items] = True
-        is_item[n_nodes : n_nodes + len(lonely_items)] = True
-        sizes = (self.n_clusters + 1, int(codes[:, 1].max()) + 1 + self.settings.fine_headroom)
-
+        connected = (len(graph.items), len(graph.users))
+        lonely = (len(lonely_items), len(lonely_users))
+        item_codes, user_codes = _by_kind(found["codes"], connected, extra, lonely)
+        self.item_vectors, self.user_vectors = _by_kind(vectors, connected, nowhere, lonely)
         self.item_tokens = [PADDING, *graph.items, *lonely_items]
-        self.item_vectors = _with_padding(vectors[is_item])
-        self.user_vectors = _with_padding(vectors[~is_item])
         user_tokens = [PADDING, *graph.users, *lonely_users]
-        self.members = torch.bincount(codes[:, 0], minlength=sizes[0])
-        self.user_codes = _codes(codes[~is_item], sizes, user_tokens)
-        items = _codes(codes[is_item], sizes, self.item_tokens)
+
+        nodes = torch.cat([item_codes[1:], user_codes[1:]])
+        sizes = (self.n_clusters + 1, int(nodes[:, 1].max()) + 1 + self.settings.fine_headroom)
+        self.members = torch.bincount(nodes[:, 0], minlength=sizes[0])
+        self.user_codes = _checked_codes(user_codes, sizes, user_tokens)
+        items = _checked_codes(item_codes, sizes, self.item_tokens)
         self.entities(items)
         return items.aligned(content.tokens)
 
@@ -341,14 +339,18 @@ class MetaPathTokenizer(ItemTokenizer):
         self.user_codes = ItemCodes(
             tensors["user_codes"], tuple(meta["sizes"]), meta["users"], meta["user_stats"], ["none"]
         )
-        rows = {"item": self.item_tokens, "user": self.user_codes.tokens}
-        width = self.clusters.centroids.shape[1]
-        for name, tokens in rows.items():
-            shape = list(tensors[f"{name}_vectors"].shape)
-            if shape != [len(tokens), width]:
+        n_clusters, width = self.clusters.centroids.shape
+        expected = {
+            "item_vectors": [len(self.item_tokens), width],
+            "user_vectors": [len(self.user_codes.tokens), width],
+            "members": [n_clusters + 1],
+        }
+        for name, wanted in expected.items():
+            shape = list(tensors[name].shape)
+            if shape != wanted:
                 raise ArtefactError(
-                    f"The tokenizer's {name} vectors have shape {shape}, not "
-                    f"{[len(tokens), width]}. Fit the tokenizer again."
+                    f"{name} of the tokenizer have shape {shape}, not {wanted}. Fit the tokenizer "
+                    "again."
                 )
 
 
@@ -358,10 +360,22 @@ def mean_of_known(vectors: Tensor) -> Tensor:
     return vectors.sum(1) / known.clamp(min=1)
 
 
-def _codes(codes: Tensor, sizes: tuple[int, int], tokens: list[str]) -> ItemCodes:
-    """Codes ``[n, 2]`` with the padding row; the clusters are learned, the ranks follow."""
-    return ItemCodes(_with_padding(codes), sizes, tokens, collision_stats(codes[:, :1]), ["none"])
+def _checked_codes(codes: Tensor, sizes: tuple[int, int], tokens: list[str]) -> ItemCodes:
+    """Codes ``[n + 1, 2]`` of one kind; the clusters are learned, the ranks follow."""
+    return ItemCodes(codes, sizes, tokens, collision_stats(codes[1:, :1]), ["none"])
 
 
-def _with_padding(rows: Tensor) -> Tensor:
-    return torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+def _by_kind(
+    connected: Tensor, n_connected: tuple[int, int], lonely: Tensor, n_lonely: tuple[int, int]
+) -> list[Tensor]:
+    """Rows of the items and rows of the users, each with a padding row of zeros in front.
+
+    Args:
+        connected: rows of nodes with an edge, items first.
+        n_connected: how many of them are items and users.
+        lonely: rows of those without an edge, items first.
+        n_lonely: how many of them are items and users.
+    """
+    padding = connected.new_zeros(1, connected.shape[1])
+    of_kinds = zip(connected.split(n_connected), lonely.split(n_lonely), strict=True)
+    return [torch.cat([padding, with_edge, without]) for with_edge, without in of_kinds]

@@ -275,7 +275,7 @@ def test_state_survives_and_damage_is_named(tmp_path):
     tensors, meta = load_artefact(tmp_path / "kept")
     tensors["user_vectors"] = tensors["user_vectors"][:-1].clone()
     save_artefact(tmp_path / "short", tensors, meta)
-    with pytest.raises(ArtefactError, match="user vectors have shape"):
+    with pytest.raises(ArtefactError, match="user_vectors of the tokenizer have shape"):
         again.load(tmp_path / "short")
 
     tensors, meta = load_artefact(tmp_path / "kept")
