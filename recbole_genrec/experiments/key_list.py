@@ -73,7 +73,7 @@ def _methods(dataset: str) -> list[str]:
     """A table for each method of this package's kind: the keys that it declares."""
     tables = []
     for name in sorted({*MODELS, *outside_names()}):
-        model_class = get_model_class(name)
+        model_class: Any = get_model_class(name)
         if not is_generative(model_class):
             continue
         keys = _further(model_class.settings_class.declared().values())
