@@ -6,7 +6,7 @@ Start with :mod:`~recbole_genrec.tokenizer.base` (what a tokenizer is) and
 
 from __future__ import annotations
 
-from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems, PretrainedBackbone
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import repair_collisions
 from recbole_genrec.tokenizer.fitting import fit_or_load
@@ -28,7 +28,6 @@ __all__ = [
     "ItemCodes",
     "ItemTokenizer",
     "NewItems",
-    "PretrainedBackbone",
     "fit_or_load",
     "make_tokenizer",
     "register_tokenizer",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from recbole_genrec.backbone import PretrainedBackbone
 from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
@@ -20,7 +19,8 @@ from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, p
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.training_loop import TrainingLoop
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # baselines import no language models
+    from recbole_genrec.backbone import PretrainedBackbone
     from recbole_genrec.data.content import ItemContent
 
 

@@ -27,13 +27,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone import apply_tuning, backbone_identity, build_backbone, tokenise_texts
+from recbole_genrec.backbone import (
+    PretrainedBackbone,
+    apply_tuning,
+    backbone_identity,
+    build_backbone,
+    tokenise_texts,
+)
 from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, FitKeys, TokenizerSettings
-from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems, PretrainedBackbone
+from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity
