@@ -29,7 +29,8 @@ EVALUATE_HELP = """usage: recbole-genrec evaluate --checkpoint=F [--key=value ..
 
 Tests the checkpoint of a run again; nothing is trained. Keys that may differ from the run:
 beam_width, score_type, score_mode, constraint, candidate_file, topk, metrics, data_path and others
-that the weights do not depend on. --result_file=F writes a JSON."""
+that the weights do not depend on. --backbone=F names the language model's folder when it has moved.
+--result_file=F writes a JSON."""
 
 KEYS_HELP = """usage: recbole-genrec keys [METHOD] [--dataset=ml-100k] [--key=value ...]
 
@@ -39,6 +40,7 @@ and range. With --dataset the values are those for that dataset; other keys, lik
 then those of every method and of every tokenizer."""
 
 MODEL_HELP = "package.module:Class of a method from outside this package"
+BACKBONE_HELP = "folder of the language model that the run started from, when it has moved"
 DATA_PATH_HELP = "folder that holds the dataset's folder, when it has moved"
 
 
@@ -206,13 +208,15 @@ def leaderboard(args: argparse.Namespace) -> int:
 
 def use_checkpoint(args: argparse.Namespace) -> int:
     """Recommend from a checkpoint, export it, or let it describe items."""
-    from recbole_genrec.experiments.trained import export, inspect, recommend
+    from recbole_genrec.experiments.trained import export, inspect
     from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
     quiet_pandas_warnings()
     changes: dict[str, Any] = {"model_class": args.model}
     if args.data_path:
         changes["data_path"] = args.data_path
+    if args.backbone:
+        changes["backbone"] = args.backbone
     if args.command == "inspect":
         for row in inspect(args.checkpoint, _words(args.item), **changes):
             print(f"{row['item']}  {row['codes']}")
@@ -223,8 +227,29 @@ def use_checkpoint(args: argparse.Namespace) -> int:
         export(args.checkpoint, args.to, args.merge, **changes)
         print(f"Exported to {args.to}")
         return 0
+    return _recommend(args, changes)
+
+
+def _recommend(args: argparse.Namespace, changes: dict[str, Any]) -> int:
+    """Print the best items for one user or history, or write those of many users to a file."""
+    from recbole_genrec.errors import ConfigError
+    from recbole_genrec.experiments.trained import recommend, recommend_to_file
+
+    users = None if args.user is None else _words(args.user)
+    if args.output is not None:
+        if args.history is not None:
+            raise ConfigError("--output takes lists of users: give --user=u1,u2 or --all_users.")
+        n_users = recommend_to_file(
+            args.checkpoint, args.output, users, args.top, args.candidate_file, **changes
+        )
+        print(f"Lists of {n_users} users written to {args.output}")
+        return 0
+    if args.all_users or (users is not None and len(users) > 1):
+        raise ConfigError("The lists of several users go to a file: add --output=lists.tsv.")
+
     history = _words(args.history) if args.history is not None else None
-    rows = recommend(args.checkpoint, args.user, history, args.top, args.candidate_file, **changes)
+    user = users[0] if users else None
+    rows = recommend(args.checkpoint, user, history, args.top, args.candidate_file, **changes)
     for row in rows:
         print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
     return 0
@@ -303,8 +328,14 @@ def _add_recommend(commands: Any) -> None:
         "--checkpoint", required=True, help="the .pth file of a run, or the folder of an export"
     )
     person = parser.add_mutually_exclusive_group(required=True)
-    person.add_argument("--user", help="raw user id of the dataset")
+    person.add_argument(
+        "--user", help="raw user id of the dataset; several with commas between go to --output"
+    )
+    person.add_argument(
+        "--all_users", action="store_true", help="every user of the dataset; goes to --output"
+    )
     person.add_argument("--history", help="raw item ids, oldest first, separated by commas")
+    parser.add_argument("--output", help="a .tsv or .csv file for the lists of users")
     parser.add_argument("--top", type=int, default=10, help="how many items (default 10)")
     parser.add_argument(
         "--candidate_file",
@@ -341,6 +372,7 @@ def _add_inspect(commands: Any) -> None:
 def _add_model_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=MODEL_HELP)
     parser.add_argument("--data_path", help=DATA_PATH_HELP)
+    parser.add_argument("--backbone", help=BACKBONE_HELP)
 
 
 def _add_benchmark(commands: Any) -> None:

@@ -23,7 +23,8 @@ def training_split(config):
 
     All rows (prefix -> next item) before each user's held-out ones.
     """
-    return make_loaders(config, create_dataset(config), grouped=False)[0]._dataset
+    dataset = create_dataset(config)
+    return make_loaders(config, dataset, grouped=False, evaluated=False)[0]._dataset
 
 
 def read_sequences(config) -> dict[str, list[str]]:

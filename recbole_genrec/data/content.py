@@ -119,8 +119,42 @@ class ItemContent:
             titles=titles,
         )
 
-    def extend(self, texts: list[str]) -> None:
-        """Texts of items that the dataset does not have, with the next ids."""
+    @classmethod
+    def from_checkpoint(cls, stored: dict[str, Any], config: Any) -> ItemContent:
+        """What :meth:`stored` gave; no file is read.
+
+        Args:
+            stored: the content of a checkpoint.
+            config: a ``GenRecConfig``.
+        """
+        settings = SharedSettings.of(config)
+        titles = stored["titles"]
+        return cls(
+            tokens=list(stored["tokens"]),
+            text=list(stored["texts"]),
+            text_encoder=settings.text_encoder or "default",
+            cache_dir=settings.cache_dir or DEFAULT_CACHE,
+            device=settings.device or "cpu",
+            show_progress=settings.show_progress is not False,
+            titles=None if titles is None else list(titles),
+        )
+
+    def stored(self, n_items: int) -> dict[str, Any]:
+        """Ids and texts of the first items, as plain values for a checkpoint.
+
+        Args:
+            n_items: how many, the padding item included.
+        """
+        titles = None if self.titles is None else self.titles[:n_items]
+        return {
+            "tokens": self.tokens[:n_items],
+            "texts": self.text[:n_items],
+            "titles": titles,
+        }
+
+    def extend(self, texts: list[str], tokens: list[str]) -> None:
+        """Texts and raw ids of items that the dataset does not have, with the next ids."""
+        self.tokens += tokens
         self.text += texts
         if self.titles is not None:
             self.titles += texts

@@ -19,6 +19,9 @@ from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.idle_keys import idle_keys
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
+from recbole_genrec.data.item_text import item_file_ids
+from recbole_genrec.data.numbering import frames_of
+from recbole_genrec.data.preparation.offers import how_to_get
 from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit, history_column
 from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
 from recbole_genrec.errors import ConfigError, DataError, explained
@@ -29,7 +32,12 @@ class OrderedDataset:
 
     Rows stand in the order of events (:func:`in_order_of_events`), filters see the real times, and
     everything after them sees ranks, which float32 holds exactly.
+
+    Attributes:
+        known_ids: raw ids that a checkpoint knows; they keep its numbers, and new ones follow.
     """
+
+    known_ids: dict[str, list[str]] | None = None
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         files = interaction_files(self.config)
@@ -170,20 +178,63 @@ class OrderedDataset:
         super()._remap_ID_all()
 
     def _get_remap_list(self, field_list) -> list:
-        """Ids of files that are split are numbered in the order of events of all of them."""
-        numbering = getattr(self, "_numbering", {})
-        first = [
-            (numbering[field], field, FeatureType.TOKEN)
-            for field in field_list
-            if field in numbering
-        ]
-        return first + super()._get_remap_list(field_list)
+        """Ids of files that are split are numbered in the order of events of all of them.
+
+        Ids of a checkpoint come before them, and items without interactions come last.
+        """
+        known = frames_of(self.known_ids, self.uid_field, self.iid_field)
+        split = getattr(self, "_numbering", {})
+        first = []
+        for frames in (known, split):
+            for field in field_list:
+                if field in frames:
+                    first.append((frames[field], field, FeatureType.TOKEN))
+        last = []
+        if self.iid_field in field_list and self.config["catalogue"] == "item_file":
+            last.append((self._item_file_ids(), self.iid_field, FeatureType.TOKEN))
+        return [*first, *super()._get_remap_list(field_list), *last]
+
+    def _item_file_ids(self) -> pd.DataFrame:
+        ids = np.array(item_file_ids(self.config), dtype=object)
+        return pd.DataFrame({self.iid_field: ids})
 
     def _normalize(self) -> None:
         times = self.inter_feat.get(self.time_field)
         super()._normalize()
         if times is not None and times.max() > EXACT:
             self.inter_feat[self.time_field] = times
+
+    # --- training on everything -----------------------------------------------------------------
+
+    def build(self) -> list:
+        """As RecBole's; without ``hold_out`` rows of files that are split are all for training."""
+        parts = super().build()
+        if self.config["hold_out"] is False and self.config["benchmark_filename"] is not None:
+            return self._everything()
+        return parts
+
+    def _everything(self) -> list:
+        """All rows in the place of each part; the loaders keep the first."""
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat)] * 3
+
+    def leave_one_out(self, group_by, leave_one_mode) -> list:
+        """As RecBole's; all rows without ``hold_out``."""
+        if self.config["hold_out"] is False:
+            return self._everything()
+        return super().leave_one_out(group_by, leave_one_mode)
+
+    def split_by_ratio(self, ratios, group_by=None) -> list:
+        """As RecBole's; all rows without ``hold_out``."""
+        if self.config["hold_out"] is False:
+            return self._everything()
+        return super().split_by_ratio(ratios, group_by)
+
+    def time_based_split(self, ratios, group_by) -> list:
+        """As RecBole's; all rows without ``hold_out``."""
+        if self.config["hold_out"] is False:
+            return self._everything()
+        return super().time_based_split(ratios, group_by)
 
     @property
     def _is_sequential(self) -> bool:
@@ -222,8 +273,13 @@ def needs_times(config) -> bool:
     return config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
 
 
-def create_dataset(config):
+def create_dataset(config, known_ids: dict[str, list[str]] | None = None):
     """RecBole's dataset for ``config``; never its pickled copy.
+
+    Args:
+        config: a ``GenRecConfig``.
+        known_ids: ``ids`` of a checkpoint. Its users and items keep their numbers, those that the
+            files lack too, and new ones follow.
 
     Raises:
         ConfigError: a key that says how the files are read cannot be used.
@@ -233,10 +289,7 @@ def create_dataset(config):
     name, files = config["dataset"], interaction_files(config)
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise DataError(
-            f"{missing[0]} does not exist. Make it with 'recbole-genrec prepare {name}', "
-            "or point --data_path at the folder that holds the dataset's folder."
-        )
+        raise DataError(f"{missing[0]} does not exist. {how_to_get(name, config['data_path'])}")
     for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
         # else it belongs to another dataset whose name begins alike
         if "-" not in file.name[len(name) + 1 :]:
@@ -246,7 +299,7 @@ def create_dataset(config):
     for sentence in idle_keys(config):
         getLogger().warning(sentence)
     with explained(str(files[0]), "RecBole cannot make a dataset of it.", DataError):
-        return _dataset_class(config)(config)
+        return _dataset_class(config, known_ids)(config)
 
 
 def refuse_pickle(file: Path) -> None:
@@ -261,7 +314,7 @@ def refuse_pickle(file: Path) -> None:
     )
 
 
-def _dataset_class(config) -> type:
+def _dataset_class(config, known_ids: dict[str, list[str]] | None) -> type:
     """RecBole's class for the model, with :class:`OrderedDataset` before it."""
     by_type = {
         ModelType.SEQUENTIAL: "SequentialDataset",
@@ -270,7 +323,8 @@ def _dataset_class(config) -> type:
     name = f"{config['model']}Dataset"
     if not hasattr(recbole_datasets, name):
         name = by_type.get(config["MODEL_TYPE"], "Dataset")
-    return type(name, (OrderedDataset, getattr(recbole_datasets, name)), {})
+    bases = (OrderedDataset, getattr(recbole_datasets, name))
+    return type(name, bases, {"known_ids": known_ids})
 
 
 def _check_fields(config) -> None:

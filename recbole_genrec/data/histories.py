@@ -236,8 +236,10 @@ def unreachable_targets(valid: Any, test: Any) -> dict[str, int] | None:
     """Number of targets in their own history by split; ``None`` where all items are ranked."""
     if not isinstance(test, ExcludingLoader):
         return None
-    counts = {"valid": valid.unreachable(), "test": test.unreachable()}
-    n_targets = {"valid": len(valid._dataset), "test": len(test._dataset)}
+    loaders = {"valid": valid, "test": test}
+    loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+    counts = {name: loader.unreachable() for name, loader in loaders.items()}
+    n_targets = {name: len(loader._dataset) for name, loader in loaders.items()}
     for name, count in counts.items():
         if count:
             getLogger().info(

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import torch
 
 from recbole_genrec.errors import ArtefactError, ConfigError
+
+
+def raw_id(value: object) -> str:
+    """A raw id as Python's own text: of numpy and pandas too, and of whole numbers.
+
+    Raises:
+        ConfigError: the id is neither a text nor a whole number.
+    """
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    raise ConfigError(
+        f"{value!r} is no id: ids are texts or whole numbers. Convert them, for example with "
+        "Series.astype(str)."
+    )
 
 
 def raw_ids(dataset) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
+from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 PLACEHOLDER = "item"
@@ -96,10 +97,12 @@ def read_item_table(
     """
     path = Path(path)
     if not path.is_file():
+        make = ""
+        if path.stem in RECIPES:
+            make = f"make it with `recbole-genrec prepare {path.stem}`, "
         raise DataError(
             f"There is no item file {path}. Point --data_path at the folder that holds "
-            f"{path.parent.name}/{path.name}, make it with `recbole-genrec prepare {path.stem}`, "
-            f"{_NO_TEXT_NEEDED}."
+            f"{path.parent.name}/{path.name}, {make}{_NO_TEXT_NEEDED}."
         )
     file = AtomicFile(path, FileFormat(separator, encoding))
     table = ItemTable(_parse_header(file.columns))
@@ -138,6 +141,28 @@ def read_item_table(
     return table
 
 
+def item_file(config) -> Path:
+    """The ``.item`` file of a run (RecBole's ``data_path`` ends in the dataset's folder)."""
+    return Path(config["data_path"]) / f"{config['dataset']}.item"
+
+
+def item_file_ids(config) -> list[str]:
+    """Raw ids of all rows of the ``.item`` file.
+
+    Raises:
+        DataError: see :func:`read_item_table`.
+    """
+    file_format = FileFormat.of(config)
+    table = read_item_table(
+        item_file(config),
+        None,
+        config["ITEM_ID_FIELD"],
+        file_format.separator,
+        file_format.encoding,
+    )
+    return [item for item in table.rows if item]
+
+
 def _parse_header(cells: list[str]) -> dict[str, str]:
     """``name:type`` cells to ``{name: type}``; a cell without a type is a token."""
     pairs = (cell.strip().partition(":") for cell in cells)
@@ -151,6 +176,7 @@ def read_item_texts(
     item_field: str = "item_id",
     separator: str = "\t",
     encoding: str = "utf-8",
+    required: bool = True,
 ) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
 
@@ -165,6 +191,7 @@ def read_item_texts(
         item_field: name of the item id column.
         separator: what stands between columns (``field_separator``).
         encoding: of the file (``encoding``).
+        required: whether one item at least must have text.
 
     Raises:
         DataError: no file, no fields, an unknown field, no id column, or not one item has text.
@@ -187,7 +214,7 @@ def read_item_texts(
             )
     found = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
     filled = [text for text in found if text]
-    if not filled:
+    if required and not filled:
         raise DataError(
             f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} "
             f"({len(table.rows)} of them have a row; the ids look like "

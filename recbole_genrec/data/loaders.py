@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from logging import getLogger
+from logging import INFO, WARNING, getLogger
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ __all__ = [
     "seen_and_unseen",
     "user_history",
 ]
+
+
+MANY_DROPPED = 0.1
+"""Share of dropped training targets from which the log warns (our choice)."""
 
 
 class LengthGroupedLoader(TrainDataLoader):
@@ -139,8 +143,11 @@ def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
     return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
 
 
-def make_loaders(config, dataset, grouped: bool):
+def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     """``(train, valid, test)`` loaders of RecBole.
+
+    Without ``hold_out`` there is nothing to validate or test: the last two are ``None``. So is the
+    second when ``eval_step`` is 0 and the split has no validation part.
 
     After ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
 
@@ -152,6 +159,7 @@ def make_loaders(config, dataset, grouped: bool):
         config: settings of the run.
         dataset: from :func:`create_dataset`.
         grouped: whether the model is one of ours, which may get batches of similar length.
+        evaluated: whether the parts for validation and test are needed.
     """
     file = (
         Path(config.settings.checkpoint_dir)
@@ -163,16 +171,24 @@ def make_loaders(config, dataset, grouped: bool):
         train, valid, test = data_preparation(config, dataset)
     split = (train, valid, test)
     train = _training_loader(config, train, test._dataset, grouped)
+    holds_out = config.settings.hold_out is not False
+    if not holds_out or not len(valid._dataset) and not config.settings.eval_step:
+        valid = None
+    if not holds_out:
+        test = None
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
-        if not len(loader._dataset):
+        needed = name == "training" or evaluated
+        if needed and loader is not None and not len(loader._dataset):
             raise DataError(
                 f"The {name} split of {config.settings.dataset} is empty under split "
                 f"{config.settings.eval_args['split']}. Leave-one-out (LS: valid_and_test) needs "
                 "users with three or more interactions; four or more give each a training, a "
-                "validation and a test step."
+                "validation and a test step. --eval_step=0 trains without a validation part, "
+                "--hold_out=False on every interaction."
             )
-    if config.settings.exclude_history:
-        valid, test = excluding(config, split)
+    if config.settings.exclude_history and test is not None:
+        excluding_valid, test = excluding(config, split)
+        valid = None if valid is None else excluding_valid
     return train, _validation_loader(config, valid), test
 
 
@@ -180,6 +196,11 @@ def _training_loader(config, train, test_data, grouped: bool):
     """RecBole's training loader, or ours with fewer rows or with batches of similar length."""
     settings = config.settings
     data = train._dataset
+    if settings.cold_users and settings.hold_out is False:
+        raise ConfigError(
+            "cold_users keeps users out of training to test them, and hold_out: False trains on "
+            "everything. Leave one of them out."
+        )
     if settings.cold_users:
         is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
         data = data.copy(data.inter_feat[~is_cold])
@@ -213,15 +234,19 @@ def _log_dropped(keep: torch.Tensor, lengths: torch.Tensor) -> None:
         lengths: items of the histories that stay.
     """
     dropped = len(keep) - int(lengths.sum())
-    getLogger().info(
+    level = WARNING if dropped > MANY_DROPPED * len(keep) else INFO
+    getLogger().log(
+        level,
         f"train_rows longest: {dropped:,} of {len(keep):,} training targets "
         f"({dropped / max(1, len(keep)):.1%}) lie beyond MAX_ITEM_LIST_LENGTH and are dropped "
-        "(train_rows windows keeps them)."
+        "(train_rows windows keeps them).",
     )
 
 
 def _validation_loader(config, valid):
     """The validation loader, of ``valid_users`` users drawn with the seed where that key is set."""
+    if valid is None:
+        return None
     settings = config.settings
     data = valid._dataset
     users = settings.valid_users or 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.preparation.offers import prepare_if_missing
 from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
 from recbole_genrec.model.registry import get_model_class, model_name
@@ -71,6 +73,9 @@ def run_recbole_genrec(
     shared = [config.settings for config in configs.values()]
     if several and any(settings.world_size > settings.nproc for settings in shared):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")
+
+    for config in configs.values():
+        prepare_if_missing(config, interaction_files(config))
 
     results: dict[Any, dict[str, Any]] = {}
     with processes.joined(shared[0].device):

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_logger, init_seed
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.choices import histories
+from recbole_genrec.data.cold_items import sentence_about_cold_items
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.experiments.warm_start import known_ids, warm_start
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.console import side_by_side
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
 from recbole_genrec.runtime import processes
+from recbole_genrec.runtime.logs import no_empty_logs
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.earlier_runs import finished_result
 from recbole_genrec.training.trainer import get_trainer_class
 
 
@@ -40,8 +46,17 @@ def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> di
         The result, which the first process also writes to the result file.
     """
     run = SingleRun(saved, argv, **settings)
-    run.prepare()
-    run.build()
+    if run.config.settings.resume and saved:
+        finished = finished_result(run.config)
+        if finished is not None:
+            run.logger.warning(
+                "Nothing to resume: this run has ended. Its result is returned; evaluate tests "
+                "its checkpoint again."
+            )
+            return finished
+    with no_empty_logs(Path("log", run.config.settings.model)):
+        run.prepare()
+        run.build()
     run.fit()
     run.after_fit()
     run.test()
@@ -72,7 +87,7 @@ class SingleRun:
     def __init__(self, saved: bool, argv: list[str] | None, **settings: Any) -> None:
         self.stages = Stages()
         self.saved = saved
-        self.argv = argv
+        self.command = command_of(argv=argv, **settings)
         self.config = GenRecConfig(argv=argv, **settings)
         self.generative = is_generative(self.config.model_class)
         self.writes = processes.rank() == 0
@@ -80,16 +95,22 @@ class SingleRun:
 
     def prepare(self) -> None:
         """Load the data and split it."""
+        self.warm_start = warm_start(self.config)
         self._start_logging()
         self._seed()
-        self.dataset = create_dataset(self.config)
+        self.dataset = create_dataset(self.config, known_ids(self.warm_start))
+        self.bought = histories(self.dataset) if self.warm_start else {}
         loaders = make_loaders(self.config, self.dataset, self.generative)
         self.train, self.valid, self.test_loader = loaders
         self.logger.info(self.dataset)
+        if self.config.settings.catalogue == "interactions":
+            sentence = sentence_about_cold_items(self.config, self.dataset)
+            if sentence:
+                self.logger.info(sentence)
         check_topk(self.config, self.dataset)
 
         self.cases: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        if self.config.settings.save_ranks:
+        if self.config.settings.save_ranks and self.test_loader is not None:
             self.cases = evaluated_cases(self.test_loader)
         self.logger.info(start_summary(self.config, self.dataset))
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
@@ -111,7 +132,7 @@ class SingleRun:
         """Fit the tokenizer, build the model and its trainer, and check where the result goes."""
         self._seed()
         with processes.first_process_first("fitting the tokenizer and building the model"):
-            model = build_model(self.config, self.train._dataset)
+            model = self._model()
             self.model = model.to(self.config.settings.device)
         self.stages.end("model_and_tokenizer")
 
@@ -135,6 +156,12 @@ class SingleRun:
         self.result_file = self.config.settings.result_file or beside_checkpoint
         check_writable(self.result_file)
 
+    def _model(self) -> AbstractRecommender:
+        """The model before its training."""
+        if self.warm_start is not None:
+            return self.warm_start.build(self.train._dataset, self.bought)
+        return build_model(self.config, self.train._dataset)
+
     def _n_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -150,15 +177,25 @@ class SingleRun:
 
     def after_fit(self) -> None:
         """Let the model decide on the validation split what its training leaves open."""
-        if self.generative and self.model.decides_after_fit:
+        if not self.generative or not self.model.decides_after_fit:
+            return
+        if self.valid is None:
+            self.logger.warning(
+                f"{type(self.model).__name__} decides on the validation split after its training; "
+                "there is none, so its settings stay as they are."
+            )
+        else:
             self.trainer.after_fit(self.valid, self.saved)
             self.stages.end("after_fit")
 
     def test(self) -> None:
         """Test the model of the best epoch, with ``cold_users`` also by kind of user."""
-        self.test_entries = metrics_of_test(
-            self.trainer, self.test_loader, load_best_model=self.saved
-        )
+        if self.test_loader is None:
+            self.test_entries: dict[str, Any] = {"test_result": {}}
+        else:
+            self.test_entries = metrics_of_test(
+                self.trainer, self.test_loader, load_best_model=self.saved
+            )
         self.stages.end("test")
         self.trainer.tensorboard.close()
         self._save_ranks()
@@ -215,7 +252,7 @@ class SingleRun:
             "epochs": self.trainer.history,
             "checkpoint": self.trainer.saved_model_file if self.saved else None,
             "ranks": ranks_folder(self.result_file).name if self.cases else None,
-            "command": self._command(),
+            "command": self.command,
             "commit": commit(),
             "versions": versions(),
             "config": config.plain(),
@@ -236,14 +273,11 @@ class SingleRun:
             return self.best_valid
         return {name: float(value) for name, value in self.best_valid.items()}
 
-    def _command(self) -> str | None:
-        if not self.argv:
-            return None
-        return shlex.join(["recbole-genrec", "run", *self.argv])
-
     def write(self, result: dict[str, Any]) -> None:
-        """Write the result file and log the metrics of the test."""
+        """Write the result file, log the metrics of the test, and remove the resume file."""
         if self.writes:
             write_json(self.result_file, result)
+            if self.saved:
+                self.trainer.resume_points.file.unlink(missing_ok=True)
         self.logger.info(f"test result: {self.test_entries['test_result']}")
         self.logger.info(f"Result written to {self.result_file}")

@@ -1,113 +1,49 @@
-"""What can be done with a checkpoint: load it, test it again, recommend, export, describe items."""
+"""What can be done with a checkpoint: test it again, recommend, export, describe items."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
+import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import init_seed
 
-from recbole_genrec.config import GenRecConfig, config_from_plain
-from recbole_genrec.data.histories import items_of_user, unreachable_targets
-from recbole_genrec.data.ids import check_same_ids, read_ids
-from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.config import config_from_plain
+from recbole_genrec.data.histories import unreachable_targets
+from recbole_genrec.data.ids import raw_id, read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.experiments.loading import (
+    Served,
+    Trained,
+    load_data_and_model,
+    load_model,
+    restored,
+)
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.classification import evaluation_keys
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
-from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
+from recbole_genrec.storage.atomic import atomic_write, check_writable
+from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.trainer import get_trainer_class
 
+MOVABLE = ("backbone",)
+"""Keys that name a place whose content, not its name, decides the weights."""
 
-class Trained(NamedTuple):
-    """A trained model and its data.
-
-    Attributes:
-        config: the settings of its run, with the changes asked for.
-        model: the model in evaluation mode, on its device.
-        dataset: RecBole's dataset.
-        train: loader of the training split.
-        valid: loader of the validation split.
-        test: loader of the test split.
-    """
-
-    config: GenRecConfig
-    model: AbstractRecommender
-    dataset: Dataset
-    train: Any
-    valid: Any
-    test: Any
-
-
-def load_data_and_model(
-    checkpoint: str, model_class: type | str | None = None, **changes: Any
-) -> Trained:
-    """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
-
-    Args:
-        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
-        model_class: the class of a model from outside this package, or ``package.module:Class``.
-            Not needed for registered classes and those of entry points.
-        **changes: settings to replace, for example ``data_path`` or ``beam_width``.
-
-    Returns:
-        ``(config, model, dataset, train, valid, test)``.
-
-    Raises:
-        ArtefactError: the file is damaged, the dataset holds other items than the checkpoint, or
-            the model's class is from outside and nobody named it.
-        ConfigError: the checkpoint's class has another name than ``model_class``.
-    """
-    return _restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
-
-
-def _restored(
-    checkpoint: str,
-    state: dict[str, Any],
-    model_class: type | str | None,
-    changes: dict[str, object],
-) -> Trained:
-    """The data and the model of ``state``, the content of ``checkpoint``."""
-    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
-        check_stored_class(state["config"], model_class, checkpoint)
-        config = config_from_plain(state["config"], **changes)
-        init_seed(config.settings.seed, config.settings.reproducibility)
-        dataset = create_dataset(config)
-        generative = is_generative(config.model_class)
-        train, valid, test = make_loaders(config, dataset, generative)
-        if generative:
-            model = config.model_class.from_checkpoint(config, train._dataset, state)
-        else:
-            model = _recbole_model(config, train._dataset, state)
-    model = model.to(config.settings.device).eval()
-    return Trained(config, model, dataset, train, valid, test)
-
-
-def _recbole_model(
-    config: GenRecConfig, dataset: Dataset, state: dict[str, Any]
-) -> AbstractRecommender:
-    """A model of RecBole with the weights in ``state``."""
-    model = config.model_class(config, dataset)
-    id_fields = ["items"]
-    if hasattr(model, "n_users"):
-        id_fields.append("users")
-    check_same_ids(state["ids"], dataset, id_fields)
-    load_state(model, state["state_dict"])
-
-    other = {}
-    for name, value in state["other_parameter"].items():
-        if torch.is_tensor(value):
-            value = value.to(config.settings.device)
-        other[name] = value
-    model.load_other_parameter(other)
-    return model
+__all__ = [
+    "Trained",
+    "evaluate",
+    "export",
+    "inspect",
+    "load_data_and_model",
+    "load_model",
+    "recommend",
+    "recommend_to_file",
+]
 
 
 def evaluate(
@@ -132,7 +68,12 @@ def evaluate(
     stages = Stages()
     state = load_checkpoint(checkpoint)
     _check_changes(checkpoint, state, model_class, changes)
-    config, model, dataset, train, valid, test = _restored(checkpoint, state, model_class, changes)
+    config, model, dataset, train, valid, test = restored(checkpoint, state, model_class, changes)
+    if test is None:
+        raise ConfigError(
+            f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
+            "out to test it on."
+        )
     check_topk(config, dataset)
     _check_no_added_items(checkpoint, model, dataset)
     logging.getLogger().info(start_summary(config, dataset))
@@ -172,7 +113,7 @@ def _check_changes(
         check_stored_class(state["config"], model_class, checkpoint)
         known = evaluation_keys(config_from_plain(state["config"]).declarations)
     for name in changes:
-        if name not in known:
+        if name not in known and name not in MOVABLE:
             raise ConfigError(
                 f"{name} cannot be changed for a trained model. "
                 f"evaluate takes {', '.join(known)}.{did_you_mean(name, known)}"
@@ -180,11 +121,20 @@ def _check_changes(
 
 
 def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:
-    added = getattr(model, "n_items", 0) - dataset.item_num
-    if added > 0:
+    if not is_generative(type(model)):
+        return
+    added = model.catalogue.added
+    if added and not model.catalogue.chosen.intersection(added):
         raise ArtefactError(
-            f"{checkpoint} holds items that add_items added ({added}), which no user of the data "
-            f"chose. Test the checkpoint that its run wrote."
+            f"{checkpoint} holds items that add_items added ({len(added)}), which no user of the "
+            f"data chose. Test the checkpoint that its run wrote."
+        )
+    missing = dataset.item_num - model.n_items
+    if missing > 0:
+        raise ArtefactError(
+            f"The data has {missing} items that {checkpoint} does not know and that "
+            f"{type(model).__name__} cannot add without training, so it cannot be tested on this "
+            "data. Train again, from these weights with --init_from."
         )
 
 
@@ -214,24 +164,107 @@ def recommend(
             user and history.
         ArtefactError: the checkpoint holds a model of RecBole.
     """
-    candidates = None if candidate_file is None else read_ids(candidate_file)
-    trained = load_data_and_model(checkpoint, candidate_file=None, **changes)
-    if not is_generative(type(trained.model)):
-        raise ArtefactError(
-            f"{checkpoint} holds {trained.config.settings.model}; "
-            f"recommend works for the generative models of this package."
-        )
-
-    excluded = None
-    if user is not None and history is None:
-        items = user_history(trained.dataset, user)
-        if trained.config.settings.exclude_history:
-            excluded = items_of_user(trained.dataset, user)
-    elif history is not None and user is None:
-        items = list(history)
-    else:
+    if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
-    return trained.model.recommend(items, k=k, candidates=candidates, user=user, excluded=excluded)
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    served = load_model(checkpoint, candidate_file=None, **changes)
+    if history is not None:
+        return served.model.recommend(list(history), k=k, candidates=candidates)
+    return recommend_for_user(served, user, k, candidates)
+
+
+def recommend_for_user(
+    served: Served, user: object, k: int, candidates: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """The best next items for a user of the data; see :func:`recommend`.
+
+    Items of the user that the model does not know do not count.
+
+    Raises:
+        ConfigError: no such user, or no item of theirs is known.
+    """
+    model, name = served.model, served.config.settings.dataset
+    person = raw_id(user)
+    if served.histories is None:
+        raise ConfigError(
+            f"The files of {name} are not in {served.config['data_path']}, so what user "
+            f"{person!r} has chosen is unknown. Give --data_path, or a history of item ids."
+        )
+    if person not in served.histories:
+        raise ConfigError(
+            f"There is no user {person!r} in {name}. Use --history=item,item,... for people "
+            "outside it."
+        )
+    known = set(model.item_tokens[1:])
+    items = [item for item in served.histories[person] if item in known]
+    if not items:
+        raise ConfigError(f"The model knows none of the items that user {person!r} has chosen.")
+    in_training = person if model.catalogue.has_user(person) else None
+    excluded = items if served.config.settings.exclude_history else None
+    return model.recommend(items, k=k, candidates=candidates, user=in_training, excluded=excluded)
+
+
+def recommend_to_file(
+    checkpoint: str,
+    output: str,
+    users: list[str] | None = None,
+    k: int = 10,
+    candidate_file: str | None = None,
+    **changes: Any,
+) -> int:
+    """Write the best next items of many users to one table.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        output: a ``.tsv`` or ``.csv`` file with the columns user_id, rank, item_id and score.
+        users: raw ids; default all users of the data.
+        k: how many items for each.
+        candidate_file: as in :func:`recommend`.
+        **changes: settings to replace.
+
+    Returns:
+        The number of users whose lists were written. The log counts those of whose items the
+        model knows none.
+
+    Raises:
+        ConfigError: an unknown user, or the dataset's files are not there.
+        ArtefactError: the checkpoint holds a model of RecBole, or the file cannot be written.
+    """
+    check_writable(output)
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    served = load_model(checkpoint, candidate_file=None, **changes)
+    if users is None and served.histories is None:
+        raise ConfigError(
+            f"The files of {served.config['dataset']} are not in {served.config['data_path']}. "
+            "Give --data_path, the folder that holds the dataset's folder."
+        )
+    known = set(served.model.item_tokens[1:])
+    rows: list[dict[str, Any]] = []
+    n_users = n_unknown = 0
+    for user in served.histories if users is None else users:
+        bought = (served.histories or {}).get(user)
+        if users is None and known.isdisjoint(bought or ()):
+            n_unknown += 1
+            continue
+        n_users += 1
+        for row in recommend_for_user(served, user, k, candidates):
+            rows.append(
+                {
+                    "user_id": user,
+                    "rank": row["rank"],
+                    "item_id": row["item"],
+                    "score": row["score"],
+                }
+            )
+    if n_unknown:
+        logging.getLogger().warning(
+            f"{n_unknown} users have no list: the model knows none of their items."
+        )
+    separator = "," if output.endswith(".csv") else "\t"
+    columns = ["user_id", "rank", "item_id", "score"]
+    with atomic_write(output) as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, sep=separator, index=False)
+    return n_users
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:
@@ -248,13 +281,7 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) ->
         ArtefactError: the checkpoint holds a model of RecBole.
         ConfigError: ``merge`` is not for this method, or the folder exists.
     """
-    trained = load_data_and_model(checkpoint, **changes)
-    if not hasattr(trained.model, "save_pretrained"):
-        raise ArtefactError(
-            f"{checkpoint} holds {trained.config.settings.model}; "
-            f"export works for the methods of this package."
-        )
-    trained.model.save_pretrained(folder, merge)
+    load_model(checkpoint, **changes).model.save_pretrained(folder, merge)
 
 
 def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str, Any]]:
@@ -272,10 +299,10 @@ def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str,
         ConfigError: an unknown item id.
         ArtefactError: the checkpoint holds another model.
     """
-    trained = load_data_and_model(checkpoint, **changes)
-    if not hasattr(trained.model, "inspect_items"):
+    served = load_model(checkpoint, **changes)
+    if not hasattr(served.model, "inspect_items"):
         raise ArtefactError(
-            f"{checkpoint} holds {trained.config.settings.model}, which does not describe items; "
+            f"{checkpoint} holds {served.config['model']}, which does not describe items; "
             f"inspect works for LCRec."
         )
-    return trained.model.inspect_items(items)
+    return served.model.inspect_items(items)

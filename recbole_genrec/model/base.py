@@ -16,7 +16,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_genrec.data.histories import EXCLUDED
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.stored import StoredModel
 
 Validate = Callable[[], dict[str, float]]
@@ -187,6 +187,34 @@ class GenRecModel(StoredModel):
             f"{type(self).__name__} cannot take in new items without training. Add them to the "
             "dataset and train again."
         )
+
+    def take_in(
+        self, texts: Sequence[str], tokens: Sequence[str], users: Sequence[Sequence[str]]
+    ) -> list[str]:
+        """Add the items that the data of a later day has and the model lacks, where it can.
+
+        Args:
+            texts: one text an item.
+            tokens: their raw ids.
+            users: for each item the raw ids of the users who chose it.
+
+        Returns:
+            Raw ids of the items that stay out, each of which the log counts.
+        """
+        try:
+            self.add_items(texts, tokens, **self._facts_of_new_items(users))
+        except GenRecError as error:
+            self.logger.warning(
+                f"{len(tokens)} new items of the data stay out of the lists, for example "
+                f"{tokens[0]!r}: {error}"
+            )
+            return list(tokens)
+        self.logger.info(f"{len(tokens)} new items of the data were added without training.")
+        return []
+
+    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Further arguments of :meth:`add_items`; see :meth:`take_in`."""
+        return {}
 
     def report(self) -> dict:
         """What the result file says about the model beside its metrics."""

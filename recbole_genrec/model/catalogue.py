@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recbole_genrec.data.ids import raw_id
 from recbole_genrec.errors import ConfigError
 
 
@@ -13,12 +14,18 @@ class Catalogue:
     Args:
         items: raw ids of the dataset's items.
         users: raw ids of the dataset's users.
+
+    Attributes:
+        without_interactions: raw ids of the ``.item`` file that are no items, for messages.
+        chosen: raw ids of the items that users of the loaded data chose.
     """
 
     def __init__(self, items: list[str], users: list[str]):
         self.items = items
         self.users = users
         self.n_dataset_items = len(items)
+        self.without_interactions: set[str] = set()
+        self.chosen: set[str] = set()
 
     @property
     def added(self) -> list[str]:
@@ -36,13 +43,22 @@ class Catalogue:
             ConfigError: an unknown id; the message names the first one.
         """
         numbers = {token: number for number, token in enumerate(self.items) if number > 0}
-        unknown = [str(token) for token in tokens if str(token) not in numbers]
+        ids = [raw_id(token) for token in tokens]
+        unknown = [token for token in ids if token not in numbers]
         if unknown:
-            count = f"{len(unknown)} of {len(tokens)} ids are unknown"
+            count = f"{len(unknown)} of {len(ids)} ids are unknown"
             raise ConfigError(
-                f"There is no item {unknown[0]!r} ({count}){where}. Give ids of the .item file."
+                f"There is no item {unknown[0]!r} ({count}){where}. {self._remedy(unknown[0])}"
             )
-        return [numbers[str(token)] for token in tokens]
+        return [numbers[token] for token in ids]
+
+    def _remedy(self, item: str) -> str:
+        if item in self.without_interactions:
+            return (
+                "It stands in the .item file but occurs in no interaction, so it is not in the "
+                "catalogue. Add it with add_items, or train with --catalogue=item_file."
+            )
+        return "Give ids of the .item file."
 
     def user_id(self, token: str) -> int:
         """Internal id of a raw user id.
@@ -50,18 +66,23 @@ class Catalogue:
         Raises:
             ConfigError: an unknown id.
         """
-        if str(token) not in self.users[1:]:
+        user = raw_id(token)
+        if not self.has_user(user):
             raise ConfigError(
-                f"There is no user {token!r} in the dataset. Leave the user out for somebody new."
+                f"There is no user {user!r} in the dataset. Leave the user out for somebody new."
             )
-        return self.users.index(str(token))
+        return self.users.index(user)
+
+    def has_user(self, token: str) -> bool:
+        """Whether a raw user id is known."""
+        return raw_id(token) in self.users[1:]
 
     def new_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[str]:
         """Raw ids of items that are about to be added.
 
         Args:
             texts: one text an item.
-            tokens: their raw ids; default ``new-<internal id>``.
+            tokens: their raw ids, texts or whole numbers; default ``new-<internal id>``.
 
         Raises:
             ConfigError: ``texts`` is no list of texts, or an id is taken or missing.
@@ -72,7 +93,7 @@ class Catalogue:
         if tokens is None:
             names = [f"new-{first + number}" for number in range(len(texts))]
         else:
-            names = list(tokens)
+            names = [raw_id(token) for token in tokens]
         distinct = len({*self.items, *names}) == first + len(names)
         if len(names) != len(texts) or not distinct:
             raise ConfigError(

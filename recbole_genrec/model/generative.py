@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -290,7 +291,9 @@ class GenerativeRecommender(CodedModel):
         if self.self_improvement is not None:
             self.self_improvement.check_new_items(self)
         tokens = self.catalogue.new_items(texts, tokens)
-        texts = [text if text.strip() else PLACEHOLDER for text in texts]
+        texts = [str(text) if text.strip() else PLACEHOLDER for text in texts]
+        if vectors is not None:
+            vectors = torch.as_tensor(vectors)
         new = NewItems(texts, vectors, users)
         codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
@@ -305,6 +308,11 @@ class GenerativeRecommender(CodedModel):
         if self.self_improvement is not None:
             self.self_improvement.code_new_items(self, added)
         return added
+
+    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Who of the users in training chose each new item, for tokenizers of interactions."""
+        known = set(self.catalogue.users[1:])
+        return {"users": [[user for user in chosen if user in known] for chosen in users]}
 
     def items_added(self, items: list[int]) -> None:
         """Called by :meth:`add_items` when new items have their codes.

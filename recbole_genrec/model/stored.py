@@ -18,7 +18,8 @@ from torch import Tensor
 
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.ids import raw_ids, rows_by_token
+from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
+from recbole_genrec.data.numbering import NumberedData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
@@ -73,13 +74,18 @@ class StoredModel(SequentialRecommender):
         ids = raw_ids(dataset)
         self.catalogue = Catalogue(ids["items"], ids["users"])
         self.n_dataset_items = dataset.item_num
-        self.content = ItemContent.from_dataset(
-            dataset, config, needed=needs_text or self.reads_text(config)
-        )
+        self.content = self._item_content(dataset, needs_text or self.reads_text(config))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         self.content.users = list(ids["users"])
         if stored:
             self._extend_catalogue(stored["added"]["tokens"], stored["added"]["texts"])
+
+    def _item_content(self, dataset, needed: bool) -> ItemContent:
+        """Texts of the dataset's items: those that the checkpoint holds, or those of the file."""
+        stored = (self.stored or {}).get("content")
+        if stored and stored["tokens"] == self.catalogue.items:
+            return ItemContent.from_checkpoint(stored, self.config)
+        return ItemContent.from_dataset(dataset, self.config, needed=needed)
 
     @classmethod
     def build(cls, config, dataset, stored: dict | None = None) -> Self:
@@ -133,8 +139,9 @@ class StoredModel(SequentialRecommender):
         return list(range(first, self.n_items))
 
     def _extend_catalogue(self, tokens: Sequence[str], texts: Sequence[str]) -> None:
-        self.catalogue.items += tokens
-        self.content.extend(list(texts))
+        names = [raw_id(token) for token in tokens]
+        self.catalogue.items += names
+        self.content.extend([str(text) for text in texts], names)
         self.n_items = len(self.catalogue.items)
 
     @property
@@ -157,7 +164,10 @@ class StoredModel(SequentialRecommender):
 
         The constructor of a loaded model gets them as ``stored``.
         """
-        return {"added": self.added_items()}
+        return {
+            "added": self.added_items(),
+            "content": self.content.stored(self.n_dataset_items),
+        }
 
     def load_other_parameter(self, para) -> None:
         """RecBole's hook; nothing to do, because the constructor reads ``stored``."""
@@ -262,11 +272,12 @@ class StoredModel(SequentialRecommender):
     def from_checkpoint(cls, config, dataset, state: dict) -> Self:
         """The model of a checkpoint; nothing is fitted or trained.
 
-        Rows of :attr:`tables` and :attr:`rows_by_id` follow the ids of ``dataset``.
+        Its items are those of the checkpoint. With a dataset that the checkpoint did not number,
+        rows of :attr:`tables` and :attr:`rows_by_id` follow the ids of that dataset.
 
         Args:
             config: a ``GenRecConfig``.
-            dataset: RecBole's training dataset.
+            dataset: RecBole's training dataset; ``None`` = there is none.
             state: the content of the checkpoint.
 
         Raises:
@@ -277,6 +288,11 @@ class StoredModel(SequentialRecommender):
                 "The checkpoint holds weights alone; give the .pth file that a finished epoch "
                 "wrote."
             )
+        ids = state["ids"]
+        if dataset is None or is_numbered_by(dataset, ids):
+            n_added = len(state["other_parameter"]["added"]["tokens"])
+            items = ids["items"][: len(ids["items"]) - n_added]
+            dataset = NumberedData(config, items, ids["users"], dataset)
         model = cls.build(config, dataset, state["other_parameter"])
         weights = dict(state["state_dict"])
         ids = model.raw_ids

@@ -19,6 +19,12 @@ class ContentKeys(Settings):
         affects="data",
         default=None,
     )
+    catalogue: Literal["interactions", "item_file"] = key(
+        "which items there are: those of interactions, or all rows of the .item file too",
+        affects="data",
+        default="interactions",
+        neutral="interactions",
+    )
     text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
     tokenizer: str = key(
         "item tokenizer, the folder of stored codes, or an index file (.json)", affects="tokenizer"
@@ -34,6 +40,19 @@ class TrainingKeys(Settings):
 
     preset: Literal["paper"] | None = key(
         "'paper' for the published setting", affects="training", default=None
+    )
+    init_from: str | None = key(
+        "checkpoint whose weights and codes the training starts from; new items are placed",
+        affects="training",
+        default=None,
+        neutral=None,
+    )
+    hold_out: bool = key(
+        "False: train on every interaction, for production; nothing is validated or tested",
+        affects="data",
+        default=True,
+        neutral=True,
+        inherited=True,
     )
     train_rows: Literal["all", "longest", "windows"] = key(
         "which training rows", affects="training"

@@ -222,27 +222,29 @@ class ResumePoints:
             },
         )
 
-    def restore(self, train_data: Any) -> None:
+    def restore(self, train_data: Any, earlier: Path | None = None) -> None:
         """Put the trainer where the file says.
 
         Args:
             train_data: loader of the training split.
+            earlier: file of a run with fewer epochs, in place of the run's own.
 
         Raises:
             ArtefactError: the file is damaged, or belongs to another run.
         """
+        file = earlier or self.file
         try:
-            state = load_checkpoint(self.file)
+            state = load_checkpoint(file)
         except ArtefactError as error:
             raise ArtefactError(
-                f"The resume file {self.file} is damaged. Delete it, or leave out --resume; the "
+                f"The resume file {file} is damaged. Delete it, or leave out --resume; the "
                 "run then starts from the beginning."
             ) from error
         advice = "Delete it; the run then starts from the beginning."
-        with explained(f"The resume file {self.file}", advice):
-            if state["run"] != self.trainer.run_name:
+        with explained(f"The resume file {file}", advice):
+            if earlier is None and state["run"] != self.trainer.run_name:
                 raise ArtefactError(
-                    f"{self.file} belongs to {state['run']}, another run. Delete it, or name that "
+                    f"{file} belongs to {state['run']}, another run. Delete it, or name that "
                     "run's settings."
                 )
             self._restore_learning(state)
@@ -259,7 +261,28 @@ class ResumePoints:
         where = f"epoch {self.trainer.start_epoch}"
         if state["batch"]:
             where += f", batch {state['batch']}"
-        self.trainer.logger.info(f"Resuming at {where} from {self.file}")
+        self.trainer.logger.info(f"Resuming at {where} from {file}")
+
+    def take_over(self, train_data: Any, earlier: Path) -> None:
+        """Go on where a run with fewer epochs stopped.
+
+        Args:
+            train_data: loader of the training split.
+            earlier: the resume file of that run. Its checkpoint gets the name of this run.
+        """
+        trainer = self.trainer
+        self.restore(train_data, earlier)
+        best = earlier.with_name(earlier.name.replace(".resume.pth", ".pth"))
+        if best.is_file() and trainer.writes:
+            named = {"run": trainer.run_name, "config": trainer.config.plain()}
+            here = self.file.with_name(f"{trainer.run_name}.pth")
+            save_checkpoint(here, {**load_checkpoint(best), **named})
+        processes.wait_for_all()
+        if trainer.scheduler is not None:
+            trainer.logger.warning(
+                "From here on the learning rate follows the schedule of the new number of epochs; "
+                "the epochs before followed a shorter one."
+            )
 
     def _restore_learning(self, state: dict[str, Any]) -> None:
         """Weights, optimiser, schedule and scaler."""

@@ -25,6 +25,7 @@ from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights, write_checkpoint
 from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
+from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.optimiser import make_schedule, trained_parameters
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
@@ -134,6 +135,10 @@ class GenRecTrainer(Trainer):
         file = self.resume_points.file
         if file.is_file():
             self.resume_points.restore(train_data)
+            return
+        earlier = resume_file_with_fewer_epochs(self.config, self.run_name)
+        if earlier is not None:
+            self.resume_points.take_over(train_data, earlier)
             return
         self.logger.info(f"Nothing to resume: there is no {file}. Starting from the beginning.")
 

@@ -100,7 +100,7 @@ def test_ml_100k_of_the_recbole_package():
             None,
             ["title"],
             ["[PAD]", "a"],
-            r"no item file .*toy\.item.*--data_path.*recbole-genrec prepare toy.*needs no "
+            r"no item file .*toy\.item.*--data_path.*/toy\.item, or choose what needs no "
             r"item text",
         ),
         (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*needs no item text"),

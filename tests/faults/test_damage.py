@@ -21,6 +21,7 @@ from toy import TINY, write_dataset
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.single import SingleRun
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.storage.artefacts import (
@@ -34,6 +35,15 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.simple import StoredCodes
+
+write = SingleRun.write
+
+
+def write_and_keep_resume_file(self, result: dict) -> None:
+    """The end of a run, after which the resume file is there again, as if the run had stopped."""
+    content = self.trainer.resume_points.file.read_bytes()
+    write(self, result)
+    self.trainer.resume_points.file.write_bytes(content)
 
 
 class Trained:
@@ -60,7 +70,9 @@ class Trained:
             "save_ranks": True,
             **changes,
         }
-        return run_recbole_genrec("STORE", "toy", config_dict=settings)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SingleRun, "write", write_and_keep_resume_file)
+            return run_recbole_genrec("STORE", "toy", config_dict=settings)
 
 
 @pytest.fixture(scope="module")

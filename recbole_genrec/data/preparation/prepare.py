@@ -108,7 +108,9 @@ def prepare_dataset(
         near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
         raise DataError(
             f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean "
-            f"`{near}`?"
+            f"`{near}`? Data of your own need no preparation: run reads NAME/NAME.inter below "
+            f"{data_path}, with a line of column names like user_id:token, item_id:token and "
+            "timestamp:float."
         )
     target = Path(data_path).expanduser() / name
     source = None if source is None else Path(source).expanduser()

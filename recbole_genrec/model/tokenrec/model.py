@@ -299,6 +299,32 @@ class TokenRec(VectorRecommender):
         vectors, codes = self.entities.new_items(tokens, vectors, users)
         return self.append_items(texts, tokens, codes=codes, vectors=vectors)
 
+    def take_in(
+        self, texts: Sequence[str], tokens: Sequence[str], users: Sequence[Sequence[str]]
+    ) -> list[str]:
+        """As the base's; an item needs one user at least who was in training."""
+        known = set(self.catalogue.users[1:])
+        trained = self.user_known.tolist()
+        number = {token: row for row, token in enumerate(self.catalogue.users)}
+        left_out: list[str] = []
+        rows: list[tuple[str, str, list[str]]] = []
+        for text, token, chosen in zip(texts, tokens, users, strict=True):
+            usable = [user for user in chosen if user in known and trained[number[user]]]
+            if usable:
+                rows.append((text, token, usable))
+            else:
+                left_out.append(token)
+        if rows:
+            new_texts, new_tokens, new_users = zip(*rows, strict=True)
+            self.add_items(new_texts, new_tokens, users=new_users)
+            self.logger.info(f"{len(rows)} new items of the data were added without training.")
+        if left_out:
+            self.logger.warning(
+                f"{len(left_out)} new items of the data stay out of the lists, for example "
+                f"{left_out[0]!r}: no user who was in training chose them."
+            )
+        return left_out
+
     def other_parameter(self) -> dict:
         """As the base's, with vectors, codes and quantisers by raw id, and the wording."""
         return {

@@ -1,0 +1,66 @@
+"""Items of the ``.item`` file that nobody has chosen, and texts of items that a model lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.item_text import PLACEHOLDER, item_file, item_file_ids, read_item_texts
+from recbole_genrec.errors import DataError
+
+
+def items_without_interactions(config: Any, dataset: Any) -> list[str]:
+    """Raw ids of the ``.item`` file that are no items of the dataset; none without a usable file.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's dataset.
+    """
+    if not item_file(config).is_file():
+        return []
+    try:
+        ids = item_file_ids(config)
+    except DataError:
+        return []  # whoever needs the file says what is wrong with it
+    known = dataset.field2token_id[dataset.iid_field]
+    return [item for item in ids if item not in known]
+
+
+def sentence_about_cold_items(config: Any, dataset: Any) -> str | None:
+    """What the log says about rows of the ``.item`` file that are not in the catalogue."""
+    cold = items_without_interactions(config, dataset)
+    if not cold:
+        return None
+    verb = "items of the .item file occur" if len(cold) > 1 else "item of the .item file occurs"
+    return (
+        f"{len(cold)} {verb} in no interaction of the data and so {_are(cold)} not in the "
+        f"catalogue, for example {cold[0]!r}; --catalogue=item_file takes them in."
+    )
+
+
+def _are(items: Sequence[str]) -> str:
+    return "are" if len(items) > 1 else "is"
+
+
+def texts_of(config: Any, items: Sequence[str]) -> list[str]:
+    """Texts of items from the ``.item`` file; ``item`` where there is none.
+
+    Args:
+        config: a ``GenRecConfig``.
+        items: raw ids.
+    """
+    fields = config["item_text_fields"]
+    if not fields or not item_file(config).is_file():
+        return [PLACEHOLDER] * len(items)
+    file_format = FileFormat.of(config)
+    read = read_item_texts(
+        item_file(config),
+        fields,
+        ["", *items],
+        config["ITEM_ID_FIELD"],
+        file_format.separator,
+        file_format.encoding,
+        required=False,
+    )
+    return read.texts[1:]

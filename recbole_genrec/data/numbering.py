@@ -1,0 +1,86 @@
+"""Items and users as a checkpoint numbers them, with the data at hand or without any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_genrec.data.ids import raw_ids
+
+
+def frames_of(
+    ids: dict[str, list[str]] | None, user_field: str, item_field: str
+) -> dict[str, pd.DataFrame]:
+    """Columns that RecBole numbers first, so that known users and items keep their numbers.
+
+    Args:
+        ids: raw ids of ``users`` and ``items`` by internal id, padding first.
+        user_field: column of users.
+        item_field: column of items.
+    """
+    if ids is None:
+        return {}
+    frames = {}
+    for field, tokens in ((user_field, ids["users"]), (item_field, ids["items"])):
+        frames[field] = pd.DataFrame({field: np.array(tokens[1:], dtype=object)})
+    return frames
+
+
+def is_numbered_by(dataset: Any, ids: dict[str, list[str]]) -> bool:
+    """Whether the items of a dataset begin with those of a checkpoint, in the same order."""
+    items = raw_ids(dataset)["items"]
+    return items[: len(ids["items"])] == ids["items"]
+
+
+class NumberedData:
+    """What the constructor of a model reads of a dataset: ids of a checkpoint, rows of the data.
+
+    Args:
+        config: a ``GenRecConfig``.
+        items: raw ids of the items by internal id, padding first.
+        users: raw ids of the users by internal id, padding first.
+        data: RecBole's dataset whose rows count; without it there are none.
+    """
+
+    def __init__(self, config: Any, items: list[str], users: list[str], data: Any = None) -> None:
+        self.config = config
+        self.dataset_name = config["dataset"]
+        self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
+        self.item_list_length_field = config["ITEM_LIST_LENGTH_FIELD"]
+        if data is not None:
+            users = raw_ids(data)["users"]
+        self.field2id_token = {
+            self.uid_field: np.array(users, dtype=object),
+            self.iid_field: np.array(items, dtype=object),
+        }
+        self.inter_feat = self._no_rows() if data is None else data.inter_feat
+
+    def _no_rows(self) -> Interaction:
+        none = torch.zeros(0, dtype=torch.long)
+        history = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        return Interaction(
+            {
+                self.uid_field: none,
+                self.iid_field: none,
+                history: none.reshape(0, self.config["MAX_ITEM_LIST_LENGTH"]),
+                self.item_list_length_field: none,
+            }
+        )
+
+    def num(self, field: str) -> int:
+        """Number of users or items, padding included."""
+        return len(self.field2id_token[field])
+
+    @property
+    def item_num(self) -> int:
+        """Number of items, padding included."""
+        return self.num(self.iid_field)
+
+    @property
+    def user_num(self) -> int:
+        """Number of users, padding included."""
+        return self.num(self.uid_field)

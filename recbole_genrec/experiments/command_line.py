@@ -1,0 +1,51 @@
+"""The command that repeats a run, whatever way it was started."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_genrec.experiments.arguments import argument
+from recbole_genrec.model.outside import is_outside, location
+from recbole_genrec.settings.parsing import parse_arguments
+
+
+def command_of(
+    model: str | type | None,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: dict[str, Any] | None,
+    argv: Sequence[str] | None,
+) -> str:
+    """One line for a shell.
+
+    Args:
+        model: name or class, where it was given apart.
+        dataset: name, where it was given apart.
+        config_file_list: YAML files; those that ``argv`` names are not said twice.
+        config_dict: settings of a program.
+        argv: arguments, which win over the dictionary.
+    """
+    words = list(argv or [])
+    said = parse_arguments(words)
+    before = []
+    if model is not None and "model" not in said:
+        before.append(f"--model={_name(model)}")
+    if dataset is not None and "dataset" not in said:
+        before.append(f"--dataset={dataset}")
+    if config_file_list and "config_files" not in said:
+        before.append(f"--config_files={argument(list(map(str, config_file_list)))}")
+    taken = {"model"} if model is not None else set()
+    if dataset is not None:
+        taken.add("dataset")
+    for name, value in (config_dict or {}).items():
+        if name not in said and name not in taken:
+            before.append(f"--{name}={argument(value)}")
+    return shlex.join(["recbole-genrec", "run", *before, *words])
+
+
+def _name(model: str | type) -> str:
+    if isinstance(model, str):
+        return model
+    return location(model) if is_outside(model) else model.__name__

@@ -1,0 +1,206 @@
+"""Loading a checkpoint: with its data split as in its run, or alone, to serve people."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import torch
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import init_seed
+
+from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.data.choices import buyers, histories
+from recbole_genrec.data.cold_items import items_without_interactions, texts_of
+from recbole_genrec.data.ids import check_same_ids, raw_ids
+from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.outside import check_stored_class
+from recbole_genrec.model.registry import is_generative
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
+
+ADVICE = "Train the model again."
+
+
+class Trained(NamedTuple):
+    """A trained model and its data.
+
+    Attributes:
+        config: the settings of its run, with the changes asked for.
+        model: the model in evaluation mode, on its device. It knows the items of its checkpoint,
+            and new ones of the data that could be added without training.
+        dataset: RecBole's dataset; users and items have the numbers of the checkpoint.
+        train: loader of the training split.
+        valid: loader of the validation split.
+        test: loader of the test split.
+    """
+
+    config: GenRecConfig
+    model: AbstractRecommender
+    dataset: Dataset
+    train: Any
+    valid: Any
+    test: Any
+
+
+def load_data_and_model(
+    checkpoint: str, model_class: type | str | None = None, **changes: Any
+) -> Trained:
+    """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
+
+    Args:
+        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
+        model_class: the class of a model from outside this package, or ``package.module:Class``.
+            Not needed for registered classes and those of entry points.
+        **changes: settings to replace, for example ``data_path`` or ``beam_width``.
+
+    Returns:
+        ``(config, model, dataset, train, valid, test)``.
+
+    Raises:
+        ArtefactError: the file is damaged, the dataset holds other items than the checkpoint, or
+            the model's class is from outside and nobody named it.
+        ConfigError: the checkpoint's class has another name than ``model_class``.
+    """
+    return restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
+
+
+def restored(
+    checkpoint: str,
+    state: dict[str, Any],
+    model_class: type | str | None,
+    changes: dict[str, object],
+) -> Trained:
+    """The data and the model of ``state``, the content of ``checkpoint``."""
+    with explained(f"The checkpoint {checkpoint}", ADVICE):
+        config = _config(checkpoint, state, model_class, changes)
+        dataset = create_dataset(config, state["ids"])
+        generative = is_generative(config.model_class)
+        bought = histories(dataset) if generative else {}
+        train, valid, test = make_loaders(config, dataset, generative)
+        if generative:
+            model = config.model_class.from_checkpoint(config, train._dataset, state)
+            take_in_new_items(config, model, dataset, bought)
+        else:
+            model = _recbole_model(config, train._dataset, state)
+    model = model.to(config["device"]).eval()
+    return Trained(config, model, dataset, train, valid, test)
+
+
+def _config(
+    checkpoint: str,
+    state: dict[str, Any],
+    model_class: type | str | None,
+    changes: dict[str, object],
+) -> GenRecConfig:
+    check_stored_class(state["config"], model_class, checkpoint)
+    config = config_from_plain(state["config"], **changes)
+    init_seed(config["seed"], config["reproducibility"])
+    return config
+
+
+class Served(NamedTuple):
+    """A model that recommends, and what its users have chosen so far.
+
+    Attributes:
+        config: the settings of its run, with the changes asked for.
+        model: the model in evaluation mode, on its device.
+        histories: raw item ids of each user, oldest first; ``None`` where the dataset's files are
+            not there.
+    """
+
+    config: GenRecConfig
+    model: GenRecModel
+    histories: dict[str, list[str]] | None
+
+
+def load_model(checkpoint: str, model_class: type | str | None = None, **changes: Any) -> Served:
+    """Load a checkpoint to recommend with it; the files of its dataset need not be there.
+
+    The items are those of the checkpoint. Where the files are there, histories come from them, and
+    new items of theirs are added without training, or left out with a count.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        model_class: as in :func:`load_data_and_model`.
+        **changes: settings to replace.
+
+    Raises:
+        ArtefactError: the file is damaged, or holds a model of RecBole.
+    """
+    state = load_checkpoint(checkpoint)
+    with explained(f"The checkpoint {checkpoint}", ADVICE):
+        config = _config(checkpoint, state, model_class, changes)
+        if not is_generative(config.model_class):
+            raise ArtefactError(
+                f"{checkpoint} holds {config['model']}; this works for the methods of this package."
+            )
+        model = config.model_class.from_checkpoint(config, None, state)
+        bought = None
+        if all(file.is_file() for file in interaction_files(config)):
+            dataset = create_dataset(config, state["ids"])
+            bought = histories(dataset)
+            take_in_new_items(config, model, dataset, bought)
+        else:
+            logging.getLogger().info(
+                f"The files of {config['dataset']} are not in {config['data_path']}; the "
+                "checkpoint is used alone."
+            )
+    return Served(config, model.to(config["device"]).eval(), bought)
+
+
+def take_in_new_items(
+    config: GenRecConfig, model: GenRecModel, dataset: Dataset, bought: dict[str, list[str]]
+) -> list[str]:
+    """Add the items that the dataset has and the model lacks.
+
+    Args:
+        config: a ``GenRecConfig``.
+        model: is changed.
+        dataset: RecBole's dataset, before or after its loaders were made.
+        bought: raw item ids of each user.
+
+    Returns:
+        Raw ids of the items that stay out.
+    """
+    items = raw_ids(dataset)["items"][1:]
+    present = {item for history in bought.values() for item in history}
+    model.catalogue.chosen = present
+    model.catalogue.without_interactions = set(items_without_interactions(config, dataset))
+
+    known = set(model.item_tokens)
+    gone = [item for item in items if item in known and item not in present]
+    if gone:
+        logging.getLogger().info(
+            f"{len(gone)} items of the model have no interaction in the data, for example "
+            f"{gone[0]!r}; they stay in the lists unless candidates leave them out."
+        )
+    new = [item for item in items if item not in known]
+    if not new:
+        return []
+    users_of = buyers(bought)
+    users = [users_of.get(item, []) for item in new]
+    return model.take_in(texts_of(config, new), new, users)
+
+
+def _recbole_model(
+    config: GenRecConfig, dataset: Dataset, state: dict[str, Any]
+) -> AbstractRecommender:
+    """A model of RecBole with the weights in ``state``."""
+    model = config.model_class(config, dataset)
+    id_fields = ["items"]
+    if hasattr(model, "n_users"):
+        id_fields.append("users")
+    check_same_ids(state["ids"], dataset, id_fields)
+    load_state(model, state["state_dict"])
+
+    other = {}
+    for name, value in state["other_parameter"].items():
+        if torch.is_tensor(value):
+            value = value.to(config["device"])
+        other[name] = value
+    model.load_other_parameter(other)
+    return model

@@ -1,0 +1,107 @@
+"""A run that starts from the weights of a checkpoint, on data that may have grown since."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.experiments.loading import take_in_new_items
+from recbole_genrec.model.registry import build_model, is_generative
+from recbole_genrec.storage.checkpoints import load_checkpoint
+
+
+class WarmStart:
+    """The checkpoint that ``init_from`` names.
+
+    Items keep their codes; new items of the data are placed by the tokenizer.
+
+    Args:
+        config: a ``GenRecConfig``.
+
+    Attributes:
+        ids: raw ids of the checkpoint, whose numbers the dataset takes over.
+
+    Raises:
+        ArtefactError: the checkpoint is missing or damaged.
+        ConfigError: it holds another model.
+    """
+
+    def __init__(self, config: GenRecConfig) -> None:
+        self.config = config
+        self.file = str(config.settings.init_from)
+        self.state = load_checkpoint(self.file)
+        model = self.state["config"]["model"]
+        if model != config["model"]:
+            raise ConfigError(
+                f"init_from: {self.file} holds {model}, but {config['model']} is to be trained. "
+                "Name a checkpoint of the same model."
+            )
+        self.ids: dict[str, list[str]] = self.state["ids"]
+
+    def build(self, dataset: Dataset, bought: dict[str, list[str]]) -> AbstractRecommender:
+        """The model with the weights of the checkpoint.
+
+        Args:
+            dataset: RecBole's training dataset, numbered by :attr:`ids`.
+            bought: raw item ids of each user.
+
+        Raises:
+            ArtefactError: the weights do not fit these settings, or new items have no place.
+        """
+        with explained(f"The checkpoint {self.file}", "Use the settings of its run."):
+            if not is_generative(self.config.model_class):
+                return self._grown(dataset)
+            model = self.config.model_class.from_checkpoint(self.config, dataset, self.state)
+            left_out = take_in_new_items(self.config, model, dataset, bought)
+        if left_out:
+            raise ArtefactError(
+                f"init_from: {len(left_out)} items of the data, for example {left_out[0]!r}, are "
+                f"unknown to {self.file} and have no place in its codes. Train from the beginning, "
+                "without init_from."
+            )
+        return model
+
+    def _grown(self, dataset: Dataset) -> AbstractRecommender:
+        """A model of RecBole: rows of known users and items are taken over, others start anew."""
+        model = build_model(self.config, dataset)
+        here = raw_ids(dataset)
+        sizes = {(len(self.ids[kind]), len(here[kind])) for kind in ("items", "users")}
+        weights = dict(model.state_dict())
+        for name, stored in self.state["state_dict"].items():
+            if name not in weights:
+                raise ArtefactError(f"The weight {name} does not belong to the model.")
+            weights[name] = _with_rows(name, weights[name], stored, sizes)
+        model.load_state_dict(weights)
+        return model
+
+
+def _with_rows(
+    name: str, fresh: torch.Tensor, stored: torch.Tensor, sizes: set[tuple[int, int]]
+) -> torch.Tensor:
+    if fresh.shape == stored.shape:
+        return stored
+    grown = fresh.dim() > 0 and (len(stored), len(fresh)) in sizes
+    if not grown or fresh.shape[1:] != stored.shape[1:]:
+        raise ArtefactError(
+            f"The weight {name} has the shape {list(stored.shape)} in the checkpoint and "
+            f"{list(fresh.shape)} under these settings."
+        )
+    return torch.cat([stored.to(fresh), fresh[len(stored) :]])
+
+
+def warm_start(config: GenRecConfig) -> WarmStart | None:
+    """What ``init_from`` names; ``None`` when it names nothing."""
+    if config.settings.init_from is None:
+        return None
+    return WarmStart(config)
+
+
+def known_ids(start: WarmStart | None) -> dict[str, Any] | None:
+    """The ids whose numbers a dataset takes over."""
+    return None if start is None else start.ids

@@ -1,0 +1,40 @@
+"""Log files of runs that never began."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from recbole_genrec.errors import GenRecError
+
+
+@contextlib.contextmanager
+def no_empty_logs(folder: str | Path) -> Iterator[None]:
+    """Remove the log file of a refused run when nothing stands in it.
+
+    Args:
+        folder: where the run writes its log file.
+    """
+    before = set(Path(folder).glob("*.log"))
+    try:
+        yield
+    except GenRecError:
+        for file in set(Path(folder).glob("*.log")) - before:
+            if file.stat().st_size == 0:
+                _remove(file)
+        raise
+
+
+def _remove(file: Path) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        is_open = isinstance(handler, logging.FileHandler)
+        if is_open and Path(handler.baseFilename) == file.resolve():
+            root.removeHandler(handler)
+            handler.close()
+    with contextlib.suppress(OSError):  # another process has it, or another run wrote there
+        file.unlink()
+        file.parent.rmdir()
+        file.parent.parent.rmdir()

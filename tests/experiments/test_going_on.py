@@ -1,0 +1,220 @@
+"""Going on: warm starts, more epochs, training on everything, runs without a validation part."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_second_day import second_day, settings
+from toy import write_dataset
+
+from recbole_genrec.cli import main
+from recbole_genrec.data.choices import histories
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.preparation import prepare, sources
+from recbole_genrec.errors import ArtefactError, ConfigError, DataError
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import evaluate, load_data_and_model, load_model
+from recbole_genrec.runtime.interrupts import Interrupted
+from recbole_genrec.training.resume import ResumePoints
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+def run(folder, model="TimelineRec", **changes):
+    if model == "SASRec":
+        options = {"data_path": str(folder), "epochs": 1, "show_progress": False}
+    else:
+        options = settings(folder, model)
+    options |= {"checkpoint_dir": "saved", **changes}
+    return run_recbole_genrec(model, "toy", config_dict=options)
+
+
+@pytest.mark.parametrize("model", ["TimelineRec", "SASRec"])
+def test_a_warm_start_on_grown_data(folder, tmp_path, model):
+    first = run(folder, model)
+    later = second_day(tmp_path / "later", folder)
+    untrained = run(later, model, init_from=first["checkpoint"], epochs=0)
+    before = torch.load(first["checkpoint"], weights_only=True)
+    after = torch.load(untrained["checkpoint"], weights_only=True)
+    items = before["ids"]["items"]
+    assert after["ids"]["items"][: len(items)] == items
+    assert sorted(after["ids"]["items"][len(items) :]) == ["i40", "i41"]
+    for name, weight in before["state_dict"].items():
+        grown = after["state_dict"][name]
+        if name == "codes_version":
+            continue
+        if name == "id_table":  # its row of the padding item is never read
+            grown, weight = grown[1:], weight[1:]
+        rows = grown if weight.dim() == 0 else grown[: len(weight)]
+        assert torch.equal(rows, weight), name
+
+    trained = run(later, model, init_from=first["checkpoint"], epochs=1)
+    if model == "TimelineRec":
+        anew = run(later, model, checkpoint_dir="anew")
+        assert trained["epochs"][0]["loss"][0] < anew["epochs"][0]["loss"][0]
+    again = evaluate(trained["checkpoint"], show_progress=False)
+    assert again["test_result"] == pytest.approx(trained["test_result"], abs=1e-6)
+    assert "--init_from=" in trained["command"]
+
+
+def test_a_warm_start_of_another_model(folder):
+    first = run(folder, "SASRec")
+    with pytest.raises(ConfigError, match="holds SASRec, but TimelineRec is to be trained"):
+        run(folder, init_from=first["checkpoint"])
+
+
+def stopped_after(epoch, monkeypatch):
+    """Interrupt the training when ``epoch`` begins."""
+    save = ResumePoints.save
+
+    def save_and_stop(self, number, *args):
+        save(self, number, *args)
+        if number == epoch:
+            raise Interrupted(2)
+
+    monkeypatch.setattr(ResumePoints, "save", save_and_stop)
+
+
+def test_an_interrupted_run_goes_on_with_more_epochs(folder, monkeypatch):
+    schedule = {"lr_scheduler": "constant"}  # another one would stretch over all epochs
+    with monkeypatch.context() as patch:
+        stopped_after(1, patch)
+        with pytest.raises(Interrupted):
+            run(folder, epochs=2, **schedule)
+    resumed = run(folder, epochs=4, resume=True, **schedule)
+    assert [epoch["epoch"] for epoch in resumed["epochs"]] == [0, 1, 2, 3]
+    whole = run(folder, epochs=4, checkpoint_dir="whole", **schedule)
+    assert resumed["test_result"] == whole["test_result"]
+    assert [epoch["loss"] for epoch in resumed["epochs"]] == [
+        epoch["loss"] for epoch in whole["epochs"]
+    ]
+
+
+def test_a_finished_run_with_more_epochs(folder):
+    first = run(folder, epochs=2)
+    assert not list(Path("saved").glob("*.resume.pth"))
+    with pytest.raises(
+        ConfigError, match="differs in epochs: it had 2, and now epochs is 4.*--init"
+    ):
+        run(folder, epochs=4, resume=True)
+    assert run(folder, epochs=2, resume=True) == json.loads(json.dumps(first))
+
+
+def test_training_on_everything(folder):
+    result = run(folder, hold_out=False, epochs=2, stopping_step=1)
+    assert result["test_result"] == {} and result["best_valid_result"] is None
+    assert len(result["epochs"]) == 2
+    config, model, *_ = load_data_and_model(result["checkpoint"])
+    dataset = create_dataset(config)
+    bought = histories(dataset)
+    assert dict(zip(bought, map(len, bought.values()), strict=True))
+    sequences = model.content.interactions.sequences
+    assert sequences == {user: bought[user] for user in sequences}
+    assert sum(map(len, sequences.values())) == sum(map(len, bought.values()))
+    every = make_loaders(config, create_dataset(config), False)
+    assert every[1:] == (None, None)
+    assert load_model(result["checkpoint"]).model.recommend(["i1"])
+    with pytest.raises(ConfigError, match="hold_out: False., so nothing is held out"):
+        evaluate(result["checkpoint"])
+
+
+def test_training_on_everything_of_other_splits(folder):
+    ratio = {"split": {"RS": [8, 1, 1]}}
+    parts = [run(folder, eval_args=ratio, epochs=1), run(folder, hold_out=False, eval_args=ratio)]
+    lengths = []
+    for result in parts:
+        trained = load_data_and_model(result["checkpoint"])
+        lengths.append(len(trained.train.counted))
+    assert lengths[0] < lengths[1]
+
+
+def test_no_validation(folder):
+    result = run(folder, eval_step=0, epochs=2)
+    assert result["best_valid_result"] is None and set(result["test_result"]) >= {"recall@5"}
+    assert run(folder, eval_step=0, eval_args={"split": {"LS": "test_only"}})["test_result"]
+    with pytest.raises(DataError, match="validation split of toy is empty.*--eval_step=0"):
+        run(folder, eval_args={"split": {"LS": "test_only"}})
+
+
+def test_a_command_recorded_from_python_repeats_the_run(folder, capsys):
+    result = run(folder, epochs=1, result_file="first.json")
+    words = shlex.split(result["command"])
+    assert words[:2] == ["recbole-genrec", "run"]
+    again = [word for word in words[1:] if not word.startswith("--result_file")]
+    assert main([*again, "--result_file=again.json", "--checkpoint_dir=other"]) == 2  # said twice
+    again = [word for word in again if not word.startswith("--checkpoint_dir")]
+    assert main([*again, "--result_file=again.json", "--checkpoint_dir=other"]) == 0
+    assert json.loads(Path("again.json").read_text())["test_result"] == result["test_result"]
+
+
+def test_a_refused_run_leaves_no_log(folder, tmp_path):
+    shutil.copytree(folder / "toy", tmp_path / "bad" / "toy")
+    (tmp_path / "bad" / "toy" / "toy.inter").write_text("user_id:token\n")
+    with pytest.raises(DataError):
+        run(tmp_path / "bad")
+    assert not list(Path("log").rglob("*.log"))
+
+
+def test_many_dropped_targets_are_a_warning(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        run(folder, MAX_ITEM_LIST_LENGTH=3)
+    (record,) = (r for r in caplog.records if "are dropped" in r.getMessage())
+    assert record.levelname == "WARNING"
+
+
+# --- where datasets come from -------------------------------------------------------------------
+
+
+def test_the_nearest_dataset_and_no_circle(folder):
+    with pytest.raises(DataError, match="Did you mean toy. Data of your own need no preparation"):
+        run_recbole_genrec("SASRec", "toyy", config_dict={"data_path": str(folder)})
+    with pytest.raises(DataError, match="Did you mean amazon-beauty"):
+        run_recbole_genrec("SASRec", "amazon-beuty", config_dict={"data_path": str(folder)})
+    with pytest.raises(DataError, match="toy. is no dataset that can be prepared.*need no prep"):
+        prepare.prepare_dataset("toy", folder)
+
+
+def test_run_prepares_what_it_knows(folder, tmp_path, monkeypatch, capsys):
+    options = {"data_path": str(tmp_path / "empty"), "epochs": 1}
+
+    def no_network(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("recbole.utils.url.download_url", no_network)
+    with pytest.raises(DataError, match="cannot be downloaded from http.*--source=<that file>"):
+        run_recbole_genrec("SASRec", "amazon-beauty", config_dict=options)
+
+    def unpack(url, target, name):
+        shutil.copy(folder / "toy" / "toy.inter", target / "Amazon_Beauty.inter")
+
+    assert sources.download  # the name that is replaced
+    monkeypatch.setattr(prepare, "download", unpack)
+    result = run_recbole_genrec("SASRec", "amazon-beauty", config_dict=options)
+    assert (tmp_path / "empty" / "amazon-beauty" / "amazon-beauty.inter").is_file()
+    assert result["test_result"]
+
+
+def test_new_items_without_a_place(folder, tmp_path, monkeypatch):
+    first = run(folder)
+    later = second_day(tmp_path / "later", folder)
+    cls = type(load_model(first["checkpoint"]).model)
+
+    def refuse(self, *args, **options):
+        raise ConfigError("no room")
+
+    monkeypatch.setattr(cls, "add_items", refuse)
+    with pytest.raises(ArtefactError, match="2 items of the data, for example .*no place"):
+        run(later, init_from=first["checkpoint"])
+    with pytest.raises(ArtefactError, match="The data has 2 items .*--init_from"):
+        evaluate(first["checkpoint"], data_path=str(later))
+    served = load_model(first["checkpoint"], data_path=str(later))
+    assert served.histories["u61"] == ["i40"] and "i40" not in served.model.item_tokens
