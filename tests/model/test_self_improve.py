@@ -29,7 +29,7 @@ from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.resume import ResumePoints
 from recbole_genrec.training.trainer import GenRecTrainer
 
-METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec", "MetaID"]
+METHODS = ["TIGER", "LETTER", "TimelineRec", "STORE", "LCRec", "MetaID", "LMIndexer"]
 SOON = {
     "self_improve": True,
     "si_start_epoch": 1,
@@ -115,7 +115,7 @@ def test_off_it_leaves_the_method_alone_and_on_it_adds_only_its_own(folder, name
     assert set(off.state_dict()) <= set(on.state_dict())
     assert {key.partition(".")[0] for key in added} == {"self_improvement"}
     assert ("self_improvement.item_prefix.marker" in added) == (
-        name not in ("STORE", "LCRec")
+        name not in ("STORE", "LCRec", "LMIndexer")
     )  # those read the item text as words
     losses, batch = [], batch_of(loaders)
     for model in (off, on):

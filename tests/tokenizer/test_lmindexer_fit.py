@@ -9,7 +9,7 @@ import pytest
 import torch
 from lmindexer import KEYS, TINY_LM, catalogue, tokenizer
 
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime import interrupts
 from recbole_genrec.tokenizer import NewItems, fit_or_load
 from recbole_genrec.tokenizer.lmindexer.inspection import greedy_codes
@@ -233,6 +233,20 @@ def test_a_stored_tokenizer_codes_and_hands_over_the_same(tmp_path):
     ):
         assert one.equal(other)
     assert first.hand_over().code_rows.equal(second.hand_over().code_rows)
+
+
+def test_damaged_weights_are_refused(fitted):
+    """A weight that is missing, surplus or of another shape is never replaced by random numbers."""
+    tensors, meta = fitted[0].state()
+    name = next(name for name in tensors if name.endswith("SelfAttention.q.weight"))
+    missing = {key: value for key, value in tensors.items() if key != name}
+    for wrong in (missing, {**tensors, "more": tensors[name]}, {**tensors, name: torch.ones(2)}):
+        other = tokenizer()
+        other.set_state(wrong, meta)
+        with pytest.raises(ArtefactError, match="does not fit"):
+            other.hand_over()
+    with pytest.raises(KeyError):  # which fit_or_load explains
+        tokenizer().set_state(tensors, {"vocabulary": None})
 
 
 # --- new items ----------------------------------------------------------------------------------

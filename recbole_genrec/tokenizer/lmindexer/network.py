@@ -93,6 +93,11 @@ class IndexerNetwork(nn.Module):
         rows = self.codes.classifier[:finished]
         return nn.functional.linear(states * self.codes.scale, rows)
 
+    @property
+    def frozen_names(self) -> set[str]:
+        """Weights that a stored tokenizer leaves out: those of the reconstructor."""
+        return {name for name in self.state_dict() if name.startswith("reconstructor.")}
+
     # --- the codebooks ----------------------------------------------------------------------------
 
     def codebook(self, level: int) -> Tensor:

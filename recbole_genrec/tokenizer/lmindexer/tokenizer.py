@@ -35,6 +35,7 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.encoder_decoder.build import load_text_encoder_decoder, narrow_settings
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import parse_policies
@@ -97,10 +98,11 @@ class LMIndexerTokenizer(ItemTokenizer):
             network = self._network(texts)
             _check_dropout(network)
             codes = self._train(network, self._tokenised(texts))
+        left_out = network.frozen_names
         self.weights = {
             name: value.detach().cpu().clone()
             for name, value in network.state_dict().items()
-            if not name.startswith("reconstructor.")
+            if name not in left_out
         }
         return ItemCodes.build(
             codes,
@@ -209,6 +211,9 @@ class LMIndexerTokenizer(ItemTokenizer):
         Args:
             texts: what a new text vocabulary is trained on.
             trained: with the stored weights, if there are any.
+
+        Raises:
+            ArtefactError: they are not those of this network.
         """
         settings = self.settings
         lm, self.text_tokenizer = load_text_encoder_decoder(
@@ -229,7 +234,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             settings.tau,
         )
         if trained and self.weights:
-            network.load_state_dict(self.weights, strict=False)
+            load_state(network, self.weights)
         return network.to(settings.device or "cpu")
 
     def _tokenised(self, texts: Sequence[str]) -> Texts:
