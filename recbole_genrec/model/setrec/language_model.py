@@ -22,7 +22,7 @@ from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.setrec.keys import SETRecSettings
 
-INSTRUCTION = "Which item will this customer probably buy next, after buying these in order:"
+INSTRUCTION = "What will a customer probably buy next after:"
 SEPARATOR = "? ;"
 
 
