@@ -31,6 +31,7 @@ from torch.nn.functional import embedding
 
 from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base
+from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
 from recbole_genrec.model.ranking import VectorRecommender
@@ -324,6 +325,7 @@ class SETRec(VectorRecommender):
         if not len(texts):
             return []
         tokens = self.catalogue.new_items(texts, tokens)
+        texts = [text if text.strip() else PLACEHOLDER for text in texts]
         vectors = self._scaled(torch.tensor(self.content.embed(texts)).to(self.text_mean))
         cf = self.cf_vectors.new_zeros(len(tokens), self.cf_vectors.shape[1])
         if self.tokens.n_cf:
