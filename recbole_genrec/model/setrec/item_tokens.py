@@ -129,10 +129,9 @@ def fill_cold(vectors: Tensor, known: Tensor, tokens: Sequence[str], policy: str
     Returns:
         ``[n, d]``, row 0 zero.
     """
-    filled = vectors.clone()
-    cold = (~known).nonzero().squeeze(1).tolist()
-    for item in cold:
-        filled[item] = cold_vector(vectors[known], tokens[item], policy)
+    trained, filled = vectors[known], vectors.clone()
+    for item in (~known).nonzero().squeeze(1).tolist():
+        filled[item] = cold_vector(trained, tokens[item], policy)
     filled[0] = 0
     return filled
 
