@@ -99,6 +99,7 @@ GRADIENTS = {
         },
     ),
     "TimelineRec": ("TimelineRec", {**PLAIN, "train_rows": "longest"}),
+    "MetaID": ("MetaID", {"group_by_length": False}),
     "SASRec": ("SASRec", SASREC),
 }
 
@@ -117,7 +118,7 @@ def gradients(folder, model, changes) -> tuple[float, dict[str, torch.Tensor]]:
         model.zero_grad()
         torch.manual_seed(processes.rank())  # the draws of process 0 count
         parts = trainer.replicas(
-            lambda batch=batch: trainer._parts(model.calculate_loss, processes.own_part(batch))
+            lambda batch=batch: trainer._losses(model.calculate_loss, processes.own_part(batch))
         )
         sum(parts).backward()
     (loss,) = processes.mean([float(sum(parts))])
