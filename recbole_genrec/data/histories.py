@@ -148,6 +148,29 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
     return valid, test
 
 
+def training_counts(data: Any) -> dict[int, int]:
+    """Training interactions of each item, the same for all models.
+
+    A sequential model's rows lack the first event of each user: it stands in the first history.
+
+    Args:
+        data: RecBole's training dataset with all its rows.
+    """
+    rows = data.inter_feat
+    items = [rows[data.iid_field].numpy()]
+    history = f"{data.iid_field}{data.config['LIST_SUFFIX']}"
+    if history in rows:
+        keys = [rows[data.item_list_length_field].numpy()]
+        if data.time_field in rows:
+            keys.append(rows[data.time_field].numpy())
+        users = rows[data.uid_field].numpy()
+        order = np.lexsort([*keys, users])
+        _, first = np.unique(users[order], return_index=True)
+        items.append(rows[history][torch.from_numpy(order[first])].numpy().reshape(-1))
+    counts = np.bincount(np.concatenate(items))
+    return {int(item): int(counts[item]) for item in np.flatnonzero(counts) if item}
+
+
 def _of_splits(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
     """Histories by split, and the number of its split for each row."""
     users, items, places = [], [], []

@@ -19,6 +19,7 @@ from recbole_genrec.decoding import (
     grammar_search,
 )
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.recbole_values import whole_ranking_metrics
 from recbole_genrec.settings.shared_keys import SharedSettings
 
 REPORTED = ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")
@@ -119,6 +120,16 @@ def check_search_settings(values: Mapping[str, Any]) -> None:
     _check_width(values)
     _check_constraint(values)
     _check_candidates(values)
+    _check_metrics(values)
+
+
+def _check_metrics(values: Mapping[str, Any]) -> None:
+    names = whole_ranking_metrics(values["metrics"])
+    if names and values["score_mode"] != "exact":
+        raise ConfigError(
+            f"{', '.join(names)} judges the whole ranking, but a beam search ranks the items that "
+            "it did not reach by bounds. Use score_mode: exact, or leave the metric out."
+        )
 
 
 def _check_width(values: Mapping[str, Any]) -> None:

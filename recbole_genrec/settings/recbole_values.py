@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
@@ -67,6 +67,17 @@ def _check_split(split: object) -> None:
     raise ConfigError(
         f"eval_args: split is {split!r}; write one of {form}: shares of training, validation, test."
     )
+
+
+def whole_ranking_metrics(metrics: Iterable[str]) -> list[str]:
+    """Those of ``metrics`` that judge the whole ranking and not its first items, such as GAUC.
+
+    RecBole's metrics declare what they read; a name that it does not know is left to its own check.
+    """
+    from recbole.evaluator.register import metric_information
+
+    named = [name for name in metrics if name.lower() in metric_information]
+    return [name for name in named if "rec.meanrank" in metric_information[name.lower()]]
 
 
 def history_masked(values: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from recbole.evaluator import Collector
 
+from recbole_genrec.data.histories import training_counts
 from recbole_genrec.runtime.processes import gathered
 
 PER_USER = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
@@ -22,8 +23,8 @@ PER_USER = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 class TensorCollector(Collector):
     """RecBole's ``Collector``, repaired.
 
-    Counts and integers have no ``.cpu()``, all training rows count, and several processes put their
-    users together.
+    Counts and integers have no ``.cpu()``, all training interactions count, for every model, the
+    padding item is no item, and several processes put their users together.
 
     recbole/evaluator/collector.py: ``get_data_struct`` calls ``.cpu()`` on everything, so
     ItemCoverage, GiniIndex, AveragePopularity and TailPercentage raise AttributeError in RecBole
@@ -42,6 +43,12 @@ class TensorCollector(Collector):
         if counted is not None:
             train_data = SimpleNamespace(dataset=counted)
         super().data_collect(train_data)
+        if self.register.need("data.num_items"):
+            n_items = self.data_struct.get("data.num_items") - 1  # the padding item is none
+            self.data_struct.set("data.num_items", n_items)
+        if self.register.need("data.count_items"):
+            counts = training_counts(train_data.dataset)
+            self.data_struct.set("data.count_items", counts)
 
     def eval_batch_collect(
         self,

@@ -223,3 +223,13 @@ def test_the_older_name_of_the_key(runs):
     assert one["test_result"] == other["test_result"] and other["history_masked"] is True
     with pytest.raises(ConfigError, match="contradict"):
         evaluate(checkpoint, mask_history=True, exclude_history=False)
+
+
+def test_metrics_of_whole_rankings_need_the_exact_search(folder, tmp_path):
+    for changes in ({"score_mode": "beam"}, {"score_mode": "beam", "beam_width": "auto"}):
+        with pytest.raises(ConfigError, match="GAUC judges the whole ranking.*score_mode: exact"):
+            run_recbole_genrec(
+                "TimelineRec",
+                "toy",
+                config_dict=settings(folder, tmp_path, "TimelineRec", **changes),
+            )

@@ -170,24 +170,26 @@ def test_recall_and_ndcg_equal_their_definitions(runs, restored, name):
 
 @pytest.mark.parametrize("name", ["SASRec", "LightGCN"])
 def test_diversity_metrics_equal_their_definitions(runs, restored, name):
-    *_, dataset, train, _, _ = restored[name]
+    *_, dataset, _, _, _ = restored[name]
     scores, _, _ = scores_and_targets(restored[name])
-    counts = Counter(train._dataset.inter_feat["item_id"].tolist())
+    # A general model's rows are all training interactions; they count for every model.
+    of_all_rows = restored["LightGCN"][3]._dataset
+    tokens = of_all_rows.id2token("item_id", of_all_rows.inter_feat["item_id"].numpy())
+    counts = Counter(dataset.token2id("item_id", tokens).tolist())
+    n_items = dataset.item_num - 1  # without the padding item
     result = runs[name]["test_result"]
     for k in (5, 10, 20):
         top = np.argsort(-scores, axis=1)[:, :k]
         shown = np.bincount(top.ravel(), minlength=dataset.item_num)
-        assert result[f"itemcoverage@{k}"] == pytest.approx(
-            (shown > 0).sum() / dataset.item_num, abs=1e-6
-        )
+        assert result[f"itemcoverage@{k}"] == pytest.approx((shown > 0).sum() / n_items, abs=1e-6)
         assert result[f"averagepopularity@{k}"] == pytest.approx(
             np.mean([[counts[i] for i in row] for row in top]), abs=1e-6
         )
         ordered = np.sort(
             shown[shown > 0]
         )  # RecBole leaves out zero counts and numbers from the end
-        place = np.arange(dataset.item_num - len(ordered) + 1, dataset.item_num + 1)
-        gini = ((2 * place - dataset.item_num - 1) * ordered).sum() / dataset.item_num / top.size
+        place = np.arange(n_items - len(ordered) + 1, n_items + 1)
+        gini = ((2 * place - n_items - 1) * ordered).sum() / n_items / top.size
         assert result[f"giniindex@{k}"] == pytest.approx(gini, abs=1e-6)
         assert 0 <= result[f"tailpercentage@{k}"] <= 1 and result[f"shannonentropy@{k}"] > 0
 
