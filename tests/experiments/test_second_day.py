@@ -68,7 +68,7 @@ def first(tmp_path_factory):
     folder = write_dataset(tmp_path_factory.mktemp("first"))
     results = {
         model: run_recbole_genrec(model, "toy", config_dict=settings(folder, model))
-        for model in ("TIGER", "TimelineRec")
+        for model in ("TIGER", "TimelineRec", "SETRec")
     }
     return folder, results
 
@@ -78,7 +78,7 @@ def later(first, tmp_path):
     return second_day(tmp_path / "later", first[0])
 
 
-@pytest.mark.parametrize("model", ["TIGER", "TimelineRec"])
+@pytest.mark.parametrize("model", ["TIGER", "TimelineRec", "SETRec"])
 def test_the_lists_of_all_users_without_training(first, later, tmp_path, model):
     checkpoint = first[1][model]["checkpoint"]
     output = tmp_path / "lists.tsv"
