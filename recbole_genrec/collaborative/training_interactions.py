@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from recbole.data.dataloader import TrainDataLoader
 
-from recbole_genrec.collaborative.external import external_file, read_vectors
+from recbole_genrec.collaborative.external import external_file
 from recbole_genrec.collaborative.lightgcn_vectors import TrainingGraph
 from recbole_genrec.collaborative.training import settings_that_count, stored_vectors, trained_model
 from recbole_genrec.collaborative.training_split import (
@@ -23,6 +23,7 @@ from recbole_genrec.collaborative.training_split import (
     read_sequences,
     training_split,
 )
+from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.digests import digest, file_digest
@@ -70,7 +71,8 @@ class TrainingInteractions:
     def fingerprint(self) -> str:
         """Digest of the training sequences and of all that the vectors depend on besides."""
         if self.file:
-            return digest(self.sequences, file_digest(self.file))
+            files = files_of_vectors(self.file)
+            return digest(self.sequences, *[file_digest(file) for file in files])
         return digest(self.sequences, settings_that_count(self.config))
 
     def vectors(self) -> tuple[list[str], np.ndarray]:

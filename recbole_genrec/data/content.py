@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,12 +15,14 @@ import numpy as np
 
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.text_encoder import encode_texts
-from recbole_genrec.errors import DataError
+from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest
 
 DEFAULT_CACHE = ".cache"
+logger = getLogger(__name__)
 
 
 class Interactions(Protocol):
@@ -68,6 +71,8 @@ class ItemContent:
     show_progress: bool = True
     titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
+    item_vectors: ItemVectors | None = field(default=None, repr=False, compare=False)
+    added_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     users: list[str] = field(default_factory=list, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
@@ -173,28 +178,87 @@ class ItemContent:
         return digest(self.tokens, self.text)
 
     def embeddings(self) -> np.ndarray:
-        """Sentence embeddings, float32 ``[n_items, D]``, row 0 zero.
+        """Content vectors, float32 ``[n_items, D]``, row 0 zero; made on first use and kept.
 
-        Computed on first use and kept.
+        Sentence embeddings; with ``item_vectors`` those of the file, or both side by side.
 
         Raises:
             BackboneError: see :func:`recbole_genrec.data.text_encoder.encode_texts`.
         """
         if self._embeddings is None:
-            self._embeddings = encode_texts(
-                self.text,
-                self.text_encoder,
-                self.cache_dir,
-                device=self.device,
-                show_progress=self.show_progress,
-            )
+            self._embeddings = self._content_vectors()
         return self._embeddings
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Sentence embeddings of other texts by the same encoder, float32 ``[n, D]``."""
+    def _content_vectors(self) -> np.ndarray:
+        if self.item_vectors is None:
+            return self._encoded(self.text)
+        vectors = self._file_vectors()
+        if not self.item_vectors.beside_text:
+            return vectors
+        return np.concatenate([self._encoded(self.text), vectors], axis=1)
+
+    def _file_vectors(self) -> np.ndarray:
+        """Vectors of ``item_vectors``, and those that came with added items."""
+        assert self.item_vectors is not None
+        if self.added_vectors is None:
+            return self.item_vectors.aligned(self.tokens[: len(self.text)])
+        n_file = len(self.text) - len(self.added_vectors)
+        of_file = self.item_vectors.aligned(self.tokens[:n_file])
+        return np.concatenate([of_file, self.added_vectors])
+
+    def _encoded(self, texts: Sequence[str], keep: bool = True) -> np.ndarray:
         return encode_texts(
-            texts, self.text_encoder, None, device=self.device, show_progress=self.show_progress
+            texts,
+            self.text_encoder,
+            self.cache_dir if keep else None,
+            device=self.device,
+            show_progress=self.show_progress,
         )
+
+    def embed(self, texts: Sequence[str], vectors: np.ndarray | None = None) -> np.ndarray:
+        """Content vectors of other items, made as :meth:`embeddings`, float32 ``[n, D]``.
+
+        Args:
+            texts: one text an item.
+            vectors: with ``item_vectors``, their vectors; see :meth:`new_vectors`.
+
+        Raises:
+            ConfigError: there are ``item_vectors``, and no vectors of these items.
+        """
+        if self.item_vectors is None:
+            return self._encoded(texts, keep=False)
+        if vectors is None:
+            raise ConfigError(
+                f"The items of this model have vectors of {self.item_vectors.file} "
+                "(item_vectors), and these items have texts alone. Give their vectors too."
+            )
+        if not self.item_vectors.beside_text:
+            return vectors
+        return np.concatenate([self._encoded(texts, keep=False), vectors], axis=1)
+
+    def new_vectors(self, tokens: Sequence[str], vectors: Any = None) -> np.ndarray | None:
+        """Vectors of items that will be added, float32 ``[n, D]``; ``None`` without the key.
+
+        Args:
+            tokens: raw ids of the new items.
+            vectors: ``[n, D]``; default: the file has them by now.
+
+        Raises:
+            ConfigError: see :meth:`~recbole_genrec.data.item_vectors.ItemVectors.of_new_items`.
+        """
+        if self.item_vectors is None:
+            return None
+        return self.item_vectors.of_new_items(tokens, vectors)
+
+    def add_vectors(self, vectors: Any) -> None:
+        """Take over vectors ``[n, D]`` of items whose texts :meth:`extend` takes; or ``None``."""
+        if vectors is None:
+            return
+        rows = np.asarray(vectors, dtype=np.float32)
+        if self.added_vectors is not None:
+            rows = np.concatenate([self.added_vectors, rows])
+        self.added_vectors = rows
+        self.forget_embeddings()
 
     def forget_embeddings(self) -> None:
         """Compute them again when they are next asked for: the texts have changed."""
@@ -287,10 +351,22 @@ class ItemContent:
             self._collaborative = self._aligned(*self._source().vectors())
         return self._collaborative
 
+    def _say_without_vector(self, known: np.ndarray) -> None:
+        missing = [self.tokens[row] for row in np.flatnonzero(~known) if row > 0]
+        if missing:
+            logger.warning(
+                "%d of %d items have no collaborative vector, because they occur in no training "
+                "interaction or their file lacks them (%s). They take the zero vector.",
+                len(missing),
+                self.n_items - 1,
+                ", ".join(missing[:5]),
+            )
+
     def _aligned(self, tokens: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = {token: number for number, token in enumerate(tokens)}
         rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
         known = rows >= 0
+        self._say_without_vector(known)
         if not known.any():
             raise DataError(
                 f"None of the {self.n_items - 1} items has a collaborative vector (they exist for "

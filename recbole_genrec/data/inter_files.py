@@ -14,6 +14,7 @@ from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
 from recbole_genrec.data.times import is_date, read_time
+from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.artefacts import META
 
@@ -75,6 +76,8 @@ def files_read(config, values: dict) -> list[Path]:
     for name, value in values.items():
         if name.endswith("_file") and isinstance(value, str):
             files.append(Path(value))
+    if values.get("item_vectors"):
+        files += files_of_vectors(Path(str(values["item_vectors"])).expanduser())
     tokenizer = Path(str(values.get("tokenizer")))
     files.append(tokenizer / META)  # codes of a folder
     if tokenizer.suffix == INDEX_ENDING:

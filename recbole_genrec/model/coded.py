@@ -33,6 +33,17 @@ def tokenizer_description(config) -> str:
     return f"{settings.tokenizer}, sizes {settings.codebook_sizes}, collision {settings.collision}"
 
 
+def content_description(settings: SharedSettings) -> dict[str, str]:
+    """What item vectors are made of, for the summary of a run."""
+    lines = {"text encoder": settings.text_encoder}
+    if settings.item_vectors is None:
+        return lines
+    vectors = {"item vectors": f"{settings.item_vectors}, {settings.item_vectors_use} text"}
+    if settings.item_vectors_use == "instead":
+        return vectors
+    return {**lines, **vectors}
+
+
 class CodedModel(GenRecModel):
     """The codes of :class:`~recbole_genrec.model.generative.GenerativeRecommender`.
 

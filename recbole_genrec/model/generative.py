@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -27,7 +28,7 @@ from recbole_genrec.model.code_search import (
     check_search_settings,
     search_description,
 )
-from recbole_genrec.model.coded import CodedModel, tokenizer_description
+from recbole_genrec.model.coded import CodedModel, content_description, tokenizer_description
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import NewItems
@@ -278,7 +279,8 @@ class GenerativeRecommender(CodedModel):
         Args:
             texts: one text an item.
             tokens: their raw ids; default ``new-<internal id>``.
-            vectors: ``[n, D]`` for a tokenizer of item vectors, in place of those of the texts.
+            vectors: ``[n, D]`` for a tokenizer of item vectors, in place of those of the texts;
+                with ``item_vectors`` such vectors as the file has.
             users: for a tokenizer of interactions, for each item the raw ids of users in training
                 who chose it.
 
@@ -294,6 +296,9 @@ class GenerativeRecommender(CodedModel):
         texts = [str(text) if text.strip() else PLACEHOLDER for text in texts]
         if vectors is not None:
             vectors = torch.as_tensor(vectors)
+        of_content = self._content_vectors_of(tokens, vectors)
+        if of_content is not None and self.tokenizer.uses_item_vectors:
+            vectors = torch.from_numpy(self.content.embed(texts, of_content))
         new = NewItems(texts, vectors, users)
         codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
@@ -303,6 +308,7 @@ class GenerativeRecommender(CodedModel):
             )
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
+        self.content.add_vectors(of_content)
         added = self.append_items(texts, tokens, codes=codes)
         self.items_added(added)
         if self.self_improvement is not None:
@@ -313,6 +319,15 @@ class GenerativeRecommender(CodedModel):
         """Who of the users in training chose each new item, for tokenizers of interactions."""
         known = set(self.catalogue.users[1:])
         return {"users": [[user for user in chosen if user in known] for chosen in users]}
+
+    def _content_vectors_of(self, tokens: Sequence[str], vectors: object) -> np.ndarray | None:
+        """Vectors of new items for ``item_vectors``, given or in the file; ``None`` without it.
+
+        A tokenizer of collaborative vectors takes the given ones for itself.
+        """
+        tokenizer = self.tokenizer
+        collaborative = tokenizer.uses_interactions and not tokenizer.uses_item_vectors
+        return self.content.new_vectors(tokens, None if collaborative else vectors)
 
     def items_added(self, items: list[int]) -> None:
         """Called by :meth:`add_items` when new items have their codes.
@@ -347,7 +362,7 @@ class GenerativeRecommender(CodedModel):
         settings = cls.settings_class.of(config)
         lines = {"tokenizer": tokenizer_description(config), **super().describe(config)}
         if VectorSettings.of(config).tokenizer_input == "text" or cls.needs_item_texts(config):
-            lines["text encoder"] = settings.text_encoder
+            lines |= content_description(settings)
         lines["search"] = search_description(settings)
         if settings.self_improve:
             lines["self-improvement"] = description(settings)

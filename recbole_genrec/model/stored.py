@@ -19,6 +19,7 @@ from torch import Tensor
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
+from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.numbering import NumberedData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
@@ -76,9 +77,13 @@ class StoredModel(SequentialRecommender):
         self.n_dataset_items = dataset.item_num
         self.content = self._item_content(dataset, needs_text or self.reads_text(config))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
+        self.content.item_vectors = ItemVectors.of(
+            config, dataset.iid_field, self.content.cache_dir
+        )
         self.content.users = list(ids["users"])
         if stored:
             self._extend_catalogue(stored["added"]["tokens"], stored["added"]["texts"])
+            self.content.add_vectors(stored["added"].get("vectors"))
 
     def _item_content(self, dataset, needed: bool) -> ItemContent:
         """Texts of the dataset's items: those that the checkpoint holds, or those of the file."""
@@ -173,9 +178,12 @@ class StoredModel(SequentialRecommender):
         """RecBole's hook; nothing to do, because the constructor reads ``stored``."""
 
     def added_items(self) -> dict:
-        """Raw ids and texts of the items that ``add_items`` made recommendable."""
+        """Raw ids, texts and content vectors of the items that ``add_items`` made recommendable."""
         texts = self.content.text[self.n_dataset_items :]
-        return {"tokens": list(self.catalogue.added), "texts": list(texts)}
+        added: dict = {"tokens": list(self.catalogue.added), "texts": list(texts)}
+        if self.content.added_vectors is not None:
+            added["vectors"] = torch.from_numpy(self.content.added_vectors)
+        return added
 
     @property
     def frozen_names(self) -> set[str]:

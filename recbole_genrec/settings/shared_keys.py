@@ -8,10 +8,15 @@ from recbole_genrec.settings.declaration import Settings, key
 from recbole_genrec.settings.recbole_keys import RecBoleKeys
 from recbole_genrec.settings.search_keys import SearchKeys
 from recbole_genrec.settings.self_improve_keys import SelfImproveKeys
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, CollaborativeKeys, FitKeys
+from recbole_genrec.settings.tokenizer_keys import (
+    CodeKeys,
+    CollaborativeKeys,
+    FitKeys,
+    ItemVectorKeys,
+)
 
 
-class ContentKeys(Settings):
+class ContentKeys(ItemVectorKeys):
     """What is known about items, and how they are named by codes."""
 
     item_text_fields: list[str] | None = key(

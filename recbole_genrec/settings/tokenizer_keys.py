@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from recbole_genrec.settings.declaration import Settings, key
+from recbole_genrec.settings.declaration import GIVEN, Settings, key
 
 Policy = Literal[
     "sinkhorn", "nearest_free", "extra_token", "none", "dedup_token", "reassign", "both"
@@ -17,7 +17,25 @@ ALIASES = {
 }
 
 
-class TokenizerSettings(Settings):
+class ItemVectorKeys(Settings):
+    """Content vectors of items that the user has made."""
+
+    item_vectors: str | None = key(
+        "file of content vectors of the items made elsewhere: .npy with ids, .parquet, .csv, .tsv",
+        affects="data",
+        default=None,
+        neutral=None,
+    )
+    item_vectors_use: Literal["instead", "beside"] = key(
+        "whether these vectors replace the sentence embeddings or stand beside them",
+        affects="data",
+        default="instead",
+        neutral="instead",
+        only_if=("item_vectors", GIVEN),
+    )
+
+
+class TokenizerSettings(ItemVectorKeys):
     """The keys that every tokenizer reads; a tokenizer declares its own in a subclass.
 
     Those that affect ``tokenizer`` make its cache key.

@@ -192,11 +192,13 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
 
     Attributes:
         uses_text: whether it needs item texts.
+        uses_item_vectors: whether it reads the vectors of the key ``item_vectors``.
         caps_sizes: whether small catalogues get fewer codes than ``codebook_sizes`` asks for, as
             :func:`~recbole_genrec.tokenizer.code_sizes.effective_sizes` says.
     """
 
     uses_text = True
+    uses_item_vectors = False
     caps_sizes = False
 
     @abstractmethod

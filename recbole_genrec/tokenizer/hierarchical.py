@@ -65,6 +65,8 @@ class CIDTokenizer(TextHierarchicalTokenizer):
 
     name = "cid"
     uses_text = False
+    reads_content = False
+    uses_item_vectors = False
     uses_graph = False
     uses_interactions = True
     settings_class = CIDSettings  # type: ignore[assignment]  # it has no tokenizer_input

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.item_vectors import item_vectors_identity, vectors_replace_text
 from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.declaration import key
@@ -77,17 +78,29 @@ class VectorTokenizer(ItemTokenizer):
         settings = super().config_key(switches)
         if self.uses_text:
             settings["text_encoder"] = encoder_identity(self.settings.text_encoder)
+        if self.uses_item_vectors:
+            settings["item_vectors"] = item_vectors_identity(str(self.settings.item_vectors))
         return settings
 
     @property
-    def uses_text(self) -> bool:  # type: ignore[override]
-        """``tokenizer_input: text`` reads the item texts."""
+    def reads_content(self) -> bool:
+        """``tokenizer_input: text`` reads what items are, not who chose them."""
         return self.settings.tokenizer_input == "text"
+
+    @property
+    def uses_text(self) -> bool:  # type: ignore[override]
+        """``tokenizer_input: text`` reads item texts, unless ``item_vectors`` replace them."""
+        return self.reads_content and not vectors_replace_text(self.config)
+
+    @property
+    def uses_item_vectors(self) -> bool:  # type: ignore[override]
+        """``tokenizer_input: text`` reads the vectors of ``item_vectors`` too, or alone."""
+        return self.reads_content and self.settings.item_vectors is not None
 
     @property
     def uses_interactions(self) -> bool:  # type: ignore[override]
         """``tokenizer_input: cf`` and ``graph`` read the training split."""
-        return not self.uses_text
+        return not self.reads_content
 
     @property
     def uses_graph(self) -> bool:
@@ -147,7 +160,7 @@ class VectorTokenizer(ItemTokenizer):
         Items without an interaction have no part in it and stay zero vectors.
         """
         without = np.zeros(len(vectors), dtype=bool)
-        if not self.uses_text:
+        if not self.reads_content:
             without = (vectors == 0).all(1)
         known = vectors if without.all() else vectors[~without]
         self.centre, self.factor = scale_of(known, self.settings.standardize)
@@ -188,7 +201,12 @@ class VectorTokenizer(ItemTokenizer):
         """Scaled vectors float32 ``[n, D]`` of new items."""
         if new.vectors is not None:
             return self._scaled(self._checked(new))
-        if not self.uses_text:
+        if self.uses_item_vectors:
+            raise ConfigError(
+                f"item_vectors: the tokenizer {self.name} was fitted to vectors of "
+                f"{self.settings.item_vectors}, so new items need theirs: give vectors."
+            )
+        if not self.reads_content:
             raise ConfigError(
                 f"tokenizer_input: {self.settings.tokenizer_input} quantises collaborative "
                 "vectors, which new items do not have. Use tokenizer_input: text, or give the "

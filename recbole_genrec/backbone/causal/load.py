@@ -104,5 +104,5 @@ def _stored_weights(
     except Exception as error:  # a damaged file can raise errors of every kind
         needed = "config.json, safetensors weights and a tokenizer"
         raise unloadable(backbone, error, needed) from error
-    check_text_tokenizer(backbone, tokenizer, lm.get_input_embeddings().num_embeddings)
+    check_text_tokenizer(backbone, tokenizer, len(lm.get_input_embeddings().weight))
     return lm, tokenizer

@@ -21,12 +21,13 @@ def content_source(config) -> str:
         config: the settings of the run.
 
     Returns:
-        ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have none.
+        ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have none and
+        no ``item_vectors`` either.
     """
     source = VectorSettings.of(config).tokenizer_input
     if source in ("cf", "graph"):
         return source
-    if config.settings.item_text_fields:
+    if config.settings.item_text_fields or config.settings.item_vectors:
         return "text"
     return "cf"
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
 from recbole_genrec.backbone import CodeVocabulary, cheapen
+from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
@@ -322,12 +323,12 @@ class TimelineRec(GenerativeRecommender):
 
     @classmethod
     def reads_text(cls, config) -> bool:
-        """Whether ``input_text`` is on.
+        """Whether ``input_text`` is on, and reads texts and not vectors in their place.
 
         Args:
             config: the settings of the run.
         """
-        return cls.settings_class.of(config).input_text
+        return cls.settings_class.of(config).input_text and not vectors_replace_text(config)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:

@@ -1,0 +1,221 @@
+"""Files of vectors that were made elsewhere: numpy with a list of ids, Parquet, CSV, or lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_genrec.data.atomic_files import TYPES
+from recbole_genrec.errors import DataError, explained
+from recbole_genrec.storage.digests import read_bytes
+
+ID_ENDINGS = (".ids.txt", ".ids", ".txt", ".json")
+"""What the file of the ids of ``emb.npy`` is called: ``emb`` and one of these."""
+ID_COLUMNS = ("item_id", "item", "id", "user_id", "user")
+FORMS = "numpy (.npy with a file of ids), Parquet, CSV, or lines of id, tab, numbers"
+
+
+def files_of_vectors(file: Path) -> list[Path]:
+    """The files that :func:`read_vectors` reads: ``file``, and that of the ids of a ``.npy``."""
+    if file.suffix != ".npy":
+        return [file]
+    there = [ids for ids in _id_files(file) if ids.is_file()]
+    return [file, *there[:1]]
+
+
+def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], np.ndarray]:
+    """Raw ids and their vectors.
+
+    Args:
+        file: ``.npy`` with the ids in ``<name>.ids.txt`` (one a line), ``.ids``, ``.txt`` or
+            ``.json`` (a list) beside it; ``.parquet`` or ``.csv`` with a column of ids and either
+            one column of lists or columns of numbers; any other name: lines
+            ``id<TAB>v1 v2 ... vd``, with RecBole's header or none.
+        id_column: name of the column of ids; default: a usual name, or the first column.
+
+    Returns:
+        Ids, and float32 ``[n, d]``.
+
+    Raises:
+        DataError: the file cannot be read, names an id twice, or holds values that are no finite
+            numbers. The message names the line, the id or the column.
+    """
+    if file.suffix in (".npz", ".pkl", ".pickle", ".pt", ".pth", ".bin"):
+        raise DataError(
+            f"{file}: vectors are not read from {file.suffix} files, some of which run code when "
+            f"they are opened. Write them as {FORMS}."
+        )
+    if file.suffix == ".npy":
+        return _checked(file, _ids_of(file), _numpy(file))
+    if file.suffix in (".parquet", ".pq"):
+        read_bytes(file)  # says what is wrong with a file that cannot be opened
+        with explained(str(file), "Expected a Parquet file.", DataError):
+            frame = pd.read_parquet(file)
+        return _from_frame(file, frame, id_column)
+    if file.suffix == ".csv":
+        read_bytes(file)
+        with explained(str(file), "Expected a CSV file with a header.", DataError):
+            frame = pd.read_csv(file, dtype={0: str}, keep_default_na=False)
+        return _from_frame(file, frame, id_column)
+    return _from_lines(file)
+
+
+# --- numpy ----------------------------------------------------------------------------------------
+
+
+def _numpy(file: Path) -> np.ndarray:
+    read_bytes(file)
+    with explained(str(file), "Expected an array of numbers that numpy.save wrote.", DataError):
+        return np.load(file, allow_pickle=False)
+
+
+def _id_files(file: Path) -> list[Path]:
+    return [file.with_name(file.stem + ending) for ending in ID_ENDINGS]
+
+
+def _ids_of(file: Path) -> list[str]:
+    """The ids of the rows of a ``.npy`` file.
+
+    Raises:
+        DataError: no file has them.
+    """
+    files = files_of_vectors(file)
+    if len(files) == 1:
+        names = ", ".join(ids.name for ids in _id_files(file))
+        raise DataError(
+            f"{file} holds vectors without the ids that they belong to. Put a file with one id a "
+            f"line for each row beside it, under one of the names {names}."
+        )
+    text = read_bytes(files[1]).decode("utf-8-sig", "replace")
+    if files[1].suffix != ".json":
+        return text.splitlines()
+    with explained(str(files[1]), "Expected a list of ids.", DataError):
+        content = json.loads(text)
+    if not isinstance(content, list):
+        raise DataError(f"{files[1]} holds no list. Expected a list of ids in the order of rows.")
+    return [str(token) for token in content]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _from_frame(
+    file: Path, frame: pd.DataFrame, id_column: str | None
+) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors from a table with a column of ids."""
+    columns = [str(name) for name in frame.columns]
+    frame.columns = pd.Index(columns)
+    if len(columns) < 2 or frame.empty:
+        raise DataError(
+            f"{file} has {len(frame)} rows and the columns {', '.join(columns)}. Expected a column "
+            "of ids, and one column of lists or several of numbers."
+        )
+    chosen = next((name for name in (id_column, *ID_COLUMNS) if name in columns), columns[0])
+    ids = frame[chosen]
+    if not (pd.api.types.is_integer_dtype(ids) or ids.map(lambda value: type(value) is str).all()):
+        raise DataError(
+            f"{file}: column {chosen} is taken for the ids, but holds values that are neither text "
+            "nor whole numbers."
+        )
+    return _checked(file, ids.astype(str).tolist(), _numbers(file, frame.drop(columns=[chosen])))
+
+
+def _numbers(file: Path, frame: pd.DataFrame) -> np.ndarray:
+    """The only column of lists, or all columns as numbers, ``[n, d]``."""
+    lists = [name for name in frame.columns if _holds_lists(frame[name])]
+    if len(lists) > 1:
+        raise DataError(
+            f"{file} has several columns of lists ({', '.join(lists)}). Keep one of them."
+        )
+    if lists:
+        rows = frame[lists[0]].tolist()
+        widths = sorted({len(row) for row in rows})
+        if len(widths) > 1:
+            raise DataError(
+                f"{file}: the lists of column {lists[0]} have between {widths[0]} and "
+                f"{widths[-1]} numbers. Every vector needs equally many."
+            )
+        with explained(f"{file}, column {lists[0]}", "Expected lists of numbers.", DataError):
+            return np.array([np.asarray(row, dtype=np.float32) for row in rows])
+    words = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    if words:
+        raise DataError(
+            f"{file}: the columns {', '.join(words[:5])} hold no numbers. Leave out what is no "
+            "part of the vectors."
+        )
+    return frame.to_numpy(dtype=np.float32)
+
+
+def _holds_lists(column: pd.Series) -> bool:
+    return isinstance(column.iloc[0], (list, tuple, np.ndarray))
+
+
+def _checked(file: Path, ids: list[str], vectors: Any) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors that fit each other.
+
+    Raises:
+        DataError: they do not, or a value is no finite number.
+    """
+    if vectors.dtype.kind not in "fiu" or vectors.ndim != 2 or not vectors.size:
+        raise DataError(
+            f"{file} holds an array of shape {list(vectors.shape)} and type {vectors.dtype}. "
+            "Expected numbers of shape [items, dimensions]."
+        )
+    if len(ids) != len(vectors):
+        raise DataError(
+            f"{file} has {len(vectors)} vectors, but there are {len(ids)} ids for them. Every row "
+            "needs one id, and a row for padding has to go."
+        )
+    if len(set(ids)) < len(ids):
+        twin = pd.Series(ids).duplicated().idxmax()
+        raise DataError(f"{file} has two vectors for {ids[int(twin)]!r}. Keep one of them.")
+    vectors = np.asarray(vectors, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(bad):
+        raise DataError(
+            f"{file}: the vector of {ids[bad[0]]!r} holds values that are no finite numbers, as do "
+            f"{len(bad) - 1} others. Make them again, or leave these rows out."
+        )
+    return ids, vectors
+
+
+# --- lines ----------------------------------------------------------------------------------------
+
+
+def _from_lines(file: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors from lines ``id<TAB>v1 v2 ... vd``; tabs may stand between numbers too.
+
+    Raises:
+        DataError: names the first bad line.
+    """
+    vectors: dict[str, np.ndarray] = {}
+    size = 0
+    lines = read_bytes(file).decode("utf-8-sig", "replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if number == 1 and _is_header(line):
+            continue
+        token, _, values = line.partition("\t")
+        try:
+            vector = np.array(values.split(), dtype=np.float32)
+        except ValueError:
+            vector = np.empty(0, dtype=np.float32)
+        size = size or len(vector)
+        fits = len(vector) == size > 0 and np.isfinite(vector).all()
+        if not token or token in vectors or not fits:
+            raise DataError(
+                f"{file}, line {number}, id {token!r}: expected a new id, a tab and "
+                f"{size or 'some'} finite numbers, separated by spaces."
+            )
+        vectors[token] = vector
+    if not vectors:
+        raise DataError(f"{file} holds no vectors; expected lines of id, tab, numbers.")
+    return list(vectors), np.stack(list(vectors.values()))
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line is a header in RecBole's form, ``item_id:token<TAB>vector:float_seq``."""
+    return all(cell.rpartition(":")[2] in TYPES and ":" in cell for cell in line.split("\t"))

@@ -1,0 +1,183 @@
+"""Files of vectors: every form gives the same ids and numbers, and bad files are named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_genrec.data.item_vectors import ItemVectors
+from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
+from recbole_genrec.errors import ConfigError, DataError
+
+IDS = ["i1", "007", "x y"]
+ROWS = np.array([[1, 2.5], [-3, 0], [0.125, 4]], dtype=np.float32)
+
+
+def lines(rows, separator=" ") -> str:
+    texts = [separator.join(map(str, row)) for row in rows]
+    return "\n".join(f"{token}\t{text}" for token, text in zip(IDS, texts, strict=True)) + "\n"
+
+
+def frame() -> pd.DataFrame:
+    columns = {"item_id": IDS, "d0": ROWS[:, 0], "d1": ROWS[:, 1]}
+    return pd.DataFrame(columns)
+
+
+def write(folder, form: str):
+    """The vectors in one of the forms."""
+    name, _, rest = form.partition(" ")
+    file = folder / f"emb.{name}"
+    if name == "npy":
+        np.save(file, ROWS.astype(np.float64))
+        ids = "\n".join(IDS)
+        if rest.endswith("json"):
+            ids = json.dumps(IDS)
+        (folder / rest).write_text(ids)
+    elif form == "parquet lists":
+        pd.DataFrame({"item_id": IDS, "vector": ROWS.tolist()}).to_parquet(file)
+    elif name == "parquet":
+        frame().to_parquet(file)
+    elif name == "csv":
+        frame().to_csv(file, index=False)
+    elif rest == "header":
+        file.write_text("item_id:token\tvector:float_seq\n" + lines(ROWS))
+    else:
+        file.write_text(lines(ROWS, "\t" if rest == "tabs" else " "))
+    return file
+
+
+FORMS = ["npy emb.ids.txt", "npy emb.ids", "npy emb.txt", "npy emb.json"]
+FORMS += ["parquet lists", "parquet columns", "csv", "tsv", "tsv header", "tsv tabs"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same(tmp_path, form):
+    ids, vectors = read_vectors(write(tmp_path, form))
+    assert ids == IDS
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, ROWS)
+
+
+def test_whole_numbers_are_ids(tmp_path):
+    table = pd.DataFrame({"vector": ROWS.tolist(), "asin": [3, 1, 2]})
+    table.to_parquet(tmp_path / "emb.parquet")
+    assert read_vectors(tmp_path / "emb.parquet", "asin")[0] == ["3", "1", "2"]
+
+
+def bad_npy(folder, array, ids=IDS):
+    np.save(folder / "emb.npy", array)
+    (folder / "emb.ids").write_text("\n".join(ids))
+    return folder / "emb.npy"
+
+
+@pytest.mark.parametrize(
+    ("array", "ids", "message"),
+    [
+        (ROWS[0], IDS, r"array of shape \[2\]"),
+        (np.array([["a"]]), IDS[:1], "type <U1"),
+        (ROWS, IDS[:2], "has 3 vectors, but there are 2 ids"),
+        (ROWS, ["a", "b", "a"], "two vectors for 'a'"),
+        (np.array([[1, np.inf]]), ["a"], "the vector of 'a' holds values"),
+    ],
+)
+def test_a_bad_array_is_refused(tmp_path, array, ids, message):
+    with pytest.raises(DataError, match=message):
+        read_vectors(bad_npy(tmp_path, array, ids))
+
+
+def test_an_array_without_ids_says_how_they_are_given(tmp_path):
+    np.save(tmp_path / "emb.npy", ROWS)
+    with pytest.raises(DataError, match=r"without the ids.*one id a line.*emb\.ids\.txt, emb\.ids"):
+        read_vectors(tmp_path / "emb.npy")
+
+
+def test_objects_in_an_array_are_never_unpickled(tmp_path):
+    np.save(tmp_path / "emb.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "emb.ids").write_text("a")
+    with pytest.raises(DataError, match="array of numbers that numpy.save wrote"):
+        read_vectors(tmp_path / "emb.npy")
+
+
+@pytest.mark.parametrize("name", ["emb.pkl", "emb.pt", "emb.npz"])
+def test_pickles_are_refused_unread(tmp_path, name):
+    with pytest.raises(DataError, match="vectors are not read from"):
+        read_vectors(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["emb.npy", "emb.parquet", "emb.csv", "emb.tsv"])
+def test_a_missing_file_is_named(tmp_path, name):
+    (tmp_path / "emb.ids").write_text("a")
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
+        read_vectors(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item_id": ["a", "b"], "v": [[1.0], [1.0, 2.0]]}, "between 1 and 2 numbers"),
+        ({"item_id": ["a", "b"], "v": [[1.0], [2.0]], "w": [[1.0], [2.0]]}, "several columns of l"),
+        ({"item_id": ["a", "b"], "v": [1.0, 2.0], "title": ["x", "y"]}, "columns title hold no n"),
+        ({"item_id": ["a", "b"]}, "Expected a column of ids"),
+        ({"item_id": [0.5, 1.0], "v": [1.0, 2.0]}, "column item_id is taken for the ids"),
+        ({"item_id": ["a", "a"], "v": [1.0, 2.0]}, "two vectors for 'a'"),
+        ({"item_id": ["a", "b"], "v": [["x"], ["y"]]}, "column v cannot be used"),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path, columns, message):
+    pd.DataFrame(columns).to_parquet(tmp_path / "emb.parquet")
+    with pytest.raises(DataError, match=message):
+        read_vectors(tmp_path / "emb.parquet")
+
+
+@pytest.mark.parametrize("name", ["emb.parquet", "emb.npy"])
+def test_a_damaged_file_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    (tmp_path / "emb.ids").write_text("a")
+    with pytest.raises(DataError, match=f"{name} cannot be used"):
+        read_vectors(tmp_path / name)
+
+
+# --- items of the data ----------------------------------------------------------------------------
+
+
+def test_items_without_a_vector_are_named_and_take_the_mean(tmp_path, caplog):
+    vectors = ItemVectors(write(tmp_path, "tsv"))
+    aligned = vectors.aligned(["[PAD]", "x y", "new", "i1"])
+    assert "has no vector for 1 of 3 items (new). They take the mean" in caplog.text
+    np.testing.assert_array_equal(aligned[[0, 1, 3]], [[0, 0], ROWS[2], ROWS[0]])
+    np.testing.assert_allclose(aligned[2], (ROWS[0] + ROWS[2]) / 2)
+
+
+def test_a_file_for_other_items_is_refused(tmp_path):
+    vectors = ItemVectors(write(tmp_path, "tsv"))
+    with pytest.raises(DataError, match=r"for 2 of 3 items \(a, b\); it has vectors for i1, 007"):
+        vectors.aligned(["[PAD]", "a", "i1", "b"])
+
+
+def test_read_vectors_are_kept_under_the_digest_of_the_file(tmp_path, monkeypatch):
+    file = write(tmp_path, "npy emb.ids")
+    make = {"id_column": "item_id", "cache_dir": tmp_path / "cache"}
+    first = ItemVectors(file, **make).aligned(["[PAD]", *IDS])
+
+    def refuse(*_):
+        raise AssertionError("read again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recbole_genrec.data.item_vectors.read_vectors", refuse)
+        np.testing.assert_array_equal(ItemVectors(file, **make).aligned(["[PAD]", *IDS]), first)
+    files_of_vectors(file)[1].write_text("\n".join(reversed(IDS)))
+    changed = ItemVectors(file, **make).aligned(["[PAD]", *IDS])
+    np.testing.assert_array_equal(changed[1:], ROWS[::-1])
+
+
+def test_new_items_take_vectors_that_are_given_or_in_the_file(tmp_path):
+    vectors = ItemVectors(write(tmp_path, "csv"))
+    np.testing.assert_array_equal(vectors.of_new_items(["007"]), ROWS[1:2])
+    np.testing.assert_array_equal(vectors.of_new_items(["new"], [[1, 2]]), [[1, 2]])
+    with pytest.raises(ConfigError, match=r"1 of 2 new items have no vector .*\(new\)"):
+        vectors.of_new_items(["i1", "new"])
+    with pytest.raises(ConfigError, match=r"shape \[1, 3\].*shape \[1, 2\]"):
+        vectors.of_new_items(["new"], [[1, 2, 3]])
