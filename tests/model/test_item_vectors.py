@@ -200,6 +200,17 @@ def model_options(cache, options) -> dict:
     return {"item_text_fields": None, "cache_dir": str(cache / "cache"), **options}
 
 
+def test_setrec_reads_them_and_takes_in_items_with_vectors(data, tmp_path, no_encoder):
+    options = {"item_vectors": write_vectors(tmp_path)}
+    model, *_ = make(data, tmp_path, "SETRec", **options)
+    np.testing.assert_array_equal(model.content.embeddings(), expected(model))
+    with pytest.raises(ConfigError, match="1 of 1 new items have no vector"):
+        model.add_items(["a new soap"], ["new"])
+    model.add_items(["a new soap"], ["new"], vectors=NEW)
+    assert model.text_vectors.shape == (N + 2, WIDTH)
+    np.testing.assert_array_equal(model.content.embeddings()[-1:], NEW)
+
+
 def test_new_items_that_the_file_has_need_nothing(data, tmp_path, no_encoder):
     rows = np.concatenate([table(), NEW])
     file = write_vectors(tmp_path, rows, [*(f"i{n}" for n in range(N)), "new"])

@@ -32,6 +32,7 @@ from torch.nn.functional import embedding
 from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base
 from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
 from recbole_genrec.model.ranking import VectorRecommender
@@ -80,7 +81,8 @@ class SETRec(VectorRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = SETRecSettings.of(config)
-        needs_text = bool(settings.n_sem) and stored is None
+        reads_text = bool(settings.n_sem) and not vectors_replace_text(config)
+        needs_text = reads_text and stored is None
         super().__init__(config, dataset, stored, needs_text)
         encodes = is_encoder_decoder(settings)
         self.pretrain_tokenizer()
@@ -302,7 +304,12 @@ class SETRec(VectorRecommender):
     # --- new items --------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
+    def add_items(
+        self,
+        texts: Sequence[str],
+        tokens: Sequence[str] | None = None,
+        vectors: object = None,
+    ) -> list[int]:
         """Make new items recommendable by their texts, without training.
 
         Their collaborative vectors are those of items without interactions (``cold_cf``).
@@ -310,6 +317,7 @@ class SETRec(VectorRecommender):
         Args:
             texts: one text an item.
             tokens: their raw ids; default ``new-<internal id>``.
+            vectors: with ``item_vectors``, such vectors ``[n, D]`` as the file has.
 
         Returns:
             Internal ids of the new items.
@@ -326,14 +334,18 @@ class SETRec(VectorRecommender):
             return []
         tokens = self.catalogue.new_items(texts, tokens)
         texts = [text if text.strip() else PLACEHOLDER for text in texts]
-        vectors = self._scaled(torch.tensor(self.content.embed(texts)).to(self.text_mean))
+        of_content = self.content.new_vectors(tokens, vectors)
+        embedded = torch.tensor(self.content.embed(texts, of_content))  # [n, D]
+        text_vectors = self._scaled(embedded.to(self.text_mean))
         cf = self.cf_vectors.new_zeros(len(tokens), self.cf_vectors.shape[1])
         if self.tokens.n_cf:
             known = self.cf_vectors[1 : self.n_dataset_items][self.has_cf[1 : self.n_dataset_items]]
-            rows = [cold_vector(known, token, self.settings.cold_cf) for token in tokens]
-            cf = torch.stack(rows)
+            cold = [cold_vector(known, token, self.settings.cold_cf) for token in tokens]
+            cf = torch.stack(cold)
         unknown = torch.zeros(len(tokens), dtype=torch.bool)
-        return self.append_items(texts, tokens, cf_vectors=cf, text_vectors=vectors, has_cf=unknown)
+        self.content.add_vectors(of_content)
+        rows = {"cf_vectors": cf, "text_vectors": text_vectors, "has_cf": unknown}
+        return self.append_items(texts, tokens, **rows)
 
     # --- checkpoints, settings, reports -----------------------------------------------------------
 
