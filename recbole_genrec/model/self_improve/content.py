@@ -21,8 +21,8 @@ def content_source(config) -> str:
         config: the settings of the run.
 
     Returns:
-        ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have neither text
-        nor ``item_vectors``.
+        ``text``, ``cf`` or ``graph``. For a tokenizer of text it is ``cf`` where items have
+        neither text nor ``item_vectors``.
     """
     source = VectorSettings.of(config).tokenizer_input
     if source in ("cf", "graph"):

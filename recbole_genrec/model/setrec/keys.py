@@ -58,7 +58,8 @@ def check_keys(settings: SETRecSettings) -> None:
     """
     if settings.n_cf + settings.n_sem == 0:
         raise ConfigError("n_cf: 0 and n_sem: 0 leave an item without tokens. Raise one of them.")
-    if settings.n_sem and not settings.item_text_fields:
+    content = settings.item_text_fields or settings.item_vectors
+    if settings.n_sem and not content:
         raise ConfigError(
             "SETRec's semantic tokens come from item texts: name the columns in item_text_fields, "
             "or set n_sem: 0 for the collaborative token alone."
