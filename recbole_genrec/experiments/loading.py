@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
+from recbole_genrec.backbone.stand_in import stand_in
 from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.data.choices import buyers, histories
 from recbole_genrec.data.cold_items import items_without_interactions, texts_of
@@ -82,7 +84,7 @@ def restored(
         bought = histories(dataset) if generative else {}
         train, valid, test = make_loaders(config, dataset, generative)
         if generative:
-            model = config.model_class.from_checkpoint(config, train._dataset, state)
+            model = _model_of_ours(config, train._dataset, state)
             take_in_new_items(config, model, dataset, bought)
         else:
             model = _recbole_model(config, train._dataset, state)
@@ -100,6 +102,22 @@ def _config(
     config = config_from_plain(state["config"], **changes)
     init_seed(config["seed"], config["reproducibility"])
     return config
+
+
+def _model_of_ours(
+    config: GenRecConfig, dataset: Dataset | None, state: dict[str, Any]
+) -> GenRecModel:
+    """The model of a checkpoint; a language model that it holds whole needs no folder."""
+    backbone = config["backbone"]
+    files = (state.get("other_parameter") or {}).get("backbone_files")
+    if not files or Path(str(backbone)).expanduser().is_dir():
+        return config.model_class.from_checkpoint(config, dataset, state)
+    with stand_in(files) as folder:
+        config["backbone"] = folder
+        try:
+            return config.model_class.from_checkpoint(config, dataset, state)
+        finally:
+            config["backbone"] = backbone
 
 
 class Served(NamedTuple):
@@ -138,7 +156,7 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
             raise ArtefactError(
                 f"{checkpoint} holds {config['model']}; this works for the methods of this package."
             )
-        model = config.model_class.from_checkpoint(config, None, state)
+        model = _model_of_ours(config, None, state)
         bought = None
         if all(file.is_file() for file in interaction_files(config)):
             dataset = create_dataset(config, state["ids"])

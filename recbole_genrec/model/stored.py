@@ -16,6 +16,7 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
+from recbole_genrec.backbone.stand_in import small_files
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
@@ -172,7 +173,15 @@ class StoredModel(SequentialRecommender):
         return {
             "added": self.added_items(),
             "content": self.content.stored(self.n_dataset_items),
+            "backbone_files": self._backbone_files(),
         }
+
+    def _backbone_files(self) -> dict[str, str]:
+        """Settings and text tokenizer of a language model whose weights the checkpoint holds."""
+        backbone = self.config["backbone"]
+        if backbone in (None, "scratch") or self.config["tuning"] == "lora":
+            return {}
+        return small_files(backbone) or (self.stored or {}).get("backbone_files", {})
 
     def load_other_parameter(self, para) -> None:
         """RecBole's hook; nothing to do, because the constructor reads ``stored``."""

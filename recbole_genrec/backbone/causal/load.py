@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from recbole_genrec.backbone.causal.quantise import loading_options
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
+from recbole_genrec.backbone.stand_in import has_no_weights
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.backbone.tokenizer_checks import check_text_tokenizer
 from recbole_genrec.errors import BackboneError
@@ -89,7 +90,7 @@ def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> Trans
 def _stored_weights(
     backbone: str, quantisation: str | None, device: torch.device | str
 ) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = locate(backbone)
     options = {
@@ -99,7 +100,12 @@ def _stored_weights(
         **loading_options(quantisation, device),
     }
     try:
-        lm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
+        if has_no_weights(source):
+            shape = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            shape.dtype = torch.float32
+            lm = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa")
+        else:
+            lm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # a damaged file can raise errors of every kind
         needed = "config.json, safetensors weights and a tokenizer"

@@ -6,6 +6,7 @@ import torch
 
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
+from recbole_genrec.backbone.stand_in import has_no_weights
 from recbole_genrec.errors import BackboneError
 
 FAMILIES = ("t5", "mt5")
@@ -66,6 +67,9 @@ def _stored_weights(backbone: str) -> TransformersModule:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if config.model_type not in FAMILIES:
             raise ValueError(f"its model_type is {config.model_type}, not {' or '.join(FAMILIES)}.")
+        if has_no_weights(source):
+            config.dtype = torch.float32
+            return AutoModelForSeq2SeqLM.from_config(config)
         return AutoModelForSeq2SeqLM.from_pretrained(
             source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )

@@ -131,6 +131,8 @@ class TaskMixture:
 
     def _per_target(self, n_targets: int) -> dict[str, float]:
         """Samples of each other task for one of ``seqrec``."""
+        if not n_targets:  # a checkpoint that serves without its data
+            return dict.fromkeys((task for task in self.tasks if task != "seqrec"), 0.0)
         n_people = len(self.people.get("query", ()))
         natural = {
             "item2index": len(self.items),
