@@ -224,8 +224,8 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
         np.concatenate([items, before.reshape(-1)]),
         np.concatenate([places, (places[chosen] - 1).repeat(width)]),
     )
-    sizes = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
-    return histories, np.split(places, sizes)
+    borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
+    return histories, np.split(places, borders)
 
 
 def _joined(datasets: Sequence[Any], name: str) -> np.ndarray:
