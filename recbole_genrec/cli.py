@@ -102,6 +102,11 @@ def _evaluate(argv: list[str]) -> None:
         check_writable(result_file)
     result = test_again(checkpoint, model_class, **keys)
     print(results_table({result["model"]: result}))
+    masked = "yes" if result["history_masked"] else "no"
+    print(f"  {'history masked':<24} {masked}")
+    unreachable = result["unreachable_targets"]
+    if unreachable is not None:
+        print(f"  {'targets in their history':<24} {unreachable['test']}")
     for name, value in result["report"].get("search", {}).items():
         print(f"  {name:<24} {value}")
     if result_file is not None:
