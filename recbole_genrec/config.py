@@ -36,6 +36,7 @@ from recbole_genrec.settings.classification import (
     shared_keys,
 )
 from recbole_genrec.settings.declaration import REQUIRED, Key, Settings, SettingsType
+from recbole_genrec.settings.older_names import change_older_names, follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import as_list, plain_value
 from recbole_genrec.settings.property_files import properties_folder, shipped
@@ -119,7 +120,7 @@ class GenRecConfig(Config):
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
         load_filtering_files(self.final_config_dict, self.external_config_dict)
-        self._follow_older_names()
+        follow_older_names(self.final_config_dict, self.external_config_dict)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._stored_names = tuple(self.final_config_dict)
         check_settings(self)
@@ -141,10 +142,8 @@ class GenRecConfig(Config):
         }
 
     def _load_config_files(self, file_list):
-        content = {}
-        for file in file_list or []:
-            content.update(read_yaml(file))
-        return content
+        contents = [read_yaml(file) for file in file_list or []]
+        return {name: value for content in contents for name, value in content.items()}
 
     def _load_cmd_line(self):
         arguments = parse_arguments(self._argv)
@@ -260,10 +259,8 @@ class GenRecConfig(Config):
 
     def _sizes(self, model: str, dataset: str) -> dict:
         """The settings of ``model`` beyond its own file: published, or chosen for the dataset."""
-        if self._user_value("preset", model) == "paper":
-            published = shipped(f"paper/{model}")
-            if published:
-                return published
+        if self._user_value("preset", model) == "paper" and shipped(f"paper/{model}"):
+            return shipped(f"paper/{model}")
         return shipped(f"dataset/{dataset}").get(model) or {}
 
     def _declare(self, model_class: type) -> None:
@@ -313,18 +310,6 @@ class GenRecConfig(Config):
                 hint = f" Did you mean {near[0]}.{rest}?" if near else ""
                 raise ConfigError(f"{name}: there is no model {owner!r}.{hint}")
         return {**for_all, **for_this}
-
-    def _follow_older_names(self) -> None:
-        """``mask_history: True``, TokenRec's own key, is ``exclude_history: True``."""
-        values = self.final_config_dict
-        if not values.get("mask_history"):
-            return
-        if self.external_config_dict.get("exclude_history") is False:
-            raise ConfigError(
-                "mask_history: True and exclude_history: False contradict each other. "
-                "Leave out mask_history, the older name."
-            )
-        values["exclude_history"] = True
 
     # --- the typed view --------------------------------------------------------------------------
 
@@ -406,11 +391,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
     values |= changes
-    if values.get("mask_history"):  # the older name of exclude_history: True
-        if "exclude_history" not in changes:
-            values.pop("exclude_history", None)
-        elif "mask_history" not in changes:
-            values["mask_history"] = False
+    change_older_names(values, changes)
     if {"metrics", "topk"} & changes.keys():
         names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
         if str(values["valid_metric"]).lower() not in names:

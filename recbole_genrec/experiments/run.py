@@ -14,7 +14,8 @@ from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.launcher import launch, launches
 from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
-from recbole_genrec.training.trainer import GenRecTrainer, get_trainer_class
+from recbole_genrec.training.trainer import GenRecTrainer
+from recbole_genrec.training.trainer_class import get_trainer_class
 
 
 @explained_files()
@@ -69,7 +70,7 @@ def run_recbole_genrec(
         name: GenRecConfig(name, argv=words, **options) for name, words in arguments_of.items()
     }
     if several:
-        check_one_table({model_name(name): config.plain() for name, config in configs.items()})
+        check_one_table({config.settings.model: config.plain() for config in configs.values()})
     shared = [config.settings for config in configs.values()]
     if several and any(settings.world_size > settings.nproc for settings in shared):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")

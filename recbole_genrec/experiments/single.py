@@ -31,7 +31,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.earlier_runs import finished_result
-from recbole_genrec.training.trainer import get_trainer_class
+from recbole_genrec.training.trainer_class import get_trainer_class
 
 
 def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> dict[str, Any]:

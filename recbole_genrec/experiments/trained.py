@@ -29,7 +29,7 @@ from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.storage.atomic import atomic_write, check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, commit, versions
-from recbole_genrec.training.trainer import get_trainer_class
+from recbole_genrec.training.trainer_class import get_trainer_class
 
 MOVABLE = ("backbone",)
 """Keys that name a place whose content, not its name, decides the weights."""
@@ -238,12 +238,12 @@ def recommend_to_file(
             f"The files of {served.config['dataset']} are not in {served.config['data_path']}. "
             "Give --data_path, the folder that holds the dataset's folder."
         )
+    histories = served.histories or {}
     known = set(served.model.item_tokens[1:])
     rows: list[dict[str, Any]] = []
     n_users = n_unknown = 0
-    for user in served.histories if users is None else users:
-        bought = (served.histories or {}).get(user)
-        if users is None and known.isdisjoint(bought or ()):
+    for user in list(histories) if users is None else users:
+        if users is None and known.isdisjoint(histories[user]):
             n_unknown += 1
             continue
         n_users += 1

@@ -30,8 +30,9 @@ def no_empty_logs(folder: str | Path) -> Iterator[None]:
 def _remove(file: Path) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
-        is_open = isinstance(handler, logging.FileHandler)
-        if is_open and Path(handler.baseFilename) == file.resolve():
+        if not isinstance(handler, logging.FileHandler):
+            continue
+        if Path(handler.baseFilename) == file.resolve():
             root.removeHandler(handler)
             handler.close()
     with contextlib.suppress(OSError):  # another process has it, or another run wrote there

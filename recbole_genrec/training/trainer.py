@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import get_gpu_usage, get_trainer, set_color
+from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
@@ -394,12 +394,3 @@ class GenRecTrainer(Trainer):
         if model_file is None:
             run_name = self.run_name
         read_checkpoint(self, model_file or self.saved_model_file, run_name)
-
-
-def get_trainer_class(model_class: Any, name: str) -> type:
-    """Our trainer; on top of RecBole's special one where a baseline has it (Pop, RecVAE, ...)."""
-    stock = get_trainer(model_class.type, name)
-    if stock is Trainer:
-        return GenRecTrainer
-    # The special trainer's own loop comes first and calls ours through super().
-    return type(f"GenRec{stock.__name__}", (stock, GenRecTrainer), {})

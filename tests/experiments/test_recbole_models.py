@@ -20,7 +20,8 @@ from recbole_genrec.model.baselines.lightgcn import LightGCN
 from recbole_genrec.model.registry import get_model_class
 from recbole_genrec.report.console import results_table
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.training.trainer import GenRecTrainer, get_trainer_class
+from recbole_genrec.training.trainer import GenRecTrainer
+from recbole_genrec.training.trainer_class import get_trainer_class
 
 MODELS = ("SASRec", "BERT4Rec", "GRU4Rec", "Pop", "LightGCN")
 SLICE = {

@@ -45,7 +45,9 @@ def load_text_encoder_decoder(
         BackboneError: as ``load_encoder_decoder`` and ``load_text_tokenizer``.
     """
     if backbone != "scratch":
-        return load_encoder_decoder(backbone), load_text_tokenizer(backbone)
+        lm = load_encoder_decoder(backbone)
+        n_rows = lm.get_input_embeddings().num_embeddings
+        return lm, load_text_tokenizer(backbone, n_rows)
     if vocabulary is None:
         tokenizer = train_text_vocabulary(texts, vocabulary_size)
     else:

@@ -1,0 +1,42 @@
+"""Keys that have a newer name: TokenRec's ``mask_history`` is ``exclude_history``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recbole_genrec.errors import ConfigError
+
+
+def follow_older_names(values: dict, given: Mapping[str, object]) -> None:
+    """Set newer keys as the older ones say.
+
+    Args:
+        values: all values of a run; changed in place.
+        given: what the user has set.
+
+    Raises:
+        ConfigError: both names are set and contradict each other.
+    """
+    if not values.get("mask_history"):
+        return
+    if given.get("exclude_history") is False:
+        raise ConfigError(
+            "mask_history: True and exclude_history: False contradict each other. "
+            "Leave out mask_history, the older name."
+        )
+    values["exclude_history"] = True
+
+
+def change_older_names(values: dict, changes: Mapping[str, object]) -> None:
+    """Let ``changes`` of one name win over a stored value of the other.
+
+    Args:
+        values: stored values with the changes; changed in place.
+        changes: what is asked for now.
+    """
+    if not values.get("mask_history"):
+        return
+    if "exclude_history" not in changes:
+        values.pop("exclude_history", None)
+    elif "mask_history" not in changes:
+        values["mask_history"] = False
