@@ -9,6 +9,7 @@ import pytest
 import torch
 from lmindexer import KEYS, TINY_LM, catalogue, tokenizer
 
+from recbole_genrec.backbone import load_encoder_decoder, train_text_vocabulary
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime import interrupts
 from recbole_genrec.tokenizer import NewItems, fit_or_load
@@ -247,6 +248,29 @@ def test_damaged_weights_are_refused(fitted):
             other.hand_over()
     with pytest.raises(KeyError):  # which fit_or_load explains
         tokenizer().set_state(tensors, {"vocabulary": None})
+
+
+def test_a_language_model_of_a_folder(tmp_path):
+    """One with more rows than words and a gated feed-forward."""
+    config = {**TINY_LM, "feed_forward_proj": "gated-gelu"}
+    words = train_text_vocabulary(catalogue().text, 400)
+    lm = load_encoder_decoder("scratch", {**config, "vocab_size": len(words) + 20})
+    lm.save_pretrained(tmp_path / "t5")
+    words.save_pretrained(tmp_path / "t5")
+
+    indexer = tokenizer(indexer_backbone=str(tmp_path / "t5"))
+    codes = indexer.fit(catalogue())
+    pretrained = indexer.hand_over()
+    table = pretrained.backbone.text_table
+    assert table.num_embeddings == len(words) + 20
+    start = lm.get_input_embeddings().weight
+    assert not table.weight.equal(start)
+    assert indexer.fresh_backbone().text_table.weight.equal(start)
+
+    again = tokenizer(indexer_backbone=str(tmp_path / "t5"))
+    again.set_state(*indexer.state())
+    new = NewItems(catalogue().text[1:])
+    assert again.encode(new).equal(indexer.encode(new)) and len(codes.sizes) == 3
 
 
 # --- new items ----------------------------------------------------------------------------------
