@@ -258,7 +258,10 @@ def test_a_known_user_as_a_new_one_lacks_layer_zero_only(folder, made):
 
 def test_new_user_by_hand():
     vectors = GraphVectors(
-        torch.zeros(3, 2, 1), torch.tensor([[[0.0], [8.0], [2.0]], [[0.0], [4.0], [6.0]], [[9.0], [9.0], [9.0]]]),
+        torch.zeros(3, 2, 1),
+        torch.tensor(
+            [[[0.0], [8.0], [2.0]], [[0.0], [4.0], [6.0]], [[9.0], [9.0], [9.0]]]
+        ),
         torch.tensor([0, 1]), torch.tensor([0, 2, 8]),
     )  # fmt: skip
     # layer 1: 8 / sqrt(2 * 2) + 2 / sqrt(2 * 8) = 4.5; layer 2: 4 / 2 + 6 / 4 = 3.5; layer 0: 0

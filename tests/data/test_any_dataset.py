@@ -1,4 +1,4 @@
-"""Generated datasets: each is refused with file and line, or split as a reference of 20 lines does."""
+"""Generated datasets: each is refused with file and line, or split as a short reference does."""
 
 from __future__ import annotations
 

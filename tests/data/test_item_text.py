@@ -47,7 +47,10 @@ def test_quotes_are_ordinary_characters(tmp_path):
 
 
 def test_byte_order_mark_crlf_nul_empty_lines_and_bad_bytes(tmp_path):
-    raw = b"\xef\xbb\xbfitem_id:token\ttitle:token_seq\r\n\r\na\tcaf\xe9 \xc3\xa9\r\n   \nb\tnu\x00l \xef\xbf\xbd\r\n"
+    raw = (
+        b"\xef\xbb\xbfitem_id:token\ttitle:token_seq\r\n\r\n"
+        b"a\tcaf\xe9 \xc3\xa9\r\n   \nb\tnu\x00l \xef\xbf\xbd\r\n"
+    )
     result = read_item_texts(write(tmp_path, raw), ["title"], ["[PAD]", "a", "b"])
     assert result.texts == ["", "caf\ufffd é", "nul \ufffd"]
     assert result.replaced_characters == 1  # the second one is in the file

@@ -348,8 +348,9 @@ def test_stored_codes_without_a_part(tmp_path, meta):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sizes": "4"}, {"sizes": [4]}, {"sizes": None}, {"sizes": [4, "x"]}, {"tokens": ["[PAD]", "a", "a"]}, {"tokens": 3},
-        {"tokens": ["a", "b", "c"]}, {"policy": ["bogus"]}, {"policy": 7}, {"kind": "other"}, {"stats_before": 5},
+        {"sizes": "4"}, {"sizes": [4]}, {"sizes": None}, {"sizes": [4, "x"]},
+        {"tokens": ["[PAD]", "a", "a"]}, {"tokens": 3}, {"tokens": ["a", "b", "c"]},
+        {"policy": ["bogus"]}, {"policy": 7}, {"kind": "other"}, {"stats_before": 5},
     ],
     ids=str,
 )  # fmt: skip

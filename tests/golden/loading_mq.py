@@ -7,7 +7,7 @@ from torch import Tensor
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 
 LAYER = {"lin0": 0, "bn0": 1, "lin1": 4, "bn1": 5, "lin2": 8}
-"""Place of a layer among linear, batch norm, dropout, ReLU, linear, batch norm, dropout, ReLU, linear."""
+"""Place of a layer in linear, batch norm, dropout, ReLU, twice, and a last linear one."""
 
 
 def mq_from_golden(data: dict[str, Tensor], **options: object) -> MQ:

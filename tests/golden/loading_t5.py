@@ -4,8 +4,10 @@
 attention softmax and norms ran in float32, hence the tolerance 5e-5. It has 40 items with 4 codes
 of 8 values, histories of 1 to 20 items, and the weights under the names of transformers:
 
-* ``w:encoder.*`` and ``w:decoder.*`` are the parameters of ``EncoderDecoderBackbone`` under the same names;
-* ``w:shared.weight [34, 32]`` is the table of ``TiedCodeVocabulary`` with an end token: row 0 = padding and start, row 1 + 8 level + code,
+* ``w:encoder.*`` and ``w:decoder.*`` are the parameters of ``EncoderDecoderBackbone`` under the
+  same names;
+* ``w:shared.weight [34, 32]`` is the table of ``TiedCodeVocabulary`` with an end token:
+  row 0 = padding and start, row 1 + 8 level + code,
   row 33 = end.
 
 ``letter_ranking_loss.npz`` holds logits and labels with loss and gradient for two temperatures.

@@ -1,4 +1,4 @@
-"""META ID: prompts, augmentation, both tasks, exact scores and beams, users, new items, switches."""
+"""META ID: prompts, augmentation, both tasks, exact scores, beams, users, new items, switches."""
 
 from __future__ import annotations
 

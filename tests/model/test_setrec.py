@@ -1,4 +1,4 @@
-"""SETRec as a whole: ranking, beta, training, cold and new items, checkpoints, backbones, refusals."""
+"""SETRec as a whole: ranking, beta, training, cold and new items, checkpoints, backbones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SETRec's parts: layout, masks, tokens, losses and scores; on encoder-decoders and on decoder-only models."""
+"""SETRec's parts: layout, masks, tokens, losses and scores, on both kinds of language models."""
 
 from __future__ import annotations
 
