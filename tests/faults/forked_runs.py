@@ -60,7 +60,8 @@ class ForkedRuns:
 
         Args:
             moment: ``{"signal", "stage", "entry", "delay"}``: that signal comes ``delay`` seconds
-                after the ``entry``-th start (from 0) of the stage; at that start itself where ``delay`` is None.
+                after the ``entry``-th start (from 0) of the stage; at that start itself where
+                ``delay`` is None.
             measure: write the seconds of each stage's passes to ``stages.json``.
         """
         folder.mkdir(parents=True, exist_ok=True)
