@@ -11,7 +11,6 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
-from recbole_genrec.backbone.stand_in import stand_in
 from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.data.choices import buyers, histories
 from recbole_genrec.data.cold_items import items_without_interactions, texts_of
@@ -22,6 +21,7 @@ from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
+from recbole_genrec.storage.backbone_files import stand_in
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 
 ADVICE = "Train the model again."

@@ -16,7 +16,6 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from torch import Tensor
 
-from recbole_genrec.backbone.stand_in import small_files
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
@@ -27,6 +26,7 @@ from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.atomic import publish_folder
+from recbole_genrec.storage.backbone_files import small_files
 from recbole_genrec.storage.checkpoints import (
     load_checkpoint,
     load_state,

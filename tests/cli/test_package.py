@@ -84,7 +84,9 @@ def test_wheel_holds_all_modules_and_property_files(wheel):
             assert archive.read(f"recbole_genrec/{path}") == (ROOT / path).read_bytes()
     properties = {f"recbole_genrec/{path}" for path in PROPERTIES}
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == modules | properties | {"recbole_genrec/py.typed"}
+    skeleton = (ROOT / "recbole_genrec" / "experiments" / "skeleton").glob("*.txt")
+    others = {path.relative_to(ROOT).as_posix() for path in skeleton} | {"recbole_genrec/py.typed"}
+    assert packaged == modules | properties | others
     assert f"\nVersion: {recbole_genrec.__version__}\n" in metadata
 
 

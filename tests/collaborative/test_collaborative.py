@@ -229,8 +229,9 @@ def test_random_states_handlers_and_checkpoints_stay_as_they_are(folder):
 
 
 def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
-    def guarded(config, dataset, grouped):
-        return make_loaders(config, dataset, grouped)[0], None, None
+    def guarded(config, dataset, grouped, evaluated):
+        assert not evaluated
+        return make_loaders(config, dataset, grouped, evaluated)[0], None, None
 
     monkeypatch.setattr(split_module, "make_loaders", guarded)
     monkeypatch.setattr(

@@ -362,7 +362,7 @@ def test_valid_users_are_a_fixed_subset(folder):
 
 
 def test_missing_interactions_are_named(folder):
-    with pytest.raises(DataError, match=r"other\.inter does not exist.*prepare other"):
+    with pytest.raises(DataError, match=r"other\.inter does not exist\. Data of your own need"):
         create_dataset(
             GenRecConfig("STORE", "other", config_dict={**TINY, "data_path": str(folder)})
         )

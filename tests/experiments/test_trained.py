@@ -70,7 +70,8 @@ def test_metrics_of_popularity_count_all_training_rows(run, tmp_path):
     collector = TensorCollector({**config.final_config_dict, **metrics})
     collector.data_collect(train)
     counts = collector.data_struct.get("data.count_items")
-    plain = GenRecConfig("SASRec", "toy", config_dict={"data_path": str(run["folder"])})
+    # a general model sees every training interaction as a row
+    plain = GenRecConfig("Pop", "toy", config_dict={"data_path": str(run["folder"])})
     rows = make_loaders(plain, create_dataset(plain), False)[0].dataset
     assert (
         config["train_rows"] == "longest"

@@ -209,7 +209,6 @@ def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
     assert sorted(path.suffix for path in Path("two").iterdir()) == [
         ".json",
         ".pth",
-        ".pth",
         ".ranks",
     ]
     assert (

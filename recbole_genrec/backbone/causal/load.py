@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from recbole_genrec.backbone.causal.quantise import loading_options
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
-from recbole_genrec.backbone.stand_in import has_no_weights
 from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
 from recbole_genrec.backbone.tokenizer_checks import check_text_tokenizer
 from recbole_genrec.errors import BackboneError
+from recbole_genrec.storage.backbone_files import has_no_weights
 
 
 def load_causal_lm(

@@ -6,8 +6,8 @@ import torch
 
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import locate, unloadable
-from recbole_genrec.backbone.stand_in import has_no_weights
 from recbole_genrec.errors import BackboneError
+from recbole_genrec.storage.backbone_files import has_no_weights
 
 FAMILIES = ("t5", "mt5")
 
