@@ -39,10 +39,14 @@ def key_list(method: str | None, argv: list[str]) -> str:
     if "model" in arguments:
         raise ConfigError("Name the method without --model: recbole-genrec keys LETTER.")
     dataset = str(arguments.get("dataset", NO_DATASET))
-    config = GenRecConfig(method or WITHOUT_KEYS, dataset, argv=argv)
+    unnamed: dict[str, Any] = {}
+    if dataset == NO_DATASET:
+        # some methods refuse a dataset that does not say what describes an item
+        unnamed = {"item_text_fields": arguments.get("item_text_fields", [NO_DATASET])}
+    config = GenRecConfig(method or WITHOUT_KEYS, dataset, config_dict=unnamed, argv=argv)
     values = {**config.plain(), "data_path": str(Path(config.settings.data_path).parent)}
     if dataset == NO_DATASET:
-        values["dataset"] = None
+        values |= {"dataset": None, "item_text_fields": arguments.get("item_text_fields")}
     places = config.places | dict.fromkeys(arguments, "an argument")
 
     shared = [key for key in config.declarations.values() if _is_shared(key) and not key.computed]

@@ -249,6 +249,13 @@ def test_the_list_names_every_key_of_a_method(capsys):
     assert lines["epochs"].split()[1:3] == ["50", "training"]
 
 
+def test_methods_that_need_texts_are_listed_without_a_dataset(capsys):
+    assert main(["keys", "SETRec"]) == 0
+    lines = lines_by_key(capsys.readouterr().out)
+    assert lines["item_text_fields"].split()[1] == "~"
+    assert lines["n_sem"].split()[1] == "4"
+
+
 def test_the_list_follows_dataset_preset_and_arguments(capsys):
     assert main(["keys", "TIGER", "--dataset=ml-100k", "--beam_width=40"]) == 0
     lines = lines_by_key(capsys.readouterr().out)
