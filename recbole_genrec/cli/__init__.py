@@ -59,8 +59,10 @@ def _run(argv: list[str]) -> None:
     result = run_recbole_genrec(argv=argv)
     if started_with_others() and os.environ["RANK"] != "0":
         return  # torchrun starts this command once a process
-    several = "test_result" not in result
-    print(results_table(result if several else {result["model"]: result}))
+    results = result
+    if "test_result" in result:  # of one model
+        results = {result["model"]: result}
+    print(results_table(results))
 
 
 def tune(argv: list[str]) -> int:

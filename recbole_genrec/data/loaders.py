@@ -295,14 +295,12 @@ def seen_and_unseen(config, loader) -> dict:
     """
     data = loader._dataset
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
-    parts = {
-        "seen": data.copy(data.inter_feat[~unseen]),
-        "unseen": data.copy(data.inter_feat[unseen]),
-    }
-    return {
-        name: type(loader)(config, part, loader._sampler, shuffle=False)
-        for name, part in parts.items()
-    }
+    rows = {"seen": data.inter_feat[~unseen], "unseen": data.inter_feat[unseen]}
+    loaders = {}
+    for name, interactions in rows.items():
+        part = data.copy(interactions)
+        loaders[name] = type(loader)(config, part, loader._sampler, shuffle=False)
+    return loaders
 
 
 def user_history(dataset, user: str) -> list[str]:
@@ -314,15 +312,15 @@ def user_history(dataset, user: str) -> list[str]:
             "people outside it."
         )
     # after the loaders: one row per prefix
-    mine = dataset.inter_feat[dataset.uid_field] == ids[str(user)]
-    if not mine.any():
+    of_user = dataset.inter_feat[dataset.uid_field] == ids[str(user)]
+    if not of_user.any():
         raise ConfigError(
             f"User {user!r} has a single interaction in {dataset.dataset_name}. Use "
             "--history=item,... instead."
         )
-    theirs = dataset.copy(dataset.inter_feat[mine])
-    rows = theirs.inter_feat
-    last = by_user_and_time(theirs)[-1]
+    interactions = dataset.copy(dataset.inter_feat[of_user])
+    rows = interactions.inter_feat
+    last = by_user_and_time(interactions)[-1]
     history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][
         last, : int(rows[dataset.item_list_length_field][last])
     ]

@@ -28,19 +28,19 @@ def command_of(
         argv: arguments, which win over the dictionary.
     """
     words = list(argv or [])
-    said = parse_arguments(words)
+    arguments = parse_arguments(words)
     before = []
-    if model is not None and "model" not in said:
+    if model is not None and "model" not in arguments:
         before.append(f"--model={_name(model)}")
-    if dataset is not None and "dataset" not in said:
+    if dataset is not None and "dataset" not in arguments:
         before.append(f"--dataset={dataset}")
-    if config_file_list and "config_files" not in said:
+    if config_file_list and "config_files" not in arguments:
         before.append(f"--config_files={argument(list(map(str, config_file_list)))}")
     taken = {"model"} if model is not None else set()
     if dataset is not None:
         taken.add("dataset")
     for name, value in (config_dict or {}).items():
-        if name not in said and name not in taken:
+        if name not in arguments and name not in taken:
             before.append(f"--{name}={argument(value)}")
     return shlex.join(["recbole-genrec", "run", *before, *words])
 

@@ -104,7 +104,8 @@ def main_metric(runs: Sequence[Run]) -> str:
     tests = [run.result["test_result"] for run in runs if run.result]
     if not tests:
         return METRIC
-    common = [name for name in tests[0] if all(name in test for test in tests)]
+    names = set(tests[0]).intersection(*tests)
+    common = [name for name in tests[0] if name in names]
     if METRIC in common or not common:
         return METRIC
     ndcg = [name for name in common if name.startswith("ndcg@")]
@@ -156,7 +157,9 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
     valid = _spread((result["best_valid_result"] or {}).get(metric) for result in results)
 
     seconds = [_cpu_seconds(result) for result in results]
-    cpu_seconds = {stage: _mean(each[stage] for each in seconds) for stage in seconds[0]}
+    cpu_seconds = {}
+    for stage in seconds[0]:
+        cpu_seconds[stage] = _mean(result[stage] for result in seconds)
     certified = f"certified@{place(metric)}"
     searches = [result["report"].get("search", {}) for result in results]
     tokenizers = [result["report"].get("tokenizer") for result in results]
@@ -191,10 +194,15 @@ def _cpu_seconds(result: dict[str, Any]) -> dict[str, float | None]:
 def _codes(tokenizers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Statistics of the codes, over the seeds."""
     levels = list(zip(*(stats["levels"] for stats in tokenizers), strict=False))
+    sizes = []
+    perplexities = []
+    for level in levels:  # the figures of one level, a seed each
+        sizes.append(max(seed["size"] for seed in level))
+        perplexities.append(_mean(seed["perplexity"] for seed in level))
     before = [stats["before"] for stats in tokenizers]
     return {
-        "sizes": [max(level["size"] for level in seeds) for seeds in levels],
-        "perplexity": [_mean(level["perplexity"] for level in seeds) for seeds in levels],
+        "sizes": sizes,
+        "perplexity": perplexities,
         "collision_rate": _mean(stats["collision_rate"] for stats in before),
         "largest_group": max(stats["largest_group"] for stats in before),
         "unique_ids_before": _mean(stats["unique_ids"] for stats in before),
