@@ -1,13 +1,12 @@
 """What every method of ours shares, with codes or without: hooks, training, use after training.
 
-A method writes :meth:`GenRecModel.loss` and :meth:`GenRecModel.scores`. Two bases stand on this:
+A method writes :meth:`GenRecModel.loss` and ``scores``. Two bases stand on this:
 :class:`~recbole_genrec.model.generative.GenerativeRecommender` for methods that generate codes, and
 :class:`~recbole_genrec.model.ranking.VectorRecommender` for methods that compare vectors.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -17,13 +16,15 @@ from torch import Tensor
 
 from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.model.stored import StoredModel
+from recbole_genrec.model.recommending import Recommending
 
 Validate = Callable[[], dict[str, float]]
 
 
-class GenRecModel(StoredModel):
-    """A sequential recommender of this package; see also the attributes of :class:`StoredModel`.
+class GenRecModel(Recommending):
+    """A sequential recommender of this package.
+
+    See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel`.
 
     Args:
         config: a ``GenRecConfig``.
@@ -34,8 +35,6 @@ class GenRecModel(StoredModel):
     Attributes:
         needs_tokenizer: whether the items of this method have codes, so that a ``tokenizer`` is
             fitted first.
-        uses_users: whether ``loss``, ``scores`` and ``ranked`` take ``user``, RecBole's user ids
-            ``[B]``.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
     """
@@ -43,7 +42,6 @@ class GenRecModel(StoredModel):
     generative = True
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
-    uses_users: bool = False
     properties: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
@@ -68,16 +66,6 @@ class GenRecModel(StoredModel):
         """
         raise NotImplementedError
 
-    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
-        """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at.
-
-        Args:
-            history: item ids ``[B, T]``, oldest first, right-padded with 0.
-            length: ``[B]``.
-            **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
-        """
-        raise NotImplementedError
-
     def scores_without(
         self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
     ) -> Tensor:
@@ -92,39 +80,6 @@ class GenRecModel(StoredModel):
         return self.scores(history, length, **user).scatter(1, excluded, -torch.inf)
 
     # --- hooks that a method may write ------------------------------------------------------------
-
-    def ranked(
-        self,
-        history: Tensor,
-        length: Tensor,
-        k: int,
-        candidates: Tensor | None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
-    ) -> list[tuple[int, dict]]:
-        """The best items for one user, by default those of the highest :meth:`scores`.
-
-        Args:
-            history: item ids ``[1, T]``.
-            length: ``[1]``.
-            k: how many items.
-            candidates: item ids to choose among; default all.
-            excluded: item ids ``[1, H]`` that are left out; default none.
-            **user: as in :meth:`scores`.
-
-        Returns:
-            Item ids with ``{"score": ...}`` and other columns, best first.
-        """
-        if candidates is None:
-            items = torch.arange(1, self.n_items, device=history.device)
-        else:
-            items = candidates.unique()
-        if excluded is not None:
-            items = items[~torch.isin(items, excluded)]
-        scores = self.scores(history, length, **user)[0, items]
-        values, places = scores.topk(min(k, len(items)))
-        best = zip(items[places].tolist(), values.tolist(), strict=True)
-        return [(item, {"score": score}) for item, score in best if score > -math.inf]
 
     def parameter_groups(self) -> list[dict]:
         """Parameters for the optimiser; a group may carry its own ``lr``."""
@@ -306,71 +261,3 @@ class GenRecModel(StoredModel):
         """Score ``[B]`` of the given item of each row, as in :meth:`full_sort_predict`."""
         items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
         return self.full_sort_predict(interaction).gather(1, items).squeeze(1)
-
-    # --- use after training -----------------------------------------------------------------------
-
-    @torch.no_grad()
-    def recommend(
-        self,
-        history: Sequence[str],
-        k: int = 10,
-        candidates: Sequence[str] | None = None,
-        user: str | None = None,
-        excluded: Sequence[str] | None = None,
-    ) -> list[dict]:
-        """The best next items after a history; its user need not have been in training.
-
-        Args:
-            history: raw item ids, oldest first; the last ``MAX_ITEM_LIST_LENGTH`` count.
-            k: how many items.
-            candidates: raw ids to choose among; default all items.
-            user: raw id of a user of the dataset, for methods that know users; default somebody
-                new.
-            excluded: raw ids of items that are left out; default those of ``history`` with
-                ``exclude_history``, else none.
-
-        Returns:
-            ``[{"rank", "item", "text", "score", ...}]``, best first; scores and further columns are
-            those of :meth:`ranked`.
-
-        Raises:
-            ConfigError: an unknown id, an empty history or list, or a ``k`` below 1.
-        """
-        if isinstance(history, str):
-            raise ConfigError(f"history must be a list of item ids, got {history!r}.")
-        if not len(history):
-            raise ConfigError("The history is empty; give at least one item id.")
-        if candidates is not None and not len(candidates):
-            raise ConfigError(
-                "candidates is empty; give at least one item id, or leave it out for all items."
-            )
-        if k < 1:
-            raise ConfigError(f"k is {k}; it must be at least 1.")
-        device = self._weights_device()
-        known = self.item_ids(history)
-        last = known[-self.max_seq_length :]
-        items = torch.tensor([last], device=device)  # [1, T]
-        length = torch.tensor([len(last)], device=device)
-        chosen = None
-        if candidates is not None:
-            chosen = torch.tensor(self.item_ids(candidates), device=device)
-        users = {}
-        if self.uses_users and user is not None:
-            users["user"] = torch.tensor([self.catalogue.user_id(user)], device=device)
-
-        if excluded is not None:
-            users["excluded"] = torch.tensor([self.item_ids(excluded)], device=device)
-        elif self.settings.exclude_history:
-            users["excluded"] = torch.tensor([known], device=device)
-
-        self.eval()
-        rows = self.ranked(items, length, k, chosen, **users)
-        return [
-            {
-                "rank": rank,
-                "item": self.item_tokens[item],
-                "text": self.content.text[item],
-                **columns,
-            }
-            for rank, (item, columns) in enumerate(rows, start=1)
-        ]

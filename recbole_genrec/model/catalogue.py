@@ -26,6 +26,8 @@ class Catalogue:
         self.n_dataset_items = len(items)
         self.without_interactions: set[str] = set()
         self.chosen: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._numbers_of_users: dict[str, int] = {}
 
     @property
     def added(self) -> list[str]:
@@ -42,7 +44,7 @@ class Catalogue:
         Raises:
             ConfigError: an unknown id; the message names the first one.
         """
-        numbers = {token: number for number, token in enumerate(self.items) if number > 0}
+        numbers = self._item_numbers()
         ids = [raw_id(token) for token in tokens]
         unknown = [token for token in ids if token not in numbers]
         if unknown:
@@ -71,11 +73,23 @@ class Catalogue:
             raise ConfigError(
                 f"There is no user {user!r} in the dataset. Leave the user out for somebody new."
             )
-        return self.users.index(user)
+        return self._user_numbers()[user]
 
     def has_user(self, token: str) -> bool:
         """Whether a raw user id is known."""
-        return raw_id(token) in self.users[1:]
+        return raw_id(token) in self._user_numbers()
+
+    def _item_numbers(self) -> dict[str, int]:
+        """Internal ids by raw id, without the padding; items are only ever added."""
+        for number in range(len(self._numbers) + 1, len(self.items)):
+            self._numbers[self.items[number]] = number
+        return self._numbers
+
+    def _user_numbers(self) -> dict[str, int]:
+        if len(self._numbers_of_users) != len(self.users) - 1:
+            users = enumerate(self.users[1:], start=1)
+            self._numbers_of_users = {user: number for number, user in users}
+        return self._numbers_of_users
 
     def new_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[str]:
         """Raw ids of items that are about to be added.

@@ -174,3 +174,21 @@ def _check_candidates(values: Mapping[str, Any]) -> None:
             f"{file} names {n_candidates} items, but topk asks for {longest}. Give more items or a "
             "smaller topk."
         )
+
+
+def lists_with_proof(result: SearchResult, k: int) -> list[list[tuple[int, dict[str, Any]]]]:
+    """The first ``k`` items of each user, with scores and whether the list up to each is proven."""
+    items = result.items[:, :k].tolist()
+    scores = result.scores[:, :k]
+    proven = (scores >= result.bound.unsqueeze(1)).tolist()  # SearchResult.certified of each place
+    lists = []
+    for row in zip(items, scores.tolist(), proven, strict=True):
+        triples = zip(*row, strict=True)
+        lists.append(
+            [
+                (item, {"score": score, "certified": certain})
+                for item, score, certain in triples
+                if item > 0
+            ]
+        )
+    return lists

@@ -26,9 +26,11 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.code_search import (
     CodeSearch,
     check_search_settings,
+    lists_with_proof,
     search_description,
 )
 from recbole_genrec.model.coded import CodedModel, content_description, tokenizer_description
+from recbole_genrec.model.recommending import Ranked
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import NewItems
@@ -228,7 +230,7 @@ class GenerativeRecommender(CodedModel):
         decoder = self.item_logits(history[:, : int(length.max())], length, **user)
         return self._search.best(decoder, trie, k, fill, excluded)
 
-    def ranked(
+    def ranked_lists(
         self,
         history: Tensor,
         length: Tensor,
@@ -236,8 +238,8 @@ class GenerativeRecommender(CodedModel):
         candidates: Tensor | None,
         excluded: Tensor | None = None,
         **user: Tensor,
-    ) -> list[tuple[int, dict]]:
-        """The best items for one user, as the base's; scores are sums of log-probabilities.
+    ) -> list[Ranked]:
+        """The best items of each user, as the base's; scores are sums of log-probabilities.
 
         ``certified`` says of an item that the list up to it is proven to be the exact best.
         """
@@ -245,13 +247,7 @@ class GenerativeRecommender(CodedModel):
         if candidates is not None:
             trie = self._tries.among(trie, candidates)
         result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
-        best = zip(result.items[0, :k].tolist(), result.scores[0, :k].tolist(), strict=True)
-        rows = []
-        for rank, (item, score) in enumerate(best, start=1):
-            if item > 0:
-                certified = bool(result.certified(rank))
-                rows.append((item, {"score": score, "certified": certified}))
-        return rows
+        return lists_with_proof(result, k)
 
     @property
     def search_log(self) -> SearchLog:

@@ -36,6 +36,7 @@ from recbole_genrec.backbone import (
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.ranking import VectorRecommender
+from recbole_genrec.model.recommending import Ranked
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.keys import TokenRecSettings
 from recbole_genrec.model.tokenrec.projection import ProjectionHead, cosine_loss, cosine_scores
@@ -237,7 +238,7 @@ class TokenRec(VectorRecommender):
             codes[new] = self.entities.infer_users(history[new]).to(codes.device)
         return codes
 
-    def ranked(
+    def ranked_lists(
         self,
         history: Tensor,
         length: Tensor,
@@ -245,15 +246,17 @@ class TokenRec(VectorRecommender):
         candidates: Tensor | None,
         excluded: Tensor | None = None,
         user: Tensor | None = None,
-    ) -> list[tuple[int, dict]]:
+    ) -> list[Ranked]:
         """As the base's; scores are cosines.
 
         Raises:
-            DataError: the user is new, and the history has no item that occurs in training.
+            DataError: a user is new, and the history has no item that occurs in training.
         """
-        if user is None or not self.user_known[user]:
-            self.entities.check_new_user(history[0])
-        return super().ranked(history, length, k, candidates, excluded, user=user)
+        if user is None:
+            user = history.new_zeros(len(history))
+        for new_history in history[~self.user_known[user]]:
+            self.entities.check_new_user(new_history)
+        return super().ranked_lists(history, length, k, candidates, excluded, user=user)
 
     # --- new items, checkpoints, reports ----------------------------------------------------------
 
