@@ -2,7 +2,6 @@
 touched.
 """
 
-import argparse
 import gzip
 import json
 import urllib.request
@@ -11,6 +10,7 @@ import zipfile
 import pandas as pd
 import pytest
 
+from recbole_genrec.cli import main
 from recbole_genrec.data.item_text import read_item_table, read_item_texts
 from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.data.preparation.prepare import prepare_dataset
@@ -340,15 +340,8 @@ def test_unusable_sources(tmp_path):
 
 
 def test_command_prints_counts_beside_the_published_ones(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    prepare.add_arguments(parser)
     raw = atomic_files(tmp_path / "raw")
-    assert (
-        prepare.main(
-            parser.parse_args(["amazon-beauty", f"--data_path={tmp_path}", f"--source={raw}"])
-        )
-        == 0
-    )
+    assert main(["prepare", "amazon-beauty", f"--data_path={tmp_path}", f"--source={raw}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["amazon-beauty", "prepared", "published", "difference"]
     assert lines[1].split() == ["users", "6", "22,363", "-22,357"]

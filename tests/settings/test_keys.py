@@ -265,7 +265,7 @@ def test_the_list_follows_dataset_preset_and_arguments(capsys):
     assert "properties/paper/TIGER.yaml" in capsys.readouterr().out
     assert main(["keys", "SASRec"]) == 0 and "\nhidden_size " in capsys.readouterr().out
     assert main(["keys", "TIGGER"]) == 2 and "Did you mean TIGER" in capsys.readouterr().err
-    assert main(["keys", "--help"]) == 0 and "usage:" in capsys.readouterr().out
+    assert main(["keys", "--help"]) == 0 and "Usage:" in capsys.readouterr().out
 
 
 def test_without_a_method_every_method_and_tokenizer_is_listed(capsys):

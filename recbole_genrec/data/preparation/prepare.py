@@ -9,7 +9,6 @@ the user's sequence, because RecBole's float32 cannot hold Unix seconds.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import tempfile
 from dataclasses import dataclass
@@ -205,22 +204,3 @@ def _write_interactions(path: Path, frame: pd.DataFrame) -> None:
         out.to_csv(
             temporary, sep="\t", index=False, quoting=3, encoding="utf-8", lineterminator="\n"
         )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``recbole-genrec prepare``."""
-    parser.add_argument("dataset", help=f"one of {', '.join(RECIPES)}")
-    parser.add_argument(
-        "--data_path", default="dataset", help="folder of all datasets (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--source",
-        help="file, zip archive or folder at hand: RecBole's atomic files, or Amazon reviews and "
-        "metadata",
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Prepare the dataset and print its counts; 0 also when they differ from the published ones."""
-    print(prepare_dataset(args.dataset, args.data_path, args.source).report())
-    return 0

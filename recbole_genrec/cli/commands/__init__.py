@@ -1,0 +1,36 @@
+"""The commands, one a file; a new one is added to the list below.
+
+A command's file imports what its work needs inside its function, so that help and shell completion
+are quick.
+"""
+
+from __future__ import annotations
+
+from recbole_genrec.cli.command import Command
+from recbole_genrec.cli.commands import (
+    benchmark,
+    evaluate,
+    export,
+    init_method,
+    inspect,
+    keys,
+    leaderboard,
+    prepare,
+    recommend,
+    run,
+    tune,
+)
+
+COMMANDS: list[Command] = [
+    run.COMMAND,
+    evaluate.COMMAND,
+    tune.COMMAND,
+    benchmark.COMMAND,
+    leaderboard.COMMAND,
+    recommend.COMMAND,
+    inspect.COMMAND,
+    export.COMMAND,
+    keys.COMMAND,
+    prepare.COMMAND,
+    init_method.COMMAND,
+]

@@ -1,0 +1,68 @@
+"""``recbole-genrec evaluate``: test a checkpoint again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from recbole_genrec.cli.command import TRAINED, Command
+from recbole_genrec.cli.training import trained
+
+
+def evaluate(context: typer.Context) -> int:
+    """Test the checkpoint of a run again; nothing is trained.
+
+    Keys that may differ from the run: beam_width, score_type, score_mode, constraint,
+    candidate_file, topk, metrics, data_path and others that the weights do not depend on.
+    `--backbone=F` names the language model's folder when it has moved. `--result_file=F` writes a
+    JSON.
+    """
+    return trained(context, _evaluate)
+
+
+def _evaluate(settings: list[str]) -> None:
+    from recbole_genrec.errors import ConfigError
+    from recbole_genrec.experiments.trained import evaluate as test_again
+    from recbole_genrec.report.console import results_table
+    from recbole_genrec.settings.parsing import parse_arguments
+    from recbole_genrec.storage.artefacts import write_json
+    from recbole_genrec.storage.atomic import check_writable
+
+    keys: dict[str, Any] = parse_arguments(settings)
+    checkpoint = keys.pop("checkpoint", None)
+    result_file = keys.pop("result_file", None)
+    model_class = keys.pop("model", None)
+    if checkpoint is None:
+        raise ConfigError("Which checkpoint? Give --checkpoint=F, the .pth file of a run.")
+    if result_file is not None:
+        check_writable(result_file)
+    result = test_again(checkpoint, model_class, **keys)
+    print(results_table({result["model"]: result}))
+
+    masked = "no"
+    if result["history_masked"]:
+        masked = "yes"
+    print(f"  {'history masked':<24} {masked}")
+    unreachable = result["unreachable_targets"]
+    if unreachable is not None:
+        print(f"  {'targets in their history':<24} {unreachable['test']}")
+    for name, value in result["report"].get("search", {}).items():
+        print(f"  {name:<24} {value}")
+    if result_file is not None:
+        write_json(result_file, result)
+
+
+COMMAND = Command(
+    "evaluate",
+    evaluate,
+    TRAINED,
+    examples=(
+        "recbole-genrec evaluate --checkpoint=saved/STORE-ml-100k-1a2b3c4d.pth",
+        "recbole-genrec evaluate --checkpoint=saved/STORE-ml-100k-1a2b3c4d.pth --beam_width=50 "
+        "--result_file=wide.json",
+    ),
+    takes_settings=True,
+    usage="--checkpoint=FILE [--key=value ...]",
+    needs_arguments=True,
+)

@@ -1,0 +1,41 @@
+"""Commands that train or search for long: signals end them in order."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+
+import typer
+
+from recbole_genrec.runtime.interrupts import Interrupted, handled_signals
+
+
+def trained(context: typer.Context, body: Callable[[list[str]], None]) -> int:
+    """Carry out a command that takes ``--key=value`` and can go on after a signal.
+
+    Args:
+        context: of the command.
+        body: what it does with its settings.
+
+    Returns:
+        The exit status; 130 or 143 after SIGINT or SIGTERM.
+    """
+    from recbole_genrec.runtime.memory import keep_freed_memory
+    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
+
+    try:
+        keep_freed_memory()
+        quiet_pandas_warnings()
+        with handled_signals():
+            body(context.args)
+    except Interrupted as signal:
+        words = [word for word in context.meta["words"] if word != "--resume"]
+        command = shlex.join(["recbole-genrec", str(context.info_name), *words, "--resume"])
+        print(
+            f"\nStopped by {signal}. What was saved is kept; this continues from there:\n"
+            f"  {command}",
+            file=sys.stderr,
+        )
+        return signal.status
+    return 0
