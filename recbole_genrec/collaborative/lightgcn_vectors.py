@@ -28,6 +28,7 @@ from recbole_genrec.data.vector_files import read_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
+from recbole_genrec.storage.artefacts import check_tensors
 from recbole_genrec.storage.digests import digest, file_digest
 
 FILES = {"users": "graph_user_file", "items": "graph_item_file"}
@@ -241,6 +242,14 @@ class TrainingGraph:
             return self._from_files()
         folder = Path(self.run_config.settings.cache_dir) / f"graph-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
+        users, items = len(meta["user_tokens"]), len(meta["item_tokens"])
+        shapes = {
+            "user_layers": (None, users, None),
+            "item_layers": (None, items, None),
+            "user_degree": (users,),
+            "item_degree": (items,),
+        }
+        check_tensors(folder, tensors, shapes)
         return StoredGraph(**meta, **tensors)
 
     def _train(self) -> tuple[dict[str, Tensor], dict[str, list[str]]]:

@@ -26,6 +26,7 @@ from recbole_genrec.collaborative.training_split import (
 from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
+from recbole_genrec.storage.artefacts import check_tensors
 from recbole_genrec.storage.digests import digest, file_digest
 
 
@@ -94,6 +95,7 @@ class TrainingInteractions:
             return read_vectors(self.file)
         folder = Path(self.run_config.settings.cache_dir) / f"cf-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
+        check_tensors(folder, tensors, {"vectors": (len(meta["tokens"]), None)})
         return meta["tokens"], tensors["vectors"].numpy()
 
     @cached_property

@@ -19,7 +19,7 @@ import torch
 from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.tokenizer_keys import ItemVectorKeys
-from recbole_genrec.storage.artefacts import META, load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once
 from recbole_genrec.storage.digests import digest, file_digest
 
@@ -84,6 +84,7 @@ class ItemVectors:
                 tokens, vectors = read_vectors(self.file, self.id_column)
                 save_artefact(entry, {"vectors": torch.from_numpy(vectors)}, {"tokens": tokens})
         tensors, meta = load_artefact(entry)
+        check_tensors(entry, tensors, {"vectors": (len(meta["tokens"]), None)})
         return meta["tokens"], tensors["vectors"].numpy()
 
     @property

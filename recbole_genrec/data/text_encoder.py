@@ -18,7 +18,7 @@ from recbole_genrec.data.encoding_figures import (
     report_encoding,
 )
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
-from recbole_genrec.storage.artefacts import META, load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once
 from recbole_genrec.storage.digests import digest, folder_fingerprint
 
@@ -135,12 +135,9 @@ def _load_cached(entry: Path, key: str, rows: int) -> tuple[np.ndarray, ReadingF
     """
     try:
         tensors, meta = load_artefact(entry)
-        if (
-            meta.get("key") != key
-            or "embeddings" not in tensors
-            or tensors["embeddings"].shape[0] != rows
-        ):
+        if meta.get("key") != key:
             raise ArtefactError(f"{entry} does not hold the embeddings of these {rows} texts.")
+        check_tensors(entry, tensors, {"embeddings": (rows, None)})
     except ArtefactError as error:
         logger.warning("Text embeddings are computed again: %s", error)
         shutil.rmtree(entry, ignore_errors=True)

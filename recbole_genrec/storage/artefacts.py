@@ -132,6 +132,46 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         raise ArtefactError(f"{file} is no safetensors file ({error}). {hint}") from error
 
 
+def check_tensors(
+    folder: str | os.PathLike,
+    tensors: dict[str, torch.Tensor],
+    shapes: dict[str, tuple[int | None, ...]],
+) -> None:
+    """Refuse an artefact whose checksums are right and whose tensors are not what is expected.
+
+    Args:
+        folder: the folder of the artefact, for the message.
+        tensors: what :func:`load_artefact` read.
+        shapes: the shape of each expected tensor; None stands for any size.
+
+    Raises:
+        ArtefactError: a tensor is missing, has another shape, or holds a number that is not finite.
+    """
+    hint = f"Delete the folder {folder}; it is made again."
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise ArtefactError(f"{folder} does not hold {name!r}. {hint}")
+        sizes = tuple(tensors[name].shape)
+        same_rank = len(sizes) == len(shape)
+        if not same_rank or any(b not in (None, a) for a, b in zip(sizes, shape, strict=True)):
+            raise ArtefactError(f"{folder}: {name!r} has shape {sizes} instead of {shape}. {hint}")
+    check_finite(folder, tensors)
+
+
+def check_finite(folder: str | os.PathLike, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse an artefact with numbers that are not finite.
+
+    Raises:
+        ArtefactError: a tensor of ``tensors`` holds such a number.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ArtefactError(
+                f"{folder}: {name!r} holds numbers that are not finite. Delete the folder "
+                f"{folder}; it is made again."
+            )
+
+
 def _is_header(header: dict) -> bool:
     """Whether ``meta.json`` is as it was written, and names a file of its own folder."""
     name = header.get("tensors")

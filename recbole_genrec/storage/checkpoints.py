@@ -162,13 +162,14 @@ def _put_back(tensors: dict[str, torch.Tensor], value: Any, device: torch.device
     return value
 
 
-def load_state(model: torch.nn.Module, state: dict) -> None:
+def load_state(model: torch.nn.Module, state: dict, name: str = "The checkpoint") -> None:
     """Load weights; a missing one must be one that the model leaves out (a frozen backbone).
 
     Args:
         model: the model to fill; ``frozen_names``, where it has one, is the set of weights that
             its checkpoints leave out.
         state: weights by name.
+        name: what holds the weights, as the subject of a sentence.
 
     Raises:
         ArtefactError: names the weights that do not fit.
@@ -177,10 +178,9 @@ def load_state(model: torch.nn.Module, state: dict) -> None:
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ArtefactError(f"The checkpoint does not fit the model: {error}") from error
-    missing = [name for name in missing if name not in left_out]
+        raise ArtefactError(f"{name} does not fit the model: {error}") from error
+    missing = [weight for weight in missing if weight not in left_out]
     if missing or unexpected:
         raise ArtefactError(
-            f"The checkpoint does not fit the model: missing {missing[:5]}, "
-            f"unexpected {unexpected[:5]}."
+            f"{name} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}."
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
-from recbole_genrec.storage.artefacts import load_artefact, save_artefact
+from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
 from recbole_genrec.tokenizer.progress import FitProgress
@@ -180,7 +180,9 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
 
     def load(self, folder: str | os.PathLike) -> None:
         """Take over what :meth:`save` stored; :class:`ArtefactError` when it is damaged."""
-        self.set_state(*load_artefact(folder))
+        tensors, meta = load_artefact(folder)
+        check_finite(folder, tensors)
+        self.set_state(tensors, meta)
 
 
 class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):

@@ -89,9 +89,14 @@ def _load(
             f"{folder} was renamed or replaced: its codes belong to other items, settings or "
             f"another seed. {hint}"
         )
-    with explained(str(folder), hint):
-        codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
-        tokenizer.load(folder / "tokenizer")
+    try:
+        with explained(str(folder), hint):
+            codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
+            tokenizer.load(folder / "tokenizer")
+    except ArtefactError as error:
+        if str(folder) in str(error):
+            raise
+        raise ArtefactError(f"{folder} cannot be used: {error} {hint}") from error
     return codes
 
 

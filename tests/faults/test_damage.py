@@ -10,18 +10,16 @@ import json
 import random
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from counts import REFUSED, tried
-from toy import TINY, write_dataset
+from damage import Trained, damaged, mix, truncate
 
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
-from recbole_genrec.experiments.run import run_recbole_genrec
-from recbole_genrec.experiments.single import SingleRun
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.storage.artefacts import (
@@ -36,44 +34,6 @@ from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.simple import StoredCodes
 
-write = SingleRun.write
-
-
-def write_and_keep_resume_file(self, result: dict) -> None:
-    """The end of a run, after which the resume file is there again, as if the run had stopped."""
-    content = self.trainer.resume_points.file.read_bytes()
-    write(self, result)
-    self.trainer.resume_points.file.write_bytes(content)
-
-
-class Trained:
-    """A finished run, and settings for more of them in the same folder."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.data = home, write_dataset(home / "data")
-        self.result = self.run()
-        self.checkpoint = Path(self.result["checkpoint"])
-        self.resume = self.checkpoint.with_suffix(".resume.pth")
-        (self.store,) = (home / "cache").glob("store-*")
-
-    def run(self, data: Path | None = None, **changes) -> dict:
-        folders = {
-            "cache_dir": str(self.home / "cache"),
-            "checkpoint_dir": str(self.home / "saved"),
-            "data_path": str(data or self.data),
-        }
-        settings = {
-            **TINY,
-            **folders,
-            "epochs": 1,
-            "tokenizer_epochs": 1,
-            "save_ranks": True,
-            **changes,
-        }
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(SingleRun, "write", write_and_keep_resume_file)
-            return run_recbole_genrec("STORE", "toy", config_dict=settings)
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Iterator[Trained]:
@@ -86,89 +46,16 @@ def trained(tmp_path_factory) -> Iterator[Trained]:
 @pytest.fixture
 def copy(trained, tmp_path) -> Trained:
     """A copy that a test may damage."""
-    own = object.__new__(Trained)
-    own.home, own.data = tmp_path / "own", trained.data
-    shutil.copytree(trained.home / "cache", own.home / "cache")
-    shutil.copytree(trained.home / "saved", own.home / "saved")
-    own.result = trained.result
-    own.checkpoint, own.resume = (
-        own.home / "saved" / path.name for path in (trained.checkpoint, trained.resume)
-    )
-    own.store = own.home / "cache" / trained.store.name
-    return own
+    return trained.copy(tmp_path / "copy")
 
 
 # --- bits and bytes -------------------------------------------------------------------------------
 
 
-def flip(content: bytearray, draw: random.Random) -> None:
-    bit = draw.randrange(8 * len(content))
-    content[bit // 8] ^= 1 << bit % 8
-
-
-def truncate(content: bytearray, draw: random.Random) -> None:
-    del content[draw.randrange(len(content)) :]
-
-
-def zero(content: bytearray, draw: random.Random) -> None:
-    start = draw.randrange(len(content))
-    length = min(512, len(content) - start)
-    content[start : start + length] = bytes(length)
-
-
-def shift(content: bytearray, draw: random.Random) -> None:
-    content.insert(draw.randrange(len(content)), draw.randrange(256))
-
-
-def mix(content: bytearray, draw: random.Random) -> None:
-    start = draw.randrange(len(content))
-    content[start : start + 64] = draw.randbytes(64)
-
-
-def flip_near_an_end(content: bytearray, draw: random.Random) -> None:
-    at = draw.randrange(min(600, len(content)))
-    content[at if draw.random() < 0.5 else -1 - at] ^= 1 << draw.randrange(8)
-
-
-DAMAGES = (flip, truncate, zero, shift, mix, flip_near_an_end)
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two values read from files are equal, tensors included."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return (
-            isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-        )
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
-
-
-def damaged(file: Path, load: Callable[[], object], cases: int) -> None:
-    """Damage ``file`` in many ways; ``load`` must refuse it or give what it gives without
-    damage, and leave it alone.
-    """
-    whole, expected = file.read_bytes(), load()
-    assert same(expected, load())
-    for case in range(cases):
-        content = bytearray(whole)
-        DAMAGES[case % len(DAMAGES)](content, random.Random(f"{file.name} {case}"))
-        file.write_bytes(content)
-        with tried(REFUSED):
-            try:
-                assert same(load(), expected), f"{file} case {case} was read with other content"
-            except ArtefactError as error:
-                assert len(str(error)) > 40
-            assert file.read_bytes() == content
-    file.write_bytes(whole)
-
-
 @pytest.mark.parametrize("part", ["codes", "tokenizer", "ranks"])
 @pytest.mark.parametrize("which", ["meta", "tensors"])
 def test_damaged_artefacts(copy, part, which):
-    folder = copy.store / part if part != "ranks" else copy.checkpoint.with_suffix(".ranks")
+    folder = copy.stores[0] / part if part != "ranks" else copy.checkpoint.with_suffix(".ranks")
     file = folder / META if which == "meta" else next(folder.glob("tensors-*"))
     damaged(file, lambda: load_artefact(folder), 24)
 
@@ -180,7 +67,7 @@ def test_damaged_checkpoints(copy, which):
 
 
 def test_damaged_json(copy):
-    file = copy.store / "made-for.json"
+    file = copy.stores[0] / "made-for.json"
     for case in range(24):
         content = bytearray(file.read_bytes())
         (truncate, mix)[case % 2](content, random.Random(case))
@@ -197,9 +84,9 @@ def test_damaged_json(copy):
 
 def test_a_stored_tokenizer_under_the_name_of_another(copy):
     copy.run(seed=7)
-    (other,) = (path for path in (copy.home / "cache").glob("store-*") if path != copy.store)
+    (other,) = (path for path in (copy.home / "cache").glob("store-*") if path != copy.stores[0])
     shutil.rmtree(other)
-    shutil.copytree(copy.store, other)
+    shutil.copytree(copy.stores[0], other)
     with (
         tried(REFUSED),
         pytest.raises(
@@ -210,9 +97,9 @@ def test_a_stored_tokenizer_under_the_name_of_another(copy):
 
 
 def test_the_parts_of_a_stored_tokenizer_exchanged(copy):
-    (copy.store / "codes").rename(copy.store / "other")
-    (copy.store / "tokenizer").rename(copy.store / "codes")
-    (copy.store / "other").rename(copy.store / "tokenizer")
+    (copy.stores[0] / "codes").rename(copy.stores[0] / "other")
+    (copy.stores[0] / "tokenizer").rename(copy.stores[0] / "codes")
+    (copy.stores[0] / "other").rename(copy.stores[0] / "tokenizer")
     with tried(REFUSED), pytest.raises(ArtefactError, match="not item codes"):
         copy.run()
 

@@ -234,7 +234,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             settings.tau,
         )
         if trained and self.weights:
-            load_state(network, self.weights)
+            load_state(network, self.weights, f"The stored tokenizer {self.name}")
         return network.to(settings.device or "cpu")
 
     def _tokenised(self, texts: Sequence[str]) -> Texts:
