@@ -7,6 +7,12 @@ from recbole_genrec.decoding.candidates import (
     sampled_candidates,
     tuple_scores,
 )
+from recbole_genrec.decoding.closed_codes import (
+    ALL_OPEN,
+    ClosedCodes,
+    histories_of,
+    without_targets,
+)
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
 from recbole_genrec.decoding.likelihood import item_cross_entropy
@@ -16,8 +22,10 @@ from recbole_genrec.decoding.search import beam_search
 from recbole_genrec.decoding.trie import ItemTrie
 
 __all__ = [
+    "ALL_OPEN",
     "SCORE_TYPES",
     "AdjustedDecoder",
+    "ClosedCodes",
     "CodeDecoder",
     "ItemTrie",
     "SearchLog",
@@ -28,8 +36,10 @@ __all__ = [
     "exact_search",
     "grammar_candidates",
     "grammar_search",
+    "histories_of",
     "item_cross_entropy",
     "path_scores",
     "sampled_candidates",
     "tuple_scores",
+    "without_targets",
 ]

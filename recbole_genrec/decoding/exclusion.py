@@ -87,7 +87,7 @@ class Exclusion:
         Returns:
             bool of the same shape.
         """
-        return _contains(self.closed[depth], nodes)
+        return contains(self.closed[depth], nodes)
 
     def children(self, depth: int, children: Children) -> Children:
         """The children ``[B, Q, W]`` of nodes of a depth, the closed ones illegal.
@@ -99,7 +99,7 @@ class Exclusion:
 
     def is_excluded(self, rows: Tensor) -> Tensor:
         """Whether rows int64 ``[B, ...]`` of ``trie.leaf_items`` hold excluded items."""
-        return _contains(self.rows, rows)
+        return contains(self.rows, rows)
 
     def first_rows(self, leaves: Tensor) -> Tensor:
         """The row of the first item on each leaf that is not excluded.
@@ -137,7 +137,7 @@ class Exclusion:
         return chosen
 
 
-def _contains(values: Tensor, queries: Tensor) -> Tensor:
+def contains(values: Tensor, queries: Tensor) -> Tensor:
     """Whether each of ``queries`` ``[B, ...]`` is among ``values`` ``[B, H]``, ascending."""
     wanted = queries.flatten(1).long().contiguous()
     place = torch.searchsorted(values, wanted).clamp(max=values.shape[1] - 1)

@@ -15,6 +15,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_genrec.data.histories import EXCLUDED
+from recbole_genrec.decoding import histories_of, without_targets
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.recommending import Recommending
 
@@ -37,12 +38,15 @@ class GenRecModel(Recommending):
             fitted first.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
+        trains_without_history: whether :meth:`loss` reads :meth:`excluded_in_training`, so that
+            ``exclude_history_in_training`` can be set.
     """
 
     generative = True
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
     properties: ClassVar[dict[str, Any]] = {}
+    trains_without_history: ClassVar[bool] = False
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset, stored, needs_text)
@@ -227,6 +231,26 @@ class GenRecModel(Recommending):
         if EXCLUDED in interaction:
             return interaction[EXCLUDED]
         return self._history(interaction)[0]
+
+    def excluded_in_training(
+        self, history: Tensor, target: Tensor, is_target: Tensor | None = None
+    ) -> Tensor | None:
+        """Items that do not compete with the targets of a training step.
+
+        Args:
+            history: item ids ``[P, H]`` before each target, 0 = none.
+            target: item ids ``[P]``, which always compete.
+            is_target: bool ``[B, T]``, for rows with several targets: ``history`` is ``[B, T]``,
+                and an item up to each of these positions does not compete with the next one.
+
+        Returns:
+            Item ids ``[P, H]``, 0 = none; ``None`` without ``exclude_history_in_training``.
+        """
+        if not self.settings.exclude_history_in_training:
+            return None
+        if is_target is not None:
+            history = histories_of(history, is_target)
+        return without_targets(history, target)
 
     def _user(self, interaction) -> dict[str, Tensor]:
         """The argument ``user`` of the methods that take it."""

@@ -10,7 +10,7 @@ from recbole.utils import init_seed
 from torch import Tensor
 
 from recbole_genrec.data.ids import read_ids
-from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -158,6 +158,25 @@ class CodedModel(GenRecModel):
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
         return self.codes, self.level_sizes
+
+    # --- training without the history -------------------------------------------------------------
+
+    def closed_codes(
+        self, history: Tensor, target: Tensor, is_target: Tensor | None = None
+    ) -> ClosedCodes:
+        """The codes that leave the softmax of a training step; the target's codes never leave.
+
+        Without ``exclude_history_in_training`` none leaves.
+
+        Args:
+            history: item ids ``[P, H]`` before each target, 0 = none.
+            target: item ids ``[P]``.
+            is_target: as in :meth:`excluded_in_training`.
+        """
+        excluded = self.excluded_in_training(history, target, is_target)
+        if excluded is None:
+            return ALL_OPEN
+        return ClosedCodes.of(self.trie, target, excluded)
 
     # --- checkpoints ------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ def check_settings(config) -> None:
     check_values(config.declarations, values)
     check_recbole_values(values)
 
+    _check_training_without_history(config.model_class, values)
+
     if is_generative(config.model_class):
         if values["train_neg_sample_args"]["distribution"] != "none":
             raise ConfigError(
@@ -35,6 +37,23 @@ def check_settings(config) -> None:
             "candidate_file restricts the search of our generative models; "
             f"{config.model} ranks all items. Leave it out."
         )
+
+
+def _check_training_without_history(model_class: type, values: dict) -> None:
+    """Refuse ``exclude_history_in_training`` for a loss in which items do not all compete."""
+    able = getattr(model_class, "trains_without_history", False)
+    if not values.get("exclude_history_in_training") or able:
+        return
+    name = model_class.__name__
+    reason = "its loss is no softmax over items or codes that this package computes"
+    if not is_generative(model_class):
+        reason = "RecBole computes its loss"
+    raise ConfigError(
+        f"exclude_history_in_training: {name} cannot leave items of the history out of a training "
+        f"step, because {reason}. Leave the key out, or set it for one model of several, as in "
+        "--TIGER.exclude_history_in_training=True. exclude_history leaves them out of the lists "
+        "of every model."
+    )
 
 
 def _check_names(config) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
 
@@ -49,6 +50,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     backbone: EncoderDecoderBackbone
     vocabulary: TiedCodeVocabulary
     temperature: float = 1.0
+    trains_without_history = True
 
     # --- the decoder ------------------------------------------------------------------------------
 
@@ -70,15 +72,19 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         states = self.backbone.decode(self.vocabulary.embed(inputs), memory)
         return states, labels
 
-    def token_loss(self, memory: EncoderMemory, target: Tensor) -> Tensor:
+    def token_loss(
+        self, memory: EncoderMemory, target: Tensor, closed: ClosedCodes = ALL_OPEN
+    ) -> Tensor:
         """Mean cross-entropy of the target's codes and end token among all tokens.
 
         Args:
             memory: the encoded sources.
             target: item ids ``[B]``.
+            closed: codes that do not compete.
         """
         states, labels = self.teach(memory, target)
         logits = self.vocabulary.logits(states)  # [B, L', V]
+        logits = closed.hide_tokens(logits, self.vocabulary.first)
         return ranking_guided_loss(logits, labels, self.temperature)
 
     def search_decoder(

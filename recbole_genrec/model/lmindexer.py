@@ -35,7 +35,7 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
@@ -79,6 +79,7 @@ class LMIndexer(GenerativeRecommender):
 
     settings_class = LMIndexerSettings
     settings: LMIndexerSettings
+    trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -136,15 +137,18 @@ class LMIndexer(GenerativeRecommender):
             target: ids of the next items ``[B]``.
         """
         memory = self._memory(*self.source(history, length))
+        closed = self.closed_codes(history, target)
         if self.settings.loss_vocab != "trie":
-            return balanced(self._token_loss(memory, target, self.codes.shape[1]), len(target))
+            loss = self._token_loss(memory, target, self.codes.shape[1], closed)
+            return balanced(loss, len(target))
 
         states, _ = self._teach(memory, target, self.codes.shape[1])  # [B, L + 1, d]
         blocks = (
             self.vocabulary.logits(state, level)  # [B, V_level]
             for level, state in enumerate(states[:, :-1].unbind(1))
         )
-        return balanced(item_cross_entropy(self.trie, target, blocks), len(target))
+        loss = item_cross_entropy(self.trie, target, closed.hide(blocks))
+        return balanced(loss, len(target))
 
     def item_logits(self, history: Tensor, length: Tensor) -> BeamDecoder:
         """Next-code log-probabilities after the encoded histories.
@@ -229,10 +233,19 @@ class LMIndexer(GenerativeRecommender):
         inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
         return self.backbone.decode(self._embed(inputs), memory), labels
 
-    def _token_loss(self, memory: EncoderMemory, items: Tensor, levels: int) -> Tensor:
+    def _token_loss(
+        self,
+        memory: EncoderMemory,
+        items: Tensor,
+        levels: int,
+        closed: ClosedCodes = ALL_OPEN,
+    ) -> Tensor:
         """Mean cross-entropy of the items' first codes and the end token."""
         states, labels = self._teach(memory, items, levels)
-        logits = torch.cat([self._word_logits(states), self.vocabulary.logits(states)], dim=-1)
+        word_logits = self._word_logits(states)
+        logits = torch.cat([word_logits, self.vocabulary.logits(states)], dim=-1)
+        first = [word_logits.shape[-1] + offset for offset in self.vocabulary.offsets]
+        logits = closed.hide_tokens(logits, first)
         if self.settings.loss_vocab != "full":
             # Column 0 is the end token, the codes follow.
             labels = torch.where(labels == self.end, 0, labels - self.n_text + 1)

@@ -39,7 +39,7 @@ from recbole_genrec.backbone import (
     tokenise_texts,
 )
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
@@ -86,6 +86,7 @@ class STORE(CausalRecommender):
 
     settings_class = STORESettings
     settings: STORESettings
+    trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -152,8 +153,6 @@ class STORE(CausalRecommender):
         first: Tensor | int = 0
         if not learns_all:
             first = (lengths - codes.shape[1]).unsqueeze(1)
-        if self.settings.loss_vocab == "full":
-            return self._code_loss(ids, first)
 
         # The items whose codes are predicted, in the order of their codes in ids.
         place = torch.arange(history.shape[1] + 1, device=length.device)
@@ -161,6 +160,9 @@ class STORE(CausalRecommender):
         sequence = pad(history, (0, 1)).scatter(1, last, target.unsqueeze(1))  # [B, T + 1]
         is_target = place <= last if learns_all else place == last
         items = sequence[is_target]  # [N]
+        closed = self.closed_codes(pad(history, (1, 0)), items, is_target)
+        if self.settings.loss_vocab == "full":
+            return self._code_loss(ids, first, closed)
 
         states, _ = self._code_states(ids, first)
         states = states.unflatten(0, (len(items), -1))  # [N, L, d_out]
@@ -168,7 +170,8 @@ class STORE(CausalRecommender):
             self.vocabulary.logits(state, level)  # [N, V_level]
             for level, state in enumerate(states.unbind(1))
         )
-        return balanced(item_cross_entropy(self.trie, items, blocks), len(items))
+        loss = item_cross_entropy(self.trie, items, closed.hide(blocks))
+        return balanced(loss, len(items))
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token, ``L_align``: text of an item -> its learned codes.
@@ -264,10 +267,15 @@ class STORE(CausalRecommender):
         is_code = (labels >= 0) & (position >= first)  # [B, S - 1]
         return states[is_code], labels[is_code]
 
-    def _code_loss(self, ids: Tensor, first: Tensor | int = 0) -> Tensor:
-        """Mean cross-entropy over the code positions from ``first`` on; all C codes compete."""
+    def _code_loss(
+        self, ids: Tensor, first: Tensor | int = 0, closed: ClosedCodes = ALL_OPEN
+    ) -> Tensor:
+        """Mean cross-entropy over the codes from ``first`` on; all C compete, or the open ones."""
         states, labels = self._code_states(ids, first)
         logits = self.vocabulary.logits(states).float()  # [P, C]
+        if closed is not ALL_OPEN:
+            by_item = logits.unflatten(0, (-1, self.codes.shape[1]))  # [N, L, C]
+            logits = closed.hide_tokens(by_item, self.vocabulary.offsets).flatten(0, 1)
         return balanced(cross_entropy(logits, labels), len(labels))
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:

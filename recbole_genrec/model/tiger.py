@@ -117,15 +117,16 @@ class TIGER(EncoderDecoderRecommender):
             user: RecBole's user ids ``[B]``.
         """
         memory = self._memory(history, length, user)
+        closed = self.closed_codes(history, target)
         if self.settings.loss_vocab == "full":
-            loss = self.token_loss(memory, target)
+            loss = self.token_loss(memory, target, closed)
         else:
             states, _ = self.teach(memory, target)  # [B, L', d]
             blocks = (
                 self.vocabulary.logits(state, level) / self.temperature  # [B, V_level]
                 for level, state in enumerate(states.unbind(1))
             )
-            loss = item_cross_entropy(self.trie, target, blocks)
+            loss = item_cross_entropy(self.trie, target, closed.hide(blocks))
         return balanced(loss, len(target))
 
     def item_logits(

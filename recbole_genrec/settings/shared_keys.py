@@ -69,6 +69,13 @@ class TrainingKeys(Settings):
         affects="data",
         inherited=True,
     )
+    exclude_history_in_training: bool = key(
+        "items of a training row's history do not compete with its target, where the loss is a "
+        "softmax over items or codes",
+        affects="training",
+        default=False,
+        neutral=False,
+    )
     valid_users: int = key(
         "validate on this many users drawn once with the seed; 0 = all", ge=0, affects="training"
     )

@@ -62,6 +62,7 @@ class LCRec(CausalRecommender):
     uses_users = True  # for messages; recommendations do not depend on them
     settings_class = LCRecSettings
     settings: LCRecSettings
+    trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -94,7 +95,9 @@ class LCRec(CausalRecommender):
         self.instructions = Instructions(templates, self._code_ids, limit)
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
         self._tokenise_texts()
-        self.responses = Responses(self.backbone, self.vocabulary, self.instructions, settings)
+        self.responses = Responses(
+            self.backbone, self.vocabulary, self.instructions, settings, self.closed_codes
+        )
 
         self.infer_temperature = settings.infer_temperature
         if self.infer_temperature == "match":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from recbole_genrec.backbone import (
     CausalBackbone,
@@ -16,6 +16,7 @@ from recbole_genrec.backbone import (
     embed_mixed,
     stack_rows,
 )
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
@@ -33,11 +34,13 @@ class Response(NamedTuple):
         states: states that predict the tokens ``[N, d_out]``.
         labels: ids of the tokens ``[N]``.
         are_codes: whether the tokens are codes and end tokens, and no text.
+        closed: codes that do not compete, bool ``[N, C]``; ``None`` = all do.
     """
 
     states: Tensor
     labels: Tensor
     are_codes: bool
+    closed: Tensor | None = None
 
 
 class Responses:
@@ -48,6 +51,7 @@ class Responses:
         vocabulary: tables of the codes, whose ids stand behind those of the text vocabulary.
         instructions: fills the templates.
         settings: the settings of the run.
+        closed_codes: :meth:`~recbole_genrec.model.coded.CodedModel.closed_codes` of the model.
     """
 
     def __init__(
@@ -56,11 +60,13 @@ class Responses:
         vocabulary: CodeVocabulary,
         instructions: Instructions,
         settings: LCRecSettings,
+        closed_codes: Callable[[Tensor, Tensor, Tensor | None], ClosedCodes],
     ):
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.instructions = instructions
         self.settings = settings
+        self.closed_codes = closed_codes
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input vectors of text tokens and codes.
@@ -102,16 +108,23 @@ class Responses:
         states_of_samples = states.split([len(ids) for ids in flat_ids])
 
         responses = []
-        for (template, _), (_, labels, _), mask, sample_states in zip(
+        for (template, case), (_, labels, _), mask, sample_states in zip(
             samples, sequences, valid, states_of_samples, strict=True
         ):
             following = labels.roll(-1, 1)[mask]
             is_response = following != IGNORED
+            are_codes = template.answer == "index"
+            closed = None
+            if are_codes and case.history is not None:
+                place = torch.arange(case.history.shape[1], device=case.history.device)
+                history = case.history.where(place < case.length.unsqueeze(1), 0)
+                closed = self._closed(history, case.item)
             responses.append(
                 Response(
                     sample_states[is_response],
                     following[is_response],
-                    template.answer == "index",
+                    are_codes,
+                    closed,
                 )
             )
         return responses
@@ -135,7 +148,34 @@ class Responses:
         )  # [n, T, W, d_out]
         following = stack_rows(labels, IGNORED)[..., 1:]  # [n, T, W - 1]
         is_response = following != IGNORED
-        return Response(states[..., :-1, :][is_response], following[is_response], True)
+        is_target = is_response.any(-1)  # [n, T]
+        history = torch.cat([case.history for _, case in samples])
+        items = torch.cat([case.following for _, case in samples])
+        return Response(
+            states[..., :-1, :][is_response],
+            following[is_response],
+            True,
+            self._closed(history, items[is_target], is_target),
+        )
+
+    def _closed(
+        self, history: Tensor, items: Tensor, is_target: Tensor | None = None
+    ) -> Tensor | None:
+        """Codes that do not compete with the codes and end tokens of some targets.
+
+        Args:
+            history: item ids ``[P, H]`` before each target, 0 = none.
+            items: the targets ``[P]``.
+            is_target: for rows with several targets, see ``closed_codes``.
+
+        Returns:
+            Bool ``[P * (L + 1), C]``; ``None`` where all codes compete.
+        """
+        closed = self.closed_codes(history, items, is_target)
+        if closed is ALL_OPEN:
+            return None
+        sizes = self.vocabulary.sizes
+        return closed.tokens(self.vocabulary.offsets, len(sizes) + 1, sum(sizes)).flatten(0, 1)
 
     # --- logits and loss --------------------------------------------------------------------------
 
@@ -180,8 +220,21 @@ class Responses:
             if codes_only:
                 n_text = self.backbone.text_table.num_embeddings
                 labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
-            mean = ranking_guided_loss(
-                self.logits(states, codes_only), labels, self.settings.temperature
-            )
+            logits = _hidden(self.logits(states, codes_only), group)
+            mean = ranking_guided_loss(logits, labels, self.settings.temperature)
             loss = loss + mean * (len(labels) / total)
         return balanced(loss, total)
+
+
+def _hidden(logits: Tensor, responses: Sequence[Response]) -> Tensor:
+    """Logits ``[N, ... + C]`` of responses, -inf at the codes that do not compete."""
+    if all(response.closed is None for response in responses):
+        return logits
+    masks = []
+    for response in responses:
+        n_rows = len(response.labels)
+        mask = response.closed
+        if mask is None:
+            mask = torch.zeros(n_rows, 0, dtype=torch.bool, device=logits.device)
+        masks.append(pad(mask, (logits.shape[1] - mask.shape[1], 0)))
+    return logits.masked_fill(torch.cat(masks), -torch.inf)

@@ -198,12 +198,15 @@ class MetaID(EncoderDecoderRecommender):
             user: RecBole's user ids ``[B]``.
         """
         pairs = self.user_pairs(user, history)
-        sequential = self.token_loss(self._memory("sequential", pairs, history, length), target)
+        closed = self.closed_codes(history, target)
+        memory = self._memory("sequential", pairs, history, length)
+        sequential = self.token_loss(memory, target, closed)
         sequential = balanced(sequential, len(target))
         weight = self.settings.direct_weight
         if weight == 0:
             return sequential
-        direct = self.token_loss(self._memory("direct", pairs, history, length), target)
+        memory = self._memory("direct", pairs, history, length)
+        direct = self.token_loss(memory, target, closed)
         return sequential, weight * balanced(direct, len(target))
 
     def item_logits(

@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
+from recbole_genrec.decoding.exclusion import contains
 from recbole_genrec.runtime.processes import balanced
 
 
@@ -33,15 +34,22 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def generation_loss(states: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
+def generation_loss(
+    states: Tensor, tokens: Tensor, target: Tensor, excluded: Tensor | None = None
+) -> Tensor:
     """L_gen: cross-entropy of the target among all items, mean over users and queries.
 
     Args:
         states: ``[B, Q, d]``.
         tokens: of all items, ``[n, Q, d]``; row 0 is the padding item, which does not compete.
         target: item ids ``[B]``.
+        excluded: item ids ``[B, H]`` that do not compete either, 0 = none; not the target.
     """
     scores = component_scores(states, tokens[1:])  # [B, Q, n - 1]
+    if excluded is not None:
+        leaves = torch.zeros(len(target), len(tokens), dtype=torch.bool, device=target.device)
+        leaves.scatter_(1, excluded, True)
+        scores = scores.masked_fill(leaves[:, 1:].unsqueeze(1), -torch.inf)
     classes = (target - 1).repeat_interleave(states.shape[1])  # [B * Q]
     return balanced(cross_entropy(scores.flatten(0, 1), classes), len(target))
 
@@ -53,12 +61,14 @@ def sampled_generation_loss(
     target: Tensor,
     negatives: Tensor,
     n_items: int,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """L_gen with a softmax over the target and m items drawn uniformly for the batch.
 
     ``n - 1`` items compete with a target. The ``m'`` draws that are not the target itself stand for
     them: each gets ``log((n - 1) / m')`` on its score, which makes the denominator of the softmax
-    an unbiased estimate of the full one. Draws of the target itself are left out.
+    an unbiased estimate of the full one. Draws of the target itself are left out. With ``excluded``
+    items, these and draws of them do not count either.
 
     Args:
         states: ``[B, Q, d]``.
@@ -67,10 +77,18 @@ def sampled_generation_loss(
         target: item ids ``[B]``.
         negatives: item ids ``[m]``, drawn with replacement.
         n_items: n, number of items without padding.
+        excluded: item ids ``[B, H]`` that do not compete, 0 = none; not the target.
     """
     hit = negatives == target.unsqueeze(1)  # [B, m]
+    log_others: float | Tensor = math.log(max(n_items - 1, 1))
+    if excluded is not None:
+        items = excluded.sort(1).values  # [B, H]
+        hit = hit | contains(items, negatives.expand(len(items), -1))
+        is_first = items != pad(items[:, :-1], (1, 0))
+        n_others = n_items - 1 - is_first.sum(1, keepdim=True)  # [B, 1]
+        log_others = n_others.clamp(min=1).log()
     draws = (~hit).sum(1, keepdim=True)  # [B, 1]
-    correction = math.log(max(n_items - 1, 1)) - draws.clamp(min=1).log()  # [B, 1]
+    correction = log_others - draws.clamp(min=1).log()  # [B, 1]
 
     own = at_least_float32(states) * at_least_float32(target_tokens)
     own_score = own.sum(2, keepdim=True)  # [B, Q, 1]

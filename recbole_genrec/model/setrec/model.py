@@ -78,6 +78,7 @@ class SETRec(VectorRecommender):
 
     settings_class = SETRecSettings
     settings: SETRecSettings
+    trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = SETRecSettings.of(config)
@@ -184,7 +185,9 @@ class SETRec(VectorRecommender):
         tokens = self.all_tokens()  # [n_items, Q, d]
         states = self.read(tokens, history, length)
         reconstruction = self.tokens.reconstruction_loss(tokens, self.text_vectors, history)
-        return generation_loss(states, tokens, target), self.settings.alpha * reconstruction
+        excluded = self.excluded_in_training(history, target)
+        generation = generation_loss(states, tokens, target, excluded)
+        return generation, self.settings.alpha * reconstruction
 
     def _sampled_loss(
         self, history: Tensor, length: Tensor, target: Tensor
@@ -204,7 +207,13 @@ class SETRec(VectorRecommender):
         rows = in_history.view_as(history)
         states = self.read(tokens, rows, length)
         generation = sampled_generation_loss(
-            states, tokens[of_target], tokens[of_negatives], target, negatives, n_real
+            states,
+            tokens[of_target],
+            tokens[of_negatives],
+            target,
+            negatives,
+            n_real,
+            self.excluded_in_training(history, target),
         )
         reconstruction = self.tokens.reconstruction_loss(tokens, texts, rows)
         return generation, self.settings.alpha * reconstruction

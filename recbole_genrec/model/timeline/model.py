@@ -99,6 +99,7 @@ class TimelineRec(GenerativeRecommender):
     settings: TimelineSettings
 
     rows_by_id = {"id_table": "items"}
+    trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -154,6 +155,7 @@ class TimelineRec(GenerativeRecommender):
             logits(state, level, nodes[level])  # [P, V_level]
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
+        blocks = self.closed_codes(history, items, is_target).hide(blocks)
         if self.settings.loss_vocab == "trie":
             loss = item_cross_entropy(self.trie, items, blocks)
         else:
