@@ -77,7 +77,7 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
     prompt, response = ByHand(model).sequence("seqrec", 0, 8, [3, 7])
     model.instructions.limit = len(prompt) + len(response)
     following, wanted = model.next_items(history, length, torch.tensor([8]))
-    states, labels, _ = model.responses.read_tree(
+    states, labels, *_ = model.responses.read_tree(
         [(template, Case(torch.tensor([8]), history, length, following, wanted))]
     )
     expected = [(7, [3]), (8, [3, 7])]
