@@ -222,7 +222,7 @@ def test_training_and_search_see_the_same_probabilities(make):
         torch.tensor([2, 2]),
         torch.tensor([7, 8]),
     )
-    (states, labels, _), levels = (
+    (states, labels, *_), levels = (
         model.responses.read(
             [(model.instructions.templates.tasks["seqrec"][0], Case(target, history, length))]
         )[0],
