@@ -218,18 +218,19 @@ class GenRecConfig(Config):
         self.external_config_dict = self._external_for(model)
         if "eval_args" in self.external_config_dict:
             # RecBole would take its own default for each part that is left out
-            wanted = self.external_config_dict["eval_args"]
-            check_eval_args(wanted)
+            eval_args = self.external_config_dict["eval_args"]
+            check_eval_args(eval_args)
             default = self.internal_config_dict["eval_args"]
-            self.external_config_dict["eval_args"] = {**default, **wanted}
+            self.external_config_dict["eval_args"] = {**default, **eval_args}
         self._declare(model_class)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
         )
-        self.internal_config_dict.setdefault(
-            "train_neg_sample_args", dict(NEGATIVES) if needed else None
-        )
+        negatives = None
+        if needed:
+            negatives = dict(NEGATIVES)
+        self.internal_config_dict.setdefault("train_neg_sample_args", negatives)
 
     def _set_default_parameters(self):
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
@@ -300,14 +301,14 @@ class GenRecConfig(Config):
         for_all: dict = {}
         for_this: dict = {}
         for name, value in self.external_config_dict.items():
-            owner, dot, rest = name.partition(".")
+            owner, dot, key = name.partition(".")
             if not dot:
                 for_all[name] = value
             elif owner == model:
-                for_this[rest] = value
+                for_this[key] = value
             elif owner not in model_names():
                 near = nearest(owner, model_names())
-                hint = f" Did you mean {near[0]}.{rest}?" if near else ""
+                hint = f" Did you mean {near[0]}.{key}?" if near else ""
                 raise ConfigError(f"{name}: there is no model {owner!r}.{hint}")
         return {**for_all, **for_this}
 

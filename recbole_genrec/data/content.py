@@ -134,6 +134,8 @@ class ItemContent:
         """
         settings = SharedSettings.of(config)
         titles = stored["titles"]
+        if titles is not None:
+            titles = list(titles)
         return cls(
             tokens=list(stored["tokens"]),
             text=list(stored["texts"]),
@@ -141,7 +143,7 @@ class ItemContent:
             cache_dir=settings.cache_dir or DEFAULT_CACHE,
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
-            titles=None if titles is None else list(titles),
+            titles=titles,
         )
 
     def stored(self, n_items: int) -> dict[str, Any]:
@@ -207,10 +209,13 @@ class ItemContent:
         return np.concatenate([of_file, self.added_vectors])
 
     def _encoded(self, texts: Sequence[str], keep: bool = True) -> np.ndarray:
+        cache_dir = None
+        if keep:
+            cache_dir = self.cache_dir
         return encode_texts(
             texts,
             self.text_encoder,
-            self.cache_dir if keep else None,
+            cache_dir,
             device=self.device,
             show_progress=self.show_progress,
         )
@@ -317,16 +322,17 @@ class ItemContent:
                 content lacks.
         """
         row = {token: number for number, token in enumerate(self.tokens)}
+        sequences = []
         try:
-            return [
-                np.array([row[token] for token in items], dtype=np.int64)
-                for items in self._source().sequences.values()
-            ]
+            for items in self._source().sequences.values():
+                rows = [row[token] for token in items]
+                sequences.append(np.array(rows, dtype=np.int64))
         except KeyError as error:
             raise DataError(
                 f"Item {error.args[0]!r} of the training split is not in this item content; take "
                 "both from one dataset."
             ) from None
+        return sequences
 
     def user_sequences(self) -> dict[str, list[str]]:
         """Raw item ids of each user's training interactions, oldest first, by raw user id.
@@ -363,8 +369,8 @@ class ItemContent:
             )
 
     def _aligned(self, tokens: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = {token: number for number, token in enumerate(tokens)}
-        rows = np.array([-1] + [found.get(token, -1) for token in self.tokens[1:]])
+        row_of = {token: number for number, token in enumerate(tokens)}
+        rows = np.array([-1] + [row_of.get(token, -1) for token in self.tokens[1:]])
         known = rows >= 0
         self._say_without_vector(known)
         if not known.any():

@@ -47,8 +47,8 @@ class OrderedDataset:
                 frame = in_order_of_events(frame, self.uid_field, self.time_field)
             self.inter_feat = frame
             return
-        parts = [self._read(file) for file in files]
-        presplit = Presplit(parts, self.config, self._is_sequential)
+        tables = [self._read(file) for file in files]
+        presplit = Presplit(tables, self.config, self._is_sequential)
         self._numbering = presplit.numbering()
         self.inter_feat, self.file_size_list = presplit.rows()
         kinds = presplit.kinds
@@ -208,10 +208,10 @@ class OrderedDataset:
 
     def build(self) -> list:
         """As RecBole's; without ``hold_out`` rows of files that are split are all for training."""
-        parts = super().build()
+        splits = super().build()
         if self.config["hold_out"] is False and self.config["benchmark_filename"] is not None:
             return self._everything()
-        return parts
+        return splits
 
     def _everything(self) -> list:
         """All rows in the place of each part; the loaders keep the first."""
@@ -343,7 +343,9 @@ def _check_fields(config) -> None:
 
 def _check_loaded(config) -> None:
     """Refuse keys that leave out a column that is needed."""
-    load = check_columns(config, "load_col").get("inter", "*" if config["load_col"] is None else ())
+    load = check_columns(config, "load_col").get("inter", ())
+    if config["load_col"] is None:
+        load = "*"
     unload = check_columns(config, "unload_col").get("inter", ())
     needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
     time = config["TIME_FIELD"]

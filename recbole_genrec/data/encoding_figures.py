@@ -132,5 +132,5 @@ def _word_of_token(encoded: Any, number: int, ids: list[int], tokenizer: Any) ->
     return {place: word for place, word in words if word is not None}
 
 
-def _places(ids: list[int], wanted: int | None) -> list[int]:
-    return [place for place, token in enumerate(ids) if token == wanted]
+def _places(ids: list[int], token_id: int | None) -> list[int]:
+    return [place for place, token in enumerate(ids) if token == token_id]

@@ -72,4 +72,7 @@ def _value(cell: str, kind: str, between: str) -> object:
 
 
 def _series(values: list, kind: str) -> pd.Series:
-    return pd.Series(values, dtype="float64" if kind == "float" else "object")
+    dtype = "object"
+    if kind == "float":
+        dtype = "float64"
+    return pd.Series(values, dtype=dtype)

@@ -281,9 +281,9 @@ def items_of_user(dataset: Any, user: str) -> list[str]:
     """
     rows = dataset.inter_feat
     number = dataset.field2token_id[dataset.uid_field][str(user)]
-    mine = rows[rows[dataset.uid_field] == number]
+    rows = rows[rows[dataset.uid_field] == number]
     columns = [dataset.iid_field, f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"]
-    if WHOLE_HISTORY in mine:
+    if WHOLE_HISTORY in rows:
         columns.append(WHOLE_HISTORY)
-    items = torch.cat([mine[name].flatten() for name in columns]).unique()
+    items = torch.cat([rows[name].flatten() for name in columns]).unique()
     return [str(token) for token in dataset.id2token(dataset.iid_field, items[items > 0].numpy())]

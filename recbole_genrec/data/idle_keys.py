@@ -55,42 +55,44 @@ def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
 
 def idle_keys(config) -> list[str]:
     """A sentence for each key that was set and does nothing in this run."""
-    found = _beside_split_files(config) + _of_columns(config)
+    sentences = _beside_split_files(config) + _of_columns(config)
     if config["valid_users"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
-        found.append(f"valid_users does nothing for {config['model']}, which is not sequential.")
-    return found
+        sentences.append(
+            f"valid_users does nothing for {config['model']}, which is not sequential."
+        )
+    return sentences
 
 
 def _beside_split_files(config) -> list[str]:
     """Filters and splits beside ``benchmark_filename``."""
-    found = []
+    sentences = []
     if config["benchmark_filename"] is not None:
         for key, neutral in FILTERS.items():
             if config[key] not in (None, neutral):
-                found.append(f"{key} does nothing beside benchmark_filename: filter the files.")
+                sentences.append(f"{key} does nothing beside benchmark_filename: filter the files.")
         for part, usual in USUAL_SPLIT.items():
             if config["eval_args"].get(part) != usual:
-                found.append(
+                sentences.append(
                     f"eval_args: {part} does nothing beside benchmark_filename: the files are the "
                     "split."
                 )
-    return found
+    return sentences
 
 
 def _of_columns(config) -> list[str]:
     """What ``load_col`` keeps from doing anything."""
     name = config["dataset"]
-    found = []
+    sentences = []
     load = config["load_col"]
     if isinstance(load, dict):
         asked = config.external_config_dict.get("filter_inter_by_user_or_item") is True
         if asked and not {"item", "user"} & load.keys():
-            found.append(
+            sentences.append(
                 f"filter_inter_by_user_or_item does nothing: there is neither {name}.item nor "
                 f"{name}.user beside the .inter file."
             )
         elif asked and config["benchmark_filename"] is not None:
-            found.append(
+            sentences.append(
                 "filter_inter_by_user_or_item does nothing beside benchmark_filename: filter the "
                 "files."
             )
@@ -98,7 +100,7 @@ def _of_columns(config) -> list[str]:
             taken = load.get(ending, ())
             idle = [column for column in columns if taken != "*" and column not in taken]
             if idle:
-                found.append(
+                sentences.append(
                     f"unload_col does nothing for {', '.join(idle)}: load_col does not take them."
                 )
-    return found
+    return sentences

@@ -30,22 +30,19 @@ def raw_id(value: object) -> str:
 def raw_ids(dataset) -> dict[str, list[str]]:
     """Raw ids of the ``items`` and ``users`` of a RecBole dataset, by its internal ids."""
     fields = {"items": dataset.iid_field, "users": dataset.uid_field}
-    return {
-        name: [str(token) for token in dataset.field2id_token[field]]
-        for name, field in fields.items()
-    }
+    return {name: list(map(str, dataset.field2id_token[field])) for name, field in fields.items()}
 
 
 def rows_by_token(
-    values: torch.Tensor, tokens: Sequence[str], wanted: Sequence[str], dim: int = 0
+    values: torch.Tensor, tokens: Sequence[str], order: Sequence[str], dim: int = 0
 ) -> torch.Tensor:
-    """``values`` along ``dim``, from the order of ``tokens`` to that of ``wanted``.
+    """``values`` along ``dim``, from the order of ``tokens`` to that of ``order``.
 
     Zero for its first entry and for unknown ones.
     """
     row = {token: number for number, token in enumerate(tokens)}
     rows = torch.tensor(
-        [len(tokens), *(row.get(token, len(tokens)) for token in wanted[1:])], device=values.device
+        [len(tokens), *(row.get(token, len(tokens)) for token in order[1:])], device=values.device
     )
     return torch.cat([values, torch.zeros_like(values.narrow(dim, 0, 1))], dim).index_select(
         dim, rows

@@ -92,22 +92,24 @@ def interaction_files(config) -> list[Path]:
         ConfigError: ``benchmark_filename`` does not name three files.
     """
     folder, name = Path(config.settings.data_path), config.settings.dataset
-    parts = config.settings.benchmark_filename
-    if parts is None:
+    endings = config.settings.benchmark_filename
+    if endings is None:
         return [folder / f"{name}.inter"]
-    listed = isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts)
-    if not listed or len(parts) != len(PARTS):
+    is_list = isinstance(endings, (list, tuple))
+    listed = is_list and all(isinstance(ending, str) for ending in endings)
+    if not listed or len(endings) != len(PARTS):
         raise ConfigError(
-            f"benchmark_filename is {parts!r}; it must list three endings, those of the training, "
-            f"the validation and the test file: --benchmark_filename=[train,valid,test] reads "
-            f"{name}.train.inter, {name}.valid.inter and {name}.test.inter."
+            f"benchmark_filename is {endings!r}; it must list three endings, those of the "
+            "training, the validation and the test file: "
+            f"--benchmark_filename=[train,valid,test] reads {name}.train.inter, "
+            f"{name}.valid.inter and {name}.test.inter."
         )
-    if set(parts) == set(PARTS) and tuple(parts) != PARTS:
+    if set(endings) == set(PARTS) and tuple(endings) != PARTS:
         raise ConfigError(
-            f"benchmark_filename is [{', '.join(parts)}]; the order of the files is training, "
+            f"benchmark_filename is [{', '.join(endings)}]; the order of the files is training, "
             "validation, test: --benchmark_filename=[train,valid,test]."
         )
-    return [folder / f"{name}.{part}.inter" for part in parts]
+    return [folder / f"{name}.{ending}.inter" for ending in endings]
 
 
 def read_interactions(
@@ -224,7 +226,9 @@ class _Column:
         return None
 
     def _token(self, cell: str) -> str | None:
-        self._values.append(None if not cell or cell in RESERVED else cell)
+        empty = not cell or cell in RESERVED
+        value = None if empty else cell
+        self._values.append(value)
         return None
 
     def _number(self, cell: str) -> str | None:

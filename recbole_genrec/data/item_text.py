@@ -75,19 +75,19 @@ class ItemTexts:
 
 def read_item_table(
     path: str | Path,
-    wanted: Collection[str] | None = None,
+    only: Collection[str] | None = None,
     item_field: str = "item_id",
     separator: str = "\t",
     encoding: str = "utf-8",
 ) -> ItemTable:
-    """Read an atomic ``.item`` file, keeping the rows of the ``wanted`` raw item ids.
+    """Read an atomic ``.item`` file, keeping the rows of the raw item ids ``only``.
 
     The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed;
     empty lines are skipped; missing cells are empty and surplus cells ignored.
 
     Args:
         path: the file.
-        wanted: raw item ids whose rows are kept, None for all.
+        only: raw item ids whose rows are kept, None for all.
         item_field: name of the column of item ids.
         separator: what stands between columns.
         encoding: of the file.
@@ -125,7 +125,7 @@ def read_item_table(
         table.stray_quotes += row.problem in (OPEN, TRAILING)
         cells += [""] * (len(columns) - len(cells))
         item = file.id(cells[key])
-        if wanted is not None and item not in wanted:
+        if only is not None and item not in only:
             continue
         if item in table.rows:
             table.duplicate_rows += 1
@@ -212,8 +212,8 @@ def read_item_texts(
                 f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are "
                 f"{', '.join(table.kinds)}; did you mean `{near}`?"
             )
-    found = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
-    filled = [text for text in found if text]
+    texts = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
+    filled = [text for text in texts if text]
     if required and not filled:
         raise DataError(
             f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} "
@@ -223,10 +223,10 @@ def read_item_texts(
         )
     titles = [_render(table.rows.get(item, {}), fields[:1], table.kinds) for item in items]
     result = ItemTexts(
-        texts=["", *(text or PLACEHOLDER for text in found)],
+        texts=["", *(text or PLACEHOLDER for text in texts)],
         titles=[
             "",
-            *(title or text or PLACEHOLDER for title, text in zip(titles, found, strict=True)),
+            *(title or text or PLACEHOLDER for title, text in zip(titles, texts, strict=True)),
         ],
         missing_rows=len(items) - len(table.rows),
         empty_texts=len(items) - len(filled),

@@ -65,8 +65,8 @@ class ItemVectors:
         if settings.item_vectors is None:
             return None
         beside = settings.item_vectors_use == "beside"
-        kept = None if cache_dir is None else Path(cache_dir)
-        return cls(Path(settings.item_vectors).expanduser(), beside, id_column, kept)
+        cache = None if cache_dir is None else Path(cache_dir)
+        return cls(Path(settings.item_vectors).expanduser(), beside, id_column, cache)
 
     @cached_property
     def _read(self) -> tuple[dict[str, int], np.ndarray]:
@@ -147,11 +147,11 @@ class ItemVectors:
         if vectors is None:
             return self._of_file(tokens)
         rows = np.asarray(vectors, dtype=np.float32)
-        wanted = (len(tokens), self.width)
-        if rows.shape != wanted or not np.isfinite(rows).all():
+        shape = (len(tokens), self.width)
+        if rows.shape != shape or not np.isfinite(rows).all():
             raise ConfigError(
                 f"{len(tokens)} new items with vectors of shape {list(rows.shape)}: item_vectors "
-                f"{self.file} has finite numbers of shape {list(wanted)}."
+                f"{self.file} has finite numbers of shape {list(shape)}."
             )
         return rows
 

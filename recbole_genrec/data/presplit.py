@@ -38,7 +38,7 @@ class Presplit:
     never in later ones.
 
     Args:
-        parts: the training, the validation and the test file.
+        tables: the training, the validation and the test file.
         config: names of columns and the length of histories.
         sequential: whether rows have histories.
 
@@ -49,18 +49,18 @@ class Presplit:
         DataError: the files have different columns, or histories hold padding.
     """
 
-    def __init__(self, parts: list[Interactions], config, sequential: bool):
+    def __init__(self, tables: list[Interactions], config, sequential: bool):
         self._user, self._item = config.settings.USER_ID_FIELD, config.settings.ITEM_ID_FIELD
         self._time = config.settings.TIME_FIELD
         self._limit = config.settings.MAX_ITEM_LIST_LENGTH
         self._history = history_column(config)
-        self._parts = parts
+        self._tables = tables
         self._sequential = sequential
         self._keeps_whole = bool(config["exclude_history"])
-        _check_same_columns(parts)
-        self.kinds = dict(parts[0].kinds)
-        self._frame = pd.concat([part.frame for part in parts], ignore_index=True)
-        self._part = np.repeat(np.arange(len(parts)), [len(part.frame) for part in parts])
+        _check_same_columns(tables)
+        self.kinds = dict(tables[0].kinds)
+        self._frame = pd.concat([table.frame for table in tables], ignore_index=True)
+        self._part = np.repeat(np.arange(len(tables)), [len(table.frame) for table in tables])
         self._has_histories = self._history in self.kinds
         if self._has_histories:
             self._check_histories()
@@ -96,7 +96,7 @@ class Presplit:
             self._report_empty(part, filled)
             frame, part = frame[filled], part[filled]
         by_part = np.argsort(part, kind="stable")
-        sizes = np.bincount(part, minlength=len(self._parts)).tolist()
+        sizes = np.bincount(part, minlength=len(self._tables)).tolist()
         return frame.iloc[by_part].reset_index(drop=True), sizes
 
     def _order_of_events(self) -> np.ndarray:
@@ -124,7 +124,7 @@ class Presplit:
             logger.info(
                 "%s: %d of %d histories are longer than MAX_ITEM_LIST_LENGTH and are cut to their "
                 "last %d items.",
-                self._parts[0].path,
+                self._tables[0].path,
                 cut,
                 len(histories),
                 self._limit,
@@ -141,23 +141,23 @@ class Presplit:
         users = self._frame[self._user].to_numpy()
         items = self._frame[self._item].to_numpy()
         histories: list = [None] * len(self._frame)
-        current, seen_items, seen_parts = None, [], []
+        current, earlier_items, earlier_parts = None, [], []
         for row in self._order:
             if users[row] != current:
-                current, seen_items, seen_parts = users[row], [], []
+                current, earlier_items, earlier_parts = users[row], [], []
             part = self._part[row]
-            if seen_parts and max(seen_parts[-self._limit :]) > part:
-                pairs = zip(seen_items, seen_parts, strict=True)
+            if earlier_parts and max(earlier_parts[-self._limit :]) > part:
+                pairs = zip(earlier_items, earlier_parts, strict=True)
                 earlier = [item for item, other in pairs if other <= part]
             else:
-                earlier = seen_items
+                earlier = earlier_items
             histories[row] = np.array(earlier[-self._limit :], dtype=object)
-            seen_items.append(items[row])
-            seen_parts.append(part)
+            earlier_items.append(items[row])
+            earlier_parts.append(part)
         return pd.Series(histories, dtype="object")
 
     def _report_empty(self, part: np.ndarray, filled: np.ndarray) -> None:
-        for number, table in enumerate(self._parts):
+        for number, table in enumerate(self._tables):
             here = part == number
             empty = int((here & ~filled).sum())
             if empty == here.sum():
@@ -203,7 +203,7 @@ class Presplit:
     def _where(self, row: int) -> str:
         part = int(self._part[row])
         first = int(np.searchsorted(self._part, part))
-        table = self._parts[part]
+        table = self._tables[part]
         return f"{table.path}, line {table.lines[row - first]}"
 
 
@@ -237,16 +237,18 @@ def _filler(histories: list[np.ndarray], strangers: set[str]) -> tuple[int, str]
     return None
 
 
-def _check_same_columns(parts: list[Interactions]) -> None:
-    first = parts[0]
-    for other in parts[1:]:
+def _check_same_columns(tables: list[Interactions]) -> None:
+    first = tables[0]
+    for other in tables[1:]:
         if other.kinds != first.kinds:
-            here, there = (
-                ", ".join(f"{n}:{k}" for n, k in p.kinds.items()) for p in (first, other)
-            )
             if set(other.kinds.items()) == set(first.kinds.items()):
                 continue
             raise DataError(
-                f"{other.path}, line 1: its columns are {there}, those of {first.path} are {here}. "
-                "The files of benchmark_filename need the same columns and types."
+                f"{other.path}, line 1: its columns are {_header(other)}, those of {first.path} "
+                f"are {_header(first)}. The files of benchmark_filename need the same columns and "
+                "types."
             )
+
+
+def _header(table: Interactions) -> str:
+    return ", ".join(f"{name}:{kind}" for name, kind in table.kinds.items())

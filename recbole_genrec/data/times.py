@@ -89,7 +89,9 @@ def ranks(times: np.ndarray) -> np.ndarray:
     """
     different, rank = np.unique(times, return_inverse=True)
     rank = rank.reshape(-1) + 1
-    return rank.astype(np.float64 if len(different) <= EXACT else np.int64)
+    if len(different) > EXACT:
+        return rank.astype(np.int64)
+    return rank.astype(np.float64)
 
 
 def _seconds(text: str) -> float | None:

@@ -32,7 +32,7 @@ def read_user_texts(path: str | Path, users: Sequence[str]) -> dict[int, dict[st
             f"The user texts {path} must hold one object: user id -> {{preference, query}}."
         )
     number = {str(token): user for user, token in enumerate(users) if user}
-    found = {}
+    texts_of_user = {}
     for token, texts in content.items():
         if not isinstance(texts, dict) or not all(
             isinstance(texts.get(kind), str) and texts[kind].strip() for kind in KINDS
@@ -41,10 +41,10 @@ def read_user_texts(path: str | Path, users: Sequence[str]) -> dict[int, dict[st
                 f"{path}: user {token!r} needs the texts 'preference' and 'query', got {texts!r}."
             )
         if token in number:
-            found[number[token]] = {kind: " ".join(texts[kind].split()) for kind in KINDS}
-    if not found:
+            texts_of_user[number[token]] = {kind: " ".join(texts[kind].split()) for kind in KINDS}
+    if not texts_of_user:
         raise DataError(
             f"{path} names no user of the dataset; its users look like "
             f"{', '.join(map(repr, list(content)[:3]))}."
         )
-    return found
+    return texts_of_user

@@ -139,9 +139,9 @@ class Exclusion:
 
 def contains(values: Tensor, queries: Tensor) -> Tensor:
     """Whether each of ``queries`` ``[B, ...]`` is among ``values`` ``[B, H]``, ascending."""
-    wanted = queries.flatten(1).long().contiguous()
-    place = torch.searchsorted(values, wanted).clamp(max=values.shape[1] - 1)
-    return (values.gather(1, place) == wanted).view(queries.shape)
+    flat = queries.flatten(1).long().contiguous()
+    place = torch.searchsorted(values, flat).clamp(max=values.shape[1] - 1)
+    return (values.gather(1, place) == flat).view(queries.shape)
 
 
 def _count(values: Tensor, queries: Tensor) -> Tensor:

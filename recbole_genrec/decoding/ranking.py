@@ -47,8 +47,8 @@ class Ranking:
 
     def add(self, rows: Tensor, other: Ranking) -> None:
         """Take over what another search reached for the users ``rows`` int64 ``[R]``."""
-        for mine, theirs in zip(self.scored, other.scored, strict=True):
-            mine += [(rows[users], nodes, scores) for users, nodes, scores in theirs]
+        for entries, new_entries in zip(self.scored, other.scored, strict=True):
+            entries += [(rows[users], nodes, scores) for users, nodes, scores in new_entries]
         self.exact += [(rows[users], leaves) for users, leaves in other.exact]
 
     def items(self, exclusion: Exclusion | None = None) -> Tensor:

@@ -225,10 +225,10 @@ def _entries(content: dict[str, Any], file: str) -> dict[str, dict[str, Any]]:
     """
     entries: dict[str, dict[str, Any]] = {}
     names = set()
-    for number, given in enumerate(content["runs"], start=1):
-        where = f"{file}, run {given.get('name', number)}"
+    for number, run in enumerate(content["runs"], start=1):
+        where = f"{file}, run {run.get('name', number)}"
         shared = {"settings": {}, "datasets": content["datasets"], "seeds": content["seeds"]}
-        entry = {**shared, **given}
+        entry = {**shared, **run}
         _check(entry, RunEntryKeys.declared(), where)
         try:
             get_model_class(entry["model"])

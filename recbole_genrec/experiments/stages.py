@@ -72,8 +72,8 @@ def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:
     if not tokenizer_class(config.settings.tokenizer).caps_sizes:
         return {}
     n_items = dataset.item_num - 1  # without the padding item
-    wanted = config.settings.codebook_sizes
-    notice = sizes_notice(n_items, wanted, effective_sizes(n_items, wanted))
+    sizes = config.settings.codebook_sizes
+    notice = sizes_notice(n_items, sizes, effective_sizes(n_items, sizes))
     return {"codes": notice} if notice else {}
 
 

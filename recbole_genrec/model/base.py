@@ -93,10 +93,10 @@ class GenRecModel(Recommending):
         """:meth:`parameter_groups`, and a last group of the parameters that they leave out."""
         groups = self.parameter_groups()
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
-        if not rest:
+        ungrouped = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
+        if not ungrouped:
             return groups
-        return [*groups, {"params": rest}]
+        return [*groups, {"params": ungrouped}]
 
     def on_epoch_start(self, epoch: int) -> Iterable[Tensor]:
         """Called before each epoch; may return losses to optimise first, one at a time."""

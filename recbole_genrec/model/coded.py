@@ -116,21 +116,21 @@ class CodedModel(GenRecModel):
 
     def _say_sizes(self, codes: ItemCodes) -> None:
         """Warn where levels have fewer codes than were asked for."""
-        wanted = self._wanted_sizes
-        if wanted is not None:
-            notice = sizes_notice(codes.n_items - 1, wanted, codes.sizes[: codes.n_learned])
+        sizes = self._sizes_asked
+        if sizes is not None:
+            notice = sizes_notice(codes.n_items - 1, sizes, codes.sizes[: codes.n_learned])
             if notice:
                 self.logger.warning(notice)
 
     @property
-    def _wanted_sizes(self) -> list[int] | None:
+    def _sizes_asked(self) -> list[int] | None:
         """The key ``codebook_sizes``; ``None`` for a tokenizer that does not read it."""
         return getattr(self.tokenizer.settings, "codebook_sizes", None)
 
     def sizes_report(self) -> dict[str, list[int] | None]:
         """Codes of the learned levels for the result file: those asked for and those there are."""
         used = list(self.level_sizes[: self.item_codes.n_learned])
-        return {"codebook_sizes_asked": self._wanted_sizes, "codebook_sizes_used": used}
+        return {"codebook_sizes_asked": self._sizes_asked, "codebook_sizes_used": used}
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
@@ -209,7 +209,6 @@ class CodedModel(GenRecModel):
         for level in range(self.item_codes.n_learned, len(self.level_sizes)):
             for rows in self.vocabulary.level_rows(level):
                 used = in_use[:, level]
-                seen = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
-                    0, used, True
-                )
-                rows[~seen] = rows[seen].mean(0)
+                trained = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+                trained[used] = True
+                rows[~trained] = rows[trained].mean(0)

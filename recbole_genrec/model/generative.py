@@ -314,7 +314,10 @@ class GenerativeRecommender(CodedModel):
     def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Who of the users in training chose each new item, for tokenizers of interactions."""
         known = set(self.catalogue.users[1:])
-        return {"users": [[user for user in chosen if user in known] for chosen in users]}
+        known_users = []
+        for users_of_item in users:
+            known_users.append([user for user in users_of_item if user in known])
+        return {"users": known_users}
 
     def _content_vectors_of(self, tokens: Sequence[str], vectors: object) -> np.ndarray | None:
         """Vectors of new items for ``item_vectors``, given or in the file; ``None`` without it.
@@ -323,7 +326,9 @@ class GenerativeRecommender(CodedModel):
         """
         tokenizer = self.tokenizer
         collaborative = tokenizer.uses_interactions and not tokenizer.uses_item_vectors
-        return self.content.new_vectors(tokens, None if collaborative else vectors)
+        if collaborative:
+            vectors = None
+        return self.content.new_vectors(tokens, vectors)
 
     def items_added(self, items: list[int]) -> None:
         """Called by :meth:`add_items` when new items have their codes.

@@ -137,10 +137,10 @@ def check_stored_class(stored: dict, model_class: type | str | None, checkpoint:
     """
     name = stored["model"]
     if model_class is not None:
-        given = _named_class(model_class)
-        if given.__name__ != name:
+        named = _named_class(model_class)
+        if named.__name__ != name:
             raise ConfigError(
-                f"{checkpoint} holds a model of the class {name}, not {given.__name__}."
+                f"{checkpoint} holds a model of the class {name}, not {named.__name__}."
             )
         return
     place = stored.get("model_class")
@@ -160,9 +160,9 @@ def check_stored_class(stored: dict, model_class: type | str | None, checkpoint:
 def _named_class(model_class: type | str) -> type:
     if isinstance(model_class, type):
         return register(model_class)
-    found = find_outside(model_class)
-    if found is None:
+    outside_class = find_outside(model_class)
+    if outside_class is None:
         raise ConfigError(
             f"There is no class {model_class!r} from outside. Write package.module:Class."
         )
-    return found
+    return outside_class

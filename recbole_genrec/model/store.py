@@ -327,7 +327,10 @@ class STORE(CausalRecommender):
         self._register_ids("task", prompts["recommend"], prompts["history"])
         self._register_ids("describe", prompts["describe"])
         self._register_ids("answer", prompts["answer"])
-        self._register_ids("next", prompts["next"] if numbered else separator)
+        before_answer = separator
+        if numbered:
+            before_answer = prompts["next"]
+        self._register_ids("next", before_answer)
 
         numbers = range(1, self.max_seq_length + 1)
         prefixes = [f"\n({number})" if numbered else separator for number in numbers]

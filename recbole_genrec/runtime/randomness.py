@@ -52,8 +52,8 @@ def set_rng_state(state: dict) -> None:
     """
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *position))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])

@@ -242,7 +242,7 @@ def _is_on(keys: Mapping[str, Key], values: Mapping[str, object], name: str) -> 
     declared = keys.get(name)
     if declared is None or declared.only_if is None:
         return True
-    switch, wanted = declared.only_if
+    switch, setting = declared.only_if
     value = values.get(switch)
-    on = value is not None if wanted is GIVEN else value == wanted
+    on = value is not None if setting is GIVEN else value == setting
     return on and _is_on(keys, values, switch)

@@ -23,7 +23,8 @@ def listed(
         places: where the value stands, by name.
     """
     rows = [_row(declared, values, places) for declared in keys]
-    widths = [_width(column) for column in zip(*(row[:3] for row in rows), strict=True)]
+    columns = list(zip(*rows, strict=True))
+    widths = [_width(column) for column in columns[:3]]
     lines = [title, ""]
     for declared, row in zip(keys, rows, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
@@ -54,6 +55,8 @@ def _width(cells: Sequence[str]) -> int:
 def _explained(declared: Key) -> str:
     text = f"{declared.help} [{declared.range_text}]"
     if declared.only_if is not None:
-        switch, wanted = declared.only_if
-        text += f"; only with {switch}" if wanted is GIVEN else f"; only with {switch}: {wanted}"
+        switch, setting = declared.only_if
+        text += f"; only with {switch}"
+        if setting is not GIVEN:
+            text += f": {setting}"
     return text

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from recbole_genrec.errors import ConfigError
 
 
-def follow_older_names(values: dict, given: Mapping[str, object]) -> None:
+def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
     """Set newer keys as the older ones say.
 
     Args:
         values: all values of a run; changed in place.
-        given: what the user has set.
+        user_values: what the user has set.
 
     Raises:
         ConfigError: both names are set and contradict each other.
     """
     if not values.get("mask_history"):
         return
-    if given.get("exclude_history") is False:
+    if user_values.get("exclude_history") is False:
         raise ConfigError(
             "mask_history: True and exclude_history: False contradict each other. "
             "Leave out mask_history, the older name."

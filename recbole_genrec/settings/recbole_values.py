@@ -17,26 +17,26 @@ WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
 INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
 
 
-def check_eval_args(given: object, ranking: bool = False) -> None:
+def check_eval_args(eval_args: object, ranking: bool = False) -> None:
     """Check that RecBole understands all of ``eval_args``: it takes its own defaults for the rest.
 
     Args:
-        given: value of the key.
+        eval_args: value of the key.
         ranking: whether the metrics judge ranked lists.
 
     Raises:
         ConfigError: an unknown part, or a mode that cannot be used.
     """
-    if not isinstance(given, dict):
+    if not isinstance(eval_args, dict):
         known = ", ".join(EVAL_ARGS)
-        raise ConfigError(f"eval_args is {given!r}; it must be a dictionary of {known}.")
-    for part in given:
+        raise ConfigError(f"eval_args is {eval_args!r}; it must be a dictionary of {known}.")
+    for part in eval_args:
         if part not in EVAL_ARGS:
             hint = did_you_mean(str(part), EVAL_ARGS)
             known = ", ".join(EVAL_ARGS)
             raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
-    _check_split(given.get("split"))
-    modes = given.get("mode", "full")
+    _check_split(eval_args.get("split"))
+    modes = eval_args.get("mode", "full")
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
         if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
             raise ConfigError(
@@ -144,8 +144,8 @@ def check_recbole_values(values: dict) -> None:
             f"rm_dup_inter is {keep!r}; it must be first or last: which row of a pair stays."
         )
     for name, intervals in _intervals(values).items():
-        parts = str(intervals).split(";")
-        if intervals is not None and not all(INTERVAL.fullmatch(part) for part in parts):
+        ranges = str(intervals).split(";")
+        if intervals is not None and not all(INTERVAL.fullmatch(part) for part in ranges):
             raise ConfigError(
                 f'{name} is {intervals!r}; write an interval, for example "[5,inf)", '
                 "or several with semicolons between."

@@ -13,17 +13,17 @@ EDGE = 2**20
 """Bytes at each end of a file that count for the fingerprint of its folder."""
 
 
-def digest(*parts: object, size: int = 16) -> str:
+def digest(*values: object, size: int = 16) -> str:
     """Key under which a result is stored.
 
     Args:
-        parts: everything that the result depends on, as values that JSON can hold.
+        values: everything that the result depends on, as values that JSON can hold.
         size: number of hexadecimal digits.
 
     Returns:
-        The start of the SHA-256 of the JSON form of ``parts``.
+        The start of the SHA-256 of the JSON form of ``values``.
     """
-    text = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=False)
+    text = json.dumps(values, sort_keys=True, default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:size]
 
 

@@ -18,20 +18,20 @@ def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(size, max(2, n // 4)) for size in sizes)
 
 
-def sizes_notice(n: int, wanted: Sequence[int], used: Sequence[int]) -> str:
+def sizes_notice(n: int, asked: Sequence[int], used: Sequence[int]) -> str:
     """What to say where levels have fewer codes than were asked for; empty where none has.
 
     Args:
         n: number of items.
-        wanted: codes of each level that were asked for.
+        asked: codes of each level that were asked for.
         used: codes that the learned levels have.
     """
-    wanted, used = list(wanted), list(used)
-    if len(used) != len(wanted):
+    asked, used = list(asked), list(used)
+    if len(used) != len(asked):
         return ""
-    if all(there >= asked for there, asked in zip(used, wanted, strict=True)):
+    if all(size >= size_asked for size, size_asked in zip(used, asked, strict=True)):
         return ""
     reason = f"because of {n} items"
-    if tuple(used) != effective_sizes(n, wanted):
+    if tuple(used) != effective_sizes(n, asked):
         reason += ", or because too few of their vectors differ"
-    return f"codebook_sizes {wanted} -> {used} {reason}"
+    return f"codebook_sizes {asked} -> {used} {reason}"

@@ -201,14 +201,14 @@ class ItemCodes:
         tokens = list(tokens)
         row_of = {token: row for row, token in enumerate(self.tokens)}
         missing = [token for token in tokens if token not in row_of]
-        wanted = set(tokens)
-        surplus = [token for token in self.tokens if token not in wanted]
-        if missing or surplus or len(tokens) != len(wanted):
+        distinct = set(tokens)
+        surplus = [token for token in self.tokens if token not in distinct]
+        if missing or surplus or len(tokens) != len(distinct):
             raise ArtefactError(
                 f"These codes belong to other items: {len(missing)} items of the data have no "
                 f"codes{_examples(missing)}, "
                 f"{len(surplus)} items with codes are not in the data{_examples(surplus)}, "
-                f"{len(tokens) - len(wanted)} items are named twice. "
+                f"{len(tokens) - len(distinct)} items are named twice. "
                 "Fit the tokenizer on this dataset, or use the dataset that the codes were made "
                 "for."
             )

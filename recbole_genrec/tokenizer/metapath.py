@@ -110,8 +110,8 @@ class MetaPathTokenizer(ItemTokenizer):
         graph = BipartiteGraph.of(content.user_sequences())
         n_clusters = self._n_clusters(graph.n_nodes)
         vectors = self._vectors(graph)  # [N, d]
-        found = self.loop().compute("clusters", lambda: self._clustered(vectors, n_clusters))
-        self.clusters = NodeClusters(found["centroids"], self._spherical)
+        fitted = self.loop().compute("clusters", lambda: self._clustered(vectors, n_clusters))
+        self.clusters = NodeClusters(fitted["centroids"], self._spherical)
 
         lonely_items = sorted(set(content.tokens[1:]) - set(graph.items))
         lonely_users = sorted(set(content.users[1:]) - set(graph.users))
@@ -122,7 +122,7 @@ class MetaPathTokenizer(ItemTokenizer):
 
         connected = (len(graph.items), len(graph.users))
         lonely = (len(lonely_items), len(lonely_users))
-        item_codes, user_codes = _by_kind(found["codes"], connected, extra, lonely)
+        item_codes, user_codes = _by_kind(fitted["codes"], connected, extra, lonely)
         self.item_vectors, self.user_vectors = _by_kind(vectors, connected, nowhere, lonely)
         self.item_tokens = [PADDING, *graph.items, *lonely_items]
         user_tokens = [PADDING, *graph.users, *lonely_users]
@@ -160,11 +160,11 @@ class MetaPathTokenizer(ItemTokenizer):
                 "clusters; the ranks in them make the second one. Write "
                 "--codebook_sizes=[100]."
             )
-        (wanted,) = sizes
+        (asked,) = sizes
         (n_clusters,) = effective_sizes(n_nodes, sizes)
-        if n_clusters < wanted:
+        if n_clusters < asked:
             logging.getLogger().info(
-                f"{n_nodes:,} users and items: {n_clusters} clusters instead of {wanted}."
+                f"{n_nodes:,} users and items: {n_clusters} clusters instead of {asked}."
             )
         return n_clusters
 
@@ -258,9 +258,9 @@ class MetaPathTokenizer(ItemTokenizer):
         free = FreeCodes(torch.cat([existing, self.user_codes.codes[1:]]), sizes)
         placed, moved = [], 0
         for cluster, nearest in zip(clusters.tolist(), order.tolist(), strict=True):
-            codes, kept = self._first_free(free, cluster, nearest, sizes)
+            codes, n_kept = self._first_free(free, cluster, nearest, sizes)
             placed.append(codes)
-            moved += kept == 0
+            moved += n_kept == 0
         return torch.tensor(placed), moved
 
     def _first_free(
@@ -345,12 +345,12 @@ class MetaPathTokenizer(ItemTokenizer):
             "user_vectors": [len(self.user_codes.tokens), width],
             "members": [n_clusters + 1],
         }
-        for name, wanted in expected.items():
+        for name, expected_shape in expected.items():
             shape = list(tensors[name].shape)
-            if shape != wanted:
+            if shape != expected_shape:
                 raise ArtefactError(
-                    f"{name} of the tokenizer have shape {shape}, not {wanted}. Fit the tokenizer "
-                    "again."
+                    f"{name} of the tokenizer have shape {shape}, not {expected_shape}. Fit "
+                    "the tokenizer again."
                 )
 
 

@@ -67,8 +67,8 @@ class MQStage(TrainingStage):
             held = self.learned
         self.held = held.to(x.device)
         # Batch norm needs two rows a batch.
-        wanted = round(len(self.learned) / settings.tokenizer_batch_size)
-        self.n_batches = max(1, min(wanted, len(self.learned) // 2))
+        n_batches = round(len(self.learned) / settings.tokenizer_batch_size)
+        self.n_batches = max(1, min(n_batches, len(self.learned) // 2))
         self.track: dict[str, Any] = {}
 
     @property
@@ -207,18 +207,18 @@ class MQQuantiser:
     def _sizes_for(self, real: Tensor) -> list[int]:
         """Codes of each codebook for the vectors ``real [n, D]``."""
         distinct = len(real.unique(dim=0))
-        wanted = self.settings.codebook_sizes
+        sizes = self.settings.codebook_sizes
         if distinct < 2:
             raise DataError(
                 f"The tokenizer of {self.name} needs two different vectors or more to learn from, "
                 f"got {distinct}."
             )
-        if math.prod(wanted) < distinct:
+        if math.prod(sizes) < distinct:
             raise ConfigError(
-                f"codebook_sizes {list(wanted)} can name {math.prod(wanted)} {self.name}, but "
+                f"codebook_sizes {list(sizes)} can name {math.prod(sizes)} {self.name}, but "
                 f"there are {distinct} different vectors. Use larger codebooks or more of them."
             )
-        return [min(size, distinct) for size in wanted]
+        return [min(size, distinct) for size in sizes]
 
     def _measure(self, real: Tensor, log: Callable[[str], None]) -> None:
         """Figures of the fit to the vectors ``real [n, D]``."""

@@ -110,7 +110,7 @@ class FitProgress:
     # --- the file -----------------------------------------------------------------------------
 
     def _forget(self, names: Parts) -> None:
-        """Drop what finished stages kept of these parts: a later stage has changed them."""
+        """Drop what finished stages hold of these parts: a later stage has changed them."""
         for entry in self._read()["finished"].values():
             entry["parts"] = {
                 name: state for name, state in entry["parts"].items() if name not in names

@@ -80,7 +80,8 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
     """
     name = str(name)
     if is_path(name):
-        return _ours(INDEX if name.endswith(INDEX_ENDING) else STORED)
+        kind = INDEX if name.endswith(INDEX_ENDING) else STORED
+        return _ours(kind)
     if name in TOKENIZERS:
         return _ours(TOKENIZERS[name])
     outside = _outside.find(name)

@@ -252,7 +252,7 @@ class STORETokenizer(ItemTokenizer):
             dense: ``[N, M, d_model]``.
             tokens: raw item ids, padding first.
         """
-        wanted_sizes = effective_sizes(len(dense), self.sizes)
+        sizes_asked = effective_sizes(len(dense), self.sizes)
         settings = self.settings
         self.quantisers = [
             PCAKMeans.fit(
@@ -262,11 +262,11 @@ class STORETokenizer(ItemTokenizer):
                 l2=settings.pca_l2,
                 seed=self.seed,
             )
-            for position, size in enumerate(wanted_sizes)
+            for position, size in enumerate(sizes_asked)
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
-        for level, (used, wanted) in enumerate(zip(sizes, wanted_sizes, strict=True)):
-            if used < COLLAPSED * min(wanted, len(dense)):
+        for level, (used, size) in enumerate(zip(sizes, sizes_asked, strict=True)):
+            if used < COLLAPSED * min(size, len(dense)):
                 logging.getLogger().warning(
                     f"LEVEL {level} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items "
                     f"take {used} different values. Check that the item texts differ, or train the "

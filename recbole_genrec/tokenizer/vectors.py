@@ -222,11 +222,11 @@ class VectorTokenizer(ItemTokenizer):
 
     def _checked(self, new: NewItems) -> np.ndarray:
         vectors = np.asarray(new.vectors, dtype=np.float32)
-        wanted = (len(new), len(self.centre))
-        if vectors.shape != wanted or not np.isfinite(vectors).all():
+        shape = (len(new), len(self.centre))
+        if vectors.shape != shape or not np.isfinite(vectors).all():
             raise ConfigError(
                 f"{len(new)} new items with vectors of shape {list(vectors.shape)}: the tokenizer "
-                f"{self.name} needs finite numbers of shape {list(wanted)}."
+                f"{self.name} needs finite numbers of shape {list(shape)}."
             )
         return vectors
 

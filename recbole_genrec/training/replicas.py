@@ -79,17 +79,17 @@ class Replicas:
         return self._copies(losses)
 
     @contextlib.contextmanager
-    def accumulating(self, more: bool) -> Iterator[None]:
+    def accumulating(self, accumulate: bool) -> Iterator[None]:
         """Around :meth:`__call__` and backward of a batch.
 
         Args:
-            more: whether further batches come before the step; gradients then stay in their
+            accumulate: whether further batches come before the step; gradients then stay in their
                 process.
         """
         if self._root is not None:
-            self._root.set_requires_gradient_sync(not more)
+            self._root.set_requires_gradient_sync(not accumulate)
         gradients: AbstractContextManager[Any] = contextlib.nullcontext()
-        if self._copies is not None and more:
+        if self._copies is not None and accumulate:
             gradients = self._copies.no_sync()
         with gradients:
             yield

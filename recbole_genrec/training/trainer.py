@@ -225,12 +225,12 @@ class GenRecTrainer(Trainer):
             The parts of the loss.
         """
         rows = processes.own_part(interaction).to(self.device)
-        with self.replicas.accumulating(more=not last):
-            parts = self.replicas(lambda: self._losses(loss_func, rows))
-            loss = sum(parts)
+        with self.replicas.accumulating(accumulate=not last):
+            losses = self.replicas(lambda: self._losses(loss_func, rows))
+            loss = sum(losses)
             self._check_finite(loss, epoch, batch)
             self.scaler.scale(loss / self.accumulation).backward()
-        return [float(part.detach()) for part in parts]
+        return [float(loss.detach()) for loss in losses]
 
     def _end_step(self, epoch: int, batch: int, sums: list[float]) -> None:
         """Change the weights, and the learning rate for the next step."""
@@ -243,10 +243,10 @@ class GenRecTrainer(Trainer):
         """The parts of the loss on this process's rows; RecBole's models average over the rows."""
         with self._autocast():
             losses = loss_func(rows)
-        parts = losses if isinstance(losses, tuple) else (losses,)
+        losses = losses if isinstance(losses, tuple) else (losses,)
         if getattr(self.model, "generative", False):
-            return parts
-        return tuple(processes.balanced(part, len(rows)) for part in parts)
+            return losses
+        return tuple(processes.balanced(loss, len(rows)) for loss in losses)
 
     def _epoch_start(self, epoch: int) -> None:
         """Let the model refresh its codes or run another task.

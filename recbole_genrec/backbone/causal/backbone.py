@@ -171,7 +171,7 @@ class CausalBackbone(nn.Module):
             return self(embeddings, mask, positions)
 
         inputs: list[Tensor] = []
-        hook = projection.register_forward_pre_hook(lambda _, seen: inputs.append(seen[0]))
+        hook = projection.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         try:
             self(embeddings, mask, positions)
         finally:

@@ -23,16 +23,16 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     ``users`` and ``items`` are codes 0, 1, ...; the subset is unique, so the order of removal does
     not matter.
     """
-    kept = np.arange(len(users))
-    while len(kept):
-        strong = (np.bincount(users[kept])[users[kept]] >= k) & (
-            np.bincount(items[kept])[items[kept]] >= k
+    rows = np.arange(len(users))
+    while len(rows):
+        strong = (np.bincount(users[rows])[users[rows]] >= k) & (
+            np.bincount(items[rows])[items[rows]] >= k
         )
         if strong.all():
             break
-        kept = kept[strong]
+        rows = rows[strong]
     mask = np.zeros(len(users), dtype=bool)
-    mask[kept] = True
+    mask[rows] = True
     return mask
 
 

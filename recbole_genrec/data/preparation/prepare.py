@@ -73,17 +73,17 @@ class PreparedDataset:
         """A table of counts beside the published ones, and what a difference means."""
         counts = (self.users, self.items, self.interactions)
         lines = [f"{self.name:<20}{'prepared':>12}{'published':>12}{'difference':>12}"]
-        for what, count, published in zip(
+        for name, count, published in zip(
             ("users", "items", "interactions"), counts, self.published, strict=True
         ):
-            lines.append(f"{what:<20}{count:>12,}{published:>12,}{count - published:>+12,}")
-        text = (
-            f"{', '.join(self.fields)} for {self.text_items:,} items"
-            if self.fields
-            else "none: use a tokenizer that needs no text"
-        )
-        lines += [f"item text: {text}", f"written to {self.folder}"]
-        lines.append(_SAME if self.as_published else _OTHER)
+            lines.append(f"{name:<20}{count:>12,}{published:>12,}{count - published:>+12,}")
+        text = "none: use a tokenizer that needs no text"
+        if self.fields:
+            text = f"{', '.join(self.fields)} for {self.text_items:,} items"
+        remark = _OTHER
+        if self.as_published:
+            remark = _SAME
+        lines += [f"item text: {text}", f"written to {self.folder}", remark]
         return "\n".join(lines)
 
 
@@ -134,19 +134,22 @@ def prepare_dataset(
                 "this the whole dataset?"
             )
         rows = _item_rows(files.items, list(frame["item_id"].unique()), recipe)
-    fields = tuple(field for field in recipe.fields if any(row[field] for row in rows.values()))
+    fields = tuple(field for field in recipe.fields if _has_text(rows, field))
+    n_texts = 0
     if fields:
-        _write_items(
-            target / f"{name}.item", rows, {field: recipe.fields[field].type for field in fields}
-        )
+        n_texts = len(rows)
+        types = {field: recipe.fields[field].type for field in fields}
+        _write_items(target / f"{name}.item", rows, types)
     else:
         logger.warning("%s: the source has no item text; no .item file is written", name)
         (target / f"{name}.item").unlink(missing_ok=True)
     _write_interactions(target / f"{name}.inter", frame)
     counts = (frame["user_id"].nunique(), frame["item_id"].nunique(), len(frame))
-    return PreparedDataset(
-        name, target, *counts, len(rows) if fields else 0, fields, recipe.published
-    )
+    return PreparedDataset(name, target, *counts, n_texts, fields, recipe.published)
+
+
+def _has_text(rows: dict[str, dict[str, str]], field: str) -> bool:
+    return any(row[field] for row in rows.values())
 
 
 def _fetch(name: str, source: Path | None, scratch: str) -> Path:
@@ -169,25 +172,29 @@ def _item_rows(path: Path | None, items: list[str], recipe: Recipe) -> dict[str,
     raw = read_items(
         path, set(items), {field: spec.sources for field, spec in recipe.fields.items()}
     )
-    return {
-        item: {
-            field: _clean(raw[item][field], recipe.fields[field].clean) for field in recipe.fields
-        }
-        for item in items
-        if item in raw
-    }
+    rows = {}
+    for item in items:
+        if item in raw:
+            rows[item] = {
+                field: _clean(raw[item][field], spec.clean) for field, spec in recipe.fields.items()
+            }
+    return rows
 
 
 def _clean(value: object, how: str) -> str:
     if how == "categories":
-        return clean_categories(value if isinstance(value, list) else str(value))
+        categories = value if isinstance(value, list) else str(value)
+        return clean_categories(categories)
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return clean_price(text) if how == "price" else clean_text(text)
 
 
 def _write_items(path: Path, rows: dict[str, dict[str, str]], types: dict[str, str]) -> None:
     header = "\t".join(["item_id:token", *(f"{field}:{kind}" for field, kind in types.items())])
-    lines = ("\t".join([item, *(row[field] for field in types)]) for item, row in rows.items())
+    lines = []
+    for item, row in rows.items():
+        cells = [row[field] for field in types]
+        lines.append("\t".join([item, *cells]))
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
 

@@ -79,35 +79,39 @@ def _read_atomic(path: Path) -> pd.DataFrame:
 
 
 def _read_reviews(path: Path) -> pd.DataFrame:
-    records = [tuple(record.get(key) for key in _REVIEW_KEYS) for record in _json_lines(path)]
+    records = []
+    for record in _json_lines(path):
+        records.append([record.get(key) for key in _REVIEW_KEYS])
     return pd.DataFrame(records, columns=COLUMNS)
 
 
 def read_items(
-    path: Path, wanted: Collection[str], columns: dict[str, tuple[str, ...]]
+    path: Path, ids: Collection[str], columns: dict[str, tuple[str, ...]]
 ) -> dict[str, dict[str, object]]:
-    """Raw values of the ``wanted`` items: ``{item id: {field: value}}``.
+    """Raw values of the items ``ids``: ``{item id: {field: value}}``.
 
     ``columns`` maps each field to the names it has in the sources, the first present one counts.
     Atomic files give strings, Amazon's metadata strings or lists. The first record of an item wins.
     """
     if path.suffix == ".item":
-        records = read_item_table(path, wanted).rows.items()
+        records = read_item_table(path, ids).rows.items()
     else:
         records = ((record.get("asin"), record) for record in _json_lines(path))
     items: dict[str, dict[str, object]] = {}
     for item, record in records:
-        if item not in wanted or item in items:
+        if item not in ids or item in items:
             continue
-        values = {
-            field: next((record[name] for name in names if record.get(name)), "")
-            for field, names in columns.items()
-        }
-        items[item] = {
-            field: _unquote(value) if isinstance(value, str) else value
-            for field, value in values.items()
-        }
+        items[item] = {field: _first_value(record, names) for field, names in columns.items()}
     return items
+
+
+def _first_value(record: dict, names: tuple[str, ...]) -> object:
+    """What ``record`` holds under the first of ``names`` that is not empty; else an empty text."""
+    for name in names:
+        value = record.get(name)
+        if value:
+            return _unquote(value) if isinstance(value, str) else value
+    return ""
 
 
 def _unquote(value: str) -> str:

@@ -128,7 +128,9 @@ def find_files(source: Path, hint: str) -> RawFiles:
 
 def _with_atomic_items(inter: Path) -> RawFiles:
     items = inter.with_suffix(".item")
-    return RawFiles(inter, items if items.is_file() else None)
+    if not items.is_file():
+        return RawFiles(inter, None)
+    return RawFiles(inter, items)
 
 
 def _json_files(folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ class Case:
         history: items before it ``[n, T]``, right-padded with 0.
         length: number of items in each history ``[n]``.
         following: the item after each position of the history ``[n, T]``.
-        wanted: which of these are targets, bool ``[n, T]``.
+        is_target: which of these are targets, bool ``[n, T]``.
         person: row of the user texts ``[n]``.
         user: RecBole's user ids ``[n]``, for messages.
     """
@@ -38,7 +38,7 @@ class Case:
     history: Tensor | None = None
     length: Tensor | None = None
     following: Tensor | None = None
-    wanted: Tensor | None = None
+    is_target: Tensor | None = None
     person: Tensor | None = None
     user: Tensor | None = None
 
@@ -134,7 +134,7 @@ class Instructions(nn.Module):
 
         Args:
             template: one whose last slot is the history.
-            case: with ``following`` and ``wanted``, ``n`` histories.
+            case: with ``following`` and ``is_target``, ``n`` histories.
 
         Returns:
             Trunk ids ``[n, S]``; branch ids ``[n, T, W]``: closing, codes of the following item,
@@ -149,7 +149,7 @@ class Instructions(nn.Module):
         n_tokens = shown.sum(-1)  # [n, T]
         n_later = n_tokens.flip(1).cumsum(1).flip(1) - n_tokens
         attach = lengths.unsqueeze(1) - n_later
-        is_target = case.wanted & (n_tokens > 0)
+        is_target = case.is_target & (n_tokens > 0)
 
         closing = template.closing.to(ids.device).expand(*is_target.shape, -1)  # [n, T, w]
         branches = torch.cat([closing, answer], dim=-1)
@@ -176,7 +176,10 @@ class Instructions(nn.Module):
         room = self.limit - len(template.closing) - answer_lengths  # [n]
         for piece, slot in zip(template.pieces, template.slots, strict=True):
             segments.append(constant(piece.to(device), n_rows))
-            segments.append(None if slot in LISTS else self._fill(slot, case))
+            if slot in LISTS:
+                segments.append(None)
+            else:
+                segments.append(self._fill(slot, case))
         for segment in segments:
             if segment is not None:
                 room = room - segment[1].sum(1)

@@ -175,13 +175,13 @@ class TaskMixture:
         """Samples of the other tasks for a batch of recommendations.
 
         Args:
-            batch: with ``following`` and ``wanted``, among which ``fusionseqrec`` draws.
+            batch: with ``following`` and ``is_target``, among which ``fusionseqrec`` draws.
 
         Returns:
             Names of tasks, each with its samples.
         """
         drawn = []
-        targets = batch.wanted.nonzero()  # [P, 2]
+        targets = batch.is_target.nonzero()  # [P, 2]
         for task, share in self.per_target.items():
             expected = share * len(targets)
             rounds_up = torch.rand((), generator=self.generator) < expected % 1

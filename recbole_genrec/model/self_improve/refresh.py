@@ -68,7 +68,7 @@ def refined_codes(
         after = shuffled(before, after, generator)
 
     changed = before != after  # [N, L]
-    wanted = torch.where(movers.unsqueeze(1), codes[:, 0], before)
+    codes_of_choice = torch.where(movers.unsqueeze(1), codes[:, 0], before)
     entry = {
         "movers": int(movers.sum()),
         "churn": float(changed.any(1).float().mean()),
@@ -77,7 +77,7 @@ def refined_codes(
         "fit_before": float(fit.mean()),
         "fit_after": float(coder.fit(after).mean()),
         "mean_gain": float(gain.mean()),
-        "collision_rate": collision_stats(wanted)["collision_rate"],
+        "collision_rate": collision_stats(codes_of_choice)["collision_rate"],
         "mean_rank": sum(assignment.ranks) / max(1, len(assignment.ranks)),
         "fallbacks": assignment.fallbacks,
         "cpu_seconds": time.process_time() - started,

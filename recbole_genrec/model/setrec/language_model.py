@@ -135,5 +135,9 @@ def word_table(
     with torch.no_grad():
         # called, not read: some families scale their embeddings
         rows = lm.get_input_embeddings()(torch.tensor(used, device=lm.device)).float()
-    places = [torch.tensor([used.index(word) for word in text]) for text in texts]
+    place = {word: row for row, word in enumerate(used)}
+    places = []
+    for text in texts:
+        rows_of_text = [place[word] for word in text]
+        places.append(torch.tensor(rows_of_text))
     return nn.Embedding.from_pretrained(rows.clone(), freeze=False), places

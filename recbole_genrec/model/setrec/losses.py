@@ -90,11 +90,11 @@ def sampled_generation_loss(
     draws = (~hit).sum(1, keepdim=True)  # [B, 1]
     correction = log_others - draws.clamp(min=1).log()  # [B, 1]
 
-    own = at_least_float32(states) * at_least_float32(target_tokens)
-    own_score = own.sum(2, keepdim=True)  # [B, Q, 1]
+    products = at_least_float32(states) * at_least_float32(target_tokens)
+    target_score = products.sum(2, keepdim=True)  # [B, Q, 1]
     others = component_scores(states, negative_tokens) + correction.unsqueeze(1)  # [B, Q, m]
     others = others.masked_fill(hit.unsqueeze(1), -torch.inf)
-    scores = torch.cat([own_score, others], dim=2)  # [B, Q, 1 + m]
+    scores = torch.cat([target_score, others], dim=2)  # [B, Q, 1 + m]
     first = target.new_zeros(scores.shape[0] * scores.shape[1])
     return balanced(cross_entropy(scores.flatten(0, 1), first), len(target))
 

@@ -202,16 +202,16 @@ class Entities:
         self, tokens: list[str], vectors: Tensor | None, users: Sequence[Tensor] | None
     ) -> Tensor:
         width = self.graph.items.shape[1]
-        wanted = f"give one entry for each item, vectors of {width} numbers."
+        remedy = f"give one entry for each item, vectors of {width} numbers."
         if vectors is not None:
             if tuple(vectors.shape) != (len(tokens), width):
                 raise ConfigError(
-                    f"{len(tokens)} new items, but vectors of shape {list(vectors.shape)}; {wanted}"
+                    f"{len(tokens)} new items, but vectors of shape {list(vectors.shape)}; {remedy}"
                 )
             return torch.as_tensor(vectors, dtype=torch.float32)
         users = users or []
         if len(users) != len(tokens):
-            raise ConfigError(f"{len(tokens)} new items, but {len(users)} lists of users; {wanted}")
+            raise ConfigError(f"{len(tokens)} new items, but {len(users)} lists of users; {remedy}")
         return torch.stack([self.graph.new_item(chosen) for chosen in users])
 
     # --- reports ------------------------------------------------------------------------------

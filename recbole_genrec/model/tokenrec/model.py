@@ -196,9 +196,9 @@ class TokenRec(VectorRecommender):
     def _draw_templates(self, length: Tensor) -> Tensor:
         """A template for each row, ``[B]``: a share ``user_only_prob`` shows no history."""
         draw = torch.rand(2, len(length), device=length.device)
-        seen = self.prompts.seen
+        templates = self.prompts.seen
         without_items = self.prompts.user_only
-        with_history = (draw[1] * len(seen)).long()
+        with_history = (draw[1] * len(templates)).long()
         user_only = without_items.start + (draw[1] * len(without_items)).long()
         return torch.where(draw[0] < self.settings.user_only_prob, user_only, with_history)
 
@@ -295,12 +295,13 @@ class TokenRec(VectorRecommender):
                 "who chose each new item."
             )
         if users is not None:
-            users = [
-                torch.tensor([self.catalogue.user_id(user) for user in chosen], dtype=torch.long)
-                for chosen in users
-            ]
+            users = [self._user_ids(users_of_item) for users_of_item in users]
         vectors, codes = self.entities.new_items(tokens, vectors, users)
         return self.append_items(texts, tokens, codes=codes, vectors=vectors)
+
+    def _user_ids(self, users: Sequence[str]) -> Tensor:
+        """Internal ids, int64 ``[n]``, of raw ones."""
+        return torch.tensor([self.catalogue.user_id(user) for user in users], dtype=torch.long)
 
     def take_in(
         self, texts: Sequence[str], tokens: Sequence[str], users: Sequence[Sequence[str]]

@@ -133,13 +133,13 @@ def position_figures(
     """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(texts), generator=generator)[:QUALITY_ROWS]
-    own = restored(network, texts, rows, prefix[rows], codes[rows], rate, seed)
+    restoration = restored(network, texts, rows, prefix[rows], codes[rows], rate, seed)
     other = codes[rows.roll(1)]
     exchanged = restored(network, texts, rows, prefix[rows], other, rate, seed)
     return {
-        "accuracy": own.accuracy,
+        "accuracy": restoration.accuracy,
         "accuracy_exchanged": exchanged.accuracy,
-        "perplexity": own.perplexity,
+        "perplexity": restoration.perplexity,
         "perplexity_exchanged": exchanged.perplexity,
         "codebook_perplexity": codebook_perplexity(codes),
         "distinct_share": distinct_share(prefix, codes),

@@ -313,11 +313,11 @@ def check_settings(settings: LMIndexerTokenizerSettings) -> None:
         ConfigError: names the key and what to do.
     """
     lengths = {"stage_epochs": 3, "stage_batch": 2, "mask_rate": 2, "tok_max_len": 2}
-    for name, wanted in lengths.items():
+    for name, length in lengths.items():
         value = getattr(settings, name)
-        if len(value) != wanted:
+        if len(value) != length:
             raise ConfigError(
-                f"{name} is {value}; it takes {wanted} values, as in "
+                f"{name} is {value}; it takes {length} values, as in "
                 "properties/tokenizer/lmindexer.yaml."
             )
     policies = parse_policies(settings.collision)

@@ -52,9 +52,10 @@ def balanced_clusters(
     fewer, *limits = cluster_limits(len(vectors), n_clusters)
     if low is None and high is None:
         n_clusters = fewer
-    low, high = (
-        limit if given is None else given for given, limit in zip((low, high), limits, strict=True)
-    )
+    if low is None:
+        low = limits[0]
+    if high is None:
+        high = limits[1]
     if not 1 <= low <= high or not n_clusters * low <= len(vectors) <= n_clusters * high:
         raise ConfigError(
             f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; "

@@ -50,9 +50,11 @@ class CodebookNetwork(nn.Module):
         that are no finite numbers.
         """
         check_rows(x)
-        return torch.cat(
-            [torch.stack([codes for *_, codes in path], dim=1) for path in self.paths(x)]
-        ).to(x.device)
+        chunks = []
+        for path in self.paths(x):
+            codes = [codes for *_, codes in path]
+            chunks.append(torch.stack(codes, dim=1))
+        return torch.cat(chunks).to(x.device)
 
     assign = encode  # what a quantiser of vectors calls it
 
@@ -61,7 +63,9 @@ class CodebookNetwork(nn.Module):
 
         L tensors float64 ``[n, K_l]``.
         """
-        chunks = [[distances for _, distances, _ in path] for path in self.paths(x)]
+        chunks = []
+        for path in self.paths(x):
+            chunks.append([distances for _, distances, _ in path])
         return [torch.cat(level).to(x.device) for level in zip(*chunks, strict=True)]
 
     @torch.no_grad()
@@ -80,7 +84,9 @@ class CodebookNetwork(nn.Module):
         ``generator`` lives on the CPU. Optimisers keep their state of the moved codes.
         """
         check_rows(x)
-        paths = [[(points, codes) for points, _, codes in path] for path in self.paths(x)]
+        paths = []
+        for path in self.paths(x):
+            paths.append([(points, codes) for points, _, codes in path])
         moved = []
         for book, chunks in zip(self.codebooks, zip(*paths, strict=True), strict=True):
             points, codes = (torch.cat(tensors) for tensors in zip(*chunks, strict=True))

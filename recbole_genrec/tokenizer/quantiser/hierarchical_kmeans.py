@@ -83,10 +83,11 @@ class HierarchicalKMeans:
         """
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu().double(), dim=0, return_inverse=True)
-        chunks = rows.split(max(1, CHUNK // max(self.sizes)))
-        return torch.cat(
-            [torch.stack([codes for _, codes in self._path(chunk)], dim=1) for chunk in chunks]
-        )[inverse]
+        chunks = []
+        for chunk in rows.split(max(1, CHUNK // max(self.sizes))):
+            codes = [codes for _, codes in self._path(chunk)]
+            chunks.append(torch.stack(codes, dim=1))
+        return torch.cat(chunks)[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
         """Squared distances to the children on the way of :meth:`assign`.
@@ -146,10 +147,9 @@ class HierarchicalKMeans:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> HierarchicalKMeans:
         """The quantiser whose :meth:`tensors` these are."""
         levels = range(len(tensors["sizes"]))
-        trees = (
-            tuple(tensors[f"{name}.{level}"] for level in levels) for name in ("centroids", "first")
-        )
-        return cls(tuple(tensors["sizes"].tolist()), *trees)
+        centroids = tuple(tensors[f"centroids.{level}"] for level in levels)
+        first = tuple(tensors[f"first.{level}"] for level in levels)
+        return cls(tuple(tensors["sizes"].tolist()), centroids, first)
 
 
 def _groups(node: Tensor) -> list[tuple[int, Tensor]]:

@@ -79,11 +79,11 @@ class PCAKMeans:
             projected = (rows - mean) @ components.T
             points = normalize(projected) if l2 else projected
             centroids = cluster(points, counts, n_clusters, n_init, seed)
-        used, codes = torch.unique(
-            cls(mean, components, centroids, projected if l2 else None).assign(rows),
-            return_inverse=True,
-        )
         raw_means = None
+        if l2:
+            raw_means = projected
+        nearest = cls(mean, components, centroids, raw_means).assign(rows)
+        used, codes = torch.unique(nearest, return_inverse=True)
         if l2:
             weight = one_hot(codes, len(used)).T * counts
             raw_means = (weight.double() @ projected) / weight.sum(1, keepdim=True)

@@ -115,10 +115,10 @@ class MQ(CodebookNetwork):
         self.encoder.train()(x)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
-        points = [
-            torch.cat(parts)
-            for parts in zip(*([z for z, *_ in path] for path in self.paths(x)), strict=True)
-        ]
+        chunks = []
+        for path in self.paths(x):
+            chunks.append([latents for latents, *_ in path])
+        points = [torch.cat(level) for level in zip(*chunks, strict=True)]
         with threadpool_limits(1):
             for book, z in zip(self.codebooks, points, strict=True):
                 distinct, counts = z.cpu().unique(dim=0, return_counts=True)

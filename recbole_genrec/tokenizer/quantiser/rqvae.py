@@ -114,12 +114,12 @@ class RQVAE(CodebookNetwork):
                 book = book.to(z.dtype)
                 distances = squared_distances(residual.detach(), book.detach())
                 balanced = self.training and epsilon > 0
-                codes.append(
-                    sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations)
-                    if balanced
-                    else distances.argmin(1)
-                )
-                chosen = book[codes[-1]]
+                if balanced:
+                    level_codes = sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations)
+                else:
+                    level_codes = distances.argmin(1)
+                codes.append(level_codes)
+                chosen = book[level_codes]
                 codebook.append(self._error(chosen, residual.detach()))
                 commitment.append(self._error(residual, chosen.detach()))
                 residual = (residual - chosen).detach()
@@ -156,15 +156,14 @@ class RQVAE(CodebookNetwork):
             x = x[torch.randperm(len(x), generator=generator)[:INIT_ROWS].to(x.device)]
         residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
         fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
-        for book, found in zip(self.codebooks, fitted.codebooks, strict=True):
-            copied = found[
-                torch.randint(len(found), (len(book) - len(found),), generator=generator)
-            ]
-            noise = torch.randn(
-                copied.shape, generator=generator, dtype=copied.dtype
-            ) * residual.std(0, correction=0)
-            book.copy_(torch.cat([found, copied + JITTER * noise]))
-            residual = residual - found[nearest(residual, found)]
+        for book, centroids in zip(self.codebooks, fitted.codebooks, strict=True):
+            n_copies = len(book) - len(centroids)
+            rows = torch.randint(len(centroids), (n_copies,), generator=generator)
+            copied = centroids[rows]
+            noise = torch.randn(copied.shape, generator=generator, dtype=copied.dtype)
+            noise = noise * residual.std(0, correction=0)
+            book.copy_(torch.cat([centroids, copied + JITTER * noise]))
+            residual = residual - centroids[nearest(residual, centroids)]
 
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
