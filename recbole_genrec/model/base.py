@@ -196,6 +196,17 @@ class GenRecModel(Recommending):
             )
 
     @classmethod
+    def check_settings(cls, settings: Any) -> None:
+        """Called before anything is trained: a method refuses settings that do not go together.
+
+        Args:
+            settings: the keys of ``settings_class``.
+
+        Raises:
+            ConfigError: names the keys and what to change.
+        """
+
+    @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
         return {"item text": ", ".join(config.settings.item_text_fields or ["none"])}

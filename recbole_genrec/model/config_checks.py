@@ -32,6 +32,7 @@ def check_settings(config) -> None:
                 "A generative model takes no negative samples: set train_neg_sample_args: ~."
             )
         config.model_class.check_config(values)
+        config.model_class.check_settings(config.view(config.model_class.settings_class))
     elif values.get("candidate_file") is not None:
         raise ConfigError(
             "candidate_file restricts the search of our generative models; "

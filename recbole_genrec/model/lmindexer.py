@@ -298,24 +298,13 @@ class LMIndexer(GenerativeRecommender):
     # --- new items and settings -------------------------------------------------------------------
 
     def items_added(self, items: list[int]) -> None:
-        """The texts of new items, and start values of index tokens that no item had before.
-
-        Args:
-            items: internal ids of the new items.
-        """
+        """The texts of new items, and start values of index tokens that no item had before."""
         self.item_texts.append(self.content.text[len(self.item_texts) :])
         self.start_unused_codes()
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """The base's checks, those of the tokenizer, and the place of the language model.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
+        """The base's checks, those of the tokenizer, and the place of the language model."""
         super().check_config(values)
         check_settings(LMIndexerTokenizerSettings.of(values))
         if values.get("backbone") is not None:
@@ -326,11 +315,7 @@ class LMIndexer(GenerativeRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the language model.
-
-        Args:
-            config: the settings of the run.
-        """
+        """The base's lines and the language model."""
         settings = LMIndexerTokenizerSettings.of(config)
         backbone = settings.indexer_backbone
         if backbone == "scratch":

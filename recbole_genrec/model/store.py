@@ -346,11 +346,7 @@ class STORE(CausalRecommender):
         self.register_buffer(f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
 
     def items_added(self, items: list[int]) -> None:
-        """Add the texts of new items to those of the alignment task.
-
-        Args:
-            items: internal ids of the new items.
-        """
+        """Add the texts of new items to those of the alignment task."""
         self.item_texts.append(self.content.text[len(self.item_texts) :])
 
     # --- settings ---------------------------------------------------------------------------------
@@ -362,17 +358,8 @@ class STORE(CausalRecommender):
         return [{"params": model}, {"params": tables, "lr": self.settings.code_lr}]
 
     @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, all prompts present, and rows that suit the targets.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
-        super().check_config(values)
-        settings = cls.settings_class.of(values)
+    def check_settings(cls, settings: STORESettings) -> None:
+        """Refuse missing prompts, and rows that do not suit the targets."""
         missing = set(PROMPT_NAMES) - set(settings.prompts)
         if missing:
             raise ConfigError(
@@ -388,11 +375,7 @@ class STORE(CausalRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the language model.
-
-        Args:
-            config: the settings of the run.
-        """
+        """The base's lines and the language model."""
         settings = cls.settings_class.of(config)
         backbone = f"{settings.backbone}, tuning {settings.tuning}"
         return {**super().describe(config), "backbone": backbone}

@@ -9,7 +9,7 @@ fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
 sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
                                 user token: key ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
-new items                       ``add_items``, :meth:`TIGER.items_added`
+new items                       ``add_items``, ``items_added``
 ==============================  ===========================================================
 """
 
@@ -201,28 +201,11 @@ class TIGER(EncoderDecoderRecommender):
             loss = loss * len(self.vocabulary.level_sizes)
         return loss
 
-    # --- new items and settings -------------------------------------------------------------------
-
-    def items_added(self, items: list[int]) -> None:
-        """Start values of the extra token that no item had before.
-
-        Args:
-            items: internal ids of the new items.
-        """
-        self.start_unused_codes()
+    # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, and an end token where it is scored.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
-        super().check_config(values)
-        settings = cls.settings_class.of(values)
+    def check_settings(cls, settings: TIGERSettings) -> None:
+        """Refuse an end token that has no cost, and the tokenizer of another kind of model."""
         end_can_be_scored = settings.use_eos and settings.score_type == "joint"
         if settings.score_eos and not end_can_be_scored:
             raise ConfigError(
@@ -236,11 +219,7 @@ class TIGER(EncoderDecoderRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the backbone.
-
-        Args:
-            config: the settings of the run.
-        """
+        """The base's lines and the backbone."""
         settings = cls.settings_class.of(config)
         backbone = f"{settings.backbone}, {settings.backbone_config}"
         return {**super().describe(config), "backbone": backbone}

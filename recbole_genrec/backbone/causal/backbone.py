@@ -61,7 +61,7 @@ class CausalBackbone(nn.Module):
         return self.lm.get_output_embeddings().weight is self.text_table.weight
 
     def text_logits(self, states: Tensor) -> Tensor:
-        """States ``[..., d_out]`` -> logits over the text vocabulary ``[..., V]``."""
+        """As ``Backbone.text_logits``."""
         return self.lm.get_output_embeddings()(states)
 
     # --- the stack --------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class CausalBackbone(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence the model can read, in tokens; ``None`` if it sets no limit."""
+        """As ``Backbone.max_positions``, in tokens."""
         return getattr(self.lm.config, "max_position_embeddings", None)
 
     def check_length(self, length: int) -> None:
@@ -197,14 +197,9 @@ class CausalBackbone(nn.Module):
         positions: Tensor | None = None,
         sees: Tensor | None = None,
     ) -> PromptMemory:
-        """Read the prompts once for all their queries.
+        """As ``Backbone.read``.
 
-        Args:
-            source: embeddings ``[B, S, d_in]``.
-            valid: bool ``[B, S]``, False for padding on the right; at least one True in each row.
-            positions: ``[S]`` or ``[B, S]`` position ids; ``None`` = 0, 1, 2, ...
-            sees: bool, or float added to the scores, ``[S, S]`` or ``[B, S, S]``; each token must
-                see one that is not padding. ``None`` = itself and those before it.
+        With ``sees``, each token must see one that is not padding.
 
         Raises:
             BackboneError: a prompt is longer than the model allows.
@@ -239,18 +234,7 @@ class CausalBackbone(nn.Module):
         positions: Tensor | None = None,
         sees: Tensor | None = None,
     ) -> Tensor:
-        """States of tokens that stand behind the prompts and see all of them.
-
-        Args:
-            queries: embeddings ``[B, Q, d_in]``.
-            memory: from :meth:`read`.
-            positions: ``[Q]`` or ``[B, Q]``, counted from the end of the prompt; ``None`` = 0, 1,
-                2, ...
-            sees: bool, or float added to the scores, ``[Q, Q]`` or ``[B, Q, Q]``; ``None`` = itself
-                and those before it.
-
-        Returns:
-            ``[B, Q, d_out]``.
+        """As ``Backbone.decode``; queries stand behind the prompt.
 
         Raises:
             BackboneError: a query stands behind the model's last position.
@@ -284,14 +268,7 @@ class CausalBackbone(nn.Module):
         embed_code: EmbedCode,
         log_probs: LogProbs,
     ) -> CausalDecoder:
-        """Next-code log-probabilities for the search.
-
-        Args:
-            source: embeddings ``[B, S, d_in]``.
-            valid: bool ``[B, S]``, False for padding on the right.
-            start: ``None``, since the last token of a prompt opens every path.
-            embed_code: ``(codes [B, Q], level) -> [B, Q, d_in]``.
-            log_probs: ``(states [B, Q, d_out], level) -> float32 [B, Q, V_level]``.
+        """As ``Backbone.code_decoder``; the last token of a prompt opens every path.
 
         Raises:
             BackboneError: a ``start``.

@@ -98,7 +98,7 @@ class EncoderDecoderBackbone(nn.Module):
 
     @property
     def text_table(self) -> nn.Embedding:
-        """Embedding of the text vocabulary.
+        """As ``Backbone.text_table``.
 
         Raises:
             BackboneError: the backbone was built without it.
@@ -112,11 +112,11 @@ class EncoderDecoderBackbone(nn.Module):
 
     @property
     def tied(self) -> bool:
-        """Whether the output layer over the text vocabulary is the text table itself."""
+        """As ``Backbone.tied``."""
         return self._tied
 
     def text_logits(self, states: Tensor) -> Tensor:
-        """States ``[..., d_model]`` -> logits over the text vocabulary ``[..., V]``."""
+        """As ``Backbone.text_logits``."""
         weight = self.text_table.weight
         if self.lm_head is not None:
             weight = self.lm_head.weight
@@ -131,7 +131,7 @@ class EncoderDecoderBackbone(nn.Module):
         positions: Tensor | None = None,
         sees: Tensor | None = None,
     ) -> EncoderMemory:
-        """Encode the sources once for all their queries; arguments as in :meth:`encode`."""
+        """As ``Backbone.read``; ``positions`` and ``sees`` as in :meth:`encode`."""
         return self.memory(self.encode(source, valid, positions, sees), valid)
 
     def encode(
@@ -191,17 +191,9 @@ class EncoderDecoderBackbone(nn.Module):
         positions: Tensor | None = None,
         sees: Tensor | None = None,
     ) -> Tensor:
-        """States of decoder tokens that see the whole source.
+        """As ``Backbone.decode``: without ``sees``, step t sees steps 0 to t (teacher forcing).
 
-        Args:
-            queries: embeddings ``[B, T, d_model]``.
-            memory: from :meth:`read`.
-            positions: ``[T]`` or ``[B, T]``; ``None`` = 0, 1, 2, ...
-            sees: bool, or float added to the scores, ``[T, T]`` or ``[B, T, T]``; ``None`` = step t
-                sees steps 0 to t, which is teacher forcing.
-
-        Returns:
-            ``[B, T, d_model]``, after the final norm and without a scale.
+        The states ``[B, Q, d_model]`` come after the final norm and without a scale.
         """
         count = queries.shape[1]
         if positions is None:
@@ -264,14 +256,7 @@ class EncoderDecoderBackbone(nn.Module):
         embed_code: EmbedCode,
         log_probs: LogProbs,
     ) -> BeamDecoder:
-        """Next-code log-probabilities for the search.
-
-        Args:
-            source: embeddings ``[B, S, d_model]``.
-            valid: bool ``[B, S]``, False for padding.
-            start: embedding ``[d_model]`` of the token that opens every path.
-            embed_code: ``(codes [...], level) -> [..., d_model]``.
-            log_probs: ``(states [..., d_model], level) -> float32 [..., V_level]``.
+        """As ``Backbone.code_decoder``, with ``start``.
 
         Raises:
             BackboneError: no ``start``.

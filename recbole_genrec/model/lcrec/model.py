@@ -321,11 +321,7 @@ class LCRec(CausalRecommender):
     # --- after training ---------------------------------------------------------------------------
 
     def items_added(self, items: list[int]) -> None:
-        """Start values of the extra token that no item had, and add the texts of new items.
-
-        Args:
-            items: internal ids of the new items.
-        """
+        """Start values of the extra token that no item had, and add the texts of new items."""
         self.start_unused_codes()
         self._tokenise_texts()
 
@@ -351,17 +347,8 @@ class LCRec(CausalRecommender):
     # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, and tasks and weights that exist.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
-        super().check_config(values)
-        settings = cls.settings_class.of(values)
+    def check_settings(cls, settings: LCRecSettings) -> None:
+        """Refuse unknown tasks, and stored ranks of several templates."""
         check_tasks(settings.tasks, settings.task_weights)
         numbers = settings.test_prompt_ids
         has_several = numbers == "all" or (numbers and len(numbers) > 1)
@@ -373,11 +360,7 @@ class LCRec(CausalRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines, the language model and the tasks.
-
-        Args:
-            config: the settings of the run.
-        """
+        """The base's lines, the language model and the tasks."""
         settings = cls.settings_class.of(config)
         return {
             **super().describe(config),

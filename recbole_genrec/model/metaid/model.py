@@ -251,32 +251,15 @@ class MetaID(EncoderDecoderRecommender):
         tokens, mask = self.source(task, pairs, history, length)
         return self.backbone.read(self.vocabulary.embed_source(tokens), mask)
 
-    # --- new items, checkpoints, reports ----------------------------------------------------------
-
-    def items_added(self, items: list[int]) -> None:
-        """Ranks that neither an item nor a user had in training start at the mean of the others.
-
-        Args:
-            items: internal ids of the new items.
-        """
-        self.start_unused_codes()
+    # --- checkpoints and reports ------------------------------------------------------------------
 
     def other_parameter(self) -> dict:
         """As the base's, with the wording of the prompts."""
         return {**super().other_parameter(), "prompts": self.texts}
 
     @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, and words where the backbone has none.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
-        super().check_config(values)
-        settings = cls.settings_class.of(values)
+    def check_settings(cls, settings: MetaIDSettings) -> None:
+        """Refuse prompts of words where the backbone has none."""
         if settings.prompt_style == "text" and settings.backbone == "scratch":
             raise ConfigError(
                 "prompt_style: text uses the words of a pretrained backbone, and backbone: scratch "
@@ -285,11 +268,7 @@ class MetaID(EncoderDecoderRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines, with users and items in one, and the backbone.
-
-        Args:
-            config: the settings of the run.
-        """
+        """The base's lines, with users and items in one, and the backbone."""
         settings = cls.settings_class.of(config)
         augmentation = "none"
         if settings.augment:

@@ -372,10 +372,9 @@ class SETRec(VectorRecommender):
         }
 
     @classmethod
-    def check_config(cls, values: dict) -> None:
-        """The base's checks, and keys of SETRec that do not go together."""
-        super().check_config(values)
-        check_keys(cls.settings_class.of(values))
+    def check_settings(cls, settings: SETRecSettings) -> None:
+        """Refuse keys of SETRec that do not go together."""
+        check_keys(settings)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
