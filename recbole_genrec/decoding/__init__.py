@@ -1,6 +1,10 @@
-"""Search over item codes: trie, beam search with an exactness proof, exact scores; tensors only."""
+"""Search over item codes: trie, beam search with an exactness proof, exact scores; losses over them.
+
+Tensors only.
+"""
 
 from recbole_genrec.decoding.auto import beam_search_auto
+from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
 from recbole_genrec.decoding.candidates import (
     AdjustedDecoder,
     grammar_candidates,
@@ -32,6 +36,7 @@ __all__ = [
     "SearchResult",
     "beam_search",
     "beam_search_auto",
+    "cached_cross_entropy",
     "exact_scores",
     "exact_search",
     "grammar_candidates",
