@@ -88,10 +88,10 @@ def main() -> None:
         for name, values in times.items():
             rows.append([memory, name, spread(values), usual / statistics.median(values)])
     notes = (
-        f"{options.items:,} items, width {options.width}, {options.rows:,} rows: loss and gradients "
-        f"of states and item vectors, float32. CPU seconds, median (range) of {options.repeats} "
-        f"turns. Largest difference from torch's, relative to the largest entry: "
-        f"{gap:.1e}."
+        f"{options.items:,} items, width {options.width}, {options.rows:,} rows: loss and "
+        "gradients of states and item vectors, float32. CPU seconds, median (range) of "
+        f"{options.repeats} turns. Largest difference from torch's, relative to the largest "
+        f"entry: {gap:.1e}."
     )
     result = {
         "items": options.items,

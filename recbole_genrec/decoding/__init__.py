@@ -1,4 +1,4 @@
-"""Search over item codes: trie, beam search with an exactness proof, exact scores; losses over them.
+"""Search over item codes: trie, beam search with proof, exact scores; losses over them.
 
 Tensors only.
 """
