@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_genrec.data.idle_keys import load_filtering_files, without_idle_filter
 from recbole_genrec.data.inter_files import files_read
+from recbole_genrec.data.training_rows import use_batch_targets
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.config_checks import check_settings
 from recbole_genrec.model.outside import is_outside, location, register
@@ -121,6 +122,7 @@ class GenRecConfig(Config):
             self.final_config_dict["model_class"] = location(self.model_class)
         load_filtering_files(self.final_config_dict, self.external_config_dict)
         follow_older_names(self.final_config_dict, self.external_config_dict)
+        use_batch_targets(self)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
         self._stored_names = tuple(self.final_config_dict)
         check_settings(self)
@@ -180,7 +182,6 @@ class GenRecConfig(Config):
         other = GENERATORS.get((model, self._user_value("generator", model)))
         if other is None:
             return model
-
         settings = self._external_for(model)
         settings.pop("generator", None)
         file_values: dict = {}

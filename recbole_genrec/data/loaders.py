@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from logging import INFO, WARNING, getLogger
 from pathlib import Path
 
@@ -12,9 +11,15 @@ from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
-from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.data.histories import excluding
+from recbole_genrec.data.training_rows import (
+    LengthGroupedLoader,
+    TargetLoader,
+    WindowLoader,
+    row_mask,
+    training_rows,
+)
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 __all__ = [
@@ -32,67 +37,6 @@ __all__ = [
 
 MANY_DROPPED = 0.1
 """Share of dropped training targets from which the log warns (our choice)."""
-
-
-class LengthGroupedLoader(TrainDataLoader):
-    """RecBole's training loader with batches of similar length (:func:`length_grouped`)."""
-
-    def __iter__(self) -> Iterator:
-        lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
-        for rows in length_grouped(
-            torch.as_tensor(list(self.sampler)), lengths, self.step, self.generator
-        ):
-            yield self.collate_fn(rows.numpy())
-
-
-class WindowLoader(TrainDataLoader):
-    """RecBole's training loader of windows that begin elsewhere in each epoch (our choice).
-
-    All windows of a user move back by the same number of interactions, drawn anew for each epoch;
-    one that would end before the history begins becomes the user's last row. A user with a single
-    window keeps it.
-
-    Args:
-        config: as in RecBole.
-        sampler: as in RecBole.
-        shuffle: as in RecBole.
-        every: dataset of all rows; the rows of a user follow each other, shortest prefix first.
-            windows: row numbers to start from.
-    """
-
-    def __init__(self, config, every, sampler, shuffle: bool, windows: torch.Tensor):
-        super().__init__(config, every.copy(every.inter_feat[windows]), sampler, shuffle=shuffle)
-        self._every, self._windows = every, windows
-        users = every.inter_feat[every.uid_field]
-        _, user, count = users.unique_consecutive(return_inverse=True, return_counts=True)
-        self._last = (count.cumsum(0) - 1)[user[windows]]
-        self._first = self._last - count[user[windows]] + 1
-        self._user = user[windows]
-
-    def _moved(self) -> torch.Tensor:
-        """The row that each window has in this epoch."""
-        width = self.config.settings.MAX_ITEM_LIST_LENGTH
-        moved = (
-            self._windows
-            - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[
-                self._user
-            ]
-        )
-        single = self._last - self._first < width
-        return torch.where(
-            single, self._windows, torch.where(moved < self._first, self._last, moved)
-        )
-
-    def __iter__(self) -> Iterator:
-        rows, order = self._moved(), torch.as_tensor(list(self.sampler))
-        lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
-        grouped = self.config.settings.group_by_length
-        for batch in (
-            length_grouped(order, lengths, self.step, self.generator)
-            if grouped
-            else order.split(self.step)
-        ):
-            yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
 
 
 def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
@@ -119,41 +63,14 @@ def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
     return np.lexsort([*(rows[key].numpy() for key in keys), users])
 
 
-def row_mask(users: torch.Tensor, rows: str, max_length: int) -> torch.Tensor:
-    """Which of RecBole's training rows (prefix -> next item) to keep.
-
-    Args:
-        users: user of each row; the rows of one user follow each other, shortest prefix first.
-        rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every
-            ``max_length``-th one before it, so that each interaction of a long history lies in a
-            row (our choice).
-        max_length: longest history, in items.
-
-    Returns:
-        bool tensor, one entry a row.
-    """
-    if rows == "all":
-        return torch.ones_like(users, dtype=torch.bool)
-    is_last = torch.ones_like(users, dtype=torch.bool)
-    is_last[:-1] = users[1:] != users[:-1]
-    if rows == "longest":
-        return is_last
-    last_row = torch.nonzero(is_last).flatten()
-    user_number = torch.cumsum(is_last, 0) - is_last.long()
-    return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
-
-
 def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     """``(train, valid, test)`` loaders of RecBole.
 
     Without ``hold_out`` there is nothing to validate or test: the last two are ``None``. So is the
     second when ``eval_step`` is 0 and the split has no validation part.
 
-    After ``train_rows``, ``cold_users``, ``group_by_length`` and ``valid_users``.
-
-    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec,
-    whose paper trains on one row a user. SASRec and GRU4Rec of RecBole learn from the last position
-    only and keep all rows.
+    After ``train_rows``, ``batch_targets``, ``cold_users``, ``group_by_length`` and
+    ``valid_users``.
 
     Args:
         config: settings of the run.
@@ -205,15 +122,15 @@ def _training_loader(config, train, test_data, grouped: bool):
         is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
         data = data.copy(data.inter_feat[~is_cold])
     every = data
-    rows = "all"
-    if grouped or settings.model == "BERT4Rec":
-        rows = settings.train_rows or "all"
+    rows = training_rows(config)
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
     keep = row_mask(data.inter_feat[data.uid_field], rows, settings.MAX_ITEM_LIST_LENGTH)
     if rows == "longest":
         _log_dropped(keep, data.inter_feat[settings.ITEM_LIST_LENGTH_FIELD][keep])
-    if rows == "windows":
+    if rows != "all" and settings.batch_targets:
+        train = TargetLoader(config, data, train._sampler, settings.shuffle, rows)
+    elif rows == "windows":
         windows = torch.nonzero(keep).flatten()
         train = WindowLoader(config, data, train._sampler, settings.shuffle, windows)
     elif grouped or settings.cold_users or rows == "longest":

@@ -10,6 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
@@ -47,12 +48,15 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     history = settings.MAX_ITEM_LIST_LENGTH
     optimiser = f"{settings.learner} {settings.learning_rate}"
     threads = torch.get_num_threads()
+    batch = str(settings.train_batch_size)
+    if settings.batch_targets and training_rows(config) != "all":
+        batch = f"{settings.batch_targets} targets"
     rows = {
         "model": settings.model,
         "dataset": f"{settings.dataset}, histories of up to {history} items",
         "history masked": "yes" if history_masked(config.final_config_dict) else "no",
         "device / precision": f"{settings.device} / {settings.precision}, {threads} threads",
-        "training": f"{settings.epochs} epochs, batch {settings.train_batch_size}, {optimiser}",
+        "training": f"{settings.epochs} epochs, batch {batch}, {optimiser}",
     }
     if processes.size() > 1:
         rows["processes"] = f"{processes.size()}, which share each batch"

@@ -89,6 +89,14 @@ class TrainingKeys(Settings):
         "share of the steps with a rising learning rate", ge=0, le=1, affects="training"
     )
     gradient_accumulation_steps: int = key("batches per optimiser step", ge=1, affects="training")
+    batch_targets: int = key(
+        "targets of a training batch, with train_rows longest or windows; with rows of one target "
+        "the same as train_batch_size; 0 = batches of train_batch_size rows",
+        ge=0,
+        affects="training",
+        default=0,
+        neutral=0,
+    )
     group_by_length: bool = key("batches of similar history length", affects="training")
 
 

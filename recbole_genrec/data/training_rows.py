@@ -1,0 +1,267 @@
+"""Which rows a model learns from, and the loaders that put them into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from recbole.data.dataloader import TrainDataLoader
+from torch import Tensor
+
+from recbole_genrec.data.batching import (
+    CHUNK_BATCHES,
+    length_grouped,
+    sorted_in_chunks,
+    target_batches,
+)
+from recbole_genrec.errors import ConfigError
+
+
+def training_rows(config: Any) -> str:
+    """``all``, ``longest`` or ``windows``: what the model of a run trains on.
+
+    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec,
+    whose paper trains on one row a user. SASRec and GRU4Rec of RecBole learn from the last position
+    only and keep all rows.
+
+    Args:
+        config: the settings of the run.
+    """
+    learns_all = getattr(config.model_class, "generative", False) or config["model"] == "BERT4Rec"
+    if not learns_all:
+        return "all"
+    return config["train_rows"] or "all"
+
+
+def use_batch_targets(config: Any) -> None:
+    """Let ``batch_targets`` act as ``train_batch_size`` where a row has one target.
+
+    Args:
+        config: the settings of the run.
+
+    Raises:
+        ConfigError: a batch would be smaller than a row.
+    """
+    values = config.final_config_dict
+    n_targets = values.get("batch_targets")
+    if not isinstance(n_targets, int) or n_targets < 1:
+        return
+    if training_rows(config) == "all":
+        values["train_batch_size"] = n_targets
+        return
+    longest = values["MAX_ITEM_LIST_LENGTH"]
+    if n_targets < longest:
+        raise ConfigError(
+            f"batch_targets is {n_targets}, fewer than the {longest} targets that a row may hold "
+            f"(MAX_ITEM_LIST_LENGTH). Use batch_targets of at least {longest}, or shorter "
+            "histories."
+        )
+
+
+def row_mask(users: Tensor, rows: str, max_length: int) -> Tensor:
+    """Which of RecBole's training rows (prefix -> next item) to keep.
+
+    Args:
+        users: user of each row; the rows of one user follow each other, shortest prefix first.
+        rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every
+            ``max_length``-th one before it, so that each interaction of a long history lies in a
+            row (our choice).
+        max_length: longest history, in items.
+
+    Returns:
+        bool tensor, one entry a row.
+    """
+    if rows == "all":
+        return torch.ones_like(users, dtype=torch.bool)
+    is_last = torch.ones_like(users, dtype=torch.bool)
+    is_last[:-1] = users[1:] != users[:-1]
+    if rows == "longest":
+        return is_last
+    last_row = torch.nonzero(is_last).flatten()
+    user_number = torch.cumsum(is_last, 0) - is_last.long()
+    return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
+
+
+class LengthGroupedLoader(TrainDataLoader):
+    """RecBole's training loader with batches of similar length (:func:`length_grouped`)."""
+
+    def __iter__(self) -> Iterator:
+        lengths = self._dataset.inter_feat[self._dataset.item_list_length_field]
+        for rows in length_grouped(
+            torch.as_tensor(list(self.sampler)), lengths, self.step, self.generator
+        ):
+            yield self.collate_fn(rows.numpy())
+
+
+class WindowLoader(TrainDataLoader):
+    """RecBole's training loader of windows that begin elsewhere in each epoch (our choice).
+
+    All windows of a user move back by the same number of interactions, drawn anew for each epoch;
+    one that would end before the history begins becomes the user's last row. A user with a single
+    window keeps it.
+
+    Args:
+        config: as in RecBole.
+        sampler: as in RecBole.
+        shuffle: as in RecBole.
+        every: dataset of all rows; the rows of a user follow each other, shortest prefix first.
+            windows: row numbers to start from.
+    """
+
+    def __init__(self, config, every, sampler, shuffle: bool, windows: Tensor):
+        super().__init__(config, every.copy(every.inter_feat[windows]), sampler, shuffle=shuffle)
+        self._every, self._windows = every, windows
+        users = every.inter_feat[every.uid_field]
+        _, user, count = users.unique_consecutive(return_inverse=True, return_counts=True)
+        self._last = (count.cumsum(0) - 1)[user[windows]]
+        self._first = self._last - count[user[windows]] + 1
+        self._user = user[windows]
+
+    def _moved(self) -> Tensor:
+        """The row that each window has in this epoch."""
+        width = self.config.settings.MAX_ITEM_LIST_LENGTH
+        moved = (
+            self._windows
+            - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[
+                self._user
+            ]
+        )
+        single = self._last - self._first < width
+        return torch.where(
+            single, self._windows, torch.where(moved < self._first, self._last, moved)
+        )
+
+    def __iter__(self) -> Iterator:
+        rows, order = self._moved(), torch.as_tensor(list(self.sampler))
+        lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
+        grouped = self.config.settings.group_by_length
+        for batch in (
+            length_grouped(order, lengths, self.step, self.generator)
+            if grouped
+            else order.split(self.step)
+        ):
+            yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
+
+
+class TargetLoader(TrainDataLoader):
+    """Rows whose positions are all targets, in batches of ``batch_targets`` targets (our choice).
+
+    A batch holds rows until their targets fill it, so that a target weighs the same in a short
+    history and in a long one. With ``group_by_length`` rows of similar length stand together.
+    ``windows`` cuts long histories elsewhere in each epoch, and every target stands in one window
+    of it.
+
+    Args:
+        config: as in RecBole.
+        every: dataset of all rows; the rows of a user follow each other, shortest prefix first.
+        sampler: as in RecBole.
+        shuffle: as in RecBole.
+        rows: ``longest`` or ``windows``.
+    """
+
+    def __init__(self, config, every, sampler, shuffle: bool, rows: str):
+        width = config.settings.MAX_ITEM_LIST_LENGTH
+        users = every.inter_feat[every.uid_field]
+        start = every.inter_feat[row_mask(users, rows, width)]
+        super().__init__(config, every.copy(start), sampler, shuffle=shuffle)
+        self._every, self._width = every, width
+        _, count = users.unique_consecutive(return_counts=True)
+        last = count.cumsum(0) - 1
+        lengths = every.inter_feat[every.item_list_length_field]
+        self._first = last - count + 1  # [n_users]
+        self._begins = lengths[self._first]
+        self._targets = self._begins + count - 1
+        if rows == "longest":
+            self._targets = lengths[last]
+            self._first = last + 1 - self._targets
+            self._begins = torch.ones_like(last)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-int(self._targets.sum()) // self.config.settings.batch_targets)
+
+    def windows(self) -> tuple[Tensor, Tensor]:
+        """Row and number of targets of each window of this epoch."""
+        draws = torch.rand(len(self._targets), generator=self.generator)
+        user, end, length = cut_histories(self._begins, self._targets, self._width, draws)
+        return self._first[user] + end - self._begins[user], length
+
+    def __iter__(self) -> Iterator:
+        settings = self.config.settings
+        rows, lengths = self.windows()
+        order = torch.arange(len(rows))
+        if self.shuffle:
+            order = torch.randperm(len(rows), generator=self.generator)
+        if settings.group_by_length:
+            rows_a_batch = max(1, settings.batch_targets * len(rows) // int(lengths.sum()))
+            order = sorted_in_chunks(order, lengths, rows_a_batch * CHUNK_BATCHES)
+        batches = target_batches(order, lengths, settings.batch_targets)
+        numbers = torch.arange(len(batches))
+        if self.shuffle and settings.group_by_length:
+            numbers = torch.randperm(len(batches), generator=self.generator)
+        for number in numbers.tolist():
+            batch = batches[number]
+            yield self._neg_sampling(self._batch(rows[batch], lengths[batch]))
+
+    def _batch(self, rows: Tensor, lengths: Tensor) -> Any:
+        """Rows whose histories keep their last ``lengths`` items."""
+        data = self._every[rows]
+        name = self._every.item_list_length_field
+        skipped = (data[name] - lengths).clamp(min=0)
+        data[name] = data[name] - skipped
+        if skipped.any():
+            suffix = self.config["LIST_SUFFIX"]
+            for field in self._every.inter_feat.columns:
+                if f"{field}{suffix}" in data:
+                    history = data[f"{field}{suffix}"]
+                    data[f"{field}{suffix}"] = moved_left(history, skipped, data[name])
+        return self.transform(self._dataset, data)
+
+
+def cut_histories(
+    begins: Tensor, targets: Tensor, width: int, draws: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut histories into windows that hold every target once.
+
+    A history of more than ``width`` targets begins with a window of a random length; windows of the
+    whole width follow, and the rest.
+
+    Args:
+        begins: targets of each user's first row, 1 to ``width``, which no window cuts ``[U]``.
+        targets: targets of each user ``[U]``.
+        width: most targets of a window.
+        draws: one uniform number in [0, 1) a user ``[U]``.
+
+    Returns:
+        For each window its user, the number of the user's targets up to its end, and how many of
+        them it holds.
+    """
+    choices = width + 1 - begins
+    cut = begins + torch.minimum((draws * choices).long(), choices - 1)  # [U]
+    cut = torch.where(targets <= width, targets, cut)
+    count = 1 + (targets - cut + width - 1) // width
+    user = torch.arange(len(targets)).repeat_interleave(count)
+    number = torch.arange(len(user)) - (count.cumsum(0) - count)[user]
+    end = torch.minimum(cut[user] + number * width, targets[user])
+    begin = torch.where(number > 0, cut[user] + (number - 1) * width, 0)
+    return user, end, end - begin
+
+
+def moved_left(history: Tensor, skipped: Tensor, lengths: Tensor) -> Tensor:
+    """Histories without their first items.
+
+    Args:
+        history: ``[B, T, ...]``, right-padded with 0.
+        skipped: items to leave out ``[B]``.
+        lengths: items that stay ``[B]``.
+
+    Returns:
+        ``[B, T, ...]``, right-padded with 0.
+    """
+    places = torch.arange(history.shape[1])
+    source = (places + skipped.unsqueeze(1)).clamp(max=history.shape[1] - 1)  # [B, T]
+    rows = torch.arange(len(history)).unsqueeze(1)
+    outside = places >= lengths.unsqueeze(1)  # [B, T]
+    outside = outside.view(*outside.shape, *[1] * (history.dim() - 2))
+    return history[rows, source].masked_fill(outside, 0)
