@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.evaluation_rows import (
+    first_events,
+    rows_are_interactions,
+    with_first_events,
+)
 from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
@@ -228,13 +234,23 @@ class OrderedDataset:
         """As RecBole's; all rows without ``hold_out``."""
         if self.config["hold_out"] is False:
             return self._everything()
-        return super().split_by_ratio(ratios, group_by)
+        return self._split(super().split_by_ratio, ratios, group_by)
 
     def time_based_split(self, ratios, group_by) -> list:
         """As RecBole's; all rows without ``hold_out``."""
         if self.config["hold_out"] is False:
             return self._everything()
-        return super().time_based_split(ratios, group_by)
+        return self._split(super().time_based_split, ratios, group_by)
+
+    def _split(self, split: Callable[..., list], *arguments: object) -> list:
+        """The parts of RecBole's ``split``; with ``ratio_rows: interactions`` of all but firsts."""
+        if not rows_are_interactions(self.config):
+            return split(*arguments)
+        first, others = first_events(self)
+        every, self.inter_feat = self.inter_feat, others
+        parts = with_first_events(split(*arguments), first)
+        self.inter_feat = every
+        return parts
 
     @property
     def _is_sequential(self) -> bool:

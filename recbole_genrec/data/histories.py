@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import ModelType
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from recbole_genrec.data.evaluation_rows import (
+    RowLoader,
+    order_of_events,
+    rows_are_interactions,
+)
 from recbole_genrec.data.presplit import WHOLE_HISTORY
 from recbole_genrec.errors import ConfigError
 
@@ -79,8 +83,8 @@ class Histories:
         return (known[row] == sought) & before
 
 
-class ExcludingLoader(FullSortEvalDataLoader):
-    """RecBole's loader for full ranking, whose batches name the whole histories.
+class ExcludingLoader(RowLoader):
+    """A loader for full ranking whose batches name the whole histories.
 
     ``(interaction, history_index, positive_u, positive_i)``: RecBole gives the items at
     ``history_index`` the score -inf. Rows of our own models carry them in :data:`EXCLUDED` too.
@@ -132,6 +136,8 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
     datasets = [loader._dataset for loader in loaders]
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
         histories, places = _of_rows(config, datasets)
+    elif rows_are_interactions(config):
+        histories, places = _of_interactions(datasets)
     else:
         histories, places = _of_splits(datasets)
     result = []
@@ -186,6 +192,15 @@ def _of_splits(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
             places.append(places[-1].repeat(width) - 1)
     histories = Histories(np.concatenate(users), np.concatenate(items), np.concatenate(places) + 1)
     return histories, [np.full(len(data.inter_feat), n + 1) for n, data in enumerate(datasets)]
+
+
+def _of_interactions(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+    """Histories by event of a general model's rows, and the place of each row."""
+    first = datasets[0]
+    users, items = (_joined(datasets, name) for name in (first.uid_field, first.iid_field))
+    places = order_of_events(users, _joined(datasets, first.time_field))
+    borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
+    return Histories(users, items, places), np.split(places, borders)
 
 
 def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from recbole.utils import ModelType
 
+from recbole_genrec.data.evaluation_rows import rows_by_ratio
+
 FILTERS = {
     "rm_dup_inter": None,
     "val_interval": None,
@@ -59,6 +61,11 @@ def idle_keys(config) -> list[str]:
     if config["valid_users"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         sentences.append(
             f"valid_users does nothing for {config['model']}, which is not sequential."
+        )
+    if config["ratio_rows"] == "interactions" and not rows_by_ratio(config):
+        sentences.append(
+            "ratio_rows does nothing here: the held-out rows come from the files or from "
+            "leave-one-out, and are the same for every model."
         )
     return sentences
 

@@ -12,6 +12,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
+from recbole_genrec.data.evaluation_rows import RowLoader, rows_are_interactions
 from recbole_genrec.data.histories import excluding
 from recbole_genrec.data.training_rows import (
     LengthGroupedLoader,
@@ -87,6 +88,8 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     with explained(config.settings.dataset, "RecBole cannot split it; check eval_args.", DataError):
         train, valid, test = data_preparation(config, dataset)
     split = (train, valid, test)
+    if rows_are_interactions(config):
+        valid, test = (RowLoader(config, part._dataset, part._sampler) for part in (valid, test))
     train = _training_loader(config, train, test._dataset, grouped)
     holds_out = config.settings.hold_out is not False
     if not holds_out or not len(valid._dataset) and not config.settings.eval_step:

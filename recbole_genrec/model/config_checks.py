@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recbole_genrec.data.evaluation_rows import check_ratio_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.outside import is_outside
 from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer
@@ -24,6 +25,7 @@ def check_settings(config) -> None:
     check_values(config.declarations, values)
     check_recbole_values(values)
 
+    check_ratio_rows(config)
     _check_training_without_history(config.model_class, values)
 
     if is_generative(config.model_class):

@@ -143,16 +143,18 @@ def kind_of_rows(values: Mapping[str, Any]) -> str:
     if values.get("benchmark_filename") is not None or not {"RS", "TS"} & split.keys():
         return "last item"
     kind = values["MODEL_TYPE"]
-    if getattr(kind, "name", kind) == "SEQUENTIAL":
+    by_interaction = values.get("ratio_rows") == "interactions"
+    if by_interaction or getattr(kind, "name", kind) == "SEQUENTIAL":
         return "interaction"
     return "user"
 
 
-def _different_rows(sequential: str, general: str) -> str:
+def _different_rows(by_interaction: str, by_user: str) -> str:
     return (
-        f"eval_args splits by ratio: {sequential} is tested on each held-out interaction of a "
-        f"user, {general} once on all of them together, so the same list gives other figures. "
-        "Use split: {LS: valid_and_test}, or compare sequential and general models apart."
+        f"eval_args splits by ratio: {by_interaction} is tested on each held-out interaction of a "
+        f"user, {by_user} once on all of them together, so the same list gives other figures. "
+        "Use --ratio_rows=interactions, which tests all models on each held-out interaction, or "
+        "split: {LS: valid_and_test}."
     )
 
 

@@ -69,6 +69,14 @@ class TrainingKeys(Settings):
         affects="data",
         inherited=True,
     )
+    ratio_rows: Literal["users", "interactions"] = key(
+        "what a general model is tested on under a split by ratio: a user with all held-out "
+        "items, or each held-out interaction, as sequential models are",
+        affects="data",
+        default="users",
+        neutral="users",
+        inherited=True,
+    )
     exclude_history_in_training: bool = key(
         "items of a training row's history do not compete with its target, where the loss is a "
         "softmax over items or codes",

@@ -1,0 +1,113 @@
+"""What a row of an evaluation is: a user, or a held-out interaction.
+
+Under a split by ratio a sequential model is tested on each held-out interaction, and RecBole's
+general models once a user, on all of them together. ``ratio_rows: interactions`` gives general
+models the rows of sequential ones: the first event of a user is never held out, the others are
+split, and each held-out one is a row of its own.
+"""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.interaction import Interaction, cat_interactions
+from recbole.utils import ModelType
+
+from recbole_genrec.errors import ConfigError
+
+
+def rows_are_interactions(config) -> bool:
+    """Whether a general model is evaluated on each held-out interaction of a split by ratio."""
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    return not sequential and config["ratio_rows"] == "interactions" and rows_by_ratio(config)
+
+
+def rows_by_ratio(config) -> bool:
+    """Whether ``eval_args`` splits by ratio."""
+    split = config["eval_args"].get("split") or {}
+    return config["benchmark_filename"] is None and bool({"RS", "TS"} & split.keys())
+
+
+def check_ratio_rows(config) -> None:
+    """Refuse evaluations that have no such rows.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if not rows_are_interactions(config):
+        return
+    start = "ratio_rows: interactions gives general models the rows of sequential ones"
+    args = config["eval_args"]
+    modes = args.get("mode", "full")
+    modes = set(modes.values()) if isinstance(modes, dict) else {modes}
+    if args.get("order") != "TO":
+        raise ConfigError(f"{start}, which stand in the order of time. Use order: TO in eval_args.")
+    if modes != {"full"}:
+        raise ConfigError(f"{start}, which rank all items. Use mode: full in eval_args.")
+    if not config["repeatable"]:
+        raise ConfigError(
+            f"{start}; repeatable: False is RecBole's way for rows of users. Use "
+            "exclude_history: True."
+        )
+
+
+def first_events(dataset) -> tuple[Interaction, Interaction]:
+    """The first event of each user, and all others in the order of their times.
+
+    Rows of one time stand by user, as RecBole's sequential dataset has them.
+
+    Args:
+        dataset: RecBole's dataset of a general model, its times as tensors.
+    """
+    dataset.sort(by=[dataset.uid_field, dataset.time_field])
+    users = dataset.inter_feat[dataset.uid_field]
+    is_first = torch.ones(len(users), dtype=torch.bool)
+    is_first[1:] = users[1:] != users[:-1]
+    others = dataset.inter_feat[~is_first]
+    others.sort(by=dataset.time_field)
+    return dataset.inter_feat[is_first], others
+
+
+def with_first_events(parts: list, first: Interaction) -> list:
+    """The parts of a split; the first events of all users come before the training part.
+
+    Args:
+        parts: datasets of training, validation and test.
+        first: see :func:`first_events`.
+    """
+    training = parts[0]
+    columns = {name: first[name] for name in training.inter_feat.columns}
+    training.inter_feat = cat_interactions([Interaction(columns), training.inter_feat])
+    return parts
+
+
+def order_of_events(users: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The place of each row among all rows by user and time, int64 ``[n]``.
+
+    Args:
+        users: user of each row ``[n]``; rows of one user and time stand in their order.
+        times: ``[n]``.
+    """
+    places = np.empty(len(users), dtype=np.int64)
+    places[np.lexsort([times, users])] = np.arange(len(users))
+    return places
+
+
+class RowLoader(FullSortEvalDataLoader):
+    """RecBole's loader for full ranking; see the top of this file for its rows."""
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        if not rows_are_interactions(config):
+            super().__init__(config, dataset, sampler, shuffle=shuffle)
+            return
+        # What RecBole's constructor does for a sequential model; the one that it calls reads the
+        # kind of the model once more.
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.is_sequential = True
+        self.sample_size = len(dataset)
+        super(FullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)
+        self.is_sequential = True
