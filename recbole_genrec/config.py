@@ -36,7 +36,7 @@ from recbole_genrec.settings.classification import (
     named_values,
     shared_keys,
 )
-from recbole_genrec.settings.declaration import REQUIRED, Key, Settings, SettingsType
+from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
 from recbole_genrec.settings.older_names import change_older_names, follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import as_list, plain_value
@@ -283,7 +283,7 @@ class GenRecConfig(Config):
         self.declarations = merged(*classes)
         for name, declared in self.declarations.items():
             if name not in shared_keys() and declared.default not in (REQUIRED, None):
-                self.places.setdefault(name, "declared")
+                self.places.setdefault(name, DECLARED)
                 self.internal_config_dict.setdefault(name, declared.default)
 
     def _merge(self, content: dict, place: str) -> None:

@@ -48,6 +48,10 @@ def key_list(method: str | None, argv: list[str]) -> str:
     if dataset == NO_DATASET:
         values |= {"dataset": None, "item_text_fields": arguments.get("item_text_fields")}
     places = config.places | dict.fromkeys(arguments, "an argument")
+    if method is None:
+        values["model"] = None
+    else:
+        places["model"] = "an argument"
 
     shared = [key for key in config.declarations.values() if _is_shared(key) and not key.computed]
     shared_table = listed("Keys that all methods share", shared, values, places)

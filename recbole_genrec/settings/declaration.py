@@ -21,6 +21,8 @@ REQUIRED: Any = object()
 """Default of a key whose value stands in a YAML file."""
 GIVEN: Any = object()
 """Stands for any value of a switch that is on once it is set: ``("candidate_file", GIVEN)``."""
+DECLARED = "declared"
+"""Place of a value that is the default of the key's declaration."""
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
@@ -83,6 +85,7 @@ class Key:
 
     Attributes:
         annotation: the Python type of the value.
+        place: the file of the declaration, from the folder that holds the package.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Key:
     set_by_benchmark: bool = False
     computed: bool = False
     inherited: bool | None = None
+    place: str = ""
 
     @cached_property
     def members(self) -> tuple[Any, ...]:
@@ -203,7 +207,10 @@ class Settings(BaseModel):
     @cache
     def declared(cls) -> dict[str, Key]:
         """The declarations by name."""
-        return {name: _declaration(name, info) for name, info in cls.model_fields.items()}
+        keys = {}
+        for name, info in cls.model_fields.items():
+            keys[name] = _declaration(name, info, _declaring_class(cls, name))
+        return keys
 
     @classmethod
     def of(cls: type[SettingsType], config: Any) -> SettingsType:
@@ -226,9 +233,24 @@ class Settings(BaseModel):
             self.__dict__[name] = value
 
 
-def _declaration(name: str, info: Any) -> Key:
+def _declaring_class(settings: type[Settings], name: str) -> type:
+    """The class in whose body the key stands, which its subclasses inherit."""
+    for base in settings.__mro__:
+        if name in base.__dict__.get("__annotations__", {}):
+            return base
+    return settings
+
+
+def _declaration(name: str, info: Any, settings: type) -> Key:
     default = REQUIRED if info.is_required() else info.default
-    return Key(name, info.annotation, info.description, default=default, **info.json_schema_extra)
+    return Key(
+        name,
+        info.annotation,
+        info.description,
+        default=default,
+        place=settings.__module__.replace(".", "/") + ".py",
+        **info.json_schema_extra,
+    )
 
 
 def active(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from recbole_genrec.settings.declaration import GIVEN, REQUIRED, Key
+from recbole_genrec.settings.declaration import DECLARED, GIVEN, REQUIRED, Key
 
 WIDEST = 28
 """Columns are at most this wide; a longer value moves the rest of its line."""
@@ -20,7 +20,7 @@ def listed(
         title: the heading.
         keys: the declarations, in order.
         values: by name; a key without one is not set.
-        places: where the value stands, by name.
+        places: where the value stands, by name; without an entry, the declaration has the default.
     """
     rows = [_row(declared, values, places) for declared in keys]
     columns = list(zip(*rows, strict=True))
@@ -37,11 +37,18 @@ def _row(
     declared: Key, values: Mapping[str, object], places: Mapping[str, str]
 ) -> tuple[str, str, str, str]:
     name = declared.name
-    unset = None if declared.default is REQUIRED else declared.default
-    place = places.get(name, "not set")
+    default = None
+    place = "not set"
+    if declared.default is not REQUIRED:
+        default = declared.default
+        place = declared.place
+
+    place = places.get(name, place)
+    if place == DECLARED:
+        place = declared.place
     if place.endswith(".yaml") or ".yaml, " in place:
         place = f"properties/{place}"
-    return name, _shown(values.get(name, unset)), ", ".join(declared.affects), place
+    return name, _shown(values.get(name, default)), ", ".join(declared.affects), place
 
 
 def _shown(value: object) -> str:

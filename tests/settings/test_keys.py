@@ -256,6 +256,21 @@ def test_methods_that_need_texts_are_listed_without_a_dataset(capsys):
     assert lines["n_sem"].split()[1] == "4"
 
 
+def test_a_default_of_the_declaration_is_shown_with_its_file(capsys):
+    assert main(["keys", "LCRec"]) == 0
+    lines = lines_by_key(capsys.readouterr().out)
+    assert lines["model"].endswith("an argument")
+    assert lines["dataset"].endswith("not set")
+    assert lines["result_file"].endswith("recbole_genrec/settings/shared_keys.py")
+
+    assert main(["keys"]) == 0
+    text = capsys.readouterr().out
+    assert lines_by_key(text)["model"].split()[1] == "~"
+    tables = dict(table.split("\n", 1) for table in text.split("\n\nKeys of "))
+    line = lines_by_key(tables["SETRec"])["mask_history"]
+    assert line.split()[1:] == ["False", "search", "recbole_genrec/model/ranking.py"]
+
+
 def test_the_list_follows_dataset_preset_and_arguments(capsys):
     assert main(["keys", "TIGER", "--dataset=ml-100k", "--beam_width=40"]) == 0
     lines = lines_by_key(capsys.readouterr().out)
