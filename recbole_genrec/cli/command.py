@@ -30,6 +30,7 @@ class Command:
             ``context: typer.Context`` and finds them in ``context.args``.
         usage: what stands for the settings in the first line of its help.
         needs_arguments: whether it shows its help when nothing is given.
+        further_help: help on the settings that stand beside ``--help``, or ``None``.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     takes_settings: bool = False
     usage: str = "[OPTIONS]"
     needs_arguments: bool = False
+    further_help: Callable[[list[str]], str | None] | None = None
 
     def add_to(self, app: typer.Typer) -> None:
         """Make it a command of ``app``."""
@@ -84,15 +86,28 @@ class TakesSettings(ShownExamples):
         What was typed stays in ``ctx.meta["words"]``.
         """
         ctx.meta["words"] = list(args)
-        names = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        settings = [word for word in args if _is_setting(word, names)]
-        others = [word for word in args if not _is_setting(word, names)]
-        if not others and settings:
+        options: set[str] = set()
+        for parameter in self.get_params(ctx):
+            options.update(parameter.opts)
+        settings = [word for word in args if _is_setting(word, options)]
+        others = [word for word in args if not _is_setting(word, options)]
+        if settings:
             self.no_args_is_help = False
         super().parse_args(ctx, others)
         ctx.args = [*ctx.args, *settings]
         return ctx.args
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, and more about the settings that were given with it."""
+        super().format_help(ctx, formatter)
+        if self.command.further_help is None:
+            return
+        words = ctx.meta.get("words", [])
+        settings = [word for word in words if _is_setting(word, {*ctx.help_option_names})]
+        text = self.command.further_help(settings)
+        if text is not None:
+            typer.echo(text)
 
-def _is_setting(word: str, names: set[str]) -> bool:
-    return word.startswith("--") and word.partition("=")[0] not in names
+
+def _is_setting(word: str, options: set[str]) -> bool:
+    return word.startswith("--") and word.partition("=")[0] not in options

@@ -24,6 +24,9 @@ BackboneOption = Annotated[
         help="folder of the language model that the run started from, when it has moved",
     ),
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="show warnings and the result alone, no bars")
+]
 
 
 def checkpoint_changes(
@@ -36,6 +39,14 @@ def checkpoint_changes(
     if backbone:
         changes["backbone"] = backbone
     return changes
+
+
+def quietly(settings: list[str]) -> list[str]:
+    """Settings of a run that shows warnings alone; what is set already stays."""
+    names = {word.partition("=")[0] for word in settings}
+    silence = {"--show_progress": "False", "--state": "WARNING"}
+    added = [f"{name}={value}" for name, value in silence.items() if name not in names]
+    return [*settings, *added]
 
 
 def split_words(text: str) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from recbole_genrec.data.encoding_figures import (
     ReadingFigures,
@@ -103,12 +105,13 @@ def _embed(
 ) -> tuple[np.ndarray, ReadingFigures]:
     unique = list(dict.fromkeys(text for text in texts if text))
     model = _load_encoder(encoder, folder, device)
-    encoded = model.encode(
-        unique or [""],
-        batch_size=batch_size,
-        show_progress_bar=show_progress,
-        convert_to_numpy=True,
-    )
+    with _bar(model, len(unique), batch_size, show_progress):
+        encoded = model.encode(
+            unique or [""],
+            batch_size=batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
     vectors = np.zeros((1 + len(unique), encoded.shape[1]), dtype=np.float32)
     vectors[1:] = encoded[: len(unique)]
     if not np.isfinite(vectors).all():
@@ -118,6 +121,25 @@ def _embed(
         )
     row = {text: index for index, text in enumerate(unique, start=1)}
     return vectors[[row.get(text, 0) for text in texts]], reading_figures(model, unique)
+
+
+@contextlib.contextmanager
+def _bar(model: Any, n_texts: int, batch_size: int, show_progress: bool) -> Iterator[None]:
+    """A bar with a name; the one of sentence-transformers is called "Batches"."""
+    n_batches = -(-n_texts // batch_size)
+
+    def advance(*_: Any) -> None:
+        bar.update()
+
+    with tqdm(
+        total=n_batches, desc="Sentence embeddings", disable=not show_progress, ncols=100
+    ) as bar:
+        # encode calls the first part of the encoder once a batch
+        handle = model[0].register_forward_hook(advance)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def _report(

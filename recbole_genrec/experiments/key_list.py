@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import MODELS, get_model_class, is_generative, model_properties
 from recbole_genrec.settings.classification import RECBOLE_ARGUMENTS
-from recbole_genrec.settings.declaration import Key
+from recbole_genrec.settings.declaration import Effect, Key
 from recbole_genrec.settings.listing import listed
 from recbole_genrec.settings.parsing import parse_arguments
 from recbole_genrec.settings.property_files import shipped
@@ -22,6 +22,13 @@ NO_DATASET = "no-dataset"
 """Stands for the dataset where none is named; no property file has this name."""
 WITHOUT_KEYS = "Pop"
 """A method without keys of its own: its values are those that all methods share."""
+HEADINGS: dict[Effect, str] = {
+    "data": "Data and protocol",
+    "tokenizer": "Codes",
+    "training": "Training",
+    "search": "Search and lists",
+    "display": "Files, processes, and what is shown",
+}
 
 
 def key_list(method: str | None, argv: list[str]) -> str:
@@ -35,28 +42,19 @@ def key_list(method: str | None, argv: list[str]) -> str:
     Raises:
         ConfigError: there is no such method, or the arguments cannot work.
     """
-    arguments = parse_arguments(argv)
-    if "model" in arguments:
+    if "model" in parse_arguments(argv):
         raise ConfigError("Name the method without --model: recbole-genrec keys LETTER.")
-    dataset = str(arguments.get("dataset", NO_DATASET))
-    unnamed: dict[str, Any] = {}
-    if dataset == NO_DATASET:
-        # some methods refuse a dataset that does not say what describes an item
-        unnamed = {"item_text_fields": arguments.get("item_text_fields", [NO_DATASET])}
-    config = GenRecConfig(method or WITHOUT_KEYS, dataset, config_dict=unnamed, argv=argv)
-    values = {**config.plain(), "data_path": str(Path(config.settings.data_path).parent)}
-    if dataset == NO_DATASET:
-        values |= {"dataset": None, "item_text_fields": arguments.get("item_text_fields")}
-    places = config.places | dict.fromkeys(arguments, "an argument")
+    settled = settled_keys(method or WITHOUT_KEYS, argv)
+    config, values, places = settled.config, settled.values, settled.places
     if method is None:
         values["model"] = None
     else:
         places["model"] = "an argument"
-
-    shared = [key for key in config.declarations.values() if _is_shared(key) and not key.computed]
+    declared = [key for key in config.declarations.values() if not key.computed]
+    shared = [key for key in declared if _is_shared(key)]
     shared_table = listed("Keys that all methods share", shared, values, places)
     if method is None:
-        return "\n\n".join([shared_table, *_methods(dataset), *_tokenizers()])
+        return "\n\n".join([shared_table, *_methods(settled.dataset), *_tokenizers()])
 
     title = f"Keys of {config.model} and its tokenizer"
     further = _further(config.declarations.values())
@@ -66,6 +64,68 @@ def key_list(method: str | None, argv: list[str]) -> str:
     if not further:
         return shared_table
     return "\n\n".join([listed(title, further, values, places), shared_table])
+
+
+def keys_by_effect(method: str, argv: list[str]) -> str:
+    """The keys that a method takes, by what they affect first.
+
+    Args:
+        method: a name that ``--model`` takes.
+        argv: ``--key=value`` arguments of a run, which change the values.
+
+    Raises:
+        ConfigError: there is no such method, or the arguments cannot work.
+    """
+    settled = settled_keys(method, argv)
+    settled.places["model"] = "an argument"
+    declared = [key for key in settled.config.declarations.values() if not key.computed]
+    tables = []
+    for effect, heading in HEADINGS.items():
+        keys = [key for key in declared if key.affects[0] == effect]
+        if keys:
+            tables.append(listed(heading, keys, settled.values, settled.places))
+    further = _recbole_keys(settled.config)
+    if further and not is_generative(settled.config.model_class):
+        title = f"Of RecBole's {settled.config.model}"
+        tables.insert(0, listed(title, further, settled.values, settled.places))
+    return "\n\n".join(tables)
+
+
+class SettledKeys(NamedTuple):
+    """The values that the keys of a method have.
+
+    Attributes:
+        config: the settings of its run.
+        dataset: its name, or :data:`NO_DATASET`.
+        values: by key.
+        places: where each value stands, by key.
+    """
+
+    config: GenRecConfig
+    dataset: str
+    values: dict[str, Any]
+    places: dict[str, str]
+
+
+def settled_keys(method: str, argv: list[str]) -> SettledKeys:
+    """Read the settings of a method, with or without a dataset.
+
+    Args:
+        method: a name that ``--model`` takes.
+        argv: ``--key=value`` arguments of a run.
+    """
+    arguments = parse_arguments(argv)
+    dataset = str(arguments.get("dataset", NO_DATASET))
+    unnamed: dict[str, Any] = {}
+    if dataset == NO_DATASET:
+        # some methods refuse a dataset that does not say what describes an item
+        unnamed = {"item_text_fields": arguments.get("item_text_fields", [NO_DATASET])}
+    config = GenRecConfig(method, dataset, config_dict=unnamed, argv=argv)
+    values = {**config.plain(), "data_path": str(Path(config.settings.data_path).parent)}
+    if dataset == NO_DATASET:
+        values |= {"dataset": None, "item_text_fields": arguments.get("item_text_fields")}
+    places = config.places | dict.fromkeys(arguments, "an argument")
+    return SettledKeys(config, dataset, values, places)
 
 
 def _is_shared(declared: Key) -> bool:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from recbole_genrec.cli.command import Command
 from recbole_genrec.cli.commands import (
     benchmark,
+    datasets,
+    doctor,
     evaluate,
     export,
     init_method,
     inspect,
     keys,
     leaderboard,
+    models,
     prepare,
     recommend,
     run,
+    tokenizers,
     tune,
 )
 
@@ -30,7 +34,11 @@ COMMANDS: list[Command] = [
     recommend.COMMAND,
     inspect.COMMAND,
     export.COMMAND,
+    models.COMMAND,
+    tokenizers.COMMAND,
+    datasets.COMMAND,
     keys.COMMAND,
+    doctor.COMMAND,
     prepare.COMMAND,
     init_method.COMMAND,
 ]

@@ -7,10 +7,11 @@ from typing import Any
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
+from recbole_genrec.cli.options import QuietOption, quietly
 from recbole_genrec.cli.training import trained
 
 
-def evaluate(context: typer.Context) -> int:
+def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
     """Test the checkpoint of a run again; nothing is trained.
 
     Keys that may differ from the run: beam_width, score_type, score_mode, constraint,
@@ -18,6 +19,8 @@ def evaluate(context: typer.Context) -> int:
     `--backbone=F` names the language model's folder when it has moved. `--result_file=F` writes a
     JSON.
     """
+    if quiet:
+        context.args = quietly(context.args)
     return trained(context, _evaluate)
 
 

@@ -7,16 +7,33 @@ import os
 import typer
 
 from recbole_genrec.cli.command import TRAIN, Command
+from recbole_genrec.cli.options import QuietOption, quietly, split_words
 from recbole_genrec.cli.training import trained
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, quiet: QuietOption = False) -> int:
     """Train and test one model, or several on the same split.
 
     Keys are those of RecBole and of properties/; `--Model.key=value` is meant for one model,
     `--preset=paper` takes the published setting, `--resume` continues an interrupted run.
+    `recbole-genrec run --model=LETTER --help` lists the keys of a method.
     """
+    if quiet:
+        context.args = quietly(context.args)
     return trained(context, _run)
+
+
+def _keys_of_a_method(settings: list[str]) -> str | None:
+    """Help on the keys of the method that is named beside ``--help``."""
+    from recbole_genrec.experiments.key_list import keys_by_effect
+    from recbole_genrec.settings.parsing import parse_arguments
+
+    method = parse_arguments(settings).get("model")
+    if not isinstance(method, str):
+        return None
+    others = [word for word in settings if not word.startswith("--model=")]
+    tables = [keys_by_effect(name, others) for name in split_words(method)]
+    return "\n\n".join(tables)
 
 
 def _run(settings: list[str]) -> None:
@@ -41,8 +58,10 @@ COMMAND = Command(
         "recbole-genrec run --model=STORE --dataset=ml-100k",
         "recbole-genrec run --model=STORE,SASRec --dataset=ml-100k --SASRec.epochs=20",
         "recbole-genrec run --model=TIGER --dataset=amazon-beauty --preset=paper",
+        "recbole-genrec run --model=LETTER --dataset=ml-100k --help",
     ),
     takes_settings=True,
     usage="--model=NAME --dataset=NAME [--key=value ...]",
     needs_arguments=True,
+    further_help=_keys_of_a_method,
 )

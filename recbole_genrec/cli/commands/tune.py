@@ -5,16 +5,19 @@ from __future__ import annotations
 import typer
 
 from recbole_genrec.cli.command import TRAIN, Command
+from recbole_genrec.cli.options import QuietOption, quietly
 from recbole_genrec.cli.training import trained
 
 
-def tune(context: typer.Context) -> int:
+def tune(context: typer.Context, quiet: QuietOption = False) -> int:
     """Search parameters with RecBole's HyperTuning.
 
     The file of `--params_file` holds lines like `learning_rate choice [0.01,0.001]`.
     `--algo=exhaustive|random|bayes`, `--max_evals=10`, `--early_stop=10` (trials without
     improvement), `--output_file=tuning.json`; other keys are those of run.
     """
+    if quiet:
+        context.args = quietly(context.args)
     return trained(context, _tune)
 
 

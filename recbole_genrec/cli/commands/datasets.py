@@ -1,0 +1,39 @@
+"""``recbole-genrec datasets``: what can be run on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recbole_genrec.cli.command import LOOK_UP, Command
+from recbole_genrec.cli.tables import print_table
+
+
+def datasets(
+    data_path: Annotated[
+        str, typer.Option("--data_path", help="folder of all datasets")
+    ] = "dataset",
+) -> None:
+    """The datasets at hand, and those that `prepare` makes, with their published counts."""
+    from recbole_genrec.experiments.offers import list_datasets
+
+    table = list_datasets(data_path)
+    rows = [[_shown(cell) for cell in row] for row in table.astype(object).to_numpy().tolist()]
+    print_table(list(table.columns), rows)
+
+
+def _shown(cell: object) -> str:
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, str):
+        return cell
+    return ""
+
+
+COMMAND = Command(
+    "datasets",
+    datasets,
+    LOOK_UP,
+    examples=("recbole-genrec datasets", "recbole-genrec datasets --data_path=/data"),
+)

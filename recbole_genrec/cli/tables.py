@@ -1,0 +1,60 @@
+"""Tables: of rich on a terminal, aligned plain text elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+NUMBERS = frozenset("0123456789.,+-% ")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table.
+
+    Args:
+        columns: the headings.
+        rows: the cells of each row.
+        title: a line above it.
+    """
+    console = Console()
+    right = [_is_numeric([row[place] for row in rows]) for place in range(len(columns))]
+    if not console.is_terminal:
+        print(plain_table(columns, rows, right, title))
+        return
+    table = Table(title=title or None, title_justify="left")
+    for heading, is_right in zip(columns, right, strict=True):
+        justify = "right" if is_right else "left"
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def plain_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], title: str
+) -> str:
+    """Cells in aligned columns, without colour.
+
+    Args:
+        columns: the headings.
+        rows: the cells of each row.
+        right: which columns stand at their right end.
+        title: a line above it; may be empty.
+    """
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = []
+    for row in [columns, ["-" * width for width in widths], *rows]:
+        cells = []
+        for cell, width, is_right in zip(row, widths, right, strict=True):
+            cells.append(cell.rjust(width) if is_right else cell.ljust(width))
+        lines.append("  ".join(cells).rstrip())
+    if title:
+        lines.insert(0, title)
+    return "\n".join(lines)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return any(cells) and all(NUMBERS.issuperset(cell) for cell in cells)
