@@ -26,7 +26,7 @@ def locate(backbone: str) -> str:
     if looks_local:
         raise BackboneError(
             f"The backbone folder {backbone} does not exist. "
-            "Give an existing folder, a hub id, or backbone: scratch."
+            "Give an existing folder (--backbone=FOLDER), a hub id, or backbone: scratch."
         )
     return backbone
 

@@ -5,8 +5,9 @@ the row, lets a stray quote swallow the lines up to the next one, and shifts the
 whose rows have one cell more than its header. ``.inter`` and ``.item`` are read here instead, so
 that ids and texts follow the same rules.
 
-Quotes: between tabs they are ordinary characters, unless the header itself is quoted; with any
-other separator the cells follow the rules of CSV files.
+Quotes: between tabs they are ordinary characters, unless the header itself is quoted or a row is
+too short because a quoted cell goes on in the next lines; with any other separator the cells follow
+the rules of CSV files. Empty cells beyond the header, which some programs write, are left out.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class AtomicFile:
             )
         self._quoted = self.separator != "\t" or is_quoted(header.split(self.separator)[0])
         self.columns: list[str] = []
-        self.columns = [cell.strip() for cell in self._cells(header)[0]]
+        columns = [cell.strip() for cell in self._cells(header)[0]]
+        self.columns = _without_surplus(columns, 1)
 
     def text(self, cell: str) -> str:
         """The text of a cell: between tabs quotes stay, except those that a CSV writer added."""
@@ -133,9 +135,11 @@ class AtomicFile:
                 cells, problem = self._cells(line)
                 if problem == OPEN and self._quoted:
                     cells, problem = self._continued(line, lines)
+                elif any(map(self.is_open, cells)):
+                    cells = self._continued_between_tabs(line, cells, lines)
                 if damaged:
-                    problem = f"it is not {self.encoding}."
-                yield Row(number, cells, problem)
+                    problem = f"it is not {self.encoding}; --encoding names that of the file."
+                yield Row(number, _without_surplus(cells, len(self.columns)), problem)
 
     def _header(self) -> tuple[int, str]:
         """Number and text of the first line that is not empty."""
@@ -192,6 +196,27 @@ class AtomicFile:
         lines.give_back(taken)
         return self._cells(first)
 
+    def _continued_between_tabs(self, first: str, cells: list[str], lines: _Lines) -> list[str]:
+        """The cells of a row between tabs whose quoted cell goes on in the next lines.
+
+        These lines are too short to be rows. A stray quote, before lines that are rows, stays.
+        """
+        width = len(self.columns)
+        text = first
+        taken = []
+        for number, line in lines:
+            taken.append((number, line))
+            text = f"{text}\n{self._repaired(line)[0]}"
+            if line.count(self.separator) + 1 >= width or len(taken) == MOST_LINES:
+                break
+            joined, problem = split_quoted(text, self.separator)
+            if problem is None and len(joined) == width:
+                return joined
+            if problem not in (None, OPEN):
+                break
+        lines.give_back(taken)
+        return cells
+
     def _repaired(self, line: str) -> tuple[str, bool]:
         """The line with U+FFFD for bytes that are not of the encoding, and whether it has some."""
         if line.isascii() or not _UNDECODABLE.search(line):
@@ -233,6 +258,14 @@ class _Lines:
     def give_back(self, lines: list[tuple[int, str]]) -> None:
         """Lines that come again, in this order."""
         self._waiting.extendleft(reversed(lines))
+
+
+def _without_surplus(cells: list[str], width: int) -> list[str]:
+    """The cells without empty ones at the end, of which at least ``width`` stay."""
+    count = len(cells)
+    while count > width and not cells[count - 1].strip():
+        count -= 1
+    return cells[:count]
 
 
 def _separator(key: str, value: object, default: str) -> str:

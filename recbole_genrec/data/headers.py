@@ -73,7 +73,11 @@ def _check_names(where: str, names: list[str], roles: dict[str, str], separator:
     """Refuse a header without any column that is needed, or with one twice."""
     if not any(name in names for name in roles):
         hint = "the first line of the file is no header"
-        if len(names) == 1:
+        case = {name.lower(): name for name in names}
+        written = [case[name.lower()] for name in roles if name.lower() in case]
+        if written:
+            hint = f"{', '.join(written)} are meant: capital letters count"
+        elif len(names) == 1:
             hint = f"{separator!r} does not stand in it; --field_separator names what does"
         raise DataError(
             f"{where}: there is no column {' or '.join(map(repr, roles))}; the columns are "

@@ -162,8 +162,30 @@ def read_interactions(
         lines.append(row.line)
     if not lines:
         raise DataError(f"{path}, line {file.header_line}: no row follows the header.")
+    for column in columns:
+        if column.kind == "token" and column.name in roles:
+            _check_spaces(path, column, lines)
     frame = pd.DataFrame({column.name: column.series() for column in columns})
     return Interactions(path, frame, {n: kinds[n] for n in names}, np.array(lines))
+
+
+def _check_spaces(path: Path, column: _Column, lines: list[int]) -> None:
+    """Refuse ids that differ from others in spaces around them alone.
+
+    Raises:
+        DataError: names the first line with such an id.
+    """
+    ids = set(column.values)
+    spaced = {name for name in ids if name != name.strip() and name.strip() in ids}
+    if not spaced:
+        return
+    place = next(place for place, name in enumerate(column.values) if name in spaced)
+    name = column.values[place]
+    raise DataError(
+        f"{path}, line {lines[place]}: {name!r} and {name.strip()!r} in {column.name!r} differ in "
+        f"spaces alone and would be two ids, as {len(spaced)} names of this column. Remove the "
+        "spaces."
+    )
 
 
 def _problem(row: Row, file: AtomicFile, width: int) -> str | None:
@@ -185,6 +207,7 @@ class _Column:
 
     def __init__(self, name: str, kind: str, has_role: bool, sequence_separator: str):
         self.name = name
+        self.kind = kind
         self._between = sequence_separator
         self._values: list = []
         self._dates: bool | None = None
@@ -195,6 +218,11 @@ class _Column:
             "float_seq": self._numbers,
         }
         self.add = readers[kind]
+
+    @property
+    def values(self) -> list:
+        """The values that were added."""
+        return self._values
 
     def series(self) -> pd.Series:
         """The values that were added."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
+from recbole_genrec.data.inter_files import RESERVED
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
@@ -24,6 +25,8 @@ PLACEHOLDER = "item"
 _NO_TEXT_NEEDED = (
     "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
 )
+MISSING = RESERVED - {"[PAD]"}
+"""Cells that programs write where a value is missing; RecBole takes them for missing too."""
 logger = getLogger(__name__)
 
 
@@ -39,6 +42,7 @@ class ItemTable:
         long_rows: rows with too many.
         stray_quotes: rows with a quote that opens a cell and does not close it.
         replaced_characters: bytes that are not of the encoding.
+        first_ids: the first ids of the file, for messages.
     """
 
     kinds: dict[str, str]
@@ -48,6 +52,7 @@ class ItemTable:
     long_rows: int = 0
     stray_quotes: int = 0
     replaced_characters: int = 0
+    first_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class ItemTexts:
     long_rows: int
     stray_quotes: int
     replaced_characters: int
+    missing_values: int = 0
     encoding: str = "utf-8"
 
 
@@ -105,7 +111,7 @@ def read_item_table(
             f"{path.parent.name}/{path.name}, {make}{_NO_TEXT_NEEDED}."
         )
     file = AtomicFile(path, FileFormat(separator, encoding))
-    table = ItemTable(_parse_header(file.columns))
+    table = ItemTable(_parse_header(file))
     columns = list(table.kinds)
     if item_field not in table.kinds:
         raise DataError(
@@ -125,6 +131,8 @@ def read_item_table(
         table.stray_quotes += row.problem in (OPEN, TRAILING)
         cells += [""] * (len(columns) - len(cells))
         item = file.id(cells[key])
+        if len(table.first_ids) < 3:
+            table.first_ids.append(item)
         if only is not None and item not in only:
             continue
         if item in table.rows:
@@ -163,10 +171,18 @@ def item_file_ids(config) -> list[str]:
     return [item for item in table.rows if item]
 
 
-def _parse_header(cells: list[str]) -> dict[str, str]:
+def _parse_header(file: AtomicFile) -> dict[str, str]:
     """``name:type`` cells to ``{name: type}``; a cell without a type is a token."""
-    pairs = (cell.strip().partition(":") for cell in cells)
-    return {name: kind or "token" for name, _, kind in pairs}
+    kinds: dict[str, str] = {}
+    for cell in file.columns:
+        name, _, kind = cell.strip().partition(":")
+        if name in kinds:
+            raise DataError(
+                f"{file.path}, line {file.header_line}: there are several columns {name!r}. Rename "
+                "one."
+            )
+        kinds[name] = kind or "token"
+    return kinds
 
 
 def read_item_texts(
@@ -218,8 +234,9 @@ def read_item_texts(
         raise DataError(
             f"{path}: not one of the {len(items)} items has text in {', '.join(fields)} "
             f"({len(table.rows)} of them have a row; the ids look like "
-            f"{', '.join(map(repr, items[:3]))}). Check that .inter and .item use the same item "
-            "ids and that the columns hold text."
+            f"{', '.join(map(repr, items[:3]))}, those of the file like "
+            f"{', '.join(map(repr, table.first_ids))}). Check that .inter and .item use the same "
+            "item ids and that the columns hold text."
         )
     titles = [_render(table.rows.get(item, {}), fields[:1], table.kinds) for item in items]
     result = ItemTexts(
@@ -236,6 +253,7 @@ def read_item_texts(
         long_rows=table.long_rows,
         stray_quotes=table.stray_quotes,
         replaced_characters=table.replaced_characters,
+        missing_values=_missing_values(table, fields),
         encoding=encoding,
     )
     _log(path, result)
@@ -246,12 +264,20 @@ def _render(row: dict[str, str], fields: list[str], kinds: dict[str, str]) -> st
     values = {}
     for name in fields:
         value = row.get(name, "")
+        if value.strip() in MISSING:
+            value = ""
         if kinds[name] == "token_seq":
             value = value.replace("_", " ")
         values[name] = " ".join(value.split())
     if len(fields) == 1:
         return values[fields[0]]
     return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
+
+
+def _missing_values(table: ItemTable, fields: list[str]) -> int:
+    """Number of cells of these columns that hold the name of a missing value."""
+    rows = table.rows.values()
+    return sum(row[name].strip() in MISSING for row in rows for name in fields)
 
 
 def _shown(encoding: str) -> str:
@@ -267,7 +293,10 @@ def _log(path: str | Path, result: ItemTexts) -> None:
         "short rows": result.short_rows,
         "long rows": result.long_rows,
         "quotes that open a cell and do not close it": result.stray_quotes,
-        f"characters that are not {_shown(result.encoding)}": result.replaced_characters,
+        f"characters that are not {_shown(result.encoding)} (--encoding names the encoding)": (
+            result.replaced_characters
+        ),
+        "cells such as nan or NULL, which count as empty": result.missing_values,
     }
     met = [f"{count} {what}" for what, count in wrong.items() if count]
     if met:
