@@ -84,3 +84,31 @@ class NumberedData:
     def user_num(self) -> int:
         """Number of users, padding included."""
         return self.num(self.uid_field)
+
+
+class KnownData:
+    """RecBole's dataset as far as a checkpoint knows its items and users.
+
+    Args:
+        data: RecBole's dataset, whose items and users begin with those of the checkpoint.
+        ids: raw ids of ``items`` and ``users`` of the checkpoint, padding first.
+    """
+
+    def __init__(self, data: Any, ids: dict[str, list[str]]) -> None:
+        self._data = data
+        self.item_num = len(ids["items"])
+        self.user_num = len(ids["users"])
+        self.field2id_token = {
+            **data.field2id_token,
+            data.uid_field: np.array(ids["users"], dtype=object),
+            data.iid_field: np.array(ids["items"], dtype=object),
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+    def num(self, field: str) -> int:
+        """Number of users, items or other values, padding included."""
+        if field in (self._data.uid_field, self._data.iid_field):
+            return len(self.field2id_token[field])
+        return self._data.num(field)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 
 from recbole_genrec.config import GenRecConfig, config_from_plain
 from recbole_genrec.data.choices import buyers, histories
@@ -17,7 +17,9 @@ from recbole_genrec.data.cold_items import items_without_interactions, texts_of
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
@@ -86,6 +88,7 @@ def restored(
         if generative:
             model = _model_of_ours(config, train._dataset, state)
             take_in_new_items(config, model, dataset, bought)
+            model.histories = bought
         else:
             model = _recbole_model(config, train._dataset, state)
     model = model.to(config["device"]).eval()
@@ -123,6 +126,8 @@ def _model_of_ours(
 class Served(NamedTuple):
     """A model that recommends, and what its users have chosen so far.
 
+    :func:`load_model` gives one of ours, :func:`load_recommender` also one of RecBole.
+
     Attributes:
         config: the settings of its run, with the changes asked for.
         model: the model in evaluation mode, on its device.
@@ -131,7 +136,7 @@ class Served(NamedTuple):
     """
 
     config: GenRecConfig
-    model: GenRecModel
+    model: Any
     histories: dict[str, list[str]] | None
 
 
@@ -149,13 +154,38 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
     Raises:
         ArtefactError: the file is damaged, or holds a model of RecBole.
     """
+    served = load_recommender(checkpoint, model_class, **changes)
+    if not isinstance(served.model, GenRecModel):
+        name = served.config["model"]
+        raise ArtefactError(
+            f"{checkpoint} holds RecBole's {name}; this works for the methods of this package."
+        )
+    return served
+
+
+def load_recommender(
+    checkpoint: str, model_class: type | str | None = None, **changes: Any
+) -> Served:
+    """Load a checkpoint of any model to recommend with it.
+
+    One of ours needs no data, see :func:`load_model`; one of RecBole needs the files of its
+    dataset, and its sequential models take users of a later day, too.
+
+    Args:
+        checkpoint: as in :func:`load_data_and_model`.
+        model_class: as in :func:`load_data_and_model`.
+        **changes: settings to replace.
+
+    Returns:
+        What :func:`load_model` does; of RecBole's models ``model`` is a
+        :class:`~recbole_genrec.experiments.recbole_lists.RecBoleLists`.
+    """
     state = load_checkpoint(checkpoint)
     with explained(f"The checkpoint {checkpoint}", ADVICE):
         config = _config(checkpoint, state, model_class, changes)
         if not is_generative(config.model_class):
-            raise ArtefactError(
-                f"{checkpoint} holds {config['model']}; this works for the methods of this package."
-            )
+            model = _lists_of_recbole(config, state)
+            return Served(config, model, model.histories)
         model = _model_of_ours(config, None, state)
         bought = None
         if all(file.is_file() for file in interaction_files(config)):
@@ -167,6 +197,7 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
                 f"The files of {config['dataset']} are not in {config['data_path']}; the "
                 "checkpoint is used alone."
             )
+    model.histories = bought
     return Served(config, model.to(config["device"]).eval(), bought)
 
 
@@ -202,6 +233,39 @@ def take_in_new_items(
     users_of = buyers(bought)
     users = [users_of.get(item, []) for item in new]
     return model.take_in(texts_of(config, new), new, users)
+
+
+def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLists:
+    """A model of RecBole that makes lists of the users of the data.
+
+    A sequential model reads histories alone, so items and users that came later do no harm.
+    """
+    dataset = create_dataset(config, state["ids"])
+    bought = histories(dataset)
+    ids = state["ids"]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and is_numbered_by(dataset, ids):
+        data: Any = KnownData(dataset, ids)
+        sentence = left_out_sentence(ids, bought)
+        if sentence:
+            logging.getLogger().warning(sentence)
+    else:
+        data = make_loaders(config, dataset, False, evaluated=False)[0]._dataset
+    model = _recbole_model(config, data, state).to(config["device"]).eval()
+    return RecBoleLists(config, model, ids, bought, state.get("histories"))
+
+
+def left_out_sentence(ids: dict[str, list[str]], bought: dict[str, list[str]]) -> str | None:
+    """How many items of the data a model of RecBole does not know; ``None`` where it knows all."""
+    known = set(ids["items"])
+    new: set[str] = set()
+    for items in bought.values():
+        new.update(item for item in items if item not in known)
+    if not new:
+        return None
+    return (
+        f"{len(new)} items of the data are unknown to the model, for example {min(new)!r}; they "
+        "are in no list and do not count in histories. Train again to have them."
+    )
 
 
 def _recbole_model(

@@ -14,6 +14,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import histories
 from recbole_genrec.data.cold_items import sentence_about_cold_items
 from recbole_genrec.data.histories import unreachable_targets
+from recbole_genrec.data.history_digests import digests_of_dataset
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
@@ -73,6 +74,7 @@ class SingleRun:
         stages: time and memory of the stages.
         dataset: RecBole's dataset; from ``prepare`` on.
         train: loader of the training split; ``valid`` and ``test`` likewise.
+        histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
         cases: raw ids of the test users and of their items, with ``save_ranks``.
         model: the model; from ``build`` on.
@@ -100,6 +102,7 @@ class SingleRun:
         self._seed()
         self.dataset = create_dataset(self.config, known_ids(self.warm_start))
         self.bought = histories(self.dataset) if self.warm_start else {}
+        self.histories = digests_of_dataset(self.dataset)
         loaders = make_loaders(self.config, self.dataset, self.generative)
         self.train, self.valid, self.test_loader = loaders
         self.logger.info(self.dataset)
@@ -146,6 +149,7 @@ class SingleRun:
         self.trainer = trainer_class(self.config, self.model)
         # Set here because the loops of RecBole's special trainers need not call ours.
         self.trainer.ids = raw_ids(self.dataset)
+        self.trainer.histories = self.histories
 
         if self.cases and not self.trainer.eval_collector.register.need("rec.topk"):
             raise ConfigError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
@@ -18,6 +17,7 @@ from recbole_genrec.experiments.loading import (
     Trained,
     load_data_and_model,
     load_model,
+    load_recommender,
     restored,
 )
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
@@ -26,7 +26,6 @@ from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.classification import evaluation_keys
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
-from recbole_genrec.storage.atomic import atomic_write, check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.trainer_class import get_trainer_class
@@ -41,8 +40,8 @@ __all__ = [
     "inspect",
     "load_data_and_model",
     "load_model",
+    "load_recommender",
     "recommend",
-    "recommend_to_file",
 ]
 
 
@@ -144,6 +143,7 @@ def recommend(
     history: list[str] | None = None,
     k: int = 10,
     candidate_file: str | None = None,
+    exclude_seen: bool | None = None,
     **changes: Any,
 ) -> list[dict[str, Any]]:
     """The best next items for a user of the dataset, or for any history.
@@ -154,6 +154,7 @@ def recommend(
         history: raw item ids, oldest first; the person need not be in the dataset.
         k: how many items.
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
+        exclude_seen: whether items of the history stay out; default as ``exclude_history`` says.
         **changes: settings to replace.
 
     Returns:
@@ -161,20 +162,25 @@ def recommend(
 
     Raises:
         ConfigError: an unknown user or item id, an empty history or file, or not exactly one of
-            user and history.
-        ArtefactError: the checkpoint holds a model of RecBole.
+            user and history; a model of RecBole that knows people by their user ids alone.
     """
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     candidates = None if candidate_file is None else read_ids(candidate_file)
-    served = load_model(checkpoint, candidate_file=None, **changes)
+    served = load_recommender(checkpoint, candidate_file=None, **changes)
     if history is not None:
-        return served.model.recommend(list(history), k=k, candidates=candidates)
-    return recommend_for_user(served, user, k, candidates)
+        return served.model.recommend(
+            list(history), k=k, candidates=candidates, exclude_seen=exclude_seen
+        )
+    return recommend_for_user(served, user, k, candidates, exclude_seen)
 
 
 def recommend_for_user(
-    served: Served, user: object, k: int, candidates: list[str] | None = None
+    served: Served,
+    user: object,
+    k: int,
+    candidates: list[str] | None = None,
+    exclude_seen: bool | None = None,
 ) -> list[dict[str, Any]]:
     """The best next items for a user of the data; see :func:`recommend`.
 
@@ -200,71 +206,9 @@ def recommend_for_user(
     if not items:
         raise ConfigError(f"The model knows none of the items that user {person!r} has chosen.")
     in_training = person if model.catalogue.has_user(person) else None
-    excluded = items if served.config.settings.exclude_history else None
-    return model.recommend(items, k=k, candidates=candidates, user=in_training, excluded=excluded)
-
-
-def recommend_to_file(
-    checkpoint: str,
-    output: str,
-    users: list[str] | None = None,
-    k: int = 10,
-    candidate_file: str | None = None,
-    **changes: Any,
-) -> int:
-    """Write the best next items of many users to one table.
-
-    Args:
-        checkpoint: as in :func:`load_data_and_model`.
-        output: a ``.tsv`` or ``.csv`` file with the columns user_id, rank, item_id and score.
-        users: raw ids; default all users of the data.
-        k: how many items for each.
-        candidate_file: as in :func:`recommend`.
-        **changes: settings to replace.
-
-    Returns:
-        The number of users whose lists were written. The log counts those of whose items the
-        model knows none.
-
-    Raises:
-        ConfigError: an unknown user, or the dataset's files are not there.
-        ArtefactError: the checkpoint holds a model of RecBole, or the file cannot be written.
-    """
-    check_writable(output)
-    candidates = None if candidate_file is None else read_ids(candidate_file)
-    served = load_model(checkpoint, candidate_file=None, **changes)
-    if users is None and served.histories is None:
-        raise ConfigError(
-            f"The files of {served.config['dataset']} are not in {served.config['data_path']}. "
-            "Give --data_path, the folder that holds the dataset's folder."
-        )
-    histories = served.histories or {}
-    known = set(served.model.item_tokens[1:])
-    rows: list[dict[str, Any]] = []
-    n_users = n_unknown = 0
-    for user in list(histories) if users is None else users:
-        if users is None and known.isdisjoint(histories[user]):
-            n_unknown += 1
-            continue
-        n_users += 1
-        for row in recommend_for_user(served, user, k, candidates):
-            rows.append(
-                {
-                    "user_id": user,
-                    "rank": row["rank"],
-                    "item_id": row["item"],
-                    "score": row["score"],
-                }
-            )
-    if n_unknown:
-        logging.getLogger().warning(
-            f"{n_unknown} users have no list: the model knows none of their items."
-        )
-    separator = "," if output.endswith(".csv") else "\t"
-    columns = ["user_id", "rank", "item_id", "score"]
-    with atomic_write(output) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, sep=separator, index=False)
-    return n_users
+    return model.recommend(
+        items, k=k, candidates=candidates, user=in_training, exclude_seen=exclude_seen
+    )
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:

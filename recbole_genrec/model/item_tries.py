@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 
+import torch
 from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
@@ -25,6 +26,7 @@ class ItemTries:
         self._version: Hashable = None
         self._all: ItemTrie | None = None
         self._evaluated: ItemTrie | None = None
+        self._among: tuple[ItemTrie, Tensor, ItemTrie] | None = None
 
     def of_all_items(
         self,
@@ -69,5 +71,11 @@ class ItemTries:
         return self._evaluated
 
     def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
-        """The part of a trie for some item ids."""
-        return trie.subset(items, self.settings.subset_norm)
+        """The part of a trie for some item ids; the last one is kept for the next batch."""
+        if self._among is not None:
+            whole, chosen, part = self._among
+            if whole is trie and torch.equal(chosen, items):
+                return part
+        part = trie.subset(items, self.settings.subset_norm)
+        self._among = (trie, items, part)
+        return part

@@ -54,6 +54,7 @@ class StoredModel(SequentialRecommender):
         catalogue: raw ids of the items and users.
         settings_class: declares the keys of the method, over those that all methods share.
         settings: the typed values of these keys.
+        trained_on: digests of the histories that the checkpoint's data had, by raw user id.
         tables: buffers that have a row for each of the ``"items"`` or ``"users"``. A loaded model
             keeps the values that its constructor gave them.
         rows_by_id: weights that have a row for each of the ``"items"`` or ``"users"``. A loaded
@@ -66,6 +67,7 @@ class StoredModel(SequentialRecommender):
     settings_class: ClassVar[type[SharedSettings]] = SharedSettings
     settings: SharedSettings
     n_items: int
+    trained_on: dict[str, int] | None = None
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset)
@@ -227,6 +229,7 @@ class StoredModel(SequentialRecommender):
             "epoch": -1,
             "state_dict": self.checkpoint_state(),
             "ids": self.raw_ids,
+            "histories": self.trained_on,
             "other_parameter": self.other_parameter(),
         }
 
@@ -319,6 +322,7 @@ class StoredModel(SequentialRecommender):
         for name in cls.tables:
             weights[name] = model.get_buffer(name).clone()
         load_state(model, weights)
+        model.trained_on = state.get("histories")
         return model
 
 

@@ -21,6 +21,7 @@ class CheckpointedTrainer(Protocol):
         run_name: name of the run.
         writes: whether this process writes files.
         ids: raw ids of the training data.
+        histories: digests of the users' histories by raw user id, for lists of later days.
     """
 
     config: Any
@@ -28,6 +29,7 @@ class CheckpointedTrainer(Protocol):
     run_name: str
     writes: bool
     ids: dict[str, list[str]] | None
+    histories: dict[str, int] | None
     model: Any
     replicas: Replicas
     device: torch.device
@@ -67,6 +69,7 @@ def write_checkpoint(trainer: CheckpointedTrainer, epoch: int, path: str) -> Non
             "best_valid_score": float(trainer.best_valid_score),
             "state_dict": weights,
             "ids": trainer.ids,
+            "histories": trainer.histories,
             "other_parameter": storable(trainer.model.other_parameter()),
         },
     )

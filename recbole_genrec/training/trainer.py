@@ -64,6 +64,7 @@ class GenRecTrainer(Trainer):
     """
 
     ids: dict[str, list[str]] | None = None
+    histories: dict[str, int] | None = None
     tensorboard: Any  # RecBole's
 
     def __init__(self, config: Any, model: Any) -> None:

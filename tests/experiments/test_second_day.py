@@ -19,8 +19,8 @@ from recbole_genrec.experiments.trained import (
     load_data_and_model,
     load_model,
     recommend,
-    recommend_to_file,
 )
+from recbole_genrec.serving.lists import recommend_to_file
 
 GONE = "i7"
 TEXTS = {"i40": "soft soap no 40, brand: brand4", "i41": "dry brush no 41, brand: brand4"}
@@ -82,7 +82,7 @@ def later(first, tmp_path):
 def test_the_lists_of_all_users_without_training(first, later, tmp_path, model):
     checkpoint = first[1][model]["checkpoint"]
     output = tmp_path / "lists.tsv"
-    n_users = recommend_to_file(checkpoint, str(output), k=42, data_path=str(later))
+    n_users = recommend_to_file(checkpoint, output, k=42, data_path=str(later)).listed
     lists = pd.read_csv(output, sep="\t")
     rows = [row.split("\t") for row in (later / "toy" / "toy.inter").read_text().splitlines()[1:]]
     assert n_users == lists.user_id.nunique() == len({row[0] for row in rows})

@@ -34,7 +34,7 @@ from recbole_genrec.backbone import (
     load_text_tokenizer,
 )
 from recbole_genrec.backbone.text_vocabulary import split_words
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.recommending import Ranked
 from recbole_genrec.model.tokenrec.entities import Entities
@@ -257,6 +257,17 @@ class TokenRec(VectorRecommender):
         for new_history in history[~self.user_known[user]]:
             self.entities.check_new_user(new_history)
         return super().ranked_lists(history, length, k, candidates, excluded, user=user)
+
+    def listable(self, history: Tensor, user: Tensor) -> Tensor:
+        """Rows of users in training, and those whose history has an item that was."""
+        rows = self.user_known[user.to(self.user_known.device)].cpu().clone()
+        for row in (~rows).nonzero().squeeze(1).tolist():
+            try:
+                self.entities.check_new_user(history[row])
+            except DataError:
+                continue
+            rows[row] = True
+        return rows
 
     # --- new items, checkpoints, reports ----------------------------------------------------------
 

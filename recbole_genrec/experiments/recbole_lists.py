@@ -1,0 +1,157 @@
+"""Lists of people from a model of RecBole, in the form of :class:`UserLists`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.item_text import item_file, read_item_texts
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.answers import ListOptions, Ranked, best_of
+from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.model.lists import UserLists
+
+BATCH = 256
+"""Users that are scored at once."""
+
+SAME_FOR_ALL = ("Pop", "Random")
+"""General models whose scores do not depend on the user."""
+
+
+class RecBoleLists(UserLists):
+    """A trained model of RecBole that makes lists of users.
+
+    Sequential models rank by histories, general ones by users of their training.
+
+    Args:
+        config: the settings of its run.
+        model: the model in evaluation mode, on its device.
+        ids: raw ids of ``items`` and ``users`` by internal id.
+        histories: raw item ids of each user, oldest first.
+        trained_on: digests of the histories that the checkpoint's data had, by raw user id.
+    """
+
+    def __init__(
+        self,
+        config: GenRecConfig,
+        model: AbstractRecommender,
+        ids: dict[str, list[str]],
+        histories: dict[str, list[str]],
+        trained_on: dict[str, int] | None = None,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.catalogue = Catalogue(ids["items"], ids["users"])
+        self.histories = histories
+        self.trained_on = trained_on
+        self.is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        self.uses_users = True
+        self.max_seq_length = config["MAX_ITEM_LIST_LENGTH"]
+        self._reads_users = config["model"] not in SAME_FOR_ALL and hasattr(model, "n_users")
+        self._titles: list[str] | None = None
+
+    @property
+    def item_tokens(self) -> list[str]:
+        """Raw ids of the items by internal id."""
+        return self.catalogue.items
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, padding included."""
+        return len(self.catalogue.items)
+
+    def eval(self) -> RecBoleLists:
+        """As torch's."""
+        self.model.eval()
+        return self
+
+    def item_texts(self) -> list[str]:
+        """Titles, as there."""
+        return self.item_titles()
+
+    def item_titles(self) -> list[str]:
+        """Titles by item id, from the ``.item`` file where it is there."""
+        if self._titles is None:
+            self._titles = self._read_titles()
+        return self._titles
+
+    def _read_titles(self) -> list[str]:
+        fields = self.config.settings.item_text_fields
+        path = item_file(self.config)
+        if not fields or not Path(path).is_file():
+            return [""] * self.n_items
+        file_format = FileFormat.of(self.config)
+        read = read_item_texts(
+            path,
+            fields,
+            self.item_tokens,
+            self.config["ITEM_ID_FIELD"],
+            file_format.separator,
+            file_format.encoding,
+            required=False,
+        )
+        return read.titles
+
+    def list_options(self) -> ListOptions:
+        """What the settings say about lists."""
+        settings = self.config.settings
+        shows = settings.show_progress is not False
+        return ListOptions(settings.exclude_history, BATCH, shows, self.config["device"])
+
+    def listable(self, history: Tensor, user: Tensor) -> Tensor:
+        """Rows of users in training, where the model knows users."""
+        if not self._reads_users:
+            return super().listable(history, user)
+        return user > 0
+
+    def ranked_lists(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> list[Ranked]:
+        """The best items of each row, as RecBole's evaluation scores them.
+
+        Raises:
+            ConfigError: somebody new, and a model that knows people by their user ids alone.
+        """
+        users = user.get("user", torch.zeros_like(length))
+        if self._reads_users and not bool((users > 0).all()):
+            raise ConfigError(
+                f"{self.config['model']} knows people by their user ids alone, so it needs a user "
+                "of its training: give --user, or use a sequential model."
+            )
+        scores = self._scores(history, length, users)  # [B, n_items]
+        return best_of(scores, k, candidates, excluded)
+
+    def _scores(self, history: Tensor, length: Tensor, user: Tensor) -> Tensor:
+        config = self.config
+        columns = {config["USER_ID_FIELD"]: user}
+        if self.is_sequential:
+            width = self.max_seq_length
+            padded = torch.nn.functional.pad(history, (0, width - history.shape[1]))  # [B, width]
+            columns[f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"] = padded
+            columns[config["ITEM_LIST_LENGTH_FIELD"]] = length
+        batch = Interaction(columns).to(config["device"])
+        try:
+            scores = self.model.full_sort_predict(batch)
+        except NotImplementedError:
+            scores = self._score_each(batch, len(user))
+        return scores.reshape(len(user), self.n_items).float().clone()
+
+    def _score_each(self, batch: Interaction, n_users: int) -> Tensor:
+        """Scores of models that score given pairs alone, as RecBole's trainer asks for them."""
+        pairs = batch.repeat_interleave(self.n_items)
+        items = torch.arange(self.n_items, device=self.config["device"]).repeat(n_users)
+        pairs.update(Interaction({self.config["ITEM_ID_FIELD"]: items}))
+        return self.model.predict(pairs)

@@ -1,0 +1,104 @@
+"""Users by number, and lists as tables: the parts of :class:`UserLists`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_genrec.data.ids import raw_id
+from recbole_genrec.model.answers import Ranked
+from recbole_genrec.model.catalogue import Catalogue
+
+Histories = Mapping[str, Sequence[str]]
+"""Raw item ids of each user, oldest first, by raw user id."""
+
+
+class People(NamedTuple):
+    """Users for whom lists are made.
+
+    Attributes:
+        tokens: raw ids of N users.
+        numbers: int64 ``[N]``, their ids in the model; 0 = somebody new.
+        known: item ids of each one's whole history, oldest first.
+    """
+
+    tokens: list[str]
+    numbers: Tensor
+    known: list[Tensor]
+
+
+class Numbers:
+    """Ids of items and users in a model, by raw id.
+
+    Args:
+        catalogue: of the model.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._items = {token: number for number, token in enumerate(catalogue.items) if number}
+        self._users = {token: number for number, token in enumerate(catalogue.users) if number}
+
+    def people(self, tokens: list[str], histories: Histories) -> People:
+        """Users with the part of their histories that the model knows.
+
+        Args:
+            tokens: raw ids of the users.
+            histories: raw item ids by user.
+        """
+        known = []
+        for user in tokens:
+            numbers = [self._items.get(raw_id(item), 0) for item in histories[user]]
+            known.append(torch.tensor([number for number in numbers if number], dtype=torch.long))
+        users = torch.tensor([self._users.get(user, 0) for user in tokens], dtype=torch.long)
+        return People(tokens, users, known)
+
+
+class ListTable:
+    """Lists as a table, a row for each user and item.
+
+    Args:
+        items: raw ids by item id.
+        titles: titles by item id.
+        codes: codes by item id, as text; ``None`` for models without codes, whose tables have
+            neither codes nor certificates.
+    """
+
+    def __init__(self, items: list[str], titles: list[str], codes: list[str] | None) -> None:
+        self._items = np.array(items, dtype=object)
+        self._titles = np.array(titles, dtype=object)
+        self._codes = None
+        if codes is not None:
+            self._codes = np.array(codes, dtype=object)
+
+    def of(self, users: list[str], lists: list[Ranked]) -> pd.DataFrame:
+        """The table of some users.
+
+        Args:
+            users: raw ids.
+            lists: the list of each.
+        """
+        counts = [len(best) for best in lists]
+        items = np.array([item for best in lists for item, _ in best], dtype=np.int64)
+        facts = [columns for best in lists for _, columns in best]
+        columns = {
+            "user_id": np.array(users, dtype=object).repeat(counts),
+            "rank": np.array([rank for count in counts for rank in range(1, count + 1)], np.int64),
+            "item_id": self._items[items],
+            "title": self._titles[items],
+            "score": np.array([fact["score"] for fact in facts], dtype=np.float64),
+        }
+        if self._codes is not None:
+            columns["certified"] = np.array([fact["certified"] for fact in facts], dtype=bool)
+            columns["codes"] = self._codes[items]
+        return pd.DataFrame(columns)
+
+
+def lists_bar(n_users: int, shown: bool) -> tqdm:
+    """A bar over the users whose lists are made."""
+    return tqdm(total=n_users, desc="recommend", unit=" users", disable=not shown)

@@ -1,0 +1,329 @@
+"""``recommend --users``: the lists of many users in a file.
+
+The users are cut into parts. Each part is written as soon as it is done, to a folder beside the
+output, so that the same command goes on after a kill and writes the same file. Shards (``--shard``,
+or the processes of ``torchrun``) take blocks of the users.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recbole_genrec.data.history_digests import changed_users, digests_of
+from recbole_genrec.data.ids import read_ids
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.loading import Served
+from recbole_genrec.experiments.trained import load_recommender
+from recbole_genrec.model.lists import lists_bar
+from recbole_genrec.runtime import processes
+from recbole_genrec.serving.list_files import check_format, join_parts, join_shards, write_part
+from recbole_genrec.serving.shards import Shard
+from recbole_genrec.storage.artefacts import read_json, write_json
+from recbole_genrec.storage.atomic import check_writable, made_once
+from recbole_genrec.storage.digests import digest, file_digest, folder_fingerprint
+
+PART = 1024
+"""Users of a part: what a kill loses at most."""
+
+ALL, CHANGED = "all", "changed"
+MARK = "job.json"
+
+
+@dataclass(frozen=True)
+class WrittenLists:
+    """What ``recommend_to_file`` did.
+
+    Attributes:
+        file: the file with the lists, or ``None`` where other shards are still missing.
+        users: users that were asked for.
+        listed: those who have a list.
+        resumed: users whose lists an earlier call had made.
+        shard_file: with shards, the file of this one.
+        is_first_process: whether this process speaks for all.
+    """
+
+    file: Path | None
+    users: int
+    listed: int
+    resumed: int
+    shard_file: Path | None = None
+    is_first_process: bool = True
+
+    def sentence(self) -> str:
+        """What was done, for people."""
+        text = f"Lists of {self.listed:,} users"
+        if self.listed < self.users:
+            text += f" (of {self.users:,}; the model knows no item of the others)"
+        if self.resumed:
+            text += f", {self.resumed:,} of them from before an interruption,"
+        if self.file is None:
+            return f"{text} written to {self.shard_file}; the other shards are not there yet."
+        return f"{text} written to {self.file}"
+
+
+def recommend_to_file(
+    checkpoint: str,
+    output: str | os.PathLike,
+    users: str | Sequence[str] = ALL,
+    k: int = 20,
+    exclude_seen: bool | None = None,
+    candidate_file: str | None = None,
+    shard: str | None = None,
+    **changes: Any,
+) -> WrittenLists:
+    """Write the best next items of many users to a file.
+
+    Args:
+        checkpoint: of any model; see
+            :func:`~recbole_genrec.experiments.loading.load_recommender`.
+        output: a ``.parquet``, ``.csv``, ``.tsv`` or ``.jsonl`` file with the columns of
+            :meth:`~recbole_genrec.model.lists.UserLists.recommend_all`.
+        users: ``all`` users of the data; ``changed``, those whose history is another one than when
+            the file was last written, or, without such a file, than in training; a file of raw
+            user ids, one a line; or a list of raw user ids.
+        k: length of each list.
+        exclude_seen: whether items of a user's history stay out; default as ``exclude_history``.
+        candidate_file: a file of raw item ids, one a line, to choose among; default all items.
+        shard: ``3/16``: the third of sixteen blocks of the users. Its lists go to
+            ``recs.shard-3-of-16.parquet``; when all sixteen are there they become ``recs.parquet``.
+        **changes: settings to replace.
+
+    Raises:
+        ConfigError: an unknown user or item, a wrong shard or ending, or the dataset's files are
+            not there.
+        ArtefactError: the file cannot be written.
+    """
+    target = Path(output).expanduser()
+    check_format(target)
+    part_of = Shard.read(shard)
+    if k < 1:
+        raise ConfigError(f"top is {k}; it must be at least 1.")
+    candidates = None if candidate_file is None else read_ids(candidate_file)
+    with processes.joined(torch.device("cpu")):
+        if processes.rank() == 0:
+            check_writable(target)
+        served = load_recommender(checkpoint, candidate_file=None, **changes)
+        job = _Job(served, target, part_of, k, exclude_seen, candidates)
+        return job.carry_out(users, _identity(checkpoint), changes)
+
+
+class _Job:
+    """One call of :func:`recommend_to_file`.
+
+    Args:
+        served: the model and the histories.
+        target: the file.
+        shard: which of how many blocks of the users.
+        k: length of each list.
+        exclude_seen: as there.
+        candidates: raw item ids, or ``None`` for all items.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        target: Path,
+        shard: Shard,
+        k: int,
+        exclude_seen: bool | None,
+        candidates: list[str] | None,
+    ) -> None:
+        self.served = served
+        self.target = target
+        self.shard = shard
+        self.k = k
+        self.exclude_seen = exclude_seen
+        self.candidates = candidates
+        self.log = logging.getLogger()
+
+    def carry_out(
+        self, users: str | Sequence[str], identity: str, changes: dict[str, object]
+    ) -> WrittenLists:
+        """Make the lists that are missing and join all of them to the file."""
+        histories = self.served.histories
+        if histories is None:
+            config = self.served.config
+            raise ConfigError(
+                f"The files of {config['dataset']} are not in {config['data_path']}. "
+                "Give --data_path, the folder that holds the dataset's folder."
+            )
+        record = Record(self.target)
+        now = digests_of(histories)
+        everybody = self._chosen(users, record, now)
+        mine = self.shard.block(everybody)
+        key = digest(
+            identity,
+            digest(sorted(changes.items())),
+            digest(everybody, [now[user] for user in everybody]),
+            [self.k, self.exclude_seen, self.candidates, self.shard.count],
+        )
+        folder = self.target.with_name(f"{self.target.name}{self.shard.ending}.parts")
+        if processes.rank() == 0:
+            self._open_folder(folder, digest(key, processes.size()))
+        processes.wait_for_all()
+        counts = self._make_parts(folder, mine)
+        listed, resumed = (int(total) for total in processes.summed(counts))
+        first = processes.rank() == 0
+        result = WrittenLists(None, len(mine), listed, resumed, is_first_process=first)
+        if processes.rank() == 0:
+            result = self._join(folder, key, result)
+            if isinstance(users, str) and users in (ALL, CHANGED) and result.file is not None:
+                record.update(now)
+        processes.wait_for_all()
+        return result
+
+    def _chosen(self, users: str | Sequence[str], record: Record, now: dict[str, int]) -> list[str]:
+        """Raw ids of the users that ``users`` means."""
+        if not isinstance(users, str):
+            return self._known(list(users), now)
+        if users == ALL:
+            return list(now)
+        if users != CHANGED:
+            return self._known(read_ids(users), now)
+        before = record.read()
+        since = f"{self.target} was last written"
+        if before is None:
+            before = self.served.model.trained_on
+            since = "the training"
+        if before is None:
+            self.log.warning(
+                "Neither the output nor the checkpoint (of an earlier version) says what histories "
+                "were, so every user counts as changed."
+            )
+            before = {}
+        changed = changed_users(now, before)
+        self.log.info(f"{len(changed):,} of {len(now):,} users have changed since {since}.")
+        return changed
+
+    def _known(self, users: list[str], now: dict[str, int]) -> list[str]:
+        unknown = [user for user in users if user not in now]
+        if unknown:
+            raise ConfigError(
+                f"There is no user {unknown[0]!r} in {self.served.config['dataset']} "
+                f"({len(unknown)} of {len(users)} ids are unknown)."
+            )
+        return list(dict.fromkeys(users))
+
+    def _open_folder(self, folder: Path, key: str) -> None:
+        """Keep the parts of an earlier call only where they are parts of the same work."""
+        mark = folder / MARK
+        if mark.is_file():
+            try:
+                same = read_json(mark).get("key") == key
+            except ArtefactError:
+                same = False
+            if same:
+                return
+            self.log.info(f"{folder} holds parts of other lists; they are made anew.")
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(mark, {"key": key})
+
+    def _make_parts(self, folder: Path, users: list[str]) -> list[float]:
+        """Write the parts of this process.
+
+        Returns:
+            How many users have a list, and how many of them had it already.
+        """
+        rank = processes.rank()
+        block = Shard(rank + 1, processes.size()).block(users)
+        shows = self.served.model.list_options().show_progress and rank == 0
+        bar = lists_bar(len(block), shows)
+        listed = resumed = 0
+        for start in range(0, max(1, len(block)), PART):
+            part = block[start : start + PART]
+            file = folder / f"{rank:04d}-{start:012d}.parquet"
+            count_file = file.with_suffix(".json")
+            if file.is_file() and count_file.is_file():
+                count = read_json(count_file)["users"]
+                resumed += count
+                bar.update(len(part))
+            else:
+                count = self._make_part(file, part, bar)
+                write_json(count_file, {"users": count})
+            listed += count
+        bar.close()
+        return [listed, resumed]
+
+    def _make_part(self, file: Path, users: list[str], bar: Any) -> int:
+        model = self.served.model
+        tables = list(
+            model.recommend_batches(users, self.k, self.exclude_seen, self.candidates, bar)
+        )
+        write_part(file, tables)
+        return sum(table["user_id"].nunique() for table in tables)
+
+    def _join(self, folder: Path, key: str, result: WrittenLists) -> WrittenLists:
+        """Write the file of the users, or of this shard and then of all shards that are there."""
+        file = self.shard.file(self.target)
+        join_parts(sorted(folder.glob("*.parquet")), file)
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.shard.count == 1:
+            return replace(result, file=file)
+        write_json(_mark_of(file), {"key": key})
+        return replace(result, file=self._join_shards(key), shard_file=file)
+
+    def _join_shards(self, key: str) -> Path | None:
+        """Write the whole file when the shards of the same lists are all there.
+
+        Two shards may end at the same time: one of them joins.
+
+        Returns:
+            The whole file, or ``None``.
+        """
+        numbers = range(1, self.shard.count + 1)
+        files = [Shard(number, self.shard.count).file(self.target) for number in numbers]
+        with made_once(self.target.with_name(f"{self.target.name}.joining"), self.log.info):
+            if not self.shard.file(self.target).is_file():
+                return self.target
+            if not all(_belongs(file, key) for file in files):
+                return None
+            join_shards(files, self.target)
+            for file in files:
+                _mark_of(file).unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
+        return self.target
+
+
+def _mark_of(file: Path) -> Path:
+    """The small file that says which lists a shard belongs to."""
+    return file.with_name(f"{file.name}.json")
+
+
+def _belongs(file: Path, key: str) -> bool:
+    mark = _mark_of(file)
+    return file.is_file() and mark.is_file() and read_json(mark).get("key") == key
+
+
+class Record:
+    """What the histories were when a file of lists was written, beside that file.
+
+    Args:
+        output: the file of lists.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.file = output.with_name(f"{output.name}.histories.json")
+
+    def read(self) -> dict[str, int] | None:
+        """Digests of histories by raw user id; ``None`` without a record."""
+        if not self.file.is_file():
+            return None
+        return read_json(self.file)["histories"]
+
+    def update(self, digests: dict[str, int]) -> None:
+        """Take over the digests of all users of the data."""
+        write_json(self.file, {"histories": digests})
+
+
+def _identity(checkpoint: str) -> str:
+    """What tells the weights of two checkpoints apart."""
+    path = Path(checkpoint)
+    return folder_fingerprint(path) if path.is_dir() else file_digest(path)
