@@ -72,11 +72,11 @@ class RecBoleLists(UserLists):
         self.model.eval()
         return self
 
-    def item_texts(self) -> list[str]:
+    def list_texts(self) -> list[str]:
         """Titles, as there."""
-        return self.item_titles()
+        return self.list_titles()
 
-    def item_titles(self) -> list[str]:
+    def list_titles(self) -> list[str]:
         """Titles by item id, from the ``.item`` file where it is there."""
         if self._titles is None:
             self._titles = self._read_titles()

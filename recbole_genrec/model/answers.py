@@ -98,7 +98,7 @@ class Answering:
         """
         raise NotImplementedError
 
-    def item_texts(self) -> list[str]:
+    def list_texts(self) -> list[str]:
         """The text of each item by its id."""
         raise NotImplementedError
 
@@ -185,7 +185,7 @@ class Answering:
 
     def _described(self, rows: Ranked) -> list[dict]:
         """A list with places, raw ids and texts."""
-        texts = self.item_texts()
+        texts = self.list_texts()
         return [
             {
                 "rank": rank,

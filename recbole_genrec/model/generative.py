@@ -249,7 +249,7 @@ class GenerativeRecommender(CodedModel):
         result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
         return lists_with_proof(result, k)
 
-    def item_code_words(self) -> list[str]:
+    def list_code_words(self) -> list[str]:
         """The codes of each item by its id, ``12-7-250``."""
         return ["-".join(map(str, codes)) for codes in self.codes.tolist()]
 

@@ -49,11 +49,11 @@ class UserLists(Answering):
         """
         return torch.ones_like(user, dtype=torch.bool)
 
-    def item_titles(self) -> list[str]:
+    def list_titles(self) -> list[str]:
         """A title of each item by its id, for people."""
         raise NotImplementedError
 
-    def item_code_words(self) -> list[str] | None:
+    def list_code_words(self) -> list[str] | None:
         """The codes of each item by its id, as text; ``None`` for models without codes."""
         return None
 
@@ -118,7 +118,7 @@ class UserLists(Answering):
         histories = self._histories_of(users)
         tokens = list(histories)
         numbers = Numbers(self.catalogue)
-        table = ListTable(self.catalogue.items, self.item_titles(), self.item_code_words())
+        table = ListTable(self.catalogue.items, self.list_titles(), self.list_code_words())
         bar = progress
         if bar is None:
             bar = lists_bar(len(tokens), options.show_progress)

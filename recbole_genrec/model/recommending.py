@@ -43,11 +43,11 @@ class Recommending(UserLists, StoredModel):
         """The best items of each user, by default those of the highest :meth:`scores`."""
         return best_of(self.scores(history, length, **user), k, candidates, excluded)
 
-    def item_texts(self) -> list[str]:
+    def list_texts(self) -> list[str]:
         """The text of each item by its id."""
         return self.content.text
 
-    def item_titles(self) -> list[str]:
+    def list_titles(self) -> list[str]:
         """Titles by item id: the first text field, or the whole text."""
         return self.content.titles or self.content.text
 
