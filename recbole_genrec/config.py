@@ -37,7 +37,11 @@ from recbole_genrec.settings.classification import (
     shared_keys,
 )
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
-from recbole_genrec.settings.older_names import change_older_names, follow_older_names
+from recbole_genrec.settings.older_names import (
+    change_older_names,
+    fill_older_run,
+    follow_older_names,
+)
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import as_list, plain_value
 from recbole_genrec.settings.property_files import properties_folder, shipped
@@ -392,6 +396,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         check_stored_name(str(values["tokenizer"]))
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
+    fill_older_run(values, _keys_of_method(model))
     values |= changes
     change_older_names(values, changes)
     if {"metrics", "topk"} & changes.keys():
@@ -399,3 +404,13 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         if str(values["valid_metric"]).lower() not in names:
             values["valid_metric"] = changes.get("valid_metric") or names[0]
     return GenRecConfig(model, dataset, config_dict=values)
+
+
+def _keys_of_method(model: str) -> dict[str, Key]:
+    """The keys that a method of ours declares for itself; none for a model of RecBole."""
+    model_class = get_model_class(model)
+    if not is_generative(model_class):
+        return {}
+    shared = SharedSettings.declared()
+    declared = model_class.settings_class.declared()
+    return {name: declaration for name, declaration in declared.items() if name not in shared}

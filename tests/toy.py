@@ -61,6 +61,19 @@ TINY_LLAMA = {
     "num_key_value_heads": 2,
 }
 TINY_LLAMA |= {"intermediate_size": 64, "max_position_embeddings": 512}
+FIRST_TIMELINE = {  # TimelineRec before its second recipe
+    "depth": "mlp",
+    "item_parts": None,
+    "positions": "absolute",
+    "norm": "pre",
+    "score_mode": "beam",
+    "train_rows": "longest",
+    "weight_decay": 0.01,
+    "lr_scheduler": "cosine",
+    "warmup_ratio": 0.02,
+    "clip_grad_norm": None,
+    "group_by_length": True,
+}
 TINY_OF = {
     "STORE": TINY,
     "LCRec": {
@@ -118,6 +131,7 @@ TINY_OF = {
         "n_heads": 2,
         "timeline_dropout": 0.0,
         "beam_width": 20,
+        **FIRST_TIMELINE,
     },
 }
 

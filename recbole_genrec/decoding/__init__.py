@@ -17,6 +17,7 @@ from recbole_genrec.decoding.closed_codes import (
     histories_of,
     without_targets,
 )
+from recbole_genrec.decoding.edges import edge_leaf_scores, segment_log_softmax
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
 from recbole_genrec.decoding.likelihood import item_cross_entropy
@@ -24,6 +25,7 @@ from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search
 from recbole_genrec.decoding.trie import ItemTrie
+from recbole_genrec.decoding.whole_catalogue import best_of_all
 
 __all__ = [
     "ALL_OPEN",
@@ -37,6 +39,8 @@ __all__ = [
     "beam_search",
     "beam_search_auto",
     "cached_cross_entropy",
+    "best_of_all",
+    "edge_leaf_scores",
     "exact_scores",
     "exact_search",
     "grammar_candidates",
@@ -45,6 +49,7 @@ __all__ = [
     "item_cross_entropy",
     "path_scores",
     "sampled_candidates",
+    "segment_log_softmax",
     "tuple_scores",
     "without_targets",
 ]

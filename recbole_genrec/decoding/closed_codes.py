@@ -82,9 +82,12 @@ class ClosedCodes:
         """
         for level, block in enumerate(blocks):
             if level < len(self.codes):
-                leaves = _marked(self.codes[level], block.shape[-1])
-                block = block.masked_fill(leaves, -torch.inf)
+                block = block.masked_fill(self.leaving(level, block.shape[-1]), -torch.inf)
             yield block
+
+    def leaving(self, level: int, size: int) -> Tensor:
+        """Which codes of a level leave, bool ``[P, size]``."""
+        return _marked(self.codes[level], size)
 
     def hide_tokens(self, logits: Tensor, first: Sequence[int]) -> Tensor:
         """Logits over one vocabulary of all levels, -inf at the codes that leave.

@@ -1,10 +1,17 @@
-"""Keys that have a newer name: TokenRec's ``mask_history`` is ``exclude_history``."""
+"""Older ways to set keys, and what runs meant that are older than a key.
+
+TokenRec's ``mask_history`` is ``exclude_history``. TimelineRec's ``input_id``, ``output_id`` and
+``input_text`` say what ``item_parts`` says now.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.declaration import REQUIRED, Key
+
+OLDER_PARTS = ("input_id", "output_id", "input_text")
 
 
 def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
@@ -17,6 +24,10 @@ def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
     Raises:
         ConfigError: both names are set and contradict each other.
     """
+    if "item_parts" in values and "item_parts" not in given and set(OLDER_PARTS) & set(given):
+        values["item_parts"] = None
+    if "item_parts" in values and values.get("depth", "") is None:
+        values["depth"] = "none"  # the word, which a command line reads as no value
     if not values.get("mask_history"):
         return
     if user_values.get("exclude_history") is False:
@@ -40,3 +51,17 @@ def change_older_names(values: dict, changes: Mapping[str, object]) -> None:
         values.pop("exclude_history", None)
     elif "mask_history" not in changes:
         values["mask_history"] = False
+
+
+def fill_older_run(values: dict, keys: Mapping[str, Key]) -> None:
+    """Give a stored run the keys that are newer than it, with the value that changes nothing.
+
+    The defaults of today may be others.
+
+    Args:
+        values: stored values; changed in place.
+        keys: the declarations of the method's own keys.
+    """
+    for name, declared in keys.items():
+        if declared.neutral is not REQUIRED:
+            values.setdefault(name, declared.neutral)

@@ -20,7 +20,10 @@ class SearchKeys(Settings):
     score_type: Literal["joint", "level", "renormalised"] = key(
         "score of an item", affects="search"
     )
-    score_mode: Literal["beam", "exact"] = key("beam search, or every item", affects="search")
+    score_mode: Literal["beam", "exact", "auto"] = key(
+        "beam search, every item, or every item where one product scores them all",
+        affects="search",
+    )
     constraint: Literal["trie", "level", "slice"] = key("what the beam may emit", affects="search")
     exclude_history: bool = key(
         "items of the user's history never enter a list, of any model",

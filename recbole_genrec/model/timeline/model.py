@@ -1,50 +1,57 @@
-"""TimelineRec: one position per item on a time axis, a small decoder along the codes of an item.
+"""TimelineRec: one position per item on a time axis, codes decoded from the state of each.
 
 A generator of our own. A spatial transformer over positions with a small depth decoder over the
 codes of each is the idea of the RQ-Transformer (arXiv 2203.01941) and, for recommendation, of
 MARIUS (arXiv 2508.14910). The details are ours and published nowhere::
 
-    x_t = sum_l E_l[c_tl]  (+ I[i_t])  (+ W e_t)  + p_t
-    h   = LN(Transformer_causal(x))               one pass trains all next-item targets of a row
-    s_0 = h_t
-    logits_l = (W_l (+ V_l)) LN_l(s_{l-1})
-    s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])
-    loss = mean over positions of sum_l CE(logits_l, c_l of the next item)
+    x_t = sum of the parts of item t (codes, id, text)           ``item_parts``, ``item_vectors.py``
+    h   = Transformer_causal(x)           one pass trains all targets of a row, ``trunk.py``
 
-    E_l, D_l  code tables of the input and of the depth decoder
-    I         item ids (``input_id``)
-    e_t       sentence embedding (``input_text``)
-    p_t       position
-    V_l       mean id embedding of the items below each continuation
-              (``output_id``, ``path_vectors.py``)
+    depth: none                           the stateless tree, ``tree.py``
+    depth: mlp, transformer               s_0 = h_t
+                                          logits_l = (W_l (+ V_l)) LN_l(s_{l-1})
+                                          s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])
+                                          loss = mean over positions of
+                                                 sum_l CE(logits_l, c_l of the next item)
+    heads: [flat]                         softmax over items, h_t . item vectors
+
+    D_l  code tables of the depth decoder
+    V_l  mean output vector of the items below each continuation (``path_vectors.py``)
 
 The cross-entropy is over the codes that the trie allows, or over the level (``loss_vocab``).
 
-Outputs are codes in every variant. An item id or text on the input side does not make it a
-retrieval model.
+With the tree alone outputs are codes, whatever the parts of items are. With ``heads: [tree, flat]``
+the model is a hybrid, and with ``output: items`` it is the flat twin of the tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from recbole_genrec.backbone import CodeVocabulary, cheapen
-from recbole_genrec.data.item_vectors import vectors_replace_text
-from recbole_genrec.data.text_encoder import standardised
-from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.backbone import CodeVocabulary
+from recbole_genrec.decoding import (
+    ClosedCodes,
+    ItemTrie,
+    SearchResult,
+    best_of_all,
+    item_cross_entropy,
+)
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
+from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
+from recbole_genrec.model.timeline.keys import TimelineSettings, check_timeline
 from recbole_genrec.model.timeline.path_vectors import PathVectors
+from recbole_genrec.model.timeline.states import TimelineStates
+from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree
 from recbole_genrec.runtime.processes import balanced
-from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.shared_keys import SharedSettings
 
 DEPTHS = {"mlp": DepthMLP, "transformer": DepthTransformer}
 
@@ -52,39 +59,24 @@ LogitsFunction = Callable[[Tensor, int, Tensor], Tensor]
 """``(states [..., d], level, prefixes [...]) -> logits [..., V_level]``."""
 
 
-class TimelineSettings(SharedSettings):
-    """Keys of TimelineRec."""
+@dataclass
+class Vectors:
+    """What follows from the weights alone, for all histories.
 
-    d_model: int = key("width", ge=1, affects="training")
-    n_layers: int = key("layers of the transformer over items", ge=1, affects="training")
-    n_heads: int = key("attention heads", ge=1, affects="training")
-    timeline_dropout: float = key("dropout", ge=0, le=1, affects="training")
-    depth: Literal["mlp", "transformer"] = key("decoder along the codes", affects="training")
-    depth_layers: int = key(
-        "layers of depth: transformer",
-        ge=1,
-        affects="training",
-        only_if=("depth", "transformer"),
-    )
-    input_id: bool = key(
-        "add an embedding of the item's id to its input vector", affects="training"
-    )
-    output_id: bool = key(
-        "a code's output vector is raised by the mean id embedding of the items below it",
-        affects="training",
-    )
-    input_text: bool = key(
-        "add the item's projected sentence embedding to its input vector", affects="training"
-    )
-    loss_vocab: Literal["level", "trie"] = key(
-        "codes among which a target competes", affects="training"
-    )
-    tie_code_tables: bool = key(
-        "input and depth decoder share their code embeddings (ablation)", affects="training"
-    )
+    Attributes:
+        inputs: input vectors of all items ``[n_items, d]``; ``None`` = by history.
+        outputs: output vectors of all items ``[n_items, d]``.
+        edges: of the stateless tree, for each level ``[n_edges, d]``.
+        paths: of the codes of ``depth: mlp`` and ``transformer``.
+    """
+
+    inputs: Tensor | None = None
+    outputs: Tensor | None = None
+    edges: list[Tensor] | None = None
+    paths: PathVectors | None = None
 
 
-class TimelineRec(GenerativeRecommender):
+class TimelineRec(TimelineStates):
     """TimelineRec on the codes of any tokenizer.
 
     ``properties/model/TimelineRec.yaml`` lists the keys.
@@ -95,47 +87,36 @@ class TimelineRec(GenerativeRecommender):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
-    settings_class = TimelineSettings
-    settings: TimelineSettings
-
-    rows_by_id = {"id_table": "items"}
     trains_without_history = True
+
+    tree: StatelessTree | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        settings = self.settings
-        d, n_heads, dropout = settings.d_model, settings.n_heads, settings.timeline_dropout
+        self._kept = WeightsCache()
 
+    def _make_heads(self) -> None:
+        settings = self.settings
+        d = settings.d_model
+        self.tree = None
+        if "tree" not in settings.head_names:
+            return
+        if settings.depth == "none":
+            trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
+            self.tree = StatelessTree(trie, d)
+            return
         self.vocabulary = CodeVocabulary(self.level_sizes, d, d)  # E and W
         make_depth = DEPTHS[settings.depth]
-        self.depth = make_depth(self.level_sizes, d, dropout, n_heads, settings.depth_layers)
+        self.depth = make_depth(
+            self.level_sizes, d, settings.timeline_dropout, settings.n_heads, settings.depth_layers
+        )
         if settings.tie_code_tables:
             self.depth.embedding = self.vocabulary.embedding
 
-        self.position_table = nn.Embedding(self.max_seq_length, d)
-        layer = nn.TransformerEncoderLayer(
-            d, n_heads, 4 * d, dropout, "gelu", batch_first=True, norm_first=True
-        )
-        self.transformer = nn.TransformerEncoder(
-            layer, settings.n_layers, nn.LayerNorm(d), enable_nested_tensor=False
-        )
-        self.dropout = nn.Dropout(dropout)
-
-        self.id_table: nn.Parameter | None = None
-        if settings.input_id or settings.output_id:
-            self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
-        self._cached_paths: tuple[tuple, PathVectors] | None = None
-        nn.init.normal_(self.position_table.weight, std=0.02)
-
-        if settings.input_text:
-            self._load_texts()
-            self.text_projection = nn.Linear(self.texts.shape[1], d)
-        cheapen(self)
-
     # --- the two functions of a method ------------------------------------------------------------
 
-    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
-        """Mean over positions of -log p(next item), in nats: a sum over the levels of its codes.
+    def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Mean over positions of -log p(next item), in nats; of several heads one a head.
 
         ``train_rows: all`` learns from the last position of each row only, the other values from
         every position.
@@ -146,21 +127,44 @@ class TimelineRec(GenerativeRecommender):
             target: ids of the next items ``[B]``.
         """
         following, is_target = self.next_items(history, length, target)  # [B, T]
-        states = self.timeline(history)[is_target]  # [P, d]
+        vectors = self._vectors()
+        states = self.timeline(history, vectors.inputs)[is_target]  # [P, d]
         items = following[is_target]  # [P]
 
-        logits = self._logits()
+        losses = []
+        for head in self.settings.head_names:
+            if head == "flat":
+                excluded = self.excluded_in_training(history, items, is_target)
+                loss = flat_loss(states, vectors.outputs, items, excluded)
+            else:
+                closed = self.closed_codes(history, items, is_target)
+                loss = self._code_loss(states, items, vectors, closed)
+            losses.append(balanced(loss, len(items)))
+        return losses[0] if len(losses) == 1 else tuple(losses)
+
+    def _code_loss(
+        self, states: Tensor, items: Tensor, vectors: Vectors, closed: ClosedCodes
+    ) -> Tensor:
+        """The loss of the codes, a sum over their levels.
+
+        Args:
+            states: ``[P, d]``.
+            items: targets ``[P]``.
+            vectors: for the weights as they are.
+            closed: codes that do not compete.
+        """
+        if self.tree is not None:
+            return self.tree.loss(self.trie, states, items, vectors.edges, closed)
+        logits = self._logits(vectors)
         nodes = self.trie.paths(self.trie.leaf_of_item[items])
         blocks = (
             logits(state, level, nodes[level])  # [P, V_level]
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
-        blocks = self.closed_codes(history, items, is_target).hide(blocks)
+        blocks = closed.hide(blocks)
         if self.settings.loss_vocab == "trie":
-            loss = item_cross_entropy(self.trie, items, blocks)
-        else:
-            loss = self._level_loss(blocks, items)
-        return balanced(loss, len(items))
+            return item_cross_entropy(self.trie, items, blocks)
+        return self._level_loss(blocks, items)
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item.
@@ -168,43 +172,113 @@ class TimelineRec(GenerativeRecommender):
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
             length: number of items in each history ``[B]``.
+
+        Raises:
+            ConfigError: there is no tree of codes.
         """
-        rows = torch.arange(len(length), device=length.device)
-        states = self.timeline(history)[rows, length - 1]  # [B, d]
-        return self._decoder(states, self._logits())
+        if "tree" not in self.settings.head_names:
+            raise ConfigError(
+                "output: items generates no codes; there is no decoder along them. Use "
+                "output: codes."
+            )
+        vectors = self._vectors()
+        states = self.last_states(history, length, vectors.inputs)  # [B, d]
+        if self.tree is None:
+            return self._decoder(states, self._logits(vectors))
+        stateless = StatelessDepth(self.tree, self.trie, vectors.edges)
+        return TimelineDecoder(stateless, states, stateless.log_probs, self._child)
 
-    # --- states -----------------------------------------------------------------------------------
+    # --- all items at once ------------------------------------------------------------------------
 
-    def timeline(self, history: Tensor) -> Tensor:
-        """States of all positions; state t knows items 1 to t.
+    def item_log_probs(self, history: Tensor, length: Tensor, trie: ItemTrie) -> Tensor:
+        """Log-probabilities of all items, added over the heads.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+            trie: of the items to choose among.
 
         Returns:
-            ``h [B, T, d]``.
+            float32 ``[B, n_items]``; other items get a finite value.
         """
-        n_slots = history.shape[1]
-        codes = self.vocabulary.flat(self.codes[history])  # [B, T, L]
-        x = embedding(codes, self.vocabulary.embedding).sum(-2)  # [B, T, d]
-        if self.settings.input_id:
-            x = x + embedding(history, self.id_table)
-        if self.settings.input_text:
-            x = x + self.text_projection(self.texts[history])
-        x = self.dropout(x + self.position_table.weight[:n_slots])
-        return self.transformer(x, mask=self._causal_mask(n_slots), is_causal=True)
+        vectors = self._vectors()
+        states = self.last_states(history, length, vectors.inputs)  # [B, d]
+        total = torch.zeros((), device=states.device)
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.float()
+            for head in self.settings.head_names:
+                if head == "flat":
+                    total = total + flat_log_probs(states, vectors.outputs, trie)
+                else:
+                    total = total + self.tree.log_probs(trie, states, vectors.edges)
+        return total
 
-    def _causal_mask(self, n_slots: int) -> Tensor:
-        """Bool ``[T, T]``; True hides a later position."""
-        return torch.ones(n_slots, n_slots, dtype=torch.bool, device=self.codes.device).triu(1)
+    @torch.no_grad()
+    def search(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int | None = None,
+        fill: bool = False,
+        trie: ItemTrie | None = None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> SearchResult:
+        """As the base's; where one product scores all items, the exact lists."""
+        if not self.settings.scores_all_items:
+            return super().search(history, length, k, fill, trie, excluded, **user)
+        if trie is None:
+            trie = self.search_trie
+        scores = self.item_log_probs(history[:, : int(length.max())], length, trie)
+        members = trie.leaf_of_item >= 0
+        k = k or max(self.settings.topk)
+        result = best_of_all(scores, members, k, fill=fill, excluded=excluded)
+        self.search_log.add(result)
+        return result
+
+    def predict(self, interaction) -> Tensor:
+        """Log-likelihood ``[B]`` of the given item of each row."""
+        if self.settings.scores_all_items:
+            return GenRecModel.predict(self, interaction)
+        return super().predict(interaction)
+
+    # --- what follows from the weights alone ------------------------------------------------------
+
+    def _vectors(self) -> Vectors:
+        """Item vectors and those of the tree, kept between searches while nothing changes.
+
+        A training step computes its own and drops the kept ones: weights that are shared among
+        processes (``fsdp``) change without a new version.
+        """
+        if self.training or torch.is_grad_enabled():
+            self._kept.clear()
+        return self._kept.get(self, self._computed_vectors)
+
+    def _computed_vectors(self) -> Vectors:
+        settings = self.settings
+        vectors = Vectors()
+        if settings.item_parts is not None:
+            vectors.inputs = self.input_vectors()
+        if vectors.inputs is not None and settings.shares_output:
+            vectors.outputs = vectors.inputs.float()
+        else:
+            vectors.outputs = self.output_vectors()
+        if self.tree is not None:
+            vectors.edges = self.tree.edges(self.trie, vectors.outputs)
+        elif "tree" in settings.head_names and vectors.outputs is not None:
+            vectors.paths = PathVectors(self.trie, vectors.outputs)
+        return vectors
+
+    def _path_vectors(self) -> PathVectors | None:
+        return self._vectors().paths
 
     # --- logits along the codes -------------------------------------------------------------------
 
-    def _logits(self) -> LogitsFunction:
+    def _logits(self, vectors: Vectors) -> LogitsFunction:
         """The logits of a level, for the weights as they are."""
-        if not self.settings.output_id:
+        paths = vectors.paths
+        if paths is None:
             return self._code_logits
-        paths = self._path_vectors()
 
         def logits(states: Tensor, level: int, nodes: Tensor) -> Tensor:
             return self._code_logits(states, level) + paths.logits(states, level, nodes)
@@ -214,20 +288,6 @@ class TimelineRec(GenerativeRecommender):
     def _code_logits(self, states: Tensor, level: int, *_) -> Tensor:
         """Logits without path vectors, ``[..., d]`` -> float32 ``[..., V_level]``."""
         return self.vocabulary.logits(states, level).float()
-
-    def _path_vectors(self) -> PathVectors:
-        """The path vectors, kept between searches while trie and id embeddings stay the same.
-
-        A training step computes its own and drops the kept ones: weights that are shared among
-        processes (``fsdp``) change without a new version.
-        """
-        if torch.is_grad_enabled():
-            self._cached_paths = None
-            return PathVectors(self.trie, self.id_table)
-        key = (self.trie, self.id_table._version, self.id_table.data_ptr())
-        if self._cached_paths is None or self._cached_paths[0] != key:
-            self._cached_paths = key, PathVectors(self.trie, self.id_table)
-        return self._cached_paths[1]
 
     def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
         """Sum over levels of the cross-entropy over all codes of the level.
@@ -242,15 +302,15 @@ class TimelineRec(GenerativeRecommender):
 
     def _decoder(self, states: Tensor, logits: LogitsFunction) -> TimelineDecoder:
         """What the search steps through, from ``states [B, d]``."""
-        levels = self.trie.levels
 
         def log_probs(state: Tensor, level: int, prefixes: Tensor) -> Tensor:
             return logits(state, level, prefixes).log_softmax(-1)
 
-        def child(prefixes: Tensor, codes: Tensor, level: int) -> Tensor:
-            return levels[level].child(prefixes, codes)
+        return TimelineDecoder(self.depth, states, log_probs, self._child)
 
-        return TimelineDecoder(self.depth, states, log_probs, child)
+    def _child(self, prefixes: Tensor, codes: Tensor, level: int) -> Tensor:
+        """Nodes of prefixes with one more code."""
+        return self.trie.levels[level].child(prefixes, codes)
 
     # --- self_improve: codes from the content of an item ------------------------------------------
 
@@ -282,33 +342,23 @@ class TimelineRec(GenerativeRecommender):
         """
         return self._decoder(self.item_prefix(items).sum(1), self._code_logits)
 
-    # --- item texts and new items -----------------------------------------------------------------
+    # --- new items --------------------------------------------------------------------------------
 
-    def _load_texts(self) -> None:
-        """Standardised sentence embeddings of all items ``[n_items, D]``; padding stays zero."""
-        texts = standardised(self.content.embeddings(), self.n_dataset_items)
-        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
-
-    def items_added(self, items: list[int]) -> None:
-        """Extend the tables; the id vector of a new item is the mean of the table.
-
-        Args:
-            items: internal ids of the new items.
-        """
-        if self.id_table is not None:
-            mean = self.id_table[1 : self.n_dataset_items].mean(0)  # [d]
-            new_rows = mean.expand(len(items), -1)  # [n, d]
-            self.id_table = nn.Parameter(torch.cat([self.id_table, new_rows]))
-        if self.settings.input_text:
-            self.content.forget_embeddings()
-            self._load_texts()
-            self.texts = self.texts.to(self.codes.device)
+    def append_items(
+        self, texts: Sequence[str], tokens: Sequence[str], /, **rows: Tensor
+    ) -> list[int]:
+        """As the base's; the tree of ``depth: none`` grows edges to the new items."""
+        before = self.trie
+        added = super().append_items(texts, tokens, **rows)
+        if self.tree is not None:
+            self.tree.grow(before, self.trie)
+        return added
 
     # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """The base's checks, and heads that divide the width.
+        """The base's checks, of an exact search where all items are scored at once.
 
         Args:
             values: the settings of the run.
@@ -316,21 +366,14 @@ class TimelineRec(GenerativeRecommender):
         Raises:
             ConfigError: names the keys and what to change.
         """
+        if TimelineSettings.of(values).scores_all_items:
+            values = {**values, "score_mode": "exact"}
         super().check_config(values)
-        settings = cls.settings_class.of(values)
-        if settings.d_model % settings.n_heads:
-            raise ConfigError(
-                f"d_model {settings.d_model} is no multiple of n_heads {settings.n_heads}."
-            )
 
     @classmethod
-    def reads_text(cls, config) -> bool:
-        """Whether ``input_text`` is on, and reads texts and not vectors in their place.
-
-        Args:
-            config: the settings of the run.
-        """
-        return cls.settings_class.of(config).input_text and not vectors_replace_text(config)
+    def check_settings(cls, settings: TimelineSettings) -> None:
+        """Refuse combinations of the keys that cannot work."""
+        check_timeline(settings)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
@@ -341,6 +384,18 @@ class TimelineRec(GenerativeRecommender):
         """
         settings = cls.settings_class.of(config)
         size = f"{settings.n_layers} layers of width {settings.d_model}, depth {settings.depth}"
-        names = ("input_id", "output_id", "input_text", "loss_vocab")
-        options = ", ".join(f"{name} {getattr(settings, name)}" for name in names)
-        return {**super().describe(config), "generator": f"{size}, {options}"}
+        inputs = " + ".join(settings.input_parts)
+        outputs = " + ".join(settings.output_parts) or "none"
+        options = f"heads {' + '.join(settings.head_names)}, items in: {inputs}, out: {outputs}"
+        lines = {**super().describe(config), "generator": f"{size}, {options}"}
+        if settings.scores_all_items:
+            lines["search"] = "all items at once, exact"
+        return lines
+
+    def report(self) -> dict:
+        """As the base's, with the heads."""
+        report = super().report()
+        report["heads"] = list(self.settings.head_names)
+        if self.settings.scores_all_items:
+            report["search"]["score_mode"] = "exact"
+        return report

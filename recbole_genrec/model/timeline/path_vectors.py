@@ -1,84 +1,25 @@
 """Output vectors of prefixes tell items with shared codes apart (ours, unpublished).
 
-The vector of a prefix is the mean id embedding of the items below it. It is added to the output
-vector of the code. The item tree becomes a hierarchical softmax (Morin and Bengio, AISTATS 2005)
-with SASRec's tied item table (arXiv 1808.09781) at its nodes. What is generated are codes all the
-same.
+The vector of a prefix is the mean vector of the items below it. It is added to the output vector of
+the code. The item tree becomes a hierarchical softmax (Morin and Bengio, AISTATS 2005) with
+SASRec's tied item table (arXiv 1808.09781) at its nodes. What is generated are codes all the same.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.timeline.edge_logits import EdgeProducts, mean_below
 
-MAX_GATHERED = 2**24  # numbers gathered at once; bounds the memory of the search
 
-
-class PathVectors:
-    """Vectors of all prefixes of a catalogue, for one state of the id embeddings.
+class PathVectors(EdgeProducts):
+    """Vectors of all prefixes of a catalogue, for one state of the item vectors.
 
     Args:
         trie: of the whole catalogue.
-        table: id embeddings ``[n_items, d]``; row 0, the padding item, is not read.
+        table: item vectors ``[n_items, d]``; row 0, the padding item, is not read.
     """
 
     def __init__(self, trie: ItemTrie, table: Tensor):
-        self.trie = trie
-        self.vectors: list[Tensor] = []
-        # Windows have empty slots. Skipping them saves work on a CPU. A GPU would have to count
-        # them first, so there all slots are computed.
-        self.skips_empty_slots = table.device.type == "cpu"
-
-        items = (trie.leaf_of_item >= 0).nonzero().squeeze(1)  # [N]
-        paths = trie.paths(trie.leaf_of_item[items])[1:]
-        for level, nodes in zip(trie.levels, paths, strict=True):
-            n_nodes = level.n_edges + 1  # the last one is the dead node, which has no items
-            total = table.new_zeros(n_nodes, table.shape[1])
-            total = total.index_add(0, nodes, table[items])  # [n_nodes, d]
-            count = torch.bincount(nodes, minlength=n_nodes).clamp(min=1).unsqueeze(1)
-            self.vectors.append(total / count)
-
-    def logits(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
-        """What the vectors of the continuations add to the logits of a level.
-
-        Args:
-            states: ``[..., d]``.
-            level: number of the level, counted from 0.
-            nodes: prefixes ``[...]``, nodes of depth ``level``; -1 = the prefix of no item.
-
-        Returns:
-            ``[..., V_level]``; 0 for codes that continue no item.
-        """
-        at = self.trie.levels[level]
-        vectors = self.vectors[level]
-        added = torch.zeros(*nodes.shape, at.size, device=states.device)  # [..., V]
-        if level == 0:
-            # There is one prefix, the root.
-            root_logits = (states @ vectors[:-1].T).float()  # [..., n_edges]
-            return added.index_copy(-1, at.code[:-1].long(), root_logits)
-
-        window_codes, window_edges = at.window(nodes)
-        codes = window_codes.flatten(0, -2)  # [Q, W]
-        edges = window_edges.flatten(0, -2)
-        queries = torch.arange(len(edges), device=edges.device).unsqueeze(1).expand_as(edges)
-        is_live = edges >= 0
-        edges = torch.where(is_live, edges, at.n_edges)  # the vector of the dead node is 0
-        if self.skips_empty_slots:
-            edge, query, code = edges[is_live], queries[is_live], codes[is_live]  # [n]
-        else:
-            edge, query, code = edges.flatten(), queries.flatten(), codes.flatten()
-
-        flat_states = states.flatten(0, -2)  # [Q, d]
-        n_rows = max(1, MAX_GATHERED // states.shape[-1])
-        products = [
-            (embedding(some_edges, vectors) * embedding(some_queries, flat_states)).sum(-1)
-            for some_edges, some_queries in zip(
-                edge.split(n_rows), query.split(n_rows), strict=True
-            )
-        ]
-        products = torch.cat(products).float()  # [n]
-        flat_added = added.flatten(0, -2)  # [Q, V]
-        return flat_added.index_put((query, code), products, accumulate=True).view_as(added)
+        super().__init__(trie, mean_below(trie, table))

@@ -1,0 +1,46 @@
+"""The flat head: a softmax over all items, as in SASRec (arXiv 1808.09781) with its full loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from recbole_genrec.decoding import ItemTrie, cached_cross_entropy
+from recbole_genrec.decoding.whole_catalogue import OUTSIDE
+
+
+def flat_loss(
+    states: Tensor, vectors: Tensor, items: Tensor, excluded: Tensor | None = None
+) -> Tensor:
+    """Mean over targets of -log p(item), in nats.
+
+    Args:
+        states: ``[P, d]``.
+        vectors: output vectors of all items ``[n_items, d]``; row 0 is not read.
+        items: targets ``[P]``.
+        excluded: items that do not compete with each target ``[P, H]``, 0 = none.
+    """
+    mask = None
+    if excluded is not None:
+        mask = torch.zeros(len(items), len(vectors), dtype=torch.bool, device=items.device)
+        mask = mask.scatter(1, excluded, True)[:, 1:]
+    return cached_cross_entropy(states, vectors[1:], items - 1, mask=mask)
+
+
+def flat_log_probs(states: Tensor, vectors: Tensor, trie: ItemTrie) -> Tensor:
+    """Log-probabilities of all items.
+
+    Args:
+        states: float32 ``[B, d]``.
+        vectors: output vectors of all items ``[n_items, d]``; row 0 is not read.
+        trie: of the items to choose among; of a subset with ``subset_norm: subset`` only its
+            members compete.
+
+    Returns:
+        float32 ``[B, n_items]``, finite.
+    """
+    logits = states @ vectors[1:].float().T  # [B, n_items - 1]
+    if trie.subset_norm == "subset":
+        logits = logits.masked_fill(trie.leaf_of_item[1:] < 0, OUTSIDE)
+    return pad(torch.log_softmax(logits, dim=-1), (1, 0), value=OUTSIDE)

@@ -1,0 +1,90 @@
+"""Item vectors as a sum of parts: a table of ids, a map of sentence embeddings, code embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+TEXT_LIMIT = 5.0
+"""Standardised sentence embeddings are clipped here, so that outliers do not rule."""
+
+TEXT_START = 0.2
+"""Factor on the start weights of the text map, which else dwarfs the ids."""
+
+
+class PartTables(nn.Module):
+    """The tables of the output side where it has its own (``tie_output: False``).
+
+    Args:
+        parts: those among ``id``, ``text`` and ``code``.
+        n_items: rows of the id table.
+        n_codes: rows of the code table, all levels together.
+        text_map: from sentence embeddings to item vectors, where ``text`` is a part.
+        d: width.
+    """
+
+    def __init__(
+        self,
+        parts: tuple[str, ...],
+        n_items: int,
+        n_codes: int,
+        text_map: nn.Module | None,
+        d: int,
+    ):
+        super().__init__()
+        self.id_table = nn.Parameter(torch.randn(n_items, d) * 0.02) if "id" in parts else None
+        self.code_table = nn.Parameter(torch.randn(n_codes, d) * 0.02) if "code" in parts else None
+        self.text_projection = text_map
+
+
+def make_text_map(n_in: int, hidden: int, d: int) -> nn.Module:
+    """The map from sentence embeddings to item vectors.
+
+    Args:
+        n_in: width of the embeddings.
+        hidden: hidden width of an MLP; 0 = a linear map.
+        d: width of the item vectors.
+    """
+    if hidden:
+        text_map = nn.Sequential(nn.Linear(n_in, hidden), nn.GELU(), nn.Linear(hidden, d))
+    else:
+        text_map = nn.Linear(n_in, d)
+    with torch.no_grad():
+        for layer in text_map.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(TEXT_START)
+    return text_map
+
+
+def summed_parts(
+    items: Tensor | None,
+    codes: tuple[Tensor, Tensor] | None,
+    id_table: Tensor | None,
+    text: tuple[nn.Module, Tensor] | None,
+) -> Tensor:
+    """Item vectors.
+
+    Args:
+        items: item ids ``[...]``; ``None`` = all.
+        codes: flat codes of all items ``[n_items, L]`` and their embeddings ``[C, d]``.
+        id_table: ``[n_items, d]``.
+        text: the map, and sentence embeddings of all items ``[n_items, D]``.
+
+    Returns:
+        ``[..., d]``, or ``[n_items, d]`` for all.
+    """
+    vectors = []
+    if codes is not None:
+        flat, table = codes
+        chosen = flat if items is None else flat[items]  # [..., L]
+        vectors.append(embedding(chosen, table).sum(-2))
+    if id_table is not None:
+        vectors.append(id_table if items is None else embedding(items, id_table))
+    if text is not None:
+        text_map, embeddings = text
+        vectors.append(text_map(embeddings if items is None else embeddings[items]))
+    total = vectors[0]
+    for part in vectors[1:]:
+        total = total + part
+    return total

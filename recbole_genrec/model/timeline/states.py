@@ -1,0 +1,227 @@
+"""The lower half of TimelineRec: item vectors, and the states of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from recbole_genrec.backbone import CodeVocabulary, cheapen
+from recbole_genrec.data.item_vectors import vectors_replace_text
+from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.timeline.item_vectors import (
+    TEXT_LIMIT,
+    PartTables,
+    make_text_map,
+    summed_parts,
+)
+from recbole_genrec.model.timeline.keys import TimelineSettings
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, start_small
+
+
+class TimelineStates(GenerativeRecommender):
+    """Items enter as one vector each; a causal transformer gives a state for each position.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+    """
+
+    settings_class = TimelineSettings
+    settings: TimelineSettings
+
+    rows_by_id = {"id_table": "items", "output_tables.id_table": "items"}
+
+    vocabulary: CodeVocabulary | None
+    id_table: nn.Parameter | None
+    text_projection: nn.Module | None
+    output_tables: PartTables | None
+    texts: Tensor
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
+        self.vocabulary = None
+        self.id_table = None
+        self.text_projection = None
+        self.output_tables = None
+        self._make_heads()
+        self._make_trunk()
+        self._make_parts()
+        cheapen(self)
+
+    def _make_heads(self) -> None:
+        """The modules that follow the states; made first."""
+        raise NotImplementedError
+
+    def _make_trunk(self) -> None:
+        settings = self.settings
+        d, n_heads, dropout = settings.d_model, settings.n_heads, settings.timeline_dropout
+        self.position_table: nn.Embedding | None = None
+        if settings.positions == "relative":
+            self.transformer: nn.Module = RelativeTransformer(
+                d, n_heads, settings.n_layers, dropout, settings.norm, self.max_seq_length
+            )
+        else:
+            self.position_table = nn.Embedding(self.max_seq_length, d)
+            self.transformer = self._absolute_transformer()
+        self.dropout = nn.Dropout(dropout)
+        self.input_norm: nn.Module = nn.Identity()
+        if settings.norm == "post":
+            self.input_norm = nn.LayerNorm(d)
+            start_small(self.transformer)
+
+    def _absolute_transformer(self) -> nn.Module:
+        settings = self.settings
+        d, is_pre = settings.d_model, settings.norm == "pre"
+        layer = nn.TransformerEncoderLayer(
+            d,
+            settings.n_heads,
+            4 * d,
+            settings.timeline_dropout,
+            "gelu",
+            batch_first=True,
+            norm_first=is_pre,
+        )
+        last_norm = nn.LayerNorm(d) if is_pre else None
+        return nn.TransformerEncoder(
+            layer, settings.n_layers, last_norm, enable_nested_tensor=False
+        )
+
+    def _make_parts(self) -> None:
+        settings = self.settings
+        d = settings.d_model
+        parts = {*settings.input_parts, *settings.output_parts}
+        if "id" in parts:
+            self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
+        if self.position_table is not None:
+            nn.init.normal_(self.position_table.weight, std=0.02)
+        if "code" in parts and self.vocabulary is None:
+            self.vocabulary = CodeVocabulary(self.level_sizes, d, d, tied=True)
+        if "text" in parts:
+            self._load_texts()
+            self.text_projection = self._text_map()
+        if not settings.shares_output:
+            text_map = self._text_map() if "text" in parts else None
+            self.output_tables = PartTables(
+                settings.output_parts, len(self.codes), sum(self.level_sizes), text_map, d
+            )
+
+    def _text_map(self) -> nn.Module:
+        n_in, d = self.texts.shape[1], self.settings.d_model
+        if self.settings.item_parts is None:
+            return nn.Linear(n_in, d)
+        return make_text_map(n_in, self.settings.text_mlp, d)
+
+    # --- item vectors -----------------------------------------------------------------------------
+
+    def input_vectors(self, items: Tensor | None = None) -> Tensor:
+        """Vectors with which items enter.
+
+        Args:
+            items: item ids ``[...]``; ``None`` = all.
+
+        Returns:
+            ``[..., d]``, or ``[n_items, d]`` for all.
+        """
+        return self._vectors_of(self.settings.input_parts, items, self._input_tables())
+
+    def output_vectors(self) -> Tensor | None:
+        """Vectors to which states are compared, ``[n_items, d]``; ``None`` where there are none."""
+        parts = self.settings.output_parts
+        if not parts:
+            return None
+        tables = self._input_tables()
+        if self.output_tables is not None:
+            own = self.output_tables
+            tables = (own.id_table, own.code_table, own.text_projection)
+        return self._vectors_of(parts, None, tables)
+
+    def _input_tables(self) -> tuple[Tensor | None, Tensor | None, nn.Module | None]:
+        codes = None if self.vocabulary is None else self.vocabulary.embedding
+        return self.id_table, codes, self.text_projection
+
+    def _vectors_of(
+        self,
+        parts: Sequence[str],
+        items: Tensor | None,
+        tables: tuple[Tensor | None, Tensor | None, nn.Module | None],
+    ) -> Tensor:
+        id_table, code_table, text_map = tables
+        codes = text = None
+        if "code" in parts:
+            offsets = torch.tensor(self.level_sizes, device=self.codes.device).cumsum(0)
+            flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
+            codes = (flat, code_table)
+        if "text" in parts:
+            text = (text_map, self.texts)
+        return summed_parts(items, codes, id_table if "id" in parts else None, text)
+
+    # --- states -----------------------------------------------------------------------------------
+
+    def timeline(self, history: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """States of all positions; state t knows items 1 to t.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            vectors: input vectors of all items ``[n_items, d]``, where they are there already.
+
+        Returns:
+            ``h [B, T, d]``.
+        """
+        if vectors is None:
+            x = self.input_vectors(history)  # [B, T, d]
+        else:
+            x = nn.functional.embedding(history, vectors)
+        if self.position_table is None:
+            return self.transformer(self.dropout(self.input_norm(x)))
+        n_slots = history.shape[1]
+        x = self.dropout(self.input_norm(x + self.position_table.weight[:n_slots]))
+        return self.transformer(x, mask=self._causal_mask(n_slots), is_causal=True)
+
+    def last_states(self, history: Tensor, length: Tensor, vectors: Tensor | None) -> Tensor:
+        """The state of the last item of each history, ``[B, d]``; see :meth:`timeline`."""
+        rows = torch.arange(len(length), device=length.device)
+        return self.timeline(history, vectors)[rows, length - 1]
+
+    def _causal_mask(self, n_slots: int) -> Tensor:
+        """Bool ``[T, T]``; True hides a later position."""
+        return torch.ones(n_slots, n_slots, dtype=torch.bool, device=self.codes.device).triu(1)
+
+    # --- item texts and new items -----------------------------------------------------------------
+
+    def _load_texts(self) -> None:
+        """Standardised sentence embeddings of all items ``[n_items, D]``; padding stays zero."""
+        texts = standardised(self.content.embeddings(), self.n_dataset_items)
+        if self.settings.item_parts is not None:
+            texts = texts.clip(-TEXT_LIMIT, TEXT_LIMIT)
+        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
+
+    def items_added(self, items: list[int]) -> None:
+        """Extend the tables; the id vector of a new item is the mean of the table.
+
+        Args:
+            items: internal ids of the new items.
+        """
+        for owner in (self, self.output_tables):
+            if owner is not None and owner.id_table is not None:
+                mean = owner.id_table[1 : self.n_dataset_items].mean(0)  # [d]
+                new_rows = mean.expand(len(items), -1)  # [n, d]
+                owner.id_table = nn.Parameter(torch.cat([owner.id_table, new_rows]))
+        if self.text_projection is not None:
+            self.content.forget_embeddings()
+            self._load_texts()
+            self.texts = self.texts.to(self.codes.device)
+
+    @classmethod
+    def reads_text(cls, config) -> bool:
+        """Whether texts are a part of items, and not vectors in their place.
+
+        Args:
+            config: the settings of the run.
+        """
+        settings = cls.settings_class.of(config)
+        parts = (*settings.input_parts, *settings.output_parts)
+        return "text" in parts and not vectors_replace_text(config)

@@ -1,0 +1,267 @@
+"""The stateless tree: codes whose logits depend on the state and the edge alone (``depth: none``).
+
+A hierarchical softmax (Morin and Bengio, AISTATS 2005) over the codes of the items; the vectors of
+its edges are ours and unpublished::
+
+    v_e     = s_l * mean(item vectors below e) + o_e
+    logit_e = (h + MLP_l(h)) . v_e + b_e
+    p(item) = product of softmax(logit) over the children of each node on the item's path
+
+``s_l`` starts at 1, ``o_e`` at 0, ``b_e`` at log(number of items below e), MLP_l at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, embedding
+
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, edge_leaf_scores
+from recbole_genrec.decoding.scores import item_scores
+from recbole_genrec.decoding.trie_level import TrieLevel
+from recbole_genrec.model.timeline.edge_logits import EdgeProducts, items_below, mean_below
+
+ROWS_AT_ONCE = 1024  # targets whose windows are computed together; bounds the memory of training
+
+
+class StatelessTree(nn.Module):
+    """Edge vectors and level MLPs over one code table.
+
+    Args:
+        trie: of the whole catalogue.
+        d: width.
+    """
+
+    def __init__(self, trie: ItemTrie, d: int):
+        super().__init__()
+        counts = _counts_below(trie)
+        self.own = nn.ParameterList(nn.Parameter(torch.zeros(len(count), d)) for count in counts)
+        self.bias = nn.ParameterList(nn.Parameter(count.float().log()) for count in counts)
+        self.scale = nn.Parameter(torch.ones(len(counts)))
+        self.turns = nn.ModuleList(_turn(d) for _ in counts)
+
+    def edges(self, trie: ItemTrie, item_vectors: Tensor | None) -> list[Tensor]:
+        """Vectors of all edges.
+
+        Args:
+            trie: of the whole catalogue.
+            item_vectors: ``[n_items, d]``; ``None`` = the edges have their own vectors alone.
+
+        Returns:
+            For each level ``[n_edges, d]``.
+        """
+        if item_vectors is None:
+            return list(self.own)
+        means = mean_below(trie, item_vectors)
+        return [
+            self.scale[level] * mean[:-1] + own
+            for level, (mean, own) in enumerate(zip(means, self.own, strict=True))
+        ]
+
+    def state(self, states: Tensor, level: int) -> Tensor:
+        """What gives the logits of a level, of the shape of ``states [..., d]``."""
+        return states + self.turns[level](states)
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        trie: ItemTrie,
+        states: Tensor,
+        items: Tensor,
+        edges: list[Tensor],
+        closed: ClosedCodes = ALL_OPEN,
+    ) -> Tensor:
+        """Mean over targets of -log p(item), in nats; only windows of their paths are computed.
+
+        Args:
+            trie: of the whole catalogue.
+            states: ``[P, d]``.
+            items: target items ``[P]``.
+            edges: see :meth:`edges`.
+            closed: codes that do not compete.
+        """
+        paths = trie.paths(trie.leaf_of_item[items])  # L + 1 tensors [P]
+        total = states.new_zeros(())
+        for depth, level in enumerate(trie.levels):
+            if level.width == 1:
+                continue
+            parent, target = paths[depth], paths[depth + 1]
+            weights = _LevelWeights(level, edges[depth], self.bias[depth])
+            if level.n_nodes == 1:
+                logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]
+                (logits,) = closed.hide([weights.by_code(logits)])
+                total = total + cross_entropy(logits, level.code[target].long(), reduction="sum")
+                continue
+            branches = (level.ptr.diff()[parent] > 1).nonzero().squeeze(1)  # others cost nothing
+            leaving = None
+            if closed.codes:
+                leaving = closed.leaving(depth, level.size)[branches]
+            state = self.state(states[branches], depth)
+            total = total + weights.window_loss(state, parent[branches], target[branches], leaving)
+        return total / len(items)
+
+    # --- scores -----------------------------------------------------------------------------------
+
+    def log_probs(self, trie: ItemTrie, states: Tensor, edges: list[Tensor]) -> Tensor:
+        """Log-probabilities of all items, exact: one product with the edges of each level.
+
+        Args:
+            trie: of the items that may be returned.
+            states: ``[B, d]``.
+            edges: see :meth:`edges`.
+
+        Returns:
+            float32 ``[B, n_items]``; items outside the trie get a finite value below all others.
+        """
+
+        def logits(depth: int, chosen: Tensor) -> Tensor:
+            state = self.state(states, depth)
+            return state @ edges[depth][chosen].T + self.bias[depth][chosen]
+
+        return item_scores(trie, edge_leaf_scores(trie, logits, len(states)))
+
+    # --- new items --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def grow(self, before: ItemTrie, after: ItemTrie) -> None:
+        """Follow a trie that has new leaves; new edges start as they do before any training.
+
+        Args:
+            before: the trie that the parameters belong to.
+            after: the trie with the new items.
+        """
+        items = (before.leaf_of_item >= 0).nonzero().squeeze(1)
+        old_paths = before.paths(before.leaf_of_item[items])[1:]
+        new_paths = after.paths(after.leaf_of_item[items])[1:]
+        fresh = StatelessTree(after, self.own[0].shape[1]).to(self.scale.device)
+        for level, (old, new) in enumerate(zip(old_paths, new_paths, strict=True)):
+            for name in ("own", "bias"):
+                table = getattr(fresh, name)[level].data
+                table[new] = getattr(self, name)[level][old]
+                getattr(self, name)[level] = nn.Parameter(table)
+
+
+class StatelessDepth:
+    """The tree as a decoder along the codes, for the search of ``score_mode: beam``.
+
+    A query carries the state of its user; nothing depends on the codes before.
+
+    Args:
+        tree: its weights.
+        trie: of the whole catalogue.
+        edges: vectors of all edges, see :meth:`StatelessTree.edges`.
+    """
+
+    def __init__(self, tree: StatelessTree, trie: ItemTrie, edges: Sequence[Tensor]):
+        self.tree = tree
+        # The bias of an edge is one more entry of its vector, against a 1 in the state.
+        vectors = []
+        for edge, bias in zip(edges, tree.bias, strict=True):
+            joined = torch.cat([edge, bias.unsqueeze(1)], dim=1)
+            vectors.append(nn.functional.pad(joined, (0, 0, 0, 1)))
+        self.products = EdgeProducts(trie, vectors)
+
+    def begin(self, states: Tensor) -> Tensor:
+        """What a query carries at the root, ``[..., d]``."""
+        return states
+
+    def read(self, carried: Tensor, level: int) -> Tensor:
+        """The state that gives the logits of a level, ``[..., d]``."""
+        return self.tree.state(carried, level)
+
+    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
+        """What a query carries after one more code: the same."""
+        return carried
+
+    def log_probs(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
+        """Log-probabilities of the codes that continue prefixes.
+
+        Args:
+            states: see :meth:`read`, ``[..., d]``.
+            level: number of the level, counted from 0.
+            nodes: the prefixes ``[...]``, -1 = the prefix of no item.
+
+        Returns:
+            float32 ``[..., V_level]``, -inf for codes that continue no item.
+        """
+        ones = torch.ones_like(states[..., :1])
+        logits = self.products.logits(torch.cat([states, ones], dim=-1), level, nodes)
+        is_legal = self.products.is_legal(level, nodes)
+        logits = logits.masked_fill(~is_legal, -torch.inf)
+        highest = logits.logsumexp(-1, keepdim=True)
+        return logits - highest.masked_fill(highest == -torch.inf, 0)
+
+
+class _LevelWeights:
+    """The edges of one level in training.
+
+    Args:
+        level: the edges from one depth to the next.
+        edges: their vectors ``[n_edges, d]``.
+        bias: of the edges ``[n_edges]``.
+    """
+
+    def __init__(self, level: TrieLevel, edges: Tensor, bias: Tensor):
+        self.level = level
+        self.edges = edges
+        self.bias = bias
+
+    def all_logits(self, states: Tensor) -> Tensor:
+        """Logits of all edges, ``[P, d]`` -> float32 ``[P, n_edges]``."""
+        return (states @ self.edges.T + self.bias).float()
+
+    def by_code(self, logits: Tensor) -> Tensor:
+        """Logits of the edges of the root as logits of codes, -inf where no edge has the code."""
+        codes = self.level.code[:-1].long()
+        blank = logits.new_full((len(logits), self.level.size), -torch.inf)
+        return blank.index_copy(1, codes, logits)
+
+    def window_loss(
+        self, states: Tensor, parent: Tensor, target: Tensor, leaving: Tensor | None
+    ) -> Tensor:
+        """Sum over targets of the cross-entropy among the children of their parents.
+
+        Args:
+            states: ``[R, d]``.
+            parent: nodes ``[R]``.
+            target: the children that are right ``[R]``.
+            leaving: codes that do not compete, bool ``[R, V]``; ``None`` = all compete.
+        """
+        first = self.level.ptr[parent].long()
+        count = self.level.ptr[parent + 1].long() - first
+        total = states.new_zeros(())
+        if not len(parent):
+            return total
+        # Windows of similar width stand together, so that little is computed for nothing.
+        for rows in torch.argsort(count).split(ROWS_AT_ONCE):
+            slot = torch.arange(int(count[rows].max()), device=states.device)
+            is_outside = slot >= count[rows].unsqueeze(1)  # [R', W]
+            window = (first[rows].unsqueeze(1) + slot).masked_fill(is_outside, 0)
+            vectors = embedding(window, self.edges)  # [R', W, d]
+            logits = torch.bmm(vectors, states[rows].unsqueeze(2)).squeeze(2)
+            logits = logits.float() + embedding(window, self.bias.unsqueeze(1)).squeeze(2)
+            if leaving is not None:
+                is_outside |= leaving[rows].gather(1, self.level.code[window].long())
+            logits = logits.masked_fill(is_outside, -torch.inf)
+            place = target[rows] - first[rows]
+            total = total + cross_entropy(logits, place, reduction="sum")
+        return total
+
+
+def _turn(d: int) -> nn.Sequential:
+    """MLP of a level, which starts as zero."""
+    last = nn.Linear(2 * d, d)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), last)
+
+
+def _counts_below(trie: ItemTrie) -> list[Tensor]:
+    """How many items lie below each edge, for each level ``[n_edges]``."""
+    paths = trie.paths(trie.leaf_of_row)[1:]
+    return [
+        items_below(nodes, level.n_edges) for level, nodes in zip(trie.levels, paths, strict=True)
+    ]

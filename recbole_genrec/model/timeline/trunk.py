@@ -1,0 +1,118 @@
+"""The causal transformer over the items of a history.
+
+With ``positions: absolute`` it is torch's encoder. With ``positions: relative`` a learned bias for
+each head and distance is added to the attention scores, as in T5 (arXiv 1910.10683, section 2.1)
+but without buckets, so that no position is rare.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class RelativeBlock(nn.Module):
+    """Self-attention with a bias, then an MLP of width 4 d.
+
+    Args:
+        d: width.
+        n_heads: attention heads.
+        dropout: of the attention weights, inside the MLP and after both.
+        norm: ``pre`` or ``post``, where the layer norms stand.
+    """
+
+    def __init__(self, d: int, n_heads: int, dropout: float, norm: str):
+        super().__init__()
+        self.n_heads = n_heads
+        self.pre_norm = norm == "pre"
+        self.attention_dropout = dropout
+        self.projection = nn.Linear(d, 3 * d)
+        self.output = nn.Linear(d, d)
+        self.mlp = nn.Sequential(
+            nn.Linear(d, 4 * d),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * d, d),
+        )
+        self.attention_norm = nn.LayerNorm(d)
+        self.mlp_norm = nn.LayerNorm(d)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Outputs of all positions.
+
+        Args:
+            x: ``[B, T, d]``.
+            bias: added to the attention scores ``[heads, T, T]``, -inf hides a position.
+
+        Returns:
+            ``[B, T, d]``.
+        """
+        if self.pre_norm:
+            x = x + self._attend(self.attention_norm(x), bias)
+            return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = self.attention_norm(x + self._attend(x, bias))
+        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+
+    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        joined = self.projection(x).unflatten(-1, (3, self.n_heads, -1))  # [B, T, 3, heads, d_h]
+        query, key, value = joined.permute(2, 0, 3, 1, 4)  # [B, heads, T, d_h]
+        rate = self.attention_dropout if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, bias.to(query.dtype), rate)
+        return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+
+
+class RelativeTransformer(nn.Module):
+    """Causal layers that know how far back an item lies, not where it stands.
+
+    Distances beyond the table share its last entry, so histories may have any length.
+
+    Args:
+        d: width.
+        n_heads: attention heads.
+        n_layers: layers.
+        dropout: see :class:`RelativeBlock`.
+        norm: see :class:`RelativeBlock`.
+        n_distances: distances that have a bias of their own.
+    """
+
+    def __init__(
+        self, d: int, n_heads: int, n_layers: int, dropout: float, norm: str, n_distances: int
+    ):
+        super().__init__()
+        self.distance = nn.Parameter(torch.zeros(n_heads, n_distances))
+        blocks = [RelativeBlock(d, n_heads, dropout, norm) for _ in range(n_layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.last_norm = nn.LayerNorm(d) if norm == "pre" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """States of all positions; state t knows items 1 to t.
+
+        Args:
+            x: ``[B, T, d]``.
+
+        Returns:
+            ``[B, T, d]``.
+        """
+        bias = self.bias(x.shape[1])  # [heads, T, T]
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.last_norm(x)
+
+    def bias(self, n_slots: int) -> Tensor:
+        """What is added to the attention scores, ``[heads, T, T]``; -inf hides later positions."""
+        position = torch.arange(n_slots, device=self.distance.device)
+        distance = position.unsqueeze(1) - position  # [T, T]
+        known = distance.clamp(0, self.distance.shape[1] - 1)
+        return self.distance[:, known].masked_fill(distance < 0, -torch.inf)
+
+
+def start_small(module: nn.Module) -> None:
+    """Start the weights of all linear layers with a standard deviation of .02, biases at 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.MultiheadAttention):
+            nn.init.normal_(layer.in_proj_weight, std=0.02)
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
