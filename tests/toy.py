@@ -73,6 +73,7 @@ FIRST_TIMELINE = {  # TimelineRec before its second recipe
     "warmup_ratio": 0.02,
     "clip_grad_norm": None,
     "group_by_length": True,
+    "batch_targets": 0,
 }
 TINY_OF = {
     "STORE": TINY,

@@ -24,9 +24,10 @@ def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
     Raises:
         ConfigError: both names are set and contradict each other.
     """
-    if "item_parts" in values and "item_parts" not in given and set(OLDER_PARTS) & set(given):
+    has_parts = "item_parts" in values
+    if has_parts and "item_parts" not in user_values and set(OLDER_PARTS) & set(user_values):
         values["item_parts"] = None
-    if "item_parts" in values and values.get("depth", "") is None:
+    if has_parts and values.get("depth", "") is None:
         values["depth"] = "none"  # the word, which a command line reads as no value
     if not values.get("mask_history"):
         return

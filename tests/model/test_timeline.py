@@ -203,20 +203,21 @@ def test_queries_known_to_be_dead_change_nothing(folder, changes):
 @torch.no_grad()
 def test_path_vectors_are_kept_while_nothing_changes(folder):
     model, *_ = toy_model(folder, "TimelineRec")
-    kept = model._path_vectors()
-    assert model._path_vectors() is kept
+    kept = model._vectors().paths
+    assert model._vectors().paths is kept
     model.id_table.mul_(2)
-    changed = model._path_vectors()
+    changed = model._vectors().paths
     torch.testing.assert_close(changed.vectors[0], 2 * kept.vectors[0])
     with torch.enable_grad():
         assert (
-            model._path_vectors() is not changed and model._path_vectors().vectors[0].requires_grad
+            model._vectors().paths is not changed
+            and model._vectors().paths.vectors[0].requires_grad
         )
     assert (
-        model._path_vectors() is not changed
+        model._vectors().paths is not changed
     )  # weights may have changed without a new version, as shared ones do
     model.codes_version += 1
-    assert model._path_vectors().trie is model.trie is not changed.trie
+    assert model._vectors().paths.trie is model.trie is not changed.trie
 
 
 @pytest.mark.parametrize(

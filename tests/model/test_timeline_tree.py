@@ -151,10 +151,8 @@ def test_the_loss_is_minus_the_mean_score_of_the_targets(folder, changes):
             )
     torch.testing.assert_close(-scores.mean(), loss.detach(), atol=1e-4, rtol=0)
     loss.backward()
-    assert all(
-        parameter.grad is None or parameter.grad.isfinite().all()
-        for parameter in model.parameters()
-    )
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
 def test_two_heads_add_their_log_probabilities(folder):

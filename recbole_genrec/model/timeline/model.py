@@ -224,7 +224,7 @@ class TimelineRec(TimelineStates):
         excluded: Tensor | None = None,
         **user: Tensor,
     ) -> SearchResult:
-        """As the base's; where one product scores all items, the exact lists."""
+        """As the base's; exact lists where one product scores all items."""
         if not self.settings.scores_all_items:
             return super().search(history, length, k, fill, trie, excluded, **user)
         if trie is None:
@@ -268,9 +268,6 @@ class TimelineRec(TimelineStates):
         elif "tree" in settings.head_names and vectors.outputs is not None:
             vectors.paths = PathVectors(self.trie, vectors.outputs)
         return vectors
-
-    def _path_vectors(self) -> PathVectors | None:
-        return self._vectors().paths
 
     # --- logits along the codes -------------------------------------------------------------------
 
