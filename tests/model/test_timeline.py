@@ -209,10 +209,10 @@ def test_path_vectors_are_kept_while_nothing_changes(folder):
     changed = model._vectors().paths
     torch.testing.assert_close(changed.vectors[0], 2 * kept.vectors[0])
     with torch.enable_grad():
-        assert (
-            model._vectors().paths is not changed
-            and model._vectors().paths.vectors[0].requires_grad
-        )
+        learning = model._vectors().paths
+        assert learning is not changed
+        assert learning.vectors[0].requires_grad
+    assert model._vectors().paths is not changed and model._vectors().paths.vectors[0].requires_grad
     assert (
         model._vectors().paths is not changed
     )  # weights may have changed without a new version, as shared ones do

@@ -36,7 +36,7 @@ def recipe(folder, **changes):
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.03 * torch.randn_like(parameter))
     return model
 
 

@@ -179,12 +179,27 @@ def _check_names(key_name: str, names: list[str] | None, known: tuple[str, ...])
         raise ConfigError(f"{key_name} names one of {names} twice.")
 
 
-def _check_stateless(settings: TimelineSettings) -> None:
-    if settings.self_improve:
+def check_refinable(settings: TimelineSettings) -> None:
+    """Refuse ``self_improve`` where codes are fixed or missing.
+
+    Raises:
+        ConfigError: names the keys and what to change.
+    """
+    if not settings.self_improve:
+        return
+    if settings.head_names != ("tree",):
+        raise ConfigError(
+            "self_improve refines codes, and a softmax over items has none. Use heads: [tree] with "
+            "--depth=mlp, or self_improve: False."
+        )
+    if settings.depth == "none":
         raise ConfigError(
             "self_improve changes codes while the model trains, and depth: none has a vector for "
             "each place in the tree of the first codes. Use --depth=mlp, or self_improve: False."
         )
+
+
+def _check_stateless(settings: TimelineSettings) -> None:
     if settings.constraint != "trie":
         raise ConfigError(
             f"constraint: {settings.constraint} lets beams leave the catalogue, where the tree of "
@@ -193,11 +208,6 @@ def _check_stateless(settings: TimelineSettings) -> None:
 
 
 def _check_flat(settings: TimelineSettings) -> None:
-    if settings.self_improve:
-        raise ConfigError(
-            "self_improve refines codes, and a softmax over items has none. Use heads: [tree] with "
-            "--depth=mlp, or self_improve: False."
-        )
     if settings.score_mode == "beam":
         raise ConfigError(
             "score_mode: beam searches one tree of codes; a softmax over items scores all of them. "

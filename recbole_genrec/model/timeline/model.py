@@ -47,7 +47,7 @@ from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
 from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
-from recbole_genrec.model.timeline.keys import TimelineSettings, check_timeline
+from recbole_genrec.model.timeline.keys import TimelineSettings, check_refinable, check_timeline
 from recbole_genrec.model.timeline.path_vectors import PathVectors
 from recbole_genrec.model.timeline.states import TimelineStates
 from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree
@@ -355,15 +355,10 @@ class TimelineRec(TimelineStates):
 
     @classmethod
     def check_config(cls, values: dict) -> None:
-        """The base's checks, of an exact search where all items are scored at once.
-
-        Args:
-            values: the settings of the run.
-
-        Raises:
-            ConfigError: names the keys and what to change.
-        """
-        if TimelineSettings.of(values).scores_all_items:
+        """The base's checks, of an exact search where all items are scored at once."""
+        settings = TimelineSettings.of(values)
+        check_refinable(settings)
+        if settings.scores_all_items:
             values = {**values, "score_mode": "exact"}
         super().check_config(values)
 
