@@ -212,10 +212,8 @@ def test_path_vectors_are_kept_while_nothing_changes(folder):
         learning = model._vectors().paths
         assert learning is not changed
         assert learning.vectors[0].requires_grad
-    assert model._vectors().paths is not changed and model._vectors().paths.vectors[0].requires_grad
-    assert (
-        model._vectors().paths is not changed
-    )  # weights may have changed without a new version, as shared ones do
+    # weights may have changed without a new version, as shared ones do
+    assert model._vectors().paths is not changed
     model.codes_version += 1
     assert model._vectors().paths.trie is model.trie is not changed.trie
 
