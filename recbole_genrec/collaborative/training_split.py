@@ -128,7 +128,7 @@ def only_trained_items(data):
 
 
 def _history_field(data) -> str:
-    return data.iid_field + data.config["LIST_SUFFIX"]
+    return data.iid_field + data.config.settings.LIST_SUFFIX
 
 
 def _by_user(data) -> np.ndarray:

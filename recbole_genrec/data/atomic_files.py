@@ -59,8 +59,8 @@ class FileFormat:
     def of(cls, config) -> FileFormat:
         """The format that the keys of ``config`` describe."""
         return cls(
-            _separator("field_separator", config["field_separator"], "\t"),
-            config["encoding"] or "utf-8",
+            _separator("field_separator", config.settings.field_separator, "\t"),
+            config.settings.encoding or "utf-8",
             _separator("seq_separator", config["seq_separator"], " "),
         )
 

@@ -56,7 +56,7 @@ def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray] | None:
 def _history_column(dataset: Any) -> str:
     if WHOLE_HISTORY in dataset.inter_feat:
         return WHOLE_HISTORY
-    return f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"
+    return f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"
 
 
 def _rows_with_histories(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -50,7 +50,7 @@ def texts_of(config: Any, items: Sequence[str]) -> list[str]:
         config: a ``GenRecConfig``.
         items: raw ids.
     """
-    fields = config["item_text_fields"]
+    fields = config.settings.item_text_fields
     if not fields or not item_file(config).is_file():
         return [PLACEHOLDER] * len(items)
     file_format = FileFormat.of(config)
@@ -58,7 +58,7 @@ def texts_of(config: Any, items: Sequence[str]) -> list[str]:
         item_file(config),
         fields,
         ["", *items],
-        config["ITEM_ID_FIELD"],
+        config.settings.ITEM_ID_FIELD,
         file_format.separator,
         file_format.encoding,
         required=False,

@@ -69,7 +69,7 @@ class OrderedDataset:
             roles[self.time_field] = "float"
         load, _ = self._get_load_and_unload_col(FeatureSource.INTERACTION)
         optional = []
-        if config["benchmark_filename"] is not None:
+        if config.settings.benchmark_filename is not None:
             roles[history_column(config)] = "token_seq"
             load = None if load is None else {*load, history_column(config)}
             optional.append(history_column(config))
@@ -109,7 +109,7 @@ class OrderedDataset:
         ending = source.value if isinstance(source, FeatureSource) else source
         load = check_columns(self.config, "load_col")
         unload = set(check_columns(self.config, "unload_col").get(ending, ()))
-        if self.config["load_col"] is None or load.get(ending) == "*":
+        if self.config.settings.load_col is None or load.get(ending) == "*":
             return None, unload or None
         return set(load.get(ending, ())) - unload, None
 
@@ -196,7 +196,7 @@ class OrderedDataset:
                 if field in frames:
                     first.append((frames[field], field, FeatureType.TOKEN))
         last = []
-        if self.iid_field in field_list and self.config["catalogue"] == "item_file":
+        if self.iid_field in field_list and self.config.settings.catalogue == "item_file":
             last.append((self._item_file_ids(), self.iid_field, FeatureType.TOKEN))
         return [*first, *super()._get_remap_list(field_list), *last]
 
@@ -215,7 +215,10 @@ class OrderedDataset:
     def build(self) -> list:
         """As RecBole's; without ``hold_out`` rows of files that are split are all for training."""
         splits = super().build()
-        if self.config["hold_out"] is False and self.config["benchmark_filename"] is not None:
+        if (
+            self.config.settings.hold_out is False
+            and self.config.settings.benchmark_filename is not None
+        ):
             return self._everything()
         return splits
 
@@ -226,19 +229,19 @@ class OrderedDataset:
 
     def leave_one_out(self, group_by, leave_one_mode) -> list:
         """As RecBole's; all rows without ``hold_out``."""
-        if self.config["hold_out"] is False:
+        if self.config.settings.hold_out is False:
             return self._everything()
         return super().leave_one_out(group_by, leave_one_mode)
 
     def split_by_ratio(self, ratios, group_by=None) -> list:
         """As RecBole's; all rows without ``hold_out``."""
-        if self.config["hold_out"] is False:
+        if self.config.settings.hold_out is False:
             return self._everything()
         return self._split(super().split_by_ratio, ratios, group_by)
 
     def time_based_split(self, ratios, group_by) -> list:
         """As RecBole's; all rows without ``hold_out``."""
-        if self.config["hold_out"] is False:
+        if self.config.settings.hold_out is False:
             return self._everything()
         return self._split(super().time_based_split, ratios, group_by)
 
@@ -254,7 +257,7 @@ class OrderedDataset:
 
     @property
     def _is_sequential(self) -> bool:
-        return self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        return self.config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
 
     # --- sequential models on files that are split ----------------------------------------------
 
@@ -263,7 +266,7 @@ class OrderedDataset:
         history = history_column(self.config)
         setattr(self, f"{self.iid_field}_list_field", history)
         self.item_id_list_field = history
-        limit = self.config["MAX_ITEM_LIST_LENGTH"]
+        limit = self.config.settings.MAX_ITEM_LIST_LENGTH
         self.set_field_property(history, FeatureType.TOKEN_SEQ, FeatureSource.INTERACTION, limit)
         self.set_field_property(
             self.item_list_length_field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1
@@ -272,11 +275,11 @@ class OrderedDataset:
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
-        if self.config["benchmark_filename"] is None or not self._is_sequential:
+        if self.config.settings.benchmark_filename is None or not self._is_sequential:
             return
         history = history_column(self.config)
         items = self.inter_feat[history]
-        missing = self.config["MAX_ITEM_LIST_LENGTH"] - items.shape[1]
+        missing = self.config.settings.MAX_ITEM_LIST_LENGTH - items.shape[1]
         columns = dict(self.inter_feat.interaction)
         columns[history] = torch.nn.functional.pad(items, (0, missing))  # [rows, longest history]
         self.inter_feat = Interaction(columns)
@@ -284,9 +287,12 @@ class OrderedDataset:
 
 def needs_times(config) -> bool:
     """Whether the order of events comes from the column of times."""
-    if config["benchmark_filename"] is not None:
+    if config.settings.benchmark_filename is not None:
         return False
-    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
+    return (
+        config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
+        or config.settings.eval_args["order"] == "TO"
+    )
 
 
 def create_dataset(config, known_ids: dict[str, list[str]] | None = None):
@@ -302,11 +308,13 @@ def create_dataset(config, known_ids: dict[str, list[str]] | None = None):
         DataError: an ``.inter`` file is missing or malformed, or a pickled dataset lies where
             RecBole would load it.
     """
-    name, files = config["dataset"], interaction_files(config)
+    name, files = config.settings.dataset, interaction_files(config)
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise DataError(f"{missing[0]} does not exist. {how_to_get(name, config['data_path'])}")
-    for file in Path(config["checkpoint_dir"]).glob(f"{name}-*Dataset.pth"):
+        raise DataError(
+            f"{missing[0]} does not exist. {how_to_get(name, config.settings.data_path)}"
+        )
+    for file in Path(config.settings.checkpoint_dir).glob(f"{name}-*Dataset.pth"):
         # else it belongs to another dataset whose name begins alike
         if "-" not in file.name[len(name) + 1 :]:
             refuse_pickle(file)
@@ -336,9 +344,9 @@ def _dataset_class(config, known_ids: dict[str, list[str]] | None) -> type:
         ModelType.SEQUENTIAL: "SequentialDataset",
         ModelType.KNOWLEDGE: "KnowledgeBasedDataset",
     }
-    name = f"{config['model']}Dataset"
+    name = f"{config.settings.model}Dataset"
     if not hasattr(recbole_datasets, name):
-        name = by_type.get(config["MODEL_TYPE"], "Dataset")
+        name = by_type.get(config.settings.MODEL_TYPE, "Dataset")
     bases = (OrderedDataset, getattr(recbole_datasets, name))
     return type(name, bases, {"known_ids": known_ids})
 
@@ -360,11 +368,11 @@ def _check_fields(config) -> None:
 def _check_loaded(config) -> None:
     """Refuse keys that leave out a column that is needed."""
     load = check_columns(config, "load_col").get("inter", ())
-    if config["load_col"] is None:
+    if config.settings.load_col is None:
         load = "*"
     unload = check_columns(config, "unload_col").get("inter", ())
-    needed = [config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]]
-    time = config["TIME_FIELD"]
+    needed = [config.settings.USER_ID_FIELD, config.settings.ITEM_ID_FIELD]
+    time = config.settings.TIME_FIELD
     if needs_times(config):
         needed.append(time)
     unloaded = [name for name in needed if name in unload]

@@ -21,14 +21,14 @@ from recbole_genrec.errors import ConfigError
 
 def rows_are_interactions(config) -> bool:
     """Whether a general model is evaluated on each held-out interaction of a split by ratio."""
-    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    return not sequential and config["ratio_rows"] == "interactions" and rows_by_ratio(config)
+    sequential = config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
+    return not sequential and config.settings.ratio_rows == "interactions" and rows_by_ratio(config)
 
 
 def rows_by_ratio(config) -> bool:
     """Whether ``eval_args`` splits by ratio."""
-    split = config["eval_args"].get("split") or {}
-    return config["benchmark_filename"] is None and bool({"RS", "TS"} & split.keys())
+    split = config.settings.eval_args.get("split") or {}
+    return config.settings.benchmark_filename is None and bool({"RS", "TS"} & split.keys())
 
 
 def check_ratio_rows(config) -> None:
@@ -40,14 +40,14 @@ def check_ratio_rows(config) -> None:
     if not rows_are_interactions(config):
         return
     start = "ratio_rows: interactions gives general models the rows of sequential ones"
-    args = config["eval_args"]
+    args = config.settings.eval_args
     modes = args.get("mode", "full")
     modes = set(modes.values()) if isinstance(modes, dict) else {modes}
     if args.get("order") != "TO":
         raise ConfigError(f"{start}, which stand in the order of time. Use order: TO in eval_args.")
     if modes != {"full"}:
         raise ConfigError(f"{start}, which rank all items. Use mode: full in eval_args.")
-    if not config["repeatable"]:
+    if not config.settings.repeatable:
         raise ConfigError(
             f"{start}; repeatable: False is RecBole's way for rows of users. Use "
             "exclude_history: True."

@@ -134,7 +134,7 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
         ConfigError: too few items are left for the lists.
     """
     datasets = [loader._dataset for loader in loaders]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+    if config.settings.MODEL_TYPE == ModelType.SEQUENTIAL:
         histories, places = _of_rows(config, datasets)
     elif rows_are_interactions(config):
         histories, places = _of_interactions(datasets)
@@ -164,7 +164,7 @@ def training_counts(data: Any) -> dict[int, int]:
     """
     rows = data.inter_feat
     items = [rows[data.iid_field].numpy()]
-    history = f"{data.iid_field}{data.config['LIST_SUFFIX']}"
+    history = f"{data.iid_field}{data.config.settings.LIST_SUFFIX}"
     if history in rows:
         keys = [rows[data.item_list_length_field].numpy()]
         if data.time_field in rows:
@@ -210,7 +210,7 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     """
     first = datasets[0]
     names = [first.uid_field, first.iid_field]
-    column = f"{first.iid_field}{config['LIST_SUFFIX']}"
+    column = f"{first.iid_field}{config.settings.LIST_SUFFIX}"
     users, items = (_joined(datasets, name) for name in names)
     keys = [_joined(datasets, first.item_list_length_field)]
     if first.time_field in first.inter_feat:
@@ -222,7 +222,7 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     places = np.empty(len(order), dtype=np.int64)
     places[order] = 2 * np.arange(len(order)) + 1
 
-    if config["benchmark_filename"] is None:
+    if config.settings.benchmark_filename is None:
         # Of a user's first row alone: what the others hold is the target of an earlier row.
         ordered = users[order]
         is_first = np.ones(len(order), dtype=bool)
@@ -260,13 +260,13 @@ def _check_lists(config, loader: ExcludingLoader) -> None:
     data = loader._dataset
     longest = int(loader.lengths().argmax())
     n_left = data.item_num - 1 - int(loader.lengths()[longest])
-    if n_left >= max(config["topk"]):
+    if n_left >= max(config.settings.topk):
         return
     user = str(data.id2token(data.uid_field, int(loader._users[longest])))
     raise ConfigError(
         f"exclude_history: True leaves {n_left} of {data.item_num - 1} items for user {user!r} of "
-        f"{config['dataset']}, but topk asks for {max(config['topk'])}. Use a smaller topk, or "
-        "exclude_history: False."
+        f"{config.settings.dataset}, but topk asks for {max(config.settings.topk)}. Use a smaller "
+        "topk, or exclude_history: False."
     )
 
 
@@ -297,7 +297,7 @@ def items_of_user(dataset: Any, user: str) -> list[str]:
     rows = dataset.inter_feat
     number = dataset.field2token_id[dataset.uid_field][str(user)]
     rows = rows[rows[dataset.uid_field] == number]
-    columns = [dataset.iid_field, f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"]
+    columns = [dataset.iid_field, f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"]
     if WHOLE_HISTORY in rows:
         columns.append(WHOLE_HISTORY)
     items = torch.cat([rows[name].flatten() for name in columns]).unique()

@@ -58,11 +58,11 @@ def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
 def idle_keys(config) -> list[str]:
     """A sentence for each key that was set and does nothing in this run."""
     sentences = _beside_split_files(config) + _of_columns(config)
-    if config["valid_users"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+    if config.settings.valid_users and config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
         sentences.append(
-            f"valid_users does nothing for {config['model']}, which is not sequential."
+            f"valid_users does nothing for {config.settings.model}, which is not sequential."
         )
-    if config["ratio_rows"] == "interactions" and not rows_by_ratio(config):
+    if config.settings.ratio_rows == "interactions" and not rows_by_ratio(config):
         sentences.append(
             "ratio_rows does nothing here: the held-out rows come from the files or from "
             "leave-one-out, and are the same for every model."
@@ -73,12 +73,12 @@ def idle_keys(config) -> list[str]:
 def _beside_split_files(config) -> list[str]:
     """Filters and splits beside ``benchmark_filename``."""
     sentences = []
-    if config["benchmark_filename"] is not None:
+    if config.settings.benchmark_filename is not None:
         for key, neutral in FILTERS.items():
             if config[key] not in (None, neutral):
                 sentences.append(f"{key} does nothing beside benchmark_filename: filter the files.")
         for part, usual in USUAL_SPLIT.items():
-            if config["eval_args"].get(part) != usual:
+            if config.settings.eval_args.get(part) != usual:
                 sentences.append(
                     f"eval_args: {part} does nothing beside benchmark_filename: the files are the "
                     "split."
@@ -88,9 +88,9 @@ def _beside_split_files(config) -> list[str]:
 
 def _of_columns(config) -> list[str]:
     """What ``load_col`` keeps from doing anything."""
-    name = config["dataset"]
+    name = config.settings.dataset
     sentences = []
-    load = config["load_col"]
+    load = config.settings.load_col
     if isinstance(load, dict):
         asked = config.external_config_dict.get("filter_inter_by_user_or_item") is True
         if asked and not {"item", "user"} & load.keys():
@@ -98,7 +98,7 @@ def _of_columns(config) -> list[str]:
                 f"filter_inter_by_user_or_item does nothing: there is neither {name}.item nor "
                 f"{name}.user beside the .inter file."
             )
-        elif asked and config["benchmark_filename"] is not None:
+        elif asked and config.settings.benchmark_filename is not None:
             sentences.append(
                 "filter_inter_by_user_or_item does nothing beside benchmark_filename: filter the "
                 "files."

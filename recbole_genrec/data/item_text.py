@@ -151,7 +151,7 @@ def read_item_table(
 
 def item_file(config) -> Path:
     """The ``.item`` file of a run (RecBole's ``data_path`` ends in the dataset's folder)."""
-    return Path(config["data_path"]) / f"{config['dataset']}.item"
+    return Path(config.settings.data_path) / f"{config.settings.dataset}.item"
 
 
 def item_file_ids(config) -> list[str]:
@@ -164,7 +164,7 @@ def item_file_ids(config) -> list[str]:
     table = read_item_table(
         item_file(config),
         None,
-        config["ITEM_ID_FIELD"],
+        config.settings.ITEM_ID_FIELD,
         file_format.separator,
         file_format.encoding,
     )

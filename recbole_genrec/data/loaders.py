@@ -241,7 +241,7 @@ def user_history(dataset, user: str) -> list[str]:
     interactions = dataset.copy(dataset.inter_feat[of_user])
     rows = interactions.inter_feat
     last = by_user_and_time(interactions)[-1]
-    history = rows[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"][
+    history = rows[f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"][
         last, : int(rows[dataset.item_list_length_field][last])
     ]
     items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])

@@ -48,9 +48,12 @@ class NumberedData:
 
     def __init__(self, config: Any, items: list[str], users: list[str], data: Any = None) -> None:
         self.config = config
-        self.dataset_name = config["dataset"]
-        self.uid_field, self.iid_field = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
-        self.item_list_length_field = config["ITEM_LIST_LENGTH_FIELD"]
+        self.dataset_name = config.settings.dataset
+        self.uid_field, self.iid_field = (
+            config.settings.USER_ID_FIELD,
+            config.settings.ITEM_ID_FIELD,
+        )
+        self.item_list_length_field = config.settings.ITEM_LIST_LENGTH_FIELD
         if data is not None:
             users = raw_ids(data)["users"]
         self.field2id_token = {
@@ -61,12 +64,12 @@ class NumberedData:
 
     def _no_rows(self) -> Interaction:
         none = torch.zeros(0, dtype=torch.long)
-        history = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        history = f"{self.iid_field}{self.config.settings.LIST_SUFFIX}"
         return Interaction(
             {
                 self.uid_field: none,
                 self.iid_field: none,
-                history: none.reshape(0, self.config["MAX_ITEM_LIST_LENGTH"]),
+                history: none.reshape(0, self.config.settings.MAX_ITEM_LIST_LENGTH),
                 self.item_list_length_field: none,
             }
         )

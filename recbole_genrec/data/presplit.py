@@ -56,7 +56,7 @@ class Presplit:
         self._history = history_column(config)
         self._tables = tables
         self._sequential = sequential
-        self._keeps_whole = bool(config["exclude_history"])
+        self._keeps_whole = bool(config.settings.exclude_history)
         _check_same_columns(tables)
         self.kinds = dict(tables[0].kinds)
         self._frame = pd.concat([table.frame for table in tables], ignore_index=True)

@@ -28,10 +28,12 @@ def training_rows(config: Any) -> str:
     Args:
         config: the settings of the run.
     """
-    learns_all = getattr(config.model_class, "generative", False) or config["model"] == "BERT4Rec"
+    learns_all = (
+        getattr(config.model_class, "generative", False) or config.settings.model == "BERT4Rec"
+    )
     if not learns_all:
         return "all"
-    return config["train_rows"] or "all"
+    return config.settings.train_rows or "all"
 
 
 def use_batch_targets(config: Any) -> None:
@@ -211,7 +213,7 @@ class TargetLoader(TrainDataLoader):
         skipped = (data[name] - lengths).clamp(min=0)
         data[name] = data[name] - skipped
         if skipped.any():
-            suffix = self.config["LIST_SUFFIX"]
+            suffix = self.config.settings.LIST_SUFFIX
             for field in self._every.inter_feat.columns:
                 if f"{field}{suffix}" in data:
                     history = data[f"{field}{suffix}"]

@@ -91,7 +91,7 @@ def restored(
             model.histories = bought
         else:
             model = _recbole_model(config, train._dataset, state)
-    model = model.to(config["device"]).eval()
+    model = model.to(config.settings.device).eval()
     return Trained(config, model, dataset, train, valid, test)
 
 
@@ -103,7 +103,7 @@ def _config(
 ) -> GenRecConfig:
     check_stored_class(state["config"], model_class, checkpoint)
     config = config_from_plain(state["config"], **changes)
-    init_seed(config["seed"], config["reproducibility"])
+    init_seed(config.settings.seed, config.settings.reproducibility)
     return config
 
 
@@ -111,7 +111,7 @@ def _model_of_ours(
     config: GenRecConfig, dataset: Dataset | None, state: dict[str, Any]
 ) -> GenRecModel:
     """The model of a checkpoint; a language model that it holds whole needs no folder."""
-    backbone = config["backbone"]
+    backbone = config.settings.backbone
     files = (state.get("other_parameter") or {}).get("backbone_files")
     if not files or Path(str(backbone)).expanduser().is_dir():
         return config.model_class.from_checkpoint(config, dataset, state)
@@ -156,7 +156,7 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
     """
     served = load_recommender(checkpoint, model_class, **changes)
     if not isinstance(served.model, GenRecModel):
-        name = served.config["model"]
+        name = served.config.settings.model
         raise ArtefactError(
             f"{checkpoint} holds RecBole's {name}; this works for the methods of this package."
         )
@@ -194,11 +194,11 @@ def load_recommender(
             take_in_new_items(config, model, dataset, bought)
         else:
             logging.getLogger().info(
-                f"The files of {config['dataset']} are not in {config['data_path']}; the "
-                "checkpoint is used alone."
+                f"The files of {config.settings.dataset} are not in {config.settings.data_path}; "
+                "the checkpoint is used alone."
             )
     model.histories = bought
-    return Served(config, model.to(config["device"]).eval(), bought)
+    return Served(config, model.to(config.settings.device).eval(), bought)
 
 
 def take_in_new_items(
@@ -243,14 +243,14 @@ def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLis
     dataset = create_dataset(config, state["ids"])
     bought = histories(dataset)
     ids = state["ids"]
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and is_numbered_by(dataset, ids):
+    if config.settings.MODEL_TYPE == ModelType.SEQUENTIAL and is_numbered_by(dataset, ids):
         data: Any = KnownData(dataset, ids)
         sentence = left_out_sentence(ids, bought)
         if sentence:
             logging.getLogger().warning(sentence)
     else:
         data = make_loaders(config, dataset, False, evaluated=False)[0]._dataset
-    model = _recbole_model(config, data, state).to(config["device"]).eval()
+    model = _recbole_model(config, data, state).to(config.settings.device).eval()
     return RecBoleLists(config, model, ids, bought, state.get("histories"))
 
 
@@ -282,7 +282,7 @@ def _recbole_model(
     other = {}
     for name, value in state["other_parameter"].items():
         if torch.is_tensor(value):
-            value = value.to(config["device"])
+            value = value.to(config.settings.device)
         other[name] = value
     model.load_other_parameter(other)
     return model

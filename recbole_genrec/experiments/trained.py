@@ -193,7 +193,7 @@ def recommend_for_user(
     person = raw_id(user)
     if served.histories is None:
         raise ConfigError(
-            f"The files of {name} are not in {served.config['data_path']}, so what user "
+            f"The files of {name} are not in {served.config.settings.data_path}, so what user "
             f"{person!r} has chosen is unknown. Give --data_path, or a history of item ids."
         )
     if person not in served.histories:
@@ -246,7 +246,7 @@ def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str,
     served = load_model(checkpoint, **changes)
     if not hasattr(served.model, "inspect_items"):
         raise ArtefactError(
-            f"{checkpoint} holds {served.config['model']}, which does not describe items; "
+            f"{checkpoint} holds {served.config.settings.model}, which does not describe items; "
             f"inspect works for LCRec."
         )
     return served.model.inspect_items(items)

@@ -37,9 +37,10 @@ class WarmStart:
         self.file = str(config.settings.init_from)
         self.state = load_checkpoint(self.file)
         model = self.state["config"]["model"]
-        if model != config["model"]:
+        trained = config.settings.model
+        if model != trained:
             raise ConfigError(
-                f"init_from: {self.file} holds {model}, but {config['model']} is to be trained. "
+                f"init_from: {self.file} holds {model}, but {trained} is to be trained. "
                 "Name a checkpoint of the same model."
             )
         self.ids: dict[str, list[str]] = self.state["ids"]

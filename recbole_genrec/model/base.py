@@ -218,10 +218,11 @@ class GenRecModel(Recommending):
         if self._epoch_hook_seen is None:
             self._epoch_hook_seen = False
             self.logger.warning(
-                "This is not GenRecTrainer. All parameters use learning_rate. The schedule, epoch "
-                "hooks (align_mode: alternate), gradient accumulation, --resume and checkpoints "
-                "without pickles are not available. RecBole's evaluate cannot reload the best "
-                "epoch on torch 2.6 or newer: use saved=False and load_best_model=False."
+                "Another trainer than GenRecTrainer trains this model. All its parameters use "
+                "learning_rate. It has no schedule of the learning rate, no hooks before epochs "
+                "(align_mode: alternate), no gradient accumulation and no --resume. RecBole's "
+                "checkpoints are pickles, which torch 2.6 or newer does not load: call "
+                "fit(saved=False) and evaluate(load_best_model=False)."
             )
         history, length = self._history(interaction)
         target = interaction[self.POS_ITEM_ID]

@@ -180,7 +180,7 @@ class StoredModel(SequentialRecommender):
 
     def _backbone_files(self) -> dict[str, str]:
         """Settings and text tokenizer of a language model whose weights the checkpoint holds."""
-        backbone = self.config["backbone"]
+        backbone = self.config.settings.backbone
         if backbone in (None, "scratch") or self.config["tuning"] == "lora":
             return {}
         return small_files(backbone) or (self.stored or {}).get("backbone_files", {})

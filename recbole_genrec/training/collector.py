@@ -58,7 +58,7 @@ class TensorCollector(Collector):
         positive_i: torch.Tensor,
     ) -> None:
         """As RecBole's; with ``exclude_history`` targets of the history are ranked last."""
-        if self.config["exclude_history"]:
+        if self.config.settings.exclude_history:
             rank_last(scores_tensor, positive_u, positive_i)
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
 

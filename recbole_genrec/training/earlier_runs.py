@@ -43,7 +43,7 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         ConfigError: such a run has ended, so that its state is gone.
     """
     folder = Path(config.settings.checkpoint_dir)
-    pattern = f"{config['model']}-{config['dataset']}-*.pth"
+    pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
     for file in sorted(folder.glob(pattern)):
         if file.name.startswith(f"{name}."):
             continue
@@ -59,11 +59,11 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
             raise ConfigError(
                 f"There is nothing to resume under these settings. {file} is a finished run that "
                 f"differs in epochs: it had {stored['config']['epochs']}, and now epochs is "
-                f"{config['epochs']}. The state of its training is gone. Leave out --resume to "
-                f"train from the beginning, or use --init_from={file} instead of it to go on "
-                "from its weights."
+                f"{config.settings.epochs}. The state of its training is gone. Leave out "
+                f"--resume to train from the beginning, or use --init_from={file} instead of it "
+                "to go on from its weights."
             )
-        if int(stored["epoch"]) < config["epochs"]:
+        if int(stored["epoch"]) < config.settings.epochs:
             return file
     return None
 

@@ -601,7 +601,7 @@ def test_the_stock_trainer_works(toy, caplog):
     trainer.eval_collector = TensorCollector(config)
     trainer.fit(train, valid, saved=False)
     assert trainer.evaluate(test, load_best_model=False)["recall@10"] > 0
-    assert "This is not GenRecTrainer" in caplog.text
+    assert "Another trainer than GenRecTrainer" in caplog.text
 
 
 def test_a_pretrained_backbone_brings_its_words(toy, tmp_path):

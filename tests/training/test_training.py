@@ -132,7 +132,7 @@ def test_the_stock_trainer_works_and_is_told_apart(folder, caplog):
     trainer.fit(train, valid, saved=False)
     result = trainer.evaluate(test, load_best_model=False)
     assert result["recall@10"] > 0
-    assert "This is not GenRecTrainer" in caplog.text
+    assert "Another trainer than GenRecTrainer" in caplog.text
 
 
 def test_accumulated_batches_equal_one_batch(folder):

@@ -46,13 +46,13 @@ def prepare_if_missing(config: Any, files: Sequence[Path]) -> None:
     Raises:
         DataError: it cannot be downloaded; the message says what to fetch.
     """
-    name = config["dataset"]
-    if name not in RECIPES or config["benchmark_filename"] is not None:
+    name = config.settings.dataset
+    if name not in RECIPES or config.settings.benchmark_filename is not None:
         return
     if any(file.is_file() for file in files):
         return
     from recbole_genrec.data.preparation.prepare import prepare_dataset
 
     logging.getLogger().info(f"{files[0]} does not exist; {name} is downloaded and prepared.")
-    report = prepare_dataset(name, Path(config["data_path"]).parent).report()
+    report = prepare_dataset(name, Path(config.settings.data_path).parent).report()
     logging.getLogger().info(report)

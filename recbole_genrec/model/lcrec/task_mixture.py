@@ -50,7 +50,7 @@ class TaskMixture:
         self.settings = settings
         rows = dataset.inter_feat
         item, length = dataset.iid_field, dataset.item_list_length_field
-        history = f"{item}{dataset.config['LIST_SUFFIX']}"
+        history = f"{item}{dataset.config.settings.LIST_SUFFIX}"
 
         self.people: dict = {}
         asks_users = set(USER_TASKS) & set(settings.tasks)
