@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 
-class CodeVocabulary(nn.Module):
+
+class CodeVocabulary(ScoredVocabulary):
     """Input embeddings ``[C, d_in]`` and output layer ``[C, d_out]`` for ``C = sum(sizes)`` codes.
 
     Code ``k`` of level ``j`` has the flat index ``offsets[j] + k`` with
@@ -44,10 +46,17 @@ class CodeVocabulary(nn.Module):
         else:
             self.classifier = nn.Parameter(torch.randn(sum(sizes), d_out) * std)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
+        self.level_sizes = self.sizes
+        self.first = self.offsets
         self.words: list[str] = []
         for level, size in enumerate(sizes):
             letter = chr(ord("a") + level)
             self.words += [f"<{letter}_{code}>" for code in range(size)]
+
+    @property
+    def output_table(self) -> Tensor:  # type: ignore[override]
+        """Rows of the output layer ``[C, d_out]``."""
+        return self.classifier
 
     @torch.no_grad()
     def start_like(self, inputs: Tensor, outputs: Tensor, spread: float) -> None:
@@ -77,7 +86,12 @@ class CodeVocabulary(nn.Module):
 
     def embed_code(self, codes: Tensor, level: int) -> Tensor:
         """Codes ``[...]`` of one level -> ``[..., d_in]``."""
-        return nn.functional.embedding(codes + self.offsets[level], self.embedding)
+        return nn.functional.embedding(codes + self.offsets[level], self.inputs)
+
+    @property
+    def inputs(self) -> Tensor:
+        """Input embeddings ``[C, d_in]`` as they are read."""
+        return self.started(self.embedding)
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
         """States ``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
@@ -87,25 +101,3 @@ class CodeVocabulary(nn.Module):
         if self.scale != 1:
             hidden = hidden * self.scale
         return nn.functional.linear(hidden, weight)
-
-    def log_probs(
-        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
-    ) -> Tensor:
-        """Log-probabilities of one level's codes in float32.
-
-        Args:
-            hidden: states ``[..., d_out]``.
-            level: whose codes follow.
-            score_type: ``joint`` normalises over all C codes; ``level`` and ``renormalised`` over
-                the level. The search renormalises the latter over the legal children, which does
-                not depend on this constant.
-            temperature: divides the logits.
-
-        Returns:
-            ``[..., sizes[level]]``.
-        """
-        if score_type == "joint":
-            logits = self.logits(hidden).float() / temperature  # [..., C]
-            return logits.log_softmax(-1).narrow(-1, self.offsets[level], self.sizes[level])
-        logits = self.logits(hidden, level).float() / temperature
-        return logits.log_softmax(-1)

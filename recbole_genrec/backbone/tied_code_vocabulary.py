@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 
-class TiedCodeVocabulary(nn.Module):
+
+class TiedCodeVocabulary(ScoredVocabulary):
     """One table ``[T, d_model]`` for padding, codes, end and users, tied to the output layer.
 
     As in TIGER (arXiv 2305.05065, section 3.2). Token 0 is padding and the decoder's start; code
@@ -48,6 +50,11 @@ class TiedCodeVocabulary(nn.Module):
         self.table = nn.Parameter(torch.randn(self.n_outputs + n_user_tokens, d_model) * std)
 
     @property
+    def output_table(self) -> Tensor:  # type: ignore[override]
+        """Rows of padding, codes and end ``[n_outputs, d_model]``."""
+        return self.table.narrow(0, 0, self.n_outputs)
+
+    @property
     def start(self) -> Tensor:
         """Embedding ``[d_model]`` of the decoder's start."""
         return self.table[0]
@@ -62,7 +69,7 @@ class TiedCodeVocabulary(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens ``[...]`` -> ``[..., d_model]``."""
-        return nn.functional.embedding(tokens, self.table)
+        return nn.functional.embedding(tokens, self.started(self.table))
 
     def embed_code(self, codes: Tensor, level: int) -> Tensor:
         """Codes ``[...]`` of one level -> ``[..., d_model]``."""
@@ -86,25 +93,3 @@ class TiedCodeVocabulary(nn.Module):
     def level_rows(self, level: int) -> list[Tensor]:
         """The rows of one level, as views."""
         return [self.table.narrow(0, self.first[level], self.level_sizes[level])]
-
-    def log_probs(
-        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
-    ) -> Tensor:
-        """Log-probabilities of one level's codes in float32.
-
-        Args:
-            hidden: states ``[..., d_model]``.
-            level: whose codes follow.
-            score_type: ``joint`` normalises over all ``n_outputs`` tokens; ``level`` and
-                ``renormalised`` over the level. The search renormalises the latter over the legal
-                children, which does not depend on this constant.
-            temperature: divides the logits.
-
-        Returns:
-            ``[..., level_sizes[level]]``.
-        """
-        if score_type == "joint":
-            logits = self.logits(hidden).float() / temperature  # [..., n_outputs]
-            return logits.log_softmax(-1).narrow(-1, self.first[level], self.level_sizes[level])
-        logits = self.logits(hidden, level).float() / temperature
-        return logits.log_softmax(-1)

@@ -34,6 +34,9 @@ class ItemTrie:
             windows over sorted edges; the results are the same.
         tie_order: ``[n_items]``, smaller = earlier among items on one leaf (for example the
             popularity rank); default the item id.
+        n_counted: items from this id on were added after training: ``renormalised`` does not sum
+            over children that lead to them alone, so that the scores of all others stay as they
+            were. Default: all items count.
 
     Attributes:
         levels: the edges from each depth to the next.
@@ -66,6 +69,7 @@ class ItemTrie:
         items: Tensor | None = None,
         budget_mb: float = 256,
         tie_order: Tensor | None = None,
+        n_counted: int | None = None,
     ) -> None:
         codes = codes.cpu().long()
         self.sizes = tuple(int(size) for size in sizes)
@@ -93,6 +97,25 @@ class ItemTrie:
         rank = place.float()
         self.max_rank = float(rank.max())
         self._set_leaves(order, leaves, rank)
+        if n_counted is not None and bool((order >= n_counted).any()):
+            self._count_edges(order < n_counted)
+
+    def _count_edges(self, rows: Tensor) -> None:
+        """Let ``renormalised`` sum over the edges that lead to some items.
+
+        Below a node without such an item it sums over all edges.
+
+        Args:
+            rows: bool ``[R]``, the items that count.
+        """
+        leads_to_them = self._edges_to(rows)
+        levels: list[TrieLevel] = []
+        for level, counted in zip(self.levels, leads_to_them, strict=True):
+            if levels:
+                above = leads_to_them[len(levels) - 1]
+                counted = counted | ~above[level.parent]
+            levels.append(replace(level, counted=counted))
+        self.levels = levels
 
     def _set_leaves(self, items: Tensor, leaves: Tensor, rank: Tensor) -> None:
         """Attach items to leaves.
@@ -150,14 +173,16 @@ class ItemTrie:
             t: their depth.
             nodes: int64 ``[...]``, -1 = dead.
         """
-        codes, counted = self.levels[t].children(nodes)
-        allowed = self.levels[t].allowed
-        if allowed is None:
-            return Children(codes, counted, counted)
-        legal = torch.where(allowed[counted], counted, -1)
-        if self.subset_norm == "full":
-            return Children(codes, legal, counted)
-        return Children(codes, legal, legal)
+        level = self.levels[t]
+        codes, legal = level.children(nodes)
+        counted = legal
+        if level.allowed is not None:
+            legal = torch.where(level.allowed[legal], legal, -1)
+            if self.subset_norm == "subset":
+                counted = legal
+        if level.counted is not None:
+            counted = torch.where(level.counted[counted], counted, -1)
+        return Children(codes, legal, counted)
 
     def leaf_below(self, t: int, nodes: Tensor) -> Tensor:
         """The only leaf below each of some nodes in the full catalogue.
@@ -222,15 +247,29 @@ class ItemTrie:
 
     def _levels_of_members(self, rows: Tensor) -> list[TrieLevel]:
         """The levels, with the edges allowed that lead to a member; ``rows`` bool ``[R]``."""
-        levels = []
-        allowed, ptr = rows, self.leaf_ptr
+        return [
+            replace(level, allowed=allowed)
+            for level, allowed in zip(self.levels, self._edges_to(rows), strict=True)
+        ]
+
+    def _edges_to(self, rows: Tensor) -> list[Tensor]:
+        """Which edges of each level lead to some items; the dead edge does not.
+
+        Args:
+            rows: bool ``[R]``, the items.
+
+        Returns:
+            bool ``[n_edges + 1]`` a level.
+        """
+        edges = []
+        leads, ptr = rows, self.leaf_ptr
         for level in reversed(self.levels):
-            # A node is allowed if one of its entries is; the dead node has none.
-            below = torch.nn.functional.pad(allowed.cumsum(0), (1, 0))
-            allowed = below[ptr[1:].long()] > below[ptr[:-1].long()]
-            levels.append(replace(level, allowed=allowed))
-            allowed, ptr = allowed[:-1], level.ptr
-        return levels[::-1]
+            # An edge leads there if one of the entries below it does.
+            below = torch.nn.functional.pad(leads.cumsum(0), (1, 0))
+            edge = below[ptr[1:].long()] > below[ptr[:-1].long()]
+            edges.append(edge)
+            leads, ptr = edge[:-1], level.ptr
+        return edges[::-1]
 
     def to(self, device: torch.device | str) -> ItemTrie:
         """A copy whose tensors are on ``device``."""

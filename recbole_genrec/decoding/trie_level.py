@@ -17,8 +17,9 @@ class Children(NamedTuple):
     Attributes:
         codes: int64 ``[..., W]``, or None when slot j is code j.
         nodes: int32 ``[..., W]``, -1 = illegal.
-        counted: int32 ``[..., W]``, the children over which ``renormalised`` sums, -1 = none; those
-            of the full catalogue for a subset with ``norm="full"``.
+        counted: int32 ``[..., W]``, the children over which ``renormalised`` sums, -1 = none; for
+            a subset with ``norm="full"`` those of the full catalogue, without children that lead to
+            items added after training alone.
     """
 
     codes: Tensor | None
@@ -46,6 +47,7 @@ class TrieLevel:
             children are read through a window of ``width`` edges that starts at ``ptr[node]``.
         leaf: int32 ``[n_nodes + 1]``, the only leaf below a node, -1 where there are several.
         allowed: bool ``[n_edges + 1]`` in a subset, whether an edge leads to a member.
+        counted: bool ``[n_edges + 1]``, whether ``renormalised`` sums over an edge; None = all.
     """
 
     n_nodes: int
@@ -58,6 +60,7 @@ class TrieLevel:
     table: Tensor | None
     leaf: Tensor
     allowed: Tensor | None = None
+    counted: Tensor | None = None
 
     @classmethod
     def build(

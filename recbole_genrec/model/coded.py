@@ -9,6 +9,7 @@ import torch
 from recbole.utils import init_seed
 from torch import Tensor
 
+from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.model.base import GenRecModel
@@ -76,6 +77,7 @@ class CodedModel(GenRecModel):
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.register_buffer("codes", self.item_codes.codes.clone())
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
+        self.register_load_state_dict_post_hook(lambda model, _: model.start_unused_codes())
         # the same start with a fitted and with a stored tokenizer
         init_seed(self.settings.seed, self.settings.reproducibility)
 
@@ -142,7 +144,9 @@ class CodedModel(GenRecModel):
         """The item trie of the present code table; rebuilt when the table has changed."""
         codes = self.codes
         version = (int(self.codes_version), codes._version, codes.data_ptr(), codes.device)
-        return self._tries.of_all_items(version, self.trie_table, self.popularity)
+        return self._tries.of_all_items(
+            version, self.trie_table, self.popularity, self.n_dataset_items
+        )
 
     @property
     def search_trie(self) -> ItemTrie:
@@ -199,16 +203,21 @@ class CodedModel(GenRecModel):
         """Codes ``[n, L]`` that training has seen: those of the dataset's items."""
         return self.codes[1 : self.n_dataset_items]
 
-    @torch.no_grad()
     def start_unused_codes(self) -> None:
-        """Start values of the extra token that no item had in training.
+        """Let new items take values of the extra token that no item had in training.
 
-        They take the mean of those in use (our choice, unpublished).
+        See :class:`~recbole_genrec.backbone.scored_vocabulary.ScoredVocabulary`. Called when new
+        items have come and when weights have been loaded.
         """
+        vocabulary = getattr(self, "vocabulary", None)
+        if self.n_items == self.n_dataset_items or not isinstance(vocabulary, ScoredVocabulary):
+            return
         in_use = self.codes_in_use()
-        for level in range(self.item_codes.n_learned, len(self.level_sizes)):
-            for rows in self.vocabulary.level_rows(level):
-                used = in_use[:, level]
-                trained = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-                trained[used] = True
-                rows[~trained] = rows[trained].mean(0)
+        unused = []
+        for level, size in enumerate(self.level_sizes):
+            is_free = torch.zeros(size, dtype=torch.bool, device=in_use.device)
+            if level >= self.item_codes.n_learned:
+                is_free[:] = True
+                is_free[in_use[:, level]] = False
+            unused.append(is_free.nonzero().squeeze(1))
+        vocabulary.start_codes(unused)

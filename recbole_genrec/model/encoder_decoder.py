@@ -133,13 +133,3 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         prefix = self.item_prefix(items)  # [B, 2, d]
         mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
         return self.backbone.read(prefix, mask)
-
-    # --- new items --------------------------------------------------------------------------------
-
-    def items_added(self, items: list[int]) -> None:
-        """Codes of the last position that nothing had in training start at the mean of the others.
-
-        Args:
-            items: internal ids of the new items.
-        """
-        self.start_unused_codes()

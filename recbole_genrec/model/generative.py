@@ -285,7 +285,7 @@ class GenerativeRecommender(CodedModel):
                 who chose it.
 
         Returns:
-            Internal ids of the new items. Existing codes and scores (``score_type: level``) do not
+            Internal ids of the new items. Codes and scores of all other items do not
             change.
         """
         if not len(texts):
@@ -310,6 +310,7 @@ class GenerativeRecommender(CodedModel):
         self.codes_version += 1
         self.content.add_vectors(of_content)
         added = self.append_items(texts, tokens, codes=codes)
+        self.start_unused_codes()
         self.items_added(added)
         if self.self_improvement is not None:
             self.self_improvement.code_new_items(self, added)

@@ -33,6 +33,7 @@ class ItemTries:
         version: Hashable,
         table: Callable[[], tuple[Tensor, tuple[int, ...]]],
         popularity: Callable[[], Tensor],
+        n_counted: int,
     ) -> ItemTrie:
         """The trie of all items.
 
@@ -41,26 +42,31 @@ class ItemTries:
             table: gives codes ``[n_items, L]`` and the alphabet size of each level.
             popularity: gives the training interactions of each item, ``[n_items]``; they order
                 items that have the same codes.
+            n_counted: items from this id on were added after training.
         """
         if self._all is None or version != self._version:
             codes, sizes = table()
-            self._all = self._built(codes, sizes, popularity).to(codes.device)
+            self._all = self._built(codes, sizes, popularity, n_counted).to(codes.device)
             self._evaluated = None
             self._version = version
         return self._all
 
     def _built(
-        self, codes: Tensor, sizes: tuple[int, ...], popularity: Callable[[], Tensor]
+        self,
+        codes: Tensor,
+        sizes: tuple[int, ...],
+        popularity: Callable[[], Tensor],
+        n_counted: int,
     ) -> ItemTrie:
-        budget = self.settings.trie_budget_mb
-        trie = ItemTrie(codes.cpu(), sizes, budget_mb=budget)
+        options = {"budget_mb": self.settings.trie_budget_mb, "n_counted": n_counted}
+        trie = ItemTrie(codes.cpu(), sizes, **options)
         if trie.leaf_width == 1:
             return trie
         logging.getLogger().info(
             "Items with the same codes have the same score; those with more training interactions "
             "go first."
         )
-        return ItemTrie(codes.cpu(), sizes, budget_mb=budget, tie_order=-popularity())
+        return ItemTrie(codes.cpu(), sizes, **options, tie_order=-popularity())
 
     def of_candidates(self, trie: ItemTrie) -> ItemTrie:
         """The part of :meth:`of_all_items` that evaluations rank; all of it without candidates."""

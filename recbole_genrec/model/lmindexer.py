@@ -216,7 +216,7 @@ class LMIndexer(GenerativeRecommender):
     # --- encoder and decoder ----------------------------------------------------------------------
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
+        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.inputs)
 
     def _memory(self, ids: Tensor, valid: Tensor) -> EncoderMemory:
         """The encoded sources, token ids ``[B, S]`` and which of them count."""
@@ -298,9 +298,8 @@ class LMIndexer(GenerativeRecommender):
     # --- new items and settings -------------------------------------------------------------------
 
     def items_added(self, items: list[int]) -> None:
-        """The texts of new items, and start values of index tokens that no item had before."""
+        """Take up the texts of new items."""
         self.item_texts.append(self.content.text[len(self.item_texts) :])
-        self.start_unused_codes()
 
     @classmethod
     def check_config(cls, values: dict) -> None:

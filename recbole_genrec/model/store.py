@@ -247,7 +247,7 @@ class STORE(CausalRecommender):
         return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.embedding)
+        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.inputs)
 
     # --- states and logits ------------------------------------------------------------------------
 

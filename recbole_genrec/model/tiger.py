@@ -9,7 +9,7 @@ fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
 sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
                                 user token: key ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
-new items                       ``add_items``, ``items_added``
+new items                       ``add_items``
 ==============================  ===========================================================
 """
 

@@ -47,7 +47,7 @@ def merged_lm(
         head.weight = nn.Parameter(head.weight.clone())
         lm.config.tie_word_embeddings = False
     lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    lm.get_input_embeddings().weight[n_text:] = vocabulary.embedding
+    lm.get_input_embeddings().weight[n_text:] = vocabulary.inputs
     head = lm.get_output_embeddings()
     head.weight[n_text:] = vocabulary.classifier
     if head.bias is not None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, build_backbone
@@ -227,11 +228,14 @@ class LCRec(CausalRecommender):
         if self.settings.score_type != "joint":
             return self.vocabulary.log_probs(states, level, "level", self.infer_temperature)
         codes_only = self.settings.sid_loss_vocab == "sid"
-        logits = self.responses.logits(states, codes_only).float() / self.infer_temperature
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.to(self.vocabulary.classifier.dtype)
+            logits = self.responses.logits(states, codes_only).float() / self.infer_temperature
         log_probs = logits.log_softmax(-1)  # [..., V + C]
         first_code = log_probs.shape[-1] - sum(self.level_sizes)
         first = first_code + self.vocabulary.offsets[level]
-        return log_probs.narrow(-1, first, self.level_sizes[level])
+        log_probs = log_probs.narrow(-1, first, self.level_sizes[level])
+        return self.vocabulary.with_started(log_probs, level)
 
     def _decoder(self, ids: Tensor, lengths: Tensor, log_probs) -> CausalDecoder:
         """What the search steps through after the prompts ``ids [B, S]``."""
@@ -321,8 +325,7 @@ class LCRec(CausalRecommender):
     # --- after training ---------------------------------------------------------------------------
 
     def items_added(self, items: list[int]) -> None:
-        """Start values of the extra token that no item had, and add the texts of new items."""
-        self.start_unused_codes()
+        """Add the texts of new items."""
         self._tokenise_texts()
 
     def inspect_items(self, tokens: Sequence[str]) -> list[dict]:

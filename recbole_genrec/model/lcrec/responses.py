@@ -78,7 +78,7 @@ class Responses:
             ``[..., d_in]``.
         """
         rows = ids.flatten(1) if ids.dim() > 1 else ids.unsqueeze(0)  # [B, S]
-        vectors = embed_mixed(rows, self.backbone.text_table, self.vocabulary.embedding)
+        vectors = embed_mixed(rows, self.backbone.text_table, self.vocabulary.inputs)
         return vectors.view(*ids.shape, -1)
 
     # --- states and labels ------------------------------------------------------------------------

@@ -60,10 +60,10 @@ class AugmentedVocabulary(TiedCodeVocabulary):
     def source_table(self) -> Tensor:
         """What the encoder reads of each token, ``[T, d_model]``."""
         if self.projection is None or self.side_vectors is None:
-            return self.table
+            return self.started(self.table)
         of_codes = self.side_vectors.narrow(0, self.first[0], self.n_codes)
         added = self.alpha * self.projection(of_codes)  # [C, d_model]
-        return self.table + pad(added, (0, 0, *self._around_codes))
+        return self.started(self.table) + pad(added, (0, 0, *self._around_codes))
 
     def embed_source(self, tokens: Tensor) -> Tensor:
         """Tokens ``[...]`` -> ``[..., d_model]``, as the encoder reads them."""
