@@ -233,7 +233,7 @@ class GenRecModel(Recommending):
         length = interaction[self.ITEM_SEQ_LEN]
         return interaction[self.ITEM_SEQ][:, : int(length.max())], length
 
-    def _excluded(self, interaction) -> Tensor | None:
+    def excluded_items(self, interaction) -> Tensor | None:
         """Item ids ``[B, H]`` that each row must not get, 0 = none; ``None`` where all are ranked.
 
         Our loaders say them. For other batches it is the history that they hold.
@@ -279,7 +279,7 @@ class GenRecModel(Recommending):
         """
         history, length = self._history(interaction)
         user = self._user(interaction)
-        excluded = self._excluded(interaction)
+        excluded = self.excluded_items(interaction)
         scores = torch.empty(len(length), self.n_items, device=history.device)  # [B, n_items]
         for rows in torch.argsort(length, stable=True).split(self.settings.search_batch_size):
             longest = int(length[rows].max())

@@ -182,6 +182,10 @@ class GenerativeRecommender(CodedModel):
         """As the base's; the search itself leaves the items out, so that its lists stay full."""
         return self.search(history, length, fill=True, excluded=excluded, **user).full
 
+    def decoder(self, interaction) -> CodeDecoder:
+        """:meth:`item_logits` of a batch of RecBole's."""
+        return self.item_logits(*self._history(interaction), **self._user(interaction))
+
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:
         """Log-likelihood ``[B]`` of the given item of each row, under the same ``score_type``."""

@@ -33,9 +33,11 @@ class TensorCollector(Collector):
 
     Attributes:
         hits: of the last evaluation, ``[users, max(topk) + 1]``.
+        lists: its item ids ``[users, max(topk)]``, where a metric of the catalogue needs them.
     """
 
     hits: torch.Tensor | None = None
+    lists: torch.Tensor | None = None
 
     def data_collect(self, train_data: Any) -> None:
         """As RecBole's, with the rows that were there before ``train_rows`` chose among them."""
@@ -73,6 +75,7 @@ class TensorCollector(Collector):
                 data[key] = gathered(data[key])
         result = copy.deepcopy(self.data_struct)
         self.hits = data.get("rec.topk")
+        self.lists = data.get("rec.items")
         for key in PER_USER:
             if key in self.data_struct:
                 del self.data_struct[key]

@@ -1,0 +1,105 @@
+"""What a checkpoint tells beyond its result file, for a report; nothing is trained."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from recbole_genrec.data.choices import histories
+from recbole_genrec.data.dataset import create_dataset
+from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.experiments.analysis_codes import analyse_codes
+from recbole_genrec.experiments.analysis_items import ItemTable
+from recbole_genrec.experiments.analysis_lists import analyse_lists, chosen_users
+from recbole_genrec.experiments.analysis_search import analyse_search
+from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.report.contents import Analysis
+from recbole_genrec.settings.recbole_values import whole_ranking_metrics
+from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.training.trainer_class import get_trainer_class
+
+CATALOGUE_METRICS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
+"""RecBole's metrics of all lists together."""
+
+SEARCHED_USERS = 1000
+"""Users for whom the search is repeated with given codes and with other beam widths (our choice)."""
+
+
+def analyse(
+    checkpoint: str,
+    users: int | None = None,
+    searched_users: int = SEARCHED_USERS,
+    model_class: type | str | None = None,
+    **changes: Any,
+) -> Analysis:
+    """Lists, codes and search of a trained model, as far as it has them.
+
+    Args:
+        checkpoint: the ``.pth`` file of a run.
+        users: at most so many test users get lists, drawn with the seed of the run; default all.
+        searched_users: at most so many are searched again with given codes and other beams.
+        model_class: the class of a model from outside this package, or ``package.module:Class``.
+        **changes: settings to replace, for example ``data_path``.
+
+    Returns:
+        The analysis. What this model or its test cannot tell is left out, with a sentence.
+
+    Raises:
+        GenRecError: the checkpoint or its data cannot be loaded.
+    """
+    state = load_checkpoint(checkpoint)
+    metrics = _metrics(state["config"])
+    changes = {"metrics": metrics, "show_progress": False, **changes}
+    trained = restored(checkpoint, state, model_class, changes)
+    bought = histories(create_dataset(trained.config, state["ids"]))
+    table = ItemTable(trained.config, trained.model, trained.dataset)
+
+    analysis = Analysis()
+    analyse_codes(analysis, trained.model, table, trained.config["seed"])
+    try:
+        loader = chosen_users(trained.config, trained.test, users)
+        trainer = _trainer(trained)
+        analyse_lists(analysis, trained, trainer, loader, table, bought)
+        few = chosen_users(trained.config, loader, searched_users)
+        analyse_search(analysis, trained, few)
+    except ConfigError as error:
+        analysis.left_out["lists"] = str(error)
+    analysis.of_users = _n_rows(trained.test)
+    return analysis
+
+
+def analysis_or_reason(checkpoint: str, **options: Any) -> tuple[Analysis | None, str | None]:
+    """The analysis of a checkpoint, or why there is none; options as of :func:`analyse`."""
+    try:
+        return analyse(checkpoint, **options), None
+    except GenRecError as error:
+        logging.getLogger().warning(f"The report has no analysis of {checkpoint}: {error}")
+        return None, str(error)
+
+
+def _metrics(config: dict[str, Any]) -> list[str]:
+    """The metrics of a run that lists give, and those of the catalogue."""
+    metrics = config["metrics"]
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    whole = {name.lower() for name in whole_ranking_metrics(metrics)}
+    names = [name for name in metrics if name.lower() not in whole]
+    known = {name.lower() for name in names}
+    needed = ["Recall", "NDCG", *CATALOGUE_METRICS]
+    return [*names, *(name for name in needed if name.lower() not in known)]
+
+
+def _trainer(trained: Trained) -> Any:
+    """What evaluates, with the counts of the training split."""
+    config = trained.config
+    trainer = get_trainer_class(config.model_class, config.settings.model)(config, trained.model)
+    trainer.tensorboard.close()
+    trainer.eval_collector.data_collect(trained.train)
+    return trainer
+
+
+def _n_rows(loader: Any) -> int:
+    if loader is None:
+        return 0
+    data = loader._dataset
+    return len(data.inter_feat[data.uid_field].unique())

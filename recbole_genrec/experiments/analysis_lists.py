@@ -1,0 +1,172 @@
+"""The lists of the test users: ranks, groups of users, the catalogue, some examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_genrec.data.histories import training_counts
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.analysis_items import ItemTable
+from recbole_genrec.experiments.loading import Trained
+from recbole_genrec.model.registry import is_generative
+from recbole_genrec.report.contents import Analysis, Example, Group, Item, ListedItem
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_from_hits
+
+POPULARITY_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001)
+HISTORY_EDGES = (1, 2, 3, 4, 6, 11, 21, 51, 101, 201)
+"""Lowest value of each group (our choice)."""
+EXAMPLES = 10
+SHOWN_HISTORY = 8
+SHOWN_LIST = 10
+CATALOGUE = ("itemcoverage", "giniindex", "averagepopularity", "tailpercentage")
+
+
+def chosen_users(config: Any, loader: Any, users: int | None) -> Any:
+    """A test loader of at most ``users`` rows, drawn with the seed of the run.
+
+    Raises:
+        ConfigError: the run held nothing out.
+    """
+    if loader is None:
+        raise ConfigError("The run held nothing out (hold_out: False), so there are no test lists.")
+    data = loader._dataset
+    if users is None or users >= len(data):
+        return loader
+    draw = np.random.default_rng(config["seed"])
+    rows = np.sort(draw.choice(len(data), users, replace=False))
+    subset = data.copy(data.inter_feat[torch.from_numpy(rows)])
+    return type(loader)(config, subset, loader._sampler, shuffle=False)
+
+
+def analyse_lists(
+    analysis: Analysis,
+    trained: Trained,
+    trainer: Any,
+    loader: Any,
+    table: ItemTable,
+    bought: dict[str, list[str]],
+) -> None:
+    """Fill in what the lists of the test users tell.
+
+    Args:
+        analysis: is filled in.
+        trained: the model and its data.
+        trainer: evaluates it.
+        loader: the users.
+        table: the items.
+        bought: raw item ids of each user, oldest first.
+
+    Raises:
+        ConfigError: the test gives no rank for each user.
+    """
+    users, targets = evaluated_cases(loader)
+    if is_generative(type(trained.model)):
+        next(iter(trained.model.test_variants()))  # sets the first of them
+    metrics = trainer.evaluate(loader, load_best_model=False, show_progress=False)
+    collector = trainer.eval_collector
+    lists = collector.lists.numpy()  # [users, depth]
+    ranks = UserRanks(ranks_from_hits(collector.hits), users, lists.shape[1], targets)
+
+    analysis.users = len(users)
+    analysis.ranks = ranks
+    analysis.metrics = {name: value for name, value in metrics.items() if "@" in name}
+    for name in list(analysis.metrics):
+        if name.startswith(CATALOGUE):
+            analysis.catalogue[name] = analysis.metrics.pop(name)
+    counts = np.bincount(lists.ravel(), minlength=len(table))[1:]
+    analysis.shown = np.sort(counts)[::-1]
+
+    before = [_history(bought.get(user, []), target) for user, target in zip(*_pair(ranks))]
+    trained_counts = training_counts(trained.train.counted)
+    numbers = {token: number for number, token in enumerate(table.tokens)}
+    popularity = [trained_counts.get(numbers[target], 0) for target in targets]
+    analysis.popularity = groups(popularity, POPULARITY_EDGES, ranks)
+    analysis.history = groups([len(items) for items in before], HISTORY_EDGES, ranks)
+    draw = np.random.default_rng(trained.config["seed"])
+    for row in draw.permutation(len(users))[:EXAMPLES]:
+        analysis.examples.append(_example(int(row), ranks, lists, before, table, numbers))
+
+
+def _pair(ranks: UserRanks) -> tuple[Sequence[str], Sequence[str]]:
+    return ranks.users, ranks.targets
+
+
+def _history(items: list[str], target: str) -> list[str]:
+    """What a user chose before the target, which is the last such item."""
+    if target not in items:
+        return items
+    place = len(items) - 1 - items[::-1].index(target)
+    return items[:place]
+
+
+def groups(values: Sequence[int], edges: Sequence[int], ranks: UserRanks) -> list[Group]:
+    """Metrics of users grouped by a count.
+
+    Args:
+        values: the count of each user.
+        edges: the lowest count of each group, ascending; the last group is open.
+        ranks: of the users.
+
+    Returns:
+        The groups that have users.
+    """
+    group_of = np.searchsorted(edges, values, side="right") - 1
+    rows = []
+    for group, low in enumerate(edges):
+        members = group_of == group
+        if not members.any():
+            continue
+        label = f"{low}+"
+        if group + 1 < len(edges):
+            high = edges[group + 1] - 1
+            label = str(low) if low == high else f"{low}–{high}"
+        rows.append(Group(label, int(members.sum()), rank_metrics(ranks, members)))
+    return rows
+
+
+def rank_metrics(ranks: UserRanks, members: np.ndarray | None = None) -> dict[str, float]:
+    """Recall and NDCG at 5, 10, 20, ... and at the depth of the ranks.
+
+    Args:
+        ranks: of some users.
+        members: bool ``[users]``, whom to average over; default all.
+    """
+    places = sorted({k for k in (1, 5, 10, 20, 50) if k < ranks.depth} | {ranks.depth})
+    metrics = {}
+    for name, of_users in (("recall", ranks.recall), ("ndcg", ranks.ndcg)):
+        for k in places:
+            values = of_users(k)
+            chosen = values if members is None else values[members]
+            metrics[f"{name}@{k}"] = float(chosen.mean())
+    return metrics
+
+
+def _example(
+    row: int,
+    ranks: UserRanks,
+    lists: np.ndarray,
+    before: list[list[str]],
+    table: ItemTable,
+    numbers: dict[str, int],
+) -> Example:
+    target = ranks.targets[row]
+    history = []
+    for token in before[row][-SHOWN_HISTORY:]:
+        number = numbers.get(token)
+        history.append(Item(token, token) if number is None else table.item(number))
+    listed = []
+    for number in lists[row, :SHOWN_LIST].tolist():
+        item = table.item(number)
+        listed.append(ListedItem(item, item.token == target))
+    return Example(
+        ranks.users[row],
+        history,
+        len(before[row]),
+        table.item(numbers[target]),
+        int(ranks.ranks[row]),
+        listed,
+    )

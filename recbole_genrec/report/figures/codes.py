@@ -1,0 +1,59 @@
+"""Figures of the codes: their use, and the items in the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from recbole_genrec.report.contents import ItemMap
+from recbole_genrec.report.figures.style import GREY, bare_figure, colour
+
+
+def usage_bars(
+    sizes: Sequence[int], used: Sequence[int], perplexity: Sequence[float]
+) -> go.Figure:
+    """Size, codes in use and perplexity of each level."""
+    levels = [f"level {number + 1}" for number in range(len(sizes))]
+    figure = go.Figure()
+    rows = [("size", list(sizes), GREY), ("used", list(used), colour(0))]
+    rows.append(("perplexity", list(perplexity), colour(1)))
+    for name, values, shade in rows:
+        figure.add_trace(go.Bar(x=levels, y=values, name=name, marker={"color": shade}))
+    figure.update_yaxes(title_text="codes")
+    return bare_figure(figure, height=300)
+
+
+def map_of_items(item_map: ItemMap) -> go.Figure:
+    """The items in the plane, coloured by their first code."""
+    texts, first = [], []
+    for item in item_map.items:
+        codes = " ".join(map(str, item.codes))
+        texts.append(f"{_plain(item.title)}<br>{codes}")
+        first.append(item.codes[0] if item.codes else 0)
+    points = item_map.points.round(4)
+    figure = go.Figure(
+        go.Scatter(
+            x=points[:, 0].tolist(),
+            y=points[:, 1].tolist(),
+            mode="markers",
+            text=texts,
+            hovertemplate="%{text}<extra></extra>",
+            marker={
+                "size": 5,
+                "opacity": 0.75,
+                "color": first,
+                "colorscale": "HSV",
+                "showscale": True,
+                "colorbar": {"title": {"text": "first code"}, "thickness": 12},
+            },
+        )
+    )
+    figure.update_xaxes(title_text="first component", showticklabels=False)
+    figure.update_yaxes(title_text="second component", showticklabels=False)
+    return bare_figure(figure, height=460, legend=False)
+
+
+def _plain(text: str) -> str:
+    """A text in which plotly sees no tags of its own."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,103 @@
+"""Curves of the stages: what a tokenizer's fit and the training lost, and the validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from recbole_genrec.report.figures.style import bare_figure, line
+
+
+def best_epoch(result: Mapping[str, Any]) -> int | None:
+    """The epoch whose weights were tested: that of the best validation, the first of equal ones."""
+    metric = valid_metric(result)
+    scores = {}
+    for epoch in result.get("epochs") or []:
+        if metric in (epoch.get("valid") or {}):
+            scores[epoch["epoch"]] = epoch["valid"][metric]
+    if not scores:
+        return None
+    choose = max if result.get("valid_score_bigger", True) else min
+    return choose(scores, key=lambda epoch: scores[epoch])
+
+
+def valid_metric(result: Mapping[str, Any]) -> str:
+    """The metric that chose the epoch, as results call it: ``ndcg@10``."""
+    return str((result.get("config") or {}).get("valid_metric", "ndcg@10")).lower()
+
+
+def training_curves(result: Mapping[str, Any]) -> go.Figure:
+    """Losses and validation by epoch, the best epoch marked.
+
+    Args:
+        result: the content of a result file.
+    """
+    epochs = result.get("epochs") or []
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.09)
+    n_parts = max((len(epoch["loss"]) for epoch in epochs), default=0)
+    for part in range(n_parts):
+        rows = [epoch for epoch in epochs if part < len(epoch["loss"])]
+        name = "training loss" if n_parts == 1 else f"training loss, part {part + 1}"
+        x = [epoch["epoch"] for epoch in rows]
+        figure.add_trace(line(name, x, [epoch["loss"][part] for epoch in rows], part), 1, 1)
+
+    validated = [epoch for epoch in epochs if epoch.get("valid")]
+    metric = valid_metric(result)
+    x = [epoch["epoch"] for epoch in validated]
+    names = list(validated[0]["valid"]) if validated else []
+    for number, name in enumerate(names):
+        visible = name == metric or len(names) == 1
+        curve = line(
+            f"validation {name}",
+            x,
+            [epoch["valid"].get(name) for epoch in validated],
+            n_parts + number,
+            visible=True if visible else "legendonly",
+        )
+        figure.add_trace(curve, 2, 1)
+
+    best = best_epoch(result)
+    if best is not None:
+        score = next(epoch["valid"][metric] for epoch in validated if epoch["epoch"] == best)
+        star = {"symbol": "star", "size": 14, "color": "#d1495b"}
+        mark = go.Scatter(
+            x=[best], y=[score], mode="markers", marker=star, name=f"best epoch: {best}"
+        )
+        figure.add_trace(mark, 2, 1)
+        figure.add_vline(best, line={"dash": "dot", "width": 1, "color": "#d1495b"})
+    figure.update_xaxes(title_text="epoch", row=2, col=1)
+    figure.update_yaxes(title_text="loss", row=1, col=1)
+    figure.update_yaxes(title_text=metric, row=2, col=1)
+    return bare_figure(figure, height=460)
+
+
+def tokenizer_curves(stages: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Losses of the stages of a tokenizer's fit, one panel a stage.
+
+    Args:
+        stages: ``{"stage", "losses": {name: [value of each epoch]}}`` of each.
+    """
+    titles = [stage["stage"] for stage in stages]
+    figure = make_subplots(
+        len(stages), 1, subplot_titles=titles, vertical_spacing=0.18 / len(stages)
+    )
+    names = list(dict.fromkeys(name for stage in stages for name in stage["losses"]))
+    shown = set()
+    for row, stage in enumerate(stages, start=1):
+        for name, values in stage["losses"].items():
+            number = names.index(name)
+            x = list(range(1, len(values) + 1))
+            figure.add_trace(
+                line(
+                    name, x, values, number, legendgroup=name, showlegend=name not in shown
+                ),
+                row,
+                1,
+            )
+            shown.add(name)
+    figure.update_yaxes(title_text="loss")
+    figure.update_xaxes(title_text="epoch", row=len(stages), col=1)
+    return bare_figure(figure, height=90 + 210 * len(stages))
