@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from recbole_genrec.report.contents import ItemMap
@@ -32,6 +33,7 @@ def map_of_items(item_map: ItemMap) -> go.Figure:
         texts.append(f"{_plain(item.title)}<br>{codes}")
         first.append(item.codes[0] if item.codes else 0)
     points = item_map.points.round(4)
+    turns = _turns(points, np.array(first))
     figure = go.Figure(
         go.Scatter(
             x=points[:, 0].tolist(),
@@ -42,16 +44,39 @@ def map_of_items(item_map: ItemMap) -> go.Figure:
             marker={
                 "size": 5,
                 "opacity": 0.75,
-                "color": first,
-                "colorscale": "HSV",
-                "showscale": True,
-                "colorbar": {"title": {"text": "first code"}, "thickness": 12},
+                "color": turns.round(4).tolist(),
+                "colorscale": [[place / 12, f"hsl({30 * place}, 62%, 54%)"] for place in range(13)],
+                "cmin": 0,
+                "cmax": 1,
             },
         )
     )
-    figure.update_xaxes(title_text="first component", showticklabels=False)
-    figure.update_yaxes(title_text="second component", showticklabels=False)
+    figure.update_xaxes(title_text="first component", showticklabels=False, ticks="")
+    figure.update_yaxes(title_text="second component", showticklabels=False, ticks="")
     return bare_figure(figure, height=460, legend=False)
+
+
+def _turns(points: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """A place on the colour circle for each item: that of its first code.
+
+    Codes stand on the circle in the order of the angles of their items' means, so that codes whose
+    items lie near each other have similar colours.
+
+    Args:
+        points: ``[n, 2]``.
+        first: int64 ``[n]``, first codes.
+
+    Returns:
+        ``[n]``, 0 to 1.
+    """
+    codes, rows = np.unique(first, return_inverse=True)
+    counts = np.bincount(rows)
+    means = np.stack([np.bincount(rows, points[:, axis]) / counts for axis in (0, 1)], 1)
+    means -= points.mean(0)
+    order = np.argsort(np.arctan2(means[:, 1], means[:, 0]))
+    place = np.empty(len(codes))
+    place[order] = np.arange(len(codes)) / len(codes)
+    return place[rows]
 
 
 def _plain(text: str) -> str:

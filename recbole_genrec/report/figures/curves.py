@@ -69,6 +69,8 @@ def training_curves(result: Mapping[str, Any]) -> go.Figure:
         figure.add_trace(mark, 2, 1)
         figure.add_vline(best, line={"dash": "dot", "width": 1, "color": "#d1495b"})
     figure.update_xaxes(title_text="epoch", row=2, col=1)
+    if len(epochs) <= 20:
+        figure.update_xaxes(dtick=1)
     figure.update_yaxes(title_text="loss", row=1, col=1)
     figure.update_yaxes(title_text=metric, row=2, col=1)
     return bare_figure(figure, height=460)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from recbole_genrec.report.contents import BeamWidth, GivenCodes, Group
 from recbole_genrec.report.figures.metrics import group_bars
-from recbole_genrec.report.figures.style import bare_figure, line
+from recbole_genrec.report.figures.style import GREY, bare_figure, line
 
 
 def recall_by_given_codes(rows: Sequence[GivenCodes]) -> go.Figure:
@@ -57,7 +57,11 @@ def shown_items(counts: np.ndarray) -> go.Figure:
     figure.data[0].mode = "lines"
     figure.add_trace(
         go.Scatter(
-            x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "width": 1}, name="all alike"
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line={"dash": "dot", "width": 1, "color": GREY},
+            name="all alike",
         )
     )
     figure.update_xaxes(title_text="items, the most shown first", tickformat=".0%")

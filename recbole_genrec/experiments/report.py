@@ -1,0 +1,141 @@
+"""Reports of runs and leaderboards of benchmarks as pages that people open in a browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.analysis import analysis_or_reason
+from recbole_genrec.report.contents import ReportEntry
+from recbole_genrec.report.page import report_page
+from recbole_genrec.report.ranks import UserRanks, ranks_folder
+from recbole_genrec.report.runs import Run, collect
+from recbole_genrec.storage.atomic import atomic_write, check_writable
+
+Paths = Iterable[str | os.PathLike[str]]
+
+
+def write_report(
+    paths: Paths,
+    output: str | os.PathLike[str] | None = None,
+    baseline: str | None = None,
+    analysis: bool = True,
+    users: int | None = None,
+    **changes: Any,
+) -> Path:
+    """Write the report of result files as one HTML file.
+
+    Args:
+        paths: result files that runs wrote.
+        output: the page; default beside a single result file, or ``report.html``.
+        baseline: name of the run that the others are compared with.
+        analysis: whether checkpoints are loaded for what the result files do not say.
+        users: at most so many test users get lists in the analysis; default all.
+        **changes: settings to replace when checkpoints are loaded, for example ``data_path``.
+
+    Returns:
+        The page.
+
+    Raises:
+        ArtefactError: a file is missing or holds no result.
+        ConfigError: the runs cannot be compared, or ``baseline`` is no run.
+    """
+    runs, about = collect(paths)
+    done = [run for run in runs if run.result is not None]
+    if not done:
+        raise ConfigError("None of these runs is finished, so there is nothing to report.")
+    page = Path(output) if output is not None else _beside(done)
+    check_writable(page)
+    entries = make_entries(done, analysis, users, **changes)
+    text = report_page(entries, baseline or about.get("baseline"))
+    with atomic_write(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return page
+
+
+def _beside(runs: Sequence[Run]) -> Path:
+    if len(runs) == 1 and runs[0].file is not None:
+        return runs[0].file.with_suffix(".html")
+    return Path("report.html")
+
+
+def make_entries(
+    runs: Sequence[Run], analysis: bool = True, users: int | None = None, **changes: Any
+) -> list[ReportEntry]:
+    """What a report shows of each run.
+
+    Args:
+        runs: finished runs.
+        analysis: whether their checkpoints are loaded.
+        users: as in :func:`write_report`.
+        **changes: as in :func:`write_report`.
+    """
+    names = _names(runs)
+    entries = []
+    for name, run in zip(names, runs, strict=True):
+        found, reason = None, "The report was made without an analysis of the checkpoint."
+        if analysis:
+            found, reason = _analysis(run, users, changes)
+        ranks = _saved_ranks(run)
+        if ranks is None and found is not None:
+            ranks = found.ranks
+        entries.append(ReportEntry(name, run, ranks, found, reason))
+    return entries
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Names that differ: with the dataset and the seed where these tell runs apart."""
+    names = [run.name for run in runs]
+    if len({run.dataset for run in runs}) > 1:
+        names = [f"{name} on {run.dataset}" for name, run in zip(names, runs, strict=True)]
+    repeated = {name for name in names if names.count(name) > 1}
+    result = []
+    for name, run in zip(names, runs, strict=True):
+        result.append(f"{name}, seed {run.seed}" if name in repeated else name)
+    return result
+
+
+def _analysis(run: Run, users: int | None, changes: dict[str, Any]) -> tuple[Any, str | None]:
+    """The analysis of a run's checkpoint, or why there is none."""
+    assert run.result is not None
+    checkpoint = run.result.get("checkpoint")
+    if not checkpoint:
+        return None, "The run kept no checkpoint, so only what its result file says is shown."
+    file = find_checkpoint(checkpoint, run.file)
+    if file is None:
+        return None, (
+            f"The checkpoint {checkpoint} is not there, so only what the result file says is "
+            "shown. Make the report in the folder that the run was started in."
+        )
+    return analysis_or_reason(str(file), users=users, **changes)
+
+
+def find_checkpoint(checkpoint: str, result_file: Path | None) -> Path | None:
+    """The checkpoint of a run: where its result says, or near the result file.
+
+    Args:
+        checkpoint: as the result says, relative to the folder that the run was started in.
+        result_file: the result.
+    """
+    places = [Path(checkpoint)]
+    if result_file is not None:
+        folder = result_file.parent
+        places += [folder / checkpoint, folder / Path(checkpoint).name]
+    for place in places:
+        if place.is_file():
+            return place
+    return None
+
+
+def _saved_ranks(run: Run) -> UserRanks | None:
+    """The ranks that a run kept beside its result."""
+    assert run.result is not None
+    if run.file is None or not run.result.get("ranks"):
+        return None
+    folder = run.file.parent / str(run.result["ranks"])
+    if not folder.is_dir():
+        folder = ranks_folder(run.file)
+    return UserRanks.load(folder) if folder.is_dir() else None

@@ -1,0 +1,346 @@
+"""The report of one run or of several: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tests
+from recbole_genrec.report.contents import Analysis, ReportEntry
+from recbole_genrec.report.figures import codes as code_figures
+from recbole_genrec.report.figures import curves, lists, metrics
+from recbole_genrec.report.rows import main_metric, place
+from recbole_genrec.report.templating import Figures, render
+from recbole_genrec.settings.recbole_values import history_masked
+from recbole_genrec.settings.rules import did_you_mean
+
+STAGES = (
+    ("data", "data"),
+    ("model_and_tokenizer", "tokenizer and model"),
+    ("fit", "training"),
+    ("after_fit", "decisions after training"),
+    ("test", "test"),
+)
+PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH", "candidate_file", "topk")
+
+
+def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> str:
+    """The report.
+
+    Args:
+        entries: the runs, in the order of the page.
+        baseline: name of the run that the others are compared with; default the first run of
+            RecBole's models, or the first.
+
+    Returns:
+        HTML.
+
+    Raises:
+        ConfigError: ``baseline`` is the name of no run.
+    """
+    reference = _baseline(entries, baseline)
+    figures = Figures()
+    metric = main_metric([entry.run for entry in entries])
+    runs = []
+    for number, entry in enumerate(entries):
+        others = reference if entry is not reference else None
+        runs.append(RunView(f"run-{number}", entry, others, figures, metric))
+    overview = Overview(runs, reference, figures) if len(runs) > 1 else None
+    names = ", ".join(dict.fromkeys(entry.run.dataset for entry in entries))
+    title = f"{entries[0].name} on {names}" if len(runs) == 1 else f"{len(runs)} runs on {names}"
+    return render(
+        "page.html",
+        title=title,
+        runs=runs,
+        overview=overview,
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def _baseline(entries: Sequence[ReportEntry], name: str | None) -> ReportEntry:
+    if name is not None:
+        names = [entry.name for entry in entries]
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise ConfigError(f"baseline {name!r} is no run; there are {', '.join(names)}.{hint}")
+        return entries[names.index(name)]
+    for entry in entries:
+        if not entry.result["report"]:  # a model of RecBole
+            return entry
+    return entries[0]
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A line of the table of metrics.
+
+    Attributes:
+        name: of the metric.
+        value: on the test split.
+        interval: 95 % interval over users.
+        valid: on the validation split.
+        baseline: of the baseline on the test split.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    valid: float | None
+    baseline: float | None
+
+
+class RunView:
+    """What the sections of one run show.
+
+    Args:
+        key: id of the run's section.
+        entry: the run.
+        baseline: the run that it is compared with; None where it is the baseline.
+        figures: of the page.
+        metric: the main metric.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        entry: ReportEntry,
+        baseline: ReportEntry | None,
+        figures: Figures,
+        metric: str,
+    ) -> None:
+        self.key = key
+        self.entry = entry
+        self.name = entry.name
+        self.result = entry.result
+        self.analysis = entry.analysis or Analysis()
+        self.baseline = baseline
+        self.figures = figures
+        self.metric = metric
+        self.place = place(metric)
+        self.test = self.result["test_result"]
+        self.intervals = metric_intervals(entry.ranks, list(self.test))
+
+    # --- head -------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """What the run was, by label."""
+        result, config = self.result, self.result["config"]
+        masked = result.get("history_masked", history_masked(config))
+        rows = [("model", result["model"])]
+        if self.tokenizer is not None:
+            rows.append(("tokenizer", str(config["tokenizer"])))
+        rows += [
+            ("dataset", result["dataset"]),
+            ("protocol", _protocol(config)),
+            ("history masked", "yes" if masked else "no"),
+            ("seed", str(result["seed"])),
+            ("parameters", f"{result['parameters']:,}"),
+        ]
+        if result.get("processes", 1) > 1:
+            rows.append(("processes", str(result["processes"])))
+        rows.append(("commit", str(result.get("commit") or "an installed package")))
+        if self.entry.run.file is not None and self.entry.run.file.is_file():
+            written = datetime.fromtimestamp(self.entry.run.file.stat().st_mtime)
+            rows.append(("written", written.strftime("%Y-%m-%d %H:%M")))
+        return rows
+
+    @property
+    def times(self) -> list[tuple[str, float, float | None, float | None]]:
+        """Wall seconds, CPU seconds and highest memory (MiB) of each stage."""
+        wall = self.result.get("seconds") or {}
+        cpu = self.result.get("cpu_seconds") or {}
+        memory = self.result.get("peak_memory_mb") or {}
+        rows = []
+        for stage, label in STAGES:
+            if stage in wall:
+                peak = memory.get(stage, {}).get("cpu")
+                rows.append((label, wall[stage], cpu.get(stage), peak))
+        return rows
+
+    @property
+    def tokenizer(self) -> dict[str, Any] | None:
+        """Statistics of the codes in the result file."""
+        return (self.result.get("report") or {}).get("tokenizer")
+
+    @property
+    def search(self) -> dict[str, Any] | None:
+        """Settings and statistics of the search in the result file."""
+        return (self.result.get("report") or {}).get("search")
+
+    @property
+    def versions(self) -> str:
+        """Versions of the libraries."""
+        versions = self.result.get("versions") or {}
+        return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+    # --- metrics and curves -----------------------------------------------------------------------
+
+    @property
+    def rows(self) -> list[MetricRow]:
+        """The table of metrics."""
+        valid = self.result.get("best_valid_result") or {}
+        other = self.baseline.result["test_result"] if self.baseline else {}
+        rows = []
+        for name, value in self.test.items():
+            interval = self.intervals.get(name)
+            rows.append(MetricRow(name, value, interval, valid.get(name), other.get(name)))
+        return rows
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights were tested."""
+        return curves.best_epoch(self.result)
+
+    @property
+    def training_figure(self) -> Any:
+        """Curves of the training, where it had epochs."""
+        if not self.result.get("epochs"):
+            return None
+        return self.figures(curves.training_curves(self.result), "training curves")
+
+    @property
+    def stage_figure(self) -> Any:
+        """Curves of the tokenizer's stages, where it trained."""
+        stages = (self.tokenizer or {}).get("curves")
+        if not stages:
+            return None
+        return self.figures(curves.tokenizer_curves(stages), "curves of the tokenizer")
+
+    # --- codes ------------------------------------------------------------------------------------
+
+    @property
+    def usage_figure(self) -> Any:
+        """Use of the codes."""
+        levels = (self.tokenizer or {}).get("levels") or []
+        if not levels:
+            return None
+        columns = [[level[name] for level in levels] for name in ("size", "used", "perplexity")]
+        return self.figures(code_figures.usage_bars(*columns), "use of the codes of each level")
+
+    @property
+    def map_figure(self) -> Any:
+        """The items in the plane."""
+        if self.analysis.item_map is None:
+            return None
+        return self.figures(code_figures.map_of_items(self.analysis.item_map), "map of the items")
+
+    # --- lists and search -------------------------------------------------------------------------
+
+    @property
+    def given_figure(self) -> Any:
+        """Recall with given codes."""
+        if not self.analysis.given:
+            return None
+        figure = lists.recall_by_given_codes(self.analysis.given)
+        return self.figures(figure, "recall by the number of given codes")
+
+    @property
+    def width_figure(self) -> Any:
+        """Proven lists by beam width."""
+        if not self.analysis.widths:
+            return None
+        figure = lists.certified_by_width(self.analysis.widths)
+        return self.figures(figure, "certified lists by beam width")
+
+    @property
+    def group_metrics(self) -> list[str]:
+        """The metrics that groups of users are shown by."""
+        groups = self.analysis.popularity or self.analysis.history
+        if not groups:
+            return []
+        wanted = [f"recall@{self.place}", f"ndcg@{self.place}"]
+        return [name for name in wanted if name in groups[0].metrics] or list(groups[0].metrics)[:2]
+
+    @property
+    def popularity_figure(self) -> Any:
+        """Metrics by popularity of the target."""
+        if not self.analysis.popularity:
+            return None
+        title = "training interactions of the target"
+        figure = lists.by_group(self.analysis.popularity, self.group_metrics, title)
+        return self.figures(figure, "metrics by popularity of the target")
+
+    @property
+    def history_figure(self) -> Any:
+        """Metrics by length of the history."""
+        if not self.analysis.history:
+            return None
+        title = "items in the history"
+        figure = lists.by_group(self.analysis.history, self.group_metrics, title)
+        return self.figures(figure, "metrics by length of the history")
+
+    @property
+    def shown_figure(self) -> Any:
+        """How the list places are shared among the items."""
+        if not len(self.analysis.shown):
+            return None
+        return self.figures(lists.shown_items(self.analysis.shown), "share of the list places")
+
+    @property
+    def configuration(self) -> list[tuple[str, Any]]:
+        """Every setting, by name."""
+        config = self.result["config"]
+        return sorted(config.items(), key=lambda pair: pair[0].lower())
+
+
+class Overview:
+    """Several runs side by side.
+
+    Args:
+        runs: the runs.
+        baseline: the run that the others are tested against.
+        figures: of the page.
+    """
+
+    def __init__(self, runs: Sequence[RunView], baseline: ReportEntry, figures: Figures) -> None:
+        self.runs = runs
+        self.baseline = baseline
+        tests = [run.test for run in runs]
+        self.metrics = [name for name in tests[0] if all(name in test for test in tests)]
+        self.tests = paired_tests([run.entry for run in runs], baseline, self.metrics)
+        self.note = NOTE.format(n=len(self.tests))
+        self.untested = []
+        for run in runs:
+            tested = any(test.run == run.name for test in self.tests)
+            if run.entry is not baseline and not tested:
+                self.untested.append(run.name)
+        values = {run.name: {name: run.test[name] for name in self.metrics} for run in runs}
+        intervals = {run.name: run.intervals for run in runs}
+        self.figure = figures(metrics.metric_bars(values, intervals), "metrics of all runs")
+
+    def best(self, metric: str) -> float:
+        """The highest value of a metric on the test split."""
+        return max(run.test[metric] for run in self.runs)
+
+    @property
+    def differences(self) -> list[tuple[str, list[Any]]]:
+        """Settings in which the runs differ, with the value of each run."""
+        configs = [run.result["config"] for run in self.runs]
+        rows = []
+        for name in dict.fromkeys(key for config in configs for key in config):
+            values = [config.get(name) for config in configs]
+            if any(value != values[0] for value in values):
+                rows.append((name, values))
+        return sorted(rows, key=lambda row: row[0].lower())
+
+
+def _protocol(config: dict[str, Any]) -> str:
+    """How the run was tested."""
+    eval_args = config.get("eval_args") or {}
+    split = eval_args.get("split") or {}
+    words = [", ".join(f"{name}: {value}" for name, value in split.items())]
+    if "LS" in split:
+        words = [f"leave one out ({split['LS']})"]
+    mode = eval_args.get("mode")
+    if isinstance(mode, dict):
+        mode = mode.get("test")
+    words.append("all items are ranked" if mode == "full" else f"mode {mode}")
+    words.append(f"order {eval_args.get('order')}")
+    words.append(f"histories of up to {config.get('MAX_ITEM_LIST_LENGTH')} items")
+    if config.get("candidate_file"):
+        words.append("candidates from a file")
+    return ", ".join(words)
