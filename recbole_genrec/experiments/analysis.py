@@ -22,7 +22,7 @@ CATALOGUE_METRICS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPerc
 """RecBole's metrics of all lists together."""
 
 SEARCHED_USERS = 1000
-"""Users for whom the search is repeated with given codes and with other beam widths (our choice)."""
+"""Users for whom the search is repeated with given codes and other beams (our choice)."""
 
 
 def analyse(

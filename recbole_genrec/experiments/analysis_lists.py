@@ -80,7 +80,9 @@ def analyse_lists(
     counts = np.bincount(lists.ravel(), minlength=len(table))[1:]
     analysis.shown = np.sort(counts)[::-1]
 
-    before = [_history(bought.get(user, []), target) for user, target in zip(*_pair(ranks))]
+    before = []
+    for user, target in zip(users, targets, strict=True):
+        before.append(_history(bought.get(user, []), target))
     trained_counts = training_counts(trained.train.counted)
     numbers = {token: number for number, token in enumerate(table.tokens)}
     popularity = [trained_counts.get(numbers[target], 0) for target in targets]
@@ -89,10 +91,6 @@ def analyse_lists(
     draw = np.random.default_rng(trained.config["seed"])
     for row in draw.permutation(len(users))[:EXAMPLES]:
         analysis.examples.append(_example(int(row), ranks, lists, before, table, numbers))
-
-
-def _pair(ranks: UserRanks) -> tuple[Sequence[str], Sequence[str]]:
-    return ranks.users, ranks.targets
 
 
 def _history(items: list[str], target: str) -> list[str]:

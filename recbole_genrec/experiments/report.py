@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis import analysis_or_reason
-from recbole_genrec.report.contents import ReportEntry
+from recbole_genrec.report.contents import Analysis, ReportEntry
+from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
 from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.report.runs import Run, collect
@@ -56,6 +57,62 @@ def write_report(
     return page
 
 
+def write_pages(
+    paths: Paths,
+    output: str | os.PathLike[str] | None = None,
+    baseline: str | None = None,
+    analysis: bool = True,
+    users: int | None = None,
+    **changes: Any,
+) -> list[Path]:
+    """The report of result files, or with a folder among the paths the page of a leaderboard.
+
+    Args:
+        paths: result files, output folders of benchmarks, folders with result files.
+        output: the page of a report; for a leaderboard the folder of its files.
+        baseline: as in :func:`write_report`.
+        analysis: as in :func:`write_report`.
+        users: as in :func:`write_report`.
+        **changes: as in :func:`write_report`.
+
+    Returns:
+        The pages and tables that were written.
+    """
+    places = [Path(path) for path in paths]
+    folders = [path for path in places if path.is_dir()]
+    if not folders:
+        return [write_report(places, output, baseline, analysis, users, **changes)]
+    folder = Path(output) if output is not None else folders[0]
+    Leaderboard.of(places, baseline).write(folder)
+    return [folder / "leaderboard.html", folder / "leaderboard.tex"]
+
+
+def write_report_of(results: Mapping[str, dict[str, Any]]) -> Path:
+    """The report of runs that have just ended.
+
+    Args:
+        results: result of each run by its name.
+    """
+    return write_report([result_file(result) for result in results.values()])
+
+
+def result_file(result: Mapping[str, Any]) -> Path:
+    """Where a run wrote its result.
+
+    Args:
+        result: of a run that kept its checkpoint or was told a ``result_file``.
+
+    Raises:
+        ConfigError: the run wrote no file.
+    """
+    file = result["config"].get("result_file")
+    if file is not None:
+        return Path(file)
+    if not result.get("checkpoint"):
+        raise ConfigError("The run wrote no result file; give it --result_file=X.json.")
+    return Path(result["checkpoint"]).with_suffix(".json")
+
+
 def _beside(runs: Sequence[Run]) -> Path:
     if len(runs) == 1 and runs[0].file is not None:
         return runs[0].file.with_suffix(".html")
@@ -76,7 +133,8 @@ def make_entries(
     names = _names(runs)
     entries = []
     for name, run in zip(names, runs, strict=True):
-        found, reason = None, "The report was made without an analysis of the checkpoint."
+        found: Analysis | None = None
+        reason: str | None = "The report was made without an analysis of the checkpoint."
         if analysis:
             found, reason = _analysis(run, users, changes)
         ranks = _saved_ranks(run)
@@ -98,7 +156,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return result
 
 
-def _analysis(run: Run, users: int | None, changes: dict[str, Any]) -> tuple[Any, str | None]:
+def _analysis(
+    run: Run, users: int | None, changes: dict[str, Any]
+) -> tuple[Analysis | None, str | None]:
     """The analysis of a run's checkpoint, or why there is none."""
     assert run.result is not None
     checkpoint = run.result.get("checkpoint")

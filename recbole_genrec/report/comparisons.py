@@ -15,7 +15,7 @@ from recbole_genrec.report.significance import REPEATS, bootstrap_interval, comp
 CORRECTION = "Benjamini-Hochberg (false discovery rate)"
 """How p-values of several comparisons are adjusted."""
 NOTE = (
-    f"Per-user differences over the users that both runs tested, 95 % percentile bootstrap interval "
+    "Per-user differences over the users that both runs tested, 95 % percentile bootstrap interval "
     f"and two-sided sign-flip permutation test over users ({REPEATS:,} draws each). The adjusted p "
     f"is corrected by {CORRECTION} over all {{n}} comparisons of this table. The tests say whether "
     "other users would show the difference, not whether other seeds would."

@@ -24,7 +24,12 @@ STAGES = (
     ("after_fit", "decisions after training"),
     ("test", "test"),
 )
-PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH", "candidate_file", "topk")
+CATALOGUE_LABELS = {
+    "itemcoverage": "item coverage",
+    "giniindex": "Gini index",
+    "averagepopularity": "average popularity",
+    "tailpercentage": "tail percentage",
+}
 
 
 def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> str:
@@ -279,6 +284,23 @@ class RunView:
         if not len(self.analysis.shown):
             return None
         return self.figures(lists.shown_items(self.analysis.shown), "share of the list places")
+
+    @property
+    def catalogue(self) -> list[tuple[str, list[float | None]]]:
+        """Metrics of all lists together: label, and the value at each length of the list."""
+        values = self.analysis.catalogue
+        rows = []
+        for name, label in CATALOGUE_LABELS.items():
+            cells = [values.get(f"{name}@{k}") for k in self.catalogue_places]
+            if any(cell is not None for cell in cells):
+                rows.append((label, cells))
+        return rows
+
+    @property
+    def catalogue_places(self) -> list[int]:
+        """Lengths of the lists that the catalogue's metrics look at."""
+        places = {int(name.partition("@")[2]) for name in self.analysis.catalogue}
+        return sorted(places)
 
     @property
     def configuration(self) -> list[tuple[str, Any]]:

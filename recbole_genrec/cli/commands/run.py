@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -11,7 +13,13 @@ from recbole_genrec.cli.options import QuietOption, quietly, split_words
 from recbole_genrec.cli.training import trained
 
 
-def run(context: typer.Context, quiet: QuietOption = False) -> int:
+def run(
+    context: typer.Context,
+    quiet: QuietOption = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="write a page about the run beside its result file")
+    ] = False,
+) -> int:
     """Train and test one model, or several on the same split.
 
     Keys are those of RecBole and of properties/; `--Model.key=value` is meant for one model,
@@ -20,7 +28,7 @@ def run(context: typer.Context, quiet: QuietOption = False) -> int:
     """
     if quiet:
         context.args = quietly(context.args)
-    return trained(context, _run)
+    return trained(context, partial(_run, with_report=report))
 
 
 def _keys_of_a_method(settings: list[str]) -> str | None:
@@ -36,7 +44,7 @@ def _keys_of_a_method(settings: list[str]) -> str | None:
     return "\n\n".join(tables)
 
 
-def _run(settings: list[str]) -> None:
+def _run(settings: list[str], with_report: bool) -> None:
     from recbole_genrec.experiments.run import run_recbole_genrec
     from recbole_genrec.report.console import results_table
     from recbole_genrec.runtime.processes import started_with_others
@@ -48,6 +56,10 @@ def _run(settings: list[str]) -> None:
     if not several:
         result = {result["model"]: result}
     print(results_table(result))
+    if with_report:
+        from recbole_genrec.experiments.report import write_report_of
+
+        print(f"Report written to {write_report_of(result)}")
 
 
 COMMAND = Command(

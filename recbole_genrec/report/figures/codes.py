@@ -11,16 +11,14 @@ from recbole_genrec.report.contents import ItemMap
 from recbole_genrec.report.figures.style import GREY, bare_figure, colour
 
 
-def usage_bars(
-    sizes: Sequence[int], used: Sequence[int], perplexity: Sequence[float]
-) -> go.Figure:
+def usage_bars(sizes: Sequence[int], used: Sequence[int], perplexity: Sequence[float]) -> go.Figure:
     """Size, codes in use and perplexity of each level."""
     levels = [f"level {number + 1}" for number in range(len(sizes))]
     figure = go.Figure()
-    rows = [("size", list(sizes), GREY), ("used", list(used), colour(0))]
-    rows.append(("perplexity", list(perplexity), colour(1)))
-    for name, values, shade in rows:
-        figure.add_trace(go.Bar(x=levels, y=values, name=name, marker={"color": shade}))
+    columns: dict[str, Sequence[float]] = {"size": sizes, "used": used, "perplexity": perplexity}
+    shades = (GREY, colour(0), colour(1))
+    for shade, (name, values) in zip(shades, columns.items(), strict=True):
+        figure.add_trace(go.Bar(x=levels, y=list(values), name=name, marker={"color": shade}))
     figure.update_yaxes(title_text="codes")
     return bare_figure(figure, height=300)
 

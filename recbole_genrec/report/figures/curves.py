@@ -93,9 +93,7 @@ def tokenizer_curves(stages: Sequence[Mapping[str, Any]]) -> go.Figure:
             number = names.index(name)
             x = list(range(1, len(values) + 1))
             figure.add_trace(
-                line(
-                    name, x, values, number, legendgroup=name, showlegend=name not in shown
-                ),
+                line(name, x, values, number, legendgroup=name, showlegend=name not in shown),
                 row,
                 1,
             )
