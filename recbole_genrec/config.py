@@ -258,7 +258,7 @@ class GenRecConfig(Config):
         self.final_config_dict["device"] = processes.own_device(self.final_config_dict["device"])
         if processes.rank() > 0:
             self.final_config_dict.update(
-                {"show_progress": False, "log_wandb": False, "state": "error"}
+                {"show_progress": False, "log_wandb": False, "log_mlflow": False, "state": "error"}
             )
 
     # --- ours ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole.data.dataloader import TrainDataLoader
 from recbole.utils import init_seed
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.classification import named_values, split_keys

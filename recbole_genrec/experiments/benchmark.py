@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_genrec.experiments.benchmark_file import Benchmark, PlannedRun
 from recbole_genrec.report.runs import STATE

@@ -32,6 +32,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.earlier_runs import finished_result
+from recbole_genrec.training.trackers import Trackers
 from recbole_genrec.training.trainer_class import get_trainer_class
 
 
@@ -159,6 +160,14 @@ class SingleRun:
         beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
         self.result_file = self.config.settings.result_file or beside_checkpoint
         check_writable(self.result_file)
+        self._track_tokenizer()
+
+    def _track_tokenizer(self) -> None:
+        """Send the tokenizer's curves and the use of its codes to the trackers."""
+        self.trackers = Trackers(self.trainer, self.config.settings, self.writes)
+        if self.generative and self.model.needs_tokenizer:
+            levels = self.model.report()["tokenizer"]["levels"]
+            self.trackers.tokenizer(self.model.tokenizer_curves, levels)
 
     def _model(self) -> AbstractRecommender:
         """The model before its training."""
@@ -176,6 +185,7 @@ class SingleRun:
             self.valid,
             saved=self.saved,
             show_progress=self.config.settings.show_progress,
+            callback_fn=lambda *_: self.trackers.epochs(),
         )
         self.stages.end("fit")
 
@@ -201,6 +211,7 @@ class SingleRun:
                 self.trainer, self.test_loader, load_best_model=self.saved
             )
         self.stages.end("test")
+        self.trackers.test(self.test_entries["test_result"])
         self.trainer.tensorboard.close()
         self._save_ranks()
 
@@ -250,6 +261,7 @@ class SingleRun:
             "parameters": self._n_parameters(),
             "processes": processes.size(),
             "report": self.report,
+            "tokenizer_curves": self._tokenizer_curves(),
             "seconds": {**self.stages.seconds, **self.trainer.seconds, "cpu": cpu_of_stages},
             "cpu_seconds": cpu_seconds,
             "peak_memory_mb": self.stages.memory,
@@ -261,6 +273,10 @@ class SingleRun:
             "versions": versions(),
             "config": config.plain(),
         }
+
+    def _tokenizer_curves(self) -> dict[str, dict[str, list[float]]]:
+        """Losses of the stages of the tokenizer's fit, by stage and loss."""
+        return self.model.tokenizer_curves if self.generative else {}
 
     def _cpu_seconds(self) -> dict[str, float]:
         """CPU seconds of each stage, of all processes together."""

@@ -36,12 +36,15 @@ class GenRecModel(Recommending):
     Attributes:
         needs_tokenizer: whether the items of this method have codes, so that a ``tokenizer`` is
             fitted first.
+        tokenizer_curves: losses of the stages of the tokenizer's fit, by stage and loss; empty
+            where they are not known.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
         trains_without_history: whether :meth:`loss` reads :meth:`excluded_in_training`, so that
             ``exclude_history_in_training`` can be set.
     """
 
+    tokenizer_curves: dict[str, dict[str, list[float]]]
     generative = True
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
@@ -51,6 +54,7 @@ class GenRecModel(Recommending):
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset, stored, needs_text)
         self._epoch_hook_seen: bool | None = None
+        self.tokenizer_curves = {}
 
     # --- what a method writes ---------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ class CodedModel(GenRecModel):
         self._tries = ItemTries(self.settings, self._read_candidates())
         self.tokenizer = tokenizer
         self.item_codes = self.pretrain_tokenizer(dataset)
+        self.tokenizer_curves = self.tokenizer.curves
         self.register_buffer("codes", self.item_codes.codes.clone())
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_post_hook(lambda model, _: model.start_unused_codes())

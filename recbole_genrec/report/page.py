@@ -210,7 +210,7 @@ class RunView:
     @property
     def stage_figure(self) -> Any:
         """Curves of the tokenizer's stages, where it trained."""
-        stages = (self.tokenizer or {}).get("curves")
+        stages = self.result.get("tokenizer_curves")
         if not stages:
             return None
         return self.figures(curves.tokenizer_curves(stages), "curves of the tokenizer")

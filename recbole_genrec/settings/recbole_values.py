@@ -109,6 +109,16 @@ def check_exclude_history(values: dict) -> None:
             )
 
 
+def _check_trackers(values: dict) -> None:
+    """Refuse a tracker whose package is not installed, before anything is trained."""
+    for package in ("wandb", "mlflow"):
+        if values.get(f"log_{package}") and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"log_{package}: the package {package} is not installed. "
+                f"Run `pip install {package}`, or leave it out."
+            )
+
+
 def check_recbole_values(values: dict) -> None:
     """Check values that RecBole would leave out with a warning, or stumble over after an epoch.
 
@@ -132,11 +142,7 @@ def check_recbole_values(values: dict) -> None:
             f"clip_grad_norm is {values['clip_grad_norm']}; "
             "write --clip_grad_norm=\"{'max_norm': 1.0}\"."
         )
-    if values.get("log_wandb") and importlib.util.find_spec("wandb") is None:
-        raise ConfigError(
-            "log_wandb: the package wandb is not installed. "
-            "Run `pip install wandb`, or leave it out."
-        )
+    _check_trackers(values)
     check_exclude_history(values)
     keep = values.get("rm_dup_inter")
     if keep not in (None, "first", "last"):

@@ -124,6 +124,12 @@ class RunKeys(Settings):
         affects="display",
         set_by_benchmark=True,
     )
+    log_mlflow: bool = key(
+        "whether MLflow gets the curves and metrics", affects="display", default=False
+    )
+    mlflow_experiment: str = key(
+        "experiment of MLflow", affects="display", default="recbole_genrec"
+    )
     cache_dir: str = key("folder for tokenizers and embeddings", affects="display")
     nproc: int = key("processes on this machine", ge=1, affects="display")
     fsdp: bool = key(

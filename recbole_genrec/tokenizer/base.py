@@ -91,6 +91,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
             file in ``properties/tokenizer/``.
         uses_interactions: whether the codes depend on the training interactions too.
         quality: figures of the fit for the result file.
+        curves: losses of the stages of the fit, by stage and loss; empty where they are not known.
         progress: where the fit notes how far it has come.
     """
 
@@ -105,6 +106,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         self.settings = self.settings_class.of(config)
         self.seed = seed
         self.quality: dict[str, Any] = {}
+        self.curves: dict[str, dict[str, list[float]]] = {}
         self.progress = FitProgress()
 
     # --- the fit ------------------------------------------------------------------------------

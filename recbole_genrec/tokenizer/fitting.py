@@ -16,6 +16,8 @@ from recbole_genrec.tokenizer.progress import FitProgress
 
 MADE_FOR = "made-for.json"
 """What a stored result was made for: its key, seed and settings."""
+CURVES = "curves.json"
+"""Losses of the stages of a fit, by stage and loss; earlier versions did not store them."""
 
 
 def fit_or_load(
@@ -75,6 +77,8 @@ def _fit(
         tokenizer.save(temporary / "tokenizer")
         made_for = {"key": key, "seed": seed, "settings": tokenizer.config_key()}
         write_json(temporary / MADE_FOR, made_for)
+        write_json(temporary / CURVES, tokenizer.progress.curves)
+    tokenizer.curves = tokenizer.progress.curves
     tokenizer.progress.clear()
     log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
     return codes
@@ -93,6 +97,8 @@ def _load(
         with explained(str(folder), hint):
             codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
             tokenizer.load(folder / "tokenizer")
+        if (folder / CURVES).is_file():
+            tokenizer.curves = read_json(folder / CURVES)
     except ArtefactError as error:
         if str(folder) in str(error):
             raise

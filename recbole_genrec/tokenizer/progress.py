@@ -34,6 +34,9 @@ class FitProgress:
     Args:
         path: the file; without it nothing is saved.
         key: says what is fitted. A file of another key is refused.
+
+    Attributes:
+        curves: mean losses of each epoch, by loss, of the stages so far.
     """
 
     def __init__(self, path: Path | None = None, key: str = "") -> None:
@@ -41,6 +44,7 @@ class FitProgress:
         self.key = key
         self._written = time.monotonic()
         self._content: dict | None = None
+        self.curves: dict[str, dict[str, list[float]]] = {}
 
     # --- what an earlier run left -------------------------------------------------------------
 

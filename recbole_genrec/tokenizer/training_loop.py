@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.runtime import interrupts
@@ -150,12 +150,14 @@ class TrainingLoop:
             GenRecError: a loss is no finite number.
             ArtefactError: the saved progress belongs to another fit.
         """
-        if self.progress.take_finished(stage.name, stage.parts):
+        curve = self.progress.curves.setdefault(stage.label, {})
+        kept = {**stage.parts, f"curve of {stage.name}": curve}
+        if self.progress.take_finished(stage.name, kept):
             return
 
         best: dict[str, Tensor] = {}
         scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
-        parts = {**stage.parts, **stage.running_parts, "optimiser": stage.optimiser}
+        parts = {**kept, **stage.running_parts, "optimiser": stage.optimiser}
         parts |= {"scaler": scaler, "best": best}
         first = self.progress.take_running(stage.name, parts)
 
@@ -166,7 +168,7 @@ class TrainingLoop:
                     save()
                 stop_if_asked(save)
 
-                end = self._epoch(stage, epoch, scaler)
+                end = self._epoch(stage, epoch, scaler, curve)
                 if end.best:
                     best |= _copy(stage.network)
                 bar.set_postfix(end.shown)
@@ -176,7 +178,7 @@ class TrainingLoop:
 
             if best:
                 stage.network.load_state_dict(best)
-            self.progress.finish(stage.name, stage.parts)
+            self.progress.finish(stage.name, kept)
             if self.progress.due:
                 self.progress.save_finished()
             stop_if_asked(self.progress.save_finished)
@@ -209,7 +211,14 @@ class TrainingLoop:
             ncols=100,
         )
 
-    def _epoch(self, stage: TrainingStage, epoch: int, scaler: torch.amp.GradScaler) -> EpochEnd:
+    def _epoch(
+        self,
+        stage: TrainingStage,
+        epoch: int,
+        scaler: torch.amp.GradScaler,
+        curve: dict[str, list[float]],
+    ) -> EpochEnd:
+        """Train an epoch and add its mean losses to ``curve``."""
         stage.network.train()
         stage.begin_epoch(epoch)
         batches = stage.batches(epoch)
@@ -227,6 +236,8 @@ class TrainingLoop:
             for name, loss in losses.items():
                 share = float(loss.detach().mean()) / len(batches)
                 means[name] = means.get(name, 0.0) + share
+        for name, mean in means.items():
+            curve[name] = [*curve.get(name, []), mean]
         return stage.end_epoch(epoch, means)
 
 

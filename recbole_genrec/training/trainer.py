@@ -16,7 +16,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import GenRecError, explained_memory

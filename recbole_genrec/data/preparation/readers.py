@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_genrec.data.item_text import read_item_table
 from recbole_genrec.errors import DataError

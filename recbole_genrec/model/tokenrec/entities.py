@@ -32,6 +32,9 @@ class Entities:
         codes: theirs, collisions and all; after :meth:`new_items` the items have more rows than
             ``graph``.
         added: vectors ``[n, d]`` of the items that are not in ``graph``.
+
+    Attributes:
+        curves: losses of the stages of the fit, by stage and loss.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Entities:
         self.quantisers = quantisers
         self.codes = codes
         self.added = added
+        self.curves: dict[str, dict[str, list[float]]] = {}
 
     @classmethod
     def fit(
@@ -72,7 +76,9 @@ class Entities:
         folder = settings.cache_dir
         tokenizer = EntityMQTokenizer(config, settings.seed, earlier=Path(folder))
         codes = fit_or_load(tokenizer, content, folder, settings.seed, log)
-        return cls(graph, tokenizer.quantisers, codes, graph.items[:0])
+        entities = cls(graph, tokenizer.quantisers, codes, graph.items[:0])
+        entities.curves = tokenizer.curves
+        return entities
 
     # --- checkpoints --------------------------------------------------------------------------
 

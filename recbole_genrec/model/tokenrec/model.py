@@ -90,6 +90,7 @@ class TokenRec(VectorRecommender):
         super().__init__(config, dataset, stored)
         self.register_load_state_dict_pre_hook(_rename_old_weights)
         self.entities = self.pretrain_tokenizer(dataset)
+        self.tokenizer_curves = self.entities.curves
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
         settings = self.settings
@@ -369,6 +370,11 @@ class TokenRec(VectorRecommender):
             "backbone": f"{settings.backbone}, {settings.backbone_config}",
             "ranking": f"cosine over all items, eval_prompt {settings.eval_prompt}",
         }
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Alphabet size of each code of an item."""
+        return self.entities.sizes[0]
 
     def report(self) -> dict:
         """Tokenizer statistics for the result file."""

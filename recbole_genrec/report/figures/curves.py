@@ -76,20 +76,19 @@ def training_curves(result: Mapping[str, Any]) -> go.Figure:
     return bare_figure(figure, height=460)
 
 
-def tokenizer_curves(stages: Sequence[Mapping[str, Any]]) -> go.Figure:
+def tokenizer_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> go.Figure:
     """Losses of the stages of a tokenizer's fit, one panel a stage.
 
     Args:
-        stages: ``{"stage", "losses": {name: [value of each epoch]}}`` of each.
+        stages: the values of each epoch, by stage and loss.
     """
-    titles = [stage["stage"] for stage in stages]
     figure = make_subplots(
-        len(stages), 1, subplot_titles=titles, vertical_spacing=0.18 / len(stages)
+        len(stages), 1, subplot_titles=list(stages), vertical_spacing=0.18 / len(stages)
     )
-    names = list(dict.fromkeys(name for stage in stages for name in stage["losses"]))
+    names = list(dict.fromkeys(name for losses in stages.values() for name in losses))
     shown = set()
-    for row, stage in enumerate(stages, start=1):
-        for name, values in stage["losses"].items():
+    for row, losses in enumerate(stages.values(), start=1):
+        for name, values in losses.items():
             number = names.index(name)
             x = list(range(1, len(values) + 1))
             figure.add_trace(
