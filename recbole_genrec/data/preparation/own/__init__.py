@@ -1,0 +1,1 @@
+"""Tables of one's own, in any common form, to a dataset that ``run`` reads: ``import``."""

@@ -1,0 +1,175 @@
+"""Which column of a user's table means what: as named, or by the names that are common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from recbole_genrec.data.preparation.own.tables import Table, text_of
+from recbole_genrec.errors import DataError
+from recbole_genrec.settings.rules import nearest
+
+USERS = (
+    *("user_id", "user", "userid", "uid", "customer_id", "customer", "customerid", "client_id"),
+    *("client", "visitor_id", "visitorid", "visitor", "member_id", "member", "account_id"),
+    *("account", "buyer_id", "buyer", "reviewer_id", "reviewerid", "session_id", "sessionid"),
+)
+ITEMS = (
+    *("item_id", "item", "itemid", "iid", "sku", "product_id", "product", "productid"),
+    *("article_id", "article", "articleid", "asin", "parent_asin", "ean", "isbn", "movie_id"),
+    *("movieid", "movie", "track_id", "song_id", "book_id", "video_id", "news_id", "id"),
+)
+TIMES = (
+    *("timestamp", "time", "ts", "datetime", "date_time", "event_time", "created_at", "created"),
+    *("date", "order_date", "purchase_date", "bought_at", "unixreviewtime", "unix_time", "t"),
+)
+RATINGS = ("rating", "ratings", "stars", "overall", "score")
+TEXTS = (
+    *("title", "name", "product_name", "item_name", "product_title", "movie_title", "brand"),
+    *("manufacturer", "artist", "author", "category", "categories", "class", "genre", "genres"),
+    *("type", "color", "colour", "size", "price", "release_year", "year", "description", "text"),
+)
+
+
+@dataclass
+class Columns:
+    """The columns that an import reads.
+
+    Attributes:
+        user: of the interactions.
+        item: of the interactions.
+        time: of the interactions; ``None`` = the order of the rows.
+        rating: of the interactions; ``None`` = there is none.
+        texts: of the items, in the order of the item text.
+        guesses: sentences about what was not named.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    rating: str | None = None
+    texts: list[str] | None = None
+    guesses: list[str] = field(default_factory=list)
+
+
+def plain_name(name: str) -> str:
+    """A column's name in lower case, ``Customer Id`` and ``customer-id`` as ``customer_id``."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def guessed(names: Sequence[str], common: Sequence[str]) -> str | None:
+    """The column whose name is the first of the common ones that is there."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    for name in common:
+        if name in plain:
+            return plain[name]
+    return None
+
+
+def check_named(table: Table, name: str, flag: str) -> None:
+    """Refuse a column that the table does not have.
+
+    Raises:
+        DataError: names the columns that are there.
+    """
+    names = list(table.frame.columns)
+    if name in names:
+        return
+    near = nearest(name, names)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise DataError(
+        f"{table.path} has no column {name!r}, which --{flag} names; its columns are "
+        f"{', '.join(names)}.{hint}"
+    )
+
+
+def is_interactions(table: Table, columns: Columns) -> bool:
+    """Whether a table holds interactions: it has a column of users."""
+    names = list(table.frame.columns)
+    if columns.user is not None:
+        return columns.user in names
+    return guessed(names, USERS) is not None
+
+
+def find_interaction_columns(table: Table, columns: Columns) -> None:
+    """Fill in what was not named, by the first table of interactions.
+
+    Raises:
+        DataError: a column is named that is not there, or one that is needed cannot be guessed.
+    """
+    names = list(table.frame.columns)
+    wanted = {"user": USERS, "item": ITEMS, "time": TIMES, "rating": RATINGS}
+    for role, common in wanted.items():
+        given = getattr(columns, role)
+        if given is not None:
+            check_named(table, given, role)
+            continue
+        taken = {columns.user, columns.item, columns.time}
+        guess = guessed([name for name in names if name not in taken], common)
+        if guess is not None:
+            setattr(columns, role, guess)
+            columns.guesses.append(f"{role}: {guess} (guessed; --{role} names another)")
+        elif role in ("user", "item"):
+            raise DataError(
+                f"{table.path}: which column holds the {role}s? Its columns are "
+                f"{', '.join(names)}. Say --{role}=COLUMN."
+            )
+    if columns.time is None:
+        columns.guesses.append("time: none, so the rows count in the order of the file")
+
+
+def item_column(table: Table, columns: Columns) -> str:
+    """The column of item ids in a table of items.
+
+    Raises:
+        DataError: it cannot be told.
+    """
+    names = list(table.frame.columns)
+    if columns.item in names:
+        return str(columns.item)
+    guess = guessed(names, ITEMS)
+    if guess is None:
+        raise DataError(
+            f"{table.path}: which column holds the items? Its columns are {', '.join(names)}; "
+            f"none is called {columns.item!r}, as in the interactions. Rename it so."
+        )
+    columns.guesses.append(f"items of {table.path.name}: {guess} (guessed)")
+    return guess
+
+
+def text_columns(tables: Sequence[Table], columns: Columns, taken: set[str]) -> list[str]:
+    """The columns that make the item text.
+
+    Args:
+        tables: those that describe items.
+        columns: what was named.
+        taken: columns that mean something else.
+
+    Raises:
+        DataError: a named column is in none of the tables.
+    """
+    names = list(dict.fromkeys(name for table in tables for name in table.frame.columns))
+    if columns.texts is not None:
+        for name in columns.texts:
+            if name not in names:
+                check_named(tables[0], name, "text")
+        return columns.texts
+    free = [name for name in names if name not in taken]
+    plain = {plain_name(name): name for name in reversed(free)}
+    texts = [plain[name] for name in TEXTS if name in plain]
+    if not texts:
+        texts = [name for name in free if _holds_words(tables, name)]
+    if texts:
+        listed = ",".join(texts)
+        columns.guesses.append(f"text: {listed} (guessed; --text names others)")
+    return texts
+
+
+def _holds_words(tables: Sequence[Table], name: str) -> bool:
+    """Whether the first cells of a column hold letters."""
+    for table in tables:
+        if name in table.frame.columns:
+            cells = [text_of(cell) for cell in table.frame[name][:100]]
+            return any(cell and re.search(r"[^\W\d_]{2}", cell) for cell in cells)
+    return False

@@ -1,0 +1,183 @@
+"""Tables of users: CSV, TSV and other separated texts, Parquet, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_genrec.data.atomic_files import TYPES, AtomicFile, FileFormat
+from recbole_genrec.data.cells import split_quoted
+from recbole_genrec.errors import DataError
+
+SEPARATORS = ("\t", ",", ";", "|")
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+PARQUET = (".parquet", ".pq")
+
+
+@dataclass
+class Table:
+    """A file of the user's.
+
+    Attributes:
+        path: the file.
+        frame: its columns as objects; missing cells are ``None``.
+        lines: the line of each row in the file, or its number, from 1.
+        dropped: rows that could not be read, by reason.
+        examples: the first such line of each reason.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    lines: np.ndarray
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+def read_table(path: Path, encoding: str = "utf-8", separator: str | None = None) -> Table:
+    """Read a file by its ending; anything but Parquet and JSON lines is separated text.
+
+    Args:
+        path: the file.
+        encoding: of a text file.
+        separator: what stands between columns; default as the first line shows.
+
+    Raises:
+        DataError: the file is missing or empty, or is not what its ending says.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.")
+    ending = path.suffix.lower()
+    if ending in PARQUET:
+        return _read_parquet(path)
+    if ending in JSON_LINES:
+        return _read_json_lines(path, encoding)
+    return _read_text(path, encoding, separator)
+
+
+def _read_text(path: Path, encoding: str, separator: str | None) -> Table:
+    file = AtomicFile(path, FileFormat(separator or _separator_of(path, encoding), encoding))
+    names = [_without_type(name) for name in file.columns]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}, line {file.header_line}: there are several columns {repeated[0]}")
+    rows: list[list[str | None]] = []
+    lines = []
+    table = Table(path, pd.DataFrame(), np.zeros(0))
+    for row in file.rows():
+        problem = row.problem
+        if problem is None and len(row.cells) != len(names):
+            problem = f"it has {len(row.cells)} cells, the header has {len(names)}"
+        if problem is not None:
+            reason = f"malformed row ({problem.rstrip('.')})"
+            table.dropped[reason] += 1
+            shown = file.separator.join(row.cells)[:80]
+            table.examples.setdefault(reason, f"{path.name}, line {row.line}: {shown}")
+            continue
+        rows.append([file.text(cell).replace("\0", "") or None for cell in row.cells])
+        lines.append(row.line)
+    table.frame = pd.DataFrame(rows, columns=names, dtype=object)
+    table.lines = np.array(lines, dtype=np.int64)
+    return table
+
+
+def _separator_of(path: Path, encoding: str) -> str:
+    """The separator that cuts the first line into most cells."""
+    try:
+        with open(path, encoding=encoding, errors="replace") as stream:
+            first = next((line.rstrip("\r\n") for line in stream if line.strip()), "")
+    except LookupError as error:
+        raise DataError(f"There is no encoding {encoding!r}; give --encoding=latin-1.") from error
+    counts = {sign: len(split_quoted(first, sign)[0]) for sign in SEPARATORS}
+    return max(SEPARATORS, key=lambda sign: counts[sign])
+
+
+def _without_type(cell: str) -> str:
+    """The name of a column, also of RecBole's form ``name:type``."""
+    name, colon, kind = cell.rpartition(":")
+    if colon and kind.strip() in TYPES:
+        return name.strip()
+    return cell.strip()
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} is no Parquet file ({error}).") from error
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_timestamp(column.type):
+            columns[name] = _times_of(column)
+        else:
+            columns[name] = column.to_pylist()
+    frame = pd.DataFrame(
+        {name: pd.Series(values, dtype=object) for name, values in columns.items()}
+    )
+    return Table(path, frame, np.arange(1, len(frame) + 1))
+
+
+def _times_of(column: Any) -> list[datetime | None]:
+    """Times of Arrow as Python's, whose finest unit is a microsecond."""
+    import pyarrow as pa
+
+    unit = "us" if column.type.unit == "ns" else column.type.unit
+    return column.cast(pa.timestamp(unit, column.type.tz), safe=False).to_pylist()
+
+
+def _read_json_lines(path: Path, encoding: str) -> Table:
+    records = []
+    lines = []
+    for number, record in _records(path, encoding):
+        records.append(record)
+        lines.append(number)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {}
+    for name in names:
+        columns[name] = pd.Series([record.get(name) for record in records], dtype=object)
+    return Table(path, pd.DataFrame(columns), np.array(lines, dtype=np.int64))
+
+
+def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of JSON lines, or of one JSON list."""
+    text = path.read_bytes().decode(encoding, "replace").removeprefix("\ufeff")
+    try:
+        if text.lstrip().startswith("["):
+            whole = json.loads(text)
+            yield from enumerate(whole, start=1)
+            return
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}, line {number}: a line must be one JSON object.")
+                yield number, record
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is no file of JSON lines ({error}).") from error
+
+
+def text_of(value: object) -> str | None:
+    """A cell as one line of text; ``None`` where it is missing or empty.
+
+    Whole numbers that a table keeps as floats, because a cell is missing, lose their ``.0``.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NaT:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        words = [text_of(part) for part in value]
+        value = ", ".join(word for word in words if word)
+    return " ".join(str(value).split()) or None
