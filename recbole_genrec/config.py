@@ -44,7 +44,7 @@ from recbole_genrec.settings.older_names import (
 )
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import as_list, plain_value
-from recbole_genrec.settings.property_files import properties_folder, shipped
+from recbole_genrec.settings.property_files import of_dataset, properties_folder, shipped
 from recbole_genrec.settings.recbole_values import (
     check_eval_args,
     metric_names,
@@ -78,8 +78,8 @@ class GenRecConfig(Config):
     Order, later wins:
 
     1. RecBole's own files,
-    2. ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml``,
-       ``model/<Model>.yaml``,
+    2. ``tokenizer/<tokenizer>.yaml``, our ``overall.yaml``, ``dataset/<dataset>.yaml`` and the
+       YAML file of the same name in the dataset's folder, ``model/<Model>.yaml``,
     3. the section of the dataset file that is named after the model or, with ``preset: paper``,
        ``paper/<Model>.yaml`` in its place,
     4. the user's files, dictionary and arguments.
@@ -214,8 +214,9 @@ class GenRecConfig(Config):
                 f"preset: paper is not known for {model}; "
                 f"there is no {model}.yaml in {properties_folder() / 'paper'}."
             )
-        for file in ("self_improve", "overall", f"dataset/{dataset}"):
+        for file in ("self_improve", "overall"):
             self._merge(shipped(file), f"{file}.yaml")
+        self._merge(self._dataset_values(model, dataset), f"dataset/{dataset}.yaml")
         self._merge(model_properties(model_class), f"model/{model}.yaml")
         published = self._user_value("preset", model) == "paper" and shipped(f"paper/{model}")
         place = f"paper/{model}.yaml" if published else f"dataset/{dataset}.yaml, {model}"
@@ -267,7 +268,11 @@ class GenRecConfig(Config):
         """The settings of ``model`` beyond its own file: published, or chosen for the dataset."""
         if self._user_value("preset", model) == "paper" and shipped(f"paper/{model}"):
             return shipped(f"paper/{model}")
-        return shipped(f"dataset/{dataset}").get(model) or {}
+        return self._dataset_values(model, dataset).get(model) or {}
+
+    def _dataset_values(self, model: str, dataset: str) -> dict:
+        """Our settings for a dataset, below those of the YAML file in its own folder."""
+        return of_dataset(dataset, self._user_value("data_path", model) or "dataset")
 
     def _declare(self, model_class: type) -> None:
         """Collect the declarations of the method and of its tokenizer, and the defaults of both."""

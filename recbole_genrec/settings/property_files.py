@@ -13,6 +13,23 @@ def shipped(name: str) -> dict:
     return _read_like(file) if file.is_file() else {}
 
 
+def of_dataset(name: str, data_path: object) -> dict:
+    """Keys of a dataset: ours for it, below those of its folder's own YAML file.
+
+    Args:
+        name: of the dataset.
+        data_path: folder of all datasets; its ``<name>/<name>.yaml`` counts.
+    """
+    values = shipped(f"dataset/{name}")
+    file = own_file(name, data_path)
+    return {**values, **read_yaml(file)} if file.is_file() else values
+
+
+def own_file(name: str, data_path: object) -> Path:
+    """The YAML file in the folder of a dataset, whether or not it is there."""
+    return Path(str(data_path)).expanduser() / name / f"{name}.yaml"
+
+
 def _read_like(file: Path) -> dict:
     """Keys of a property file, over those of the file beside it that its ``like`` names."""
     content = read_yaml(file)

@@ -13,6 +13,7 @@ from recbole_genrec.cli.commands import (
     doctor,
     evaluate,
     export,
+    import_data,
     init_method,
     inspect,
     keys,
@@ -42,5 +43,6 @@ COMMANDS: list[Command] = [
     keys.COMMAND,
     doctor.COMMAND,
     prepare.COMMAND,
+    import_data.COMMAND,
     init_method.COMMAND,
 ]

@@ -14,6 +14,12 @@ from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.atomic import atomic_write
 
 NAME = re.compile(r"(?!\.)[\w.-]+")
+WITHOUT_TEXT = {
+    "TIGER": {"tokenizer": "cid"},
+    "TimelineRec": {"tokenizer": "cid", "item_parts": ["id"]},
+}
+"""Settings of a dataset whose items have no text: codes that need none."""
+
 MARK = "# Written by recbole-genrec import"
 
 
@@ -64,7 +70,9 @@ def write_dataset(
         _write_lines(items, _item_lines(texts, kinds, columns))
     else:
         items.unlink(missing_ok=True)
-    values = {"item_text_fields": [columns[field] for field in fields]}
+    values: dict[str, object] = dict(WITHOUT_TEXT)
+    if fields:
+        values = {"item_text_fields": [columns[field] for field in fields]}
     text = f"{MARK}; keys of run may be added.\n{yaml.safe_dump(values, allow_unicode=True)}"
     with atomic_write(folder / f"{name}.yaml") as temporary:
         temporary.write_text(text, encoding="utf-8")

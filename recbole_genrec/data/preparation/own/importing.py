@@ -76,7 +76,9 @@ class ImportedData:
             lines.append(f"{'items with a text':<52}{self.described:>12,}")
             lines.append(f"item text: {', '.join(self.texts)}")
         else:
-            lines.append("item text: none; use --tokenizer=cid, which needs no text")
+            lines.append(
+                "item text: none; TIGER and TimelineRec take --tokenizer=cid, which needs none"
+            )
         lines += self.notes
         lines.append(
             f"Written to {self.folder}. Next: recbole-genrec run --model=TimelineRec "

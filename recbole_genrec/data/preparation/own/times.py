@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,6 @@ DIGITS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 DAYS += ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
-
-Reader = Callable[[str], float]
 
 
 def read_times(values: Sequence[object], written: str | None = None) -> np.ndarray:
@@ -85,7 +84,8 @@ def _numbers(texts: Sequence[str | None]) -> np.ndarray:
     real = [text for text in texts if text is not None and _is_number(text)]
     form = DIGITS.get(len(real[0]))
     if form is not None and all(_seconds_of(text, form) is not None for text in real):
-        return np.array([_or_nan(lambda text: _seconds_of(text, form), text) for text in texts])
+        read = partial(_seconds_of, form=form)
+        return np.array([_or_nan(read, text) for text in texts])
     units = Counter(_unit(text) for text in real if float(text) != 0)
     if len(units) > 1:
         names = " and ".join(sorted(name for name, _ in units))
