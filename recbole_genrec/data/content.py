@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_text import read_item_texts
@@ -61,6 +62,8 @@ class ItemContent:
     their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
     everything else comes from ids and texts.
     ``users``: raw ids of the dataset's users, entry 0 is the padding user.
+    ``file_vectors``: the vectors of ``item_vectors`` once they are read, or as a checkpoint has
+    them; ``added_vectors``: those that came with added items.
     """
 
     tokens: list[str]
@@ -73,6 +76,7 @@ class ItemContent:
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
     item_vectors: ItemVectors | None = field(default=None, repr=False, compare=False)
     added_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
+    file_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     users: list[str] = field(default_factory=list, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
@@ -136,6 +140,9 @@ class ItemContent:
         titles = stored["titles"]
         if titles is not None:
             titles = list(titles)
+        vectors = stored.get("vectors")
+        if vectors is not None:
+            vectors = vectors.numpy()
         return cls(
             tokens=list(stored["tokens"]),
             text=list(stored["texts"]),
@@ -144,20 +151,27 @@ class ItemContent:
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
             titles=titles,
+            file_vectors=vectors,
         )
 
-    def stored(self, n_items: int) -> dict[str, Any]:
+    def stored(self, n_items: int, with_vectors: bool = False) -> dict[str, Any]:
         """Ids and texts of the first items, as plain values for a checkpoint.
 
         Args:
             n_items: how many, the padding item included.
+            with_vectors: whether a model that is loaded reads the vectors of ``item_vectors``.
         """
         titles = None if self.titles is None else self.titles[:n_items]
-        return {
+        content: dict[str, Any] = {
             "tokens": self.tokens[:n_items],
             "texts": self.text[:n_items],
             "titles": titles,
         }
+        if self.item_vectors is not None:
+            content["vector_width"] = self.item_vectors.width
+            if with_vectors:
+                content["vectors"] = torch.from_numpy(self._of_file(n_items))
+        return content
 
     def extend(self, texts: list[str], tokens: list[str]) -> None:
         """Texts and raw ids of items that the dataset does not have, with the next ids."""
@@ -201,12 +215,17 @@ class ItemContent:
 
     def _file_vectors(self) -> np.ndarray:
         """Vectors of ``item_vectors``, and those that came with added items."""
-        assert self.item_vectors is not None
         if self.added_vectors is None:
-            return self.item_vectors.aligned(self.tokens[: len(self.text)])
-        n_file = len(self.text) - len(self.added_vectors)
-        of_file = self.item_vectors.aligned(self.tokens[:n_file])
+            return self._of_file(len(self.text))
+        of_file = self._of_file(len(self.text) - len(self.added_vectors))
         return np.concatenate([of_file, self.added_vectors])
+
+    def _of_file(self, n_items: int) -> np.ndarray:
+        """Vectors of the first items, which the file or a checkpoint has; read once."""
+        assert self.item_vectors is not None
+        if self.file_vectors is None or len(self.file_vectors) != n_items:
+            self.file_vectors = self.item_vectors.aligned(self.tokens[:n_items])
+        return self.file_vectors
 
     def _encoded(self, texts: Sequence[str], keep: bool = True) -> np.ndarray:
         cache_dir = None

@@ -62,6 +62,11 @@ def idle_keys(config) -> list[str]:
         sentences.append(
             f"valid_users does nothing for {config.settings.model}, which is not sequential."
         )
+    if config.settings.item_vectors and not getattr(config.model_class, "generative", False):
+        sentences.append(
+            f"item_vectors does nothing for {config.settings.model}, which reads no content of "
+            "items."
+        )
     if config.settings.ratio_rows == "interactions" and not rows_by_ratio(config):
         sentences.append(
             "ratio_rows does nothing here: the held-out rows come from the files or from "

@@ -51,22 +51,31 @@ class ItemVectors:
         beside_text: whether sentence embeddings stand before the vectors, in one row.
         id_column: name of the column of item ids.
         cache_dir: where the read vectors are kept; ``None`` = nowhere.
+        known_width: the numbers of a vector, where a checkpoint says so.
     """
 
     file: Path
     beside_text: bool = False
     id_column: str | None = None
     cache_dir: Path | None = None
+    known_width: int | None = None
 
     @classmethod
-    def of(cls, config: Any, id_column: str, cache_dir: str | Path | None) -> ItemVectors | None:
+    def of(
+        cls,
+        config: Any,
+        id_column: str,
+        cache_dir: str | Path | None,
+        known_width: int | None = None,
+    ) -> ItemVectors | None:
         """Those that the key ``item_vectors`` names, if it does."""
         settings = ItemVectorKeys.of(config)
         if settings.item_vectors is None:
             return None
         beside = settings.item_vectors_use == "beside"
         cache = None if cache_dir is None else Path(cache_dir)
-        return cls(Path(settings.item_vectors).expanduser(), beside, id_column, cache)
+        file = Path(settings.item_vectors).expanduser()
+        return cls(file, beside, id_column, cache, known_width)
 
     @cached_property
     def _read(self) -> tuple[dict[str, int], np.ndarray]:
@@ -90,6 +99,8 @@ class ItemVectors:
     @property
     def width(self) -> int:
         """D, the numbers of a vector."""
+        if self.known_width is not None:
+            return self.known_width
         return self._read[1].shape[1]
 
     def aligned(self, tokens: Sequence[str]) -> np.ndarray:

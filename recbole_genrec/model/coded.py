@@ -14,6 +14,7 @@ from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.model.self_improve.content import content_source
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer import (
     ItemCodes,
@@ -81,12 +82,19 @@ class CodedModel(GenRecModel):
         self.register_load_state_dict_post_hook(lambda model, _: model.start_unused_codes())
         # the same start with a fitted and with a stored tokenizer
         init_seed(self.settings.seed, self.settings.reproducibility)
+        if stored is None:
+            self._say_unread_vectors(tokenizer.uses_item_vectors)
 
     @classmethod
     def needs_item_texts(cls, config) -> bool:
         """Whether the model itself reads item texts: the method does, or self_improve does."""
         reads_content = config.settings.self_improve and config.settings.item_text_fields
         return cls.reads_text(config) or bool(reads_content)
+
+    @classmethod
+    def reads_vectors(cls, config) -> bool:
+        """As the base's; self_improve reads them too, where no prompt of text does."""
+        return bool(config.settings.self_improve) and content_source(config) == "text"
 
     def _read_candidates(self) -> Tensor | None:
         """Ids of the items in ``candidate_file``."""

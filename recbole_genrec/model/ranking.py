@@ -36,6 +36,8 @@ class VectorRecommender(GenRecModel):
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset, stored, needs_text)
         self._ranked_vectors = WeightsCache()
+        if stored is None:
+            self._say_unread_vectors()
 
     # --- what a method writes ---------------------------------------------------------------------
 

@@ -59,10 +59,12 @@ class StoredModel(SequentialRecommender):
             keeps the values that its constructor gave them.
         rows_by_id: weights that have a row for each of the ``"items"`` or ``"users"``. A loaded
             model takes the checkpoint's rows, in the order of its dataset's ids.
+        vectors_are_weights: whether the weights hold the content vectors that the model reads.
     """
 
     tables: ClassVar[dict[str, str]] = {}
     rows_by_id: ClassVar[dict[str, str]] = {}
+    vectors_are_weights: ClassVar[bool] = False
 
     settings_class: ClassVar[type[SharedSettings]] = SharedSettings
     settings: SharedSettings
@@ -80,8 +82,9 @@ class StoredModel(SequentialRecommender):
         self.n_dataset_items = dataset.item_num
         self.content = self._item_content(dataset, needs_text or self.reads_text(config))
         self.content.interactions = TrainingInteractions(config, self.logger.info)
+        content = (stored or {}).get("content") or {}
         self.content.item_vectors = ItemVectors.of(
-            config, dataset.iid_field, self.content.cache_dir
+            config, dataset.iid_field, self.content.cache_dir, content.get("vector_width")
         )
         self.content.users = list(ids["users"])
         if stored:
@@ -110,6 +113,25 @@ class StoredModel(SequentialRecommender):
     def reads_text(cls, config) -> bool:
         """Whether the model reads item texts itself, besides what a tokenizer does."""
         return False
+
+    @classmethod
+    def reads_vectors(cls, config) -> bool:
+        """Whether the model reads content vectors itself, besides what a tokenizer does."""
+        return False
+
+    def _say_unread_vectors(self, by_tokenizer: bool = False) -> None:
+        """Warn where ``item_vectors`` is set and nothing reads it.
+
+        Args:
+            by_tokenizer: whether the tokenizer reads it.
+        """
+        settings = self.settings
+        if settings.item_vectors is None or by_tokenizer or self.reads_vectors(self.config):
+            return
+        self.logger.warning(
+            f"item_vectors does nothing: neither {type(self).__name__} nor its tokenizer reads "
+            "vectors of items under these settings."
+        )
 
     # --- items ------------------------------------------------------------------------------------
 
@@ -174,9 +196,13 @@ class StoredModel(SequentialRecommender):
         """
         return {
             "added": self.added_items(),
-            "content": self.content.stored(self.n_dataset_items),
+            "content": self.content.stored(self.n_dataset_items, self._serves_with_vectors()),
             "backbone_files": self._backbone_files(),
         }
+
+    def _serves_with_vectors(self) -> bool:
+        """Whether a loaded model reads content vectors; weights that hold them need none."""
+        return self.reads_vectors(self.config) and not self.vectors_are_weights
 
     def _backbone_files(self) -> dict[str, str]:
         """Settings and text tokenizer of a language model whose weights the checkpoint holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
@@ -32,6 +33,8 @@ GENERATIVE_DETAIL_KEYS = (
     "backbone_config",
     "item_text_fields",
     "text_encoder",
+    "item_vectors",
+    "item_vectors_use",
     "codebook_sizes",
     "collision",
 )
@@ -221,6 +224,10 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         keys += SEARCH_DETAIL_KEYS
     config = first["config"]
     settings = {key: config[key] for key in keys if config.get(key) is not None}
+    if "item_vectors" in settings:
+        settings["item_vectors"] = Path(settings["item_vectors"]).name
+    else:
+        settings.pop("item_vectors_use", None)
     return {
         "command": _command(first["command"]),
         "commits": sorted({str(result["commit"]) for result in results}),

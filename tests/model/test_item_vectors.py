@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from toy import toy_config, toy_model, write_dataset
+from toy import TINY_OF, toy_config, toy_model, write_dataset
 
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data import text_encoder
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stages import start_summary
+from recbole_genrec.experiments.trained import evaluate, load_model, recommend
 from recbole_genrec.model.registry import get_model_class
+from recbole_genrec.report.rows import make_rows
+from recbole_genrec.report.runs import collect
 
 N, WIDTH = 40, 6
 NEW = np.full((1, WIDTH), 0.25, dtype=np.float32)
@@ -257,3 +262,89 @@ def test_collaborative_vectors_of_an_array(data, tmp_path):
     (tmp_path / "emb.ids").unlink()
     with pytest.raises(DataError, match="without the ids that they belong to"):
         make(data, tmp_path / "other", cf_file=str(tmp_path / "emb.npy"), **options)
+
+
+# --- what a checkpoint needs, and keys that nothing reads -----------------------------------------
+
+IMPROVING = {"self_improve": True, "si_rounds": 0}
+SERVING = {
+    "input_text": ("TimelineRec", {"input_text": True}),
+    "self_improve": ("TimelineRec", IMPROVING),
+    "tiger": ("TIGER", IMPROVING),
+    "codes alone": ("TIGER", {}),
+    "setrec": ("SETRec", {}),
+}
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_a_checkpoint_serves_without_the_file(data, tmp_path, no_encoder, name):
+    model_name, options = SERVING[name]
+    file = write_vectors(tmp_path)
+    values = {**TINY_OF[model_name], **model_options(tmp_path, {"item_vectors": file, **options})}
+    values |= {"data_path": str(data), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 1}
+    if model_name != "SETRec":
+        values["tokenizer"] = "rkmeans"
+    result = run_recbole_genrec(model_name, "toy", config_dict=values)
+    here = recommend(result["checkpoint"], history=["i3", "i9"], k=5)
+    tested = evaluate(result["checkpoint"], show_progress=False)["test_result"]
+
+    for path in (tmp_path / "emb.npy", tmp_path / "emb.ids"):
+        path.unlink()
+    shutil.rmtree(tmp_path / "cache")
+    assert recommend(result["checkpoint"], history=["i3", "i9"], k=5) == here
+    assert evaluate(result["checkpoint"], show_progress=False)["test_result"] == tested
+    nowhere = str(tmp_path / "nowhere")
+    assert recommend(result["checkpoint"], history=["i3", "i9"], k=5, data_path=nowhere) == here
+
+    model = load_model(result["checkpoint"]).model
+    model.add_items(["a new soap"], ["new"], vectors=NEW)
+    with pytest.raises(ConfigError, match="no vector in"):
+        model.add_items(["another"], ["other"])
+    with pytest.raises(ConfigError, match=r"shape \[1, 9\]"):
+        model.add_items(["another"], ["other"], vectors=np.zeros((1, 9), dtype=np.float32))
+    model.save(tmp_path / "more.pth")
+    again = load_model(str(tmp_path / "more.pth")).model
+    lists = [
+        [(row["item"], row["score"]) for row in loaded.recommend(["i3"], k=42)]
+        for loaded in (model, again)
+    ]
+    assert lists[0] == lists[1] and "new" in dict(lists[0])
+
+
+UNREAD = {
+    "STORE": {},
+    "TokenRec": {},
+    "LMIndexer": {},
+    "TIGER": {"tokenizer": "random"},
+    "SETRec": {"n_sem": 0, "n_cf": 1},
+}
+
+
+@pytest.mark.parametrize("model", UNREAD)
+def test_vectors_that_nothing_reads_are_said(with_texts, tmp_path, caplog, model):
+    options = {"item_text_fields": ["title"], "item_vectors": write_vectors(tmp_path)}
+    make(with_texts, tmp_path, model, **options, **UNREAD[model])
+    assert f"item_vectors does nothing: neither {model} nor its tokenizer reads" in caplog.text
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_vectors_that_are_read_say_nothing(data, tmp_path, no_encoder, caplog, name):
+    model, options = SERVING[name]
+    options = {"item_vectors": write_vectors(tmp_path), **options}
+    make(data, tmp_path, model, **options)
+    assert "does nothing" not in caplog.text
+
+
+def test_models_of_recbole_say_that_they_read_none(data, tmp_path, caplog):
+    values = {"data_path": str(data), "item_vectors": write_vectors(tmp_path)}
+    create_dataset(GenRecConfig("SASRec", "toy", config_dict=values))
+    assert "item_vectors does nothing for SASRec" in caplog.text
+
+
+def test_tables_say_which_vectors_a_row_had(data, tmp_path, no_encoder):
+    values = {**TINY_OF["TIGER"], "data_path": str(data), "item_vectors": write_vectors(tmp_path)}
+    values |= {"tokenizer": "rkmeans", "epochs": 1, "result_file": str(tmp_path / "a.json")}
+    run_recbole_genrec("TIGER", "toy", config_dict={**values, "item_text_fields": None})
+    runs, _ = collect([tmp_path / "a.json"])
+    details = make_rows(runs)[0]["details"]
+    assert details["item_vectors"] == "emb.npy" and details["item_vectors_use"] == "instead"

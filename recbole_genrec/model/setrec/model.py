@@ -22,7 +22,6 @@ Nothing is discrete: there are no codes, no trie, no beam.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from recbole.utils import init_seed
@@ -63,11 +62,8 @@ class SETRec(VectorRecommender):
         reader: history of tokens -> states of the queries.
     """
 
-    rows_by_id: ClassVar[dict[str, str]] = {
-        "cf_vectors": "items",
-        "text_vectors": "items",
-        "has_cf": "items",
-    }
+    rows_by_id = {"cf_vectors": "items", "text_vectors": "items", "has_cf": "items"}
+    vectors_are_weights = True
 
     cf_vectors: Tensor
     text_vectors: Tensor
@@ -120,6 +116,11 @@ class SETRec(VectorRecommender):
             official_mask=settings.setrec_mask == "official_t5",
             slots=slots,
         )
+
+    @classmethod
+    def reads_vectors(cls, config) -> bool:
+        """Semantic tokens are made of them."""
+        return bool(cls.settings_class.of(config).n_sem)
 
     # --- what an item is made of ------------------------------------------------------------------
 

@@ -216,6 +216,17 @@ class TimelineStates(GenerativeRecommender):
             self.texts = self.texts.to(self.codes.device)
 
     @classmethod
+    def reads_vectors(cls, config) -> bool:
+        """As the base's; the part ``text`` reads them too.
+
+        Args:
+            config: the settings of the run.
+        """
+        settings = cls.settings_class.of(config)
+        parts = (*settings.input_parts, *settings.output_parts)
+        return "text" in parts or super().reads_vectors(config)
+
+    @classmethod
     def reads_text(cls, config) -> bool:
         """Whether texts are a part of items, and not vectors in their place.
 
