@@ -258,6 +258,8 @@ def _drop_whole_histories(datasets: Sequence[Any]) -> None:
 def _check_lists(config, loader: ExcludingLoader) -> None:
     """Refuse lists that the items left over do not fill."""
     data = loader._dataset
+    if not len(loader.lengths()):
+        return  # a split without a validation part
     longest = int(loader.lengths().argmax())
     n_left = data.item_num - 1 - int(loader.lengths()[longest])
     if n_left >= max(config.settings.topk):

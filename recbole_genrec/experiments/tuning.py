@@ -60,6 +60,11 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
         config = GenRecConfig(config_file_list=files, config_dict=changes, argv=settings)
     if not config.settings.eval_step:
         raise ConfigError("The search compares validation scores: eval_step must be at least 1.")
+    if config.settings.hold_out is False:
+        raise ConfigError(
+            "The search compares validation scores, and hold_out: False holds nothing out. Leave "
+            "it out of the search, and train with the best settings and hold_out: False afterwards."
+        )
     if importlib.util.find_spec("hyperopt") is None:
         raise ConfigError(INSTALL)
 

@@ -118,9 +118,15 @@ def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
         settings: by name of the model.
 
     Raises:
-        ConfigError: the lists of some hold items of the history and those of others do not, or the
-            models are tested on different rows.
+        ConfigError: the lists of some hold items of the history and those of others do not, the
+            models are tested on different rows, or one is not tested.
     """
+    untested = [name for name, values in settings.items() if values.get("hold_out") is False]
+    if untested:
+        raise ConfigError(
+            f"hold_out: False trains {', '.join(untested)} on every interaction, so there are no "
+            "test figures for a table. Leave the key out, or run such models one at a time."
+        )
     masked = {name: history_masked(values) for name, values in settings.items()}
     if len(set(masked.values())) > 1:
         names = ", ".join(name for name, value in masked.items() if value)

@@ -233,3 +233,33 @@ def test_metrics_of_whole_rankings_need_the_exact_search(folder, tmp_path):
                 "toy",
                 config_dict=settings(folder, tmp_path, "TimelineRec", **changes),
             )
+
+
+def test_without_validation(runs, folder, tmp_path):
+    """With eval_step: 0 nothing is validated; the test leaves the histories out all the same."""
+    for split in ("valid_and_test", "test_only"):
+        args = {"split": {"LS": split}, "order": "TO", "mode": "full"}
+        changes = {"exclude_history": True, "eval_step": 0, "eval_args": args}
+        place = tmp_path / split
+        result = run_recbole_genrec(
+            "SASRec", "toy", config_dict=settings(folder, place, "SASRec", **changes)
+        )
+        assert result["history_masked"] is True and result["best_valid_result"] is None
+        expected = {"test"} | ({"valid"} if split == "valid_and_test" else set())
+        assert set(result["unreachable_targets"]) == expected
+        ranks, _ = ranks_without_history(result["checkpoint"], folder)
+        hits = sum(rank <= 10 for rank in ranks) / len(ranks)
+        assert result["test_result"]["recall@10"] == pytest.approx(hits, abs=2e-6)
+        again = evaluate(result["checkpoint"], exclude_history=False, show_progress=False)
+        assert again["history_masked"] is False and again["unreachable_targets"] is None
+
+
+def test_training_on_everything_stands_in_no_table(folder, tmp_path):
+    alone = run_recbole_genrec(
+        "Pop", "toy", config_dict=settings(folder, tmp_path, "Pop", hold_out=False)
+    )
+    assert alone["test_result"] == {} and alone["unreachable_targets"] is None
+    with pytest.raises(ConfigError, match="hold_out: False trains Pop on every interaction"):
+        make_leaderboard([tmp_path / "Pop.json"])
+    with pytest.raises(ConfigError, match="hold_out: False trains SASRec, Pop on every"):
+        run_recbole_genrec("SASRec,Pop", "toy", config_dict={"hold_out": False, **PLAIN})

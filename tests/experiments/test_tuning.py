@@ -199,3 +199,11 @@ def test_whole_steps_and_lists_reach_the_runs_as_such(folder, monkeypatch):
         type(params["train_batch_size"]) is int and isinstance(params["metrics"], list)
         for params in seen
     )
+
+
+def test_nothing_to_compare(folder):
+    write("learning_rate choice [0.01,0.001]\n")
+    with pytest.raises(ConfigError, match="hold_out: False holds nothing out"):
+        tune(arguments(folder, "--hold_out=False"))
+    with pytest.raises(ConfigError, match="eval_step must be at least 1"):
+        tune(arguments(folder, "--eval_step=0"))

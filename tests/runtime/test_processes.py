@@ -219,6 +219,23 @@ def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
     assert json.loads(next(Path("two").glob("*.json")).read_text()) == two
 
 
+@pytest.mark.parametrize("model", ["TimelineRec", "BPR"])
+def test_without_the_history_as_one_process(folder, model):
+    """The items that leave the lists are those of each user, wherever the user is evaluated."""
+    changes = {"exclude_history": True, "epochs": 1}
+    if model == "TimelineRec":
+        changes |= {**PLAIN, "exclude_history_in_training": True}
+        run = partial(settings, folder, model, **changes)
+    else:
+        changes |= {"ratio_rows": "interactions", "eval_args": {"split": {"RS": [7, 1, 2]}}}
+        run = partial(dict, SMALL, data_path=str(folder), **changes)
+    one = run_recbole_genrec(model, "toy", config_dict=run(checkpoint_dir="one"))
+    two = run_recbole_genrec(model, "toy", config_dict=run(checkpoint_dir="two", nproc=2))
+    same_run(one, two)
+    assert one["unreachable_targets"] == two["unreachable_targets"]
+    assert one["history_masked"] and two["history_masked"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["TIGER", "STORE", "SASRec"])
 @pytest.mark.parametrize(
