@@ -75,6 +75,7 @@ class ItemTrie:
         self.sizes = tuple(int(size) for size in sizes)
         _check_shape(codes, self.sizes)
         self.n_items, self.depth = codes.shape
+        self.n_counted = n_counted
         self.subset_norm = "full"
 
         if items is None:
@@ -181,8 +182,18 @@ class ItemTrie:
             if self.subset_norm == "subset":
                 counted = legal
         if level.counted is not None:
+            of_all = counted
             counted = torch.where(level.counted[counted], counted, -1)
+            # In a subset of added items alone these compete with each other.
+            none = (counted < 0).all(-1, keepdim=True)
+            counted = torch.where(none, of_all, counted)
         return Children(codes, legal, counted)
+
+    def counts(self, items: Tensor) -> Tensor:
+        """Whether items count where probabilities are normalised; added ones do not."""
+        if self.n_counted is None:
+            return torch.ones_like(items, dtype=torch.bool)
+        return items < self.n_counted
 
     def leaf_below(self, t: int, nodes: Tensor) -> Tensor:
         """The only leaf below each of some nodes in the full catalogue.

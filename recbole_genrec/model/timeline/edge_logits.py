@@ -70,26 +70,29 @@ class EdgeProducts:
         flat_added = added.flatten(0, -2)  # [Q, V]
         return flat_added.index_put((query, code), products, accumulate=True).view_as(added)
 
-    def is_legal(self, level: int, nodes: Tensor) -> Tensor:
-        """Which codes continue a prefix.
 
-        Args:
-            level: number of the level, counted from 0.
-            nodes: prefixes ``[...]``, nodes of depth ``level``; -1 = the prefix of no item.
+def counted_codes(trie: ItemTrie, level: int, nodes: Tensor) -> Tensor:
+    """Which codes compete after a prefix: those that continue it, without added items.
 
-        Returns:
-            bool ``[..., V_level]``.
-        """
-        at = self.trie.levels[level]
-        codes, edges = at.children(nodes)
-        if codes is None:
-            return edges >= 0
-        legal = torch.zeros(*nodes.shape, at.size, dtype=torch.int8, device=nodes.device)
-        return legal.scatter_reduce(-1, codes, (edges >= 0).to(torch.int8), "amax") > 0
+    Args:
+        trie: of the whole catalogue.
+        level: number of the level, counted from 0.
+        nodes: prefixes ``[...]``, nodes of depth ``level``; -1 = the prefix of no item.
+
+    Returns:
+        bool ``[..., V_level]``.
+    """
+    children = trie.children(level, nodes)
+    is_counted = children.counted >= 0
+    if children.codes is None:
+        return is_counted
+    size = trie.levels[level].size
+    codes = torch.zeros(*nodes.shape, size, dtype=torch.int8, device=nodes.device)
+    return codes.scatter_reduce(-1, children.codes, is_counted.to(torch.int8), "amax") > 0
 
 
 def mean_below(trie: ItemTrie, table: Tensor) -> list[Tensor]:
-    """The mean vector of the items below each edge.
+    """The mean vector of the items below each edge; added items do not move that of others.
 
     Args:
         trie: of the whole catalogue.
@@ -103,17 +106,22 @@ def mean_below(trie: ItemTrie, table: Tensor) -> list[Tensor]:
     means = []
     for level, nodes in zip(trie.levels, paths, strict=True):
         n_nodes = level.n_edges + 1
+        counts = trie.counts(items)
+        if not counts.all():
+            is_known = items_below(nodes[counts], n_nodes, least=0) > 0
+            counts = counts | ~is_known[nodes]
         total = table.new_zeros(n_nodes, table.shape[1])
-        total = total.index_add(0, nodes, embedding(items, table))  # [n_nodes, d]
-        means.append(total / items_below(nodes, n_nodes).unsqueeze(1))
+        total = total.index_add(0, nodes[counts], embedding(items[counts], table))  # [n_nodes, d]
+        means.append(total / items_below(nodes[counts], n_nodes).unsqueeze(1))
     return means
 
 
-def items_below(nodes: Tensor, n_nodes: int) -> Tensor:
-    """How many items lie below each node, at least 1, ``[n_nodes]``.
+def items_below(nodes: Tensor, n_nodes: int, least: int = 1) -> Tensor:
+    """How many items lie below each node, ``[n_nodes]``.
 
     Args:
         nodes: the node of each item ``[N]``.
         n_nodes: number of nodes, the dead one included.
+        least: takes the place of smaller numbers.
     """
-    return torch.bincount(nodes, minlength=n_nodes).clamp(min=1)
+    return torch.bincount(nodes, minlength=n_nodes).clamp(min=least)

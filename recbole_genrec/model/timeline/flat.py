@@ -43,4 +43,9 @@ def flat_log_probs(states: Tensor, vectors: Tensor, trie: ItemTrie) -> Tensor:
     logits = states @ vectors[1:].float().T  # [B, n_items - 1]
     if trie.subset_norm == "subset":
         logits = logits.masked_fill(trie.leaf_of_item[1:] < 0, OUTSIDE)
-    return pad(torch.log_softmax(logits, dim=-1), (1, 0), value=OUTSIDE)
+    counts = trie.counts(torch.arange(1, len(vectors), device=logits.device))
+    competing = logits.masked_fill(~counts, -torch.inf)
+    if not (counts & (trie.leaf_of_item[1:] >= 0)).any():
+        competing = logits  # added items alone
+    scores = logits - competing.logsumexp(-1, keepdim=True)
+    return pad(scores, (1, 0), value=OUTSIDE)

@@ -46,6 +46,7 @@ from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
+from recbole_genrec.model.timeline.edge_logits import counted_codes
 from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.keys import TimelineSettings, check_refinable, check_timeline
 from recbole_genrec.model.timeline.path_vectors import PathVectors
@@ -301,7 +302,12 @@ class TimelineRec(TimelineStates):
         """What the search steps through, from ``states [B, d]``."""
 
         def log_probs(state: Tensor, level: int, prefixes: Tensor) -> Tensor:
-            return logits(state, level, prefixes).log_softmax(-1)
+            values = logits(state, level, prefixes)
+            if self.trie.levels[level].counted is None:
+                return values.log_softmax(-1)
+            counted = counted_codes(self.trie, level, prefixes)
+            competing = torch.where(counted, values, self._code_logits(state, level))
+            return values - competing.logsumexp(-1, keepdim=True)
 
         return TimelineDecoder(self.depth, states, log_probs, self._child)
 

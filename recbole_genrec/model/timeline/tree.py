@@ -21,7 +21,12 @@ from torch.nn.functional import cross_entropy, embedding
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, edge_leaf_scores
 from recbole_genrec.decoding.scores import item_scores
 from recbole_genrec.decoding.trie_level import TrieLevel
-from recbole_genrec.model.timeline.edge_logits import EdgeProducts, items_below, mean_below
+from recbole_genrec.model.timeline.edge_logits import (
+    EdgeProducts,
+    counted_codes,
+    items_below,
+    mean_below,
+)
 
 ROWS_AT_ONCE = 1024  # targets whose windows are computed together; bounds the memory of training
 
@@ -185,14 +190,13 @@ class StatelessDepth:
             nodes: the prefixes ``[...]``, -1 = the prefix of no item.
 
         Returns:
-            float32 ``[..., V_level]``, -inf for codes that continue no item.
+            float32 ``[..., V_level]``; codes that continue no item are not read.
         """
         ones = torch.ones_like(states[..., :1])
         logits = self.products.logits(torch.cat([states, ones], dim=-1), level, nodes)
-        is_legal = self.products.is_legal(level, nodes)
-        logits = logits.masked_fill(~is_legal, -torch.inf)
-        highest = logits.logsumexp(-1, keepdim=True)
-        return logits - highest.masked_fill(highest == -torch.inf, 0)
+        is_counted = counted_codes(self.products.trie, level, nodes)
+        mass = logits.masked_fill(~is_counted, -torch.inf).logsumexp(-1, keepdim=True)
+        return logits - mass.masked_fill(mass == -torch.inf, 0)
 
 
 class _LevelWeights:
