@@ -30,7 +30,6 @@ from recbole_genrec.runtime.recbole_repairs import (
     restore_numpy_aliases,
 )
 from recbole_genrec.settings.classification import (
-    computed_keys,
     inherited_keys,
     merged,
     named_values,
@@ -38,22 +37,19 @@ from recbole_genrec.settings.classification import (
 )
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
 from recbole_genrec.settings.older_names import (
-    change_older_names,
-    fill_older_run,
     follow_older_names,
 )
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
-from recbole_genrec.settings.plain import as_list, plain_value
+from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, properties_folder, shipped
 from recbole_genrec.settings.recbole_values import (
     check_eval_args,
-    metric_names,
 )
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import tokenizer_class
-from recbole_genrec.tokenizer.registry import check_stored_name, is_path
+from recbole_genrec.tokenizer.registry import is_path
 
 check_installation()
 
@@ -183,7 +179,7 @@ class GenRecConfig(Config):
         It takes LETTER's tokenizer with its settings, and the sections of LETTER's files that are
         named after it.
         """
-        other = GENERATORS.get((model, self._user_value("generator", model)))
+        other = GENERATORS.get((model, str(self._user_value("generator", model))))
         if other is None:
             return model
         settings = self._external_for(model)
@@ -274,7 +270,7 @@ class GenRecConfig(Config):
         """Our settings for a dataset, below those of the YAML file in its own folder."""
         return of_dataset(dataset, self._user_value("data_path", model) or "dataset")
 
-    def _declare(self, model_class: type) -> None:
+    def _declare(self, model_class: Any) -> None:
         """Collect the declarations of the method and of its tokenizer, and the defaults of both."""
         classes: list[type[Settings]] = [SharedSettings]
         if is_generative(model_class):
@@ -380,42 +376,3 @@ class GenRecConfig(Config):
         values = named_values(self.declarations, self.plain(), switches)
         digests = [file_digest(file) for file in files_read(self, values) if file.is_file()]
         return f"{self.model}-{self.dataset}-{digest(values, digests, size=8)}"
-
-
-def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
-    """Rebuild a configuration from :meth:`GenRecConfig.plain`; ``changes`` win.
-
-    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the
-    first of theirs takes its place.
-
-    Raises:
-        ConfigError: when the stored settings no longer fit this version.
-    """
-    computed = computed_keys()
-    read = without_idle_filter(stored)
-    values = {name: value for name, value in read.items() if name not in computed}
-    values.pop("model_class", None)
-    if values["train_neg_sample_args"]["distribution"] == "none":
-        values["train_neg_sample_args"] = None
-    if values.get("tokenizer"):
-        check_stored_name(str(values["tokenizer"]))
-    values["data_path"] = str(Path(values["data_path"]).parent)
-    model, dataset = values.pop("model"), values.pop("dataset")
-    fill_older_run(values, _keys_of_method(model))
-    values |= changes
-    change_older_names(values, changes)
-    if {"metrics", "topk"} & changes.keys():
-        names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
-        if str(values["valid_metric"]).lower() not in names:
-            values["valid_metric"] = changes.get("valid_metric") or names[0]
-    return GenRecConfig(model, dataset, config_dict=values)
-
-
-def _keys_of_method(model: str) -> dict[str, Key]:
-    """The keys that a method of ours declares for itself; none for a model of RecBole."""
-    model_class = get_model_class(model)
-    if not is_generative(model_class):
-        return {}
-    shared = SharedSettings.declared()
-    declared = model_class.settings_class.declared()
-    return {name: declaration for name, declaration in declared.items() if name not in shared}

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
@@ -200,11 +201,12 @@ class TrainingGraph:
 
     def __init__(self, config, sequences: dict[str, list[str]], log: Callable[[str], None] = print):
         self.run_config, self.sequences, self.log = config, sequences, log
-        self.files = {what: external_file(config, key) for what, key in FILES.items()}
-        if None in self.files.values() and any(self.files.values()):
+        files = {kind: external_file(config, key) for kind, key in FILES.items()}
+        if None in files.values() and any(files.values()):
             raise ConfigError(
                 f"{' and '.join(FILES.values())} belong together: give both or neither."
             )
+        self.files = {kind: file for kind, file in files.items() if file is not None}
 
     @cached_property
     def config(self):
@@ -229,8 +231,8 @@ class TrainingGraph:
     def fingerprint(self) -> str:
         """Digest of the edges and of all that the vectors depend on besides."""
         edges = {user: sorted(set(sequence)) for user, sequence in self.sequences.items()}
-        if self.files["users"]:
-            return digest(edges, {what: file_digest(file) for what, file in self.files.items()})
+        if self.files:
+            return digest(edges, {kind: file_digest(file) for kind, file in self.files.items()})
         return digest(edges, settings_that_count(self.config))
 
     def load(self) -> StoredGraph:
@@ -238,7 +240,7 @@ class TrainingGraph:
 
         For the errors see :func:`graph_vectors`.
         """
-        if self.files["users"]:
+        if self.files:
             return self._from_files()
         folder = Path(self.run_config.settings.cache_dir) / f"graph-{self.fingerprint}"
         tensors, meta = stored_vectors(folder, self.fingerprint, self._train, self.log)
@@ -274,10 +276,8 @@ class TrainingGraph:
             rows = TrainDataLoader(
                 config, data, Sampler("train", data).set_phase("train"), shuffle=True
             )
-            layers = [
-                layer[:, 1:].detach().cpu()
-                for layer in trained_model(config, data, rows, self.log).layers()
-            ]
+            model = trained_model(config, data, rows, self.log)
+            layers = [layer[:, 1:].detach().cpu() for layer in model.layers()]
         names = ("user_layers", "item_layers", "user_degree", "item_degree")
         return dict(zip(names, (*layers, *degrees), strict=True)), {
             "user_tokens": users,
@@ -295,14 +295,16 @@ class TrainingGraph:
             for user, sequence in self.sequences.items()
             for item in dict.fromkeys(sequence)
         ]
-        tokens, layers, degrees = [], [], []
-        for (what, file), ends in zip(self.files.items(), zip(*edges, strict=True), strict=True):
+        tokens: list[Any] = []
+        layers: list[Any] = []
+        degrees: list[Any] = []
+        for (kind, file), ends in zip(self.files.items(), zip(*edges, strict=True), strict=True):
             ids, vectors = read_vectors(file)
             row = {token: number for number, token in enumerate(ids)}
             missing = [end for end in dict.fromkeys(ends) if end not in row]
             if missing:
                 raise DataError(
-                    f"{file} lacks {len(missing)} of the {what} in the training split, such as "
+                    f"{file} lacks {len(missing)} of the {kind} in the training split, such as "
                     f"{missing[:3]}. Add their lines."
                 )
             tokens.append(ids)

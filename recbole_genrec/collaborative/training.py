@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from recbole.data.dataloader import TrainDataLoader
 from recbole.utils import init_seed
-from torch import nn
 from tqdm.auto import tqdm
 
 from recbole_genrec.errors import ArtefactError
@@ -60,7 +60,7 @@ class _Trainer(GenRecTrainer):
         pass
 
 
-def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None]) -> nn.Module:
+def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None]) -> Any:
     """The model of ``config``, trained from its seed on ``rows`` of ``data`` for all its epochs."""
     size = f"{len(data.inter_feat)} rows, {data.item_num - 1} items"
     settings = config.settings

@@ -11,7 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, init_seed
 
-from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import buyers, histories
 from recbole_genrec.data.cold_items import items_without_interactions, texts_of
 from recbole_genrec.data.ids import check_same_ids, raw_ids
@@ -20,6 +20,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
+from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative

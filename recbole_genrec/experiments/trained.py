@@ -8,7 +8,6 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
-from recbole_genrec.config import config_from_plain
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.ids import raw_id, read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
@@ -21,6 +20,7 @@ from recbole_genrec.experiments.loading import (
     restored,
 )
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.settings.classification import evaluation_keys

@@ -17,9 +17,10 @@ from event_data import (
     write_items,
 )
 
-from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import GenRecError, explained
+from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.settings.aliases import CHANGED, OTHER_NAMES
 
 INTERNAL = ("AttributeError", "KeyError", "TypeError", "unpack", "concatenate", "NoneType")

@@ -7,9 +7,9 @@ import torch
 from decoders import assert_dead_queries_change_nothing
 from toy import toy_model, write_dataset
 
-from recbole_genrec.config import config_from_plain
 from recbole_genrec.decoding import beam_search, exact_scores, path_scores, segment_log_softmax
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.stored_settings import config_from_plain
 
 RECIPE = {
     "item_parts": ["id", "text"],

@@ -12,8 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_genrec.config import GenRecConfig, config_from_plain
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.registry import GENERATORS
 from recbole_genrec.settings.parsing import config_files, parse_arguments, parse_value
 from recbole_genrec.settings.property_files import properties_folder

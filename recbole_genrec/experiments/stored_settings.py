@@ -1,0 +1,56 @@
+"""The settings that a checkpoint holds, as a configuration of this version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.idle_keys import without_idle_filter
+from recbole_genrec.model.registry import get_model_class, is_generative
+from recbole_genrec.settings.classification import computed_keys
+from recbole_genrec.settings.declaration import Key
+from recbole_genrec.settings.older_names import change_older_names, fill_older_run
+from recbole_genrec.settings.plain import as_list
+from recbole_genrec.settings.recbole_values import metric_names
+from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.tokenizer.registry import check_stored_name
+
+
+def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
+    """Rebuild a configuration from :meth:`GenRecConfig.plain`; ``changes`` win.
+
+    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the
+    first of theirs takes its place.
+
+    Raises:
+        ConfigError: when the stored settings no longer fit this version.
+    """
+    computed = computed_keys()
+    read = without_idle_filter(stored)
+    values = {name: value for name, value in read.items() if name not in computed}
+    values.pop("model_class", None)
+    if values["train_neg_sample_args"]["distribution"] == "none":
+        values["train_neg_sample_args"] = None
+    if values.get("tokenizer"):
+        check_stored_name(str(values["tokenizer"]))
+    values["data_path"] = str(Path(values["data_path"]).parent)
+    model, dataset = values.pop("model"), values.pop("dataset")
+    fill_older_run(values, _keys_of_method(model))
+    values |= changes
+    change_older_names(values, changes)
+    if {"metrics", "topk"} & changes.keys():
+        names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
+        if str(values["valid_metric"]).lower() not in names:
+            values["valid_metric"] = changes.get("valid_metric") or names[0]
+    return GenRecConfig(model, dataset, config_dict=values)
+
+
+def _keys_of_method(model: str) -> dict[str, Key]:
+    """The keys that a method of ours declares for itself; none for a model of RecBole."""
+    model_class: Any = get_model_class(model)
+    if not is_generative(model_class):
+        return {}
+    shared = SharedSettings.declared()
+    declared = model_class.settings_class.declared()
+    return {name: declaration for name, declaration in declared.items() if name not in shared}
