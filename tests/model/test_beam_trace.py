@@ -1,0 +1,70 @@
+"""The walk of a search through the tree of items, compared with the search and with the codes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy import toy_model, write_dataset
+
+from recbole_genrec.decoding import exact_scores
+from recbole_genrec.model.beam_trace import trace_search
+from recbole_genrec.model.queries import Query
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("TIGER", {"beam_width": 12}),
+        ("TIGER", {"beam_width": "auto", "score_type": "renormalised"}),
+        ("TimelineRec", {"score_mode": "exact"}),
+    ],
+)
+def test_a_walk_shows_prefixes_of_real_items(folder, tmp_path, model, changes):
+    trained, _, _ = toy_model(folder, model, cache_dir=str(tmp_path), **changes)
+    query = Query(["i1", "i2", "i3"], 5)
+    levels, rows = trace_search(trained, query, shown=4)
+    assert rows == trained.recommend(query.history, query.k)
+    codes, sizes = trained.trie_table()
+    assert [level.alphabet for level in levels] == list(sizes)
+
+    known = {-1: (), 0: ()}  # node above -> codes up to it
+    table = [tuple(row) for row in codes[1:].tolist()]
+    for depth, level in enumerate(levels, start=1):
+        assert level.possible == len({row[:depth] for row in table})
+        prefixes = {}
+        for node in level.nodes:
+            if depth > 1 and node["parent"] not in known:
+                continue  # its parent is not among the best of the level above
+            prefix = (*known[node["parent"]], node["code"])
+            prefixes[node["node"]] = prefix
+            assert node["items"] == sum(row[:depth] == prefix for row in table)
+            for rank in node["ranks"]:
+                item = trained.item_ids([rows[rank - 1]["item"]])[0]
+                assert tuple(codes[item].tolist())[:depth] == prefix
+        shown = sorted(rank for node in level.nodes for rank in node["ranks"])
+        assert shown == list(range(1, len(rows) + 1))
+        known = prefixes
+
+
+def test_the_kept_prefixes_are_the_most_probable_ones(folder, tmp_path):
+    model, _, _ = toy_model(
+        folder, "TIGER", cache_dir=str(tmp_path), beam_width=40, score_type="renormalised"
+    )
+    history = torch.tensor([model.item_ids(["i1", "i2", "i3"])])
+    levels, _ = trace_search(model, Query(["i1", "i2", "i3"], 5), shown=100)
+    with torch.no_grad():
+        decoder = model.item_logits(history, torch.tensor([3]))
+        scores = exact_scores(decoder, model.trie, score_type="renormalised")[0]
+    first = model.trie_table()[0][:, 0]
+    probability = scores.exp()
+    for node in levels[0].nodes:
+        if node["score"] is None:
+            continue  # a prefix of one item, which was finished at once
+        below = (first == node["code"]) & (torch.arange(len(first)) > 0)
+        total = float(probability[below].sum().log())
+        assert node["score"] == pytest.approx(total, abs=1e-3)
