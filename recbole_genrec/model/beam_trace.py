@@ -24,7 +24,7 @@ class TracedLevel(NamedTuple):
         possible: how many prefixes of this length the catalogue has.
         followed: how many of them the beams followed; at the last level how many items they
             reached at most, ``None`` where nothing was pruned.
-        nodes: the best of them and those that lead to the list, best first.
+        nodes: the best of them, those that lead to the list, and the parents of the nodes below.
     """
 
     alphabet: int
@@ -76,10 +76,13 @@ def trace_search(
     )
     paths = trie.paths(trie.leaf_of_item[listed])
     scores = [row["score"] for row in rows]
-    levels = [
-        _level(trie, depth, kept, paths[depth], scores, shown) for depth in range(1, trie.depth + 1)
-    ]
-    return levels, rows
+    levels: list[TracedLevel] = []
+    parents: list[int] = []  # of the nodes of the level below, so that the tree hangs together
+    for depth in range(trie.depth, 0, -1):
+        level = _level(trie, depth, kept, paths[depth], scores, shown, parents)
+        parents = [node["parent"] for node in level.nodes]
+        levels.append(level)
+    return levels[::-1], rows
 
 
 def _width(beam_width: int | str, beam_max: int, k: int) -> int:
@@ -95,6 +98,7 @@ def _level(
     listed: Tensor,
     list_scores: list[float],
     shown: int,
+    parents: list[int],
 ) -> TracedLevel:
     """The nodes of one depth that are shown.
 
@@ -105,6 +109,7 @@ def _level(
         listed: int64 ``[k]``, the nodes of this depth above each item of the list.
         list_scores: the scores of the list.
         shown: as in :func:`trace_search`.
+        parents: further nodes that are shown.
     """
     level = trie.levels[depth - 1]
     ranks: dict[int, list[int]] = {}
@@ -119,7 +124,7 @@ def _level(
     elif depth == trie.depth:
         score_of = {node: list_scores[places[0] - 1] for node, places in ranks.items()}
     best = sorted(score_of, key=lambda node: -score_of[node])[:shown]
-    nodes = list(dict.fromkeys([*best, *ranks]))
+    nodes = list(dict.fromkeys([*best, *ranks, *parents]))
     numbers = torch.tensor(nodes, dtype=torch.long, device=trie.device)
     codes = level.code[numbers].tolist()
     parents = level.parent[numbers].tolist()

@@ -62,6 +62,10 @@ class Catalogue:
             )
         return "Give ids of the .item file."
 
+    def has_item(self, token: str) -> bool:
+        """Whether a raw item id is known."""
+        return raw_id(token) in self._item_numbers()
+
     def user_id(self, token: str) -> int:
         """Internal id of a raw user id.
 

@@ -32,14 +32,12 @@ def test_a_walk_shows_prefixes_of_real_items(folder, tmp_path, model, changes):
     codes, sizes = trained.trie_table()
     assert [level.alphabet for level in levels] == list(sizes)
 
-    known = {-1: (), 0: ()}  # node above -> codes up to it
+    known = {0: ()}  # node above -> codes up to it
     table = [tuple(row) for row in codes[1:].tolist()]
     for depth, level in enumerate(levels, start=1):
         assert level.possible == len({row[:depth] for row in table})
         prefixes = {}
         for node in level.nodes:
-            if depth > 1 and node["parent"] not in known:
-                continue  # its parent is not among the best of the level above
             prefix = (*known[node["parent"]], node["code"])
             prefixes[node["node"]] = prefix
             assert node["items"] == sum(row[:depth] == prefix for row in table)

@@ -1,0 +1,173 @@
+"""A trained model behind the service: by raw ids, in plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.loading import Served
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.beam_trace import TracedLevel, trace_search
+from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.queries import Query
+from recbole_genrec.serving.titles import TitleIndex
+
+
+class Recommender:
+    """What the service asks of a trained model.
+
+    :meth:`answer`, :meth:`trace` and :meth:`add_item` use the model and belong to one thread. The
+    others only read what does not change, or only grows.
+
+    Args:
+        served: the model and what its users have chosen.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self.model = served.model
+        self.histories = served.histories
+        self.name = str(served.config["model"])
+        self.dataset = str(served.config["dataset"])
+        self.excludes_seen = bool(served.config.settings.exclude_history)
+        self.titles = TitleIndex(self.model.item_tokens, self._titles())
+
+    def _titles(self) -> list[str]:
+        return self.model.content.titles or self.model.content.text
+
+    @property
+    def n_items(self) -> int:
+        """Number of items that can be recommended."""
+        return len(self.titles)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether items have codes, and lists come from a search."""
+        return isinstance(self.model, GenerativeRecommender)
+
+    @property
+    def takes_new_items(self) -> bool:
+        """Whether the model can take in an item by its text without training."""
+        if not isinstance(self.model, GenRecModel):
+            return False
+        return type(self.model).add_items is not GenRecModel.add_items
+
+    @property
+    def code_sizes(self) -> list[int] | None:
+        """Alphabet sizes of the code levels."""
+        if not self.has_codes:
+            return None
+        return list(self.model.level_sizes)
+
+    def query(
+        self,
+        history: Sequence[str] | None,
+        user: str | None,
+        k: int,
+        candidates: Sequence[str] | None,
+        exclude_seen: bool | None,
+    ) -> Query:
+        """The query of a request; its ids are known and it can be answered.
+
+        Args:
+            history: raw item ids, oldest first; or
+            user: raw id of a user of the data.
+            k: length of the list.
+            candidates: raw ids to choose among.
+            exclude_seen: whether the history's items are left out; default as the model was
+                evaluated.
+
+        Raises:
+            ConfigError: an unknown id, an empty history or list, or not exactly one of history and
+                user.
+        """
+        if (history is None) == (user is None):
+            raise ConfigError("Give either a history (item ids, oldest first) or a user.")
+        person = None
+        items = list(history or [])
+        if user is not None:
+            items, person = self._chosen_by(user)
+        excluded: list[str] | None = None
+        if exclude_seen is not None:
+            excluded = items if exclude_seen else []
+        query = Query(items, k, candidates, person, excluded)
+        query.check()
+        self.model.catalogue.item_ids([*items, *(candidates or [])])
+        return query
+
+    def _chosen_by(self, user: str) -> tuple[list[str], str | None]:
+        """What a user of the data has chosen, and the user's id where the model knows it."""
+        if self.histories is None:
+            raise ConfigError(
+                "The data of this model is not loaded, so what users have chosen is unknown. Give "
+                "a history."
+            )
+        if user not in self.histories:
+            raise ConfigError(f"There is no user {user!r} in {self.dataset}. Give a history.")
+        catalogue = self.model.catalogue
+        items = [item for item in self.histories[user] if catalogue.has_item(item)]
+        if not items:
+            raise ConfigError(f"The model knows none of the items that user {user!r} has chosen.")
+        return items, user if catalogue.has_user(user) else None
+
+    def answer(self, queries: Sequence[Query]) -> list[list[dict[str, Any]]]:
+        """The lists of some queries, each as ``recommend`` gives it, with titles and codes."""
+        return [self._with_codes(rows) for rows in self.model.recommend_batch(queries)]
+
+    def _with_codes(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        items = self.model.catalogue.item_ids([row["item"] for row in rows])
+        titles = self._titles()
+        codes: list[list[int]] | list[None] = [None] * len(rows)
+        if self.has_codes:
+            codes = self.model.codes[items].tolist()
+        return [
+            {
+                "rank": row["rank"],
+                "item": row["item"],
+                "title": titles[item],
+                "text": row["text"],
+                "score": row["score"],
+                "certified": row.get("certified"),
+                "codes": item_codes,
+            }
+            for row, item, item_codes in zip(rows, items, codes, strict=True)
+        ]
+
+    def trace(self, query: Query, shown: int) -> tuple[list[TracedLevel], list[dict[str, Any]]]:
+        """The walk of the search for a query, and its list.
+
+        Raises:
+            ConfigError: the model scores items without a search.
+        """
+        if not self.has_codes:
+            raise ConfigError(
+                f"{self.name} scores every item and searches no tree, so there is no walk to show."
+            )
+        levels, rows = trace_search(self.model, query, shown)
+        return levels, self._with_codes(rows)
+
+    def add_item(self, text: str, item: str | None) -> dict[str, Any]:
+        """Make a new item recommendable.
+
+        Args:
+            text: of the item.
+            item: its raw id; default a new one.
+
+        Returns:
+            ``{"item", "title", "codes"}``.
+
+        Raises:
+            ConfigError: the text is empty, the id is taken, or the model cannot take in items by
+                their text.
+        """
+        if not text.strip():
+            raise ConfigError("The text of the new item is empty. Describe the item.")
+        if item is not None and not item.strip():
+            raise ConfigError("The id of the new item is empty. Leave it out for a new one.")
+        tokens = None if item is None else [item]
+        number = self.model.add_items([text], tokens)[0]
+        token = self.model.item_tokens[number]
+        title = self._titles()[number]
+        self.titles.extend([token], [title])
+        codes = self.model.codes[number].tolist() if self.has_codes else None
+        return {"item": token, "title": title, "codes": codes}
