@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
 from recbole_genrec.errors import GenRecError
@@ -173,10 +174,13 @@ class Batcher:
             answers = self._answer(queries)
         except Exception:
             for job, query in zip(jobs, queries, strict=True):
-                _settle(job.future, lambda asked=query: self._answer([asked])[0])
+                _settle(job.future, partial(self._answer_alone, query))
             return
         for job, rows in zip(jobs, answers, strict=True):
             job.future.set_result(rows)
+
+    def _answer_alone(self, query: Query) -> Answer:
+        return self._answer([query])[0]
 
 
 def _settle(future: Future, call: Callable[[], Any]) -> None:

@@ -52,8 +52,12 @@ class Metrics:
 
     def answered(self) -> int:
         """Number of requests that got an answer."""
-        samples = self.requests.collect()[0].samples
-        return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+        total = 0.0
+        for metric in self.requests.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    total += sample.value
+        return int(total)
 
     def text(self) -> bytes:
         """The figures in the text format of Prometheus."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from recbole_genrec.errors import ConfigError
 
+LOWEST = {"max_wait_ms": 0.0, "timeout": 0.001}
+"""Least values of options that may be below 1."""
+
 
 @dataclass(frozen=True)
 class ServiceOptions:
@@ -34,8 +37,6 @@ class ServiceOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            lowest = 0 if field.name == "max_wait_ms" else 1
-            if field.name == "timeout":
-                lowest = 0.001
+            lowest = LOWEST.get(field.name, 1)
             if not value >= lowest:
                 raise ConfigError(f"{field.name} is {value}; it must be at least {lowest}.")

@@ -53,6 +53,11 @@ class Recommender:
         return type(self.model).add_items is not GenRecModel.add_items
 
     @property
+    def example_text(self) -> str:
+        """The beginning of the text of an item, to show what such texts look like."""
+        return self.model.content.text[1][:200]
+
+    @property
     def code_sizes(self) -> list[int] | None:
         """Alphabet sizes of the code levels."""
         if not self.has_codes:

@@ -155,6 +155,7 @@ class HealthAnswer(BaseModel):
     has_codes: bool
     code_sizes: list[int] | None
     takes_new_items: bool
+    example_text: str
     excludes_seen: bool
     max_k: int
     limits: dict[str, Any]

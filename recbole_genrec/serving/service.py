@@ -114,6 +114,7 @@ class Service:
             "has_codes": recommender.has_codes,
             "code_sizes": recommender.code_sizes,
             "takes_new_items": recommender.takes_new_items,
+            "example_text": recommender.example_text,
             "excludes_seen": recommender.excludes_seen,
             "max_k": self.options.max_k,
             "limits": vars(self.options),

@@ -23,6 +23,7 @@ from recbole_genrec.cli.commands import (
     recommend,
     report,
     run,
+    serve,
     tokenizers,
     tune,
 )
@@ -35,6 +36,7 @@ COMMANDS: list[Command] = [
     leaderboard.COMMAND,
     report.COMMAND,
     recommend.COMMAND,
+    serve.COMMAND,
     inspect.COMMAND,
     export.COMMAND,
     models.COMMAND,

@@ -237,6 +237,7 @@ async function loadAbout() {
   by("about").textContent = `${about.model} on ${about.dataset}, ${items} items`;
   document.title = `${about.model} on ${about.dataset}`;
   by("new-item").hidden = !about.takes_new_items;
+  by("new-text").placeholder = `Like ${about.example_text}`;
 }
 
 async function start() {

@@ -62,17 +62,16 @@ function drawHeading(x, number, level) {
 }
 
 function followed(level) {
-  if (level.followed === null) {
-    return `${level.possible} paths`;
-  }
-  return `${level.followed} of ${level.possible} followed`;
+  const possible = level.possible.toLocaleString("en");
+  return level.followed === null ? `${possible} paths` : `${level.followed} of ${possible} followed`;
 }
 
 export function sentence(level, number) {
+  const possible = level.possible.toLocaleString("en");
   if (level.followed === null) {
-    return `Code ${number}: the catalogue has ${level.possible} paths of this length.`;
+    return `Code ${number}: the catalogue has ${possible} paths of this length.`;
   }
-  return `Code ${number}: ${level.followed} of ${level.possible} beginnings were followed.`;
+  return `Code ${number}: ${level.followed} of ${possible} beginnings were followed.`;
 }
 
 export function drawTree(levels, rows) {
