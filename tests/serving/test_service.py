@@ -165,28 +165,31 @@ def test_large_bodies_are_refused(tiger):
         assert client.post("/recommend", json={"history": ["i1"]}).status_code == 200
 
 
-def slowed(recommender) -> threading.Event:
-    """Hold the model up until the event is set."""
-    free = threading.Event()
+def slowed(recommender) -> tuple[threading.Event, threading.Event]:
+    """Hold the model up until the first event is set; it sets the second when it begins."""
+    free, busy = threading.Event(), threading.Event()
     answer = recommender.answer
 
     def slow(queries):
+        busy.set()
         assert free.wait(30)
         return answer(queries)
 
     recommender.answer = slow
-    return free
+    return free, busy
 
 
 def test_what_does_not_fit_into_the_queue_is_refused(tiger):
-    free = slowed(tiger)
+    free, busy = slowed(tiger)
     with (
         client_of(tiger, queue_size=3, max_batch=1, timeout=60) as client,
         concurrent.futures.ThreadPoolExecutor(12) as threads,
     ):
-        futures = [
+        futures = [threads.submit(client.post, "/recommend", json={"history": ["i0"]})]
+        assert busy.wait(30)
+        futures += [
             threads.submit(client.post, "/recommend", json={"history": [f"i{number}"]})
-            for number in range(12)
+            for number in range(1, 12)
         ]
         early = concurrent.futures.as_completed(futures, timeout=30)
         for future in itertools.islice(early, 8):  # one is at work, three wait
@@ -201,7 +204,7 @@ def test_what_does_not_fit_into_the_queue_is_refused(tiger):
 
 
 def test_a_slow_answer_gets_504(tiger):
-    free = slowed(tiger)
+    free, _ = slowed(tiger)
     with client_of(tiger, timeout=0.2) as client:
         answer = client.post("/recommend", json={"history": ["i1"]})
         free.set()
