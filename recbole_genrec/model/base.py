@@ -38,6 +38,7 @@ class GenRecModel(Recommending):
             fitted first.
         tokenizer_curves: losses of the stages of the tokenizer's fit, by stage and loss; empty
             where they are not known.
+        places_by_text: whether :meth:`add_items` needs no more than the texts of new items.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
         trains_without_history: whether :meth:`loss` reads :meth:`excluded_in_training`, so that
@@ -48,6 +49,7 @@ class GenRecModel(Recommending):
     generative = True
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
+    places_by_text: bool = False
     properties: ClassVar[dict[str, Any]] = {}
     trains_without_history: ClassVar[bool] = False
 

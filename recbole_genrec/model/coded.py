@@ -75,6 +75,7 @@ class CodedModel(GenRecModel):
         super().__init__(config, dataset, stored, needs_text)
         self._tries = ItemTries(self.settings, self._read_candidates())
         self.tokenizer = tokenizer
+        self.places_by_text = tokenizer.uses_text or not tokenizer.uses_interactions
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.tokenizer_curves = self.tokenizer.curves
         self.register_buffer("codes", self.item_codes.codes.clone())

@@ -30,10 +30,23 @@ class Recommender:
         self.name = str(served.config["model"])
         self.dataset = str(served.config["dataset"])
         self.excludes_seen = bool(served.config.settings.exclude_history)
-        self.titles = TitleIndex(self.model.item_tokens, self._titles())
+        tokens = self.model.catalogue.items
+        self.titles = TitleIndex(tokens, [self._title(item) for item in range(len(tokens))])
+        self.has_walk = self._walks()
 
-    def _titles(self) -> list[str]:
-        return self.model.content.titles or self.model.content.text
+    def _title(self, item: int) -> str:
+        """The title of an item by its internal id; its raw id where it has none."""
+        return self.model.list_titles()[item] or self.model.catalogue.items[item]
+
+    def _walks(self) -> bool:
+        """Whether lists come from a walk through a tree of codes."""
+        if not self.has_codes:
+            return False
+        try:
+            trace_search(self.model, Query([self.model.catalogue.items[1]], 1))
+        except ConfigError:  # a model with codes that scores every item
+            return False
+        return True
 
     @property
     def n_items(self) -> int:
@@ -42,7 +55,7 @@ class Recommender:
 
     @property
     def has_codes(self) -> bool:
-        """Whether items have codes, and lists come from a search."""
+        """Whether items have codes."""
         return isinstance(self.model, GenerativeRecommender)
 
     @property
@@ -50,12 +63,12 @@ class Recommender:
         """Whether the model can take in an item by its text without training."""
         if not isinstance(self.model, GenRecModel):
             return False
-        return type(self.model).add_items is not GenRecModel.add_items
+        return self.model.places_by_text
 
     @property
     def example_text(self) -> str:
         """The beginning of the text of an item, to show what such texts look like."""
-        return self.model.content.text[1][:200]
+        return self.model.list_texts()[1][:200]
 
     @property
     def code_sizes(self) -> list[int] | None:
@@ -121,7 +134,6 @@ class Recommender:
 
     def _with_codes(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         items = self.model.catalogue.item_ids([row["item"] for row in rows])
-        titles = self._titles()
         codes: list[list[int]] | list[None] = [None] * len(rows)
         if self.has_codes:
             codes = self.model.codes[items].tolist()
@@ -129,7 +141,7 @@ class Recommender:
             {
                 "rank": row["rank"],
                 "item": row["item"],
-                "title": titles[item],
+                "title": self._title(item),
                 "text": row["text"],
                 "score": row["score"],
                 "certified": row.get("certified"),
@@ -144,7 +156,7 @@ class Recommender:
         Raises:
             ConfigError: the model scores items without a search.
         """
-        if not self.has_codes:
+        if not self.has_walk:
             raise ConfigError(
                 f"{self.name} scores every item and searches no tree, so there is no walk to show."
             )
@@ -169,10 +181,15 @@ class Recommender:
             raise ConfigError("The text of the new item is empty. Describe the item.")
         if item is not None and not item.strip():
             raise ConfigError("The id of the new item is empty. Leave it out for a new one.")
+        if not isinstance(self.model, GenRecModel):
+            raise ConfigError(
+                f"{self.name} cannot take in new items without training. Add them to the dataset "
+                "and train again."
+            )
         tokens = None if item is None else [item]
         number = self.model.add_items([text], tokens)[0]
-        token = self.model.item_tokens[number]
-        title = self._titles()[number]
+        token = self.model.catalogue.items[number]
+        title = self._title(number)
         self.titles.extend([token], [title])
         codes = self.model.codes[number].tolist() if self.has_codes else None
         return {"item": token, "title": title, "codes": codes}

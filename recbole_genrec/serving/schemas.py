@@ -153,6 +153,7 @@ class HealthAnswer(BaseModel):
     n_items: int
     waiting: int
     has_codes: bool
+    has_walk: bool
     code_sizes: list[int] | None
     takes_new_items: bool
     example_text: str

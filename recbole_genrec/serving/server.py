@@ -16,7 +16,7 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.loading import load_model
+from recbole_genrec.experiments.loading import load_recommender
 from recbole_genrec.serving.options import ServiceOptions
 from recbole_genrec.serving.recommender import Recommender
 from recbole_genrec.serving.service import create_app
@@ -36,21 +36,21 @@ def serve(
     once.
 
     Args:
-        checkpoint: as in ``load_model``.
+        checkpoint: as in ``load_recommender``.
         host: address to listen at; by default only this machine can reach the service.
         port: 0 = any free one.
         options: limits.
         say: shows a line to the operator.
-        **changes: as in ``load_model``.
+        **changes: as in ``load_recommender``.
 
     Raises:
         ConfigError: the address cannot be used.
-        ArtefactError: as in ``load_model``.
+        ArtefactError: as in ``load_recommender``.
     """
     options = options or ServiceOptions()
     with _listening(host, port) as listener:
         say(f"Loading {checkpoint} ...")
-        recommender = Recommender(load_model(checkpoint, **changes))
+        recommender = Recommender(load_recommender(checkpoint, candidate_file=None, **changes))
         app = create_app(recommender, options)
         if is_loopback(host):
             # A page of the web that lets its name point at this machine gets no answer.

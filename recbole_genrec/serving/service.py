@@ -112,6 +112,7 @@ class Service:
             "n_items": recommender.n_items,
             "waiting": len(self.batcher),
             "has_codes": recommender.has_codes,
+            "has_walk": recommender.has_walk,
             "code_sizes": recommender.code_sizes,
             "takes_new_items": recommender.takes_new_items,
             "example_text": recommender.example_text,

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from fastapi.testclient import TestClient
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.loading import load_model
+from recbole_genrec.experiments.loading import load_recommender
 from recbole_genrec.model.queries import Query
 from recbole_genrec.serving.options import ServiceOptions
 from recbole_genrec.serving.recommender import Recommender
@@ -23,7 +23,7 @@ from recbole_genrec.serving.service import create_app
 
 @pytest.fixture
 def tiger(checkpoints):
-    return Recommender(load_model(checkpoints.tiger))
+    return Recommender(load_recommender(checkpoints.tiger))
 
 
 def client_of(recommender, **options) -> TestClient:
@@ -38,9 +38,9 @@ def plain(rows: list[dict]) -> list[tuple]:
     return [(row["rank"], row["item"], row["text"]) for row in rows]
 
 
-@pytest.mark.parametrize("method", ["tiger", "setrec"])
+@pytest.mark.parametrize("method", ["tiger", "setrec", "sasrec", "pop"])
 def test_many_at_once_get_what_recommend_gives(checkpoints, method):
-    served = load_model(getattr(checkpoints, method))
+    served = load_recommender(getattr(checkpoints, method))
     histories = [
         [f"i{(3 * start + step) % 40}" for step in range(1 + start % 7)] for start in range(40)
     ]
@@ -257,13 +257,27 @@ def test_the_walk_of_the_search(tiger, checkpoints):
         rows = client.post("/recommend", json=body).json()["items"]
     assert walk["items"] == rows
     assert [level["alphabet"] for level in walk["levels"]] == tiger.code_sizes
-    with client_of(Recommender(load_model(checkpoints.setrec))) as client:
+    with client_of(Recommender(load_recommender(checkpoints.setrec))) as client:
         answer = client.post("/trace", json=body)
         health = client.get("/health").json()
     assert answer.status_code == 422
     assert "searches no tree" in answer.json()["error"]
     assert not health["has_codes"]
+    assert not health["has_walk"]
     assert health["code_sizes"] is None
+
+
+def test_models_of_recbole_serve_titles_and_users(checkpoints):
+    with client_of(Recommender(load_recommender(checkpoints.sasrec))) as client:
+        rows = client.post("/recommend", json={"user": "u1", "k": 3}).json()["items"]
+        health = client.get("/health").json()
+        refused = client.post("/items", json={"text": "dry oil"})
+    assert len(rows) == 3
+    assert all(" no " in row["title"] for row in rows)
+    assert rows[0]["codes"] is None and rows[0]["certified"] is None
+    assert not health["takes_new_items"]
+    assert refused.status_code == 422
+    assert "cannot take in new items" in refused.json()["error"]
 
 
 def test_titles_are_searched_by_words(tiger):

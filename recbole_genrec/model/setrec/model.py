@@ -81,6 +81,7 @@ class SETRec(VectorRecommender):
         reads_text = bool(settings.n_sem) and not vectors_replace_text(config)
         needs_text = reads_text and stored is None
         super().__init__(config, dataset, stored, needs_text)
+        self.places_by_text = settings.n_sem > 0
         encodes = is_encoder_decoder(settings)
         self.pretrain_tokenizer()
         self.register_buffer("tuned_beta", torch.tensor(0.5))

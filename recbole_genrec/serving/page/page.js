@@ -115,15 +115,15 @@ async function update() {
     return;
   }
   try {
-    const path = about.has_codes ? "trace" : "recommend";
-    const body = about.has_codes ? { ...question(), shown: 6 } : question();
+    const path = about.has_walk ? "trace" : "recommend";
+    const body = about.has_walk ? { ...question(), shown: 6 } : question();
     const answer = await post(path, body);
     if (number !== asked) {
       return;
     }
     hideFailure();
     showList(answer.items);
-    if (about.has_codes) {
+    if (about.has_walk) {
       showWalk(answer);
     }
   } catch (error) {
