@@ -18,7 +18,8 @@ from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
-from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
@@ -70,6 +71,11 @@ def load_data_and_model(
             the model's class is from outside and nobody named it.
         ConfigError: the checkpoint's class has another name than ``model_class``.
     """
+    if is_ensemble(checkpoint):
+        raise ConfigError(
+            f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
+            "load_recommender take it."
+        )
     return restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
 
 
@@ -179,8 +185,13 @@ def load_recommender(
 
     Returns:
         What :func:`load_model` does; of RecBole's models ``model`` is a
-        :class:`~recbole_genrec.experiments.recbole_lists.RecBoleLists`.
+        :class:`~recbole_genrec.experiments.recbole_lists.RecBoleLists`, and of an ensemble an
+        :class:`~recbole_genrec.experiments.ensemble_lists.EnsembleLists`.
     """
+    if is_ensemble(checkpoint):
+        from recbole_genrec.experiments.ensemble_lists import EnsembleLists  # loads its members
+
+        return EnsembleLists.load(checkpoint, **changes)
     state = load_checkpoint(checkpoint)
     with explained(f"The checkpoint {checkpoint}", ADVICE):
         config = _config(checkpoint, state, model_class, changes)

@@ -11,6 +11,9 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.ids import raw_id, read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.experiments.ensemble import tested
+from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
+from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.loading import (
     Served,
     Trained,
@@ -64,6 +67,8 @@ def evaluate(
         ConfigError: a key that says how the model was trained, or a wrong value.
         ArtefactError: items were added to the model after its training.
     """
+    if is_ensemble(checkpoint):
+        return _evaluate_ensemble(checkpoint, changes)
     stages = Stages()
     state = load_checkpoint(checkpoint)
     _check_changes(checkpoint, state, model_class, changes)
@@ -95,6 +100,29 @@ def evaluate(
         "unreachable_targets": unreachable,
         **metrics,
         "report": report,
+        "seconds": stages.seconds,
+        "cpu_seconds": stages.cpu_seconds,
+        "commit": commit(),
+        "versions": versions(),
+    }
+
+
+def _evaluate_ensemble(path: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The test of an ensemble with changes of all its members."""
+    stages = Stages()
+    file = EnsembleFile.read(path)
+    for checkpoint in file.checkpoints:
+        _check_changes(checkpoint, load_checkpoint(checkpoint), None, changes)
+    members = load_members(file.checkpoints, changes)
+    stages.end("data")
+    result = tested(members, file)
+    stages.end("test")
+    first = members[0].trained
+    return {
+        **result,
+        "checkpoint": str(path),
+        "changes": changes,
+        "unreachable_targets": unreachable_targets(first.valid, first.test),
         "seconds": stages.seconds,
         "cpu_seconds": stages.cpu_seconds,
         "commit": commit(),

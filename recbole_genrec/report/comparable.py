@@ -201,6 +201,11 @@ def distinct_names(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _model_and_tokenizer(result: dict[str, Any]) -> str:
     name = result["model"]
+    heads = result["report"].get("heads") if result["report"] else None
+    if heads == ["flat"]:
+        return f"{name} flat"
+    if heads and len(heads) > 1:
+        name = f"{name} hybrid"
     if result["report"] and result["config"]["tokenizer"]:
         name += f"-{result['config']['tokenizer']}"
     return name

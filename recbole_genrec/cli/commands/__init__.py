@@ -11,6 +11,7 @@ from recbole_genrec.cli.commands import (
     benchmark,
     datasets,
     doctor,
+    ensemble,
     evaluate,
     export,
     import_data,
@@ -31,6 +32,7 @@ from recbole_genrec.cli.commands import (
 COMMANDS: list[Command] = [
     run.COMMAND,
     evaluate.COMMAND,
+    ensemble.COMMAND,
     tune.COMMAND,
     benchmark.COMMAND,
     leaderboard.COMMAND,

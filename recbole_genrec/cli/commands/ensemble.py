@@ -1,0 +1,67 @@
+"""``recbole-genrec ensemble``: add the log-probabilities of trained models."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import typer
+
+from recbole_genrec.cli.command import TRAINED, Command
+from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.training import trained
+
+
+def ensemble(context: typer.Context, quiet: QuietOption = False) -> int:
+    """Add the log-probabilities of several checkpoints, ours or RecBole's, and test the sum.
+
+    Weights are chosen on validation unless `--weights=1,2` gives them. `--output=F.json` is the
+    ensemble: `evaluate` and `recommend` take it in place of a checkpoint, and `leaderboard` ranks
+    `F.result.json`. Other keys apply to all members, such as `--exclude_history=True`.
+    """
+    if quiet:
+        context.args = quietly(context.args)
+    return trained(context, _ensemble)
+
+
+def _ensemble(settings: list[str]) -> None:
+    from recbole_genrec.errors import ConfigError
+    from recbole_genrec.experiments.ensemble import make_ensemble
+    from recbole_genrec.report.console import results_table
+    from recbole_genrec.settings.parsing import parse_arguments
+    from recbole_genrec.settings.plain import as_list
+
+    keys: dict[str, Any] = parse_arguments(settings)
+    named = keys.pop("checkpoints", None)
+    output = keys.pop("output", "ensemble.json")
+    weights = keys.pop("weights", None)
+    if named is None:
+        raise ConfigError("Which models? Give --checkpoints=a.pth,b.pth, the files of their runs.")
+    checkpoints = named
+    if isinstance(named, str):
+        checkpoints = [word.strip() for word in named.split(",")]
+    if isinstance(weights, str):
+        weights = weights.split(",")
+    if weights is not None:
+        weights = [float(weight) for weight in as_list(weights)]
+    command = shlex.join(["recbole-genrec", *sys.argv[1:]])
+    result = make_ensemble(checkpoints, str(output), weights, command, **keys)
+    print(results_table({result["model"]: result}))
+    for member in result["members"]:
+        print(f"  {member['model']:<24} weight {member['weight']:g}  {member['checkpoint']}")
+
+
+COMMAND = Command(
+    "ensemble",
+    ensemble,
+    TRAINED,
+    examples=(
+        "recbole-genrec ensemble --checkpoints=saved/TimelineRec-ml-100k-1a2b3c4d.pth,"
+        "saved/SASRec-ml-100k-5e6f7a8b.pth --output=both.json",
+        "recbole-genrec evaluate --checkpoint=both.json --exclude_history=True",
+    ),
+    takes_settings=True,
+    usage="--checkpoints=FILE,FILE [--key=value ...]",
+    needs_arguments=True,
+)

@@ -1,0 +1,245 @@
+"""Ensembles of runs: weighted sums of log-probabilities, judged and ranked like a model.
+
+Scores of every member become log-probabilities by a softmax over the catalogue, which moves no
+member's own ranking; those of a probabilistic model stay as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.ensemble_file import EnsembleFile, checked_weights
+from recbole_genrec.experiments.ensemble_members import Case, Member, load_members
+from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
+from recbole_genrec.settings.recbole_values import history_masked
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import check_writable
+from recbole_genrec.training.accounting import Stages, commit, versions
+
+BATCH = 256
+"""Users whose scores of all members are added at once."""
+
+LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights that are tried for each member beside the first, whose weight is 1."""
+
+MOST_TRIALS = 125
+"""With more combinations, fewer levels are tried."""
+
+VALID_USERS = 6000
+"""Users whose validation items choose the weights."""
+
+
+def make_ensemble(
+    checkpoints: Sequence[str],
+    output: str | os.PathLike,
+    weights: Sequence[float] | None = None,
+    command: str | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Choose weights on validation, test the sum, and write the ensemble and its result.
+
+    Args:
+        checkpoints: of two or more models, ours or RecBole's.
+        output: the JSON file of the ensemble; its result goes to ``<name>.result.json`` beside it.
+        weights: one for each checkpoint; default: chosen on validation.
+        command: the command line, for the result file.
+        **changes: settings to replace, of all members, for example ``exclude_history``.
+
+    Returns:
+        The result, of the form of a run's.
+
+    Raises:
+        ConfigError: models that do not fit each other, or wrong weights.
+        ArtefactError: a checkpoint is missing or damaged.
+    """
+    stages = Stages()
+    target = Path(output)
+    if target.suffix != ".json":
+        raise ConfigError(f"output is {target}; an ensemble is a .json file.")
+    result_file = target.with_suffix(".result.json")
+    check_writable(target)
+    check_writable(result_file)
+    members = load_members(checkpoints, changes)
+    stages.end("data")
+    valid: float | None = None
+    if weights is None:
+        chosen, valid = choose_weights(members)
+    else:
+        chosen = checked_weights(weights, len(members))
+    stages.end("weights")
+    file = EnsembleFile(tuple(checkpoints), chosen)
+    result = tested(members, file, ranks_folder(result_file))
+    stages.end("test")
+
+    result |= _account(members, stages, command)
+    metric = members[0].trained.config.settings.valid_metric.lower()
+    result["best_valid_score"] = valid
+    result["best_valid_result"] = None if valid is None else {metric: valid}
+    write_json(target, file.content(target.parent))
+    write_json(result_file, result)
+    logging.getLogger().info(f"Ensemble written to {target}, its result to {result_file}")
+    return result
+
+
+def tested(
+    members: Sequence[Member], file: EnsembleFile, ranks: Path | None = None
+) -> dict[str, Any]:
+    """The test of an ensemble.
+
+    Args:
+        members: its members, see :func:`~.ensemble_members.load_members`.
+        file: their weights.
+        ranks: where the rank of each user's test item goes; default nowhere.
+
+    Returns:
+        Entries of a result file.
+    """
+    first = members[0]
+    config, trainer = first.trained.config, first.trainer
+    cases = list(first.rows("test"))
+    collector = trainer.eval_collector
+    for batch in _batches(cases):
+        interaction, total, rows, targets = _summed(members, "test", batch, file.weights)
+        collector.eval_batch_collect(total, interaction, rows, targets)
+    figures = trainer.evaluator.evaluate(collector.get_data_struct())
+    if ranks is not None:
+        users, items = zip(*cases, strict=True)
+        depth = max(config.settings.topk)
+        UserRanks(ranks_from_hits(collector.hits), users, depth, items).save(ranks)
+    names = [member.name for member in members]
+    return {
+        "model": " + ".join(names),
+        "dataset": config.settings.dataset,
+        "history_masked": history_masked(config.final_config_dict),
+        "test_result": {name: float(value) for name, value in figures.items()},
+        "seed": config.settings.seed,
+        "ranks": None if ranks is None else ranks.name,
+        "report": {},
+        "members": [
+            {"model": name, "checkpoint": checkpoint, "weight": weight}
+            for name, checkpoint, weight in zip(names, file.checkpoints, file.weights, strict=True)
+        ],
+        "config": {
+            **config.plain(),
+            "model": " + ".join(names),
+            "members": [member.settings_name() for member in members],
+        },
+    }
+
+
+def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]:
+    """The weights with the best validation NDCG at the place of ``valid_metric``.
+
+    The first member has weight 1. Of equal ones the first is taken, and equal weights are tried
+    first.
+
+    Args:
+        members: see :func:`~.ensemble_members.load_members`.
+
+    Returns:
+        The weights and the NDCG.
+    """
+    config = members[0].trained.config
+    place = int(config.settings.valid_metric.partition("@")[2] or 10)
+    cases = _valid_cases(members, config.settings.seed)
+    trials = torch.tensor(list(_trials(len(members))))  # [N, M]
+    sums = torch.zeros(len(trials), dtype=torch.float64)
+    for batch in _batches(cases):
+        log_probs, rows, targets = _stacked(members, batch)  # [M, B, n_items]
+        for number, weights in enumerate(trials):
+            total = torch.einsum("m,mbn->bn", weights.to(log_probs), log_probs)
+            sums[number] += _ndcg(total, rows, targets, place)
+    best = int(sums.argmax())
+    score = float(sums[best]) / len(cases)
+    chosen = tuple(trials[best].tolist())
+    logging.getLogger().info(
+        f"Weights {chosen} of {len(trials)} tried, validation NDCG@{place} {score:.4f}; equal "
+        f"weights {float(sums[0]) / len(cases):.4f}"
+    )
+    return chosen, score
+
+
+def _valid_cases(members: Sequence[Member], seed: int) -> list[Case]:
+    """Cases of the validation split that all members have, drawn with the seed."""
+    common = set.intersection(*(set(member.rows("valid")) for member in members))
+    cases = [case for case in members[0].rows("valid") if case in common]
+    if not cases:
+        raise ConfigError(
+            "The members have no validation row in common, so no weights can be chosen. Give "
+            "--weights."
+        )
+    if len(cases) <= VALID_USERS:
+        return cases
+    chosen = np.random.default_rng(seed).choice(len(cases), VALID_USERS, replace=False)
+    return [cases[row] for row in np.sort(chosen)]
+
+
+def _trials(n_members: int) -> Iterator[tuple[float, ...]]:
+    """Weights to try, equal ones first."""
+    levels = LEVELS
+    while len(levels) > 1 and len(levels) ** (n_members - 1) > MOST_TRIALS:
+        levels = levels[1:-1]
+    equal = (1.0,) * n_members
+    yield equal
+    for others in itertools.product(levels, repeat=n_members - 1):
+        if (1.0, *others) != equal:
+            yield (1.0, *others)
+
+
+def _stacked(members: Sequence[Member], cases: Sequence[Case]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities ``[M, B, n_items]`` and the targets of validation cases."""
+    batches = [member.batch("valid", cases) for member in members]
+    _, _, rows, targets = batches[0]
+    return torch.stack([log_probs.cpu() for _, log_probs, _, _ in batches]), rows, targets
+
+
+def _ndcg(scores: Tensor, rows: Tensor, targets: Tensor, place: int) -> float:
+    """Sum over targets of NDCG; items with an equal score stand before the target."""
+    own = scores[rows, targets].unsqueeze(1)
+    rank = (scores[rows] >= own).sum(1)  # 1 = first
+    gain = 1 / torch.log2(rank + 1.0)
+    return float(torch.where(rank <= place, gain, 0.0).sum())
+
+
+def _summed(
+    members: Sequence[Member], split: str, cases: Sequence[Case], weights: Sequence[float]
+) -> tuple[Any, Tensor, Any, Any]:
+    """The weighted sum of the members' log-probabilities, in the form of RecBole's batch."""
+    interaction, total, rows, targets = members[0].batch(split, cases)
+    total = weights[0] * total
+    for member, weight in zip(members[1:], weights[1:], strict=True):
+        total = total + weight * member.batch(split, cases)[1].to(total.device)
+    return interaction, total, rows, targets
+
+
+def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
+    for start in range(0, len(cases), BATCH):
+        yield cases[start : start + BATCH]
+
+
+def _account(members: Sequence[Member], stages: Stages, command: str | None) -> dict[str, Any]:
+    """Entries of a result file that say what an ensemble cost beside its members."""
+    parameters = sum(
+        parameter.numel() for member in members for parameter in member.trained.model.parameters()
+    )
+    return {
+        "parameters": parameters,
+        "processes": 1,
+        "seconds": stages.seconds,
+        "cpu_seconds": {**stages.cpu_seconds, "train": 0.0, "fit": 0.0, "valid": 0.0},
+        "epochs": [],
+        "checkpoint": None,
+        "command": command,
+        "commit": commit(),
+        "versions": versions(),
+    }

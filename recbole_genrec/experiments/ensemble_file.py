@@ -1,0 +1,89 @@
+"""The file of an ensemble: checkpoints and their weights, as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.storage.artefacts import read_json
+
+FORMAT = "recbole_genrec ensemble"
+
+
+@dataclass(frozen=True)
+class EnsembleFile:
+    """Members and weights.
+
+    Attributes:
+        checkpoints: paths of the members' checkpoints.
+        weights: one for each member, positive.
+    """
+
+    checkpoints: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def content(self, folder: str | os.PathLike) -> dict[str, Any]:
+        """What :meth:`read` reads; paths are relative to the folder of the file.
+
+        Args:
+            folder: where the file will lie.
+        """
+        members = [
+            {"checkpoint": os.path.relpath(checkpoint, folder), "weight": weight}
+            for checkpoint, weight in zip(self.checkpoints, self.weights, strict=True)
+        ]
+        return {"format": FORMAT, "members": members}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> EnsembleFile:
+        """The members that a file names.
+
+        Raises:
+            ArtefactError: the file is damaged, or a checkpoint is missing.
+        """
+        content = read_json(path)
+        try:
+            members = content["members"]
+            names = [str(member["checkpoint"]) for member in members]
+            weights = tuple(float(member["weight"]) for member in members)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(
+                f"{path} is no ensemble: it needs members with a checkpoint and a weight each. "
+                "recbole-genrec ensemble writes such a file."
+            ) from error
+        folder = Path(path).parent
+        checkpoints = tuple(str(folder / name) for name in names)
+        for checkpoint in checkpoints:
+            if not Path(checkpoint).exists():
+                raise ArtefactError(
+                    f"{path} names {checkpoint}, which is not there. Move the checkpoints along "
+                    "with the file, or make the ensemble again."
+                )
+        return cls(checkpoints, checked_weights(weights, len(checkpoints)))
+
+
+def is_ensemble(path: str | os.PathLike) -> bool:
+    """Whether a path given as a checkpoint is the file of an ensemble."""
+    return str(path).endswith(".json") and Path(path).is_file()
+
+
+def checked_weights(weights: Sequence[float], n_members: int) -> tuple[float, ...]:
+    """Weights of the members.
+
+    Args:
+        weights: as given.
+        n_members: number of members.
+
+    Raises:
+        ConfigError: another number of weights, or one that is not above 0.
+    """
+    if len(weights) != n_members:
+        raise ConfigError(f"There are {n_members} checkpoints and {len(weights)} weights.")
+    wrong = [weight for weight in weights if not 0 < weight < float("inf")]
+    if wrong:
+        raise ConfigError(f"The weight {wrong[0]} must be a number above 0. Leave the member out.")
+    return tuple(float(weight) for weight in weights)

@@ -1,0 +1,162 @@
+"""The members of an ensemble on the same rows of a split, whatever their histories look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from torch import Tensor
+
+from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.loading import Trained, load_data_and_model
+from recbole_genrec.report.comparable import different_protocols, free_keys
+from recbole_genrec.report.ranks import evaluated_cases
+from recbole_genrec.storage.digests import digest
+from recbole_genrec.training.trainer_class import get_trainer_class
+
+Case = tuple[str, str]
+"""Raw ids of a user and of their held-out item."""
+
+
+class Member:
+    """One trained model, its data, and the rows of its splits.
+
+    Args:
+        checkpoint: of any model, ours or RecBole's.
+        changes: settings to replace.
+
+    Attributes:
+        checkpoint: the same.
+        trained: the model and its data.
+        items: raw item ids by internal id.
+    """
+
+    def __init__(self, checkpoint: str, changes: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+        # all users are loaded; which of them choose the weights is decided for all members
+        self.trained: Trained = load_data_and_model(checkpoint, valid_users=0, **changes)
+        config, model = self.trained.config, self.trained.model
+        self.items = raw_ids(self.trained.dataset)["items"]
+        self.trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
+        self.trainer.eval_collector.data_collect(self.trained.train)  # as fit does
+        self._rows: dict[str, dict[Case, int]] = {}
+        self._columns: Tensor | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.trained.config["model"]
+
+    def settings_name(self) -> str:
+        """A name that all seeds of the same settings share."""
+        free = free_keys()
+        plain = self.trained.config.plain()
+        settings = {key: value for key, value in plain.items() if key not in free}
+        return f"{self.name}-{digest(settings, size=4)}"
+
+    def loader(self, split: str) -> Any:
+        """The loader of ``valid`` or ``test``.
+
+        Raises:
+            ConfigError: the model was trained on every interaction.
+        """
+        loader = getattr(self.trained, split)
+        if loader is None:
+            raise ConfigError(
+                f"{self.checkpoint} holds nothing out for {split}, so an ensemble with it cannot "
+                "be judged. Train it with hold_out: True."
+            )
+        if not isinstance(loader, FullSortEvalDataLoader):
+            raise ConfigError(
+                f"{self.checkpoint} is tested on sampled items; an ensemble ranks all. Use "
+                "eval_args with mode: full."
+            )
+        return loader
+
+    def rows(self, split: str) -> dict[Case, int]:
+        """The row of each case of a split."""
+        if split not in self._rows:
+            users, items = evaluated_cases(self.loader(split))
+            cases = zip(users, items, strict=True)
+            self._rows[split] = {case: row for row, case in enumerate(cases)}
+        return self._rows[split]
+
+    def follow(self, first: Member) -> None:
+        """Give scores in the order of another member's items.
+
+        Raises:
+            ConfigError: the two do not know the same items.
+        """
+        if set(first.items) != set(self.items):
+            raise ConfigError(
+                f"{first.checkpoint} and {self.checkpoint} know different items. Train both on "
+                "the same data."
+            )
+        number = {token: column for column, token in enumerate(self.items)}
+        if self.items != first.items:
+            self._columns = torch.tensor([number[token] for token in first.items])
+
+    @torch.no_grad()
+    def batch(self, split: str, cases: Sequence[Case]) -> tuple[Any, Tensor, Any, Any]:
+        """Scores of all items for some cases, as RecBole's evaluation makes them.
+
+        Returns:
+            The interaction, log-probabilities ``[B, n_items]`` (a softmax of the scores), rows and
+            items of the targets.
+        """
+        known = self.rows(split)
+        rows = np.array([known[case] for case in cases])
+        loader = self.loader(split)
+        self.trainer.tot_item_num = loader._dataset.item_num
+        if self.trainer.item_tensor is None:
+            features = loader._dataset.get_item_feature()
+            self.trainer.item_tensor = features.to(self.trainer.device)
+        batch = self.trainer._full_sort_batch_eval(loader.collate_fn(rows))
+        interaction, scores, target_rows, targets = batch
+        log_probs = torch.log_softmax(scores.float(), dim=1)
+        if self._columns is not None:
+            log_probs = log_probs[:, self._columns.to(log_probs.device)]
+        return interaction, log_probs, target_rows, targets
+
+
+def load_members(checkpoints: Sequence[str], changes: dict[str, Any]) -> list[Member]:
+    """The members of an ensemble.
+
+    Args:
+        checkpoints: of two or more models.
+        changes: settings to replace, of all of them.
+
+    Raises:
+        ConfigError: fewer than two, or models of other data, items, protocol or test rows.
+    """
+    if len(checkpoints) < 2:
+        raise ConfigError("An ensemble needs two checkpoints or more.")
+    members = [Member(checkpoint, changes) for checkpoint in checkpoints]
+    first = members[0]
+    for member in members[1:]:
+        _check_same_protocol(first, member)
+        member.follow(first)
+    return members
+
+
+def _check_same_protocol(first: Member, other: Member) -> None:
+    one, two = first.trained.config.plain(), other.trained.config.plain()
+    keys = different_protocols(one, two)
+    if one["dataset"] != two["dataset"]:
+        keys.insert(0, "dataset")
+    if keys:
+        values = one.get(keys[0]), two.get(keys[0])
+        raise ConfigError(
+            f"{first.checkpoint} and {other.checkpoint} cannot be added: they differ in "
+            f"{', '.join(keys)} ({values[0]} and {values[1]}). Use checkpoints of one protocol, or "
+            "set the key for all, as in --exclude_history=True."
+        )
+    if first.rows("test").keys() != other.rows("test").keys():
+        raise ConfigError(
+            f"{first.checkpoint} and {other.checkpoint} are tested on different users or items. "
+            "Train both on the same data and split."
+        )

@@ -1,0 +1,170 @@
+"""Ensembles of runs: aligned rows, weights from validation, lists, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy import SMALL, TINY_OF, write_dataset
+
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.ensemble import make_ensemble
+from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.trained import evaluate, recommend
+from recbole_genrec.report.leaderboard import make_leaderboard
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("ensemble")
+
+
+@pytest.fixture(scope="module")
+def runs(home):
+    """Results of a tree, of SASRec with shorter histories, and of LightGCN."""
+    folder = write_dataset(home / "data")
+    shared = {
+        "data_path": str(folder),
+        "checkpoint_dir": str(home / "saved"),
+        "cache_dir": str(home / "cache"),
+        "save_ranks": True,
+        "topk": [5, 10],
+        "valid_users": 0,
+    }
+    tree = {**TINY_OF["TimelineRec"], "depth": "none", "item_parts": ["id"], "score_mode": "auto"}
+    results = {}
+    for model, values in {
+        "TimelineRec": tree,
+        "SASRec": {**SMALL, "MAX_ITEM_LIST_LENGTH": 5},
+        "LightGCN": SMALL,
+    }.items():
+        settings = {**values, **shared}
+        results[model] = run_recbole_genrec(model, "toy", config_dict=settings)
+    return {name: result["checkpoint"] for name, result in results.items()}
+
+
+def log_probs(checkpoint):
+    """log-softmax of the test scores by user and target; the slow way, batch by batch."""
+    _, model, dataset, _, _, test = load_data_and_model(checkpoint)
+    users, targets = evaluated_cases(test)
+    tokens = dataset.field2id_token[dataset.iid_field]
+    rows = []
+    with torch.no_grad():
+        for interaction, *_ in test:
+            scores = model.full_sort_predict(interaction).view(-1, len(tokens)).clone()
+            scores[:, 0] = -torch.inf
+            rows.append(scores.log_softmax(1))
+    return dict(zip(zip(users, targets, strict=True), torch.cat(rows), strict=True)), tokens
+
+
+def rank_of(scores, tokens, target):
+    column = list(tokens).index(target)
+    return int((scores > scores[column]).sum()) + 1
+
+
+@pytest.mark.parametrize("other", ["SASRec", "LightGCN"])
+def test_the_sum_is_made_of_the_rows_of_the_same_user(runs, home, other):
+    output = home / f"sum-{other}.json"
+    result = make_ensemble([runs["TimelineRec"], runs[other]], output, weights=[1.0, 2.0])
+    one, tokens = log_probs(runs["TimelineRec"])
+    two, other_tokens = log_probs(runs[other])
+    assert list(tokens) == list(other_tokens)
+    ranks = UserRanks.load(output.parent / result["ranks"])
+    expected = [
+        rank_of(one[user, target] + 2 * two[user, target], tokens, target)
+        for user, target in zip(ranks.users, ranks.targets, strict=True)
+    ]
+    shown = [rank if rank <= 10 else 0 for rank in expected]
+    assert ranks.ranks.tolist() == shown
+    hits = np.mean([1 <= rank <= 10 for rank in expected])
+    assert result["test_result"]["recall@10"] == pytest.approx(hits, abs=1e-5)
+
+
+def test_a_model_added_to_itself_is_the_model(runs, home):
+    alone = evaluate(runs["TimelineRec"])["test_result"]
+    twice = make_ensemble([runs["TimelineRec"]] * 2, home / "twice.json")
+    assert twice["test_result"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_weights_come_from_validation(runs, home):
+    checkpoints = [runs["SASRec"], runs["TimelineRec"]]
+    result = make_ensemble(checkpoints, home / "chosen.json")
+    chosen = [member["weight"] for member in result["members"]]
+    valid = {}
+    for weight in (0.25, 0.5, 1.0, 2.0, 4.0):
+        # the validation rows of both, added the slow way
+        members = [load_data_and_model(checkpoint) for checkpoint in checkpoints]
+        totals = None
+        for factor, (_, model, *_, loader, _) in zip((1.0, weight), members, strict=True):
+            with torch.no_grad():
+                scores = torch.cat([model.full_sort_predict(batch[0]) for batch in loader])
+            scores = scores.clone()
+            scores[:, 0] = -torch.inf
+            part = factor * scores.log_softmax(1)
+            totals = part if totals is None else totals + part
+        targets = members[0].valid._dataset.inter_feat["item_id"]
+        own = totals.gather(1, targets.unsqueeze(1))
+        rank = (totals >= own).sum(1)
+        valid[weight] = float(torch.where(rank <= 10, 1 / torch.log2(rank + 1.0), 0.0).mean())
+    assert valid[chosen[1]] == pytest.approx(max(valid.values()), abs=1e-6)
+    assert result["best_valid_score"] == pytest.approx(max(valid.values()), abs=1e-5)
+
+
+def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
+    folder = home / "ranked"
+    folder.mkdir()
+    output = folder / "both.json"
+    result = make_ensemble([runs["TimelineRec"], runs["SASRec"]], output, weights=[1, 1])
+    again = evaluate(str(output))
+    assert again["test_result"] == result["test_result"]
+    masked = evaluate(str(output), exclude_history=True)
+    assert masked["history_masked"]
+
+    history = ["i1", "i2", "i3", "i4", "i5", "i6", "i7"]
+    rows = recommend(str(output), history=history, k=40)
+    one = {
+        row["item"]: row["score"] for row in recommend(runs["TimelineRec"], history=history, k=40)
+    }
+    two = {row["item"]: row["score"] for row in recommend(runs["SASRec"], history=history, k=40)}
+    normal = torch.tensor(list(two.values())).logsumexp(0).item()
+    for row in rows:
+        expected = one[row["item"]] + two[row["item"]] - normal
+        assert row["score"] == pytest.approx(expected, abs=1e-3)
+    table = load_recommender(str(output)).model.recommend_all(users=["u1", "u2"], k=3)
+    assert table["user_id"].tolist() == ["u1"] * 3 + ["u2"] * 3
+    assert "TimelineRec + SASRec" in make_leaderboard([str(folder)], None, None)
+
+
+def test_what_does_not_fit_is_refused(runs, home, tmp_path):
+    tree, flat = runs["TimelineRec"], runs["SASRec"]
+    with pytest.raises(ConfigError, match="two checkpoints"):
+        make_ensemble([tree], tmp_path / "one.json")
+    with pytest.raises(ConfigError, match="2 checkpoints and 3 weights"):
+        make_ensemble([tree, flat], tmp_path / "a.json", weights=[1, 2, 3])
+    with pytest.raises(ConfigError, match="above 0"):
+        make_ensemble([tree, flat], tmp_path / "a.json", weights=[1, 0])
+    other = {
+        **SMALL,
+        "data_path": str(home / "data"),
+        "checkpoint_dir": str(tmp_path),
+        "exclude_history": True,
+        "epochs": 1,
+    }
+    masked = run_recbole_genrec("SASRec", "toy", config_dict=other)["checkpoint"]
+    with pytest.raises(ConfigError, match="exclude_history"):
+        make_ensemble([tree, masked], tmp_path / "a.json")
+    make_ensemble([tree, masked], tmp_path / "a.json", weights=[1, 1], exclude_history=True)
+    data = write_dataset(tmp_path / "more", n_items=30)
+    elsewhere = {**other, "data_path": str(data), "exclude_history": False}
+    smaller = run_recbole_genrec("SASRec", "toy", config_dict=elsewhere)["checkpoint"]
+    with pytest.raises(ConfigError, match="different|cannot be added"):
+        make_ensemble([tree, smaller], tmp_path / "a.json")
+    (tmp_path / "b.json").write_text(json.dumps({"members": [{"checkpoint": "gone.pth"}]}))
+    with pytest.raises(ArtefactError, match="is no ensemble"):
+        evaluate(str(tmp_path / "b.json"))
+    with pytest.raises(ConfigError, match="load_recommender"):
+        load_data_and_model(str(tmp_path / "a.json"))
