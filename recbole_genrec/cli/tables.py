@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+BEST = "bold green"
 NUMBERS = frozenset("0123456789.,+-% ")
 
 
@@ -31,6 +33,30 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
+
+
+def print_outcome(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table at the end of runs, with the best values marked.
+
+    Args:
+        results: name -> result of the run.
+    """
+    from recbole_genrec.report.outcome import outcome
+
+    table = outcome(results)
+    console = Console()
+    if not console.is_terminal:
+        print(table.markdown())
+        return
+    shown = Table()
+    for place, heading in enumerate(table.columns):
+        shown.add_column(heading, justify="right" if place else "left")
+    for row, cells in enumerate(table.rows):
+        styles = [BEST if (row, column) in table.best else "" for column in range(len(cells))]
+        shown.add_row(*map(Text, cells, styles))
+    console.print(shown)
+    if table.note:
+        print(table.note)
 
 
 def plain_table(

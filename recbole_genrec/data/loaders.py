@@ -22,6 +22,7 @@ from recbole_genrec.data.training_rows import (
     training_rows,
 )
 from recbole_genrec.errors import ConfigError, DataError, explained
+from recbole_genrec.runtime.logs import without_recbole_settings
 
 __all__ = [
     "LengthGroupedLoader",
@@ -85,7 +86,8 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     )
     if file.exists():
         refuse_pickle(file)
-    with explained(config.settings.dataset, "RecBole cannot split it; check eval_args.", DataError):
+    hint = "RecBole cannot split it; check eval_args."
+    with explained(config.settings.dataset, hint, DataError), without_recbole_settings():
         train, valid, test = data_preparation(config, dataset)
     split = (train, valid, test)
     if rows_are_interactions(config):

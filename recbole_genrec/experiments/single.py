@@ -19,7 +19,12 @@ from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.command_line import command_of
-from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.experiments.stages import (
+    check_topk,
+    metrics_of_test,
+    paper_scale_notice,
+    start_summary,
+)
 from recbole_genrec.experiments.warm_start import known_ids, warm_start
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.console import side_by_side
@@ -113,12 +118,25 @@ class SingleRun:
                 self.logger.info(sentence)
         check_topk(self.config, self.dataset)
 
-        self.cases: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        if self.config.settings.save_ranks and self.test_loader is not None:
-            self.cases = evaluated_cases(self.test_loader)
+        self.cases = self._cases()
         self.logger.info(start_summary(self.config, self.dataset))
+        notice = paper_scale_notice(self.config)
+        if notice:
+            self.logger.warning(notice)
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
         self.stages.end("data")
+
+    def _cases(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Raw ids of the test users and of their items, where ranks are stored."""
+        wanted = self.config.settings.save_ranks
+        if not wanted or self.test_loader is None:
+            return None
+        try:
+            return evaluated_cases(self.test_loader)
+        except ConfigError:
+            if wanted == "auto":
+                return None
+            raise
 
     def _start_logging(self) -> None:
         make_folders(self.config)
@@ -152,15 +170,22 @@ class SingleRun:
         self.trainer.ids = raw_ids(self.dataset)
         self.trainer.histories = self.histories
 
-        if self.cases and not self.trainer.eval_collector.register.need("rec.topk"):
-            raise ConfigError(
-                f"save_ranks needs a metric of ranked lists, but metrics is "
-                f"{self.config.settings.metrics}. Add Recall or NDCG."
-            )
+        self._check_ranks()
         beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
         self.result_file = self.config.settings.result_file or beside_checkpoint
         check_writable(self.result_file)
         self._track_tokenizer()
+
+    def _check_ranks(self) -> None:
+        """Check that the metrics make RecBole collect ranked lists."""
+        if self.cases is None or self.trainer.eval_collector.register.need("rec.topk"):
+            return
+        if self.config.settings.save_ranks is True:
+            raise ConfigError(
+                f"save_ranks needs a metric of ranked lists, but metrics is "
+                f"{self.config.settings.metrics}. Add Recall or NDCG."
+            )
+        self.cases = None
 
     def _track_tokenizer(self) -> None:
         """Send the tokenizer's curves and the use of its codes to the trackers."""
@@ -224,6 +249,8 @@ class SingleRun:
             self.stages.end("test_by_user")
 
     def _save_ranks(self) -> None:
+        if "test_variants" in self.test_entries:
+            self.cases = None  # several lists a user
         if self.cases is None or not self.writes:
             return
         users, targets = self.cases
@@ -299,5 +326,7 @@ class SingleRun:
             write_json(self.result_file, result)
             if self.saved:
                 self.trainer.resume_points.file.unlink(missing_ok=True)
-        self.logger.info(f"test result: {self.test_entries['test_result']}")
+        figures = self.test_entries["test_result"].items()
+        shown = "    ".join(f"{name} : {value}" for name, value in figures)
+        self.logger.info(f"test result: \n{shown}")
         self.logger.info(f"Result written to {self.result_file}")

@@ -58,6 +58,7 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
         "device / precision": f"{settings.device} / {settings.precision}, {threads} threads",
         "training": f"{settings.epochs} epochs, batch {batch}, {optimiser}",
     }
+    rows["evaluation"] = _evaluation(config)
     if processes.size() > 1:
         rows["processes"] = f"{processes.size()}, which share each batch"
     if is_generative(config.model_class):
@@ -67,6 +68,31 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
     return "\n".join(["Running", *lines])
+
+
+def _evaluation(config: GenRecConfig) -> str:
+    """Split, order and what is ranked, and the negatives of a training that draws some."""
+    settings = config.settings
+    arguments = settings.eval_args
+    split = ", ".join(f"{name}: {value}" for name, value in arguments["split"].items())
+    modes = arguments["mode"]
+    if isinstance(modes, dict):
+        modes = ", ".join(dict.fromkeys(map(str, modes.values())))
+    text = f"split {split}, order {arguments['order']}, mode {modes}"
+    negatives = config["train_neg_sample_args"] or {}
+    if negatives.get("distribution", "none") != "none":
+        text += f"; training draws {negatives['sample_num']} {negatives['distribution']} negative"
+    return text
+
+
+def paper_scale_notice(config: GenRecConfig) -> str:
+    """A warning for a published setting on a CPU; empty elsewhere."""
+    if config["preset"] != "paper" or config.settings.device.type != "cpu":
+        return ""
+    return (
+        "preset paper is the published setting, made for GPUs: on a CPU it may take days. The line "
+        "after the first batches says how long; without --preset the settings run in minutes."
+    )
 
 
 def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:

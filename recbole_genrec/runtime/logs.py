@@ -9,6 +9,9 @@ from pathlib import Path
 
 from recbole_genrec.errors import GenRecError
 
+RECBOLE_SETTINGS = ("train_neg_sample_args", "eval_batch_size")
+"""What RecBole's lines about its data loaders hold."""
+
 
 @contextlib.contextmanager
 def no_empty_logs(folder: str | Path) -> Iterator[None]:
@@ -25,6 +28,21 @@ def no_empty_logs(folder: str | Path) -> Iterator[None]:
             if file.stat().st_size == 0:
                 _remove(file)
         raise
+
+
+@contextlib.contextmanager
+def without_recbole_settings() -> Iterator[None]:
+    """Keep RecBole's lines of dictionaries out of the log; the summary of a run says the same."""
+
+    def is_kept(record: logging.LogRecord) -> bool:
+        return not any(name in record.getMessage() for name in RECBOLE_SETTINGS)
+
+    root = logging.getLogger()
+    root.addFilter(is_kept)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_kept)
 
 
 def _remove(file: Path) -> None:

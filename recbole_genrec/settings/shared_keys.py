@@ -119,8 +119,9 @@ class RunKeys(Settings):
     result_file: str | None = key(
         "where the JSON result goes", affects="display", default=None, set_by_benchmark=True
     )
-    save_ranks: bool = key(
-        "store the rank of each user's test item beside the result file",
+    save_ranks: bool | Literal["auto"] = key(
+        "store the rank of each user's test item beside the result file; auto = where every user "
+        "has one test item and all items are ranked",
         affects="display",
         set_by_benchmark=True,
     )

@@ -26,6 +26,7 @@ from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights, write_checkpoint
 from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
 from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
+from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.optimiser import make_schedule, trained_parameters
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
@@ -88,6 +89,7 @@ class GenRecTrainer(Trainer):
         self.seconds = {"train": 0.0, "valid": 0.0}
         self.cpu_seconds = {"train": 0.0, "valid": 0.0}
         self.history: list[dict[str, Any]] = []
+        self.estimate = Estimate(self.epochs, self.logger)
 
     # --- optimiser --------------------------------------------------------------------------------
 
@@ -205,6 +207,7 @@ class GenRecTrainer(Trainer):
                 sums = [total + loss for total, loss in zip_longest(sums, losses, fillvalue=0.0)]
                 if is_step:
                     self._end_step(epoch, index + 1, sums)
+                self.estimate.after_batch(epoch, count)
                 if show_progress and self.gpu_available:
                     memory = get_gpu_usage(self.device)
                     batches.set_postfix_str(set_color(f"GPU RAM: {memory}", "yellow"))

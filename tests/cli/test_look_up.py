@@ -109,3 +109,24 @@ def test_quiet_shows_the_table_alone(words, tmp_path, capfd):
     shown = capfd.readouterr()
     assert "Pop" in shown.out and "INFO" not in shown.out + shown.err
     assert "it/s" not in shown.err
+
+
+def test_a_run_says_what_it_does_without_recbole_dictionaries(tmp_path, capfd):
+    folder = write_dataset(tmp_path / "data")
+    small = ["--dataset=toy", f"--data_path={folder}", "--topk=[5]", "--valid_metric=NDCG@5"]
+    assert main(["run", "--model=Pop,SASRec", *small, "--epochs=1", "--show_progress=False"]) == 0
+    shown = capfd.readouterr()
+    text = shown.out + shown.err
+    assert "train_neg_sample_args" not in text
+    assert "ndcg@5 - " in shown.out
+
+
+def test_a_published_setting_on_a_cpu_warns(tmp_path):
+    from toy import toy_config
+
+    from recbole_genrec.experiments.stages import paper_scale_notice
+
+    config = toy_config(write_dataset(tmp_path), "STORE")
+    assert paper_scale_notice(config) == ""
+    config["preset"] = "paper"
+    assert "may take days" in paper_scale_notice(config)

@@ -25,7 +25,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.report.console import results_table
+from recbole_genrec.report.outcome import results_table
 from recbole_genrec.storage.artefacts import META
 
 SMALL = {"graph_dim": 6, "graph_epochs": 2, "graph_batch": 64, "graph_layers": 2}

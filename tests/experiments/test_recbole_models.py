@@ -18,7 +18,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.model.baselines.lightgcn import LightGCN
 from recbole_genrec.model.registry import get_model_class
-from recbole_genrec.report.console import results_table
+from recbole_genrec.report.outcome import results_table
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
 from recbole_genrec.training.trainer_class import get_trainer_class
@@ -107,10 +107,12 @@ def scores_and_targets(restored, which=-1):
 
 def test_several_models_in_one_call_give_one_table(runs):
     assert tuple(runs) == MODELS
-    header, _, *rows = results_table(runs).splitlines()
-    assert header.startswith("| model | recall@5 | recall@10 | recall@20 | ndcg@5 |")
+    table = results_table(runs).partition("\n\n")[0]
+    header, _, *rows = table.splitlines()
+    headings = [cell.strip() for cell in header.split("|")]
+    assert headings[1:6] == ["model", "recall@5", "recall@10", "recall@20", "ndcg@5"]
     assert [row.split("|")[1].strip() for row in rows] == list(MODELS)
-    assert [float(row.split("|")[2]) for row in rows] == [
+    assert [float(row.split("|")[2].strip("* ")) for row in rows] == [
         round(runs[name]["test_result"]["recall@5"], 4) for name in MODELS
     ]
 

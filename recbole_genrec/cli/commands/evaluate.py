@@ -8,6 +8,7 @@ import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
 from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
 
@@ -27,7 +28,6 @@ def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
 def _evaluate(settings: list[str]) -> None:
     from recbole_genrec.errors import ConfigError
     from recbole_genrec.experiments.trained import evaluate as test_again
-    from recbole_genrec.report.console import results_table
     from recbole_genrec.settings.parsing import parse_arguments
     from recbole_genrec.storage.artefacts import write_json
     from recbole_genrec.storage.atomic import check_writable
@@ -41,7 +41,7 @@ def _evaluate(settings: list[str]) -> None:
     if result_file is not None:
         check_writable(result_file)
     result = test_again(checkpoint, model_class, **keys)
-    print(results_table({result["model"]: result}))
+    print_outcome({result["model"]: result})
 
     masked = "no"
     if result["history_masked"]:

@@ -10,6 +10,7 @@ import typer
 
 from recbole_genrec.cli.command import TRAIN, Command
 from recbole_genrec.cli.options import QuietOption, quietly, split_words
+from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
 
@@ -46,7 +47,6 @@ def _keys_of_a_method(settings: list[str]) -> str | None:
 
 def _run(settings: list[str], with_report: bool) -> None:
     from recbole_genrec.experiments.run import run_recbole_genrec
-    from recbole_genrec.report.console import results_table
     from recbole_genrec.runtime.processes import started_with_others
 
     result = run_recbole_genrec(argv=settings)
@@ -55,7 +55,7 @@ def _run(settings: list[str], with_report: bool) -> None:
     several = "test_result" not in result
     if not several:
         result = {result["model"]: result}
-    print(results_table(result))
+    print_outcome(result)
     if with_report:
         from recbole_genrec.experiments.report import write_report_of
 

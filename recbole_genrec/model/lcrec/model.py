@@ -355,7 +355,7 @@ class LCRec(CausalRecommender):
         check_tasks(settings.tasks, settings.task_weights)
         numbers = settings.test_prompt_ids
         has_several = numbers == "all" or (numbers and len(numbers) > 1)
-        if settings.save_ranks and has_several:
+        if settings.save_ranks is True and has_several:
             raise ConfigError(
                 "save_ranks stores one rank a user; use it with a single template, for example "
                 "--test_prompt_ids=0."

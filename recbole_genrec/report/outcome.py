@@ -1,0 +1,174 @@
+"""The table at the end of a run: metrics, costs, and the distance from a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ArtefactError
+from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.significance import Comparison, compare
+
+STAGES = ("data", "model_and_tokenizer", "fit", "test")
+SMALLEST_P = 0.001
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of runs on the same split as the cells of a table.
+
+    Attributes:
+        columns: the headings.
+        rows: the cells of each run.
+        best: row and column of the best value of each metric, where there are several runs.
+        note: how the distance from the baseline was measured; empty without one.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    best: set[tuple[int, int]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """An aligned Markdown table; the best values stand between asterisks."""
+        rows = [list(row) for row in self.rows]
+        for row, column in self.best:
+            rows[row][column] = f"**{rows[row][column]}**"
+        widths = [max(map(len, cells)) for cells in zip(self.columns, *rows, strict=True)]
+        lines = [_line(self.columns, widths)]
+        lines.append("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        lines += [_line(row, widths) for row in rows]
+        if self.note:
+            lines += ["", self.note]
+        return "\n".join(lines)
+
+
+def outcome(results: Mapping[str, Result]) -> Outcome:
+    """The table of some results.
+
+    Args:
+        results: name -> result of the run.
+
+    Returns:
+        One row a run, with the metrics in the order of the first run.
+    """
+    metrics = list(next(iter(results.values()))["test_result"])
+    metric = _main_metric(results, metrics)
+    baseline = _baseline(results, metric)
+    columns = ["model", *metrics]
+    if baseline is not None:
+        columns += [f"{metric} - {baseline}", "p"]
+    columns += ["best epoch", "CPU min", "minutes"]
+
+    rows = []
+    for name, result in results.items():
+        cells = [name, *(f"{result['test_result'][entry]:.4f}" for entry in metrics)]
+        if baseline is not None:
+            cells += _distance(result, results[baseline], str(metric))
+        cpu = result["seconds"].get("cpu")
+        minutes = sum(result["seconds"].get(stage, 0) for stage in STAGES) / 60
+        cells += [best_epoch(result), "" if cpu is None else f"{cpu / 60:.1f}", f"{minutes:.1f}"]
+        rows.append(cells)
+    note = ""
+    if baseline is not None:
+        note = (
+            f"Distance from {baseline}: mean over the users who have the same test item in both; "
+            "p of a paired sign-flip test, not corrected for the number of runs."
+        )
+    return Outcome(columns, rows, _best(results, metrics), note)
+
+
+def results_table(results: Mapping[str, Result]) -> str:
+    """Test metrics and costs of several runs as a Markdown table.
+
+    Args:
+        results: name -> result of the run.
+    """
+    return outcome(results).markdown()
+
+
+def best_epoch(result: Result) -> str:
+    """``"3 of 8"``: which epoch of the training was tested, counting from 1."""
+    epochs = result.get("epochs") or []
+    metric = str((result.get("config") or {}).get("valid_metric", "")).lower()
+    scores = [(epoch.get("valid") or {}).get(metric) for epoch in epochs]
+    known = [score for score in scores if score is not None]
+    if not known:
+        return ""
+    choose = max if result.get("valid_score_bigger", True) else min
+    return f"{scores.index(choose(known)) + 1} of {len(epochs)}"
+
+
+def _main_metric(results: Mapping[str, Result], metrics: list[str]) -> str | None:
+    """The validated metric where it is one of a user's rank, else the first such."""
+    first = next(iter(results.values()))
+    validated = str((first.get("config") or {}).get("valid_metric", "")).lower()
+    ranked = [name for name in metrics if name.startswith(("ndcg@", "recall@"))]
+    if validated in ranked:
+        return validated
+    return ranked[0] if ranked else None
+
+
+def _baseline(results: Mapping[str, Result], metric: str | None) -> str | None:
+    """The best of RecBole's own models, where ours stand beside them."""
+    baselines = [name for name, result in results.items() if not result.get("report")]
+    if metric is None or not baselines or len(results) == 1:
+        return None
+    return max(baselines, key=lambda name: results[name]["test_result"][metric])
+
+
+def _distance(result: Result, baseline: Result, metric: str) -> list[str]:
+    """The cells with the distance from the baseline, and with p."""
+    if result is baseline:
+        return ["", ""]
+    difference = result["test_result"][metric] - baseline["test_result"][metric]
+    comparison = _compared(result, baseline, metric)
+    if comparison is None:
+        return [f"{difference:+.4f}", "?"]
+    p = f"{comparison.p:.3f}"
+    if comparison.p < SMALLEST_P:
+        p = f"< {SMALLEST_P}"
+    return [f"{comparison.difference:+.4f}", p]
+
+
+def _compared(result: Result, baseline: Result, metric: str) -> Comparison | None:
+    """The paired test over users, where both runs kept their ranks."""
+    one, other = _ranks(result), _ranks(baseline)
+    if one is None or other is None:
+        return None
+    return compare({0: one.by_case(metric)}, {0: other.by_case(metric)})
+
+
+def _ranks(result: Result) -> UserRanks | None:
+    """The stored ranks of a run that has just ended, in its own working folder."""
+    checkpoint, name = result.get("checkpoint"), result.get("ranks")
+    if not name:
+        return None
+    file = (result.get("config") or {}).get("result_file") or checkpoint
+    if not file:
+        return None
+    try:
+        return UserRanks.load(Path(file).parent / str(name))
+    except ArtefactError:
+        return None
+
+
+def _best(results: Mapping[str, Result], metrics: list[str]) -> set[tuple[int, int]]:
+    """Row and column of the best value of each metric."""
+    if len(results) == 1:
+        return set()
+    best = set()
+    for column, metric in enumerate(metrics, start=1):
+        values = [result["test_result"][metric] for result in results.values()]
+        best.add((values.index(max(values)), column))
+    return best
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    padded = [cells[0].ljust(widths[0])]
+    padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "| " + " | ".join(padded) + " |"

@@ -1,0 +1,89 @@
+"""The table at the end of a run: values, marks, epochs, and the paired test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_genrec.report.outcome import best_epoch, outcome
+from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.significance import sign_flip_p
+
+USERS = tuple(f"u{number}" for number in range(40))
+
+
+def result(name: str, ranks: np.ndarray, folder, report: dict, scores: list[float]) -> dict:
+    """A result file's content, with its ranks stored beside it."""
+    stored = UserRanks(ranks, USERS, 10, USERS)
+    stored.save(folder / f"{name}.ranks")
+    return {
+        "model": name,
+        "test_result": {
+            "recall@10": float(stored.recall(10).mean()),
+            "ndcg@10": float(stored.ndcg(10).mean()),
+        },
+        "report": report,
+        "seconds": {"data": 6.0, "fit": 54.0, "cpu": 90.0},
+        "epochs": [{"epoch": at, "valid": {"ndcg@10": score}} for at, score in enumerate(scores)],
+        "valid_score_bigger": True,
+        "config": {"valid_metric": "NDCG@10"},
+        "checkpoint": str(folder / f"{name}.pth"),
+        "ranks": f"{name}.ranks",
+    }
+
+
+@pytest.fixture
+def results(tmp_path) -> dict[str, dict]:
+    draw = np.random.default_rng(3)
+    good, fair, bad = draw.integers(0, 4, 40), draw.integers(0, 11, 40), np.zeros(40, np.int64)
+    return {
+        "Pop": result("Pop", bad, tmp_path, {}, [0.1]),
+        "Ours": result("Ours", good, tmp_path, {"search": {}}, [0.1, 0.3, 0.2]),
+        "SASRec": result("SASRec", fair, tmp_path, {}, [0.1, 0.2]),
+    }
+
+
+def test_the_best_values_are_marked_and_the_baseline_is_the_best_of_recbole(results):
+    table = outcome(results)
+    assert table.columns[:3] == ["model", "recall@10", "ndcg@10"]
+    assert table.columns[3:5] == ["ndcg@10 - SASRec", "p"]
+    for column, metric in ((1, "recall@10"), (2, "ndcg@10")):
+        values = [entry["test_result"][metric] for entry in results.values()]
+        (row,) = [row for row, place in table.best if place == column]
+        assert values[row] == max(values)
+
+
+def test_the_distance_is_that_of_the_stored_ranks(results, tmp_path):
+    table = outcome(results)
+    ours = UserRanks.load(tmp_path / "Ours.ranks").ndcg(10)
+    baseline = UserRanks.load(tmp_path / "SASRec.ranks").ndcg(10)
+    row = dict(zip(table.columns, table.rows[1], strict=True))
+    assert row["ndcg@10 - SASRec"] == f"{(ours - baseline).mean():+.4f}"
+    p = sign_flip_p(ours - baseline)
+    assert row["p"] == (f"{p:.3f}" if p >= 0.001 else "< 0.001")
+    assert table.rows[2][3:5] == ["", ""]
+
+
+def test_epochs_and_costs(results):
+    row = dict(zip(outcome(results).columns, outcome(results).rows[1], strict=True))
+    assert (row["best epoch"], row["CPU min"], row["minutes"]) == ("2 of 3", "1.5", "1.0")
+    assert best_epoch({"epochs": [], "config": {}}) == ""
+    lower = {**results["Ours"], "valid_score_bigger": False}
+    assert best_epoch(lower) == "1 of 3"
+
+
+def test_without_ranks_there_is_a_distance_and_no_p(results):
+    results["Ours"]["ranks"] = None
+    row = outcome(results).rows[1]
+    assert row[3].startswith(("+", "-")) and row[4] == "?"
+
+
+def test_one_result_has_neither_marks_nor_a_baseline(results):
+    table = outcome({"Pop": results["Pop"]})
+    assert table.best == set() and table.note == "" and "p" not in table.columns
+
+
+def test_the_markdown_is_aligned(results):
+    lines = outcome(results).markdown().splitlines()
+    assert len({len(line) for line in lines[:5]}) == 1
+    assert lines[5] == "" and lines[6].startswith("Distance from SASRec")
