@@ -26,6 +26,7 @@ def n_rows(base: str) -> int:
     return lm.get_input_embeddings().num_embeddings
 
 
+# case 43
 @pytest.mark.parametrize("loss", ["full", "sid"])
 def test_a_tokenizer_longer_than_its_table_is_refused_before_training(tmp_path, loss):
     base = with_words(tmp_path / "base", "<end of turn>", "<start of turn>")

@@ -73,6 +73,7 @@ MATRIX = [
 ]
 
 
+# cases 07, 08, 10 and 15
 @pytest.mark.parametrize("separator", SEPARATORS)
 def test_ids_and_texts_are_those_that_were_written(tmp_path, separator):
     for number, form in enumerate(form for form in MATRIX if form[0] == separator):
@@ -138,12 +139,14 @@ def test_a_stray_quote_swallows_no_line(tmp_path, caplog):
             read(write(tmp_path, INTER.replace("u,i2", f"{bad},i2"), item), field_separator=",")
 
 
+# case 07
 def test_most_rows_too_long_is_another_separator(tmp_path):
     item = "item_id:token,title:token\ni1,Lamp, red\ni2,Desk, blue\ni3,Soap\n"
     with pytest.raises(DataError, match=r"toy\.item: 2 of 3 rows have more cells.*double quotes"):
         read(write(tmp_path, INTER, item), field_separator=",")
 
 
+# case 15
 @pytest.mark.parametrize("separator", [",", "|", "::", ";", " "])
 def test_the_separator_of_the_file_is_named(tmp_path, separator):
     inter = INTER.replace(",", separator)
@@ -199,6 +202,7 @@ HEADERS = [
 ]
 
 
+# cases 09 and 09b
 @pytest.mark.parametrize(("header", "remedy"), HEADERS)
 def test_headers_are_refused_with_the_corrected_line(tmp_path, header, remedy):
     inter = INTER.replace(INTER.splitlines()[0], header)

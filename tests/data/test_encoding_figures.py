@@ -99,6 +99,7 @@ def test_rounding_makes_no_vectors_different():
     assert different_vectors(np.ones((5, 3), dtype=np.float32)) == 0
 
 
+# case 41
 def test_item_texts_in_a_language_that_the_encoder_does_not_know(tmp_path, caplog):
     data = write_dataset(tmp_path)
     file = tmp_path / "toy" / "toy.item"
@@ -111,6 +112,7 @@ def test_item_texts_in_a_language_that_the_encoder_does_not_know(tmp_path, caplo
     assert "unknown" in caplog.text
 
 
+# case 42
 def test_texts_that_differ_after_the_end_of_the_encoder(tmp_path, caplog):
     data = write_dataset(tmp_path)
     file = tmp_path / "toy" / "toy.item"
@@ -136,6 +138,7 @@ def without_padding(folder, end: bool) -> str:
     return base
 
 
+# case 44
 def test_an_encoder_without_a_padding_token_pads_with_its_end(tmp_path, caplog):
     base = without_padding(tmp_path, end=True)
     texts = ["red soap", "a soft brush for dry skin"]

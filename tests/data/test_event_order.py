@@ -34,6 +34,7 @@ def digits(seconds):
     return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y%m%d%H%M%S")
 
 
+# cases 06 and 06d
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     "written",
@@ -48,6 +49,7 @@ def test_times_keep_their_order_however_they_are_written(tmp_path, order, writte
     assert split(tmp_path, normalize_all=normalize) == expected_split(rows)
 
 
+# case 28
 def test_ties_keep_the_order_of_the_file_with_and_without_rm_dup_inter(tmp_path):
     draw = random.Random(2)
     rows = [
@@ -70,6 +72,7 @@ def test_ties_keep_the_order_of_the_file_with_and_without_rm_dup_inter(tmp_path)
         assert split(tmp_path, rm_dup_inter=keep) == expected_split(without)
 
 
+# case 05
 @pytest.mark.parametrize("kind", ["token", "token_seq", "float_seq", "int"])
 @pytest.mark.parametrize("model", ["SASRec", "Pop"])
 def test_times_of_another_type_are_refused_with_the_remedy(tmp_path, kind, model):

@@ -166,6 +166,7 @@ def test_usual_settings_say_nothing(folder, caplog):
     assert "does nothing" not in caplog.text
 
 
+# case 17
 def test_the_filter_by_the_item_file_filters(tmp_path, caplog):
     """Where it is asked for, also in models that a stage trains and after a checkpoint was read."""
     rows = events()

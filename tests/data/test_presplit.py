@@ -62,6 +62,7 @@ def shuffled(parts):
 # --- what is read ---------------------------------------------------------------------------------
 
 
+# case 04
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("limit", [20, 4])
 def test_histories_are_built_where_the_files_have_none(tmp_path, mixed, limit):
@@ -71,6 +72,7 @@ def test_histories_are_built_where_the_files_have_none(tmp_path, mixed, limit):
     assert split(tmp_path, MAX_ITEM_LIST_LENGTH=limit, **BENCHMARK) == expected_split(rows, limit)
 
 
+# cases 02 and 03
 @pytest.mark.parametrize("changes", [{}, LOADED, {"alias_of_item_id": ["item_id_list"], **LOADED}])
 @pytest.mark.parametrize("limit", [20, 4])
 def test_histories_of_the_files_mean_items_and_are_cut(tmp_path, changes, limit, caplog):
@@ -174,6 +176,7 @@ def padded(parts, filler, width=12, left=False, more=0):
     return found
 
 
+# case 01
 @pytest.mark.parametrize("filler", ["0", "[PAD]", "-1", "<pad>", "none", "x"])
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("model", ["TIGER", "Pop"])
@@ -281,3 +284,34 @@ def test_rows_stand_in_the_order_of_one_file(tmp_path):
         loaders = make_loaders(config, create_dataset(config), False)
         found.append([rows_of(loader._dataset) for loader in loaders])
     assert found[0] == found[1]
+
+
+# case 30
+def test_histories_longer_than_an_inner_model_keeps(tmp_path, caplog):
+    """The SASRec behind LETTER's vectors keeps 20 items, the run 50."""
+    draw = random.Random(4)
+    rows = []
+    for user in range(14):
+        items = draw.choices(range(25), k=draw.randrange(24, 40))
+        rows += [(f"u{user}", f"i{item}", place) for place, item in enumerate(items)]
+    write_parts(tmp_path, histories(rows), WITH_HISTORY)
+    write_items(tmp_path, "toy")
+    settings = {
+        **TINY_OF["LETTER"],
+        "MAX_ITEM_LIST_LENGTH": 50,
+        "epochs": 1,
+        "data_path": str(tmp_path),
+        "cache_dir": str(tmp_path / "cache"),
+        **BENCHMARK,
+        **LOADED,
+    }
+    with caplog.at_level("INFO"):
+        result = run_recbole_genrec("LETTER", "toy", config_dict=settings, saved=False)
+    assert "histories are longer than MAX_ITEM_LIST_LENGTH and are cut to their last 20" in (
+        caplog.text
+    )
+    assert 0 <= result["test_result"]["recall@10"] <= 1
+    longest = max(len(history) for _, history, _ in split(tmp_path, **BENCHMARK, **LOADED)["test"])
+    assert longest == 20, "SASRec's own default"
+    changes = {"MAX_ITEM_LIST_LENGTH": 50, **BENCHMARK, **LOADED}
+    assert split(tmp_path, **changes) == expected_split(rows, 50)

@@ -84,6 +84,7 @@ def stopped_after(epoch, monkeypatch):
     monkeypatch.setattr(ResumePoints, "save", save_and_stop)
 
 
+# case 50
 def test_an_interrupted_run_goes_on_with_more_epochs(folder, monkeypatch):
     schedule = {"lr_scheduler": "constant"}  # another one would stretch over all epochs
     with monkeypatch.context() as patch:
@@ -99,6 +100,7 @@ def test_an_interrupted_run_goes_on_with_more_epochs(folder, monkeypatch):
     ]
 
 
+# case 50
 def test_a_finished_run_with_more_epochs(folder):
     first = run(folder, epochs=2)
     assert not list(Path("saved").glob("*.resume.pth"))

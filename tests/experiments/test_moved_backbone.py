@@ -14,6 +14,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, recommend
 
 
+# case 48
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_the_folder_moves(tmp_path, tuning):
     folder = write_dataset(tmp_path / "data")

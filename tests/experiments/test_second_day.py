@@ -78,6 +78,7 @@ def later(first, tmp_path):
     return second_day(tmp_path / "later", first[0])
 
 
+# cases 47 and 52
 @pytest.mark.parametrize("model", ["TIGER", "TimelineRec", "SETRec"])
 def test_the_lists_of_all_users_without_training(first, later, tmp_path, model):
     checkpoint = first[1][model]["checkpoint"]
@@ -124,6 +125,7 @@ def test_the_checkpoint_alone_serves(first, tmp_path):
         recommend(checkpoint, user="nobody")
 
 
+# case 47
 def test_an_added_item_that_is_bought_later_is_the_same_item(first, tmp_path):
     model = load_data_and_model(first[1]["TIGER"]["checkpoint"]).model
     model.add_items(["soft soap no 40", "cold mirror"], ["i40", "early"])
@@ -153,6 +155,7 @@ def test_metrics_on_the_next_day_are_those_of_the_lists(first, later):
     assert tested == pytest.approx(np.mean(hits), abs=1e-6)
 
 
+# case 40
 def test_ids_and_texts_of_numpy_and_pandas(first, tmp_path):
     model = load_model(first[1]["TIGER"]["checkpoint"]).model
     model.add_items(["fresh thing"], np.array(["n1"]))
@@ -167,6 +170,7 @@ def test_ids_and_texts_of_numpy_and_pandas(first, tmp_path):
         model.add_items(["a"], [7.5])
 
 
+# case 49
 def test_rows_that_nobody_bought(first, tmp_path, caplog):
     folder = tmp_path / "cold"
     shutil.copytree(first[0] / "toy", folder / "toy")
@@ -186,6 +190,7 @@ def test_rows_that_nobody_bought(first, tmp_path, caplog):
     assert "cold2" in [row["item"] for row in served.recommend(["i1"], k=42)]
 
 
+# case 52
 def test_the_command_for_many_users(first, later, tmp_path, capsys):
     checkpoint = first[1]["TimelineRec"]["checkpoint"]
     command = ["recommend", f"--checkpoint={checkpoint}", f"--data_path={later}", "--top=3"]

@@ -162,6 +162,7 @@ def test_without_the_key_names_and_stored_fits_stay(with_texts):
     assert not {"item_vectors", "item_vectors_use"} & set(names)
 
 
+# case 45
 def test_items_without_a_vector_are_counted_and_named(data, tmp_path, no_encoder, caplog):
     rows, ids = table()[:30], [f"i{n}" for n in range(30)]
     options = {"tokenizer": "rkmeans", "item_vectors": write_vectors(tmp_path, rows, ids)}
@@ -245,6 +246,7 @@ def test_a_run_with_vectors_alone(data, tmp_path, no_encoder, monkeypatch):
     assert result["test_result"]["recall@10"] >= 0
 
 
+# case 45
 def test_collaborative_vectors_of_some_items_say_which_are_missing(data, tmp_path, caplog):
     file = tmp_path / "emb.tsv"
     rows = [f"i{n}\t{' '.join(map(str, row))}" for n, row in enumerate(table()[:24])]
@@ -255,6 +257,7 @@ def test_collaborative_vectors_of_some_items_say_which_are_missing(data, tmp_pat
     assert "They take the zero vector" in caplog.text
 
 
+# case 45
 def test_collaborative_vectors_of_an_array(data, tmp_path):
     options = {"tokenizer_input": "cf", "allow_external_cf": True, "tokenizer": "rkmeans"}
     model, *_ = make(data, tmp_path, cf_file=write_vectors(tmp_path), **options)

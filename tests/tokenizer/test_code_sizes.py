@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"))
 
 
+# case 46
 @pytest.mark.parametrize("tokenizer", ["rkmeans", "text-hierarchical", "rqvae", "random", "mq"])
 def test_every_tokenizer_gets_the_same_sizes_and_says_so(folder, tokenizer, caplog):
     options = QUICK if tokenizer in ("rqvae", "mq") else {}

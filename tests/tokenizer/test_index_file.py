@@ -45,6 +45,7 @@ def read_codes(model) -> dict[str, list[int]]:
 EXPECTED = {f"i{n}": [n % 8, n // 8, n % 2] for n in range(N)}
 
 
+# case 51
 @pytest.mark.parametrize("form", ["words", "one text", "numbers"])
 def test_code_words_by_raw_id(data, tmp_path, form):
     make = {
@@ -74,6 +75,7 @@ def test_numbers_with_the_file_of_raw_ids_that_lcrec_publishes(data, tmp_path, c
     assert "1 items that are not in the data are left out" in caplog.text
 
 
+# case 51
 def test_numbers_without_raw_ids_are_refused(data, tmp_path):
     file = write_index(tmp_path, {str(n): words(n) for n in range(N)})
     with pytest.raises(
