@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recbole_genrec.data.ids import raw_id
+from recbole_genrec.data.inter_files import RESERVED
 from recbole_genrec.errors import ConfigError
 
 
@@ -112,9 +113,28 @@ class Catalogue:
             names = [f"new-{first + number}" for number in range(len(texts))]
         else:
             names = [raw_id(token) for token in tokens]
+        self._check_names(names)
         distinct = len({*self.items, *names}) == first + len(names)
         if len(names) != len(texts) or not distinct:
             raise ConfigError(
                 f"{len(texts)} new items need as many ids that no item has yet, got {names[:5]}."
             )
         return names
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        """Refuse ids that a file of interactions could not hold.
+
+        Raises:
+            ConfigError: names the first one.
+        """
+        known = self._item_numbers()
+        for name in names:
+            reason = None
+            if not name.strip() or name in RESERVED:
+                reason = "stands for a missing value or for padding in files"
+            elif "\t" in name or "\n" in name:
+                reason = "holds a tab or a line end"
+            elif name != name.strip() and name.strip() in known:
+                reason = f"differs from {name.strip()!r}, an item, in spaces alone"
+            if reason is not None:
+                raise ConfigError(f"The id {name!r} of a new item {reason}. Give another id.")

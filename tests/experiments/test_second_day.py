@@ -170,6 +170,29 @@ def test_ids_and_texts_of_numpy_and_pandas(first, tmp_path):
         model.add_items(["a"], [7.5])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nan", "a missing value or for padding"),
+        ("", "a missing value or for padding"),
+        ("  ", "a missing value or for padding"),
+        ("None", "a missing value or for padding"),
+        ("[PAD]", "a missing value or for padding"),
+        ("a\tb", "a tab or a line end"),
+        ("a\nb", "a tab or a line end"),
+        ("i1 ", "differs from 'i1', an item, in spaces alone"),
+        (float("nan"), "is no id"),
+        (b"i90", "is no id"),
+    ],
+)
+def test_ids_of_new_items_that_no_file_could_hold(first, name, words):
+    """case 40 and its kind: such an id could be saved and never be read again."""
+    model = load_model(first[1]["TIGER"]["checkpoint"]).model
+    with pytest.raises(ConfigError, match=words):
+        model.add_items(["a thing"], [name])
+    assert name not in model.item_tokens[1:]
+
+
 # case 49
 def test_rows_that_nobody_bought(first, tmp_path, caplog):
     folder = tmp_path / "cold"
