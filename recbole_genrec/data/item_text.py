@@ -280,6 +280,16 @@ def _missing_values(table: ItemTable, fields: list[str]) -> int:
     return sum(row[name].strip() in MISSING for row in rows for name in fields)
 
 
+def render_item_text(cells: dict[str, str], fields: list[str]) -> str:
+    """The text of one item outside the ``.item`` file, as :func:`read_item_texts` makes it.
+
+    Args:
+        cells: plain text by column; a missing column is empty.
+        fields: columns of the text, in order.
+    """
+    return _render(cells, fields, dict.fromkeys(fields, "token_seq"))
+
+
 def _shown(encoding: str) -> str:
     return "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
 

@@ -20,6 +20,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.ensemble_file import is_ensemble
+from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
@@ -58,7 +59,8 @@ def load_data_and_model(
     """Load a checkpoint of ours and its data; nothing is trained and no stage runs again.
 
     Args:
-        checkpoint: the ``.pth`` file beside the result file, or the folder of an export.
+        checkpoint: the ``.pth`` file beside the result file, the folder of an export, or its hub
+            id.
         model_class: the class of a model from outside this package, or ``package.module:Class``.
             Not needed for registered classes and those of entry points.
         **changes: settings to replace, for example ``data_path`` or ``beam_width``.
@@ -76,6 +78,7 @@ def load_data_and_model(
             f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
             "load_recommender take it."
         )
+    checkpoint = local_checkpoint(checkpoint)
     return restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
 
 
@@ -128,6 +131,22 @@ def _model_of_ours(
             return config.model_class.from_checkpoint(config, dataset, state)
         finally:
             config["backbone"] = backbone
+
+
+def load(checkpoint: str, **changes: Any) -> Any:
+    """A trained model to recommend with; no data is needed for a model of this package.
+
+    Args:
+        checkpoint: the ``.pth`` file of a run, the folder of an export, or its hub id.
+        **changes: settings to replace.
+
+    Returns:
+        The model, with ``recommend``, ``recommend_batch`` and ``recommend_all``.
+
+    Raises:
+        ArtefactError: the checkpoint is missing or damaged.
+    """
+    return load_recommender(checkpoint, **changes).model
 
 
 class Served(NamedTuple):
@@ -192,6 +211,7 @@ def load_recommender(
         from recbole_genrec.experiments.ensemble_lists import EnsembleLists  # loads its members
 
         return EnsembleLists.load(checkpoint, **changes)
+    checkpoint = local_checkpoint(checkpoint)
     state = load_checkpoint(checkpoint)
     with explained(f"The checkpoint {checkpoint}", ADVICE):
         config = _config(checkpoint, state, model_class, changes)

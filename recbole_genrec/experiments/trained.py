@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from recbole.data.dataset import Dataset
@@ -14,6 +15,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.ensemble import tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
+from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import (
     Served,
     Trained,
@@ -22,6 +24,7 @@ from recbole_genrec.experiments.loading import (
     load_recommender,
     restored,
 )
+from recbole_genrec.experiments.model_card import model_card, result_beside
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.outside import check_stored_class
@@ -70,6 +73,7 @@ def evaluate(
     if is_ensemble(checkpoint):
         return _evaluate_ensemble(checkpoint, changes)
     stages = Stages()
+    checkpoint = local_checkpoint(checkpoint)
     state = load_checkpoint(checkpoint)
     _check_changes(checkpoint, state, model_class, changes)
     config, model, dataset, train, valid, test = restored(checkpoint, state, model_class, changes)
@@ -240,7 +244,10 @@ def recommend_for_user(
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:
-    """Write the model of a checkpoint to a new folder, as safetensors and JSON.
+    """Write the model of a checkpoint to a new folder, as safetensors and JSON, with a model card.
+
+    :func:`~recbole_genrec.experiments.loading.load` reads the folder without the dataset, also from
+    a hub.
 
     Args:
         checkpoint: as in :func:`load_data_and_model`.
@@ -253,7 +260,10 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) ->
         ArtefactError: the checkpoint holds a model of RecBole.
         ConfigError: ``merge`` is not for this method, or the folder exists.
     """
-    load_model(checkpoint, **changes).model.save_pretrained(folder, merge)
+    checkpoint = local_checkpoint(checkpoint)
+    model = load_model(checkpoint, **changes).model
+    card = model_card(model, result_beside(Path(checkpoint)))
+    model.save_pretrained(folder, merge, {"README.md": card})
 
 
 def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -25,6 +25,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import publish_folder
 from recbole_genrec.storage.backbone_files import small_files
 from recbole_genrec.storage.checkpoints import (
@@ -271,7 +272,12 @@ class StoredModel(SequentialRecommender):
         """
         save_checkpoint(path, self.checkpoint())
 
-    def save_pretrained(self, folder: str | os.PathLike, merge: bool = False) -> None:
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        merge: bool = False,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         """Export the model to a new folder, as safetensors and JSON.
 
         :meth:`from_pretrained`, ``load_data_and_model`` and ``recbole-genrec recommend`` read it in
@@ -281,6 +287,7 @@ class StoredModel(SequentialRecommender):
             folder: a folder that does not exist yet.
             merge: write a language model for transformers instead; for methods that train a causal
                 language model.
+            files: further text files by name, such as a model card.
 
         Raises:
             ConfigError: the folder exists, or ``merge`` is not for this method.
@@ -289,6 +296,18 @@ class StoredModel(SequentialRecommender):
             raise ConfigError(f"{folder} exists already. Name a new folder for the export.")
         with publish_folder(folder) as inside:
             self._export(inside, merge)
+            for name, text in (files or {}).items():
+                (inside / name).write_text(text, encoding="utf-8")
+            if not merge:
+                self._describe(inside)
+
+    def _describe(self, folder: Path) -> None:
+        """Write the settings, and the codes of each item, for people and other programs."""
+        write_json(folder / "config.json", self.config.plain())
+        codes = dict(self.named_buffers(recurse=False)).get("codes")
+        if codes is not None:
+            rows = codes.tolist()[1:]  # without the padding item
+            write_json(folder / "codes.json", dict(zip(self.item_tokens[1:], rows, strict=True)))
 
     def _export(self, folder: Path, merge: bool) -> None:
         """Write the files of :meth:`save_pretrained`."""

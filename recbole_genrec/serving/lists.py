@@ -20,6 +20,7 @@ import torch
 from recbole_genrec.data.history_digests import changed_users, digests_of
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists import lists_bar
@@ -101,6 +102,7 @@ def recommend_to_file(
             not there.
         ArtefactError: the file cannot be written.
     """
+    checkpoint = local_checkpoint(checkpoint)
     target = Path(output).expanduser()
     check_format(target)
     part_of = Shard.read(shard)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from recbole_genrec.cli.command import Command
 from recbole_genrec.cli.commands import (
+    add_items,
     benchmark,
     datasets,
     doctor,
@@ -41,6 +42,7 @@ COMMANDS: list[Command] = [
     serve.COMMAND,
     inspect.COMMAND,
     export.COMMAND,
+    add_items.COMMAND,
     models.COMMAND,
     tokenizers.COMMAND,
     datasets.COMMAND,
