@@ -38,6 +38,8 @@ GENERATIVE_DETAIL_KEYS = (
     "codebook_sizes",
     "collision",
 )
+RARE_DETAIL_KEYS = {"ratio_rows": "users", "exclude_history_in_training": False}
+"""Keys that are told where they differ from the usual value."""
 SEARCH_DETAIL_KEYS = ("beam_width", "score_type", "score_mode", "constraint")
 
 UserMetrics = dict[int, dict[tuple[str, str], float]]  # seed -> (user, test item) -> metric
@@ -224,6 +226,9 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         keys += SEARCH_DETAIL_KEYS
     config = first["config"]
     settings = {key: config[key] for key in keys if config.get(key) is not None}
+    for key, usual in RARE_DETAIL_KEYS.items():
+        if config.get(key) not in (None, usual):
+            settings[key] = config[key]
     if "item_vectors" in settings:
         settings["item_vectors"] = Path(settings["item_vectors"]).name
     else:

@@ -17,6 +17,8 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.outside import register
+from recbole_genrec.report.rows import make_rows
+from recbole_genrec.report.runs import collect
 
 SPLITS = {
     "by-user": {"split": {"RS": [0.7, 0.1, 0.2]}, "group_by": "user"},
@@ -123,6 +125,9 @@ def test_both_kinds_stand_in_one_table(folder, tmp_path):
     values |= {"SASRec.hidden_size": 16, "SASRec.inner_size": 16}
     results = run_recbole_genrec("SASRec,Pop", "toy", config_dict=values)
     assert {"SASRec", "Pop"} == set(results)
+    rows = make_rows(collect([tmp_path])[0])
+    assert {row["run"] for row in rows} == {"SASRec", "Pop"}
+    assert all(row["details"]["ratio_rows"] == "interactions" for row in rows)
     values["ratio_rows"] = "users"
     with pytest.raises(ConfigError, match="ratio_rows=interactions"):
         run_recbole_genrec("SASRec,Pop", "toy", config_dict=values)
