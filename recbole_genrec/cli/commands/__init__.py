@@ -11,6 +11,7 @@ from recbole_genrec.cli.commands import (
     add_items,
     benchmark,
     datasets,
+    demo,
     doctor,
     ensemble,
     evaluate,
@@ -31,6 +32,7 @@ from recbole_genrec.cli.commands import (
 )
 
 COMMANDS: list[Command] = [
+    demo.COMMAND,
     run.COMMAND,
     evaluate.COMMAND,
     ensemble.COMMAND,
