@@ -18,6 +18,7 @@ PROVIDED = {
     "load": "recbole_genrec.experiments.loading",
     "load_data_and_model": "recbole_genrec.experiments.trained",
     "recommend": "recbole_genrec.experiments.trained",
+    "recommend_to_file": "recbole_genrec.serving.lists",
     "register": "recbole_genrec.model.outside",
     "run_recbole_genrec": "recbole_genrec.experiments.run",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "load_data_and_model",
     "recommend",
+    "recommend_to_file",
     "register",
     "run_recbole_genrec",
 ]

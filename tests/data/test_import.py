@@ -181,6 +181,18 @@ def test_the_settings_of_a_dataset_lie_in_its_folder(tmp_path):
     assert GenRecConfig("SASRec", "shop", config_dict=changes)["epochs"] != 3
 
 
+def test_files_that_are_no_tables(tmp_path):
+    for name, said in (("x.xlsx", "save the sheet as CSV"), ("x.parquet", "is no Parquet file")):
+        (tmp_path / name).write_bytes(b"PK not a table")
+        with pytest.raises(DataError, match=said):
+            import_tables([tmp_path / name], "shop")
+    (tmp_path / "x.jsonl").write_text('{"user": "a"\n')
+    with pytest.raises(DataError, match="is no file of JSON lines"):
+        import_tables([tmp_path / "x.jsonl"], "shop")
+    with pytest.raises(DataError, match="does not exist"):
+        import_tables([tmp_path / "nothing.csv"], "shop")
+
+
 DAY = datetime(2024, 5, 31, 12, 30, 15, tzinfo=timezone.utc)
 SECONDS = DAY.timestamp()
 

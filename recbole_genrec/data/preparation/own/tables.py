@@ -21,6 +21,7 @@ from recbole_genrec.errors import DataError
 SEPARATORS = ("\t", ",", ";", "|")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
+PACKED = (".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
 @dataclass
@@ -56,6 +57,10 @@ def read_table(path: Path, encoding: str = "utf-8", separator: str | None = None
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
     ending = path.suffix.lower()
+    if ending in PACKED:
+        raise DataError(
+            f"{path} is a packed file or a workbook. Unpack it, or save the sheet as CSV."
+        )
     if ending in PARQUET:
         return _read_parquet(path)
     if ending in JSON_LINES:
