@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_genrec.data.batching import (
@@ -17,21 +18,19 @@ from recbole_genrec.data.batching import (
 )
 from recbole_genrec.errors import ConfigError
 
+MASKED = ("BERT4Rec",)
+"""Models of RecBole that mask positions of a row and learn these, as their papers do."""
+
 
 def training_rows(config: Any) -> str:
     """``all``, ``longest`` or ``windows``: what the model of a run trains on.
 
-    ``train_rows`` applies to models that learn from every position of a row: ours, and BERT4Rec,
-    whose paper trains on one row a user. SASRec and GRU4Rec of RecBole learn from the last position
-    only and keep all rows.
+    General models know no histories and train on all interactions.
 
     Args:
         config: the settings of the run.
     """
-    learns_all = (
-        getattr(config.model_class, "generative", False) or config.settings.model == "BERT4Rec"
-    )
-    if not learns_all:
+    if config.model_class.type != ModelType.SEQUENTIAL:
         return "all"
     return config.settings.train_rows or "all"
 

@@ -51,6 +51,8 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     batch = str(settings.train_batch_size)
     if settings.batch_targets and training_rows(config) != "all":
         batch = f"{settings.batch_targets} targets"
+    if training_rows(config) != "all" and not is_generative(config.model_class):
+        batch += f", rows {training_rows(config)}"
     rows = {
         "model": settings.model,
         "dataset": f"{settings.dataset}, histories of up to {history} items",

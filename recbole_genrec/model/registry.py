@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from recbole_genrec.data.training_rows import MASKED, training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.names import GENERATORS, MODELS, recbole_model_names
 from recbole_genrec.model.outside import (
@@ -108,7 +109,12 @@ def build_model(config, dataset):
     model_class = config.model_class
     if is_generative(model_class):
         return model_class.build(config, dataset)
-    return model_class(config, dataset)
+    if training_rows(config) == "all" or config.settings.model in MASKED:
+        return model_class(config, dataset)
+    # The other models do without what it imports.
+    from recbole_genrec.model.baselines.all_positions import with_all_positions
+
+    return with_all_positions(model_class, config, dataset)
 
 
 def is_generative(model_class: type) -> bool:

@@ -248,7 +248,7 @@ class GenRecTrainer(Trainer):
         with self._autocast():
             losses = loss_func(rows)
         losses = losses if isinstance(losses, tuple) else (losses,)
-        if getattr(self.model, "generative", False):
+        if any(getattr(self.model, name, False) for name in ("generative", "balances_loss")):
             return losses
         return tuple(processes.balanced(loss, len(rows)) for loss in losses)
 
