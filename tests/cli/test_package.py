@@ -84,8 +84,11 @@ def test_wheel_holds_all_modules_and_property_files(wheel):
             assert archive.read(f"recbole_genrec/{path}") == (ROOT / path).read_bytes()
     properties = {f"recbole_genrec/{path}" for path in PROPERTIES}
     packaged = {name for name in names if ".dist-info/" not in name}
-    skeleton = (ROOT / "recbole_genrec" / "experiments" / "skeleton").glob("*.txt")
-    others = {path.relative_to(ROOT).as_posix() for path in skeleton} | {"recbole_genrec/py.typed"}
+    files = [path for path in (ROOT / "recbole_genrec").rglob("*") if path.is_file()]
+    others = {
+        path.relative_to(ROOT).as_posix() for path in files if path.suffix not in (".py", ".pyc")
+    }
+    assert {"recbole_genrec/py.typed", "recbole_genrec/serving/page/index.html"} <= others
     assert packaged == modules | properties | others
     assert f"\nVersion: {recbole_genrec.__version__}\n" in metadata
 
