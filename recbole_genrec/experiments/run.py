@@ -11,6 +11,7 @@ from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
 from recbole_genrec.model.registry import get_model_class, model_name
 from recbole_genrec.report.comparable import check_one_table
+from recbole_genrec.report.objects import Result, Results, results_of
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.launcher import launch, launches
 from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
@@ -26,7 +27,7 @@ def run_recbole_genrec(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     argv: list[str] | None = None,
-) -> dict[str, Any]:
+) -> Result | Results:
     """Train and test one model, or several (``model="STORE,SASRec"``) on the same split.
 
     With ``nproc`` above 1 the calling script needs Python's ``if __name__ == "__main__":``, because
@@ -44,7 +45,8 @@ def run_recbole_genrec(
 
     Returns:
         The result of the run (the content of its JSON file); for several models
-        ``{name: result}``.
+        ``{name: result}``. Both are dictionaries that a notebook shows as tables, with
+        ``to_frame()`` and ``plot()``.
 
     Raises:
         GenRecError: a setting, a file or a number is wrong; the message says which, and what to do.
@@ -84,8 +86,8 @@ def run_recbole_genrec(
             settings = {"model": name, "argv": arguments_of[name], "saved": saved, **options}
             results[name] = _run_in_processes(config, settings)
     if not several:
-        return results[model]
-    return {model_name(name): result for name, result in results.items()}
+        return Result(results[model])
+    return results_of({model_name(name): result for name, result in results.items()})
 
 
 def _split_names(model: str) -> list[str]:

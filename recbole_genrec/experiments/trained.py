@@ -29,6 +29,7 @@ from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
+from recbole_genrec.report.objects import Result
 from recbole_genrec.settings.classification import evaluation_keys
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
@@ -51,9 +52,7 @@ __all__ = [
 ]
 
 
-def evaluate(
-    checkpoint: str, model_class: type | str | None = None, **changes: Any
-) -> dict[str, Any]:
+def evaluate(checkpoint: str, model_class: type | str | None = None, **changes: Any) -> Result:
     """Test a checkpoint again, under another search if wanted; nothing is trained.
 
     Args:
@@ -95,7 +94,7 @@ def evaluate(
     stages.end("test")
 
     report = model.report() if is_generative(config.model_class) else {}
-    return {
+    result = {
         "model": config.settings.model,
         "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
@@ -109,6 +108,7 @@ def evaluate(
         "commit": commit(),
         "versions": versions(),
     }
+    return Result(result)
 
 
 def _evaluate_ensemble(path: str, changes: dict[str, Any]) -> dict[str, Any]:

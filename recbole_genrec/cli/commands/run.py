@@ -47,19 +47,18 @@ def _keys_of_a_method(settings: list[str]) -> str | None:
 
 def _run(settings: list[str], with_report: bool) -> None:
     from recbole_genrec.experiments.run import run_recbole_genrec
+    from recbole_genrec.report.objects import Results, results_of
     from recbole_genrec.runtime.processes import started_with_others
 
     result = run_recbole_genrec(argv=settings)
     if started_with_others() and os.environ["RANK"] != "0":
         return  # torchrun starts this command once a process
-    several = "test_result" not in result
-    if not several:
-        result = {result["model"]: result}
-    print_outcome(result)
+    results = result if isinstance(result, Results) else results_of({result["model"]: result})
+    print_outcome({**results})
     if with_report:
         from recbole_genrec.experiments.report import write_report_of
 
-        print(f"Report written to {write_report_of(result)}")
+        print(f"Report written to {write_report_of(results)}")
 
 
 COMMAND = Command(
