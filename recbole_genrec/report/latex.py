@@ -101,7 +101,7 @@ def _caption(dataset: str, rows: Sequence[Row], starred: bool) -> str:
         text += r" $\pm$: sample standard deviation over seeds."
     if starred:
         text += (
-            rf" $*$: differs from the baseline (two-sided sign-flip test over users, $p <$ "
+            rf" $^{{*}}$: differs from the baseline (two-sided sign-flip test over users, $p <$ "
             f"{SIGNIFICANT} after the correction of {CORRECTION})."
         )
     return text

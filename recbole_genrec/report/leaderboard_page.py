@@ -9,7 +9,8 @@ from typing import Any
 from recbole_genrec.report.comparisons import CORRECTION, adjusted
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
-from recbole_genrec.report.tables import PROTOCOL_KEYS, STAGES
+from recbole_genrec.report.protocol import protocol_text
+from recbole_genrec.report.tables import STAGES
 from recbole_genrec.report.templating import Figures, render
 
 Row = dict[str, Any]
@@ -68,6 +69,7 @@ class Board:
         self.coded = [row for row in self.done if row["codes"]]
         tested = [row for row in self.done if row["against_baseline"]]
         p_values = adjusted([row["against_baseline"]["p"] for row in tested])
+        self.tested = tested
         self.adjusted = {row["run"]: p for row, p in zip(tested, p_values, strict=True)}
         self._figures = figures
 
@@ -82,12 +84,15 @@ class Board:
     @property
     def protocols(self) -> list[str]:
         """How the runs were tested; one line where all were tested alike."""
-        texts = []
+        texts: dict[str, list[str]] = {}
         for row in self.done:
-            words = [f"{key} {row['details'].get(key)}" for key in PROTOCOL_KEYS]
-            words.append(f"history masked: {row['details']['history masked']}")
-            texts.append(", ".join(words))
-        return list(dict.fromkeys(texts))
+            masked = row["details"]["history masked"]
+            texts.setdefault(
+                f"{protocol_text(row['details'])}, history masked: {masked}", []
+            ).append(row["run"])
+        if len(texts) == 1:
+            return list(texts)
+        return [f"{', '.join(runs)}: {text}" for text, runs in texts.items()]
 
     def best(self, metric: str) -> float:
         """The highest mean of a metric."""

@@ -12,6 +12,7 @@ from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tes
 from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
+from recbole_genrec.report.protocol import protocol_text
 from recbole_genrec.report.rows import main_metric, place
 from recbole_genrec.report.templating import Figures, render
 from recbole_genrec.settings.recbole_values import history_masked
@@ -140,7 +141,7 @@ class RunView:
             rows.append(("tokenizer", str(config["tokenizer"])))
         rows += [
             ("dataset", result["dataset"]),
-            ("protocol", _protocol(config)),
+            ("protocol", protocol_text(config)),
             ("history masked", "yes" if masked else "no"),
             ("seed", str(result["seed"])),
             ("parameters", f"{result['parameters']:,}"),
@@ -348,21 +349,3 @@ class Overview:
             if any(value != values[0] for value in values):
                 rows.append((name, values))
         return sorted(rows, key=lambda row: row[0].lower())
-
-
-def _protocol(config: dict[str, Any]) -> str:
-    """How the run was tested."""
-    eval_args = config.get("eval_args") or {}
-    split = eval_args.get("split") or {}
-    words = [", ".join(f"{name}: {value}" for name, value in split.items())]
-    if "LS" in split:
-        words = [f"leave one out ({split['LS']})"]
-    mode = eval_args.get("mode")
-    if isinstance(mode, dict):
-        mode = mode.get("test")
-    words.append("all items are ranked" if mode == "full" else f"mode {mode}")
-    words.append(f"order {eval_args.get('order')}")
-    words.append(f"histories of up to {config.get('MAX_ITEM_LIST_LENGTH')} items")
-    if config.get("candidate_file"):
-        words.append("candidates from a file")
-    return ", ".join(words)

@@ -1,0 +1,28 @@
+"""The protocol of a test in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def protocol_text(config: Mapping[str, Any]) -> str:
+    """How a run was tested.
+
+    Args:
+        config: its settings; those of the split and of the histories are read.
+    """
+    eval_args = config.get("eval_args") or {}
+    split = eval_args.get("split") or {}
+    words = [", ".join(f"{name}: {value}" for name, value in split.items())]
+    if "LS" in split:
+        words = [f"leave one out ({split['LS']})"]
+    mode = eval_args.get("mode")
+    if isinstance(mode, dict):
+        mode = mode.get("test")
+    words.append("all items are ranked" if mode == "full" else f"mode {mode}")
+    words.append(f"order {eval_args.get('order')}")
+    words.append(f"histories of up to {config.get('MAX_ITEM_LIST_LENGTH')} items")
+    if config.get("candidate_file"):
+        words.append("candidates from a file")
+    return ", ".join(words)
