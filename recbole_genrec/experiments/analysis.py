@@ -63,7 +63,7 @@ def analyse(
         few = chosen_users(trained.config, loader, searched_users)
         analyse_search(analysis, trained, few)
     except ConfigError as error:
-        analysis.left_out["lists"] = str(error)
+        analysis.left_out["lists"] = f"No lists of users: {error}"
     analysis.of_users = _n_rows(trained.test)
     return analysis
 

@@ -126,3 +126,12 @@ def test_pandas_warnings_are_quiet_in_programs(root):
         [sys.executable, "-c", program % str(root)], capture_output=True, text=True, check=True
     )
     assert "FutureWarning" not in result.stderr
+
+
+@pytest.mark.slow
+def test_the_program_in_the_documentation_runs(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert list(Path("saved").glob("*.html"))

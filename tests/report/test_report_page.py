@@ -296,3 +296,32 @@ def test_run_with_report(runs, tmp_path, capsys):
     (page,) = Path("saved").glob("Pop-toy-*.html")
     assert str(page) in capsys.readouterr().out
     assert "Which users are served" in page.read_text()
+
+
+def test_a_run_that_held_nothing_out_has_codes_and_no_lists(runs, tmp_path):
+    file = tmp_path / "all.json"
+    values = {**TINY_OF["TimelineRec"], "data_path": str(runs["Pop"].parent), "hold_out": False}
+    values |= {"epochs": 1, "result_file": str(file)}
+    run_recbole_genrec("TimelineRec", "toy", config_dict=values)
+    text = write_report([file]).read_text()
+    assert "The run held nothing out, so there is no test." in text
+    assert "No lists of users: The run held nothing out" in text
+    assert 'class="tree"' in text
+
+
+@pytest.mark.parametrize("model", ["STORE", "TIGER", "TokenRec", "SETRec"])
+def test_every_kind_of_method_has_a_report(runs, tmp_path, model):
+    file = tmp_path / f"{model}.json"
+    values = {**TINY_OF[model], "data_path": str(runs["Pop"].parent), "exclude_history": True}
+    values |= {"epochs": 1, "result_file": str(file)}
+    result = run_recbole_genrec(model, "toy", config_dict=values)
+    found = analyse(result["checkpoint"])
+    for name, value in result["test_result"].items():
+        assert found.metrics[name] == pytest.approx(value, abs=1e-6)
+    assert bool(found.given) == ("search" in result["report"])
+    if found.given:
+        reachable = 1 - result["unreachable_targets"]["test"] / found.users
+        assert found.given[-1].metrics["recall@1"] == pytest.approx(reachable)
+    text = write_report([file]).read_text()
+    assert ('class="tree"' in text) == (model != "SETRec")
+    assert "history masked</dt><dd>yes" in text

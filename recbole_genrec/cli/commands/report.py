@@ -7,7 +7,12 @@ from typing import Annotated
 import typer
 
 from recbole_genrec.cli.command import LOOK_UP, Command
-from recbole_genrec.cli.options import DataPathOption
+from recbole_genrec.cli.options import (
+    BackboneOption,
+    DataPathOption,
+    ModelOption,
+    checkpoint_changes,
+)
 
 
 def report(
@@ -39,7 +44,9 @@ def report(
             help="whether checkpoints are loaded for what the result files do not say",
         ),
     ] = True,
+    model: ModelOption = None,
     data_path: DataPathOption = None,
+    backbone: BackboneOption = None,
 ) -> None:
     """Write one HTML file about runs, or the leaderboard page of a benchmark.
 
@@ -49,7 +56,7 @@ def report(
     """
     from recbole_genrec.experiments.report import write_pages
 
-    changes = {"data_path": data_path} if data_path else {}
+    changes = checkpoint_changes(model, data_path, backbone)
     for page in write_pages(paths, output, baseline, analysis, users, **changes):
         print(f"Report written to {page}")
 
