@@ -15,7 +15,7 @@ from recbole_genrec.experiments.analysis_lists import rank_metrics
 from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.report.contents import Analysis, BeamWidth, GivenCodes
-from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.ranks import UserRanks, evaluated_cases
 
 QUERIES = 256
 """Items of each user that are scored at once (our choice)."""
@@ -75,15 +75,21 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
             given[level].append(ranks)
             sizes[level].append(size)
     _fill_in(analysis, model, depth, found, proven)
-    own = model.settings.beam_width
-    start = found[own if own in found else widths[-1]]
     everything = float(model.n_items - 1)
-    analysis.given = [GivenCodes(0, everything, _metrics(np.concatenate(start), depth))]
+    analysis.given = [GivenCodes(0, everything, _metrics(_ranks_of_run(analysis, loader), depth))]
     for level in range(len(groups)):
         ranks = np.concatenate(given[level])
         ranks = np.where(ranks > depth, 0, ranks)
         mean_size = float(np.concatenate(sizes[level]).mean())
         analysis.given.append(GivenCodes(level + 1, mean_size, _metrics(ranks, depth)))
+
+
+def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
+    """Ranks of the users of ``loader`` in the lists of the run's own search."""
+    assert analysis.ranks is not None
+    ranks = dict(zip(analysis.ranks.users, analysis.ranks.ranks.tolist(), strict=True))
+    users, _ = evaluated_cases(loader)
+    return np.array([ranks[user] for user in users])
 
 
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:

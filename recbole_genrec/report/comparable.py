@@ -206,7 +206,7 @@ def _model_and_tokenizer(result: dict[str, Any]) -> str:
         return f"{name} flat"
     if heads and len(heads) > 1:
         name = f"{name} hybrid"
-    if result["report"] and result["config"]["tokenizer"]:
+    if result["report"] and result["config"].get("tokenizer"):
         name += f"-{result['config']['tokenizer']}"
     return name
 

@@ -125,7 +125,7 @@ def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:
     names = distinct_names([content for _, content in results])
     runs = []
     for name, (file, content) in zip(names, results, strict=True):
-        tokenizer = content["config"]["tokenizer"] if content["report"] else None
+        tokenizer = content["config"].get("tokenizer") if content["report"] else None
         runs.append(
             Run(
                 name,

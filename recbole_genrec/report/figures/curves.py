@@ -99,4 +99,7 @@ def tokenizer_curves(stages: Mapping[str, Mapping[str, Sequence[float]]]) -> go.
             shown.add(name)
     figure.update_yaxes(title_text="loss")
     figure.update_xaxes(title_text="epoch", row=len(stages), col=1)
-    return bare_figure(figure, height=90 + 210 * len(stages))
+    bare_figure(figure, height=110 + 210 * len(stages))
+    # The legend stands above the title of the first stage.
+    figure.update_layout(margin={"t": 84}, legend={"y": 1, "yref": "container", "yanchor": "top"})
+    return figure
