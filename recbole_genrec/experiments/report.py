@@ -44,7 +44,8 @@ def write_report(
         ArtefactError: a file is missing or holds no result.
         ConfigError: the runs cannot be compared, or ``baseline`` is no run.
     """
-    runs, about = collect(paths)
+    files = list(paths)
+    runs, about = collect(files, compared=len(files) > 1)
     done = [run for run in runs if run.result is not None]
     if not done:
         raise ConfigError("None of these runs is finished, so there is nothing to report.")

@@ -49,7 +49,9 @@ class Run:
         return self.name, self.dataset, self.seed
 
 
-def collect(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], dict[str, Any]]:
+def collect(
+    paths: Iterable[str | os.PathLike[str]], compared: bool = True
+) -> tuple[list[Run], dict[str, Any]]:
     """The runs of benchmark folders, of folders with result files, and of single result files.
 
     Without a benchmark folder a run is named after its model and tokenizer; where several settings
@@ -57,6 +59,7 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], dict[st
 
     Args:
         paths: the folders and files.
+        compared: whether the runs shall stand in one table.
 
     Returns:
         The runs, and ``{"baseline": name, "threads": n}`` as far as a benchmark folder says so.
@@ -87,7 +90,8 @@ def collect(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], dict[st
             f"Name the output folder of a benchmark, or JSON files that runs wrote."
         )
     _check_unique(runs)
-    check_comparable(runs)
+    if compared:
+        check_comparable(runs)
     return runs, about
 
 
