@@ -27,12 +27,14 @@ class Batch(NamedTuple):
     """Some test users.
 
     Attributes:
-        decoder: of their next codes.
+        decoder: of their next codes; None where all items are scored at once.
+        scores: float32 ``[B, n_items]`` of all items, where they are scored at once.
         targets: int64 ``[B]``.
         excluded: item ids ``[B, H]`` that they must not get, 0 = none; None = all may be ranked.
     """
 
-    decoder: CodeDecoder
+    decoder: CodeDecoder | None
+    scores: Tensor | None
     targets: Tensor
     excluded: Tensor | None
 
@@ -60,6 +62,9 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         return
     depth = max(model.settings.topk)
     widths = _widths(model, depth)
+    if _scores_all_items(model):
+        analysis.left_out["widths"] = "This model scores all items at once, without beams."
+        widths = []
     codes = model.trie_table()[0]
     groups = [first_codes(codes, given) for given in range(1, codes.shape[1] + 1)]
     found: dict[int, list[np.ndarray]] = {width: [] for width in widths}
@@ -75,6 +80,7 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
             given[level].append(ranks)
             sizes[level].append(size)
     _fill_in(analysis, model, depth, found, proven)
+    analysis.searched_users = len(np.concatenate(given[0]))
     everything = float(model.n_items - 1)
     analysis.given = [GivenCodes(0, everything, _metrics(_ranks_of_run(analysis, loader), depth))]
     for level in range(len(groups)):
@@ -92,6 +98,13 @@ def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
     return np.array([ranks[user] for user in users])
 
 
+def _scores_all_items(model: GenerativeRecommender) -> bool:
+    """Whether lists come from one product with all items, as with several heads of TimelineRec."""
+    if not getattr(model.settings, "scores_all_items", False):
+        return False
+    return tuple(getattr(model.settings, "head_names", ("tree",))) != ("tree",)
+
+
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
     """Beam widths from the length of the lists on, the run's own among them."""
     own = model.settings.beam_width
@@ -103,20 +116,23 @@ def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
 def _batches(model: GenerativeRecommender, loader: Any) -> Iterator[Batch]:
     """The users of a loader, ``search_batch_size`` at a time."""
     device = next(model.parameters()).device
+    at_once = _scores_all_items(model)
     for interaction, _, _, targets in loader:
         rows_of_batch = torch.arange(len(targets))
         for rows in rows_of_batch.split(model.settings.search_batch_size):
             part = interaction[rows].to(device)
             excluded = model.excluded_items(part)
             with torch.no_grad():
-                decoder = model.decoder(part)
-            yield Batch(decoder, targets[rows].to(device), excluded)
+                decoder = None if at_once else model.decoder(part)
+                scores = model.full_sort_predict(part) if at_once else None
+            yield Batch(decoder, scores, targets[rows].to(device), excluded)
 
 
 def _searched(
     model: GenerativeRecommender, batch: Batch, width: int, depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ranks of the targets ``[B]`` and proofs of lists ``[B, topk]`` with a beam width."""
+    assert batch.decoder is not None
     result = beam_search(
         batch.decoder,
         model.search_trie,
@@ -149,14 +165,7 @@ def _ranks_with_codes(
         hidden = (places.unsqueeze(2) == batch.excluded.unsqueeze(1)).any(2)
         is_real &= ~hidden | is_target
 
-    scores = []
-    for part in places.split(QUERIES, 1):
-        scores.append(
-            path_scores(
-                batch.decoder, model.search_trie, part, score_type=model.settings.score_type
-            )
-        )
-    score = torch.cat(scores, 1)  # [B, Q]
+    score = _scores(model, batch, places)  # [B, Q]
     of_target = score.masked_fill(~is_target, -torch.inf).amax(1, keepdim=True)
     better = is_real & (score > of_target)
 
@@ -172,6 +181,18 @@ def _ranks_with_codes(
     return rows
 
 
+def _scores(model: GenerativeRecommender, batch: Batch, items: Tensor) -> Tensor:
+    """Scores ``[B, Q]`` of given items ``[B, Q]``."""
+    if batch.scores is not None:
+        return batch.scores.gather(1, items)
+    assert batch.decoder is not None
+    score_type = model.settings.score_type
+    parts = []
+    for part in items.split(QUERIES, 1):
+        parts.append(path_scores(batch.decoder, model.search_trie, part, score_type=score_type))
+    return torch.cat(parts, 1)
+
+
 def _fill_in(
     analysis: Analysis,
     model: GenerativeRecommender,
@@ -184,7 +205,6 @@ def _fill_in(
         shares = np.concatenate(proven[width]).mean(0)
         certified = dict(zip(model.settings.topk, shares.tolist(), strict=True))
         joined = np.concatenate(ranks)
-        analysis.searched_users = len(joined)
         analysis.widths.append(BeamWidth(width, certified, _metrics(joined, depth)))
 
 

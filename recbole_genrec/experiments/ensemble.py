@@ -186,7 +186,7 @@ def _valid_cases(members: Sequence[Member], seed: int) -> list[Case]:
 
 def _trials(n_members: int) -> Iterator[tuple[float, ...]]:
     """Weights to try, equal ones first."""
-    levels = LEVELS
+    levels: tuple[float, ...] = LEVELS
     while len(levels) > 1 and len(levels) ** (n_members - 1) > MOST_TRIALS:
         levels = levels[1:-1]
     equal = (1.0,) * n_members

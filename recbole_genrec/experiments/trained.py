@@ -70,7 +70,7 @@ def evaluate(checkpoint: str, model_class: type | str | None = None, **changes: 
         ArtefactError: items were added to the model after its training.
     """
     if is_ensemble(checkpoint):
-        return _evaluate_ensemble(checkpoint, changes)
+        return Result(_evaluate_ensemble(checkpoint, changes))
     stages = Stages()
     checkpoint = local_checkpoint(checkpoint)
     state = load_checkpoint(checkpoint)

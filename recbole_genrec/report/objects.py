@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from recbole_genrec.report.console import STAGES
 from recbole_genrec.report.figures.curves import training_curves
 from recbole_genrec.report.figures.metrics import metric_bars
+from recbole_genrec.report.outcome import STAGES
 
 
 class Result(dict[str, Any]):

@@ -325,3 +325,16 @@ def test_every_kind_of_method_has_a_report(runs, tmp_path, model):
     text = write_report([file]).read_text()
     assert ('class="tree"' in text) == (model != "SETRec")
     assert "history masked</dt><dd>yes" in text
+
+
+def test_a_model_that_scores_all_items_at_once(runs, tmp_path):
+    file = tmp_path / "flat.json"
+    values = {**TINY_OF["TimelineRec"], "data_path": str(runs["Pop"].parent), "output": "items"}
+    values |= {"epochs": 1, "result_file": str(file)}
+    result = run_recbole_genrec("TimelineRec", "toy", config_dict=values)
+    found = analyse(result["checkpoint"])
+    assert found.given[0].metrics["recall@10"] == pytest.approx(
+        result["test_result"]["recall@10"], abs=1e-6
+    )
+    assert found.given[-1].metrics["recall@1"] == 1
+    assert "This model scores all items at once" in write_report([file]).read_text()

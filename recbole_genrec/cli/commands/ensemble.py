@@ -10,6 +10,7 @@ import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
 from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
 
@@ -28,7 +29,6 @@ def ensemble(context: typer.Context, quiet: QuietOption = False) -> int:
 def _ensemble(settings: list[str]) -> None:
     from recbole_genrec.errors import ConfigError
     from recbole_genrec.experiments.ensemble import make_ensemble
-    from recbole_genrec.report.console import results_table
     from recbole_genrec.settings.parsing import parse_arguments
     from recbole_genrec.settings.plain import as_list
 
@@ -47,7 +47,7 @@ def _ensemble(settings: list[str]) -> None:
         weights = [float(weight) for weight in as_list(weights)]
     command = shlex.join(["recbole-genrec", *sys.argv[1:]])
     result = make_ensemble(checkpoints, str(output), weights, command, **keys)
-    print(results_table({result["model"]: result}))
+    print_outcome({result["model"]: result})
     for member in result["members"]:
         print(f"  {member['model']:<24} weight {member['weight']:g}  {member['checkpoint']}")
 
