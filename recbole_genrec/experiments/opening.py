@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments import loading
 from recbole_genrec.experiments.benchmark import run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
-from recbole_genrec.experiments.loading import load_model
-from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.runs import RESULT, STATE
 from recbole_genrec.storage.artefacts import read_json
 
 
-def load(path: str | os.PathLike[str], **changes: Any) -> GenRecModel | Result | Leaderboard:
+def load(path: str | os.PathLike[str], **changes: Any) -> Any:
     """What a path holds.
 
     Args:
-        path: a checkpoint (``.pth``) or the folder of an export: the trained model, which
-            recommends; a result file (``.json``): the :class:`Result`; the output folder of a
+        path: a checkpoint (``.pth``), the folder or hub id of an export, or the file of an
+            ensemble: the trained model, with ``recommend`` and ``recommend_all``; a result file (``.json``): the :class:`Result`; the output folder of a
             benchmark: its :class:`Leaderboard`.
         **changes: settings to replace in a trained model, for example ``data_path``.
 
@@ -32,13 +32,14 @@ def load(path: str | os.PathLike[str], **changes: Any) -> GenRecModel | Result |
     """
     place = Path(path)
     is_board = (place / STATE).is_file()
-    if changes and (is_board or place.suffix == ".json"):
+    is_result = place.suffix == ".json" and not is_ensemble(path)
+    if changes and (is_board or is_result):
         raise ConfigError(f"{path} holds results; {', '.join(changes)} can be set for models only.")
     if is_board:
         return Leaderboard.of([place])
-    if place.suffix == ".json":
+    if is_result:
         return load_result(place)
-    return load_model(str(path), **changes).model
+    return loading.load(str(path), **changes)
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
