@@ -10,7 +10,6 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import loading
 from recbole_genrec.experiments.benchmark import run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
-from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.runs import RESULT, STATE
@@ -22,8 +21,9 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Any:
 
     Args:
         path: a checkpoint (``.pth``), the folder or hub id of an export, or the file of an
-            ensemble: the trained model, with ``recommend`` and ``recommend_all``; a result file (``.json``): the :class:`Result`; the output folder of a
-            benchmark: its :class:`Leaderboard`.
+            ensemble: the trained model, with ``recommend`` and ``recommend_all``; a result file
+            (``.json``): the :class:`Result`; the output folder of a benchmark: its
+            :class:`Leaderboard`.
         **changes: settings to replace in a trained model, for example ``data_path``.
 
     Raises:
@@ -32,7 +32,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Any:
     """
     place = Path(path)
     is_board = (place / STATE).is_file()
-    is_result = place.suffix == ".json" and not is_ensemble(path)
+    is_result = place.suffix == ".json" and "checkpoints" not in read_json(place)
     if changes and (is_board or is_result):
         raise ConfigError(f"{path} holds results; {', '.join(changes)} can be set for models only.")
     if is_board:
