@@ -330,7 +330,7 @@ def test_every_kind_of_method_has_a_report(runs, tmp_path, model):
 def test_a_model_that_scores_all_items_at_once(runs, tmp_path):
     file = tmp_path / "flat.json"
     values = {**TINY_OF["TimelineRec"], "data_path": str(runs["Pop"].parent), "output": "items"}
-    values |= {"epochs": 1, "result_file": str(file)}
+    values |= {"epochs": 1, "result_file": str(file), "score_mode": "auto"}
     result = run_recbole_genrec("TimelineRec", "toy", config_dict=values)
     found = analyse(result["checkpoint"])
     assert found.given[0].metrics["recall@10"] == pytest.approx(
