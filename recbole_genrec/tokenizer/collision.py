@@ -75,8 +75,9 @@ def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
 def collision_stats(codes: Tensor) -> dict:
     """Figures of ``codes [n, M]``.
 
-    Levels, items, unique ids, items that share their id, their share (``collision_rate``) and the
-    largest group.
+    Levels, items, unique ids, items that share their id, their share (``collision_rate``), the
+    largest group, and the share of items that some papers count, all but one of each group
+    (``excess_rate``: LETTER's and LC-Rec's ``(n - distinct) / n``).
 
     Raises:
         DataError: no rows.
@@ -90,6 +91,7 @@ def collision_stats(codes: Tensor) -> dict:
         "colliding_items": colliding,
         "collision_rate": colliding / len(codes),
         "largest_group": int(count.max()),
+        "excess_rate": (len(codes) - len(count)) / len(codes),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from recbole_genrec.errors import GenRecError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
@@ -16,7 +17,12 @@ from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingStage
-from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
+from recbole_genrec.tokenizer.vectors import (
+    VectorSettings,
+    VectorTokenizer,
+    possible_ids,
+    refuse_few_ids,
+)
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -25,8 +31,8 @@ REVIVE_EVERY = 10
 """Epochs between two revivals of dead codes, in the first two thirds of the training."""
 LOWER = 0.999
 """A loss below this share of the lowest one so far is an improvement (our choice, unpublished)."""
-LEARNERS = {"adamw": torch.optim.AdamW, "adagrad": torch.optim.Adagrad}
-"""Optimisers by the value of the key ``tokenizer_learner``."""
+PATIENCE_WITH_COLLAPSE = 3
+"""Looks in a row with hardly any distinct ids after which the fit is refused."""
 
 
 class RQVAEStage(TrainingStage):
@@ -61,19 +67,17 @@ class RQVAEStage(TrainingStage):
         self.x = x
         self.settings = settings
         self.further = nn.ParameterList(further)
-        optimiser = LEARNERS[settings.tokenizer_learner](
-            [*network.parameters(), *self.further],
-            lr=settings.tokenizer_lr,
-            weight_decay=settings.tokenizer_weight_decay,
-        )
+        optimiser = make_optimiser([*network.parameters(), *self.further], settings)
         super().__init__("training", label, network, optimiser, settings.tokenizer_epochs)
         self.generator = torch.Generator().manual_seed(seed)
+        self.possible_ids = possible_ids(network.sizes, x.cpu())
         start = self._look(0)
         self.track: dict[str, Any] = {
             "best": start,
             "curve": [start],
             "since": 0,
             "lowest": math.inf,
+            "collapsed": 0,
         }
 
     @property
@@ -106,17 +110,40 @@ class RQVAEStage(TrainingStage):
             return EpochEnd()
         look = {**self._look(done), **means}
         is_best = self._note(look)
+        self._refuse_collapse(done)
         stop = self.track["since"] >= self.settings.tokenizer_patience
-        shown = {"loss": f"{look['total']:.4f}", "collisions": f"{look['collision_rate']:.1%}"}
+        shown = {
+            "loss": f"{look['total']:.4f}",
+            "collisions": f"{look['collision_rate']:.1%}",
+            "ids": look["distinct_ids"],
+        }
         return EpochEnd(is_best, stop, shown)
 
     def _look(self, epoch: int) -> dict[str, Any]:
-        codes = self.network.eval().encode(self.x).cpu()
+        self.codes = self.network.eval().encode(self.x).cpu()
+        stats = collision_stats(self.codes)
         return {
             "epoch": epoch,
-            "collision_rate": collision_stats(codes)["collision_rate"],
-            "used": [len(column.unique()) for column in codes.unbind(1)],
+            "collision_rate": stats["collision_rate"],
+            "excess_rate": stats["excess_rate"],
+            "distinct_ids": stats["unique_ids"],
+            "used": [len(column.unique()) for column in self.codes.unbind(1)],
         }
+
+    def _refuse_collapse(self, epoch: int) -> None:
+        """End a fit that has had hardly any distinct ids for some looks.
+
+        Raises:
+            GenRecError: says how many there are.
+        """
+        try:
+            refuse_few_ids(self.codes, self.possible_ids, f" by epoch {epoch}")
+        except GenRecError:
+            self.track["collapsed"] = self.track.get("collapsed", 0) + 1
+            if self.track["collapsed"] >= PATIENCE_WITH_COLLAPSE:
+                raise
+        else:
+            self.track["collapsed"] = 0
 
     def _note(self, look: dict[str, Any]) -> bool:
         """Write ``look`` down; whether it is the best so far.
@@ -164,6 +191,14 @@ class RQVAESettings(FitKeys, VectorSettings):
     tokenizer_learner: Literal["adamw", "adagrad"] = key(
         "optimiser of the tokenizer", affects="tokenizer"
     )
+    adagrad_accumulator: float = key(
+        "start of Adagrad's sum of squares; torch starts at 0, where the first step moves every "
+        "weight by the whole rate",
+        ge=0,
+        default=0.1,
+        only_if=("tokenizer_learner", "adagrad"),
+        affects="tokenizer",
+    )
     tokenizer_weight_decay: float = key(
         "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
     )
@@ -173,6 +208,24 @@ class RQVAESettings(FitKeys, VectorSettings):
     tokenizer_patience: int = key(
         "looks without improvement before training stops", ge=1, affects="tokenizer"
     )
+
+
+def make_optimiser(
+    parameters: list[nn.Parameter], settings: RQVAESettings
+) -> torch.optim.Optimizer:
+    """The optimiser that ``tokenizer_learner`` names.
+
+    Adagrad starts as in TensorFlow, with 0.1, since TIGER's rate of .4 belongs to such a start.
+
+    Args:
+        parameters: what is trained.
+        settings: of the tokenizer.
+    """
+    rates = {"lr": settings.tokenizer_lr, "weight_decay": settings.tokenizer_weight_decay}
+    if settings.tokenizer_learner == "adamw":
+        return torch.optim.AdamW(parameters, **rates)
+    accumulator = settings.adagrad_accumulator
+    return torch.optim.Adagrad(parameters, **rates, initial_accumulator_value=accumulator)
 
 
 class RQVAETokenizer(VectorTokenizer):

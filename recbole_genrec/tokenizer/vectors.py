@@ -5,6 +5,7 @@ Inputs, scaling, collapse check, collisions, new items.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.9
 """Share of the items that may have one and the same tuple before the fit is refused."""
+FEWEST_IDS = 0.05
+"""Share of the possible ids that must be there, or the fit is refused."""
 REMEDY = (
     "Check that the item texts differ and that text_encoder knows their language and reads them to "
     "the end (its warning stands above), keep standardize: True, train it longer or with another "
@@ -129,7 +132,8 @@ class VectorTokenizer(ItemTokenizer):
 
         Raises:
             ConfigError: ``codebook_sizes`` cannot name all items.
-            GenRecError: nearly all items have the same vector or the same codes.
+            GenRecError: nearly all items have the same vector or the same codes, or there are far
+                fewer distinct ids than items.
         """
         settings = self.settings
         check_capacity(len(content.tokens) - 1, settings.codebook_sizes, settings.collision)
@@ -140,6 +144,7 @@ class VectorTokenizer(ItemTokenizer):
         self.learn(x, content)
         learned = self.quantiser.assign(x)
         _refuse_collapse(learned, "codes")
+        refuse_few_ids(learned, possible_ids(self.quantiser.sizes, x))
         _refuse_single_codes(learned, self.quantiser.sizes, x)
         error = (self.quantiser.reconstruct(learned) - x).square().mean()
         self.quality["reconstruction_error"] = float(error)
@@ -285,6 +290,30 @@ def _refuse_collapse(rows: Tensor, what: str) -> None:
     if len(rows) > 1 and same > COLLAPSED * len(rows):
         raise GenRecError(
             f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}"
+        )
+
+
+def possible_ids(sizes: Sequence[int], x: Tensor) -> int:
+    """How many distinct ids the sizes allow for vectors ``[n, D]``."""
+    return min(len(x.unique(dim=0)), math.prod(sizes))
+
+
+def refuse_few_ids(codes: Tensor, possible: int, when: str = "") -> None:
+    """Refuse codes with far fewer distinct ids than there could be.
+
+    Args:
+        codes: ``[n, L]``, before any repair.
+        possible: see :func:`possible_ids`.
+        when: for the message, when this was seen.
+
+    Raises:
+        GenRecError: fewer than 5 % of what there could be.
+    """
+    distinct = len(codes.unique(dim=0))
+    if distinct < FEWEST_IDS * possible:
+        raise GenRecError(
+            f"The tokenizer collapsed{when}: {len(codes)} items have {distinct} distinct ids. "
+            f"{REMEDY}"
         )
 
 

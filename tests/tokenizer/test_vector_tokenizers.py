@@ -21,6 +21,7 @@ from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer, vectors
 from recbole_genrec.tokenizer.collision import collision_stats
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 
 TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq"]
 NAMES = [*TEXT, "cid"]
@@ -389,3 +390,35 @@ def test_beta_does_not_lower_the_entropy_of_the_first_code():
         return -sum(float((share * share.log()).sum()) for share in shares) / 5
 
     assert entropy(0.1) > entropy(0.0)
+
+
+# --- TIGER's published optimiser ------------------------------------------------------------------
+
+PUBLISHED = {
+    "tokenizer_learner": "adagrad",
+    "tokenizer_lr": 0.4,
+    "tokenizer_weight_decay": 0.0,
+    "tokenizer_batch_size": 120,
+    "tokenizer_eval_interval": 5,
+    "tokenizer_patience": 100,
+    "hidden_sizes": [32],
+    "codebook_sizes": [16, 16, 16],
+}
+
+
+def test_adagrad_starts_as_published():
+    """From 0, torch's own start, the first step at .4 moves every weight by .4."""
+    content, _ = synthetic(0)
+    made = tokenizer("rqvae", **PUBLISHED, tokenizer_epochs=40)
+    made.fit(content)
+    last = made.quality["curve"][-1]
+    assert last["distinct_ids"] > 60
+    assert last["excess_rate"] == (120 - last["distinct_ids"]) / 120
+
+
+def test_a_collapse_is_seen_while_it_trains(monkeypatch):
+    content, _ = synthetic(0)
+    monkeypatch.setattr(RQVAE, "encode", lambda _, x: torch.zeros(len(x), 3, dtype=torch.long))
+    message = "collapsed by epoch 15: 120 items have 1 distinct ids"
+    with pytest.raises(GenRecError, match=message):
+        tokenizer("rqvae", **PUBLISHED, tokenizer_epochs=200).fit(content)
