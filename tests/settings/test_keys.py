@@ -5,6 +5,7 @@ code reads no other key.
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,11 +121,20 @@ def test_code_reads_no_undeclared_key():
     } == {}
 
 
+def kinds_of(base: type) -> set[type]:
+    """All classes below ``base``."""
+    below = set(base.__subclasses__())
+    return below.union(*map(kinds_of, below))
+
+
 def test_views_read_no_undeclared_key():
-    """Attributes of ``self.settings`` and ``config.settings`` are fields of some class of
-    settings.
+    """Attributes of ``self.settings`` and ``config.settings`` are fields or properties of some
+    class of settings.
     """
     declared = {*declared_by_anyone(), *dir(Settings)}
+    for settings_class in kinds_of(Settings):
+        properties = inspect.getmembers(settings_class, lambda value: isinstance(value, property))
+        declared |= {name for name, _ in properties}
     wrong = {}
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
