@@ -10,6 +10,7 @@ from toy import toy_model, write_dataset
 from recbole_genrec.decoding import beam_search, exact_scores, path_scores, segment_log_softmax
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.stored_settings import config_from_plain
+from recbole_genrec.storage.checkpoints import load_checkpoint
 
 RECIPE = {
     "item_parts": ["id", "text"],
@@ -142,7 +143,7 @@ def test_the_loss_is_minus_the_mean_score_of_the_targets(folder, changes):
     model = recipe(folder, train_rows="all", **changes)
     loss = model.loss(HISTORY, LENGTH, TARGET)
     with torch.no_grad():
-        if model.settings.scores_all_items:
+        if model.plan.scores_all_items:
             scores = model.scores(HISTORY, LENGTH).gather(1, TARGET.unsqueeze(1))
         else:
             decoder = model.item_logits(HISTORY, LENGTH)
@@ -216,8 +217,9 @@ def test_new_items_have_their_text_at_once(folder, changes):
         torch.testing.assert_close(after[added], text + mean, atol=1e-5, rtol=0)
         scores = model.scores(HISTORY, LENGTH)
         assert scores.shape == (3, len(before) + 1)
-        if model.settings.head_names == ("tree",):
-            torch.testing.assert_close(scores[:, 1:].exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+        if model.plan.head_names == ("tree",):
+            mass = scores[:, 1 : len(before)].exp().sum(1)  # a new item takes none
+            torch.testing.assert_close(mass, torch.ones(3), atol=1e-5, rtol=0)
     assert {row["item"] for row in model.recommend(["i1"], k=41)} >= {"fresh"}
 
 
@@ -255,6 +257,10 @@ def test_candidates_keep_their_scores_or_share_them(folder):
         ({"self_improve": True}, "depth=mlp"),
         ({"output": "items", "score_mode": "beam"}, "auto or exact"),
         ({"item_parts": None, "output_id": False, "output": "items"}, "item_parts"),
+        ({"tokenizers": ["random", "rkmeans"]}, "--tokenizer=random too"),
+        ({"tokenizers": ["rkmeans", "random"], "depth": "mlp"}, "Use depth: none"),
+        ({"tokenizers": ["rkmeans", "random"], "score_mode": "beam"}, "auto or exact"),
+        ({"tokenizers": ["rkmeans", "random"], "output": "items"}, "output: codes"),
     ],
     ids=str,
 )
@@ -294,3 +300,66 @@ def test_segments_are_normalised_one_by_one():
     result = segment_log_softmax(logits, segment, 3)
     expected = torch.cat([part.log_softmax(1) for part in logits.split([2, 1, 2], 1)], 1)
     torch.testing.assert_close(result, expected)
+
+
+# --- several trees on one transformer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree_scores", ["mean", "logmeanexp"])
+def test_several_trees_score_as_one(folder, tree_scores):
+    names = ["rkmeans", "rkmeans", "random"]
+    model = recipe(folder, tokenizers=names, tree_scores=tree_scores, train_rows="all")
+    tables = [model.codes, *(codes.item_codes.codes for codes in model.further_codes)]
+    assert not torch.equal(tables[0], tables[1])  # another seed
+    with torch.no_grad():
+        states = model.last_states(HISTORY, LENGTH, None)
+        vectors = model._vectors()
+        parts = [
+            tree.log_probs(trie, states, edges)
+            for (tree, trie), edges in zip(model._trees(), vectors.edges, strict=True)
+        ]
+        scores = model.scores(HISTORY, LENGTH)[:, 1:]
+    for part in parts:
+        torch.testing.assert_close(part[:, 1:].exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+    stacked = torch.stack(parts)[:, :, 1:]
+    expected = stacked.mean(0) if tree_scores == "mean" else stacked.exp().mean(0).log()
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+    losses = model.loss(HISTORY, LENGTH, TARGET)
+    for loss, part in zip(losses, parts, strict=True):
+        own = part.gather(1, TARGET.unsqueeze(1))
+        torch.testing.assert_close(loss.detach(), -own.mean(), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_several_trees_take_new_items_candidates_and_a_checkpoint(folder, tmp_path):
+    model = recipe(folder, tokenizers=["rkmeans", "rkmeans"], heads=["tree", "flat"])
+    model.add_items(["title: red soap no 99. brand: brand0"], ["fresh"])
+    assert model.n_items == 42
+    scores = model.scores(HISTORY, LENGTH)
+    assert scores.shape == (3, 42)
+    assert scores[:, 1:].isfinite().all()
+
+    members = torch.tensor([3, 8, 41])
+    some = model.search(HISTORY, LENGTH, k=3, trie=model.trie.subset(members))
+    torch.testing.assert_close(some.scores, scores.gather(1, some.items))
+    assert sorted(some.items[0].tolist()) == members.tolist()
+
+    model.save(tmp_path / "two.pth")
+    state = load_checkpoint(tmp_path / "two.pth")
+    _, config, loaders = toy_model(
+        folder,
+        "TimelineRec",
+        **{**RECIPE, "tokenizers": ["rkmeans", "rkmeans"]},
+        heads=["tree", "flat"],
+    )
+    loaded = type(model).from_checkpoint(config, loaders[0]._dataset, state).eval()
+    torch.testing.assert_close(loaded.scores(HISTORY, LENGTH), scores, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_a_tree_that_cannot_place_new_items_refuses_them_all(folder):
+    model = recipe(folder, tokenizers=["rkmeans", "cid"])
+    with pytest.raises(ConfigError, match="new items do not have"):
+        model.add_items(["title: red soap no 99. brand: brand0"], ["fresh"])
+    assert model.n_items == 41

@@ -98,39 +98,73 @@ class TimelineSettings(SharedSettings):
         "input and depth decoder share their code embeddings (ablation)", affects="training"
     )
 
+    tokenizers: list[str] | None = key(
+        "tokenizers of several trees on one transformer, the first that of tokenizer; one that is "
+        "named again has another seed",
+        affects="training",
+        default=None,
+        neutral=None,
+    )
+    tree_scores: Literal["mean", "logmeanexp"] = key(
+        "score of an item by several trees: the mean of its log-probabilities, or the logarithm of "
+        "its mean probability",
+        affects="search",
+        default="mean",
+        neutral="mean",
+        only_if=("tokenizers", GIVEN),
+    )
+
+
+class Plan:
+    """What the keys together say about the model.
+
+    Args:
+        settings: of the run; later changes of a key are followed.
+    """
+
+    def __init__(self, settings: TimelineSettings):
+        self.settings = settings
+
     @property
     def head_names(self) -> tuple[str, ...]:
         """The heads: ``tree`` (codes), ``flat`` (items) or both."""
-        if self.heads is not None:
-            return tuple(self.heads)
-        return ("flat",) if self.output == "items" else ("tree",)
+        if self.settings.heads is not None:
+            return tuple(self.settings.heads)
+        return ("flat",) if self.settings.output == "items" else ("tree",)
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees of codes."""
+        if "tree" not in self.head_names:
+            return 0
+        return len(self.settings.tokenizers or [self.settings.tokenizer])
 
     @property
     def input_parts(self) -> tuple[str, ...]:
         """What the input vector of an item is the sum of."""
-        if self.item_parts is not None:
-            return tuple(self.item_parts)
-        older = {"code": True, "id": self.input_id, "text": self.input_text}
+        if self.settings.item_parts is not None:
+            return tuple(self.settings.item_parts)
+        older = {"code": True, "id": self.settings.input_id, "text": self.settings.input_text}
         return tuple(part for part, is_on in older.items() if is_on)
 
     @property
     def output_parts(self) -> tuple[str, ...]:
         """What the output vector of an item is the sum of."""
-        if self.item_parts is not None:
-            return tuple(self.item_parts)
-        return ("id",) if self.output_id else ()
+        if self.settings.item_parts is not None:
+            return tuple(self.settings.item_parts)
+        return ("id",) if self.settings.output_id else ()
 
     @property
     def shares_output(self) -> bool:
         """Whether input and output side have the same tables."""
-        return self.item_parts is None or self.tie_output
+        return self.settings.item_parts is None or self.settings.tie_output
 
     @property
     def scores_all_items(self) -> bool:
         """Whether one product scores the whole catalogue, so that nothing is searched."""
-        if self.head_names != ("tree",):
+        if self.head_names != ("tree",) or self.n_trees > 1:
             return True
-        return self.depth == "none" and self.score_mode != "beam"
+        return self.settings.depth == "none" and self.settings.score_mode != "beam"
 
 
 def check_timeline(settings: TimelineSettings) -> None:
@@ -146,25 +180,28 @@ def check_timeline(settings: TimelineSettings) -> None:
         raise ConfigError(
             f"d_model {settings.d_model} is no multiple of n_heads {settings.n_heads}."
         )
+    plan = Plan(settings)
     _check_names("item_parts", settings.item_parts, PARTS)
     _check_names("heads", settings.heads, HEADS)
     if settings.heads is not None and settings.output == "items":
         raise ConfigError(
             "output: items stands for heads: [flat], and heads is given too. Leave out one of them."
         )
-    if "flat" in settings.head_names and not settings.output_parts:
+    if "flat" in plan.head_names and not plan.output_parts:
         raise ConfigError(
             "A softmax over items needs item vectors on the output side. Use --item_parts=[id], "
             "[text] or [id,text]."
         )
-    if "tree" in settings.head_names and settings.depth == "none":
+    if "tree" in plan.head_names and settings.depth == "none":
         _check_stateless(settings)
-    if len(settings.head_names) > 1 and settings.depth != "none":
+    if settings.tokenizers is not None:
+        _check_trees(settings, plan)
+    if len(plan.head_names) > 1 and settings.depth != "none":
         raise ConfigError(
-            f"heads: {list(settings.head_names)} adds the log-probabilities of all items, which "
+            f"heads: {list(plan.head_names)} adds the log-probabilities of all items, which "
             f"depth: {settings.depth} gives for a few items alone. Use depth: none."
         )
-    if "flat" in settings.head_names:
+    if "flat" in plan.head_names:
         _check_flat(settings)
 
 
@@ -187,7 +224,7 @@ def check_refinable(settings: TimelineSettings) -> None:
     """
     if not settings.self_improve:
         return
-    if settings.head_names != ("tree",):
+    if Plan(settings).head_names != ("tree",):
         raise ConfigError(
             "self_improve refines codes, and a softmax over items has none. Use heads: [tree] with "
             "--depth=mlp, or self_improve: False."
@@ -196,6 +233,30 @@ def check_refinable(settings: TimelineSettings) -> None:
         raise ConfigError(
             "self_improve changes codes while the model trains, and depth: none has a vector for "
             "each place in the tree of the first codes. Use --depth=mlp, or self_improve: False."
+        )
+
+
+def _check_trees(settings: TimelineSettings, plan: Plan) -> None:
+    names = settings.tokenizers or []
+    if "tree" not in plan.head_names:
+        raise ConfigError(
+            f"tokenizers: {names} gives codes to several trees, and output: items has none. Leave "
+            "tokenizers out, or use output: codes."
+        )
+    if names[0] != settings.tokenizer:
+        raise ConfigError(
+            f"tokenizers begins with {names[0]!r}, but tokenizer is {settings.tokenizer!r}. Use "
+            f"--tokenizer={names[0]} too."
+        )
+    if settings.depth != "none":
+        raise ConfigError(
+            f"tokenizers: {names} adds the log-probabilities of all items, which depth: "
+            f"{settings.depth} gives for a few items alone. Use depth: none."
+        )
+    if settings.score_mode == "beam" and len(names) > 1:
+        raise ConfigError(
+            "score_mode: beam searches one tree of codes; several score all items. Use "
+            "score_mode: auto or exact."
         )
 
 

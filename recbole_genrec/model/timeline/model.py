@@ -26,38 +26,30 @@ the model is a hybrid, and with ``output: items`` it is the flat twin of the tre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 
-from recbole_genrec.backbone import CodeVocabulary
-from recbole_genrec.decoding import (
-    ClosedCodes,
-    ItemTrie,
-    SearchResult,
-    best_of_all,
-    item_cross_entropy,
-)
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, SearchResult, best_of_all
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.decoder import TimelineDecoder
-from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
-from recbole_genrec.model.timeline.edge_logits import counted_codes
+from recbole_genrec.model.timeline.depth_codes import DepthCodes
 from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
-from recbole_genrec.model.timeline.keys import TimelineSettings, check_refinable, check_timeline
+from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
+from recbole_genrec.model.timeline.keys import (
+    Plan,
+    TimelineSettings,
+    check_refinable,
+    check_timeline,
+)
 from recbole_genrec.model.timeline.path_vectors import PathVectors
-from recbole_genrec.model.timeline.states import TimelineStates
 from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree
 from recbole_genrec.runtime.processes import balanced
-
-DEPTHS = {"mlp": DepthMLP, "transformer": DepthTransformer}
-
-LogitsFunction = Callable[[Tensor, int, Tensor], Tensor]
-"""``(states [..., d], level, prefixes [...]) -> logits [..., V_level]``."""
 
 
 @dataclass
@@ -67,17 +59,17 @@ class Vectors:
     Attributes:
         inputs: input vectors of all items ``[n_items, d]``; ``None`` = by history.
         outputs: output vectors of all items ``[n_items, d]``.
-        edges: of the stateless tree, for each level ``[n_edges, d]``.
+        edges: of each stateless tree, for each level ``[n_edges, d]``.
         paths: of the codes of ``depth: mlp`` and ``transformer``.
     """
 
     inputs: Tensor | None = None
     outputs: Tensor | None = None
-    edges: list[Tensor] | None = None
+    edges: list[list[Tensor]] = field(default_factory=list)
     paths: PathVectors | None = None
 
 
-class TimelineRec(TimelineStates):
+class TimelineRec(DepthCodes):
     """TimelineRec on the codes of any tokenizer.
 
     ``properties/model/TimelineRec.yaml`` lists the keys.
@@ -91,28 +83,32 @@ class TimelineRec(TimelineStates):
     trains_without_history = True
 
     tree: StatelessTree | None
+    further_codes: list[FurtherCodes]
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self._kept = WeightsCache()
 
     def _make_heads(self) -> None:
-        settings = self.settings
-        d = settings.d_model
         self.tree = None
-        if "tree" not in settings.head_names:
+        self.further_codes = []
+        if "tree" not in self.plan.head_names:
             return
-        if settings.depth == "none":
-            trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
-            self.tree = StatelessTree(trie, d)
+        if self.settings.depth != "none":
+            self._make_depth()
             return
-        self.vocabulary = CodeVocabulary(self.level_sizes, d, d)  # E and W
-        make_depth = DEPTHS[settings.depth]
-        self.depth = make_depth(
-            self.level_sizes, d, settings.timeline_dropout, settings.n_heads, settings.depth_layers
-        )
-        if settings.tie_code_tables:
-            self.depth.embedding = self.vocabulary.embedding
+        d = self.settings.d_model
+        self.tree = StatelessTree(ItemTrie(self.codes, self.level_sizes, budget_mb=0), d)
+        self.further_codes = make_further_codes(self)
+        trees = [StatelessTree(codes.trie(), d) for codes in self.further_codes]
+        self.further_trees = nn.ModuleList(trees)
+
+    def _trees(self) -> list[tuple[StatelessTree, ItemTrie]]:
+        """The trees of codes with their tries."""
+        trees = [(self.tree, self.trie)]
+        for tree, codes in zip(self.further_trees, self.further_codes, strict=True):
+            trees.append((tree, codes.trie()))
+        return trees
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -132,40 +128,37 @@ class TimelineRec(TimelineStates):
         states = self.timeline(history, vectors.inputs)[is_target]  # [P, d]
         items = following[is_target]  # [P]
 
+        excluded = self.excluded_in_training(history, items, is_target)
         losses = []
-        for head in self.settings.head_names:
+        for head in self.plan.head_names:
             if head == "flat":
-                excluded = self.excluded_in_training(history, items, is_target)
-                loss = flat_loss(states, vectors.outputs, items, excluded)
-            else:
+                losses.append(flat_loss(states, vectors.outputs, items, excluded))
+            elif self.tree is None:
                 closed = self.closed_codes(history, items, is_target)
-                loss = self._code_loss(states, items, vectors, closed)
-            losses.append(balanced(loss, len(items)))
+                losses.append(self._depth_loss(states, items, vectors.paths, closed))
+            else:
+                losses += self._tree_losses(states, items, vectors, excluded)
+        losses = [balanced(loss, len(items)) for loss in losses]
         return losses[0] if len(losses) == 1 else tuple(losses)
 
-    def _code_loss(
-        self, states: Tensor, items: Tensor, vectors: Vectors, closed: ClosedCodes
-    ) -> Tensor:
-        """The loss of the codes, a sum over their levels.
+    def _tree_losses(
+        self, states: Tensor, items: Tensor, vectors: Vectors, excluded: Tensor | None
+    ) -> list[Tensor]:
+        """The loss of each tree.
 
         Args:
             states: ``[P, d]``.
             items: targets ``[P]``.
             vectors: for the weights as they are.
-            closed: codes that do not compete.
+            excluded: items that do not compete ``[P, H]``, 0 = none.
         """
-        if self.tree is not None:
-            return self.tree.loss(self.trie, states, items, vectors.edges, closed)
-        logits = self._logits(vectors)
-        nodes = self.trie.paths(self.trie.leaf_of_item[items])
-        blocks = (
-            logits(state, level, nodes[level])  # [P, V_level]
-            for level, state in enumerate(self.depth.teach(states, self.codes[items]))
-        )
-        blocks = closed.hide(blocks)
-        if self.settings.loss_vocab == "trie":
-            return item_cross_entropy(self.trie, items, blocks)
-        return self._level_loss(blocks, items)
+        losses = []
+        for (tree, trie), edges in zip(self._trees(), vectors.edges, strict=True):
+            closed = ALL_OPEN
+            if excluded is not None:
+                closed = ClosedCodes.of(trie, items, excluded)
+            losses.append(tree.loss(trie, states, items, edges, closed))
+        return losses
 
     def item_logits(self, history: Tensor, length: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities from the state of the last item.
@@ -177,7 +170,7 @@ class TimelineRec(TimelineStates):
         Raises:
             ConfigError: there is no tree of codes.
         """
-        if "tree" not in self.settings.head_names:
+        if "tree" not in self.plan.head_names:
             raise ConfigError(
                 "output: items generates no codes; there is no decoder along them. Use "
                 "output: codes."
@@ -185,8 +178,8 @@ class TimelineRec(TimelineStates):
         vectors = self._vectors()
         states = self.last_states(history, length, vectors.inputs)  # [B, d]
         if self.tree is None:
-            return self._decoder(states, self._logits(vectors))
-        stateless = StatelessDepth(self.tree, self.trie, vectors.edges)
+            return self._decoder(states, self._logits(vectors.paths))
+        stateless = StatelessDepth(self.tree, self.trie, vectors.edges[0])
         return TimelineDecoder(stateless, states, stateless.log_probs, self._child)
 
     # --- all items at once ------------------------------------------------------------------------
@@ -207,12 +200,31 @@ class TimelineRec(TimelineStates):
         total = torch.zeros((), device=states.device)
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
-            for head in self.settings.head_names:
+            for head in self.plan.head_names:
                 if head == "flat":
                     total = total + flat_log_probs(states, vectors.outputs, trie)
                 else:
-                    total = total + self.tree.log_probs(trie, states, vectors.edges)
+                    total = total + self._tree_log_probs(states, vectors, trie)
         return total
+
+    def _tree_log_probs(self, states: Tensor, vectors: Vectors, trie: ItemTrie) -> Tensor:
+        """Log-probabilities of all items by the trees, ``[B, n_items]``; of several as one.
+
+        Args:
+            states: float32 ``[B, d]``.
+            vectors: for the weights as they are.
+            trie: of the items to choose among.
+        """
+        tries = [trie, *(codes.among(trie) for codes in self.further_codes)]
+        parts = []
+        for (tree, _), of_items, edges in zip(self._trees(), tries, vectors.edges, strict=True):
+            parts.append(tree.log_probs(of_items, states, edges))
+        if len(parts) == 1:
+            return parts[0]
+        stacked = torch.stack(parts)  # [M, B, n_items]
+        if self.settings.tree_scores == "mean":
+            return stacked.mean(0)
+        return stacked.logsumexp(0) - math.log(len(parts))
 
     @torch.no_grad()
     def search(
@@ -226,7 +238,7 @@ class TimelineRec(TimelineStates):
         **user: Tensor,
     ) -> SearchResult:
         """As the base's; exact lists where one product scores all items."""
-        if not self.settings.scores_all_items:
+        if not self.plan.scores_all_items:
             return super().search(history, length, k, fill, trie, excluded, **user)
         if trie is None:
             trie = self.search_trie
@@ -239,7 +251,7 @@ class TimelineRec(TimelineStates):
 
     def predict(self, interaction) -> Tensor:
         """Log-likelihood ``[B]`` of the given item of each row."""
-        if self.settings.scores_all_items:
+        if self.plan.scores_all_items:
             return GenRecModel.predict(self, interaction)
         return super().predict(interaction)
 
@@ -260,90 +272,16 @@ class TimelineRec(TimelineStates):
         vectors = Vectors()
         if settings.item_parts is not None:
             vectors.inputs = self.input_vectors()
-        if vectors.inputs is not None and settings.shares_output:
+        if vectors.inputs is not None and self.plan.shares_output:
             vectors.outputs = vectors.inputs.float()
         else:
             vectors.outputs = self.output_vectors()
         if self.tree is not None:
-            vectors.edges = self.tree.edges(self.trie, vectors.outputs)
-        elif "tree" in settings.head_names and vectors.outputs is not None:
+            trees = self._trees()
+            vectors.edges = [tree.edges(trie, vectors.outputs) for tree, trie in trees]
+        elif "tree" in self.plan.head_names and vectors.outputs is not None:
             vectors.paths = PathVectors(self.trie, vectors.outputs)
         return vectors
-
-    # --- logits along the codes -------------------------------------------------------------------
-
-    def _logits(self, vectors: Vectors) -> LogitsFunction:
-        """The logits of a level, for the weights as they are."""
-        paths = vectors.paths
-        if paths is None:
-            return self._code_logits
-
-        def logits(states: Tensor, level: int, nodes: Tensor) -> Tensor:
-            return self._code_logits(states, level) + paths.logits(states, level, nodes)
-
-        return logits
-
-    def _code_logits(self, states: Tensor, level: int, *_) -> Tensor:
-        """Logits without path vectors, ``[..., d]`` -> float32 ``[..., V_level]``."""
-        return self.vocabulary.logits(states, level).float()
-
-    def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
-        """Sum over levels of the cross-entropy over all codes of the level.
-
-        Args:
-            blocks: logits ``[P, V_level]`` of each level.
-            items: item ids ``[P]``.
-        """
-        codes = self.codes[items].unbind(1)
-        losses = [cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]
-        return torch.stack(losses).sum()
-
-    def _decoder(self, states: Tensor, logits: LogitsFunction) -> TimelineDecoder:
-        """What the search steps through, from ``states [B, d]``."""
-
-        def log_probs(state: Tensor, level: int, prefixes: Tensor) -> Tensor:
-            values = logits(state, level, prefixes)
-            if self.trie.levels[level].counted is None:
-                return values.log_softmax(-1)
-            counted = counted_codes(self.trie, level, prefixes)
-            competing = torch.where(counted, values, self._code_logits(state, level))
-            return values - competing.logsumexp(-1, keepdim=True)
-
-        return TimelineDecoder(self.depth, states, log_probs, self._child)
-
-    def _child(self, prefixes: Tensor, codes: Tensor, level: int) -> Tensor:
-        """Nodes of prefixes with one more code."""
-        return self.trie.levels[level].child(prefixes, codes)
-
-    # --- self_improve: codes from the content of an item ------------------------------------------
-
-    @property
-    def prefix_width(self) -> int:
-        """Width of the content vectors, which stand in the place of ``h``."""
-        return self.settings.d_model
-
-    def alignment_loss(self, items: Tensor) -> Tensor:
-        """Sum over levels of the cross-entropy of the items' codes given their content.
-
-        Whole levels compete, without path vectors: a refresh looks beyond the trie.
-
-        Args:
-            items: item ids ``[B]``.
-        """
-        states = self.item_prefix(items).sum(1)  # [B, d]
-        blocks = (
-            self._code_logits(state, level)  # [B, V_level]
-            for level, state in enumerate(self.depth.teach(states, self.codes[items]))
-        )
-        return balanced(self._level_loss(blocks, items), len(items))
-
-    def item_decoder(self, items: Tensor) -> TimelineDecoder:
-        """Next-code log-probabilities given the content of items.
-
-        Args:
-            items: item ids ``[B]``.
-        """
-        return self._decoder(self.item_prefix(items).sum(1), self._code_logits)
 
     # --- new items --------------------------------------------------------------------------------
 
@@ -357,6 +295,34 @@ class TimelineRec(TimelineStates):
             self.tree.grow(before, self.trie)
         return added
 
+    @torch.no_grad()
+    def add_items(
+        self,
+        texts: Sequence[str],
+        tokens: Sequence[str] | None = None,
+        vectors: Tensor | None = None,
+        users: Sequence[Sequence[str]] | None = None,
+    ) -> list[int]:
+        """As the base's; every tree places the new items."""
+        if not self.further_codes or not len(texts):
+            return super().add_items(texts, tokens, vectors, users)
+        tokens = self.catalogue.new_items(texts, tokens)
+        placed = [codes.place(texts, tokens, vectors, users) for codes in self.further_codes]
+        added = super().add_items(texts, tokens, vectors, users)
+        for tree, codes, rows in zip(self.further_trees, self.further_codes, placed, strict=True):
+            before = codes.trie()
+            codes.append(rows, tokens)
+            tree.grow(before, codes.trie())
+        self._kept.clear()
+        return added
+
+    def other_parameter(self) -> dict:
+        """As the base's, with the codes of further trees."""
+        parameter = super().other_parameter()
+        if self.further_codes:
+            parameter["further_codes"] = [codes.stored() for codes in self.further_codes]
+        return parameter
+
     # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
@@ -364,7 +330,7 @@ class TimelineRec(TimelineStates):
         """The base's checks, of an exact search where all items are scored at once."""
         settings = TimelineSettings.of(values)
         check_refinable(settings)
-        if settings.scores_all_items:
+        if Plan(settings).scores_all_items:
             values = {**values, "score_mode": "exact"}
         super().check_config(values)
 
@@ -381,19 +347,22 @@ class TimelineRec(TimelineStates):
             config: the settings of the run.
         """
         settings = cls.settings_class.of(config)
+        plan = Plan(settings)
         size = f"{settings.n_layers} layers of width {settings.d_model}, depth {settings.depth}"
-        inputs = " + ".join(settings.input_parts)
-        outputs = " + ".join(settings.output_parts) or "none"
-        options = f"heads {' + '.join(settings.head_names)}, items in: {inputs}, out: {outputs}"
+        inputs = " + ".join(plan.input_parts)
+        outputs = " + ".join(plan.output_parts) or "none"
+        options = f"heads {' + '.join(plan.head_names)}, items in: {inputs}, out: {outputs}"
         lines = {**super().describe(config), "generator": f"{size}, {options}"}
-        if settings.scores_all_items:
+        if settings.tokenizers is not None:
+            lines["trees"] = f"{', '.join(settings.tokenizers)}; scores: {settings.tree_scores}"
+        if plan.scores_all_items:
             lines["search"] = "all items at once, exact"
         return lines
 
     def report(self) -> dict:
         """As the base's, with the heads."""
         report = super().report()
-        report["heads"] = list(self.settings.head_names)
-        if self.settings.scores_all_items:
+        report["heads"] = list(self.plan.head_names)
+        if self.plan.scores_all_items:
             report["search"]["score_mode"] = "exact"
         return report

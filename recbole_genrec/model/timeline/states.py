@@ -17,7 +17,7 @@ from recbole_genrec.model.timeline.item_vectors import (
     make_text_map,
     summed_parts,
 )
-from recbole_genrec.model.timeline.keys import TimelineSettings
+from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, start_small
 
 
@@ -43,6 +43,7 @@ class TimelineStates(GenerativeRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
+        self.plan = Plan(self.settings)
         self.vocabulary = None
         self.id_table = None
         self.text_projection = None
@@ -91,9 +92,9 @@ class TimelineStates(GenerativeRecommender):
         )
 
     def _make_parts(self) -> None:
-        settings = self.settings
-        d = settings.d_model
-        parts = {*settings.input_parts, *settings.output_parts}
+        plan = self.plan
+        d = self.settings.d_model
+        parts = {*plan.input_parts, *plan.output_parts}
         if "id" in parts:
             self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
         if self.position_table is not None:
@@ -103,10 +104,10 @@ class TimelineStates(GenerativeRecommender):
         if "text" in parts:
             self._load_texts()
             self.text_projection = self._text_map()
-        if not settings.shares_output:
+        if not plan.shares_output:
             text_map = self._text_map() if "text" in parts else None
             self.output_tables = PartTables(
-                settings.output_parts, len(self.codes), sum(self.level_sizes), text_map, d
+                plan.output_parts, len(self.codes), sum(self.level_sizes), text_map, d
             )
 
     def _text_map(self) -> nn.Module:
@@ -126,11 +127,11 @@ class TimelineStates(GenerativeRecommender):
         Returns:
             ``[..., d]``, or ``[n_items, d]`` for all.
         """
-        return self._vectors_of(self.settings.input_parts, items, self._input_tables())
+        return self._vectors_of(self.plan.input_parts, items, self._input_tables())
 
     def output_vectors(self) -> Tensor | None:
         """Vectors to which states are compared, ``[n_items, d]``; ``None`` where there are none."""
-        parts = self.settings.output_parts
+        parts = self.plan.output_parts
         if not parts:
             return None
         tables = self._input_tables()
@@ -222,8 +223,8 @@ class TimelineStates(GenerativeRecommender):
         Args:
             config: the settings of the run.
         """
-        settings = cls.settings_class.of(config)
-        parts = (*settings.input_parts, *settings.output_parts)
+        plan = Plan(cls.settings_class.of(config))
+        parts = (*plan.input_parts, *plan.output_parts)
         return "text" in parts or super().reads_vectors(config)
 
     @classmethod
@@ -233,6 +234,6 @@ class TimelineStates(GenerativeRecommender):
         Args:
             config: the settings of the run.
         """
-        settings = cls.settings_class.of(config)
-        parts = (*settings.input_parts, *settings.output_parts)
+        plan = Plan(cls.settings_class.of(config))
+        parts = (*plan.input_parts, *plan.output_parts)
         return "text" in parts and not vectors_replace_text(config)
