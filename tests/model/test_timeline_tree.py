@@ -161,7 +161,7 @@ def test_two_heads_add_their_log_probabilities(folder):
     with torch.no_grad():
         states = both.last_states(HISTORY, LENGTH, None)
         vectors = both._vectors()
-        tree = both.tree.log_probs(both.trie, states, vectors.edges)
+        tree = both.tree.log_probs(both.trie, states, vectors.edges[0])
         flat = torch.log_softmax(states @ both.output_vectors()[1:].T, 1)
         scores = both.scores(HISTORY, LENGTH)
     torch.testing.assert_close(scores[:, 1:], tree[:, 1:] + flat, atol=1e-5, rtol=0)
