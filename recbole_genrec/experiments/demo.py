@@ -45,4 +45,4 @@ def run_demo(folder: str | Path, quiet: bool = False) -> tuple[dict[str, dict[st
     results = run_recbole_genrec(MODELS, NAME, config_dict={**SETTINGS, **places})
     files = [Path(result["checkpoint"]).with_suffix(".json") for result in results.values()]
     page = write_report(files, folder / "report.html", baseline="Pop")
-    return results, page
+    return dict(results), page
