@@ -24,6 +24,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
 	@find recbole_genrec -name '*.py' -exec wc -l {} + | awk '$$2 != "total" && $$1 > 400 \
 	    {print $$2 " has " $$1 " lines: one idea a file, at most 400 lines"; bad = 1} END {exit bad}'
 
