@@ -86,6 +86,16 @@ def test_fewer_rows_than_processes(monkeypatch):
 
 # --- two processes, in one go ---------------------------------------------------------------------
 
+TREES = {
+    "depth": "none",
+    "item_parts": ["id", "text"],
+    "positions": "relative",
+    "norm": "post",
+    "heads": ["tree", "flat"],
+    "tokenizers": ["random", "random"],
+    "score_mode": "auto",
+    "train_rows": "longest",
+}
 GRADIENTS = {
     "TIGER": ("TIGER", PLAIN),
     "STORE": ("STORE", {"group_by_length": False, "tokenizer_epochs": 1}),
@@ -99,6 +109,7 @@ GRADIENTS = {
         },
     ),
     "TimelineRec": ("TimelineRec", {**PLAIN, "train_rows": "longest"}),
+    "TimelineRec, trees and items": ("TimelineRec", {**PLAIN, **TREES}),
     "MetaID": ("MetaID", {"group_by_length": False}),
     "SASRec": ("SASRec", SASREC),
 }
