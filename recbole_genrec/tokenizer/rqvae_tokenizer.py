@@ -221,11 +221,16 @@ def make_optimiser(
         parameters: what is trained.
         settings: of the tokenizer.
     """
-    rates = {"lr": settings.tokenizer_lr, "weight_decay": settings.tokenizer_weight_decay}
+    rate = settings.tokenizer_lr
+    decay = settings.tokenizer_weight_decay
     if settings.tokenizer_learner == "adamw":
-        return torch.optim.AdamW(parameters, **rates)
-    accumulator = settings.adagrad_accumulator
-    return torch.optim.Adagrad(parameters, **rates, initial_accumulator_value=accumulator)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.Adagrad(
+        parameters,
+        lr=rate,
+        weight_decay=decay,
+        initial_accumulator_value=settings.adagrad_accumulator,
+    )
 
 
 class RQVAETokenizer(VectorTokenizer):
