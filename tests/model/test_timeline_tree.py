@@ -7,6 +7,7 @@ import torch
 from decoders import assert_dead_queries_change_nothing
 from toy import toy_model, write_dataset
 
+from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import beam_search, exact_scores, path_scores, segment_log_softmax
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.stored_settings import config_from_plain
@@ -284,14 +285,22 @@ def test_a_run_from_before_the_recipe_keeps_its_meaning(folder):
 
 def test_older_keys_bring_their_own_way_with_them(folder):
     changes = {key: value for key, value in RECIPE.items() if key != "item_parts"}
-    from recbole_genrec.config import GenRecConfig
-
     settings = {"data_path": str(folder), "gpu_id": "", "item_text_fields": ["title"], **changes}
     config = GenRecConfig("TimelineRec", "toy", config_dict={**settings, "input_text": True})
     assert config["item_parts"] is None
     config = GenRecConfig("TimelineRec", "toy", config_dict=settings, argv=["--depth=none"])
     assert config["item_parts"] == ["id", "text"]
     assert config["depth"] == "none"
+
+
+def test_data_without_texts_has_items_of_ids_alone(tmp_path):
+    write_dataset(tmp_path)
+    (tmp_path / "toy" / "toy.item").unlink()
+    settings = {"data_path": str(tmp_path), "gpu_id": "", "tokenizer": "random"}
+    config = GenRecConfig("TimelineRec", "toy", config_dict=settings)
+    assert config["item_parts"] == ["id"]
+    config = GenRecConfig("TimelineRec", "toy", config_dict={**settings, "item_parts": ["text"]})
+    assert config["item_parts"] == ["text"]
 
 
 def test_segments_are_normalised_one_by_one():
