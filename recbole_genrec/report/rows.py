@@ -38,7 +38,11 @@ GENERATIVE_DETAIL_KEYS = (
     "codebook_sizes",
     "collision",
 )
-RARE_DETAIL_KEYS = {"ratio_rows": "users", "exclude_history_in_training": False}
+RARE_DETAIL_KEYS = {
+    "ratio_rows": "users",
+    "exclude_history_in_training": False,
+    "batch_targets": 0,
+}
 """Keys that are told where they differ from the usual value."""
 SEARCH_DETAIL_KEYS = ("beam_width", "score_type", "score_mode", "constraint")
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
+from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
 from recbole_genrec.decoding.exclusion import contains
 from recbole_genrec.runtime.processes import balanced
 
@@ -45,13 +46,15 @@ def generation_loss(
         target: item ids ``[B]``.
         excluded: item ids ``[B, H]`` that do not compete either, 0 = none; not the target.
     """
-    scores = component_scores(states, tokens[1:])  # [B, Q, n - 1]
+    leaves = None
     if excluded is not None:
         leaves = torch.zeros(len(target), len(tokens), dtype=torch.bool, device=target.device)
-        leaves.scatter_(1, excluded, True)
-        scores = scores.masked_fill(leaves[:, 1:].unsqueeze(1), -torch.inf)
-    classes = (target - 1).repeat_interleave(states.shape[1])  # [B * Q]
-    return balanced(cross_entropy(scores.flatten(0, 1), classes), len(target))
+        leaves = leaves.scatter_(1, excluded, True)[:, 1:]  # [B, n - 1]
+    losses = [
+        cached_cross_entropy(query, items, target - 1, mask=leaves)
+        for query, items in zip(states.unbind(1), tokens[1:].unbind(1), strict=True)
+    ]
+    return balanced(torch.stack(losses).mean(), len(target))
 
 
 def sampled_generation_loss(
