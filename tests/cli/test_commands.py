@@ -40,16 +40,17 @@ def test_help_shows_examples_of_the_command(command, capsys):
     assert main([command.name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Usage: recbole-genrec {command.name}" in shown
-    assert command.examples
+    assert command.examples[0].split()[1] == command.name
     for line in command.examples:
-        assert line.split()[:2] == ["recbole-genrec", command.name]
+        program, name = line.split()[:2]
+        assert program == "recbole-genrec" and name in NAMES  # the next step may be another one
         assert f"  {line}\n" in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
 def test_options_have_help_and_say_so_with_underscores(command, capsys):
     main([command.name, "--help"])
-    assert not re.search(r"--[a-z]+-[a-z]", capsys.readouterr().out)
+    assert not re.search(r"--(?!no-)[a-z]+-[a-z]", capsys.readouterr().out)
 
 
 def test_version(capsys):
