@@ -9,6 +9,7 @@ from typing import Any
 from recbole.utils import ModelType
 
 from recbole_genrec.data.evaluation_rows import rows_by_ratio
+from recbole_genrec.data.training_rows import training_rows
 
 FILTERS = {
     "rm_dup_inter": None,
@@ -66,6 +67,13 @@ def idle_keys(config) -> list[str]:
         sentences.append(
             f"item_vectors does nothing for {config.settings.model}, which reads no content of "
             "items."
+        )
+    n_targets = config.settings.batch_targets
+    chosen = config.external_config_dict
+    if n_targets and training_rows(config) != "all" and "train_batch_size" in chosen:
+        sentences.append(
+            f"train_batch_size does nothing beside batch_targets: {n_targets}, which counts "
+            "targets instead of rows. Give another batch_targets, or batch_targets: 0."
         )
     if config.settings.ratio_rows == "interactions" and not rows_by_ratio(config):
         sentences.append(

@@ -150,6 +150,10 @@ IDLE = [
     ({**BENCHMARK, "eval_args": {"split": {"RS": [8, 1, 1]}}}, "eval_args: split does nothing"),
     ({**BENCHMARK, "filter_inter_by_user_or_item": True}, "filter_inter_by_user_or_item does"),
     ({"unload_col": {"inter": ["rating"]}}, "unload_col does nothing for rating"),
+    (
+        {"train_rows": "windows", "batch_targets": 512, "train_batch_size": 8},
+        "train_batch_size does nothing beside batch_targets: 512",
+    ),
 ]
 
 
