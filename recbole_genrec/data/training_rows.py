@@ -45,7 +45,9 @@ def use_batch_targets(config: Any) -> None:
         ConfigError: a batch would be smaller than a row.
     """
     values = config.final_config_dict
-    n_targets = values.get("batch_targets")
+    n_targets = values.setdefault("batch_targets", 0)
+    if n_targets is None:
+        values["batch_targets"] = 0  # as in the names of runs without it
     if not isinstance(n_targets, int) or n_targets < 1:
         return
     if training_rows(config) == "all":

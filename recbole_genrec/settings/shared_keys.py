@@ -97,7 +97,7 @@ class TrainingKeys(Settings):
         "share of the steps with a rising learning rate", ge=0, le=1, affects="training"
     )
     gradient_accumulation_steps: int = key("batches per optimiser step", ge=1, affects="training")
-    batch_targets: int = key(
+    batch_targets: int | None = key(
         "targets of a training batch, with train_rows longest or windows; with rows of one target "
         "the same as train_batch_size; 0 = batches of train_batch_size rows",
         ge=0,

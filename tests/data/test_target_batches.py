@@ -206,6 +206,8 @@ def test_it_is_named_in_the_summary_and_not_in_the_names_of_earlier_runs(folder)
     assert "batch 32, " in start_summary(off, dataset)
     default = toy_config(folder, "TimelineRec", train_rows="windows", MAX_ITEM_LIST_LENGTH=WIDTH)
     assert default.run_name() == off.run_name() != config.run_name()
+    none, _, _ = loader_of(folder, batch_targets=None)
+    assert none.run_name() == off.run_name()
 
 
 def test_a_batch_smaller_than_a_row_is_refused(folder):
