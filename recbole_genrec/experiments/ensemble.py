@@ -148,6 +148,9 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
 
     Returns:
         The weights and the NDCG.
+
+    Raises:
+        ConfigError: no case that all members have, or scores that are no numbers.
     """
     config = members[0].trained.config
     place = int(config.settings.valid_metric.partition("@")[2] or 10)
@@ -159,6 +162,11 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
         for number, weights in enumerate(trials):
             total = torch.einsum("m,mbn->bn", weights.to(log_probs), log_probs)
             sums[number] += _ndcg(total, rows, targets, place)
+    if not bool(sums.isfinite().all()):
+        raise ConfigError(
+            "A member gives scores that are no numbers, so no weights can be chosen. Train it "
+            "again, or leave it out."
+        )
     best = int(sums.argmax())
     score = float(sums[best]) / len(cases)
     chosen = tuple(trials[best].tolist())
@@ -205,8 +213,8 @@ def _stacked(members: Sequence[Member], cases: Sequence[Case]) -> tuple[Tensor, 
 
 def _ndcg(scores: Tensor, rows: Tensor, targets: Tensor, place: int) -> float:
     """Sum over targets of NDCG; items with an equal score stand before the target."""
-    own = scores[rows, targets].unsqueeze(1)
-    rank = (scores[rows] >= own).sum(1)  # 1 = first
+    of_target = scores[rows, targets].unsqueeze(1)
+    rank = (scores[rows] >= of_target).sum(1)  # 1 = first
     gain = 1 / torch.log2(rank + 1.0)
     return float(torch.where(rank <= place, gain, 0.0).sum())
 

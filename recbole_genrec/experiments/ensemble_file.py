@@ -71,6 +71,16 @@ def is_ensemble(path: str | os.PathLike) -> bool:
     return str(path).endswith(".json") and Path(path).is_file()
 
 
+def names_members(path: str | os.PathLike[str]) -> bool:
+    """Whether a JSON file is that of an ensemble, and not the result of a run or an ensemble.
+
+    Raises:
+        ArtefactError: it is missing or damaged.
+    """
+    content = read_json(path)
+    return "members" in content and "test_result" not in content
+
+
 def checked_weights(weights: Sequence[float], n_members: int) -> tuple[float, ...]:
     """Weights of the members.
 

@@ -11,12 +11,11 @@ from torch import Tensor
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile
 from recbole_genrec.experiments.loading import Served, load_recommender
-from recbole_genrec.experiments.recbole_lists import BATCH, RecBoleLists
+from recbole_genrec.experiments.recbole_lists import BATCH, CatalogueLists
 from recbole_genrec.model.answers import ListOptions, Ranked, best_of
-from recbole_genrec.model.lists import UserLists
 
 
-class EnsembleLists(UserLists):
+class EnsembleLists(CatalogueLists):
     """Members whose log-probabilities are added.
 
     Args:
@@ -34,7 +33,8 @@ class EnsembleLists(UserLists):
         self.uses_users = any(member.model.uses_users for member in self.served)
         self.max_seq_length = max(member.model.max_seq_length for member in self.served)
         self.trained_on = getattr(first.model, "trained_on", None)
-        self._numbers = [_numbers(member, first) for member in self.served]
+        self._items = [_items_of(member, first) for member in self.served]
+        self._users = [_users_of(member, first) for member in self.served]
 
     @classmethod
     def load(cls, path: str, **changes: Any) -> Served:
@@ -48,16 +48,6 @@ class EnsembleLists(UserLists):
         served = [load_recommender(checkpoint, **changes) for checkpoint in file.checkpoints]
         lists = cls(served, file.weights)
         return Served(lists.config, lists, lists.histories)
-
-    @property
-    def item_tokens(self) -> list[str]:
-        """Raw ids of the items by internal id."""
-        return self.catalogue.items
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, padding included."""
-        return len(self.catalogue.items)
 
     def eval(self) -> EnsembleLists:
         """As torch's."""
@@ -80,8 +70,9 @@ class EnsembleLists(UserLists):
     def listable(self, history: Tensor, user: Tensor) -> Tensor:
         """Rows that every member can make a list for."""
         rows = torch.ones_like(user, dtype=torch.bool)
-        for member in self.served:
-            rows &= member.model.listable(history, user)
+        for member, items, users in zip(self.served, self._items, self._users, strict=True):
+            known = items.to(history.device)[history]
+            rows &= member.model.listable(known, users.to(user.device)[user])
         return rows
 
     @torch.no_grad()
@@ -96,14 +87,17 @@ class EnsembleLists(UserLists):
     ) -> list[Ranked]:
         """The items of the highest weighted sums of log-probabilities."""
         total = torch.zeros((), device=history.device)
-        for member, weight, numbers in zip(self.served, self.weights, self._numbers, strict=True):
-            scores = _scores(member, numbers[history], length, user)
+        for member, weight, items, users in zip(
+            self.served, self.weights, self._items, self._users, strict=True
+        ):
+            numbers = {name: users[value] for name, value in user.items()}
+            scores = _scores(member, items[history], length, numbers)
             scores[:, 0] = -torch.inf
-            total = total + weight * torch.log_softmax(scores.float(), dim=1)[:, numbers]
+            total = total + weight * torch.log_softmax(scores.float(), dim=1)[:, items]
         return best_of(total, k, candidates, excluded)
 
 
-def _numbers(member: Served, first: Served) -> Tensor:
+def _items_of(member: Served, first: Served) -> Tensor:
     """A member's id of each item of the first one, ``[n_items]``.
 
     Raises:
@@ -117,6 +111,17 @@ def _numbers(member: Served, first: Served) -> Tensor:
     return torch.tensor([number[token] for token in here], device=device)
 
 
+def _users_of(member: Served, first: Served) -> Tensor:
+    """A member's id of each user of the first one, ``[n_users]``; 0 = nobody it knows.
+
+    Members that were trained on different days number the same users differently.
+    """
+    numbers = {token: row for row, token in enumerate(member.model.catalogue.users) if row}
+    tokens = first.model.catalogue.users[1:]
+    device = first.config["device"]
+    return torch.tensor([0, *(numbers.get(token, 0) for token in tokens)], device=device)
+
+
 def _scores(member: Served, history: Tensor, length: Tensor, user: dict[str, Tensor]) -> Tensor:
     """Scores of all items by a member, ``[B, n_items]``, from the last items that it reads."""
     model = member.model
@@ -124,10 +129,7 @@ def _scores(member: Served, history: Tensor, length: Tensor, user: dict[str, Ten
     start = (length - longest).clamp(min=0).unsqueeze(1)
     slots = torch.arange(min(longest, history.shape[1]), device=history.device)
     place = (start + slots).clamp(max=history.shape[1] - 1)
-    kept = length.clamp(max=longest)
-    recent = history.gather(1, place).masked_fill(slots >= kept.unsqueeze(1), 0)
-    if isinstance(model, RecBoleLists):
-        users = user.get("user", torch.zeros_like(length))
-        return model._scores(recent, kept, users)
+    lengths = length.clamp(max=longest)
+    recent = history.gather(1, place).masked_fill(slots >= lengths.unsqueeze(1), 0)
     known = user if model.uses_users else {}
-    return model.scores(recent[:, : int(kept.max())], kept, **known)
+    return model.scores(recent[:, : int(lengths.max())], lengths, **known)

@@ -10,6 +10,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import loading
 from recbole_genrec.experiments.benchmark import run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
+from recbole_genrec.experiments.ensemble_file import names_members
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.runs import RESULT, STATE
@@ -32,7 +33,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Any:
     """
     place = Path(path)
     is_board = (place / STATE).is_file()
-    is_result = place.suffix == ".json" and "checkpoints" not in read_json(place)
+    is_result = place.suffix == ".json" and not names_members(place)
     if changes and (is_board or is_result):
         raise ConfigError(f"{path} holds results; {', '.join(changes)} can be set for models only.")
     if is_board:

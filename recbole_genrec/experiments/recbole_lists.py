@@ -25,7 +25,21 @@ SAME_FOR_ALL = ("Pop", "Random")
 """General models whose scores do not depend on the user."""
 
 
-class RecBoleLists(UserLists):
+class CatalogueLists(UserLists):
+    """Lists of a model that is not of this package, whose items are those of its catalogue."""
+
+    @property
+    def item_tokens(self) -> list[str]:
+        """Raw ids of the items by internal id."""
+        return self.catalogue.items
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, padding included."""
+        return len(self.catalogue.items)
+
+
+class RecBoleLists(CatalogueLists):
     """A trained model of RecBole that makes lists of users.
 
     Sequential models rank by histories, general ones by users of their training.
@@ -56,16 +70,6 @@ class RecBoleLists(UserLists):
         self.max_seq_length = config["MAX_ITEM_LIST_LENGTH"]
         self._reads_users = config["model"] not in SAME_FOR_ALL and hasattr(model, "n_users")
         self._titles: list[str] | None = None
-
-    @property
-    def item_tokens(self) -> list[str]:
-        """Raw ids of the items by internal id."""
-        return self.catalogue.items
-
-    @property
-    def n_items(self) -> int:
-        """Number of items, padding included."""
-        return len(self.catalogue.items)
 
     def eval(self) -> RecBoleLists:
         """As torch's."""
@@ -131,12 +135,23 @@ class RecBoleLists(UserLists):
                 f"{self.config['model']} knows people by their user ids alone, so it needs a user "
                 "of its training: give --user, or use a sequential model."
             )
-        scores = self._scores(history, length, users)  # [B, n_items]
+        scores = self.scores(history, length, user=users)  # [B, n_items]
         return best_of(scores, k, candidates, excluded)
 
-    def _scores(self, history: Tensor, length: Tensor, user: Tensor) -> Tensor:
+    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+        """Scores of all items, as RecBole's evaluation makes them.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: ``[B]``.
+            **user: ``user``: user ids ``[B]``; default 0, somebody new.
+
+        Returns:
+            float32 ``[B, n_items]``.
+        """
         config = self.config
-        columns = {config["USER_ID_FIELD"]: user}
+        users = user.get("user", torch.zeros_like(length))
+        columns = {config["USER_ID_FIELD"]: users}
         if self.is_sequential:
             width = self.max_seq_length
             padded = torch.nn.functional.pad(history, (0, width - history.shape[1]))  # [B, width]
@@ -146,8 +161,8 @@ class RecBoleLists(UserLists):
         try:
             scores = self.model.full_sort_predict(batch)
         except NotImplementedError:
-            scores = self._score_each(batch, len(user))
-        return scores.reshape(len(user), self.n_items).float().clone()
+            scores = self._score_each(batch, len(length))
+        return scores.reshape(len(length), self.n_items).float().clone()
 
     def _score_each(self, batch: Interaction, n_users: int) -> Tensor:
         """Scores of models that score given pairs alone, as RecBole's trainer asks for them."""

@@ -9,11 +9,16 @@ import pytest
 import torch
 from toy import SMALL, TINY_OF, write_dataset
 
+import recbole_genrec
+from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
+from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
+from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases
 
@@ -107,8 +112,8 @@ def test_weights_come_from_validation(runs, home):
             part = factor * scores.log_softmax(1)
             totals = part if totals is None else totals + part
         targets = members[0].valid._dataset.inter_feat["item_id"]
-        own = totals.gather(1, targets.unsqueeze(1))
-        rank = (totals >= own).sum(1)
+        of_target = totals.gather(1, targets.unsqueeze(1))
+        rank = (totals >= of_target).sum(1)
         valid[weight] = float(torch.where(rank <= 10, 1 / torch.log2(rank + 1.0), 0.0).mean())
     assert valid[chosen[1]] == pytest.approx(max(valid.values()), abs=1e-6)
     assert result["best_valid_score"] == pytest.approx(max(valid.values()), abs=1e-5)
@@ -137,6 +142,42 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     table = load_recommender(str(output)).model.recommend_all(users=["u1", "u2"], k=3)
     assert table["user_id"].tolist() == ["u1"] * 3 + ["u2"] * 3
     assert "TimelineRec + SASRec" in make_leaderboard([str(folder)], None, None)
+    assert recbole_genrec.load(output).recommend(history, k=40) == rows
+    opened = recbole_genrec.load(output.with_suffix(".result.json"))
+    assert opened["test_result"] == result["test_result"]
+
+
+def test_members_may_number_users_differently(runs):
+    """The second member is the first one with its users in the reverse order."""
+    first, other = (load_recommender(runs["LightGCN"]) for _ in range(2))
+    users = first.model.catalogue.users
+    order = [0, *range(len(users) - 1, 0, -1)]
+    with torch.no_grad():
+        of_users, of_items = other.model.model.forward()
+    other.model.model.restore_user_e = of_users[order]
+    other.model.model.restore_item_e = of_items
+    other.model.catalogue = Catalogue(other.model.item_tokens, [users[row] for row in order])
+    alone = first.model.recommend_all(k=5)
+    both = EnsembleLists([first, other], [1.0, 1.0]).recommend_all(k=5)
+    assert both["user_id"].tolist() == alone["user_id"].tolist()
+    assert both["item_id"].tolist() == alone["item_id"].tolist()
+
+
+def test_scores_that_are_no_numbers_choose_no_weights(runs, tmp_path, monkeypatch):
+    stacked = ensemble._stacked
+
+    def without_numbers(members, cases):
+        log_probs, rows, targets = stacked(members, cases)
+        return torch.full_like(log_probs, torch.nan), rows, targets
+
+    monkeypatch.setattr(ensemble, "_stacked", without_numbers)
+    with pytest.raises(ConfigError, match="no numbers"):
+        make_ensemble([runs["TimelineRec"], runs["SASRec"]], tmp_path / "a.json")
+
+
+def test_weights_that_are_no_numbers(capsys):
+    assert main(["ensemble", "--checkpoints=a.pth,b.pth", "--weights=1,heavy"]) == 2
+    assert "--weights=1,heavy must be numbers" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_refused(runs, home, tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
-from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.options import QuietOption, quietly, split_words
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
@@ -40,16 +41,32 @@ def _ensemble(settings: list[str]) -> None:
         raise ConfigError("Which models? Give --checkpoints=a.pth,b.pth, the files of their runs.")
     checkpoints = named
     if isinstance(named, str):
-        checkpoints = [word.strip() for word in named.split(",")]
+        checkpoints = split_words(named)
     if isinstance(weights, str):
-        weights = weights.split(",")
+        weights = split_words(weights)
     if weights is not None:
-        weights = [float(weight) for weight in as_list(weights)]
+        weights = _numbers(as_list(weights))
     command = shlex.join(["recbole-genrec", *sys.argv[1:]])
     result = make_ensemble(checkpoints, str(output), weights, command, **keys)
     print_outcome({result["model"]: result})
     for member in result["members"]:
         print(f"  {member['model']:<24} weight {member['weight']:g}  {member['checkpoint']}")
+
+
+def _numbers(words: Sequence[Any]) -> list[float]:
+    """The weights as numbers.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    from recbole_genrec.errors import ConfigError
+
+    try:
+        return [float(word) for word in words]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"--weights={','.join(map(str, words))} must be numbers with commas, such as 1,0.5."
+        ) from error
 
 
 COMMAND = Command(
