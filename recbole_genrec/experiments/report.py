@@ -134,14 +134,14 @@ def make_entries(
     names = _names(runs)
     entries = []
     for name, run in zip(names, runs, strict=True):
-        found: Analysis | None = None
+        contents: Analysis | None = None
         reason: str | None = "The report was made without an analysis of the checkpoint."
         if analysis:
-            found, reason = _analysis(run, users, changes)
+            contents, reason = _analysis(run, users, changes)
         ranks = _saved_ranks(run)
-        if ranks is None and found is not None:
-            ranks = found.ranks
-        entries.append(ReportEntry(name, run, ranks, found, reason))
+        if ranks is None and contents is not None:
+            ranks = contents.ranks
+        entries.append(ReportEntry(name, run, ranks, contents, reason))
     return entries
 
 
@@ -153,7 +153,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     repeated = {name for name in names if names.count(name) > 1}
     result = []
     for name, run in zip(names, runs, strict=True):
-        result.append(f"{name}, seed {run.seed}" if name in repeated else name)
+        if name in repeated:
+            name = f"{name}, seed {run.seed}"
+        result.append(name)
     return result
 
 

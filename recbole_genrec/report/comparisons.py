@@ -92,7 +92,7 @@ def paired_tests(
     """
     if baseline.ranks is None:
         return []
-    found: list[tuple[str, str, Mapping[str, Any]]] = []
+    comparisons: list[tuple[str, str, Mapping[str, Any]]] = []
     for entry in entries:
         if entry is baseline or entry.ranks is None:
             continue
@@ -105,10 +105,10 @@ def paired_tests(
                 {0: entry.ranks.by_case(metric)}, {0: baseline.ranks.by_case(metric)}
             )
             if comparison is not None:
-                found.append((entry.name, metric, comparison.plain()))
-    corrected = adjusted([values["p"] for _, _, values in found])
+                comparisons.append((entry.name, metric, comparison.plain()))
+    corrected = adjusted([values["p"] for _, _, values in comparisons])
     tests = []
-    for (run, metric, values), p_adjusted in zip(found, corrected, strict=True):
+    for (run, metric, values), p_adjusted in zip(comparisons, corrected, strict=True):
         tests.append(
             PairedTest(
                 run,

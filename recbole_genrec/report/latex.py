@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_genrec.report.best import best_value
 from recbole_genrec.report.comparisons import CORRECTION, adjusted
 
 Row = dict[str, Any]
@@ -54,7 +55,8 @@ def _table(dataset: str, rows: Sequence[Row]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row["test"]))
     best = {}
     for name in metrics:
-        best[name] = max(row["test"][name]["mean"] for row in rows if name in row["test"])
+        means = [row["test"][name]["mean"] for row in rows if name in row["test"]]
+        best[name] = best_value(name, means)
     stars = _starred(rows)
     body = []
     for row in rows:
@@ -83,7 +85,7 @@ def _starred(rows: Sequence[Row]) -> set[str]:
     return {row["run"] for row, p in pairs if p < SIGNIFICANT}
 
 
-def _cell(value: Row | None, best: float) -> str:
+def _cell(value: Row | None, best: float | None) -> str:
     if not value or value["mean"] is None:
         return "--"
     text = f"{value['mean']:.4f}"

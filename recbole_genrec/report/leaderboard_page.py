@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from recbole_genrec.report.best import best_value
 from recbole_genrec.report.comparisons import CORRECTION, adjusted
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
@@ -94,6 +95,7 @@ class Board:
             return list(texts)
         return [f"{', '.join(runs)}: {text}" for text, runs in texts.items()]
 
-    def best(self, metric: str) -> float:
-        """The highest mean of a metric."""
-        return max(row["test"][metric]["mean"] for row in self.done if metric in row["test"])
+    def best(self, metric: str) -> float | None:
+        """The best mean of a metric."""
+        means = [row["test"][metric]["mean"] for row in self.done if metric in row["test"]]
+        return best_value(metric, means)

@@ -37,7 +37,7 @@ class Result(dict[str, Any]):
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def epochs_frame(self) -> pd.DataFrame:
-        """Losses and validation metrics by epoch."""
+        """Losses and validation metrics by epoch, counted from 0 as in result files."""
         rows = []
         for epoch in self.get("epochs") or []:
             losses = {f"loss {part}": value for part, value in enumerate(epoch["loss"], start=1)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError
+from recbole_genrec.report.best import best_epoch, best_value, valid_metric
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import Comparison, compare
 
@@ -71,7 +72,7 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
             cells += _distance(result, results[baseline], str(metric))
         cpu = result["seconds"].get("cpu")
         minutes = sum(result["seconds"].get(stage, 0) for stage in STAGES) / 60
-        cells += [best_epoch(result), "" if cpu is None else f"{cpu / 60:.1f}", f"{minutes:.1f}"]
+        cells += [shown_epoch(result), "" if cpu is None else f"{cpu / 60:.1f}", f"{minutes:.1f}"]
         rows.append(cells)
     note = ""
     if baseline is not None:
@@ -91,22 +92,18 @@ def results_table(results: Mapping[str, Result]) -> str:
     return outcome(results).markdown()
 
 
-def best_epoch(result: Result) -> str:
-    """``"3 of 8"``: which epoch of the training was tested, counting from 1."""
-    epochs = result.get("epochs") or []
-    metric = str((result.get("config") or {}).get("valid_metric", "")).lower()
-    scores = [(epoch.get("valid") or {}).get(metric) for epoch in epochs]
-    known = [score for score in scores if score is not None]
-    if not known:
+def shown_epoch(result: Result) -> str:
+    """``"3 of 8"``: which epoch of the training was tested; empty without validation."""
+    number = best_epoch(result)
+    if number is None:
         return ""
-    choose = max if result.get("valid_score_bigger", True) else min
-    return f"{scores.index(choose(known)) + 1} of {len(epochs)}"
+    return f"{number} of {len(result['epochs'])}"
 
 
 def _main_metric(results: Mapping[str, Result], metrics: list[str]) -> str | None:
     """The validated metric where it is one of a user's rank, else the first such."""
     first = next(iter(results.values()))
-    validated = str((first.get("config") or {}).get("valid_metric", "")).lower()
+    validated = valid_metric(first)
     ranked = [name for name in metrics if name.startswith(("ndcg@", "recall@"))]
     if validated in ranked:
         return validated
@@ -164,7 +161,7 @@ def _best(results: Mapping[str, Result], metrics: list[str]) -> set[tuple[int, i
     best = set()
     for column, metric in enumerate(metrics, start=1):
         values = [result["test_result"][metric] for result in results.values()]
-        best.add((values.index(max(values)), column))
+        best.add((values.index(best_value(metric, values)), column))
     return best
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.best import best_epoch, best_value
 from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tests
 from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.figures import codes as code_figures
@@ -198,8 +199,8 @@ class RunView:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights were tested."""
-        return curves.best_epoch(self.result)
+        """The epoch whose weights were tested, counted from 1."""
+        return best_epoch(self.result)
 
     @property
     def training_figure(self) -> Any:
@@ -258,8 +259,8 @@ class RunView:
         groups = self.analysis.popularity or self.analysis.history
         if not groups:
             return []
-        wanted = [f"recall@{self.place}", f"ndcg@{self.place}"]
-        return [name for name in wanted if name in groups[0].metrics] or list(groups[0].metrics)[:2]
+        names = [f"recall@{self.place}", f"ndcg@{self.place}"]
+        return [name for name in names if name in groups[0].metrics] or list(groups[0].metrics)[:2]
 
     @property
     def popularity_figure(self) -> Any:
@@ -323,7 +324,9 @@ class Overview:
         self.runs = runs
         self.baseline = baseline
         tests = [run.test for run in runs]
-        self.metrics = [name for name in tests[0] if all(name in test for test in tests)]
+        self.metrics = list(tests[0])
+        for test in tests[1:]:
+            self.metrics = [name for name in self.metrics if name in test]
         self.tests = paired_tests([run.entry for run in runs], baseline, self.metrics)
         self.note = NOTE.format(n=len(self.tests))
         self.untested = []
@@ -331,13 +334,15 @@ class Overview:
             tested = any(test.run == run.name for test in self.tests)
             if run.entry is not baseline and not tested:
                 self.untested.append(run.name)
-        values = {run.name: {name: run.test[name] for name in self.metrics} for run in runs}
+        values = {}
+        for run in runs:
+            values[run.name] = {name: run.test[name] for name in self.metrics}
         intervals = {run.name: run.intervals for run in runs}
         self.figure = figures(metrics.metric_bars(values, intervals), "metrics of all runs")
 
-    def best(self, metric: str) -> float:
-        """The highest value of a metric on the test split."""
-        return max(run.test[metric] for run in self.runs)
+    def best(self, metric: str) -> float | None:
+        """The best value of a metric on the test split."""
+        return best_value(metric, [run.test[metric] for run in self.runs])
 
     @property
     def differences(self) -> list[tuple[str, list[Any]]]:

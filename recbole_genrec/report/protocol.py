@@ -20,7 +20,10 @@ def protocol_text(config: Mapping[str, Any]) -> str:
     mode = eval_args.get("mode")
     if isinstance(mode, dict):
         mode = mode.get("test")
-    words.append("all items are ranked" if mode == "full" else f"mode {mode}")
+    if mode == "full":
+        words.append("all items are ranked")
+    else:
+        words.append(f"mode {mode}")
     words.append(f"order {eval_args.get('order')}")
     words.append(f"histories of up to {config.get('MAX_ITEM_LIST_LENGTH')} items")
     if config.get("candidate_file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.best import lower_is_better
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.runs import Run
 from recbole_genrec.report.significance import compare
@@ -99,10 +101,14 @@ def _rows_of_dataset(
                 row["against_baseline"] = comparison.plain()
         rows.append(row)
 
-    def mean(row: dict[str, Any]) -> float:
-        return row["test"][metric]["mean"] if metric in row["test"] else -1.0
+    sign = -1 if lower_is_better(metric) else 1
 
-    return sorted(rows, key=mean, reverse=True)
+    def goodness(row: dict[str, Any]) -> float:
+        if metric not in row["test"]:
+            return -math.inf
+        return sign * row["test"][metric]["mean"]
+
+    return sorted(rows, key=goodness, reverse=True)
 
 
 def main_metric(runs: Sequence[Run]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_genrec.report.outcome import best_epoch, outcome
+from recbole_genrec.report.outcome import outcome, shown_epoch
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import sign_flip_p
 
@@ -67,9 +67,9 @@ def test_the_distance_is_that_of_the_stored_ranks(results, tmp_path):
 def test_epochs_and_costs(results):
     row = dict(zip(outcome(results).columns, outcome(results).rows[1], strict=True))
     assert (row["best epoch"], row["CPU min"], row["minutes"]) == ("2 of 3", "1.5", "1.0")
-    assert best_epoch({"epochs": [], "config": {}}) == ""
+    assert shown_epoch({"epochs": [], "config": {}}) == ""
     lower = {**results["Ours"], "valid_score_bigger": False}
-    assert best_epoch(lower) == "1 of 3"
+    assert shown_epoch(lower) == "1 of 3"
 
 
 def test_without_ranks_there_is_a_distance_and_no_p(results):
@@ -81,6 +81,13 @@ def test_without_ranks_there_is_a_distance_and_no_p(results):
 def test_one_result_has_neither_marks_nor_a_baseline(results):
     table = outcome({"Pop": results["Pop"]})
     assert table.best == set() and table.note == "" and "p" not in table.columns
+
+
+def test_the_best_of_a_metric_that_should_be_low_is_the_lowest(results):
+    for number, values in enumerate(results.values()):
+        values["test_result"]["averagepopularity@10"] = 5.0 - number
+    assert (2, 3) in outcome(results).best
+    assert (0, 3) not in outcome(results).best
 
 
 def test_the_markdown_is_aligned(results):

@@ -189,7 +189,7 @@ def test_report_in_a_browser(runs, tmp_path):
             assert float(cell.get_attribute("data-value")) == value
             assert float(cell.text) == pytest.approx(value, abs=6e-5)
         best = max(result["epochs"], key=lambda epoch: epoch["valid"]["ndcg@10"])["epoch"]
-        assert driver.find_element("css selector", ".best-epoch").text == str(best)
+        assert driver.find_element("css selector", ".best-epoch").text == str(best + 1)
 
         tree = driver.find_element("css selector", ".tree")
         branch = tree.find_element("css selector", "details details")

@@ -29,7 +29,7 @@ def map_of_items(item_map: ItemMap) -> go.Figure:
     for item in item_map.items:
         codes = " ".join(map(str, item.codes))
         texts.append(f"{_plain(item.title)}<br>{codes}")
-        first.append(item.codes[0] if item.codes else 0)
+        first.append(next(iter(item.codes), 0))
     points = item_map.points.round(4)
     turns = _turns(points, np.array(first))
     figure = go.Figure(

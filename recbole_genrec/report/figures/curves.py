@@ -8,29 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from recbole_genrec.report.best import best_epoch, valid_metric
 from recbole_genrec.report.figures.style import bare_figure, line
 
 
-def best_epoch(result: Mapping[str, Any]) -> int | None:
-    """The epoch whose weights were tested: that of the best validation, the first of equal ones."""
-    metric = valid_metric(result)
-    scores = {}
-    for epoch in result.get("epochs") or []:
-        if metric in (epoch.get("valid") or {}):
-            scores[epoch["epoch"]] = epoch["valid"][metric]
-    if not scores:
-        return None
-    choose = max if result.get("valid_score_bigger", True) else min
-    return choose(scores, key=lambda epoch: scores[epoch])
-
-
-def valid_metric(result: Mapping[str, Any]) -> str:
-    """The metric that chose the epoch, as results call it: ``ndcg@10``."""
-    return str((result.get("config") or {}).get("valid_metric", "ndcg@10")).lower()
-
-
 def training_curves(result: Mapping[str, Any]) -> go.Figure:
-    """Losses and validation by epoch, the best epoch marked.
+    """Losses and validation by epoch, counted from 1; the best epoch is marked.
 
     Args:
         result: the content of a result file.
@@ -41,27 +24,29 @@ def training_curves(result: Mapping[str, Any]) -> go.Figure:
     for part in range(n_parts):
         rows = [epoch for epoch in epochs if part < len(epoch["loss"])]
         name = "training loss" if n_parts == 1 else f"training loss, part {part + 1}"
-        x = [epoch["epoch"] for epoch in rows]
+        x = [epoch["epoch"] + 1 for epoch in rows]
         figure.add_trace(line(name, x, [epoch["loss"][part] for epoch in rows], part), 1, 1)
 
     validated = [epoch for epoch in epochs if epoch.get("valid")]
     metric = valid_metric(result)
-    x = [epoch["epoch"] for epoch in validated]
+    x = [epoch["epoch"] + 1 for epoch in validated]
     names = list(validated[0]["valid"]) if validated else []
     for number, name in enumerate(names):
-        visible = name == metric or len(names) == 1
+        visible: bool | str = True
+        if name != metric and len(names) > 1:
+            visible = "legendonly"
         curve = line(
             f"validation {name}",
             x,
             [epoch["valid"].get(name) for epoch in validated],
             n_parts + number,
-            visible=True if visible else "legendonly",
+            visible=visible,
         )
         figure.add_trace(curve, 2, 1)
 
     best = best_epoch(result)
     if best is not None:
-        score = next(epoch["valid"][metric] for epoch in validated if epoch["epoch"] == best)
+        score = next(epoch["valid"][metric] for epoch in validated if epoch["epoch"] + 1 == best)
         star = {"symbol": "star", "size": 14, "color": "#d1495b"}
         mark = go.Scatter(
             x=[best], y=[score], mode="markers", marker=star, name=f"best epoch: {best}"

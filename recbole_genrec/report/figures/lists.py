@@ -38,7 +38,9 @@ def certified_by_width(rows: Sequence[BeamWidth]) -> go.Figure:
 
 def by_group(rows: Sequence[Group], metrics: Sequence[str], title: str) -> go.Figure:
     """Metrics of groups of users."""
-    values = {name: [row.metrics[name] for row in rows] for name in metrics}
+    values = {}
+    for name in metrics:
+        values[name] = [row.metrics[name] for row in rows]
     return group_bars([row.label for row in rows], [row.users for row in rows], values, title)
 
 
