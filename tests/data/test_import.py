@@ -189,6 +189,14 @@ def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"user": "a"\n')
     with pytest.raises(DataError, match="is no file of JSON lines"):
         import_tables([tmp_path / "x.jsonl"], "shop")
+    (tmp_path / "x.json").write_text('["user", "item"]')
+    with pytest.raises(DataError, match="entry 1 of the list must be a JSON object"):
+        import_tables([tmp_path / "x.json"], "shop")
+    (tmp_path / "x.json").write_bytes('{"user": "a", "item": "caf\u00e9"}'.encode("latin-1"))
+    with pytest.raises(DataError, match="is not written in utf-8.*--encoding=latin-1"):
+        import_tables([tmp_path / "x.json"], "shop")
+    with pytest.raises(DataError, match="no encoding 'latin1000'"):
+        import_tables([tmp_path / "x.json"], "shop", options=ImportOptions(encoding="latin1000"))
     with pytest.raises(DataError, match="does not exist"):
         import_tables([tmp_path / "nothing.csv"], "shop")
 

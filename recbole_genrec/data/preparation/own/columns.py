@@ -99,11 +99,11 @@ def find_interaction_columns(table: Table, columns: Columns) -> None:
         DataError: a column is named that is not there, or one that is needed cannot be guessed.
     """
     names = list(table.frame.columns)
-    wanted = {"user": USERS, "item": ITEMS, "time": TIMES, "rating": RATINGS}
-    for role, common in wanted.items():
-        given = getattr(columns, role)
-        if given is not None:
-            check_named(table, given, role)
+    common_names = {"user": USERS, "item": ITEMS, "time": TIMES, "rating": RATINGS}
+    for role, common in common_names.items():
+        name = getattr(columns, role)
+        if name is not None:
+            check_named(table, name, role)
             continue
         taken = {columns.user, columns.item, columns.time}
         guess = guessed([name for name in names if name not in taken], common)

@@ -157,11 +157,13 @@ def _read_json_lines(path: Path, encoding: str) -> Table:
 
 def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects of JSON lines, or of one JSON list."""
-    text = path.read_bytes().decode(encoding, "replace").removeprefix("\ufeff")
+    text = _decoded(path, encoding)
     try:
         if text.lstrip().startswith("["):
-            whole = json.loads(text)
-            yield from enumerate(whole, start=1)
+            for number, record in enumerate(json.loads(text), start=1):
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}: entry {number} of the list must be a JSON object.")
+                yield number, record
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -171,6 +173,19 @@ def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, record
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is no file of JSON lines ({error}).") from error
+
+
+def _decoded(path: Path, encoding: str) -> str:
+    """The text of a file, without a byte order mark."""
+    try:
+        return path.read_bytes().decode(encoding).removeprefix("\ufeff")
+    except LookupError as error:
+        raise DataError(f"There is no encoding {encoding!r}; give --encoding=latin-1.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not written in {encoding}: byte {error.start} does not fit. Give the "
+            "encoding, for example --encoding=latin-1."
+        ) from error
 
 
 def text_of(value: object) -> str | None:
