@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import shutil
 import time
 from pathlib import Path
 
@@ -20,10 +21,12 @@ ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 def browser() -> webdriver.Chrome:
     """A headless Chromium, the one of the system."""
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    program = shutil.which("chromium")
+    if program is not None:
+        options.binary_location = program
     for argument in ARGUMENTS:
         options.add_argument(argument)
-    service = webdriver.ChromeService("/usr/bin/chromedriver")
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
     return webdriver.Chrome(options=options, service=service)
 
 

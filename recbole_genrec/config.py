@@ -36,9 +36,7 @@ from recbole_genrec.settings.classification import (
     shared_keys,
 )
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
-from recbole_genrec.settings.older_names import (
-    follow_older_names,
-)
+from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, properties_folder, shipped

@@ -29,8 +29,9 @@ def application() -> Any:
     return get_command(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_given: bool) -> None:
+    """Print the version and end, where ``--version`` is given."""
+    if is_given:
         typer.echo(f"recbole-genrec {recbole_genrec.__version__}")
         raise typer.Exit
 

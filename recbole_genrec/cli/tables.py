@@ -22,7 +22,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         title: a line above it.
     """
     console = Console()
-    right = [_is_numeric([row[place] for row in rows]) for place in range(len(columns))]
+    right = []
+    for place in range(len(columns)):
+        cells = [row[place] for row in rows]
+        right.append(_is_numeric(cells))
     if not console.is_terminal:
         print(plain_table(columns, rows, right, title))
         return
@@ -49,8 +52,9 @@ def print_outcome(results: Mapping[str, Mapping[str, Any]]) -> None:
         print(table.markdown())
         return
     shown = Table()
-    for place, heading in enumerate(table.columns):
-        shown.add_column(heading, justify="right" if place else "left")
+    shown.add_column(table.columns[0])
+    for heading in table.columns[1:]:
+        shown.add_column(heading, justify="right")
     for row, cells in enumerate(table.rows):
         styles = [BEST if (row, column) in table.best else "" for column in range(len(cells))]
         shown.add_row(*map(Text, cells, styles))
@@ -75,7 +79,10 @@ def plain_table(
     for row in [columns, ["-" * width for width in widths], *rows]:
         cells = []
         for cell, width, is_right in zip(row, widths, right, strict=True):
-            cells.append(cell.rjust(width) if is_right else cell.ljust(width))
+            if is_right:
+                cells.append(cell.rjust(width))
+            else:
+                cells.append(cell.ljust(width))
         lines.append("  ".join(cells).rstrip())
     if title:
         lines.insert(0, title)

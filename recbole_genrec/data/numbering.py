@@ -49,10 +49,8 @@ class NumberedData:
     def __init__(self, config: Any, items: list[str], users: list[str], data: Any = None) -> None:
         self.config = config
         self.dataset_name = config.settings.dataset
-        self.uid_field, self.iid_field = (
-            config.settings.USER_ID_FIELD,
-            config.settings.ITEM_ID_FIELD,
-        )
+        self.uid_field = config.settings.USER_ID_FIELD
+        self.iid_field = config.settings.ITEM_ID_FIELD
         self.item_list_length_field = config.settings.ITEM_LIST_LENGTH_FIELD
         if data is not None:
             users = raw_ids(data)["users"]

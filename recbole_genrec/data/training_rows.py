@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ class WindowLoader(TrainDataLoader):
         sampler: as in RecBole.
         shuffle: as in RecBole.
         every: dataset of all rows; the rows of a user follow each other, shortest prefix first.
-            windows: row numbers to start from.
+        windows: row numbers to start from.
     """
 
     def __init__(self, config, every, sampler, shuffle: bool, windows: Tensor):
@@ -124,26 +124,20 @@ class WindowLoader(TrainDataLoader):
     def _moved(self) -> Tensor:
         """The row that each window has in this epoch."""
         width = self.config.settings.MAX_ITEM_LIST_LENGTH
-        moved = (
-            self._windows
-            - torch.randint(width, (int(self._user.max()) + 1,), generator=self.generator)[
-                self._user
-            ]
-        )
+        n_users = int(self._user.max()) + 1
+        shifts = torch.randint(width, (n_users,), generator=self.generator)
+        moved = self._windows - shifts[self._user]
+        moved = torch.where(moved < self._first, self._last, moved)
         single = self._last - self._first < width
-        return torch.where(
-            single, self._windows, torch.where(moved < self._first, self._last, moved)
-        )
+        return torch.where(single, self._windows, moved)
 
     def __iter__(self) -> Iterator:
         rows, order = self._moved(), torch.as_tensor(list(self.sampler))
         lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
-        grouped = self.config.settings.group_by_length
-        for batch in (
-            length_grouped(order, lengths, self.step, self.generator)
-            if grouped
-            else order.split(self.step)
-        ):
+        batches: Iterable[Tensor] = order.split(self.step)
+        if self.config.settings.group_by_length:
+            batches = length_grouped(order, lengths, self.step, self.generator)
+        for batch in batches:
             yield self._neg_sampling(self.transform(self._dataset, self._every[rows[batch]]))
 
 

@@ -207,13 +207,13 @@ class _Sums:
             target: int64 ``[P]``.
         """
         share = 1 - self.smoothing
-        own = self.vectors[target]  # [P, d]
-        logits = (self.states * own).sum(1)
+        vectors = self.vectors[target]  # [P, d]
+        logits = (self.states * vectors).sum(1)
         if self.bias is not None:
             logits = logits + self.bias[target]
         self.loss -= share * logits.sum()
         if self.for_states is not None and self.for_vectors is not None:
-            self.for_states.sub_(own, alpha=share)
+            self.for_states.sub_(vectors, alpha=share)
             self.for_vectors.index_add_(0, target, self.states, alpha=-share)
         if self.for_bias is not None:
             ones = torch.ones_like(logits)
@@ -263,12 +263,12 @@ def _by_torch(
     if mask is None:
         return cross_entropy(logits, target, label_smoothing=label_smoothing)
     log_probs = logits.masked_fill(mask, -torch.inf).log_softmax(1)
-    own = log_probs.gather(1, target.unsqueeze(1)).mean()
+    of_target = log_probs.gather(1, target.unsqueeze(1)).mean()
     if not label_smoothing:
-        return -own
+        return -of_target
     competes = (~mask).expand_as(log_probs)
     means = log_probs.masked_fill(mask, 0).sum(1) / competes.sum(1)
-    return -(1 - label_smoothing) * own - label_smoothing * means.mean()
+    return -(1 - label_smoothing) * of_target - label_smoothing * means.mean()
 
 
 def _installed(module: str) -> Any:

@@ -45,4 +45,7 @@ def best_of_all(
     items = pad(items.masked_fill(is_missing, 0), padding)
     best = pad(best.masked_fill(is_missing, -torch.inf), padding, value=-torch.inf)
     bound = best.new_full((len(best),), -torch.inf)
-    return SearchResult(items, best, bound, values if fill else None)
+    every_score: Tensor | None = None
+    if fill:
+        every_score = values
+    return SearchResult(items, best, bound, every_score)

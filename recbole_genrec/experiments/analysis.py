@@ -82,8 +82,8 @@ def _metrics(config: dict[str, Any]) -> list[str]:
     metrics = config["metrics"]
     if isinstance(metrics, str):
         metrics = [metrics]
-    whole = {name.lower() for name in whole_ranking_metrics(metrics)}
-    names = [name for name in metrics if name.lower() not in whole]
+    of_ranking = {name.lower() for name in whole_ranking_metrics(metrics)}
+    names = [name for name in metrics if name.lower() not in of_ranking]
     known = {name.lower() for name in names}
     needed = ["Recall", "NDCG", *CATALOGUE_METRICS]
     return [*names, *(name for name in needed if name.lower() not in known)]

@@ -144,11 +144,14 @@ def item_map(vectors: np.ndarray, source: str, table: ItemTable, seed: int) -> I
     return ItemMap(points, items, n_items, explained, source)
 
 
-def first_codes(codes: Tensor, given: int) -> Tensor:
-    """Number of each item's first ``given`` codes: the same number, the same codes.
+def first_codes(codes: Tensor, count: int) -> Tensor:
+    """Number of each item's first ``count`` codes: the same number, the same codes.
 
     Args:
         codes: int64 ``[n_items, L]``.
-        given: number of codes, at least 1.
+        count: number of codes, at least 1.
+
+    Returns:
+        int64 ``[n_items]``.
     """
-    return torch.unique(codes[:, :given], dim=0, return_inverse=True)[1]
+    return torch.unique(codes[:, :count], dim=0, return_inverse=True)[1]

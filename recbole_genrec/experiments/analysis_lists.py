@@ -154,8 +154,10 @@ def _example(
     target = ranks.targets[row]
     history = []
     for token in before[row][-SHOWN_HISTORY:]:
-        number = numbers.get(token)
-        history.append(Item(token, token) if number is None else table.item(number))
+        if token in numbers:
+            history.append(table.item(numbers[token]))
+        else:
+            history.append(Item(token, token))
     listed = []
     for number in lists[row, :SHOWN_LIST].tolist():
         item = table.item(number)

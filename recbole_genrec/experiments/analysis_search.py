@@ -66,25 +66,25 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         analysis.left_out["widths"] = "This model scores all items at once, without beams."
         widths = []
     codes = model.trie_table()[0]
-    groups = [first_codes(codes, given) for given in range(1, codes.shape[1] + 1)]
-    found: dict[int, list[np.ndarray]] = {width: [] for width in widths}
+    groups = [first_codes(codes, count) for count in range(1, codes.shape[1] + 1)]
+    by_width: dict[int, list[np.ndarray]] = {width: [] for width in widths}
     proven: dict[int, list[np.ndarray]] = {width: [] for width in widths}
-    given: list[list[np.ndarray]] = [[] for _ in groups]
+    by_level: list[list[np.ndarray]] = [[] for _ in groups]
     sizes: list[list[np.ndarray]] = [[] for _ in groups]
     for batch in _batches(model, loader):
         for width in widths:
             ranks, certified = _searched(model, batch, width, depth)
-            found[width].append(ranks)
+            by_width[width].append(ranks)
             proven[width].append(certified)
         for level, (ranks, size) in enumerate(_ranks_with_codes(model, batch, groups)):
-            given[level].append(ranks)
+            by_level[level].append(ranks)
             sizes[level].append(size)
-    _fill_in(analysis, model, depth, found, proven)
-    analysis.searched_users = len(np.concatenate(given[0]))
+    _fill_in(analysis, model, depth, by_width, proven)
+    analysis.searched_users = len(np.concatenate(by_level[0]))
     everything = float(model.n_items - 1)
     analysis.given = [GivenCodes(0, everything, _metrics(_ranks_of_run(analysis, loader), depth))]
     for level in range(len(groups)):
-        ranks = np.concatenate(given[level])
+        ranks = np.concatenate(by_level[level])
         ranks = np.where(ranks > depth, 0, ranks)
         mean_size = float(np.concatenate(sizes[level]).mean())
         analysis.given.append(GivenCodes(level + 1, mean_size, _metrics(ranks, depth)))
@@ -107,8 +107,9 @@ def _scores_all_items(model: GenerativeRecommender) -> bool:
 
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
     """Beam widths from the length of the lists on, the run's own among them."""
-    own = model.settings.beam_width
-    widest = model.settings.beam_max if own == "auto" else own
+    widest = model.settings.beam_width
+    if widest == "auto":
+        widest = model.settings.beam_max
     widths = {depth, widest, *(width for width in WIDTHS if width >= depth)}
     return sorted(width for width in widths if width >= depth)
 
@@ -187,21 +188,21 @@ def _scores(model: GenerativeRecommender, batch: Batch, items: Tensor) -> Tensor
         return batch.scores.gather(1, items)
     assert batch.decoder is not None
     score_type = model.settings.score_type
-    parts = []
-    for part in items.split(QUERIES, 1):
-        parts.append(path_scores(batch.decoder, model.search_trie, part, score_type=score_type))
-    return torch.cat(parts, 1)
+    chunks = []
+    for chunk in items.split(QUERIES, 1):
+        chunks.append(path_scores(batch.decoder, model.search_trie, chunk, score_type=score_type))
+    return torch.cat(chunks, 1)
 
 
 def _fill_in(
     analysis: Analysis,
     model: GenerativeRecommender,
     depth: int,
-    found: dict[int, list[np.ndarray]],
+    by_width: dict[int, list[np.ndarray]],
     proven: dict[int, list[np.ndarray]],
 ) -> None:
     """The rows of the beam widths."""
-    for width, ranks in found.items():
+    for width, ranks in by_width.items():
         shares = np.concatenate(proven[width]).mean(0)
         certified = dict(zip(model.settings.topk, shares.tolist(), strict=True))
         joined = np.concatenate(ranks)

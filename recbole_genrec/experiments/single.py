@@ -128,13 +128,13 @@ class SingleRun:
 
     def _cases(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Raw ids of the test users and of their items, where ranks are stored."""
-        wanted = self.config.settings.save_ranks
-        if not wanted or self.test_loader is None:
+        save_ranks = self.config.settings.save_ranks
+        if not save_ranks or self.test_loader is None:
             return None
         try:
             return evaluated_cases(self.test_loader)
         except ConfigError:
-            if wanted == "auto":
+            if save_ranks == "auto":
                 return None
             raise
 

@@ -64,7 +64,7 @@ def trace_search(
         trie = trie.subset(chosen, settings.subset_norm)
     with torch.no_grad():
         decoder = model.item_logits(batch.history, batch.length, **users)
-        kept = traced_search(
+        beams = traced_search(
             decoder,
             trie,
             _width(settings.beam_width, settings.beam_max, query.k),
@@ -79,7 +79,7 @@ def trace_search(
     levels: list[TracedLevel] = []
     parents: list[int] = []  # of the nodes of the level below, so that the tree hangs together
     for depth in range(trie.depth, 0, -1):
-        level = _level(trie, depth, kept, paths[depth], scores, shown, parents)
+        level = _level(trie, depth, beams, paths[depth], scores, shown, parents)
         parents = [node["parent"] for node in level.nodes]
         levels.append(level)
     return levels[::-1], rows

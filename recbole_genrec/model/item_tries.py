@@ -79,8 +79,8 @@ class ItemTries:
     def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
         """The part of a trie for some item ids; the last one is kept for the next batch."""
         if self._among is not None:
-            whole, chosen, part = self._among
-            if whole is trie and torch.equal(chosen, items):
+            before, chosen, part = self._among
+            if before is trie and torch.equal(chosen, items):
                 return part
         part = trie.subset(items, self.settings.subset_norm)
         self._among = (trie, items, part)

@@ -181,8 +181,9 @@ class UserLists(Answering):
                 continue
             arguments = {}
             if excludes:
-                whole = [people.known[row] for row in rows]
-                arguments["excluded"] = pad_sequence(whole, batch_first=True).to(options.device)
+                histories = [people.known[row] for row in rows]
+                excluded = pad_sequence(histories, batch_first=True)
+                arguments["excluded"] = excluded.to(options.device)
             if self.uses_users:
                 arguments["user"] = people.numbers[rows].to(options.device)
             history, length = history.to(options.device), lengths[rows].to(options.device)

@@ -160,7 +160,7 @@ class _Job:
         record = Record(self.target)
         now = digests_of(histories)
         everybody = self._chosen(users, record, now)
-        mine = self.shard.block(everybody)
+        of_shard = self.shard.block(everybody)
         key = digest(
             identity,
             digest(sorted(changes.items())),
@@ -171,10 +171,10 @@ class _Job:
         if processes.rank() == 0:
             self._open_folder(folder, digest(key, processes.size()))
         processes.wait_for_all()
-        counts = self._make_parts(folder, mine)
+        counts = self._make_parts(folder, of_shard)
         listed, resumed = (int(total) for total in processes.summed(counts))
         first = processes.rank() == 0
-        result = WrittenLists(None, len(mine), listed, resumed, is_first_process=first)
+        result = WrittenLists(None, len(of_shard), listed, resumed, is_first_process=first)
         if processes.rank() == 0:
             result = self._join(folder, key, result)
             if isinstance(users, str) and users in (ALL, CHANGED) and result.file is not None:

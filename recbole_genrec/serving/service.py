@@ -210,8 +210,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> schemas.ItemsAnswer:
         """Items whose titles hold all words of the query."""
-        found = service.recommender.titles.search(query, limit)
-        return schemas.ItemsAnswer.model_validate({"items": found})
+        matches = service.recommender.titles.search(query, limit)
+        return schemas.ItemsAnswer.model_validate({"items": matches})
 
 
 def _add_page(app: FastAPI, service: Service) -> None:

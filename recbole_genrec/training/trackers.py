@@ -76,15 +76,15 @@ class Trackers:
     def _scalar(self, name: str, value: float, step: int) -> None:
         self.trainer.tensorboard.add_scalar(name, value, step)
         if self.wandb is not None:
-            head, _, rest = name.partition("/")
-            self.wandb.log_metrics({rest: value, f"{head}_step": step}, head=head)
+            head, _, figure = name.partition("/")
+            self.wandb.log_metrics({figure: value, f"{head}_step": step}, head=head)
         if self.mlflow is not None:
             self.mlflow.metric(name, value, step)
 
     def _summary(self, name: str, value: float) -> None:
         if self.wandb is not None:
-            head, _, rest = name.partition("/")
-            self.wandb.log_eval_metrics({rest: value}, head=head)
+            head, _, figure = name.partition("/")
+            self.wandb.log_eval_metrics({figure: value}, head=head)
 
 
 class MLflow:

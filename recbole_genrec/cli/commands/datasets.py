@@ -19,11 +19,14 @@ def datasets(
     from recbole_genrec.experiments.offers import list_datasets
 
     table = list_datasets(data_path)
-    rows = [[_shown(cell) for cell in row] for row in table.astype(object).to_numpy().tolist()]
+    rows = []
+    for cells in table.astype(object).to_numpy().tolist():
+        rows.append([_shown(cell) for cell in cells])
     print_table(list(table.columns), rows)
 
 
 def _shown(cell: object) -> str:
+    """A cell for people; counts that are not known stay empty."""
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, str):

@@ -77,13 +77,19 @@ def summed_parts(
     vectors = []
     if codes is not None:
         flat, table = codes
-        chosen = flat if items is None else flat[items]  # [..., L]
-        vectors.append(embedding(chosen, table).sum(-2))
+        if items is not None:
+            flat = flat[items]
+        vectors.append(embedding(flat, table).sum(-2))  # flat [..., L]
     if id_table is not None:
-        vectors.append(id_table if items is None else embedding(items, id_table))
+        ids = id_table
+        if items is not None:
+            ids = embedding(items, id_table)
+        vectors.append(ids)
     if text is not None:
         text_map, embeddings = text
-        vectors.append(text_map(embeddings if items is None else embeddings[items]))
+        if items is not None:
+            embeddings = embeddings[items]
+        vectors.append(text_map(embeddings))
     total = vectors[0]
     for part in vectors[1:]:
         total = total + part

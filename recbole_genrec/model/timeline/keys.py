@@ -155,6 +155,11 @@ class Plan:
         return ("id",) if self.settings.output_id else ()
 
     @property
+    def parts(self) -> set[str]:
+        """All parts of items, of the input or of the output side."""
+        return {*self.input_parts, *self.output_parts}
+
+    @property
     def shares_output(self) -> bool:
         """Whether input and output side have the same tables."""
         return self.settings.item_parts is None or self.settings.tie_output

@@ -94,7 +94,7 @@ class TimelineStates(GenerativeRecommender):
     def _make_parts(self) -> None:
         plan = self.plan
         d = self.settings.d_model
-        parts = {*plan.input_parts, *plan.output_parts}
+        parts = plan.parts
         if "id" in parts:
             self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
         if self.position_table is not None:
@@ -136,8 +136,8 @@ class TimelineStates(GenerativeRecommender):
             return None
         tables = self._input_tables()
         if self.output_tables is not None:
-            own = self.output_tables
-            tables = (own.id_table, own.code_table, own.text_projection)
+            of_output = self.output_tables
+            tables = (of_output.id_table, of_output.code_table, of_output.text_projection)
         return self._vectors_of(parts, None, tables)
 
     def _input_tables(self) -> tuple[Tensor | None, Tensor | None, nn.Module | None]:
@@ -152,13 +152,15 @@ class TimelineStates(GenerativeRecommender):
     ) -> Tensor:
         id_table, code_table, text_map = tables
         codes = text = None
+        if "id" not in parts:
+            id_table = None
         if "code" in parts:
             offsets = torch.tensor(self.level_sizes, device=self.codes.device).cumsum(0)
             flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
             codes = (flat, code_table)
         if "text" in parts:
             text = (text_map, self.texts)
-        return summed_parts(items, codes, id_table if "id" in parts else None, text)
+        return summed_parts(items, codes, id_table, text)
 
     # --- states -----------------------------------------------------------------------------------
 
@@ -224,8 +226,7 @@ class TimelineStates(GenerativeRecommender):
             config: the settings of the run.
         """
         plan = Plan(cls.settings_class.of(config))
-        parts = (*plan.input_parts, *plan.output_parts)
-        return "text" in parts or super().reads_vectors(config)
+        return "text" in plan.parts or super().reads_vectors(config)
 
     @classmethod
     def reads_text(cls, config) -> bool:
@@ -235,5 +236,4 @@ class TimelineStates(GenerativeRecommender):
             config: the settings of the run.
         """
         plan = Plan(cls.settings_class.of(config))
-        parts = (*plan.input_parts, *plan.output_parts)
-        return "text" in parts and not vectors_replace_text(config)
+        return "text" in plan.parts and not vectors_replace_text(config)

@@ -60,10 +60,10 @@ class StatelessTree(nn.Module):
         if item_vectors is None:
             return list(self.own)
         means = mean_below(trie, item_vectors)
-        return [
-            self.scale[level] * mean[:-1] + own
-            for level, (mean, own) in enumerate(zip(means, self.own, strict=True))
-        ]
+        vectors = []
+        for level, (mean, offset) in enumerate(zip(means, self.own, strict=True)):
+            vectors.append(self.scale[level] * mean[:-1] + offset)
+        return vectors
 
     def state(self, states: Tensor, level: int) -> Tensor:
         """What gives the logits of a level, of the shape of ``states [..., d]``."""
