@@ -412,15 +412,27 @@ def benchmark_file(folder, *runs, **settings):
     Path("plan.yaml").write_text(yaml.safe_dump(content))
 
 
-def test_a_leaderboard_with_seeds_beside_sasrec(folder, monkeypatch, capsys):
-    monkeypatch.setenv("PYTHONPATH", str(METHODS))
-    entry = {"name": "mean", "model": MEAN_TEXT}
-    benchmark_file(folder, entry, **{"MeanText.width": 6})
+def test_a_leaderboard_with_seeds_beside_sasrec(folder, tmp_path, monkeypatch):
+    """A method of vectors, and one of codes with a tokenizer of its own."""
+    write_new_method("NextCode", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(METHODS), str(tmp_path)]))
+    vectors = {"name": "mean", "model": MEAN_TEXT}
+    of_codes = {**CODED, "tokenizer": "initials:InitialsTokenizer"}
+    codes = {"name": "codes", "model": NEXT_CODE, "settings": of_codes}
+    benchmark_file(folder, vectors, codes, **{"MeanText.width": 6})
     assert main(["benchmark", "plan.yaml"]) == 0
     rows = json.loads(Path("results/leaderboard.json").read_text())["rows"]
-    assert {row["run"] for row in rows} == {"SASRec", "mean"}
+    assert {row["run"] for row in rows} == {"SASRec", "mean", "codes"}
+    for row in rows:
+        assert row["seeds"] == [1, 2] and row["test"]["recall@10"]["std"] is not None
+        assert row["is_baseline"] or row["against_baseline"]["users"] == row["users"]
     state = json.loads(Path("results/runs.json").read_text())["runs"]
-    assert [run["status"] for run in state] == ["done"] * 4
+    assert [run["status"] for run in state] == ["done"] * 6
     result = json.loads(Path("results/results/mean-toy-2.json").read_text())
     assert result["config"]["width"] == 6 and result["seed"] == 2
+    for seed in (1, 2):
+        result = json.loads(Path(f"results/results/codes-toy-{seed}.json").read_text())
+        assert result["seed"] == seed and result["config"]["n_initials"] == 2
+        levels = result["report"]["tokenizer"]["levels"]
+        assert [level["size"] for level in levels][:2] == [26, 26]
     assert main(["benchmark", "plan.yaml"]) == 0  # everything is done already
