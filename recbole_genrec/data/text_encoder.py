@@ -134,6 +134,9 @@ def _bar(model: Any, n_texts: int, batch_size: int, show_progress: bool) -> Iter
     with tqdm(
         total=n_batches, desc="Sentence embeddings", disable=not show_progress, ncols=100
     ) as bar:
+        if not isinstance(model, torch.nn.Sequential):
+            yield
+            return
         # encode calls the first part of the encoder once a batch
         handle = model[0].register_forward_hook(advance)
         try:

@@ -100,9 +100,10 @@ def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
 
 def _scores_all_items(model: GenerativeRecommender) -> bool:
     """Whether lists come from one product with all items, as with several heads of TimelineRec."""
-    if not getattr(model.settings, "scores_all_items", False):
+    plan = getattr(model, "plan", None)
+    if plan is None or not plan.scores_all_items:
         return False
-    return tuple(getattr(model.settings, "head_names", ("tree",))) != ("tree",)
+    return tuple(plan.head_names) != ("tree",)
 
 
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:

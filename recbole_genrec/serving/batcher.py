@@ -172,6 +172,8 @@ class Batcher:
         queries = [job.query for job in jobs if job.query is not None]
         try:
             answers = self._answer(queries)
+            if len(answers) != len(queries):
+                raise ValueError(f"{len(queries)} queries got {len(answers)} answers.")
         except Exception:
             for job, query in zip(jobs, queries, strict=True):
                 _settle(job.future, partial(self._answer_alone, query))

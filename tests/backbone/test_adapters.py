@@ -364,7 +364,8 @@ def test_methods_without_a_causal_language_model_are_exported_too(folder, tmp_pa
     model.save(str(tmp_path / "model.pth"))
     command = ["export", "--checkpoint", str(tmp_path / "model.pth"), "--to"]
     assert main([*command, str(tmp_path / "out")]) == 0
-    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".safetensors", ".json"}
+    suffixes = {file.suffix for file in (tmp_path / "out").iterdir()}
+    assert suffixes == {".safetensors", ".json", ".md"}  # the last is the model card
     batch = next(iter(loaders[2]))[0]
     again = load_data_and_model(str(tmp_path / "out")).model
     assert torch.equal(again.full_sort_predict(batch), model.full_sort_predict(batch))

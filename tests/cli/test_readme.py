@@ -84,6 +84,8 @@ def test_the_shop(shop, capsys):
     key = next(Path("saved").glob("TimelineRec-shop-????????.pth")).stem.rpartition("-")[2]
     assert main([word.replace("<key>", key) for word in lists]) == 0
     assert len(Path("lists.csv").read_text().splitlines()) > 30
+    (serve,) = of_command("serve")  # tests/serving runs it
+    assert Path(serve[1].partition("=")[2].replace("<key>", key)).is_file()
 
 
 def test_the_lists_of_what_there_is(capsys):

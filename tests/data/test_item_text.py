@@ -145,8 +145,17 @@ def test_errors_say_what_where_and_what_to_do(tmp_path, content, fields, tokens,
 
 
 class Config(dict):
+    """Settings as keys and as attributes; those that are missing are None."""
+
     def __missing__(self, key):
         return None
+
+    @property
+    def settings(self):
+        return self
+
+    def __getattr__(self, name):
+        return self[name]
 
 
 def make_content(tmp_path, tokens=("[PAD]", "a", "b"), **keys):

@@ -238,6 +238,8 @@ def test_runs_failures_and_a_second_call_that_runs_nothing_again(folder, capsys,
         "leaderboard.md",
         "leaderboard.csv",
         "leaderboard.json",
+        "leaderboard.html",
+        "leaderboard.tex",
     }
 
     monkeypatch.setattr(

@@ -192,7 +192,8 @@ def test_history_can_be_left_out(run):
 
 def test_an_export_is_safetensors_and_json_and_loads_again(run, tmp_path, capsys):
     export(run["checkpoint"], str(tmp_path / "out"), model_class=MEAN_TEXT)
-    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".safetensors", ".json"}
+    suffixes = {file.suffix for file in (tmp_path / "out").iterdir()}
+    assert suffixes == {".safetensors", ".json", ".md"}  # the last is the model card
     _, model, *_, test = load_data_and_model(run["checkpoint"], MEAN_TEXT)
     again = load_data_and_model(str(tmp_path / "out"), MEAN_TEXT).model
     batch = next(iter(test))[0]

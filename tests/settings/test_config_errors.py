@@ -83,6 +83,8 @@ def test_every_shared_key_accepts_what_our_files_say():
             "compile_search",
             "config_file",
             "config_files",
+            "log_mlflow",
+            "mlflow_experiment",
             *(["item_text_fields"] if dataset == "nothing" else []),
         }
 

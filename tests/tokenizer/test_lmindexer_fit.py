@@ -160,9 +160,9 @@ class Killer:
         self.at: str | None = None
         epoch, compute = TrainingLoop._epoch, TrainingLoop.compute
 
-        def watched_epoch(loop, stage, number, scaler):
+        def watched_epoch(loop, stage, number, *further):
             self.note(f"{stage.name}/{number}")
-            return epoch(loop, stage, number, scaler)
+            return epoch(loop, stage, number, *further)
 
         def watched_compute(loop, name, function):
             def noted():

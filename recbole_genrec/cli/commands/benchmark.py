@@ -39,8 +39,8 @@ COMMAND = Command(
     benchmark,
     TRAIN,
     examples=(
-        "recbole-genrec benchmark benchmarks/ml-100k.yaml",
-        "recbole-genrec benchmark benchmarks/ml-100k.yaml --seeds=[2020] --only=[pop]",
+        "recbole-genrec benchmark benchmarks/tokenizers.yaml",
+        "recbole-genrec benchmark benchmarks/tokenizers.yaml --seeds=[2020] --only=[SASRec-CE]",
     ),
     takes_settings=True,
     usage="[--key=value ...]",
