@@ -88,9 +88,14 @@ class GenRecConfig(Config):
         argv: ``--key=value`` arguments. Only what is passed here is read; RecBole alone would read
             ``sys.argv``.
 
+    Attributes:
+        is_stored: whether the settings are those that a checkpoint holds.
+
     Raises:
         ConfigError: an unknown key, a bad value, or a combination that cannot work.
     """
+
+    is_stored = False
 
     def __init__(
         self, model=None, dataset=None, config_file_list=None, config_dict=None, argv=None

@@ -1,5 +1,5 @@
-"""Every test runs offline, in an empty folder, on one thread, without arguments, and leaves no
-log handlers behind.
+"""Every test runs offline, in an empty folder, on one thread, without arguments, and leaves neither
+log handlers nor registered methods behind.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from recbole_genrec.model import outside
+
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
@@ -29,12 +31,18 @@ def _isolated(tmp_path: Path) -> Iterator[None]:
     """
     root = logging.getLogger()
     before, level = set(root.handlers), root.level
+    methods = outside._classes()._registered
+    known, modules = dict(methods), set(sys.modules)
     with (
         pytest.MonkeyPatch.context() as patch
     ):  # of its own, so that monkeypatch.undo() in a test leaves it alone
         patch.chdir(tmp_path)
         patch.setattr(sys, "argv", ["pytest"])
         yield
+    for name in methods.keys() - known.keys():
+        module = methods.pop(name).__module__
+        if module not in modules:  # the file of a test's own folder
+            sys.modules.pop(module, None)
     for handler in set(root.handlers) - before:
         if not type(handler).__module__.startswith("_pytest"):
             root.removeHandler(handler)

@@ -69,8 +69,9 @@ def idle_keys(config) -> list[str]:
             "items."
         )
     n_targets = config.settings.batch_targets
-    chosen = config.external_config_dict
-    if n_targets and training_rows(config) != "all" and "train_batch_size" in chosen:
+    counts_targets = n_targets and training_rows(config) != "all"
+    is_chosen = "train_batch_size" in config.external_config_dict and not config.is_stored
+    if counts_targets and is_chosen:
         sentences.append(
             f"train_batch_size does nothing beside batch_targets: {n_targets}, which counts "
             "targets instead of rows. Give another batch_targets, or batch_targets: 0."

@@ -43,7 +43,9 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
         if str(values["valid_metric"]).lower() not in names:
             values["valid_metric"] = changes.get("valid_metric") or names[0]
-    return GenRecConfig(model, dataset, config_dict=values)
+    config = GenRecConfig(model, dataset, config_dict=values)
+    config.is_stored = True
+    return config
 
 
 def _keys_of_method(model: str) -> dict[str, Key]:

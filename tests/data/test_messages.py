@@ -194,3 +194,13 @@ def test_the_filter_by_the_item_file_filters(tmp_path, caplog):
         for same in (plain, default, default.derived("SASRec"), config_from_plain(default.plain())):
             assert create_dataset(same).item_num == 26
     assert split(tmp_path, **asked) == expected_split(kept)
+
+
+def test_stored_settings_are_not_taken_for_chosen_ones(folder, caplog):
+    config = GenRecConfig(
+        "SASRec",
+        "toy",
+        config_dict={"data_path": str(folder), "train_rows": "windows", "batch_targets": 512},
+    )
+    create_dataset(config_from_plain(config.plain()))
+    assert "train_batch_size does nothing" not in caplog.text
