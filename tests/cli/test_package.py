@@ -140,10 +140,8 @@ def test_installed_wheel_runs_without_the_checkout(wheel, tmp_path):
     table = python(
         command, "run", "--model=Pop,STORE", "--dataset=ml-100k", "--show_progress=False", *small
     )
-    assert [line.split()[1] for line in table.splitlines() if line.startswith("|")][2:] == [
-        "Pop",
-        "STORE",
-    ]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["Pop", "STORE"]
     results = [json.loads(path.read_text()) for path in sorted((work / "saved").glob("*.json"))]
     assert [(result["model"], result["commit"]) for result in results] == [
         ("Pop", None),
