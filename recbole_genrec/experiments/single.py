@@ -64,9 +64,13 @@ def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> di
     with no_empty_logs(Path("log", run.config.settings.model)):
         run.prepare()
         run.build()
-    run.fit()
-    run.after_fit()
-    run.test()
+    try:
+        run.fit()
+        run.after_fit()
+        run.test()
+    except BaseException:
+        run.trackers.failed()
+        raise
     result = run.result()
     run.write(result)
     return result

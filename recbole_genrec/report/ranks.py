@@ -133,14 +133,15 @@ def evaluated_cases(loader: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     if not isinstance(loader, FullSortEvalDataLoader):
         raise ConfigError(
-            "save_ranks needs eval_args with mode: full; "
-            "sampled candidates give no rank among all items."
+            "Ranks and ensembles need eval_args with mode: full; sampled candidates give no rank "
+            "among all items."
         )
     data = loader._dataset
     users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
     if len(users.unique()) != len(users):
         raise ConfigError(
-            "save_ranks needs one test target a user: eval_args with split: {LS: valid_and_test}."
+            "Ranks and ensembles need one test target a user: eval_args with split: "
+            "{LS: valid_and_test}."
         )
     target = torch.zeros(data.user_num, dtype=items.dtype).index_put((users,), items)
     order = users if loader.is_sequential else loader.uid_list

@@ -17,6 +17,8 @@ from recbole_genrec.model.queries import Query
 
 Answer = list[dict[str, Any]]
 
+_ENDED = "The model of this service has ended with an error; its log says why. Start it again."
+
 
 class QueueFullError(GenRecError):
     """The queue has no room.
@@ -31,7 +33,7 @@ class QueueFullError(GenRecError):
 
 
 class ClosedError(GenRecError):
-    """The service is shutting down."""
+    """The service is shutting down, or its model has ended."""
 
 
 class Job(NamedTuple):
@@ -60,6 +62,9 @@ class Batcher:
         max_wait: seconds.
         size: most jobs that wait.
         on_batch: is told the number of queries of each batch and the seconds that it took.
+
+    Attributes:
+        error: what ended the thread outside a job; ``None`` while it works.
     """
 
     def __init__(
@@ -78,12 +83,22 @@ class Batcher:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.error: BaseException | None = None
         self._seconds_per_job = 0.01  # a running mean
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    def check(self) -> None:
+        """Whether the thread of the model works.
+
+        Raises:
+            ClosedError: it has ended with an error.
+        """
+        if self.error is not None:
+            raise ClosedError(_ENDED)
 
     def submit(self, queries: Sequence[Query]) -> list[Future]:
         """Queue some queries, all or none.
@@ -111,6 +126,7 @@ class Batcher:
 
     def _add(self, jobs: list[Job]) -> list[Future]:
         with self._changed:
+            self.check()
             if self._closed:
                 raise ClosedError("The service is shutting down. Ask another one.")
             if len(self._jobs) + len(jobs) > self._size:
@@ -130,6 +146,24 @@ class Batcher:
     # --- the thread -------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._work_until_closed()
+        except BaseException as error:
+            logging.getLogger().exception("The thread of the model has ended.")
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Take nothing more, and give those who wait the error."""
+        with self._changed:
+            self.error = error
+            self._closed = True
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(ClosedError(_ENDED))
+
+    def _work_until_closed(self) -> None:
         while True:
             jobs = self._next_jobs()
             if not jobs:

@@ -103,7 +103,12 @@ class Service:
         return answers
 
     def health(self) -> dict[str, Any]:
-        """What is served, and how it is doing."""
+        """What is served, and how it is doing.
+
+        Raises:
+            ClosedError: the model has ended with an error.
+        """
+        self.batcher.check()
         recommender = self.recommender
         return {
             "status": "ok",

@@ -73,6 +73,11 @@ class Trackers:
             self.mlflow.metric(f"test/{name}", value)
         self.mlflow.end()
 
+    def failed(self) -> None:
+        """End the run of MLflow as one that failed."""
+        if self.mlflow is not None:
+            self.mlflow.end("FAILED")
+
     def _scalar(self, name: str, value: float, step: int) -> None:
         self.trainer.tensorboard.add_scalar(name, value, step)
         if self.wandb is not None:
@@ -108,10 +113,14 @@ class MLflow:
         """Log a value; ``@`` is no character of MLflow's names."""
         self._mlflow.log_metric(name.replace("@", "_at_"), float(value), step=step)
 
-    def end(self) -> None:
-        """End the run, unless the program had started it."""
+    def end(self, status: str = "FINISHED") -> None:
+        """End the run, unless the program had started it.
+
+        Args:
+            status: ``FINISHED`` or ``FAILED``, MLflow's words.
+        """
         if self._is_ours:
-            self._mlflow.end_run()
+            self._mlflow.end_run(status)
 
 
 def _names(curves: Curves) -> Iterator[tuple[str, Sequence[float]]]:

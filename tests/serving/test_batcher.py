@@ -145,3 +145,21 @@ def test_closing_answers_what_waits_and_refuses_more(model):
     ]
     with pytest.raises(ClosedError):
         batcher.submit([Query(["late"])])
+
+
+def test_an_error_outside_a_job_is_told_to_all_who_wait(model):
+    def broken(queries, seconds):
+        raise OSError("no room for the metrics")
+
+    batcher = Batcher(model, 1, 0.0, 10, on_batch=broken)
+    first = held(model, batcher)
+    (second,) = batcher.submit([Query(["second"])])
+    model.free.set()
+    assert first.result(20) == [{"item": "first"}]
+    with pytest.raises(ClosedError, match="has ended with an error"):
+        second.result(20)
+    with pytest.raises(ClosedError, match="Start it again"):
+        batcher.submit([Query(["third"])])
+    with pytest.raises(ClosedError):
+        batcher.check()
+    batcher.close()

@@ -12,6 +12,7 @@ from toy import TINY_OF, write_dataset
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.training.trainer import GenRecTrainer
 
 SMALL_RQVAE = {
     **TINY_OF["TimelineRec"],
@@ -65,7 +66,7 @@ def test_mlflow_gets_every_curve(folder, monkeypatch):
         active_run=lambda: active[-1] if active else None,
         set_experiment=lambda name: calls.append(name),
         start_run=lambda: active.append(SimpleNamespace()),
-        end_run=lambda: active.pop(),
+        end_run=lambda status: active.pop(),
         log_params=lambda params: calls.append(params["tokenizer"]),
         log_metric=lambda name, value, step=None: metrics.setdefault(name, []).append(
             (step, value)
@@ -82,6 +83,29 @@ def test_mlflow_gets_every_curve(folder, monkeypatch):
     assert len(metrics["codes/perplexity"]) == len(result["report"]["tokenizer"]["levels"])
     assert any(name.startswith("tokenizer/") and len(rows) == 3 for name, rows in metrics.items())
     assert not any("@" in name for name in metrics)
+
+
+def test_a_run_that_fails_ends_as_failed_in_mlflow(folder, monkeypatch):
+    ended = []
+    stand_in(
+        monkeypatch,
+        "mlflow",
+        active_run=lambda: None,
+        set_experiment=lambda name: None,
+        start_run=lambda: None,
+        end_run=ended.append,
+        log_params=lambda params: None,
+        log_metric=lambda *_, **__: None,
+    )
+
+    def fail(*_, **__):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(GenRecTrainer, "fit", fail)
+    values = {**SMALL_RQVAE, "data_path": str(folder), "log_mlflow": True}
+    with pytest.raises(RuntimeError, match="no memory"):
+        run_recbole_genrec("TimelineRec", "toy", config_dict=values)
+    assert ended == ["FAILED"]
 
 
 def test_wandb_gets_the_tokenizer(folder, monkeypatch):
