@@ -16,6 +16,7 @@ from recbole_genrec.model.outside import is_outside, location, register
 from recbole_genrec.model.registry import (
     GENERATORS,
     MODELS,
+    build_model,
     get_model_class,
     is_generative,
     model_names,
@@ -354,6 +355,14 @@ class GenRecConfig(Config):
         inherited["data_path"] = str(Path(inherited["data_path"]).parent)
         inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
+
+    def build_model(self, dataset: Any) -> Any:
+        """The model of these settings, untrained, also for rooms that do not know the models.
+
+        Args:
+            dataset: RecBole's training dataset.
+        """
+        return build_model(self, dataset)
 
     def plain(self) -> dict:
         """The final configuration as JSON can hold it, for checkpoints and result files."""

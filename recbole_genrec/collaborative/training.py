@@ -21,6 +21,8 @@ def settings_that_count(config) -> dict:
     """All settings that the vectors of a derived ``config`` depend on besides the interactions."""
     left_out = split_keys()  # they act through the interactions
     values = named_values(config.declarations, config.plain(), switches=False)
+    if values.get("train_rows") == "all":
+        left_out = left_out | {"train_rows"}  # as vectors from before `cf_rows` were stored
     return {name: value for name, value in values.items() if name not in left_out}
 
 
@@ -69,7 +71,7 @@ def trained_model(config, data, rows: TrainDataLoader, log: Callable[[str], None
         f"training split, {size}."
     )
     init_seed(settings.seed, settings.reproducibility)
-    model = config.model_class(config, data).to(settings.device)
+    model = config.build_model(data).to(settings.device)
     trainer = _Trainer(config, model)
     trainer.train(rows, f"{settings.model} vectors", settings.show_progress)
     first, last = (trainer.history[epoch]["loss"][0] for epoch in (0, -1))

@@ -23,11 +23,15 @@ from recbole_genrec.collaborative.training_split import (
     read_sequences,
     training_split,
 )
+from recbole_genrec.data.training_rows import TargetLoader
 from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.artefacts import check_tensors
 from recbole_genrec.storage.digests import digest, file_digest
+
+BATCH_TARGETS = 512
+"""Targets of a batch of SASRec, whatever its rows (our choice)."""
 
 
 class TrainingInteractions:
@@ -58,7 +62,8 @@ class TrainingInteractions:
     @cached_property
     def config(self):
         """Settings of the model that gives the vectors."""
-        return sasrec_config(self.run_config, self.settings.cf_dim, self.settings.cf_epochs)
+        settings = self.settings
+        return sasrec_config(self.run_config, settings.cf_dim, settings.cf_epochs, settings.cf_rows)
 
     @cached_property
     def sequences(self) -> dict[str, list[str]]:
@@ -124,21 +129,32 @@ class TrainingInteractions:
         config = self.config
         with kept_randomness():
             data = only_trained_items(training_split(config))
-            model = trained_model(
-                config, data, TrainDataLoader(config, data, None, shuffle=True), self.log
-            )
+            model = trained_model(config, data, sasrec_loader(config, data), self.log)
         vectors = model.item_embedding.weight[1:].detach().cpu()
         tokens = data.field2id_token[data.iid_field][1:].tolist()
-        settings = self.settings.model_dump(include={"cf_dim", "cf_epochs"})
+        settings = self.settings.model_dump(include={"cf_dim", "cf_epochs", "cf_rows"})
         return {"vectors": vectors}, {"tokens": tokens, **settings}
 
 
-def sasrec_config(config, dim: int, epochs: int):
-    """Settings of RecBole's SASRec on the data, split, seed and device of ``config``."""
+def sasrec_config(config, dim: int, epochs: int, rows: str):
+    """Settings of RecBole's SASRec on the data, split, seed and device of ``config``.
+
+    What the vectors depend on stands here, so that the section of a dataset for the baseline
+    SASRec does not change them.
+
+    Args:
+        config: the run's ``GenRecConfig``.
+        dim: size of the vectors.
+        epochs: epochs of the training; nothing is validated.
+        rows: ``windows`` or ``all``; an epoch of both has the same targets and as many steps.
+    """
     shape = {
         "hidden_size": dim,
         "inner_size": 4 * dim,
+        "n_layers": 2,
         "n_heads": 2 if dim % 2 == 0 else 1,
+        "hidden_dropout_prob": 0.5,
+        "attn_dropout_prob": 0.5,
         "loss_type": "CE",
     }
     training = {
@@ -146,6 +162,27 @@ def sasrec_config(config, dim: int, epochs: int):
         "learner": "adam",
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
-        "train_batch_size": 512,
+        "batch_targets": 0,
+        "stopping_step": 10,
+        "eval_step": 1,
+        "valid_users": 0,
     }
-    return config.derived("SASRec", **shape, **training)
+    sasrec = config.derived("SASRec", **shape, **training, train_rows=rows)
+    # not among the values above, beside which each of the two would warn of the other
+    sasrec["train_batch_size"] = BATCH_TARGETS
+    if rows == "windows":
+        sasrec["batch_targets"] = max(BATCH_TARGETS, sasrec.settings.MAX_ITEM_LIST_LENGTH)
+    return sasrec
+
+
+def sasrec_loader(config, data) -> TrainDataLoader:
+    """Batches of the training split for the SASRec of :func:`sasrec_config`.
+
+    Args:
+        config: its settings.
+        data: all rows of the split, those of a user together and the shortest prefix first.
+    """
+    rows = config.settings.train_rows
+    if rows == "all":
+        return TrainDataLoader(config, data, None, shuffle=True)
+    return TargetLoader(config, data, None, shuffle=True, rows=rows)

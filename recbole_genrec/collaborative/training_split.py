@@ -21,10 +21,10 @@ from recbole_genrec.runtime.randomness import kept_randomness
 def training_split(config):
     """RecBole's training split for a SASRec ``config``.
 
-    All rows (prefix -> next item) before each user's held-out ones.
+    All rows (prefix -> next item) before each user's held-out ones, whatever its ``train_rows``.
     """
     dataset = create_dataset(config)
-    return make_loaders(config, dataset, grouped=False, evaluated=False)[0]._dataset
+    return make_loaders(config, dataset, grouped=False, evaluated=False)[0].counted
 
 
 def read_sequences(config) -> dict[str, list[str]]:

@@ -79,6 +79,12 @@ class CollaborativeKeys(Settings):
     cf_epochs: int = key(
         "epochs of the SASRec that gives the collaborative vectors", ge=1, affects="tokenizer"
     )
+    cf_rows: Literal["windows", "all"] = key(
+        "rows that this SASRec learns from: windows whose positions are all targets, or RecBole's, "
+        "one for each prefix",
+        affects="tokenizer",
+        default="windows",
+    )
     cf_file: str | None = key("file of collaborative vectors made elsewhere", affects="tokenizer")
     graph_dim: int = key("size of LightGCN's user and item vectors", ge=1, affects="tokenizer")
     graph_layers: int = key(

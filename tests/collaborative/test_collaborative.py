@@ -15,7 +15,11 @@ from toy import toy_config, write_dataset
 
 from recbole_genrec.collaborative import training as training_module
 from recbole_genrec.collaborative import training_split as split_module
-from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.collaborative.training import settings_that_count
+from recbole_genrec.collaborative.training_interactions import (
+    TrainingInteractions,
+    sasrec_loader,
+)
 from recbole_genrec.collaborative.training_split import only_trained_items, training_split
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.loaders import create_dataset, make_loaders
@@ -180,6 +184,68 @@ def test_stored_vectors_are_reused_by_every_run_with_the_same_training_split(fol
     assert len(trained) == 1
     vectors_of(folder, "one", cf_epochs=1)
     assert len(trained) == 2
+
+
+@pytest.mark.parametrize("rows", ["windows", "all"])
+def test_every_training_target_is_learned_once_an_epoch(folder, rows):
+    config = TrainingInteractions(settings(folder, cf_rows=rows)).config
+    data = only_trained_items(training_split(config))
+    learned: dict[str, list[str]] = {user: [] for user in read_users(folder)}
+    for batch in sasrec_loader(config, data):
+        users = data.id2token("user_id", batch["user_id"].numpy())
+        for row, user in enumerate(users):
+            length = int(batch["item_length"][row])
+            items = [*batch["item_id_list"][row, :length].tolist(), int(batch["item_id"][row])]
+            targets = items[1:] if rows == "windows" else items[-1:]
+            learned[user] += data.id2token("item_id", targets).tolist()
+    for user, items in read_users(folder).items():
+        assert sorted(learned[user]) == sorted(items[1:-2])
+
+
+def test_a_section_for_the_baseline_does_not_change_the_vectors(folder, tmp_path):
+    usual = TrainingInteractions(settings(folder))
+    other = write_dataset(tmp_path / "other", n_users=30)
+    write_users(other, read_users(folder))
+    section = {
+        "train_rows": "longest",
+        "batch_targets": 32,
+        "stopping_step": 3,
+        "valid_users": 5,
+        "eval_step": 2,
+        "n_layers": 1,
+        "hidden_dropout_prob": 0.1,
+    }
+    (other / "toy" / "toy.yaml").write_text(f"SASRec: {section}\n")
+    tuned = TrainingInteractions(settings(other))
+    assert settings(other).derived("SASRec").settings.train_rows == "longest"
+    assert tuned.sequences == usual.sequences
+    assert tuned.fingerprint == usual.fingerprint
+
+
+def test_vectors_of_recboles_rows_keep_the_key_from_before_windows(folder):
+    config = settings(folder, cf_rows="all", cf_dim=4, cf_epochs=2)
+    earlier = config.derived(
+        "SASRec",
+        hidden_size=4,
+        inner_size=16,
+        n_heads=2,
+        loss_type="CE",
+        epochs=2,
+        learner="adam",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        train_batch_size=512,
+    )
+    of_rows = TrainingInteractions(config)
+    assert settings_that_count(of_rows.config) == settings_that_count(earlier)
+    assert of_rows.fingerprint != TrainingInteractions(settings(folder)).fingerprint
+
+
+def test_batches_hold_the_longest_window(folder, tmp_path):
+    other = write_dataset(tmp_path / "other", n_users=30)
+    (other / "toy" / "toy.yaml").write_text("MAX_ITEM_LIST_LENGTH: 600\n")
+    assert TrainingInteractions(settings(other)).config.settings.batch_targets == 600
+    assert TrainingInteractions(settings(folder)).config.settings.batch_targets == 512
 
 
 def test_damaged_vectors_are_refused(folder):
