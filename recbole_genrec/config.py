@@ -41,9 +41,7 @@ from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, properties_folder, shipped
-from recbole_genrec.settings.recbole_values import (
-    check_eval_args,
-)
+from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest, file_digest
@@ -244,6 +242,8 @@ class GenRecConfig(Config):
         if (folder / f"{self.dataset}.inter").is_file():
             # RecBole takes its own copy of ml-100k, whatever data_path says
             self.final_config_dict["data_path"] = str(folder)
+        if str(self.final_config_dict["valid_metric"]).lower() == VALIDATION_LOSS:
+            self.final_config_dict["valid_metric_bigger"] = False
 
     def _init_device(self):
         if "local_rank" in self.final_config_dict:
@@ -354,6 +354,8 @@ class GenRecConfig(Config):
         inherited = {name: value for name, value in values_here.items() if name in taken_over}
         inherited["data_path"] = str(Path(inherited["data_path"]).parent)
         inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
+        if self.settings.valid_metric.lower() == VALIDATION_LOSS:
+            inherited["valid_metric"] = ranking_metric(self.settings)
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
 
     def build_model(self, dataset: Any) -> Any:

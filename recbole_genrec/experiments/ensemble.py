@@ -82,7 +82,7 @@ def make_ensemble(
     stages.end("test")
 
     result |= _account(members, stages, command)
-    metric = members[0].trained.config.settings.valid_metric.lower()
+    metric = f"ndcg@{_place(members)}"
     result["best_valid_score"] = valid
     result["best_valid_result"] = None if valid is None else {metric: valid}
     write_json(target, file.content(target.parent))
@@ -138,7 +138,7 @@ def tested(
 
 
 def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]:
-    """The weights with the best validation NDCG at the place of ``valid_metric``.
+    """The weights with the best validation NDCG at the place of ``valid_metric``, or at 10.
 
     The first member has weight 1. Of equal ones the first is taken, and equal weights are tried
     first.
@@ -153,7 +153,7 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
         ConfigError: no case that all members have, or scores that are no numbers.
     """
     config = members[0].trained.config
-    place = int(config.settings.valid_metric.partition("@")[2] or 10)
+    place = _place(members)
     cases = _valid_cases(members, config.settings.seed)
     trials = torch.tensor(list(_trials(len(members))))  # [N, M]
     sums = torch.zeros(len(trials), dtype=torch.float64)
@@ -175,6 +175,11 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
         f"weights {float(sums[0]) / len(cases):.4f}"
     )
     return chosen, score
+
+
+def _place(members: Sequence[Member]) -> int:
+    """The length of the lists that choose the weights."""
+    return int(members[0].trained.config.settings.valid_metric.partition("@")[2] or 10)
 
 
 def _valid_cases(members: Sequence[Member], seed: int) -> list[Case]:

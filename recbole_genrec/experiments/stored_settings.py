@@ -12,7 +12,7 @@ from recbole_genrec.settings.classification import computed_keys
 from recbole_genrec.settings.declaration import Key
 from recbole_genrec.settings.older_names import change_older_names, fill_older_run
 from recbole_genrec.settings.plain import as_list
-from recbole_genrec.settings.recbole_values import metric_names
+from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, metric_names
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer.registry import check_stored_name
 
@@ -41,7 +41,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     change_older_names(values, changes)
     if {"metrics", "topk"} & changes.keys():
         names = metric_names(as_list(values["metrics"]), as_list(values["topk"]))
-        if str(values["valid_metric"]).lower() not in names:
+        if str(values["valid_metric"]).lower() not in (VALIDATION_LOSS, *names):
             values["valid_metric"] = changes.get("valid_metric") or names[0]
     config = GenRecConfig(model, dataset, config_dict=values)
     config.is_stored = True

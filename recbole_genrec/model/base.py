@@ -56,6 +56,7 @@ class GenRecModel(Recommending):
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
         super().__init__(config, dataset, stored, needs_text)
         self._epoch_hook_seen: bool | None = None
+        self._validates = False
         self.tokenizer_curves = {}
 
     # --- what a method writes ---------------------------------------------------------------------
@@ -88,6 +89,25 @@ class GenRecModel(Recommending):
             **user: as in :meth:`scores`.
         """
         return self.scores(history, length, **user).scatter(1, excluded, -torch.inf)
+
+    def validation_loss(
+        self, history: Tensor, length: Tensor, target: Tensor, **user: Tensor
+    ) -> Tensor:
+        """Mean loss of recommending the targets of a batch, for ``valid_metric: loss``.
+
+        Each row has one target (:attr:`has_one_target`). By default it is the sum of the parts of
+        :meth:`loss`; a method leaves out tasks that do not recommend, and random draws.
+
+        Args:
+            history: as in :meth:`loss`.
+            length: as in :meth:`loss`.
+            target: as in :meth:`loss`.
+            **user: as in :meth:`loss`.
+        """
+        losses = self.loss(history, length, target, **user)
+        if isinstance(losses, tuple):
+            return torch.stack(losses).sum()
+        return losses
 
     # --- hooks that a method may write ------------------------------------------------------------
 
@@ -218,6 +238,24 @@ class GenRecModel(Recommending):
         return {"item text": ", ".join(config.settings.item_text_fields or ["none"])}
 
     # --- RecBole's interface ----------------------------------------------------------------------
+
+    @property
+    def has_one_target(self) -> bool:
+        """Whether the last item of a row is its only target.
+
+        It is so with ``train_rows: all``, and in validation.
+        """
+        return self._validates or self.settings.train_rows == "all"
+
+    def calculate_validation_loss(self, interaction) -> Tensor:
+        """:meth:`validation_loss` of a batch, trimmed to its longest history."""
+        history, length = self._history(interaction)
+        target = interaction[self.POS_ITEM_ID]
+        self._validates = True
+        try:
+            return self.validation_loss(history, length, target, **self._user(interaction))
+        finally:
+            self._validates = False
 
     def calculate_loss(self, interaction):
         """RecBole's training hook: :meth:`loss` of the batch, trimmed to its longest history."""

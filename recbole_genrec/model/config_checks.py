@@ -8,7 +8,7 @@ from recbole_genrec.model.outside import is_outside
 from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer
 from recbole_genrec.settings.aliases import advice
 from recbole_genrec.settings.classification import RECBOLE_ARGUMENTS, computed_keys
-from recbole_genrec.settings.recbole_values import check_recbole_values
+from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_recbole_values
 from recbole_genrec.settings.rules import check_value, check_values
 
 
@@ -27,6 +27,7 @@ def check_settings(config) -> None:
 
     check_ratio_rows(config)
     _check_training_without_history(config.model_class, values)
+    _check_validation_loss(config.model_class, values)
 
     if is_generative(config.model_class):
         if values["train_neg_sample_args"]["distribution"] != "none":
@@ -56,6 +57,17 @@ def _check_training_without_history(model_class: type, values: dict) -> None:
         f"step, because {reason}. Leave the key out, or set it for one model of several, as in "
         "--TIGER.exclude_history_in_training=True. exclude_history leaves them out of the lists "
         "of every model."
+    )
+
+
+def _check_validation_loss(model_class: type, values: dict) -> None:
+    """Refuse ``valid_metric: loss`` for models whose loss RecBole computes."""
+    if str(values["valid_metric"]).lower() != VALIDATION_LOSS or is_generative(model_class):
+        return
+    raise ConfigError(
+        f"valid_metric: loss is for the methods of this package; {model_class.__name__} is "
+        "RecBole's, and its loss may need items that its validation rows lack. Name a metric, or "
+        "set the key for one model of several, as in --LETTER.valid_metric=loss."
     )
 
 

@@ -91,7 +91,8 @@ class GenerativeRecommender(CodedModel):
     def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The item after each position, and which of them to learn.
 
-        With ``train_rows: all`` only the target is learned, because each prefix has its own row.
+        With ``train_rows: all`` only the target is learned, because each prefix has its own row,
+        and so it is in validation.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
@@ -104,7 +105,7 @@ class GenerativeRecommender(CodedModel):
         position = torch.arange(history.shape[1], device=history.device)
         last = position == length.unsqueeze(1) - 1  # [B, T]
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))  # [B, T]
-        if self.settings.train_rows == "all":
+        if self.has_one_target:
             return following, last
         return following, position < length.unsqueeze(1)
 

@@ -147,7 +147,7 @@ class STORE(CausalRecommender):
             length: number of items in each history ``[B]``.
             target: ids of the next items ``[B]``.
         """
-        learns_all = self.settings.loss_positions == "all"
+        learns_all = self.settings.loss_positions == "all" and not self._validates
         codes = self._codes(target)  # [B, L]
         ids, lengths = compose(*self._prompt(history, length), _valid(codes))  # [B, S], [B]
         first: Tensor | int = 0
@@ -172,6 +172,10 @@ class STORE(CausalRecommender):
         )
         loss = item_cross_entropy(self.trie, items, closed.hide(blocks))
         return balanced(loss, len(items))
+
+    def validation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        """``L_rec`` of the targets alone."""
+        return self.recommendation_loss(history, length, target)
 
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Text-to-token, ``L_align``: text of an item -> its learned codes.

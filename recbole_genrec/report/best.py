@@ -7,6 +7,8 @@ from typing import Any
 
 from recbole.evaluator.register import metrics_dict
 
+from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
+
 
 def lower_is_better(metric: str) -> bool:
     """Whether lower values of a metric are better, as RecBole says.
@@ -14,6 +16,8 @@ def lower_is_better(metric: str) -> bool:
     Args:
         metric: as in result files, such as ``ndcg@10`` or ``averagepopularity@10``.
     """
+    if metric == VALIDATION_LOSS:
+        return True
     kind = metrics_dict.get(metric.partition("@")[0].lower())
     return bool(getattr(kind, "smaller", False))
 

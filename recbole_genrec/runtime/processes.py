@@ -157,6 +157,17 @@ def first_process_first(task: str) -> Iterator[None]:
         store.set(key, "done")
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """The block computes on this process's part alone; nothing in it meets the others."""
+    before = _Group.alone
+    _Group.alone = True
+    try:
+        yield
+    finally:
+        _Group.alone = before
+
+
 def _wait(store: dist.Store, key: str, task: str) -> None:
     """Wait until process 0 has set ``key``."""
     deadline = time.monotonic() + PATIENCE.total_seconds()

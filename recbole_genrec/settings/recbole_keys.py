@@ -40,7 +40,11 @@ class RecBoleKeys(Settings):
     repeatable: bool = key("whether items of the history are ranked too", affects="data")
     metrics: list[str] = key("names of RecBole's metrics", affects="search")
     topk: list[int] = key("lengths of the evaluated lists", ge=1, affects="search")
-    valid_metric: str = key("figure that chooses the best epoch", affects="training")
+    valid_metric: str = key(
+        "figure that chooses the best epoch: one of metrics at one of topk, or loss, the mean loss "
+        "on the validation split",
+        affects="training",
+    )
     metric_decimal_place: int = key("digits of the metrics", ge=1, affects="search")
     tail_ratio: float = key(
         "share of the items that TailPercentage takes for the tail", ge=0, le=1, affects="search"

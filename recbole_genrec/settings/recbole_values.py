@@ -14,6 +14,8 @@ EVAL_ARGS = ("split", "order", "group_by", "mode")
 NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
 PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
 WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
+VALIDATION_LOSS = "loss"
+"""Value of ``valid_metric``: the epoch with the lowest loss on the validation split is chosen."""
 INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
 
 
@@ -126,10 +128,11 @@ def check_recbole_values(values: dict) -> None:
         ConfigError: one of them cannot be used.
     """
     check_eval_args(values["eval_args"], values["eval_type"].name == "RANKING")
-    if str(values["valid_metric"]).lower() not in metric_names(values["metrics"], values["topk"]):
+    names = [VALIDATION_LOSS, *metric_names(values["metrics"], values["topk"])]
+    if str(values["valid_metric"]).lower() not in names:
         raise ConfigError(
             f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} "
-            f"at one of topk {values['topk']}."
+            f"at one of topk {values['topk']}, or {VALIDATION_LOSS}."
         )
     for name in PICKLES:
         if values.get(name):
@@ -167,6 +170,20 @@ def metric_names(metrics: list[str], topk: list[int]) -> list[str]:
         else:
             names += [f"{metric}@{k}" for k in topk]
     return names
+
+
+def ranking_metric(settings: Any) -> str:
+    """``valid_metric``, or the first figure of ranked lists where the loss takes its place.
+
+    Args:
+        settings: of a run.
+    """
+    metric = settings.valid_metric.lower()
+    if metric != VALIDATION_LOSS:
+        return metric
+    names = metric_names(settings.metrics, settings.topk)
+    ndcg = [name for name in names if name.startswith("ndcg@")]
+    return (ndcg or names)[0]
 
 
 def _intervals(values: dict) -> dict[str, object]:

@@ -6,13 +6,12 @@ Nothing about methods stands here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.trainer import Trainer
 from recbole.utils import get_gpu_usage, set_color
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler
@@ -23,10 +22,11 @@ from recbole_genrec.errors import GenRecError, explained_memory
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
-from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights, write_checkpoint
+from recbole_genrec.training.checkpoint import write_checkpoint
 from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
 from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
+from recbole_genrec.training.evaluation import CLIP, EvaluatingTrainer
 from recbole_genrec.training.optimiser import make_schedule, trained_parameters
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
@@ -36,11 +36,9 @@ SMALLER_BATCH = (
     "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for "
     "it."
 )
-CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
-SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 
 
-class GenRecTrainer(Trainer):
+class GenRecTrainer(EvaluatingTrainer):
     """RecBole's ``Trainer`` for our models and for RecBole's own.
 
     What it adds to RecBole's:
@@ -245,7 +243,7 @@ class GenRecTrainer(Trainer):
 
     def _losses(self, loss_func: Callable[[Any], Any], rows: Any) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average over the rows."""
-        with self._autocast():
+        with self.autocast():
             losses = loss_func(rows)
         losses = losses if isinstance(losses, tuple) else (losses,)
         if any(getattr(self.model, name, False) for name in ("generative", "balances_loss")):
@@ -264,7 +262,7 @@ class GenRecTrainer(Trainer):
             losses = iter(self.model.on_epoch_start(epoch))
         values: list[float] = []
         while True:
-            with self._autocast():
+            with self.autocast():
                 loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
@@ -275,11 +273,6 @@ class GenRecTrainer(Trainer):
         if values:
             (mean,) = processes.mean([sum(values) / len(values)])
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
-
-    def _autocast(self):
-        return torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-        )
 
     def _optimiser_step(self) -> None:
         # Clipping must see the true gradients.
@@ -298,78 +291,6 @@ class GenRecTrainer(Trainer):
                 f"learning rate {rate:g}. Try a lower --learning_rate, {CLIP}, or --precision=fp32."
             )
 
-    # --- evaluation -------------------------------------------------------------------------------
-
-    def _valid_epoch(self, valid_data, show_progress=False):
-        started = clocks()
-        score, result = super()._valid_epoch(valid_data, show_progress)
-        self._count("valid", started)
-        self.history[-1]["valid"] = result
-        return float(score), result
-
-    def _count(self, stage: str, started: tuple[float, float]) -> None:
-        wall, cpu = clocks()
-        self.seconds[stage] += wall - started[0]
-        self.cpu_seconds[stage] += cpu - started[1]
-
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """As RecBole's, from a checkpoint that cannot run code; metrics are plain floats."""
-        if not eval_data:
-            return None
-        if load_best_model:
-            self.load_best(model_file)
-        if processes.size() > 1:
-            eval_data.batch_sampler.sampler = processes.own_block(eval_data.sample_size)
-        if hasattr(self.model, "reset_search_log"):
-            self.model.reset_search_log()
-        search = ""
-        if hasattr(self.model, "search"):
-            search = "beam_width, --search_batch_size, --"
-        # Other models may give their scores in bf16, in which many items tie.
-        precision: AbstractContextManager[Any] = nullcontext()
-        if getattr(self.model, "generative", False):
-            precision = self._autocast()
-        with precision, self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
-            result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        if hasattr(self.model, "search_log"):
-            self.model.search_log.add_up(processes.summed)
-            self.logger.info(str(self.model.search_log))
-        return {name: float(value) for name, value in result.items()}
-
-    def _full_sort_batch_eval(self, batched_data):
-        batch = super()._full_sort_batch_eval(batched_data)
-        scores = batch[1]  # [B, n_items]
-        if torch.isnan(scores).any():
-            raise GenRecError(
-                "The model gives scores that are not numbers (NaN), so its lists would be "
-                "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
-                f"--learning_rate, {CLIP}, or --precision=fp32."
-            )
-        return batch
-
-    def after_fit(self, valid_data, saved: bool) -> None:
-        """Let the model decide on the validation split what its training leaves open.
-
-        Calls ``model.after_fit(validate)`` with the weights of the best epoch, and writes them
-        again with what the model has decided. A run that is killed here comes here again when it
-        resumes, because its last epoch is done again.
-
-        Args:
-            valid_data: loader of the validation split.
-            saved: whether the training wrote checkpoints; without them the weights of the last
-                epoch count.
-        """
-        progress = bool(self.settings.show_progress)
-
-        def validate() -> dict[str, float]:
-            return self.evaluate(valid_data, load_best_model=False, show_progress=progress)
-
-        if saved:
-            self.load_best()
-        self.model.after_fit(validate)
-        if saved:
-            replace_weights(self, self.saved_model_file)
-
     # --- checkpoints ------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
@@ -382,19 +303,3 @@ class GenRecTrainer(Trainer):
         """The weights that a checkpoint holds, whole; all processes must call it."""
         state_of = getattr(self.model, "checkpoint_state", self.model.state_dict)
         return self.replicas.gathered(state_of())
-
-    def load_best(self, model_file: str | None = None) -> None:
-        """Load the weights of the best epoch into the model.
-
-        Args:
-            model_file: another checkpoint to load instead.
-
-        Raises:
-            ArtefactError: the file is damaged, or belongs to another run.
-        """
-        # Process 0 has written it.
-        processes.wait_for_all()
-        run_name = None
-        if model_file is None:
-            run_name = self.run_name
-        read_checkpoint(self, model_file or self.saved_model_file, run_name)

@@ -36,7 +36,7 @@ from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.model.lcrec.inspection import describe_items
 from recbole_genrec.model.lcrec.instructions import Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
-from recbole_genrec.model.lcrec.responses import Response, Responses, Sample
+from recbole_genrec.model.lcrec.responses import Response, Responses, Sample, by_template
 from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
 from recbole_genrec.model.lcrec.templates import Templates, chosen_templates, pieces_of
 from recbole_genrec.settings.parsing import read_yaml
@@ -124,7 +124,7 @@ class LCRec(CausalRecommender):
 
         responses: list[Response] = []
         cases: list[tuple[str, Case]] = []
-        if self.settings.train_rows == "all":
+        if self.has_one_target:
             cases.append(("seqrec", batch))
         else:
             recommendations = self.samples("seqrec", batch)
@@ -136,6 +136,28 @@ class LCRec(CausalRecommender):
             samples += self.samples(task, case)
         responses += self.responses.read(samples)
         return self.responses.loss(responses)
+
+    def validation_loss(
+        self, history: Tensor, length: Tensor, target: Tensor, user: Tensor
+    ) -> Tensor:
+        """The loss of ``seqrec``, each row under two of the templates that are tested.
+
+        The number of its user decides under which, so that epochs and processes can be compared.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+            user: RecBole's user ids ``[B]``.
+        """
+        case = Case(target, history, length, user=user)
+        numbers = torch.tensor(self.test_prompts, device=user.device)
+        templates = self.instructions.templates.tasks["seqrec"]
+        samples: list[Sample] = []
+        for shift in {0, len(numbers) // 2}:
+            chosen = numbers[(user + shift) % len(numbers)]  # [B]
+            samples += by_template(templates, chosen, case)
+        return self.responses.loss(self.responses.read(samples))
 
     def item_logits(
         self, history: Tensor, length: Tensor, user: Tensor | None = None
@@ -161,12 +183,7 @@ class LCRec(CausalRecommender):
         """
         templates = self.instructions.templates.tasks[task]
         drawn = self.mixture.numbers(len(templates), len(case.item))  # [n]
-        device = case.item.device
-        samples = []
-        for number in drawn.unique().tolist():
-            rows = (drawn == number).nonzero().flatten()
-            samples.append((templates[number], case.pick(rows, device)))
-        return samples
+        return by_template(templates, drawn, case)
 
     def prompts(
         self, history: Tensor, length: Tensor, user: Tensor | None = None

@@ -27,6 +27,22 @@ Sample = tuple[Template, Case]
 """The samples of one template."""
 
 
+def by_template(templates: Sequence[Template], numbers: Tensor, case: Case) -> list[Sample]:
+    """Samples by the template that each of them has.
+
+    Args:
+        templates: of a task.
+        numbers: of the template of each sample ``[n]``.
+        case: what fills the templates, ``n`` samples.
+    """
+    device = case.item.device
+    samples = []
+    for number in numbers.unique().tolist():
+        rows = (numbers == number).nonzero().flatten()
+        samples.append((templates[number], case.pick(rows, device)))
+    return samples
+
+
 class Response(NamedTuple):
     """Response tokens of one template's samples.
 

@@ -197,17 +197,33 @@ class MetaID(EncoderDecoderRecommender):
             target: ids of the next items ``[B]``.
             user: RecBole's user ids ``[B]``.
         """
-        pairs = self.user_pairs(user, history)
-        closed = self.closed_codes(history, target)
-        memory = self._memory("sequential", pairs, history, length)
-        sequential = self.token_loss(memory, target, closed)
-        sequential = balanced(sequential, len(target))
+        sequential = self.task_loss("sequential", history, length, target, user)
         weight = self.settings.direct_weight
         if weight == 0:
             return sequential
-        memory = self._memory("direct", pairs, history, length)
-        direct = self.token_loss(memory, target, closed)
-        return sequential, weight * balanced(direct, len(target))
+        return sequential, weight * self.task_loss("direct", history, length, target, user)
+
+    def task_loss(
+        self, task: str, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None
+    ) -> Tensor:
+        """Cross-entropy of the target's pair and end token in one task.
+
+        Args:
+            task: ``sequential`` or ``direct``.
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: number of items in each history ``[B]``.
+            target: ids of the next items ``[B]``.
+            user: RecBole's user ids ``[B]``.
+        """
+        memory = self._memory(task, self.user_pairs(user, history), history, length)
+        closed = self.closed_codes(history, target)
+        return balanced(self.token_loss(memory, target, closed), len(target))
+
+    def validation_loss(
+        self, history: Tensor, length: Tensor, target: Tensor, user: Tensor | None = None
+    ) -> Tensor:
+        """The loss of the sequential task, which recommends."""
+        return self.task_loss("sequential", history, length, target, user)
 
     def item_logits(
         self, history: Tensor, length: Tensor, user: Tensor | None = None

@@ -12,7 +12,7 @@ sparse attention, one position an item      :class:`~.reader.Layout`, ``SetReade
 query vectors, simultaneous generation      :class:`~.reader.SetReader`
 generation loss                             :func:`~.losses.generation_loss`
 weighted grounding score                    :meth:`SETRec.similarity`, ``losses.py``
-choice of beta                              :meth:`SETRec.after_fit`
+choice of beta                              :meth:`SETRec.after_fit`, ``beta.py``
 new items                                   :meth:`SETRec.add_items`
 ==========================================  ====================================================
 
@@ -35,6 +35,7 @@ from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
 from recbole_genrec.model.ranking import VectorRecommender
+from recbole_genrec.model.setrec.beta import choose_beta
 from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, cold_vector, fill_cold
 from recbole_genrec.model.setrec.keys import SETRecSettings, check_keys
 from recbole_genrec.model.setrec.language_model import is_encoder_decoder, load_language_model
@@ -220,6 +221,12 @@ class SETRec(VectorRecommender):
         reconstruction = self.tokens.reconstruction_loss(tokens, texts, rows)
         return generation, self.settings.alpha * reconstruction
 
+    def validation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
+        """L_gen among all items, also with ``setrec_ce: sampled``."""
+        tokens = self._kept_tokens()  # [n_items, Q, d]
+        states = self.read(tokens, history, length)
+        return generation_loss(states, tokens, target, self.excluded_in_training(history, target))
+
     def read(self, tokens: Tensor, history: Tensor, length: Tensor) -> Tensor:
         """States of the queries after histories, ``[B, Q, d]``.
 
@@ -260,9 +267,12 @@ class SETRec(VectorRecommender):
         return self._states_of[key]
 
     def _states(self, history: Tensor, length: Tensor) -> Tensor:
+        return self.read(self._kept_tokens(), history, length).flatten(1)
+
+    def _kept_tokens(self) -> Tensor:
+        """:meth:`all_tokens`, kept in evaluation until the weights change."""
         vectors = self._ranked_vectors.get(self, self.item_vectors)  # [n_items, Q * d]
-        tokens = vectors.unflatten(1, (self.reader.n_tokens, -1))
-        return self.read(tokens, history, length).flatten(1)
+        return vectors.unflatten(1, (self.reader.n_tokens, -1))
 
     def similarity(self, projected: Tensor, vectors: Tensor) -> Tensor:
         """Scores ``[B, n_items]``: the weighted sum of the inner products of each token.
@@ -296,21 +306,11 @@ class SETRec(VectorRecommender):
         """
         if not self.chooses_beta:
             return
-        metric = self.settings.valid_metric.lower()
-        figures = {}
         self._states_of = {}
         try:
-            for beta in self.settings.beta_grid:
-                self.tuned_beta.fill_(beta)
-                figures[beta] = validate()[metric]
+            self.beta_figures = choose_beta(self.tuned_beta, self.settings, validate)
         finally:
             self._states_of = None
-        best = min(figures, key=figures.__getitem__)
-        if self.settings.valid_metric_bigger:
-            best = max(figures, key=figures.__getitem__)
-        self.tuned_beta.fill_(best)
-        self.beta_figures = {f"{beta:g}": figure for beta, figure in figures.items()}
-        self.logger.info(f"beta {best:g} has the best {metric} on validation: {self.beta_figures}")
 
     # --- new items --------------------------------------------------------------------------------
 

@@ -194,6 +194,18 @@ class TokenRec(VectorRecommender):
         )
         return balanced(loss, len(target))
 
+    def validation_loss(
+        self, history: Tensor, length: Tensor, target: Tensor, user: Tensor
+    ) -> Tensor:
+        """As :meth:`loss`, under the prompt of evaluation; a user's drawn item stays the same."""
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        drawn = torch.randint(1, self.n_items, (len(self.user_codes),), generator=generator)
+        negative = drawn.to(user.device)[user]
+        projected = self.project(history, length, user).float()
+        return cosine_loss(
+            projected, self.vectors[target], self.vectors[negative], self.settings.gamma
+        )
+
     def _draw_templates(self, length: Tensor) -> Tensor:
         """A template for each row, ``[B]``: a share ``user_only_prob`` shows no history."""
         draw = torch.rand(2, len(length), device=length.device)
