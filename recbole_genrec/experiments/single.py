@@ -19,6 +19,7 @@ from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.command_line import command_of
+from recbole_genrec.experiments.cost import backbone_notice, memory_notice
 from recbole_genrec.experiments.stages import (
     check_topk,
     metrics_of_test,
@@ -37,6 +38,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, versions
 from recbole_genrec.training.earlier_runs import finished_result
+from recbole_genrec.training.optimiser import check_learner
 from recbole_genrec.training.trackers import Trackers
 from recbole_genrec.training.trainer_class import get_trainer_class
 
@@ -121,14 +123,24 @@ class SingleRun:
             if sentence:
                 self.logger.info(sentence)
         check_topk(self.config, self.dataset)
+        check_learner(self.config.settings)
 
         self.cases = self._cases()
         self.logger.info(start_summary(self.config, self.dataset))
         notice = paper_scale_notice(self.config)
         if notice:
             self.logger.warning(notice)
+        rows = self.train._dataset
+        if rows.item_list_length_field in rows.inter_feat:
+            lengths = rows.inter_feat[rows.item_list_length_field]
+            self._say(*backbone_notice(self.config, lengths))
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
         self.stages.end("data")
+
+    def _say(self, sentence: str, warns: bool) -> None:
+        """Log a sentence, if there is one."""
+        if sentence:
+            self.logger.log(logging.WARNING if warns else logging.INFO, sentence)
 
     def _cases(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Raw ids of the test users and of their items, where ranks are stored."""
@@ -167,6 +179,7 @@ class SingleRun:
             f"{self.config.settings.model}: {self._n_parameters():,} parameters, "
             f"{trained:,} of them trained"
         )
+        self._say(*memory_notice(self.model, self.config))
         self._seed()
         trainer_class = get_trainer_class(self.config.model_class, self.config.settings.model)
         self.trainer = trainer_class(self.config, self.model)

@@ -119,8 +119,8 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
 
     Returns:
         Entries of a result: ``test_result``, the mean over the variants of the model
-        (``GenRecModel.test_variants``), and ``test_variants`` with the metrics of each
-        where there are several.
+        (``GenRecModel.test_variants``); where there are several also ``test_variants``, the metrics
+        of each, and ``test_range``, the lowest and the highest value of each metric.
     """
     variants: Iterable[str] = ["all"]
     if is_generative(type(trainer.model)):
@@ -141,4 +141,8 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
     entries: dict[str, Any] = {"test_result": mean}
     if len(tests) > 1:
         entries["test_variants"] = tests
+        entries["test_range"] = {}
+        for metric in first:
+            values = [metrics[metric] for metrics in tests.values()]
+            entries["test_range"][metric] = [min(values), max(values)]
     return entries

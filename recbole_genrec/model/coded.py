@@ -192,6 +192,13 @@ class CodedModel(GenRecModel):
             return ALL_OPEN
         return ClosedCodes.of(self.trie, target, excluded)
 
+    @property
+    def label_smoothing(self) -> float:
+        """The key of that name in training; 0 in validation and for methods without it."""
+        if not self.training:
+            return 0.0
+        return getattr(self.settings, "label_smoothing", 0.0)
+
     # --- checkpoints ------------------------------------------------------------------------------
 
     def other_parameter(self) -> dict:

@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, smoothed_cross_entropy
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
 
 
-def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+def ranking_guided_loss(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
 
     This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
@@ -28,12 +30,17 @@ def ranking_guided_loss(logits: Tensor, labels: Tensor, temperature: float = 1.0
         logits: ``[..., V]``.
         labels: ``[...]``; -100 is ignored.
         temperature: divides the logits.
+        smoothing: label smoothing over the tokens that compete.
     """
     if logits.dtype != torch.float64:
         logits = logits.float()
     if temperature != 1:
         logits = logits / temperature
-    return cross_entropy(logits.flatten(0, -2), labels.flatten())
+    logits, labels = logits.flatten(0, -2), labels.flatten()
+    if smoothing == 0:
+        return cross_entropy(logits, labels)
+    counts = labels != -100
+    return smoothed_cross_entropy(logits[counts], labels[counts], smoothing)
 
 
 class EncoderDecoderRecommender(GenerativeRecommender):
@@ -85,7 +92,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         states, labels = self.teach(memory, target)
         logits = self.vocabulary.logits(states)  # [B, L', V]
         logits = closed.hide_tokens(logits, self.vocabulary.first)
-        return ranking_guided_loss(logits, labels, self.temperature)
+        return ranking_guided_loss(logits, labels, self.temperature, self.label_smoothing)
 
     def search_decoder(
         self, memory: EncoderMemory, score_type: str, temperature: float = 1.0

@@ -23,7 +23,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone import (
     BeamDecoder,
@@ -35,13 +35,18 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, item_cross_entropy
+from recbole_genrec.decoding import (
+    ALL_OPEN,
+    ClosedCodes,
+    item_cross_entropy,
+    smoothed_cross_entropy,
+)
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
-from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 from recbole_genrec.tokenizer.lmindexer.network import with_end
 from recbole_genrec.tokenizer.lmindexer.settings import LMIndexerTokenizerSettings
 from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
@@ -49,7 +54,7 @@ from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
 SEPARATOR = ". "
 
 
-class LMIndexerSettings(CompiledSearchKeys, SharedSettings):
+class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, SharedSettings):
     """Keys of LMIndexer beside those of its tokenizer."""
 
     tokenizer: Literal["lmindexer"] = key("LMIndexer brings its own tokenizer", affects="tokenizer")
@@ -143,11 +148,12 @@ class LMIndexer(GenerativeRecommender):
             return balanced(loss, len(target))
 
         states, _ = self._teach(memory, target, self.codes.shape[1])  # [B, L + 1, d]
-        blocks = (
+        logits = (
             self.vocabulary.logits(state, level)  # [B, V_level]
             for level, state in enumerate(states[:, :-1].unbind(1))
         )
-        loss = item_cross_entropy(self.trie, target, closed.hide(blocks))
+        blocks = closed.hide(logits)
+        loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
         return balanced(loss, len(target))
 
     def item_logits(self, history: Tensor, length: Tensor) -> BeamDecoder:
@@ -249,7 +255,8 @@ class LMIndexer(GenerativeRecommender):
         if self.settings.loss_vocab != "full":
             # Column 0 is the end token, the codes follow.
             labels = torch.where(labels == self.end, 0, labels - self.n_text + 1)
-        return cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+        logits = logits.float().flatten(0, 1)
+        return smoothed_cross_entropy(logits, labels.flatten(), self.label_smoothing)
 
     def _word_logits(self, states: Tensor) -> Tensor:
         """Logits ``[B, L', V]`` of the text tokens that compete: all, or the end token alone."""

@@ -27,7 +27,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone import (
     CausalDecoder,
@@ -39,19 +39,24 @@ from recbole_genrec.backbone import (
     tokenise_texts,
 )
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, item_cross_entropy
+from recbole_genrec.decoding import (
+    ALL_OPEN,
+    ClosedCodes,
+    item_cross_entropy,
+    smoothed_cross_entropy,
+)
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 
 PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
 PREFIX_TOKENS = 16  # most tokens of what announces an item
 
 
-class STORESettings(CausalBackboneKeys, SharedSettings):
+class STORESettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     """Keys of STORE beside those of its tokenizer."""
 
     tokenizer: Literal["store"] = key("STORE brings its own tokenizer", affects="tokenizer")
@@ -166,11 +171,12 @@ class STORE(CausalRecommender):
 
         states, _ = self._code_states(ids, first)
         states = states.unflatten(0, (len(items), -1))  # [N, L, d_out]
-        blocks = (
+        logits = (
             self.vocabulary.logits(state, level)  # [N, V_level]
             for level, state in enumerate(states.unbind(1))
         )
-        loss = item_cross_entropy(self.trie, items, closed.hide(blocks))
+        blocks = closed.hide(logits)
+        loss = item_cross_entropy(self.trie, items, blocks, self.label_smoothing)
         return balanced(loss, len(items))
 
     def validation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
@@ -280,7 +286,8 @@ class STORE(CausalRecommender):
         if closed is not ALL_OPEN:
             by_item = logits.unflatten(0, (-1, self.codes.shape[1]))  # [N, L, C]
             logits = closed.hide_tokens(by_item, self.vocabulary.offsets).flatten(0, 1)
-        return balanced(cross_entropy(logits, labels), len(labels))
+        loss = smoothed_cross_entropy(logits, labels, self.label_smoothing)
+        return balanced(loss, len(labels))
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the text-to-token prompt.

@@ -35,12 +35,12 @@ from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
-from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 
 __all__ = ["TIGER", "TIGERSettings", "ranking_guided_loss"]
 
 
-class TIGERSettings(CompiledSearchKeys, BackboneKeys, SharedSettings):
+class TIGERSettings(CompiledSearchKeys, LabelSmoothingKeys, BackboneKeys, SharedSettings):
     """Keys of TIGER and LETTER."""
 
     generator: Literal["tiger", "timeline", "lcrec"] = key(
@@ -122,11 +122,12 @@ class TIGER(EncoderDecoderRecommender):
             loss = self.token_loss(memory, target, closed)
         else:
             states, _ = self.teach(memory, target)  # [B, L', d]
-            blocks = (
+            logits = (
                 self.vocabulary.logits(state, level) / self.temperature  # [B, V_level]
                 for level, state in enumerate(states.unbind(1))
             )
-            loss = item_cross_entropy(self.trie, target, closed.hide(blocks))
+            blocks = closed.hide(logits)
+            loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
         return balanced(loss, len(target))
 
     def item_logits(

@@ -55,8 +55,20 @@ class RecBoleKeys(Settings):
     train_batch_size: int = key("rows of a training batch", ge=1, affects="training")
     learning_rate: float = key("learning rate", ge=0, affects="training")
     weight_decay: float = key("L2 penalty of the optimiser", ge=0, affects="training")
-    learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"] = key(
-        "optimiser", affects="training"
+    learner: Literal[
+        "adam",
+        "adamw",
+        "sgd",
+        "adagrad",
+        "rmsprop",
+        "sparse_adam",
+        "adafactor",
+        "adamw8bit",
+        "paged_adamw8bit",
+    ] = key(
+        "optimiser; those with 8bit are bitsandbytes', the paged one moves its state to the memory "
+        "of the computer when that of the GPU is full",
+        affects="training",
     )
     eval_step: int = key("epochs between two validations; 0 = none", ge=0, affects="training")
     stopping_step: int = key(

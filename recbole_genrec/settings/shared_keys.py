@@ -91,10 +91,26 @@ class TrainingKeys(Settings):
         "number format of training and search", affects=("tokenizer", "training", "search")
     )
     lr_scheduler: Literal[
-        "constant", "linear", "cosine", "inverse_sqrt", "constant_with_warmup"
+        "constant",
+        "linear",
+        "cosine",
+        "inverse_sqrt",
+        "constant_with_warmup",
+        "constant_inverse_sqrt",
     ] = key("learning-rate schedule", affects="training")
     warmup_ratio: float = key(
-        "share of the steps with a rising learning rate", ge=0, le=1, affects="training"
+        "share of the steps with a rising learning rate; of constant_inverse_sqrt with the full "
+        "one, before it falls",
+        ge=0,
+        le=1,
+        affects="training",
+    )
+    adafactor_scale: bool = key(
+        "steps of learner: adafactor are relative to the size of each weight, as in T5X",
+        affects="training",
+        default=True,
+        neutral=True,
+        only_if=("learner", "adafactor"),
     )
     gradient_accumulation_steps: int = key("batches per optimiser step", ge=1, affects="training")
     batch_targets: int | None = key(
@@ -106,6 +122,19 @@ class TrainingKeys(Settings):
         neutral=0,
     )
     group_by_length: bool = key("batches of similar history length", affects="training")
+
+
+class LabelSmoothingKeys(Settings):
+    """A key of methods whose loss is a softmax over tokens."""
+
+    label_smoothing: float = key(
+        "share of the probability that training spreads evenly over the tokens that compete",
+        ge=0,
+        le=0.99,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+    )
 
 
 class RunKeys(Settings):

@@ -1,12 +1,19 @@
-"""What the optimiser changes, and how its learning rate runs."""
+"""What the optimiser changes, which one it is, and how its learning rate runs."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.shared_keys import SharedSettings
+
+EIGHT_BITS = {"adamw8bit": "AdamW8bit", "paged_adamw8bit": "PagedAdamW8bit"}
+"""Values of ``learner``, and the classes of bitsandbytes (arXiv 2110.02861) behind them."""
 
 
 def trained_parameters(model: nn.Module) -> Any:
@@ -23,6 +30,73 @@ def trained_parameters(model: nn.Module) -> Any:
     return trained or list(model.parameters())
 
 
+# --- optimisers that RecBole lacks ----------------------------------------------------------------
+
+
+def check_learner(settings: SharedSettings) -> None:
+    """Refuse an optimiser that cannot run here, before anything is trained.
+
+    Args:
+        settings: of the run.
+
+    Raises:
+        ConfigError: its package or a GPU is missing, or the weights are shared out.
+    """
+    learner = settings.learner
+    if learner not in (*EIGHT_BITS, "adafactor"):
+        return
+    if settings.fsdp:
+        raise ConfigError(
+            f"learner: {learner} keeps a state that is not cut up as the weights of fsdp: True "
+            "are. Use learner: adamw, or fsdp: False."
+        )
+    if learner == "adafactor":
+        return
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"learner: {learner} needs the package bitsandbytes, which is not installed: "
+            "pip install bitsandbytes, or use learner: adamw."
+        )
+    if settings.device.type != "cuda":
+        raise ConfigError(
+            f"learner: {learner} needs an NVIDIA GPU and a CUDA build of torch; the device of this "
+            f"run is {settings.device}. Use learner: adamw or adafactor on the CPU."
+        )
+
+
+def make_optimiser(
+    settings: SharedSettings, learner: str, params: Any, rate: float, weight_decay: float
+) -> Optimizer | None:
+    """The optimiser of a learner that RecBole does not know; ``None`` for one that it knows.
+
+    Args:
+        settings: of the run.
+        learner: value of the key.
+        params: parameters or groups of them.
+        rate: learning rate.
+        weight_decay: L2 penalty.
+    """
+    if learner == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(
+            params,
+            lr=rate,
+            weight_decay=weight_decay,
+            scale_parameter=settings.adafactor_scale,
+            relative_step=False,
+        )
+    if learner in EIGHT_BITS:
+        import bitsandbytes
+
+        optimiser_class = getattr(bitsandbytes.optim, EIGHT_BITS[learner])
+        return optimiser_class(params, lr=rate, weight_decay=weight_decay)
+    return None
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
 def make_schedule(
     optimiser: Optimizer, name: str, steps: int, warmup_ratio: float
 ) -> LRScheduler | None:
@@ -32,15 +106,31 @@ def make_schedule(
         optimiser: whose rate it sets.
         name: value of ``lr_scheduler``.
         steps: optimiser steps of the whole training.
-        warmup_ratio: share of them with a rising rate.
+        warmup_ratio: share of them with a rising rate; with ``constant_inverse_sqrt`` with the
+            full one.
 
     Returns:
         ``None`` for a constant rate.
     """
     if name == "constant":
         return None
-    from transformers import get_scheduler
-
     steps = max(1, steps)
     warmup = int(steps * warmup_ratio)
+    if name == "constant_inverse_sqrt":
+        return LambdaLR(optimiser, lambda step: constant_inverse_sqrt(step, warmup))
+    from transformers import get_scheduler
+
     return get_scheduler(name, optimiser, num_warmup_steps=warmup, num_training_steps=steps)
+
+
+def constant_inverse_sqrt(step: int, constant: int) -> float:
+    """Share of the full rate: all of it, then falling with the inverse square root of the step.
+
+    T5 was trained so (arXiv 1910.10683, 3.1.2), and TIGER with .01 over the first 10,000 steps.
+
+    Args:
+        step: number of the step, from 0.
+        constant: steps with the full rate.
+    """
+    first = max(1, constant)
+    return (first / max(first, step)) ** 0.5

@@ -27,7 +27,11 @@ from recbole_genrec.training.collector import Silent, TensorCollector, scratch_f
 from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import CLIP, EvaluatingTrainer
-from recbole_genrec.training.optimiser import make_schedule, trained_parameters
+from recbole_genrec.training.optimiser import (
+    make_optimiser,
+    make_schedule,
+    trained_parameters,
+)
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
 
@@ -93,7 +97,14 @@ class GenRecTrainer(EvaluatingTrainer):
 
     def _build_optimizer(self, **kwargs):
         kwargs.setdefault("params", trained_parameters(self.model))
-        return super()._build_optimizer(**kwargs)
+        own = make_optimiser(
+            self.settings,
+            kwargs.get("learner", self.learner),
+            kwargs["params"],
+            kwargs.get("learning_rate", self.learning_rate),
+            kwargs.get("weight_decay", self.weight_decay),
+        )
+        return own or super()._build_optimizer(**kwargs)
 
     def _build_scheduler(self, batches: int) -> LRScheduler | None:
         steps = -(-batches // self.accumulation) * self.epochs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
@@ -15,7 +16,10 @@ from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 
 
 def build_backbone(
-    config: Mapping, texts: Sequence[str] = (), vocabulary: str | None = None
+    config: Mapping,
+    texts: Sequence[str] = (),
+    vocabulary: str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[CausalBackbone, PreTrainedTokenizerBase]:
     """The language model and its text tokenizer.
 
@@ -24,6 +28,7 @@ def build_backbone(
             ``tuning`` and ``device``.
         texts: what the vocabulary of ``backbone: scratch`` is trained on.
         vocabulary: stored vocabulary (JSON) to use instead of training one.
+        dtype: number format of pretrained weights.
 
     Raises:
         BackboneError: as :func:`load_causal_lm`; or quantised weights that ``tuning: full`` would
@@ -43,6 +48,7 @@ def build_backbone(
         vocabulary,
         settings.quantisation,
         TokenizerSettings.of(config).device,
+        dtype,
     )
     origin = None
     if settings.backbone != "scratch":

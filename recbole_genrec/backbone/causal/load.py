@@ -24,6 +24,7 @@ def load_causal_lm(
     vocabulary: str | None = None,
     quantisation: str | None = None,
     device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
     """A causal language model and its text tokenizer.
 
@@ -37,6 +38,7 @@ def load_causal_lm(
         vocabulary: stored vocabulary (JSON) to use instead of training one.
         quantisation: ``8bit`` or ``4bit`` for the linear layers, which then stay as they are.
         device: where quantised weights are put.
+        dtype: number format of pretrained weights.
 
     Returns:
         ``(AutoModelForCausalLM, tokenizer)``.
@@ -47,7 +49,7 @@ def load_causal_lm(
             machine cannot do.
     """
     if backbone != "scratch":
-        return _stored_weights(backbone, quantisation, device)
+        return _stored_weights(backbone, quantisation, device, dtype)
     if quantisation is not None:
         raise BackboneError(
             f"quantisation: {quantisation} is for pretrained weights; backbone: scratch has none. "
@@ -88,7 +90,7 @@ def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> Trans
 
 
 def _stored_weights(
-    backbone: str, quantisation: str | None, device: torch.device | str
+    backbone: str, quantisation: str | None, device: torch.device | str, dtype: torch.dtype
 ) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -102,10 +104,10 @@ def _stored_weights(
     try:
         if has_no_weights(source):
             shape = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            shape.dtype = torch.float32
-            lm = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa")
+            shape.dtype = dtype
+            lm = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa").to(dtype)
         else:
-            lm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
+            lm = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # a damaged file can raise errors of every kind
         needed = "config.json, safetensors weights and a tokenizer"

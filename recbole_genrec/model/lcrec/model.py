@@ -35,10 +35,15 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.model.lcrec.inspection import describe_items
 from recbole_genrec.model.lcrec.instructions import Case, Instructions
-from recbole_genrec.model.lcrec.keys import LCRecSettings
+from recbole_genrec.model.lcrec.keys import LCRecSettings, check_weights
 from recbole_genrec.model.lcrec.responses import Response, Responses, Sample, by_template
 from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
-from recbole_genrec.model.lcrec.templates import Templates, chosen_templates, pieces_of
+from recbole_genrec.model.lcrec.templates import (
+    Templates,
+    chosen_templates,
+    pieces_of,
+    with_prompt_set,
+)
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 
@@ -49,6 +54,9 @@ PROMPT_REPEATS = 100
 # among random words, or near the mean of known ones.
 SPREAD_FROM_SCRATCH = 1.0
 SPREAD_PRETRAINED = 0.02
+
+
+WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LCRec(CausalRecommender):
@@ -74,11 +82,11 @@ class LCRec(CausalRecommender):
             text_vocabulary = stored["lcrec"]["vocabulary"]
         else:
             prompt_file = settings.prompt_file or properties_folder() / "prompts" / "lcrec.yaml"
-            self.prompt_texts = read_yaml(prompt_file)
+            self.prompt_texts = with_prompt_set(read_yaml(prompt_file), settings.prompt_set)
         self.mixture = TaskMixture(settings, dataset, bool(self.content.titles), self.logger.info)
 
         self.backbone, self.text_tokenizer = build_backbone(
-            config, self._vocabulary_texts(), text_vocabulary
+            config, self._vocabulary_texts(), text_vocabulary, WEIGHTS[settings.weights_precision]
         )
         self.tune_backbone()
         self.vocabulary = self._code_vocabulary()
@@ -368,8 +376,9 @@ class LCRec(CausalRecommender):
 
     @classmethod
     def check_settings(cls, settings: LCRecSettings) -> None:
-        """Refuse unknown tasks, and stored ranks of several templates."""
+        """Refuse unknown tasks, weights in bf16 that nothing casts, and ranks of several lists."""
         check_tasks(settings.tasks, settings.task_weights)
+        check_weights(settings)
         numbers = settings.test_prompt_ids
         has_several = numbers == "all" or (numbers and len(numbers) > 1)
         if settings.save_ranks is True and has_several:

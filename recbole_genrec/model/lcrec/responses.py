@@ -237,7 +237,10 @@ class Responses:
                 n_text = self.backbone.text_table.num_embeddings
                 labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
             logits = _hidden(self.logits(states, codes_only), group)
-            mean = ranking_guided_loss(logits, labels, self.settings.temperature)
+            smoothing = 0.0
+            if self.backbone.training:
+                smoothing = self.settings.label_smoothing
+            mean = ranking_guided_loss(logits, labels, self.settings.temperature, smoothing)
             loss = loss + mean * (len(labels) / total)
         return balanced(loss, total)
 

@@ -116,6 +116,30 @@ class Templates:
         return torch.tensor(ids, dtype=torch.long)
 
 
+def with_prompt_set(content: dict, prompt_set: str) -> dict:
+    """The content of a prompt file with the templates that ``prompt_set`` names.
+
+    Args:
+        content: the file's ``header``, ``response``, ``separator``, ``tasks`` and perhaps
+            ``further``: more templates by task.
+        prompt_set: ``few``, or ``all`` for those of ``further`` too, behind the others.
+
+    Raises:
+        ConfigError: ``further`` holds no lists of templates by task.
+    """
+    content = dict(content)
+    further = content.pop("further", None) or {}
+    are_lists = isinstance(further, dict) and all(isinstance(n, list) for n in further.values())
+    if not are_lists:
+        raise ConfigError("The prompt file needs lists of templates by task under 'further'.")
+    if prompt_set == "all" and isinstance(content.get("tasks"), dict):
+        tasks = dict(content["tasks"])
+        for task, entries in further.items():
+            tasks[task] = [*tasks.get(task, []), *entries]
+        content["tasks"] = tasks
+    return content
+
+
 def chosen_templates(numbers: list[int] | str | None, count: int) -> list[int]:
     """Numbers of the templates of ``seqrec`` that are tested.
 

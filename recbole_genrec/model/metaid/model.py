@@ -40,11 +40,11 @@ from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
-from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 from recbole_genrec.tokenizer.metapath import MetaPathTokenizer, mean_of_known
 
 
-class MetaIDSettings(BackboneKeys, SharedSettings):
+class MetaIDSettings(LabelSmoothingKeys, BackboneKeys, SharedSettings):
     """Keys of META ID beside those of its tokenizer."""
 
     tokenizer: Literal["metapath"] = key("META ID names users and items", affects="tokenizer")
