@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.augmentation import RowsAtOnce
 from recbole_genrec.data.evaluation_rows import (
     first_events,
     rows_are_interactions,
@@ -33,7 +34,7 @@ from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 
-class OrderedDataset:
+class OrderedDataset(RowsAtOnce):
     """What stands before RecBole's own class: reading, order of events, files that are split.
 
     Rows stand in the order of events (:func:`in_order_of_events`), filters see the real times, and
@@ -231,7 +232,9 @@ class OrderedDataset:
         """As RecBole's; all rows without ``hold_out``."""
         if self.config.settings.hold_out is False:
             return self._everything()
-        return super().leave_one_out(group_by, leave_one_mode)
+        if leave_one_mode != "valid_and_test" or group_by is None:
+            return super().leave_one_out(group_by, leave_one_mode)
+        return self.split_last_two(group_by)
 
     def split_by_ratio(self, ratios, group_by=None) -> list:
         """As RecBole's; all rows without ``hold_out``."""

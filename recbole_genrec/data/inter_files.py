@@ -13,6 +13,7 @@ import pandas as pd
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
+from recbole_genrec.data.plain_tables import read_plain
 from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
@@ -143,10 +144,37 @@ def read_interactions(
                 "user."
             )
     names = loaded_columns(path, kinds, load, optional)
+    kinds_of_names = {name: kinds[name] for name in names}
+    plain = read_plain(file, kinds, names, roles, RESERVED)
+    if plain is not None:
+        first = file.header_line + 1
+        return Interactions(path, plain, kinds_of_names, np.arange(first, first + len(plain)))
+    frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
+    return Interactions(path, frame, kinds_of_names, lines)
+
+
+def _read_lines(
+    file: AtomicFile,
+    kinds: dict[str, str],
+    names: list[str],
+    roles: dict[str, str],
+    between: str,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The columns ``names`` of a file, line by line, and the line of each row.
+
+    Args:
+        file: the file.
+        kinds: RecBole's type of each column of the file.
+        names: columns to load.
+        roles: types of the columns of ids, times and histories by name.
+        between: what stands between the words of a sequence.
+
+    Raises:
+        DataError: names the first bad line and what is wrong with it.
+    """
+    path = file.path
     places = [list(kinds).index(name) for name in names]
-    columns = [
-        _Column(name, kinds[name], name in roles, file_format.sequence_separator) for name in names
-    ]
+    columns = [_Column(name, kinds[name], name in roles, between) for name in names]
     lines = []
     for row in file.rows():
         cells = [file.id(cell) for cell in row.cells]
@@ -166,7 +194,7 @@ def read_interactions(
         if column.kind == "token" and column.name in roles:
             _check_spaces(path, column, lines)
     frame = pd.DataFrame({column.name: column.series() for column in columns})
-    return Interactions(path, frame, {n: kinds[n] for n in names}, np.array(lines))
+    return frame, np.array(lines)
 
 
 def _check_spaces(path: Path, column: _Column, lines: list[int]) -> None:

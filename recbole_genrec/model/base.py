@@ -21,6 +21,9 @@ from recbole_genrec.model.recommending import Recommending
 
 Validate = Callable[[], dict[str, float]]
 
+MOST_SCORES = 2**24
+"""Scores of all items that stand in memory at once, 64 MiB, where there are enough users."""
+
 
 class GenRecModel(Recommending):
     """A sequential recommender of this package.
@@ -314,27 +317,84 @@ class GenRecModel(Recommending):
             return {}
         return {"user": interaction[self.USER_ID]}
 
+    @property
+    def scores_every_item(self) -> bool:
+        """Whether :meth:`scores` computes every item, so that its memory grows with them."""
+        return True
+
+    def rows_at_once(self) -> int:
+        """Users that are ranked together: ``search_batch_size``, fewer in a large catalogue."""
+        rows = self.settings.search_batch_size
+        if self.scores_every_item:
+            rows = min(rows, max(1, MOST_SCORES // self.n_items))
+        return rows
+
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> Tensor:
         """:meth:`scores` of all items, float32 ``[B, n_items]``; the padding item gets -inf.
 
-        ``search_batch_size`` users with histories of similar length are scored at once. With
+        :meth:`rows_at_once` users with histories of similar length are scored at once. With
         ``exclude_history`` the items of the history get the lowest values.
         """
+        scores = torch.empty(
+            len(interaction), self.n_items, device=interaction[self.ITEM_SEQ].device
+        )  # [B, n_items]
+        for rows, users in self._together(interaction):
+            scores[rows] = self._scores_of(**users)
+        scores[:, 0] = -torch.inf
+        return scores
+
+    @torch.no_grad()
+    def best_items(self, interaction, k: int) -> tuple[Tensor, Tensor]:
+        """The first ``k`` places of each row of :meth:`full_sort_predict`.
+
+        The scores of all items stand in memory for :meth:`rows_at_once` users at most.
+
+        Args:
+            interaction: a batch of RecBole's.
+            k: number of places.
+
+        Returns:
+            Item ids ``[B, k]`` and their scores ``[B, k]``, best first.
+        """
+        device = interaction[self.ITEM_SEQ].device
+        items = torch.zeros(len(interaction), k, dtype=torch.int64, device=device)
+        scores = torch.zeros(len(interaction), k, device=device)
+        for rows, users in self._together(interaction):
+            items[rows], scores[rows] = self._best_of(k, **users)
+        return items, scores
+
+    def _best_of(
+        self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`best_items` of users who are ranked together; arguments as of :meth:`scores`."""
+        scores = self._scores_of(history, length, excluded, **user)  # [B, n_items]
+        scores[:, 0] = -torch.inf
+        best, items = scores.topk(k)  # as RecBole's collector does, also among equal scores
+        return items, best
+
+    def _scores_of(
+        self, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
+    ) -> Tensor:
+        """Scores of all items ``[B, n_items]``, without the excluded ones where some are."""
+        if excluded is None:
+            return self.scores(history, length, **user)
+        return self.scores_without(excluded, history, length, **user)
+
+    def _together(self, interaction) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """The rows of a batch that are ranked together, and what is known about these users."""
         history, length = self._history(interaction)
         user = self._user(interaction)
         excluded = self.excluded_items(interaction)
-        scores = torch.empty(len(length), self.n_items, device=history.device)  # [B, n_items]
-        for rows in torch.argsort(length, stable=True).split(self.settings.search_batch_size):
+        for rows in torch.argsort(length, stable=True).split(self.rows_at_once()):
             longest = int(length[rows].max())
-            users = {name: ids[rows] for name, ids in user.items()}
-            part = (history[rows, :longest], length[rows])
-            if excluded is None:
-                scores[rows] = self.scores(*part, **users)
-            else:
-                scores[rows] = self.scores_without(excluded[rows], *part, **users)
-        scores[:, 0] = -torch.inf
-        return scores
+            facts: dict[str, Any] = {name: ids[rows] for name, ids in user.items()}
+            facts["history"] = history[rows, :longest]
+            facts["length"] = length[rows]
+            facts["excluded"] = None
+            if excluded is not None:
+                facts["excluded"] = excluded[rows]
+            yield rows, facts
 
     @torch.no_grad()
     def predict(self, interaction) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -44,6 +45,14 @@ class CodeSearch:
     def reset_log(self) -> None:
         """Forget the statistics."""
         self.log = SearchLog(self.settings.topk)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Searches that the statistics leave out."""
+        counted = self.log
+        self.reset_log()
+        yield
+        self.log = counted
 
     def best(
         self,

@@ -17,20 +17,14 @@ from torch.nn.functional import pad
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import (
     CodeDecoder,
-    ItemTrie,
-    SearchLog,
-    SearchResult,
-    path_scores,
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.code_search import (
-    CodeSearch,
     check_search_settings,
-    lists_with_proof,
     search_description,
 )
-from recbole_genrec.model.coded import CodedModel, content_description, tokenizer_description
-from recbole_genrec.model.recommending import Ranked
+from recbole_genrec.model.coded import content_description, tokenizer_description
+from recbole_genrec.model.searched import SearchedModel
 from recbole_genrec.model.self_improve.checks import check_settings, description
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
 from recbole_genrec.tokenizer import NewItems
@@ -38,7 +32,7 @@ from recbole_genrec.tokenizer.collision import parse_policies
 from recbole_genrec.tokenizer.vectors import VectorSettings
 
 
-class GenerativeRecommender(CodedModel):
+class GenerativeRecommender(SearchedModel):
     """A sequential recommender that generates the codes of the next item.
 
     A method writes two functions: :meth:`loss` and :meth:`item_logits`. It builds prompts and
@@ -59,7 +53,6 @@ class GenerativeRecommender(CodedModel):
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.self_improvement = None
-        self._search = CodeSearch(self.settings)
         loss_vocab = getattr(self.settings, "loss_vocab", None)
         score_type = self.settings.score_type
         if loss_vocab == "trie" and score_type != "renormalised":
@@ -78,15 +71,6 @@ class GenerativeRecommender(CodedModel):
         return model
 
     # --- what a method writes ---------------------------------------------------------------------
-
-    def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
-        """Next-code log-probabilities, level by level, as a decoder that the search steps through.
-
-        Args:
-            history: item ids ``[B, T]``, right-padded with 0.
-            length: ``[B]``.
-        """
-        raise NotImplementedError
 
     def next_items(self, history: Tensor, length: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The item after each position, and which of them to learn.
@@ -173,99 +157,9 @@ class GenerativeRecommender(CodedModel):
             self.self_improvement.on_epoch_start(self, epoch)
         return super().on_epoch_start(epoch)
 
-    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
-        """Reached items carry their log-likelihood, the others a finite value below every one."""
-        return self.search(history, length, fill=True, **user).full
-
-    def scores_without(
-        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
-    ) -> Tensor:
-        """As the base's; the search itself leaves the items out, so that its lists stay full."""
-        return self.search(history, length, fill=True, excluded=excluded, **user).full
-
-    def decoder(self, interaction) -> CodeDecoder:
-        """:meth:`item_logits` of a batch of RecBole's."""
-        return self.item_logits(*self._history(interaction), **self._user(interaction))
-
-    @torch.no_grad()
-    def predict(self, interaction) -> Tensor:
-        """Log-likelihood ``[B]`` of the given item of each row, under the same ``score_type``."""
-        history, length = self._history(interaction)
-        user = self._user(interaction)
-        items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
-        scores = []
-        for rows in torch.arange(len(length), device=length.device).split(
-            self.settings.search_batch_size
-        ):
-            users = {name: ids[rows] for name, ids in user.items()}
-            decoder = self.item_logits(history[rows], length[rows], **users)
-            scores.append(
-                path_scores(
-                    decoder, self.search_trie, items[rows], score_type=self.settings.score_type
-                )
-            )
-        return torch.cat(scores).squeeze(1)
-
-    # --- search -----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def search(
-        self,
-        history: Tensor,
-        length: Tensor,
-        k: int | None = None,
-        fill: bool = False,
-        trie: ItemTrie | None = None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
-    ) -> SearchResult:
-        """The best items of each user by the configured search.
-
-        Args:
-            history: item ids ``[B, T]``, right-padded with 0.
-            length: ``[B]``.
-            k: how many items; default ``max(topk)``.
-            fill: also score all items.
-            trie: of the items to choose among; default :attr:`search_trie`.
-            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
-            **user: ``user`` ids ``[B]``, for methods that use them.
-        """
-        if trie is None:
-            trie = self.search_trie
-        decoder = self.item_logits(history[:, : int(length.max())], length, **user)
-        return self._search.best(decoder, trie, k, fill, excluded)
-
-    def ranked_lists(
-        self,
-        history: Tensor,
-        length: Tensor,
-        k: int,
-        candidates: Tensor | None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
-    ) -> list[Ranked]:
-        """The best items of each user, as the base's; scores are sums of log-probabilities.
-
-        ``certified`` says of an item that the list up to it is proven to be the exact best.
-        """
-        trie = self.trie
-        if candidates is not None:
-            trie = self._tries.among(trie, candidates)
-        result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
-        return lists_with_proof(result, k)
-
     def list_code_words(self) -> list[str]:
         """The codes of each item by its id, ``12-7-250``."""
         return ["-".join(map(str, codes)) for codes in self.codes.tolist()]
-
-    @property
-    def search_log(self) -> SearchLog:
-        """Statistics of the searches since :meth:`reset_search_log`."""
-        return self._search.log
-
-    def reset_search_log(self) -> None:
-        """Forget the search statistics; our trainer does so before each evaluation."""
-        self._search.reset_log()
 
     # --- new items --------------------------------------------------------------------------------
 

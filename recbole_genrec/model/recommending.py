@@ -31,6 +31,10 @@ class Recommending(UserLists, StoredModel):
         """
         raise NotImplementedError
 
+    def rows_at_once(self) -> int:
+        """Users that are ranked together."""
+        raise NotImplementedError
+
     def ranked_lists(
         self,
         history: Tensor,
@@ -55,7 +59,7 @@ class Recommending(UserLists, StoredModel):
         """What the settings say about lists."""
         return ListOptions(
             self.settings.exclude_history,
-            self.settings.search_batch_size,
+            self.rows_at_once(),
             self.settings.show_progress is not False,
             self._weights_device(),
         )

@@ -31,6 +31,13 @@ class SearchKeys(Settings):
         neutral=False,
     )
     search_batch_size: int = key("users searched at once", ge=1, affects="display", evaluate=True)
+    dense_scores: bool | Literal["auto"] = key(
+        "whether an evaluation holds the scores of all items for its users, or their lists alone; "
+        "auto = lists with more than 50,000 items, where the metrics allow it",
+        affects="display",
+        default="auto",
+        evaluate=True,
+    )
     candidate_file: str | None = key(
         "file of raw item ids, one a line; evaluations rank these above all others",
         affects="search",

@@ -12,12 +12,35 @@ from typing import Any
 
 import torch
 from recbole.evaluator import Collector
+from recbole.evaluator.collector import DataStruct
 
 from recbole_genrec.data.histories import training_counts
 from recbole_genrec.runtime.processes import gathered
+from recbole_genrec.training.list_evaluation import RankedLists, hits_in
 
 PER_USER = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 """What the collector keeps for each user."""
+
+
+class BatchedStruct(DataStruct):
+    """RecBole's ``DataStruct`` that joins the tensors of all batches once, at the end.
+
+    RecBole's copies all users of the batches before with each batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches: dict[str, list[torch.Tensor]] = {}
+
+    def update_tensor(self, name: str, value: torch.Tensor) -> None:
+        """Add the tensor of a batch."""
+        self._batches.setdefault(name, []).append(value.detach().cpu().clone())
+
+    def join(self) -> None:
+        """Put the batches together."""
+        for name, tensors in self._batches.items():
+            self.set(name, torch.cat(tensors))
+        self._batches = {}
 
 
 class TensorCollector(Collector):
@@ -39,6 +62,10 @@ class TensorCollector(Collector):
     hits: torch.Tensor | None = None
     lists: torch.Tensor | None = None
 
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.data_struct = BatchedStruct()
+
     def data_collect(self, train_data: Any) -> None:
         """As RecBole's, with the rows that were there before ``train_rows`` chose among them."""
         counted = getattr(train_data, "counted", None)
@@ -54,18 +81,31 @@ class TensorCollector(Collector):
 
     def eval_batch_collect(
         self,
-        scores_tensor: torch.Tensor,
+        scores_tensor: torch.Tensor | RankedLists,
         interaction: Any,
         positive_u: torch.Tensor,
         positive_i: torch.Tensor,
     ) -> None:
-        """As RecBole's; with ``exclude_history`` targets of the history are ranked last."""
+        """As RecBole's; with ``exclude_history`` targets of the history are ranked last.
+
+        Ranked lists take the place of scores where an evaluation holds no scores of all items.
+        """
+        if isinstance(scores_tensor, RankedLists):
+            lists = scores_tensor.items
+            if self.register.need("rec.items"):
+                self.data_struct.update_tensor("rec.items", lists)
+            if self.register.need("rec.topk"):
+                n_items = max(int(lists.max()), int(positive_i.max())) + 1
+                hits = hits_in(lists, positive_u, positive_i, n_items)
+                self.data_struct.update_tensor("rec.topk", hits)
+            return
         if self.config.settings.exclude_history:
             rank_last(scores_tensor, positive_u, positive_i)
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
 
     def get_data_struct(self) -> Any:
         """What the evaluator reads, of the users of all processes; forgets the users after it."""
+        self.data_struct.join()
         data = self.data_struct._data_dict
         for key, value in data.items():
             if torch.is_tensor(value):

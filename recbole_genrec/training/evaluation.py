@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from recbole.trainer import Trainer
 
-from recbole_genrec.errors import GenRecError, explained_memory
+from recbole_genrec.errors import explained_memory
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights
+from recbole_genrec.training.list_evaluation import ranked_batch
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.validation_loss import validation_loss
 
-CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
 SMALLER_SEARCH = "Use a smaller --{}eval_batch_size or fewer --topk."
 
 
@@ -92,15 +92,7 @@ class EvaluatingTrainer(Trainer):
         return {name: float(value) for name, value in result.items()}
 
     def _full_sort_batch_eval(self, batched_data):
-        batch = super()._full_sort_batch_eval(batched_data)
-        scores = batch[1]  # [B, n_items]
-        if torch.isnan(scores).any():
-            raise GenRecError(
-                "The model gives scores that are not numbers (NaN), so its lists would be "
-                "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
-                f"--learning_rate, {CLIP}, or --precision=fp32."
-            )
-        return batch
+        return ranked_batch(self, batched_data, super()._full_sort_batch_eval)
 
     def after_fit(self, valid_data, saved: bool) -> None:
         """Let the model decide on the validation split what its training leaves open.

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from recbole.utils import get_gpu_usage, set_color
-from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
@@ -26,7 +25,8 @@ from recbole_genrec.training.checkpoint import write_checkpoint
 from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
 from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
-from recbole_genrec.training.evaluation import CLIP, EvaluatingTrainer
+from recbole_genrec.training.evaluation import EvaluatingTrainer
+from recbole_genrec.training.list_evaluation import CLIP
 from recbole_genrec.training.optimiser import (
     make_optimiser,
     make_schedule,
@@ -34,6 +34,7 @@ from recbole_genrec.training.optimiser import (
 )
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
+from recbole_genrec.training.row_adam import clip_gradients, row_optimiser
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLER_BATCH = (
@@ -97,14 +98,15 @@ class GenRecTrainer(EvaluatingTrainer):
 
     def _build_optimizer(self, **kwargs):
         kwargs.setdefault("params", trained_parameters(self.model))
-        own = make_optimiser(
-            self.settings,
+        arguments = (
             kwargs.get("learner", self.learner),
             kwargs["params"],
             kwargs.get("learning_rate", self.learning_rate),
             kwargs.get("weight_decay", self.weight_decay),
         )
-        return own or super()._build_optimizer(**kwargs)
+        if getattr(self.model, "sparse_tables", False):
+            return row_optimiser(*arguments)
+        return make_optimiser(self.settings, *arguments) or super()._build_optimizer(**kwargs)
 
     def _build_scheduler(self, batches: int) -> LRScheduler | None:
         steps = -(-batches // self.accumulation) * self.epochs
@@ -289,7 +291,7 @@ class GenRecTrainer(EvaluatingTrainer):
         # Clipping must see the true gradients.
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_gradients(self.model.parameters(), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()

@@ -62,6 +62,7 @@ def summed_parts(
     codes: tuple[Tensor, Tensor] | None,
     id_table: Tensor | None,
     text: tuple[nn.Module, Tensor] | None,
+    sparse: bool = False,
 ) -> Tensor:
     """Item vectors.
 
@@ -70,6 +71,7 @@ def summed_parts(
         codes: flat codes of all items ``[n_items, L]`` and their embeddings ``[C, d]``.
         id_table: ``[n_items, d]``.
         text: the map, and sentence embeddings of all items ``[n_items, D]``.
+        sparse: whether the gradient of the id table holds the rows of ``items`` alone.
 
     Returns:
         ``[..., d]``, or ``[n_items, d]`` for all.
@@ -83,7 +85,7 @@ def summed_parts(
     if id_table is not None:
         ids = id_table
         if items is not None:
-            ids = embedding(items, id_table)
+            ids = embedding(items, id_table, sparse=sparse)
         vectors.append(ids)
     if text is not None:
         text_map, embeddings = text

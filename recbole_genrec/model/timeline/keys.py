@@ -98,6 +98,13 @@ class TimelineSettings(SharedSettings):
         "input and depth decoder share their code embeddings (ablation)", affects="training"
     )
 
+    sparse_tables: bool = key(
+        "a step changes the rows of its batch alone in the tables of ids and of edges, for large "
+        "catalogues; with depth: none, item_parts: null and output_id: False",
+        affects="training",
+        default=False,
+        neutral=False,
+    )
     tokenizers: list[str] | None = key(
         "tokenizers of several trees on one transformer, the first that of tokenizer; one that is "
         "named again has another seed",
@@ -208,6 +215,8 @@ def check_timeline(settings: TimelineSettings) -> None:
         )
     if "flat" in plan.head_names:
         _check_flat(settings)
+    if settings.sparse_tables:
+        _check_sparse(settings, plan)
 
 
 def _check_names(key_name: str, names: list[str] | None, known: tuple[str, ...]) -> None:
@@ -270,6 +279,21 @@ def _check_stateless(settings: TimelineSettings) -> None:
         raise ConfigError(
             f"constraint: {settings.constraint} lets beams leave the catalogue, where the tree of "
             "depth: none has no vectors. Use constraint: trie, or --depth=mlp."
+        )
+
+
+def _check_sparse(settings: TimelineSettings, plan: Plan) -> None:
+    own_vectors = plan.head_names == ("tree",) and settings.depth == "none"
+    if not own_vectors or settings.item_parts is not None or plan.output_parts:
+        raise ConfigError(
+            "sparse_tables: True needs edges with vectors of their own, and item vectors that are "
+            "made for the items of a batch. Use --heads=[tree] --depth=none --item_parts=~ "
+            "--output_id=False."
+        )
+    if settings.fsdp:
+        raise ConfigError(
+            "sparse_tables: True and fsdp: True: shared weights have no sparse gradients. Leave "
+            "one of them out."
         )
 
 

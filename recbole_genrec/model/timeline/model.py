@@ -61,12 +61,14 @@ class Vectors:
         outputs: output vectors of all items ``[n_items, d]``.
         edges: of each stateless tree, for each level ``[n_edges, d]``.
         paths: of the codes of ``depth: mlp`` and ``transformer``.
+        stateless: the tree as the search reads it; made by the first search.
     """
 
     inputs: Tensor | None = None
     outputs: Tensor | None = None
     edges: list[list[Tensor]] = field(default_factory=list)
     paths: PathVectors | None = None
+    stateless: StatelessDepth | None = None
 
 
 class TimelineRec(DepthCodes):
@@ -98,9 +100,10 @@ class TimelineRec(DepthCodes):
             self._make_depth()
             return
         d = self.settings.d_model
-        self.tree = StatelessTree(ItemTrie(self.codes, self.level_sizes, budget_mb=0), d)
+        sparse = self.settings.sparse_tables
+        self.tree = StatelessTree(ItemTrie(self.codes, self.level_sizes, budget_mb=0), d, sparse)
         self.further_codes = make_further_codes(self)
-        trees = [StatelessTree(codes.trie(), d) for codes in self.further_codes]
+        trees = [StatelessTree(codes.trie(), d, sparse) for codes in self.further_codes]
         self.further_trees = nn.ModuleList(trees)
 
     def _trees(self) -> list[tuple[StatelessTree, ItemTrie]]:
@@ -179,7 +182,9 @@ class TimelineRec(DepthCodes):
         states = self.last_states(history, length, vectors.inputs)  # [B, d]
         if self.tree is None:
             return self._decoder(states, self._logits(vectors.paths))
-        stateless = StatelessDepth(self.tree, self.trie, vectors.edges[0])
+        if vectors.stateless is None:
+            vectors.stateless = StatelessDepth(self.tree, self.trie, vectors.edges[0])
+        stateless = vectors.stateless
         return TimelineDecoder(stateless, states, stateless.log_probs, self._child)
 
     # --- all items at once ------------------------------------------------------------------------
@@ -248,6 +253,16 @@ class TimelineRec(DepthCodes):
         result = best_of_all(scores, members, k, fill=fill, excluded=excluded)
         self.search_log.add(result)
         return result
+
+    @property
+    def sparse_tables(self) -> bool:
+        """Whether tables get gradients for the rows of a batch alone."""
+        return self.settings.sparse_tables
+
+    @property
+    def scores_every_item(self) -> bool:
+        """As the base's; also where one product scores all items."""
+        return self.plan.scores_all_items or super().scores_every_item
 
     def predict(self, interaction) -> Tensor:
         """Log-likelihood ``[B]`` of the given item of each row."""

@@ -160,7 +160,7 @@ class TimelineStates(GenerativeRecommender):
             codes = (flat, code_table)
         if "text" in parts:
             text = (text_map, self.texts)
-        return summed_parts(items, codes, id_table, text)
+        return summed_parts(items, codes, id_table, text, self.settings.sparse_tables)
 
     # --- states -----------------------------------------------------------------------------------
 

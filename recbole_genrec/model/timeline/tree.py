@@ -37,10 +37,12 @@ class StatelessTree(nn.Module):
     Args:
         trie: of the whole catalogue.
         d: width.
+        sparse: whether the gradients of edges below the first level hold the rows of a batch alone.
     """
 
-    def __init__(self, trie: ItemTrie, d: int):
+    def __init__(self, trie: ItemTrie, d: int, sparse: bool = False):
         super().__init__()
+        self.sparse = sparse
         counts = _counts_below(trie)
         self.own = nn.ParameterList(nn.Parameter(torch.zeros(len(count), d)) for count in counts)
         self.bias = nn.ParameterList(nn.Parameter(count.float().log()) for count in counts)
@@ -94,7 +96,7 @@ class StatelessTree(nn.Module):
             if level.width == 1:
                 continue
             parent, target = paths[depth], paths[depth + 1]
-            weights = _LevelWeights(level, edges[depth], self.bias[depth])
+            weights = _LevelWeights(level, edges[depth], self.bias[depth], self.sparse)
             if level.n_nodes == 1:
                 logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]
                 (logits,) = closed.hide([weights.by_code(logits)])
@@ -141,7 +143,7 @@ class StatelessTree(nn.Module):
         items = (before.leaf_of_item >= 0).nonzero().squeeze(1)
         old_paths = before.paths(before.leaf_of_item[items])[1:]
         new_paths = after.paths(after.leaf_of_item[items])[1:]
-        fresh = StatelessTree(after, self.own[0].shape[1]).to(self.scale.device)
+        fresh = StatelessTree(after, self.own[0].shape[1], self.sparse).to(self.scale.device)
         for level, (old, new) in enumerate(zip(old_paths, new_paths, strict=True)):
             for name in ("own", "bias"):
                 table = getattr(fresh, name)[level].data
@@ -206,9 +208,11 @@ class _LevelWeights:
         level: the edges from one depth to the next.
         edges: their vectors ``[n_edges, d]``.
         bias: of the edges ``[n_edges]``.
+        sparse: whether the gradients of :meth:`window_loss` hold its edges alone.
     """
 
-    def __init__(self, level: TrieLevel, edges: Tensor, bias: Tensor):
+    def __init__(self, level: TrieLevel, edges: Tensor, bias: Tensor, sparse: bool = False):
+        self.sparse = sparse
         self.level = level
         self.edges = edges
         self.bias = bias
@@ -244,15 +248,22 @@ class _LevelWeights:
             slot = torch.arange(int(count[rows].max()), device=states.device)
             is_outside = slot >= count[rows].unsqueeze(1)  # [R', W]
             window = (first[rows].unsqueeze(1) + slot).masked_fill(is_outside, 0)
-            vectors = embedding(window, self.edges)  # [R', W, d]
+            vectors = embedding(window, self.edges, sparse=self.sparse)  # [R', W, d]
             logits = torch.bmm(vectors, states[rows].unsqueeze(2)).squeeze(2)
-            logits = logits.float() + embedding(window, self.bias.unsqueeze(1)).squeeze(2)
+            logits = logits.float() + self._biases(window)
             if leaving is not None:
                 is_outside |= leaving[rows].gather(1, self.level.code[window].long())
             logits = logits.masked_fill(is_outside, -torch.inf)
             place = target[rows] - first[rows]
             total = total + cross_entropy(logits, place, reduction="sum")
         return total
+
+    def _biases(self, window: Tensor) -> Tensor:
+        """Biases of the edges ``window``, of its shape."""
+        if self.sparse:
+            flat = window.flatten()
+            return self.bias.gather(0, flat, sparse_grad=True).view(window.shape)
+        return embedding(window, self.bias.unsqueeze(1)).squeeze(2)
 
 
 def _turn(d: int) -> nn.Sequential:

@@ -1,0 +1,138 @@
+"""RecBole's rows of prefixes and its leave-one-out split, without a Python loop over rows.
+
+recbole/data/dataset/sequential_dataset.py: ``data_augmentation`` and recbole/data/dataset/
+dataset.py: ``leave_one_out`` walk over all interactions one by one. The rows, their columns and
+their order are the same here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+ROWS_AT_ONCE = 2**18
+"""Rows whose histories are gathered together; bounds the memory of the index."""
+
+
+class RowsAtOnce:
+    """What stands before RecBole's dataset so that rows are made and split all at once."""
+
+    def data_augmentation(self) -> None:
+        """As RecBole's."""
+        method = super().data_augmentation  # type: ignore[misc]
+        if method.__func__ is SequentialDataset.data_augmentation:
+            augment(self)
+        else:
+            method()
+
+    def split_last_two(self: Any, group_by: str) -> list[Any]:
+        """RecBole's leave-one-out split into training, validation and test.
+
+        Args:
+            group_by: the column whose values tell users apart.
+        """
+        parts = leave_out(self.inter_feat[group_by].numpy(), 2)
+        self._drop_unused_col()
+        return [self.copy(taken(self.inter_feat, rows)) for rows in parts]
+
+
+def augment(dataset: Any) -> None:
+    """Put one row for each item of a history but the first in the place of the interactions.
+
+    Args:
+        dataset: RecBole's sequential dataset, its columns as tensors.
+    """
+    dataset._aug_presets()
+    dataset._check_field("uid_field", "time_field")
+    dataset.sort(by=[dataset.uid_field, dataset.time_field], ascending=True)
+    events = dataset.inter_feat
+    width = dataset.config["MAX_ITEM_LIST_LENGTH"]
+    target, start = prefixes(events[dataset.uid_field], width)
+    length = target - start
+
+    rows = taken(events, target)
+    lists = {dataset.item_list_length_field: length}
+    for field in events:
+        if field != dataset.uid_field:
+            name = getattr(dataset, f"{field}_list_field")
+            lists[name] = histories_of_rows(events[field], start, length, width)
+    rows.update(Interaction(lists))
+    dataset.inter_feat = rows
+
+
+def prefixes(users: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The rows of sorted interactions.
+
+    Args:
+        users: user of each interaction ``[n]``; those of a user follow each other.
+        width: most items of a history.
+
+    Returns:
+        For each row the place of its target and that of the first item of its history ``[rows]``.
+    """
+    places = torch.arange(len(users))
+    begins = torch.ones(len(users), dtype=torch.bool)
+    begins[1:] = users[1:] != users[:-1]
+    first = places[begins][begins.cumsum(0) - 1]  # of each interaction's user
+    target = places[~begins]
+    return target, torch.maximum(first[target], target - width)
+
+
+def histories_of_rows(values: Tensor, start: Tensor, length: Tensor, width: int) -> Tensor:
+    """A column of the histories, right-padded with 0.
+
+    Args:
+        values: the column of all interactions ``[n, ...]``.
+        start: place of the first item of each history ``[rows]``.
+        length: items of each history ``[rows]``.
+        width: of the column.
+
+    Returns:
+        ``[rows, width, ...]``.
+    """
+    lists = torch.zeros(len(start), width, *values.shape[1:], dtype=values.dtype)
+    slots = torch.arange(width)
+    for first in range(0, len(start), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        places = start[rows].unsqueeze(1) + slots  # [rows, width]
+        inside = slots < length[rows].unsqueeze(1)
+        gathered = values[places.clamp(max=len(values) - 1)]
+        outside = ~inside.view(*inside.shape, *[1] * (values.dim() - 1))
+        lists[rows] = gathered.masked_fill_(outside, 0)
+    return lists
+
+
+def taken(rows: Interaction, index: Tensor) -> Interaction:
+    """Rows by their numbers; RecBole's own makes a list of Python numbers first."""
+    return Interaction({name: values[index] for name, values in rows.interaction.items()})
+
+
+def leave_out(users: np.ndarray, n_held_out: int) -> list[Tensor]:
+    """The rows that are for training, and the last of each user one by one.
+
+    Users stand in the order of their first rows. Each keeps at least one row for training.
+
+    Args:
+        users: user of each row ``[n]``.
+        n_held_out: rows of a user that are held out, where there are enough.
+
+    Returns:
+        Row numbers of the ``n_held_out + 1`` parts.
+    """
+    _, first, user, count = np.unique(
+        users, return_index=True, return_inverse=True, return_counts=True
+    )
+    by_user = np.argsort(first[user.reshape(-1)], kind="stable")
+    order = np.argsort(first, kind="stable")
+    sizes = count[order]
+    from_end = np.repeat(sizes.cumsum(), sizes) - np.arange(len(users))  # the last row has 1
+    held_out = np.repeat(np.minimum(n_held_out, sizes - 1), sizes)
+    parts = [by_user[from_end > held_out]]
+    for place in range(n_held_out, 0, -1):
+        parts.append(by_user[(from_end == place) & (held_out >= place)])
+    return [torch.from_numpy(part) for part in parts]

@@ -1,0 +1,118 @@
+"""Files of interactions without quotes and oddities, read at once: no Python object for a row.
+
+Ids become one text for each different id, times become numbers. Whatever is unusual about a file is
+left to the reader of single lines, which says what is wrong and where.
+"""
+
+from __future__ import annotations
+
+import codecs
+import mmap
+import string
+from collections.abc import Container, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from recbole_genrec.data.atomic_files import AtomicFile
+
+ODDITIES = (b'"', b"\r", b"\0", b"\n\n")
+"""Bytes that only the reader of single lines understands: quotes, other line ends, empty lines."""
+
+
+def read_plain(
+    file: AtomicFile,
+    kinds: Mapping[str, str],
+    names: Sequence[str],
+    roles: Mapping[str, str],
+    reserved: Container[str],
+) -> pd.DataFrame | None:
+    """The columns of a file of ids and times, as the reader of single lines gives them.
+
+    Args:
+        file: the file.
+        kinds: RecBole's type of each column of the file.
+        names: columns to load.
+        roles: types of the columns of ids and times by name.
+        reserved: words that are no ids.
+
+    Returns:
+        Texts and float64 numbers; ``None`` where the file has something unusual.
+    """
+    if not _is_plain(file, kinds, names, roles):
+        return None
+    try:
+        table = _table(file, kinds, names)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
+        return None
+    if not len(table):
+        return None
+    columns: dict[str, np.ndarray | None] = {}
+    for name in names:
+        if kinds[name] == "token":
+            columns[name] = _texts(table.column(name), reserved)
+            continue
+        columns[name] = _times(table.column(name))
+    if any(values is None for values in columns.values()):
+        return None
+    return pd.DataFrame(columns)
+
+
+def _is_plain(
+    file: AtomicFile,
+    kinds: Mapping[str, str],
+    names: Sequence[str],
+    roles: Mapping[str, str],
+) -> bool:
+    if file.separator != "\t" or file.header_line != 1 or len(file.columns) != len(kinds):
+        return False
+    if codecs.lookup(file.encoding).name != "utf-8":
+        return False
+    if any(name not in roles or roles[name] not in ("token", "float") for name in names):
+        return False
+    with open(file.path, "rb") as stream:
+        header = stream.readline()
+        stream.seek(0)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            odd = any(content.find(oddity) >= 0 for oddity in ODDITIES)
+    has_mark = header.startswith(codecs.BOM_UTF8)
+    return not odd and not has_mark and header.count(b"\t") + 1 == len(kinds)
+
+
+def _table(file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str]) -> pa.Table:
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {name: text if kinds[name] == "token" else pa.float64() for name in names}
+    return csv.read_csv(
+        file.path,
+        csv.ReadOptions(column_names=list(kinds), skip_rows=1, block_size=2**24),
+        csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
+        csv.ConvertOptions(
+            column_types=types, include_columns=list(names), null_values=[], check_utf8=True
+        ),
+    )
+
+
+def _texts(column: pa.ChunkedArray, reserved: Container[str]) -> np.ndarray | None:
+    """One Python text for each different id; ``None`` where one of them is unusual."""
+    encoded = column.unify_dictionaries().combine_chunks()
+    chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
+    texts = np.array(chunks[0].dictionary.to_pylist(), dtype=object)
+    known = set(texts)
+    for text in texts:
+        bare = text.strip()
+        if text in reserved or not text.strip(string.whitespace):
+            return None
+        if bare != text and bare in known:
+            return None
+    rows = [texts[chunk.indices.to_numpy(zero_copy_only=False)] for chunk in chunks]
+    return np.concatenate(rows)
+
+
+def _times(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Numbers float64 ``[n]``; ``None`` where one is not finite."""
+    numbers = column.to_numpy()
+    if not np.isfinite(numbers).all():
+        return None
+    return numbers

@@ -1,0 +1,153 @@
+"""The lists of a method that generates codes: a search over its decoder, not a row of all items."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchLog, SearchResult, path_scores
+from recbole_genrec.model.code_search import CodeSearch, lists_with_proof
+from recbole_genrec.model.coded import CodedModel
+from recbole_genrec.model.recommending import Ranked
+
+
+class SearchedModel(CodedModel):
+    """A method with codes whose lists a search finds.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+    """
+
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
+        self._search = CodeSearch(self.settings)
+
+    def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
+        """Next-code log-probabilities, level by level, as a decoder that the search steps through.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+        """
+        raise NotImplementedError
+
+    # --- RecBole's interface ----------------------------------------------------------------------
+
+    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+        """Reached items carry their log-likelihood, the others a finite value below every one."""
+        return self.search(history, length, fill=True, **user).full
+
+    def scores_without(
+        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
+    ) -> Tensor:
+        """As the base's; the search itself leaves the items out, so that its lists stay full."""
+        return self.search(history, length, fill=True, excluded=excluded, **user).full
+
+    @property
+    def scores_every_item(self) -> bool:
+        """Whether the search scores all items, as with ``score_mode: exact``."""
+        return self.settings.score_mode == "exact" and self.settings.constraint == "trie"
+
+    def _best_of(
+        self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As the base's, from the lists of the search.
+
+        A user whose search reached fewer than ``k`` items is searched again with all items ranked,
+        because the places below are ordered by bounds.
+        """
+        if self.scores_every_item:
+            return super()._best_of(k, history, length, excluded, **user)
+        result = self.search(history, length, k, excluded=excluded, **user)
+        items, scores = result.items[:, :k], result.scores[:, :k]
+        short = (items == 0).any(1).nonzero().squeeze(1)  # [R]
+        if len(short):
+            of_short = {name: ids[short] for name, ids in user.items()}
+            if excluded is not None:
+                excluded = excluded[short]
+            with self._search.uncounted():
+                rest = super()._best_of(k, history[short], length[short], excluded, **of_short)
+            items[short], scores[short] = rest
+        return items, scores
+
+    def decoder(self, interaction) -> CodeDecoder:
+        """:meth:`item_logits` of a batch of RecBole's."""
+        return self.item_logits(*self._history(interaction), **self._user(interaction))
+
+    @torch.no_grad()
+    def predict(self, interaction) -> Tensor:
+        """Log-likelihood ``[B]`` of the given item of each row, under the same ``score_type``."""
+        history, length = self._history(interaction)
+        user = self._user(interaction)
+        items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
+        scores = []
+        for rows in torch.arange(len(length), device=length.device).split(
+            self.settings.search_batch_size
+        ):
+            users = {name: ids[rows] for name, ids in user.items()}
+            decoder = self.item_logits(history[rows], length[rows], **users)
+            scores.append(
+                path_scores(
+                    decoder, self.search_trie, items[rows], score_type=self.settings.score_type
+                )
+            )
+        return torch.cat(scores).squeeze(1)
+
+    # --- search -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def search(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int | None = None,
+        fill: bool = False,
+        trie: ItemTrie | None = None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> SearchResult:
+        """The best items of each user by the configured search.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            length: ``[B]``.
+            k: how many items; default ``max(topk)``.
+            fill: also score all items.
+            trie: of the items to choose among; default :attr:`search_trie`.
+            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
+            **user: ``user`` ids ``[B]``, for methods that use them.
+        """
+        if trie is None:
+            trie = self.search_trie
+        decoder = self.item_logits(history[:, : int(length.max())], length, **user)
+        return self._search.best(decoder, trie, k, fill, excluded)
+
+    def ranked_lists(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> list[Ranked]:
+        """The best items of each user, as the base's; scores are sums of log-probabilities.
+
+        ``certified`` says of an item that the list up to it is proven to be the exact best.
+        """
+        trie = self.trie
+        if candidates is not None:
+            trie = self._tries.among(trie, candidates)
+        result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
+        return lists_with_proof(result, k)
+
+    @property
+    def search_log(self) -> SearchLog:
+        """Statistics of the searches since :meth:`reset_search_log`."""
+        return self._search.log
+
+    def reset_search_log(self) -> None:
+        """Forget the search statistics; our trainer does so before each evaluation."""
+        self._search.reset_log()

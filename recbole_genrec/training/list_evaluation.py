@@ -1,0 +1,179 @@
+"""Evaluations that hold ranked lists instead of a row of all items for each user.
+
+RecBole ranks from scores ``[users of a batch, n_items]``. With ``dense_scores: False``, or ``auto``
+and a large catalogue, the evaluator gets the lists and the hits in them: the same metrics, and
+memory that does not grow with users times items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
+from torch import Tensor
+
+from recbole_genrec.errors import ConfigError, GenRecError
+
+LARGE_CATALOGUE = 50_000
+"""Items from which ``dense_scores: auto`` takes lists."""
+
+MOST_SCORES = 2**24
+"""Scores of a model of RecBole that stand in memory at once, 64 MiB (our choice)."""
+
+WHOLE_ROWS = ("rec.meanrank", "rec.score", "data.label")
+"""What metrics may need that lists do not hold."""
+
+CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
+
+
+class RankedLists(NamedTuple):
+    """The best items of some users, in the place of their scores of all items.
+
+    Attributes:
+        items: item ids ``[B, k]``, best first.
+        scores: ``[B, k]``.
+    """
+
+    items: Tensor
+    scores: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, k: int) -> RankedLists:
+        """The best of scores of all items ``[B, n_items]``, as RecBole's collector takes them."""
+        best, items = torch.topk(scores, k, dim=-1)
+        return cls(items, best)
+
+
+def ranked_batch(trainer: Any, batch: tuple, dense: Callable[[tuple], tuple]) -> tuple:
+    """What an evaluation collects of a batch: scores of all items, or ranked lists.
+
+    Args:
+        trainer: which evaluates.
+        batch: of a loader for full ranking.
+        dense: RecBole's function, which gives scores of all items.
+
+    Returns:
+        As RecBole's function; :class:`RankedLists` may stand in the place of scores.
+
+    Raises:
+        ConfigError: see :func:`takes_lists`.
+        GenRecError: the model gives scores that are not numbers.
+    """
+    settings, n_items = trainer.settings, trainer.tot_item_num
+    if not takes_lists(settings.dense_scores, trainer.eval_collector, n_items):
+        scored = dense(batch)
+        check_numbers(scored[1])
+        return scored
+    interaction, seen, rows, targets = batch
+    k = max(settings.topk)
+    try:
+        lists = ranked_lists(trainer.model, interaction.to(trainer.device), seen, k, n_items)
+    except NotImplementedError:
+        # RecBole then asks the model for each pair of user and item.
+        lists = RankedLists.of(dense(batch)[1], k)
+    check_numbers(lists.scores)
+    return interaction, lists, rows, targets
+
+
+def takes_lists(dense: bool | Literal["auto"], collector: Collector, n_items: int) -> bool:
+    """Whether an evaluation holds lists.
+
+    Args:
+        dense: the key ``dense_scores``.
+        collector: which knows what the metrics need.
+        n_items: number of items, the padding item included.
+
+    Raises:
+        ConfigError: ``dense_scores: False`` and a metric of the whole ranking.
+    """
+    if dense is True:
+        return False
+    needs_rows = any(collector.register.need(name) for name in WHOLE_ROWS)
+    if dense is False:
+        if needs_rows:
+            raise ConfigError(
+                f"dense_scores: False holds lists of max(topk) items, and metrics "
+                f"{collector.config['metrics']} need the scores of all items. Leave out GAUC and "
+                "metrics of single scores, or use dense_scores: auto."
+            )
+        return True
+    return n_items > LARGE_CATALOGUE and not needs_rows
+
+
+def ranked_lists(
+    model: Any,
+    interaction: Interaction,
+    seen: tuple[Tensor, Tensor] | None,
+    k: int,
+    n_items: int,
+) -> RankedLists:
+    """The best items of the users of a batch.
+
+    Args:
+        model: one of ours with ``best_items``, or one of RecBole's.
+        interaction: the batch, on the device of the model.
+        seen: rows and item ids that leave the lists; ``None`` = none.
+        k: length of the lists.
+        n_items: number of items, the padding item included.
+
+    Raises:
+        NotImplementedError: a model of RecBole that scores given pairs alone.
+    """
+    if hasattr(model, "best_items"):
+        return RankedLists(*model.best_items(interaction, k))
+    n_rows = len(interaction)
+    rows_at_once = max(1, MOST_SCORES // n_items)
+    parts = []
+    for start in range(0, n_rows, rows_at_once):
+        rows = slice(start, min(start + rows_at_once, n_rows))
+        scores = model.full_sort_predict(interaction[rows]).view(-1, n_items)
+        scores[:, 0] = -torch.inf
+        if seen is not None:
+            scores[_rows_of(seen, rows)] = -torch.inf
+        parts.append(RankedLists.of(scores, k))
+    items, best = zip(*parts, strict=True)
+    return RankedLists(torch.cat(items), torch.cat(best))
+
+
+def _rows_of(seen: tuple[Tensor, Tensor], rows: slice) -> tuple[Tensor, Tensor]:
+    """Places of some rows alone, counted from the first of them."""
+    row, item = seen
+    inside = (row >= rows.start) & (row < rows.stop)
+    return row[inside] - rows.start, item[inside]
+
+
+def hits_in(lists: Tensor, rows: Tensor, targets: Tensor, n_items: int) -> Tensor:
+    """Which places of lists hold targets, as RecBole's ``rec.topk``.
+
+    Args:
+        lists: item ids ``[B, k]``.
+        rows: the row of each target ``[P]``.
+        targets: item ids ``[P]``; one that is named twice counts once.
+        n_items: number of items.
+
+    Returns:
+        int64 ``[B, k + 1]``; the last column counts the targets of the row.
+    """
+    rows, targets = rows.to(lists.device), targets.to(lists.device)
+    pairs = torch.unique(rows * n_items + targets)
+    first = torch.arange(len(lists), device=lists.device) * n_items
+    hits = torch.isin(first.unsqueeze(1) + lists, pairs)  # [B, k]
+    counts = torch.bincount(pairs // n_items, minlength=len(lists))
+    return torch.cat([hits.long(), counts.unsqueeze(1)], dim=1)
+
+
+def check_numbers(scores: Tensor) -> None:
+    """Refuse scores that are not numbers, which ``topk`` would rank first.
+
+    Raises:
+        GenRecError: a score is NaN.
+    """
+    if torch.isnan(scores).any():
+        raise GenRecError(
+            "The model gives scores that are not numbers (NaN), so its lists would be "
+            "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
+            f"--learning_rate, {CLIP}, or --precision=fp32."
+        )
