@@ -60,6 +60,14 @@ class CodeKeys(Settings):
     dedup_spare: int = key(
         "free values of the extra token, for new items", ge=0, affects="tokenizer"
     )
+    extra_token_size: int | None = key(
+        "alphabet of the extra token; ~ = the largest group of items with equal codes, and "
+        "dedup_spare",
+        ge=1,
+        affects="tokenizer",
+        default=None,
+        neutral=None,
+    )
 
 
 class FitKeys(Settings):

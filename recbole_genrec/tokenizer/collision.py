@@ -118,6 +118,7 @@ def resolve_collisions(
     distances: Distances | None = None,
     spare: int = 0,
     cap: int | None = None,
+    size: int | None = None,
     epsilon: float = 0.003,
     iterations: int = 50,
     max_rounds: int = 20,
@@ -126,9 +127,9 @@ def resolve_collisions(
 
     Returns the new codes and sizes.
 
-    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare`` and ``cap``
-    are for :func:`add_extra_token`, the others for :func:`repair_collisions`. :class:`ConfigError`
-    when the codes cannot name all items.
+    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare``, ``cap`` and
+    ``size`` are for :func:`add_extra_token`, the others for :func:`repair_collisions`.
+    :class:`ConfigError` when the codes cannot name all items.
     """
     policies = parse_policies(policies)
     sizes = learned = tuple(int(size) for size in sizes)
@@ -142,8 +143,8 @@ def resolve_collisions(
         elif policy == "extra_token" and (
             len(policies) == 1 or int(item_groups(codes)[1].max()) > 1
         ):
-            codes, size = add_extra_token(codes, spare, cap)
-            sizes = (*sizes, size)
+            codes, extra = add_extra_token(codes, spare, cap, size)
+            sizes = (*sizes, extra)
     return codes, sizes
 
 
@@ -166,16 +167,24 @@ def _rank_after(ranked: Sequence[Sequence[int]], prefix: tuple[int, ...]) -> Seq
     return ranked[len(prefix)]
 
 
-def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tuple[Tensor, int]:
+def add_extra_token(
+    codes: Tensor, spare: int = 0, cap: int | None = None, size: int | None = None
+) -> tuple[Tensor, int]:
     """Append a level that counts the items with the same ``codes [n, M]`` in row order.
 
     Returns ``([n, M + 1], size)``; the level counts 0, 1, 2, ...
 
-    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``;
-    :class:`ConfigError` when a group is larger.
+    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``, or it
+    has ``size`` values (TIGER: 256); :class:`ConfigError` when a group is larger.
     """
     group, count = item_groups(codes)
     largest = int(count.max())
+    if size is not None and largest > size:
+        raise ConfigError(
+            f"extra_token_size is {size}, but {largest} items share the codes "
+            f"{codes[group == count.argmax()][0].tolist()}. Raise it or codebook_sizes; a group "
+            "this large often means that the tokenizer collapsed."
+        )
     if cap is not None and largest > cap:
         raise ConfigError(
             f"collision: {largest} items share the codes "
@@ -186,8 +195,11 @@ def add_extra_token(codes: Tensor, spare: int = 0, cap: int | None = None) -> tu
     order = torch.argsort(group, stable=True)
     index = torch.empty_like(group)
     index[order] = torch.arange(len(codes)) - (count.cumsum(0) - count)[group[order]]
-    size = largest + spare
-    return torch.cat([codes, index[:, None]], dim=1), size if cap is None else min(size, cap)
+    if size is None:
+        size = largest + spare
+    if cap is not None:
+        size = min(size, cap)
+    return torch.cat([codes, index[:, None]], dim=1), size
 
 
 def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> Tensor:

@@ -52,6 +52,7 @@ class RandomTokenizer(ItemTokenizer):
             tokens,
             self.settings.collision,
             spare=self.settings.dedup_spare,
+            size=self.settings.extra_token_size,
         )
 
     def encode(self, new: NewItems) -> Tensor:

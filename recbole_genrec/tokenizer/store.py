@@ -279,6 +279,7 @@ class STORETokenizer(ItemTokenizer):
             settings.collision,
             distances=partial(self._distances, dense),
             spare=settings.dedup_spare,
+            size=settings.extra_token_size,
         )
 
     def _assign(self, dense: Tensor) -> Tensor:

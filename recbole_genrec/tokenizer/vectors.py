@@ -156,6 +156,7 @@ class VectorTokenizer(ItemTokenizer):
             settings.collision,
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
             spare=settings.dedup_spare,
+            size=settings.extra_token_size,
         )
         return codes.aligned(content.tokens)
 

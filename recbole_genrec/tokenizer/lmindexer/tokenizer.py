@@ -110,6 +110,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             content.tokens,
             self.settings.collision,
             spare=self.settings.dedup_spare,
+            size=self.settings.extra_token_size,
         )
 
     def _train(self, network: IndexerNetwork, texts: Texts) -> Tensor:
