@@ -6,28 +6,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 from recbole_genrec.decoding.trie import ItemTrie
-
-
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy with label smoothing over the classes that compete.
-
-    ``smoothing`` of the probability is spread evenly over the classes whose logit is not -inf.
-
-    Args:
-        logits: ``[N, V]``.
-        labels: ``[N]``.
-        smoothing: share of the probability; 0 is the plain cross-entropy.
-    """
-    if smoothing == 0:
-        return cross_entropy(logits, labels)
-    log_probs = logits.log_softmax(-1)
-    competes = logits > -torch.inf
-    of_label = log_probs.gather(1, labels.unsqueeze(1)).squeeze(1)  # [N]
-    mean = log_probs.masked_fill(~competes, 0).sum(1) / competes.sum(1)  # [N]
-    return -((1 - smoothing) * of_label + smoothing * mean).mean()
 
 
 def item_cross_entropy(
@@ -48,6 +29,23 @@ def item_cross_entropy(
     Returns:
         float32 scalar.
     """
+    return torch.stack(level_cross_entropies(trie, items, logits, smoothing)).sum()
+
+
+def level_cross_entropies(
+    trie: ItemTrie, items: Tensor, logits: Iterable[Tensor], smoothing: float = 0.0
+) -> list[Tensor]:
+    """The parts of :func:`item_cross_entropy`, one for each level that branches.
+
+    Args:
+        trie: the trie of the items.
+        items: int64 ``[P]``, ids of items with a code tuple.
+        logits: as in :func:`item_cross_entropy`.
+        smoothing: share of the probability that is spread evenly over the codes that compete.
+
+    Returns:
+        float32 scalars, at least one.
+    """
     nodes = trie.paths(trie.leaf_of_item[items])  # L + 1 tensors [P]
     losses = []
     branching = trie.levels[: trie.forced_from]
@@ -57,9 +55,9 @@ def item_cross_entropy(
         if codes is not None:
             values = values.gather(-1, codes)  # [P, W]
         values = values.masked_fill(children < 0, -torch.inf)
-        slot = level.slot(nodes[depth + 1])
-        losses.append(smoothed_cross_entropy(values, slot, smoothing))
+        target = level.slot(nodes[depth + 1])
+        losses.append(smoothed_cross_entropy(values, target, smoothing))
 
     if not losses:  # all items on one leaf, whose probability is one
-        return 0.0 * next(iter(logits)).float().sum()
-    return torch.stack(losses).sum()
+        return [0.0 * next(iter(logits)).float().sum()]
+    return losses

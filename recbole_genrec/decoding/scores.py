@@ -97,6 +97,19 @@ def break_ties(trie: ItemTrie, scores: Tensor, rank: Tensor | float) -> Tensor:
     return scores - rank * step
 
 
+def break_item_ties(trie: ItemTrie, scores: Tensor) -> Tensor:
+    """:func:`break_ties` for scores of all items.
+
+    Args:
+        trie: the trie of the items.
+        scores: float32 ``[B, n_items]``.
+    """
+    if not trie.max_rank:
+        return scores
+    place = torch.zeros(trie.n_items, device=scores.device)
+    return break_ties(trie, scores, place.index_put((trie.leaf_items,), trie.leaf_rank))
+
+
 def best_leaves(
     trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int, exclusion: Exclusion | None = None
 ) -> tuple[Tensor, Tensor]:

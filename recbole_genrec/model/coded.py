@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
-from recbole_genrec.errors import DataError
+from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.model.self_improve.content import content_source
@@ -104,6 +104,34 @@ class CodedModel(GenRecModel):
         if file is None:
             return None
         return torch.tensor(self.item_ids(read_ids(file), f" in {file}"))
+
+    @classmethod
+    def generates_paths(cls, values: dict) -> bool:
+        """Whether codes are generated as a path, each given those before it.
+
+        Args:
+            values: all settings of the run.
+        """
+        return True
+
+    @classmethod
+    def check_order_of_codes(cls, values: dict) -> None:
+        """Refuse a tokenizer of parallel codes where codes are generated as a path.
+
+        Args:
+            values: all settings of the run.
+
+        Raises:
+            ConfigError: names the tokenizer and what to do.
+        """
+        name = str(values["tokenizer"])
+        if tokenizer_class(name).codes_are_path or not cls.generates_paths(values):
+            return
+        raise ConfigError(
+            f"tokenizer: {name} gives an item many codes side by side, and {cls.__name__} "
+            "generates a path of codes, each given those before it. Use "
+            "--model=TimelineRec --generator=parallel, or another tokenizer such as rkmeans."
+        )
 
     # --- tokenizer --------------------------------------------------------------------------------
 

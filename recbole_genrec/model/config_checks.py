@@ -83,7 +83,7 @@ def _check_names(config) -> None:
             hint = advice(name, known)
             raise ConfigError(f"Unknown key {name!r} for {config.model}.{hint}")
 
-    several = any(model == config.model for model, _ in GENERATORS)
+    several = bool(config.declarations["generator"].choices)
     if generative and "generator" in config.external_config_dict and not several:
         others = ", ".join(dict.fromkeys(model for model, _ in GENERATORS))
         raise ConfigError(

@@ -95,6 +95,11 @@ TOKENIZER_DESCRIPTIONS = {
         "the same tree on a spectral embedding of which items occur together; needs no text",
         "P5-CID, arXiv 2305.06569",
     ),
+    "opq": Description(
+        "many parallel codes by product quantisation after a learned rotation; for "
+        "generator: parallel of TimelineRec",
+        "RPG, arXiv 2506.05781",
+    ),
     "mq": Description(
         "parallel codebooks over LightGCN's item vectors; needs no text; default of TokenRec",
         "TokenRec, arXiv 2406.10450",

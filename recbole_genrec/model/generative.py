@@ -260,6 +260,7 @@ class GenerativeRecommender(SearchedModel):
         if "collision" in values:  # stored codes have none
             parse_policies(values["collision"])
         check_search_settings(values)
+        cls.check_order_of_codes(values)
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:

@@ -204,6 +204,8 @@ def _model_and_tokenizer(result: dict[str, Any]) -> str:
     heads = result["report"].get("heads") if result["report"] else None
     if heads == ["flat"]:
         return f"{name} flat"
+    if heads and "parallel" in heads:
+        name = f"{name} parallel"
     if heads and len(heads) > 1:
         name = f"{name} hybrid"
     if result["report"] and result["config"].get("tokenizer"):

@@ -199,11 +199,14 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
         uses_item_vectors: whether it reads the vectors of the key ``item_vectors``.
         caps_sizes: whether small catalogues get fewer codes than ``codebook_sizes`` asks for, as
             :func:`~recbole_genrec.tokenizer.code_sizes.effective_sizes` says.
+        codes_are_path: whether the codes of an item are a path, each given those before it. False:
+            they stand side by side, for ``generator: parallel`` alone.
     """
 
     uses_text = True
     uses_item_vectors = False
     caps_sizes = False
+    codes_are_path = True
 
     @abstractmethod
     def encode(self, new: NewItems) -> Tensor:

@@ -10,22 +10,24 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 
+NEVER_FULL = 2**40
+"""A branch with room for this many ids cannot be full, so nothing is counted there."""
+
 
 class FreeCodes:
     """Which ids are taken, counted under every prefix, so that a full branch is skipped at once.
 
     Args:
-        codes: int64 ``[n, L]``, the taken ids. sizes: alphabet size of each level.
+        codes: int64 ``[n, L]``, the taken ids.
+        sizes: alphabet size of each level.
     """
 
     def __init__(self, codes: Tensor, sizes: Sequence[int]) -> None:
         self.depth = len(sizes)
-        self.used = Counter(
-            row[:depth]
-            for row in set(map(tuple, codes.tolist()))
-            for depth in range(self.depth + 1)
-        )
         self.room = [math.prod(sizes[depth:]) for depth in range(self.depth + 1)]
+        self.counted = [depth for depth, room in enumerate(self.room) if room < NEVER_FULL]
+        taken = set(map(tuple, codes.tolist()))
+        self.used = Counter(row[:depth] for row in taken for depth in self.counted)
 
     def full(self, prefix: tuple[int, ...]) -> bool:
         """Whether no id below ``prefix`` (a whole id: the id itself) is free."""
@@ -33,7 +35,7 @@ class FreeCodes:
 
     def add(self, codes: tuple[int, ...]) -> None:
         """The free id ``codes`` is taken from now on."""
-        self.used.update(codes[:depth] for depth in range(self.depth + 1))
+        self.used.update(codes[:depth] for depth in self.counted)
 
     def take(
         self, learned: Sequence[int], rank: Callable[[tuple[int, ...]], Sequence[int]]

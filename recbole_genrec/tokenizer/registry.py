@@ -18,6 +18,7 @@ TOKENIZERS = {
     "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
     "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
     "letter": "recbole_genrec.tokenizer.letter_tokenizer:LETTERTokenizer",
+    "opq": "recbole_genrec.tokenizer.opq_tokenizer:OPQTokenizer",
     "mq": "recbole_genrec.tokenizer.mq_tokenizer:MQTokenizer",
     "lmindexer": "recbole_genrec.tokenizer.lmindexer.tokenizer:LMIndexerTokenizer",
     "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",

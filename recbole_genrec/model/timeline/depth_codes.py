@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from recbole_genrec.backbone import CodeVocabulary
-from recbole_genrec.decoding import ClosedCodes, item_cross_entropy
+from recbole_genrec.decoding import ClosedCodes
+from recbole_genrec.decoding.likelihood import level_cross_entropies
+from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.depth import DepthMLP, DepthTransformer
 from recbole_genrec.model.timeline.edge_logits import counted_codes
 from recbole_genrec.model.timeline.path_vectors import PathVectors
+from recbole_genrec.model.timeline.prefix_loss import with_prefix_terms
 from recbole_genrec.model.timeline.states import TimelineStates
 from recbole_genrec.runtime.processes import balanced
 
@@ -56,9 +58,18 @@ class DepthCodes(TimelineStates):
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
         blocks = closed.hide(blocks)
+        smoothing = self.label_smoothing
         if self.settings.loss_vocab == "trie":
-            return item_cross_entropy(self.trie, items, blocks)
-        return self._level_loss(blocks, items)
+            losses = level_cross_entropies(self.trie, items, blocks, smoothing)
+        else:
+            losses = self._level_losses(blocks, items, smoothing)
+        return self._with_prefix_terms(losses)
+
+    def _with_prefix_terms(self, losses: Sequence[Tensor]) -> Tensor:
+        """The loss of the codes from the losses of the levels."""
+        settings = self.settings
+        beta = settings.prefix_loss if self.training else 0.0
+        return with_prefix_terms(losses, beta, settings.prefix_adaptation)
 
     # --- logits along the codes -------------------------------------------------------------------
 
@@ -76,16 +87,20 @@ class DepthCodes(TimelineStates):
         """Logits without path vectors, ``[..., d]`` -> float32 ``[..., V_level]``."""
         return self.vocabulary.logits(states, level).float()
 
-    def _level_loss(self, blocks: Iterable[Tensor], items: Tensor) -> Tensor:
-        """Sum over levels of the cross-entropy over all codes of the level.
+    def _level_losses(
+        self, blocks: Iterable[Tensor], items: Tensor, smoothing: float = 0.0
+    ) -> list[Tensor]:
+        """The mean cross-entropy over all codes of each level.
 
         Args:
             blocks: logits ``[P, V_level]`` of each level.
             items: item ids ``[P]``.
+            smoothing: share of the probability that is spread evenly over the codes that compete.
         """
-        codes = self.codes[items].unbind(1)
-        losses = [cross_entropy(block, code) for block, code in zip(blocks, codes, strict=True)]
-        return torch.stack(losses).sum()
+        losses = []
+        for block, code in zip(blocks, self.codes[items].unbind(1), strict=True):
+            losses.append(smoothed_cross_entropy(block, code, smoothing))
+        return losses
 
     def _decoder(self, states: Tensor, logits: LogitsFunction) -> TimelineDecoder:
         """What the search steps through, from ``states [B, d]``."""
@@ -124,7 +139,8 @@ class DepthCodes(TimelineStates):
             self._code_logits(state, level)  # [B, V_level]
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
-        return balanced(self._level_loss(blocks, items), len(items))
+        loss = torch.stack(self._level_losses(blocks, items)).sum()
+        return balanced(loss, len(items))
 
     def item_decoder(self, items: Tensor) -> TimelineDecoder:
         """Next-code log-probabilities given the content of items.

@@ -11,7 +11,11 @@ from recbole_genrec.decoding.whole_catalogue import OUTSIDE
 
 
 def flat_loss(
-    states: Tensor, vectors: Tensor, items: Tensor, excluded: Tensor | None = None
+    states: Tensor,
+    vectors: Tensor,
+    items: Tensor,
+    excluded: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Mean over targets of -log p(item), in nats.
 
@@ -20,12 +24,15 @@ def flat_loss(
         vectors: output vectors of all items ``[n_items, d]``; row 0 is not read.
         items: targets ``[P]``.
         excluded: items that do not compete with each target ``[P, H]``, 0 = none.
+        smoothing: share of the probability that is spread evenly over the items that compete.
     """
     mask = None
     if excluded is not None:
         mask = torch.zeros(len(items), len(vectors), dtype=torch.bool, device=items.device)
         mask = mask.scatter(1, excluded, True)[:, 1:]
-    return cached_cross_entropy(states, vectors[1:], items - 1, mask=mask)
+    return cached_cross_entropy(
+        states, vectors[1:], items - 1, mask=mask, label_smoothing=smoothing
+    )
 
 
 def flat_log_probs(states: Tensor, vectors: Tensor, trie: ItemTrie) -> Tensor:

@@ -1,23 +1,34 @@
-"""The keys of TimelineRec and what must hold among them."""
+"""The keys of TimelineRec and what they say together."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import GIVEN, key
-from recbole_genrec.settings.rules import did_you_mean
-from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 
 PARTS = ("id", "text", "code")
-HEADS = ("tree", "flat")
+HEADS = ("tree", "flat", "parallel")
 OLDER_WAY = ("item_parts", None)
 OF_PARTS = ("item_parts", GIVEN)
 
 
-class TimelineSettings(SharedSettings):
+class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     """Keys of TimelineRec."""
 
+    generator: Literal["timeline", "parallel"] | None = key(
+        "how codes are generated: timeline = each given those before it, parallel = each given the "
+        "history alone",
+        affects="training",
+        default=None,
+    )
+    code_temperature: float = key(
+        "divides the cosines of generator: parallel",
+        ge=1e-3,
+        affects="training",
+        default=0.03,
+        neutral=0.03,
+    )
     d_model: int = key("width", ge=1, affects="training")
     n_layers: int = key("layers of the transformer over items", ge=1, affects="training")
     n_heads: int = key("attention heads", ge=1, affects="training")
@@ -39,7 +50,8 @@ class TimelineSettings(SharedSettings):
         neutral="codes",
     )
     heads: list[str] | None = key(
-        "heads on one transformer whose log-probabilities are added: tree, flat; null = by output",
+        "heads on one transformer whose log-probabilities are added: tree, flat, parallel; "
+        "null = by output and generator",
         affects="training",
         default=None,
         neutral=None,
@@ -91,6 +103,27 @@ class TimelineSettings(SharedSettings):
         affects="training",
         only_if=OLDER_WAY,
     )
+    prefix_loss: float = key(
+        "weight of a loss over the prefixes of codes beside the cross-entropy, as in APAO",
+        ge=0,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+    )
+    prefix_adaptation: float = key(
+        "how much more the worst prefix counts in prefix_loss; 0 = in proportion to its loss",
+        ge=0,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+    )
+    align_weight: float = key(
+        "weight of a loss that draws item vectors towards the sentence embeddings of their items",
+        ge=0,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+    )
     loss_vocab: Literal["level", "trie"] = key(
         "codes among which a target competes", affects="training"
     )
@@ -134,10 +167,14 @@ class Plan:
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """The heads: ``tree`` (codes), ``flat`` (items) or both."""
+        """The heads: ``tree`` or ``parallel`` (codes), ``flat`` (items), or codes and items."""
         if self.settings.heads is not None:
             return tuple(self.settings.heads)
-        return ("flat",) if self.settings.output == "items" else ("tree",)
+        if self.settings.output == "items":
+            return ("flat",)
+        if self.settings.generator == "parallel":
+            return ("parallel",)
+        return ("tree",)
 
     @property
     def n_trees(self) -> int:
@@ -157,6 +194,8 @@ class Plan:
     @property
     def output_parts(self) -> tuple[str, ...]:
         """What the output vector of an item is the sum of."""
+        if self.head_names == ("parallel",):
+            return ()
         if self.settings.item_parts is not None:
             return tuple(self.settings.item_parts)
         return ("id",) if self.settings.output_id else ()
@@ -167,9 +206,19 @@ class Plan:
         return {*self.input_parts, *self.output_parts}
 
     @property
+    def reads_texts(self) -> bool:
+        """Whether sentence embeddings of the items are read."""
+        return "text" in self.parts or bool(self.settings.align_weight)
+
+    @property
     def shares_output(self) -> bool:
         """Whether input and output side have the same tables."""
         return self.settings.item_parts is None or self.settings.tie_output
+
+    @property
+    def shares_code_table(self) -> bool:
+        """Whether parallel codes are compared to the embeddings with which items enter."""
+        return self.shares_output and "code" in self.input_parts
 
     @property
     def scores_all_items(self) -> bool:
@@ -177,129 +226,3 @@ class Plan:
         if self.head_names != ("tree",) or self.n_trees > 1:
             return True
         return self.settings.depth == "none" and self.settings.score_mode != "beam"
-
-
-def check_timeline(settings: TimelineSettings) -> None:
-    """Refuse combinations of the keys of TimelineRec that cannot work.
-
-    Args:
-        settings: of the run.
-
-    Raises:
-        ConfigError: names the keys and what to change.
-    """
-    if settings.d_model % settings.n_heads:
-        raise ConfigError(
-            f"d_model {settings.d_model} is no multiple of n_heads {settings.n_heads}."
-        )
-    plan = Plan(settings)
-    _check_names("item_parts", settings.item_parts, PARTS)
-    _check_names("heads", settings.heads, HEADS)
-    if settings.heads is not None and settings.output == "items":
-        raise ConfigError(
-            "output: items stands for heads: [flat], and heads is given too. Leave out one of them."
-        )
-    if "flat" in plan.head_names and not plan.output_parts:
-        raise ConfigError(
-            "A softmax over items needs item vectors on the output side. Use --item_parts=[id], "
-            "[text] or [id,text]."
-        )
-    if "tree" in plan.head_names and settings.depth == "none":
-        _check_stateless(settings)
-    if settings.tokenizers is not None:
-        _check_trees(settings, plan)
-    if len(plan.head_names) > 1 and settings.depth != "none":
-        raise ConfigError(
-            f"heads: {list(plan.head_names)} adds the log-probabilities of all items, which "
-            f"depth: {settings.depth} gives for a few items alone. Use depth: none."
-        )
-    if "flat" in plan.head_names:
-        _check_flat(settings)
-    if settings.sparse_tables:
-        _check_sparse(settings, plan)
-
-
-def _check_names(key_name: str, names: list[str] | None, known: tuple[str, ...]) -> None:
-    for name in names or ():
-        if name not in known:
-            raise ConfigError(
-                f"{key_name} names {name!r}; choose among {', '.join(known)}."
-                f"{did_you_mean(str(name), known)}"
-            )
-    if len(set(names or ())) < len(names or ()):
-        raise ConfigError(f"{key_name} names one of {names} twice.")
-
-
-def check_refinable(settings: TimelineSettings) -> None:
-    """Refuse ``self_improve`` where codes are fixed or missing.
-
-    Raises:
-        ConfigError: names the keys and what to change.
-    """
-    if not settings.self_improve:
-        return
-    if Plan(settings).head_names != ("tree",):
-        raise ConfigError(
-            "self_improve refines codes, and a softmax over items has none. Use heads: [tree] with "
-            "--depth=mlp, or self_improve: False."
-        )
-    if settings.depth == "none":
-        raise ConfigError(
-            "self_improve changes codes while the model trains, and depth: none has a vector for "
-            "each place in the tree of the first codes. Use --depth=mlp, or self_improve: False."
-        )
-
-
-def _check_trees(settings: TimelineSettings, plan: Plan) -> None:
-    names = settings.tokenizers or []
-    if "tree" not in plan.head_names:
-        raise ConfigError(
-            f"tokenizers: {names} gives codes to several trees, and output: items has none. Leave "
-            "tokenizers out, or use output: codes."
-        )
-    if names[0] != settings.tokenizer:
-        raise ConfigError(
-            f"tokenizers begins with {names[0]!r}, but tokenizer is {settings.tokenizer!r}. Use "
-            f"--tokenizer={names[0]} too."
-        )
-    if settings.depth != "none":
-        raise ConfigError(
-            f"tokenizers: {names} adds the log-probabilities of all items, which depth: "
-            f"{settings.depth} gives for a few items alone. Use depth: none."
-        )
-    if settings.score_mode == "beam" and len(names) > 1:
-        raise ConfigError(
-            "score_mode: beam searches one tree of codes; several score all items. Use "
-            "score_mode: auto or exact."
-        )
-
-
-def _check_stateless(settings: TimelineSettings) -> None:
-    if settings.constraint != "trie":
-        raise ConfigError(
-            f"constraint: {settings.constraint} lets beams leave the catalogue, where the tree of "
-            "depth: none has no vectors. Use constraint: trie, or --depth=mlp."
-        )
-
-
-def _check_sparse(settings: TimelineSettings, plan: Plan) -> None:
-    own_vectors = plan.head_names == ("tree",) and settings.depth == "none"
-    if not own_vectors or settings.item_parts is not None or plan.output_parts:
-        raise ConfigError(
-            "sparse_tables: True needs edges with vectors of their own, and item vectors that are "
-            "made for the items of a batch. Use --heads=[tree] --depth=none --item_parts=~ "
-            "--output_id=False."
-        )
-    if settings.fsdp:
-        raise ConfigError(
-            "sparse_tables: True and fsdp: True: shared weights have no sparse gradients. Leave "
-            "one of them out."
-        )
-
-
-def _check_flat(settings: TimelineSettings) -> None:
-    if settings.score_mode == "beam":
-        raise ConfigError(
-            "score_mode: beam searches one tree of codes; a softmax over items scores all of them. "
-            "Use score_mode: auto or exact."
-        )

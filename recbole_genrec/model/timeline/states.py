@@ -18,6 +18,7 @@ from recbole_genrec.model.timeline.item_vectors import (
     summed_parts,
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
+from recbole_genrec.model.timeline.text_alignment import TextAlignment
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, start_small
 
 
@@ -39,6 +40,7 @@ class TimelineStates(GenerativeRecommender):
     id_table: nn.Parameter | None
     text_projection: nn.Module | None
     output_tables: PartTables | None
+    text_alignment: TextAlignment | None
     texts: Tensor
 
     def __init__(self, config, dataset, stored: dict | None = None):
@@ -48,6 +50,7 @@ class TimelineStates(GenerativeRecommender):
         self.id_table = None
         self.text_projection = None
         self.output_tables = None
+        self.text_alignment = None
         self._make_heads()
         self._make_trunk()
         self._make_parts()
@@ -101,10 +104,13 @@ class TimelineStates(GenerativeRecommender):
             nn.init.normal_(self.position_table.weight, std=0.02)
         if "code" in parts and self.vocabulary is None:
             self.vocabulary = CodeVocabulary(self.level_sizes, d, d, tied=True)
-        if "text" in parts:
+        if plan.reads_texts:
             self._load_texts()
+        if "text" in parts:
             self.text_projection = self._text_map()
-        if not plan.shares_output:
+        if self.settings.align_weight:
+            self.text_alignment = TextAlignment(d, self.texts.shape[1])
+        if plan.output_parts and not plan.shares_output:
             text_map = self._text_map() if "text" in parts else None
             self.output_tables = PartTables(
                 plan.output_parts, len(self.codes), sum(self.level_sizes), text_map, d
@@ -213,20 +219,20 @@ class TimelineStates(GenerativeRecommender):
                 mean = owner.id_table[1 : self.n_dataset_items].mean(0)  # [d]
                 new_rows = mean.expand(len(items), -1)  # [n, d]
                 owner.id_table = nn.Parameter(torch.cat([owner.id_table, new_rows]))
-        if self.text_projection is not None:
+        if self.plan.reads_texts:
             self.content.forget_embeddings()
             self._load_texts()
             self.texts = self.texts.to(self.codes.device)
 
     @classmethod
     def reads_vectors(cls, config) -> bool:
-        """As the base's; the part ``text`` reads them too.
+        """As the base's; the part ``text`` and ``align_weight`` read them too.
 
         Args:
             config: the settings of the run.
         """
         plan = Plan(cls.settings_class.of(config))
-        return "text" in plan.parts or super().reads_vectors(config)
+        return plan.reads_texts or super().reads_vectors(config)
 
     @classmethod
     def reads_text(cls, config) -> bool:
@@ -236,4 +242,4 @@ class TimelineStates(GenerativeRecommender):
             config: the settings of the run.
         """
         plan = Plan(cls.settings_class.of(config))
-        return "text" in plan.parts and not vectors_replace_text(config)
+        return plan.reads_texts and not vectors_replace_text(config)

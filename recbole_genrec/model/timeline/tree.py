@@ -16,10 +16,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, embedding
+from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, edge_leaf_scores
 from recbole_genrec.decoding.scores import item_scores
+from recbole_genrec.decoding.smoothing import smoothed_cross_entropy, smoothed_losses
 from recbole_genrec.decoding.trie_level import TrieLevel
 from recbole_genrec.model.timeline.edge_logits import (
     EdgeProducts,
@@ -73,15 +74,16 @@ class StatelessTree(nn.Module):
 
     # --- training ---------------------------------------------------------------------------------
 
-    def loss(
+    def level_losses(
         self,
         trie: ItemTrie,
         states: Tensor,
         items: Tensor,
         edges: list[Tensor],
         closed: ClosedCodes = ALL_OPEN,
-    ) -> Tensor:
-        """Mean over targets of -log p(item), in nats; only windows of their paths are computed.
+        smoothing: float = 0.0,
+    ) -> list[Tensor]:
+        """Means over targets of -log p(code), in nats; only windows of their paths are computed.
 
         Args:
             trie: of the whole catalogue.
@@ -89,26 +91,35 @@ class StatelessTree(nn.Module):
             items: target items ``[P]``.
             edges: see :meth:`edges`.
             closed: codes that do not compete.
+            smoothing: share of the probability that is spread evenly over the codes that compete.
+
+        Returns:
+            A scalar for each level; their sum is the mean of -log p(item).
         """
         paths = trie.paths(trie.leaf_of_item[items])  # L + 1 tensors [P]
-        total = states.new_zeros(())
+        losses = []
         for depth, level in enumerate(trie.levels):
             if level.width == 1:
+                losses.append(states.new_zeros(()))
                 continue
             parent, target = paths[depth], paths[depth + 1]
             weights = _LevelWeights(level, edges[depth], self.bias[depth], self.sparse)
             if level.n_nodes == 1:
                 logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]
                 (logits,) = closed.hide([weights.by_code(logits)])
-                total = total + cross_entropy(logits, level.code[target].long(), reduction="sum")
+                codes = level.code[target].long()
+                losses.append(smoothed_cross_entropy(logits, codes, smoothing))
                 continue
             branches = (level.ptr.diff()[parent] > 1).nonzero().squeeze(1)  # others cost nothing
             leaving = None
             if closed.codes:
                 leaving = closed.leaving(depth, level.size)[branches]
             state = self.state(states[branches], depth)
-            total = total + weights.window_loss(state, parent[branches], target[branches], leaving)
-        return total / len(items)
+            total = weights.window_loss(
+                state, parent[branches], target[branches], leaving, smoothing
+            )
+            losses.append(total / len(items))
+        return losses
 
     # --- scores -----------------------------------------------------------------------------------
 
@@ -228,7 +239,12 @@ class _LevelWeights:
         return blank.index_copy(1, codes, logits)
 
     def window_loss(
-        self, states: Tensor, parent: Tensor, target: Tensor, leaving: Tensor | None
+        self,
+        states: Tensor,
+        parent: Tensor,
+        target: Tensor,
+        leaving: Tensor | None,
+        smoothing: float,
     ) -> Tensor:
         """Sum over targets of the cross-entropy among the children of their parents.
 
@@ -237,6 +253,7 @@ class _LevelWeights:
             parent: nodes ``[R]``.
             target: the children that are right ``[R]``.
             leaving: codes that do not compete, bool ``[R, V]``; ``None`` = all compete.
+            smoothing: see :meth:`StatelessTree.level_losses`.
         """
         first = self.level.ptr[parent].long()
         count = self.level.ptr[parent + 1].long() - first
@@ -255,7 +272,7 @@ class _LevelWeights:
                 is_outside |= leaving[rows].gather(1, self.level.code[window].long())
             logits = logits.masked_fill(is_outside, -torch.inf)
             place = target[rows] - first[rows]
-            total = total + cross_entropy(logits, place, reduction="sum")
+            total = total + smoothed_losses(logits, place, smoothing).sum()
         return total
 
     def _biases(self, window: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""Cross-entropy with label smoothing (Szegedy et al., CVPR 2016) where not all classes compete.
+
+torch's own would spread the smoothed share over classes of logit -inf too, which makes the loss
+infinite.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The mean of :func:`smoothed_losses`, a scalar."""
+    if not smoothing:
+        return cross_entropy(logits, labels)
+    return smoothed_losses(logits, labels, smoothing).mean()
+
+
+def smoothed_losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of each row; the smoothed share goes to the classes that compete, evenly.
+
+    Args:
+        logits: ``[N, V]``; -inf = the class does not compete. A label must.
+        labels: class of each row ``[N]``.
+        smoothing: share of the probability that is spread; 0 is the plain cross-entropy.
+
+    Returns:
+        ``[N]``, in nats.
+    """
+    losses = cross_entropy(logits, labels, reduction="none")
+    if not smoothing:
+        return losses
+    competes = logits > -torch.inf
+    total = logits.masked_fill(~competes, 0).sum(1)
+    mean = total / competes.sum(1)
+    of_label = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    # (1 - s) (lse - label) + s (lse - mean)
+    return losses + smoothing * (of_label - mean)
