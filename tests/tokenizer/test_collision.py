@@ -220,6 +220,22 @@ def test_sinkhorn_leaves_duplicates_where_there_are_fewer_ids_than_items():
     )
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.003, 0.0025])
+@pytest.mark.parametrize("shape", [(60, 16), (3, 24, 8)])
+def test_sinkhorn_scales_rows_then_columns(epsilon, shape):
+    distances = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    low, high = distances.amin((-2, -1), True), distances.amax((-2, -1), True)
+    middle = (low + high) / 2
+    logits = -(distances - middle) / (high - middle + 1e-5) / epsilon
+    plan = torch.exp(logits - logits.amax(-1, True))
+    for _ in range(30):
+        plan = plan / plan.sum(-1, keepdim=True) / shape[-2]
+        plan = plan / plan.sum(-2, keepdim=True) / shape[-1]
+    found = sinkhorn(distances, epsilon, 30)
+    torch.testing.assert_close(found, plan * shape[-2], rtol=1e-9, atol=1e-12)
+    assert torch.equal(sinkhorn_codes(distances, epsilon, 30), plan.argmax(-1))
+
+
 def test_sinkhorn_equals_the_published_numbers():
     data = golden("sinkhorn_last_level")
     iterations = int(data["iters"])

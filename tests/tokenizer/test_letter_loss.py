@@ -133,6 +133,25 @@ def test_diversity_by_hand():
     assert (book.grad.abs().sum(1) > 0).all()
 
 
+def test_items_that_share_codes_share_the_denominator_of_the_diversity_term():
+    generator = torch.Generator().manual_seed(4)
+    books = [torch.randn(size, 5, generator=generator, requires_grad=True) for size in (7, 12)]
+    codes = torch.stack([torch.randint(len(book), (40,), generator=generator) for book in books], 1)
+    steps = torch.randint(1, 7, (40, 2), generator=generator)
+    positives = (codes + steps) % torch.tensor([7, 12])
+    losses = diversity(books, codes, positives)
+    for level, book in enumerate(books):
+        total = torch.zeros(())
+        for code, positive in zip(codes[:, level], positives[:, level], strict=True):
+            others = [number for number in range(len(book)) if number != int(code)]
+            logits = book[others] @ book[code]
+            total = total + logits.logsumexp(0) - book[positive] @ book[code]
+        torch.testing.assert_close(losses[level], total / 40)
+        (expected,) = torch.autograd.grad(total / 40, book)
+        (found,) = torch.autograd.grad(losses[level], book, retain_graph=True)
+        torch.testing.assert_close(found, expected)
+
+
 def test_positives_are_other_codes_of_the_cluster():
     labels = [torch.tensor([0, 1, 0, 2, 1, 2, 0, 1, 1]), torch.tensor([0, 0, 1, 1])]
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, embedding, normalize
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
@@ -124,9 +124,28 @@ def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> 
     """
     losses = []
     for book, chosen, positive in zip(codebooks, codes.unbind(1), positives.unbind(1), strict=True):
-        logits = (book[chosen] @ book.T).scatter(1, chosen[:, None], float("-inf"))
-        losses.append(cross_entropy(logits, positive))
+        with torch.autocast(book.device.type, enabled=False):
+            losses.append(_diversity(book, chosen, positive))
     return torch.stack(losses)
+
+
+def _diversity(book: Tensor, chosen: Tensor, positive: Tensor) -> Tensor:
+    """L_Div of one level.
+
+    The denominator of an item depends on its code alone, so it is computed once for each code that
+    the batch uses.
+
+    Args:
+        book: ``[K, d]``.
+        chosen: codes ``[n]``.
+        positive: codes ``[n]``.
+    """
+    count = torch.bincount(chosen, minlength=len(book))
+    used = torch.nonzero(count)  # [U, 1]
+    logits = (book[used[:, 0]] @ book.T).scatter(1, used, float("-inf"))  # [U, K]
+    denominators = logits.logsumexp(1) @ count[used[:, 0]].to(book.dtype)
+    products = embedding(chosen, book) * embedding(positive, book)  # [n, d]
+    return (denominators - products.sum()) / len(chosen)
 
 
 def draw_positives(

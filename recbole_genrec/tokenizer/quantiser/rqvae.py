@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding, mse_loss
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
@@ -119,7 +120,7 @@ class RQVAE(CodebookNetwork):
                 else:
                     level_codes = distances.argmin(1)
                 codes.append(level_codes)
-                chosen = book[level_codes]
+                chosen = embedding(level_codes, book)
                 codebook.append(self._error(chosen, residual.detach()))
                 commitment.append(self._error(residual, chosen.detach()))
                 residual = (residual - chosen).detach()
@@ -135,8 +136,9 @@ class RQVAE(CodebookNetwork):
         return losses.mean() if self.reduction == "mean" else losses.sum()
 
     def _error(self, a: Tensor, b: Tensor) -> Tensor:
-        squares = (a - b).square()
-        return squares.mean() if self.reduction == "mean" else squares.sum() / len(squares)
+        if self.reduction == "mean":
+            return mse_loss(a, b)
+        return mse_loss(a, b, reduction="sum") / len(a)
 
     # --- without gradients --------------------------------------------------------------------
 
@@ -184,8 +186,8 @@ def relu_network(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
         linear = nn.Linear(n_in, n_out)
         nn.init.xavier_normal_(linear.weight)
         nn.init.zeros_(linear.bias)
-        between: nn.Module = nn.ReLU()
+        between: nn.Module = nn.ReLU(inplace=True)
         if dropout:
-            between = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
+            between = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(dropout))
         layers += [linear, between]
     return nn.Sequential(*layers[:-1])
