@@ -130,10 +130,10 @@ class SingleRun:
         notice = paper_scale_notice(self.config)
         if notice:
             self.logger.warning(notice)
-        rows = self.train._dataset
-        if rows.item_list_length_field in rows.inter_feat:
-            lengths = rows.inter_feat[rows.item_list_length_field]
-            self._say(*backbone_notice(self.config, lengths))
+        rows = self.train._dataset.inter_feat
+        lengths = self.config.settings.ITEM_LIST_LENGTH_FIELD
+        if lengths in rows:  # general models have none
+            self._say(*backbone_notice(self.config, rows[lengths]))
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
         self.stages.end("data")
 
