@@ -271,7 +271,7 @@ def test_steps_do_not_depend_on_batch_padding_restarts_or_room():
         nn.functional.pad(model.mask, (0, 9)),
     )
     agrees(padded.decoder("joint"))
-    decoder = model.decoder("joint", reserve=2)  # the cache has to grow
+    decoder = model.decoder("joint")  # its cache has room for the start tokens alone and grows
     for _ in range(2):
         agrees(decoder)
     for rows in ((1,), (2, 0), (0, 0, 2)):
@@ -311,10 +311,12 @@ def test_memory_is_shared_by_the_beams_and_work_is_tensor_work():
             decoder.step(codes, root)
         counts.append(operators.seen)
         assert place == [tensor.data_ptr() for pair in decoder.memory.layers for tensor in pair]
-        assert (
-            decoder.memory.layers[0][0].shape == (users, 2, 300, 8)
-            and decoder.cache.get_seq_length() == 1 + 2 * beams
-        )
+        assert decoder.memory.layers[0][0].shape == (
+            users,
+            2,
+            300,
+            8,
+        ) and decoder.cache.size == users * (1 + 2 * beams)
         assert (
             operators.largest <= users * 2 * beams * 300
         )  # attention weights at most, never keys per beam

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.dropout import dropout
+from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.visibility import added_to
@@ -41,34 +41,53 @@ def position_bias(stack: TransformersModule, queries: Tensor, keys: Tensor, sees
     return added_to(bias, sees)
 
 
-def self_attention(
-    layer: TransformersModule,
-    hidden: Tensor,
-    bias: Tensor,
-    cache: BeamCache | None = None,
-    index: int = 0,
-    live: LiveQueries = ALL,
-) -> Tensor:
+def self_attention(layer: TransformersModule, hidden: Tensor, bias: Tensor) -> Tensor:
     """A self-attention layer with its norm, dropout and residual.
 
     Args:
         layer: first layer of a block of transformers.
-        hidden: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries.
+        hidden: ``[B, Q, d_model]``.
         bias: from :func:`position_bias`.
-        cache: keys and values of earlier tokens, which those of ``hidden`` join.
-        index: number of the layer in ``cache``.
-        live: which of the padded queries ``hidden`` holds.
 
     Returns:
         As ``hidden``.
     """
     weights = layer.SelfAttention
     normed = layer.layer_norm(hidden)
-    keys = split_heads(live.put(weights.k(normed)), weights)  # [B, heads, Q, d_kv]
-    values = split_heads(live.put(weights.v(normed)), weights)
-    if cache is not None:
-        keys, values = cache.update(keys, values, index)  # [B, heads, N, d_kv]
-    return hidden + layer.dropout(attention(weights, normed, keys, values, bias, live))
+    keys = split_heads(weights.k(normed), weights)  # [B, heads, Q, d_kv]
+    values = split_heads(weights.v(normed), weights)
+    return hidden + layer.dropout(attention(weights, normed, keys, values, bias))
+
+
+def path_attention(
+    layer: TransformersModule,
+    hidden: Tensor,
+    bias: Tensor,
+    cache: PathCache,
+    index: int,
+    paths: Tensor,
+) -> Tensor:
+    """Self-attention of single queries, each over its own path.
+
+    Args:
+        layer: first layer of a block of transformers.
+        hidden: ``[..., d_model]``, N queries.
+        bias: of the last step with each step of a path, ``[1, heads, 1, T]``.
+        cache: rows of earlier queries, which those of ``hidden`` join.
+        index: number of the layer in ``cache``.
+        paths: int64 ``[N, T]``, the row of each step in ``cache``, the query's own last.
+
+    Returns:
+        As ``hidden``.
+    """
+    weights = layer.SelfAttention
+    normed = layer.layer_norm(hidden).flatten(0, -2)  # [N, d_model]
+    cache.append(index, weights.k(normed), weights.v(normed))
+    keys, values = cache.read(index, paths)  # [N, T, heads * d_kv]
+    keys = split_heads(keys, weights)  # [N, heads, T, d_kv]
+    values = split_heads(values, weights)
+    read = attention(weights, normed.unsqueeze(1), keys, values, bias)  # [N, 1, d_model]
+    return hidden + layer.dropout(read).view_as(hidden)
 
 
 def cross_attention(

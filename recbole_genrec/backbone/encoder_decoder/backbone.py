@@ -14,16 +14,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.dropout import cheapen
 from recbole_genrec.backbone.encoder_decoder.attention import (
     cross_attention,
+    path_attention,
     position_bias,
     self_attention,
     split_heads,
 )
 from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
+from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
 from recbole_genrec.backbone.visibility import causal, restricted
@@ -209,9 +210,8 @@ class EncoderDecoderBackbone(nn.Module):
         self,
         embeddings: Tensor,
         memory: EncoderMemory,
-        cache: BeamCache,
-        steps: Tensor,
-        sees: Tensor,
+        cache: PathCache,
+        paths: Tensor,
         live: LiveQueries = ALL,
     ) -> Tensor:
         """States of the queries of one search step; their keys and values join ``cache``.
@@ -219,29 +219,43 @@ class EncoderDecoderBackbone(nn.Module):
         Args:
             embeddings: ``[B, Q, d_model]``, or ``[N, d_model]`` of the ``live`` queries alone.
             memory: from :meth:`read`.
-            cache: keys and values of earlier blocks.
-            steps: ``[M]``, step of each token in the cache, the Q new ones last.
-            sees: bool ``[B, Q, M]``, the tokens on the path of each query, itself included.
+            cache: keys and values of earlier queries.
+            paths: int64 ``[N, T]``, the row in ``cache`` of each step on the path of a query, its
+                own last; N = B * Q, or the live ones.
             live: which of the padded queries ``embeddings`` holds.
 
         Returns:
             As ``embeddings``.
         """
-        bias = position_bias(self.decoder, steps[-1:], steps, sees.unsqueeze(1))
-        return self._decode(embeddings, memory, bias, cache, live)
+        steps = torch.arange(paths.shape[1], device=paths.device)  # [T]
+        sees = torch.ones_like(steps, dtype=torch.bool).unsqueeze(0)  # [1, T]
+        bias = position_bias(self.decoder, steps[-1:], steps, sees)  # [1, heads, 1, T]
+        states = self._extend(embeddings, memory, bias, cache, paths, live)
+        cache.close_block(len(paths))
+        return states
 
-    def _decode(
+    def _decode(self, embeddings: Tensor, memory: EncoderMemory, bias: Tensor) -> Tensor:
+        hidden = self.decoder.dropout(embeddings)
+        layers = zip(self.decoder.block, memory.layers, strict=True)
+        for block, (keys, values) in layers:
+            hidden = self_attention(block.layer[0], hidden, bias)
+            hidden = cross_attention(block.layer[1], hidden, keys, values, memory.mask, ALL)
+            hidden = block.layer[-1](hidden)  # feed-forward
+        return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
+
+    def _extend(
         self,
         embeddings: Tensor,
         memory: EncoderMemory,
         bias: Tensor,
-        cache: BeamCache | None = None,
-        live: LiveQueries = ALL,
+        cache: PathCache,
+        paths: Tensor,
+        live: LiveQueries,
     ) -> Tensor:
         hidden = self.decoder.dropout(embeddings)
         layers = zip(self.decoder.block, memory.layers, strict=True)
         for index, (block, (keys, values)) in enumerate(layers):
-            hidden = self_attention(block.layer[0], hidden, bias, cache, index, live)
+            hidden = path_attention(block.layer[0], hidden, bias, cache, index, paths)
             hidden = cross_attention(block.layer[1], hidden, keys, values, memory.mask, live)
             hidden = block.layer[-1](hidden)  # feed-forward
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
@@ -284,7 +298,7 @@ class EncoderDecoderBackbone(nn.Module):
                 "compile_search: True needs a compiler that torch.compile can use, "
                 f"a C++ compiler for the CPU: {reason}. Install one, or leave compile_search out."
             ) from error
-        for name in ("encode", "_decode"):
+        for name in ("encode", "_extend"):
             eager = getattr(self, name)
             compiled = torch.compile(eager, dynamic=True)
             setattr(self, name, _in_search(self, eager, compiled))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.beam_cache import BeamCache, visible_paths
+from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import LiveQueries
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class BeamDecoder:
     """Next-code log-probabilities for the search (a ``CodeDecoder``).
 
-    Every block of queries adds its keys and values to a cache that is never reordered or copied; a
-    query sees the start token and its own ancestors only.
+    The keys and values of every query are kept, never reordered or copied when beams are; a query
+    reads those of the start token, of its ancestors and its own.
 
     Args:
         backbone: the language model, in evaluation mode.
@@ -31,7 +31,6 @@ class BeamDecoder:
         start: embedding ``[d_model]`` of the token that opens every path.
         embed_code: ``(codes [...], level) -> [..., d_model]``.
         log_probs: ``(states [..., d_model], level) -> float32 [..., V_level]``.
-        reserve: tokens for which the cache has room at once.
     """
 
     takes_live = True
@@ -43,7 +42,6 @@ class BeamDecoder:
         start: Tensor,
         embed_code: EmbedCode,
         log_probs: LogProbs,
-        reserve: int = 128,
     ):
         self.backbone = backbone
         self.memory = memory
@@ -51,21 +49,21 @@ class BeamDecoder:
         self.log_probs = log_probs
         self.batch_size = len(memory.mask)
         self.device = memory.mask.device
-        self.cache = BeamCache(reserve)
+        self.cache = PathCache()
         self._reset()
         first = start.expand(self.batch_size, 1, -1)  # [B, 1, d_model]
-        states = backbone.extend(first, memory, self.cache, self.steps, self.sees)
+        states = backbone.extend(first, memory, self.cache, self.paths.flatten(0, 1))
         self.root = log_probs(states, 0)  # [B, 1, V_0]
 
     def _reset(self) -> None:
+        """Back to the start tokens, whose rows in the cache are those of the users."""
         self.level = 0
-        self.steps = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.sees = torch.ones(self.batch_size, 1, 1, dtype=torch.bool, device=self.device)
+        self.paths = torch.arange(self.batch_size, device=self.device).view(-1, 1, 1)  # [B, 1, 1]
 
     def start(self) -> Tensor:
         """Return to the root: log-probabilities of the first code, ``[B, 1, V_0]``."""
         self._reset()
-        self.cache.rewind(1)
+        self.cache.rewind(self.batch_size)
         return self.root
 
     def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
@@ -79,25 +77,32 @@ class BeamDecoder:
         Returns:
             Log-probabilities of the following code, ``[B, Q, V_next]``.
         """
-        count = codes.shape[1]
         queries = LiveQueries(live)
-        self.sees = visible_paths(self.sees, parents)  # [B, Q, M]
         embeddings = self.embed_code(queries.take(codes), self.level)
-
+        paths = self._extended_paths(parents, queries)
+        states = self.backbone.extend(embeddings, self.memory, self.cache, paths, queries)
         self.level += 1
-        new_steps = self.steps.new_full((count,), self.level)
-        self.steps = torch.cat([self.steps, new_steps])  # [M]
-        states = self.backbone.extend(
-            embeddings, self.memory, self.cache, self.steps, self.sees, queries
-        )
         return queries.put(self.log_probs(states, self.level))
+
+    def _extended_paths(self, parents: Tensor, queries: LiveQueries) -> Tensor:
+        """The rows in the cache along the path of each live query, ``[N, T]``."""
+        steps = self.paths.shape[-1]
+        index = parents.unsqueeze(-1).expand(-1, -1, steps)
+        ancestors = queries.take(self.paths.gather(1, index)).view(-1, steps)  # [N, T - 1]
+        itself = torch.arange(len(ancestors), device=self.device) + self.cache.size
+        paths = torch.cat([ancestors, itself.unsqueeze(1)], dim=1)  # [N, T]
+        if queries.rows is None:
+            self.paths = paths.view(*parents.shape, -1)  # [B, Q, T]
+        else:
+            self.paths = queries.put(paths)
+        return paths
 
     def select(self, rows: Tensor) -> BeamDecoder:
         """A decoder at the root for some of the users."""
         selected = copy.copy(self)
         selected.memory = self.memory.select(rows)
         selected.root = self.root[rows]
-        selected.cache = self.cache.select(rows, 1)
+        selected.cache = self.cache.select(rows)
         selected.batch_size = len(rows)
         selected._reset()
         return selected
