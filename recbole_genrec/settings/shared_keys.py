@@ -113,6 +113,23 @@ class TrainingKeys(Settings):
         only_if=("learner", "adafactor"),
     )
     gradient_accumulation_steps: int = key("batches per optimiser step", ge=1, affects="training")
+    ema_decay: float = key(
+        "an exponential moving average of the weights with this decay a step is validated, tested "
+        "and stored; 0 = the weights themselves",
+        ge=0,
+        le=0.999999,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+    )
+    max_cpu_minutes: float | None = key(
+        "CPU time of training and validation after which training stops with its best epoch; the "
+        "end depends on the speed of the machine",
+        ge=0,
+        affects="training",
+        default=None,
+        neutral=None,
+    )
     batch_targets: int | None = key(
         "targets of a training batch, with train_rows longest or windows; with rows of one target "
         "the same as train_batch_size; 0 = batches of train_batch_size rows",

@@ -23,6 +23,7 @@ from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
 from recbole_genrec.training.replicas import Replicas
+from recbole_genrec.training.weight_average import WeightAverage
 
 
 class ResumableTrainer(Protocol):
@@ -38,6 +39,7 @@ class ResumableTrainer(Protocol):
         seconds: wall time by stage.
         cpu_seconds: CPU time by stage.
         history: what is reported of each epoch.
+        average: of the weights, with ``ema_decay``.
     """
 
     config: Any
@@ -57,6 +59,7 @@ class ResumableTrainer(Protocol):
     seconds: dict[str, float]
     cpu_seconds: dict[str, float]
     history: list[dict[str, Any]]
+    average: WeightAverage | None
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that a checkpoint holds, whole."""
@@ -196,9 +199,11 @@ class ResumePoints:
         random = {"process_0": rng_state(), "streams": processes.streams()}
         if not trainer.writes:
             return
-        scheduler = None
+        scheduler = average = None
         if trainer.scheduler is not None:
             scheduler = trainer.scheduler.state_dict()
+        if trainer.average is not None:
+            average = trainer.average.state()
         save_checkpoint(
             self.file,
             {
@@ -214,6 +219,7 @@ class ResumePoints:
                 "optimizer": optimiser,
                 "scheduler": scheduler,
                 "scaler": trainer.scaler.state_dict(),
+                "average": average,
                 "random": random,
                 "loader": self._loader_state,
                 "seconds": trainer.seconds,
@@ -294,6 +300,8 @@ class ResumePoints:
         if trainer.scheduler is not None:
             trainer.scheduler.load_state_dict(state["scheduler"])
         trainer.scaler.load_state_dict(state["scaler"])
+        if trainer.average is not None:
+            trainer.average.set_state(state["average"])
 
     def _restore_score(self, state: dict[str, Any]) -> None:
         """Epoch, best validation, times and history."""

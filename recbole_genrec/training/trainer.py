@@ -35,6 +35,8 @@ from recbole_genrec.training.optimiser import (
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
 from recbole_genrec.training.row_adam import clip_gradients, row_optimiser
+from recbole_genrec.training.time_limit import TimeIsUp, TimeLimit
+from recbole_genrec.training.weight_average import WeightAverage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLER_BATCH = (
@@ -51,6 +53,8 @@ class GenRecTrainer(EvaluatingTrainer):
     * parameter groups (``model.optimiser_groups()``), a learning-rate schedule with warm-up,
       gradient accumulation, bf16 and fp16;
     * ``model.on_epoch_start(epoch)`` before each epoch, and ``model.after_fit(validate)``;
+    * an average of the weights (``ema_decay``), and an end after some CPU time
+      (``max_cpu_minutes``);
     * checkpoints without pickled objects, and a resume that continues bit for bit;
     * metrics as plain floats;
     * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
@@ -65,6 +69,7 @@ class GenRecTrainer(EvaluatingTrainer):
         seconds: wall time of training and validation.
         cpu_seconds: CPU time of training and validation.
         history: number, mean losses and validation of each epoch.
+        average: of the weights; ``None`` = the weights themselves are validated and stored.
     """
 
     ids: dict[str, list[str]] | None = None
@@ -93,6 +98,10 @@ class GenRecTrainer(EvaluatingTrainer):
         self.cpu_seconds = {"train": 0.0, "valid": 0.0}
         self.history: list[dict[str, Any]] = []
         self.estimate = Estimate(self.epochs, self.logger)
+        self.limit = TimeLimit(self.settings.max_cpu_minutes)
+        self.average: WeightAverage | None = None
+        if self.settings.ema_decay:
+            self.average = WeightAverage(model, self.settings.ema_decay)
 
     # --- optimiser --------------------------------------------------------------------------------
 
@@ -143,7 +152,12 @@ class GenRecTrainer(EvaluatingTrainer):
             self._resume(train_data)
         self.resume_points.active = saved
         self.ids = raw_ids(train_data._dataset)
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.limit.start(sum(self.cpu_seconds.values()))
+        try:
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        except TimeIsUp:
+            self._add_hparam_to_tensorboard(self.best_valid_score)
+            return self.best_valid_score, self.best_valid_result
 
     def _resume(self, train_data: Any) -> None:
         file = self.resume_points.file
@@ -162,6 +176,11 @@ class GenRecTrainer(EvaluatingTrainer):
         self.config["resume"] = True
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        if epoch_idx > self.start_epoch and self.limit.is_over():
+            self._say_time_is_up(epoch_idx)
+            raise TimeIsUp
+        if self.average is not None:
+            self.average.hide()
         self.model.train()
         started = clocks()
         with explained_memory(SMALLER_BATCH):
@@ -170,7 +189,18 @@ class GenRecTrainer(EvaluatingTrainer):
             means = self._train_batches(train_data, epoch_idx, loss_func, show_progress, position)
         self._count("train", started)
         self.history.append({"epoch": epoch_idx, "loss": means})
+        if self.average is not None:
+            self.average.show()
+        if self.limit.is_over():
+            self.eval_step = min(self.eval_step, 1)  # this epoch is the last: validate it
         return tuple(means) if len(means) > 1 else means[0]
+
+    def _say_time_is_up(self, epoch: int) -> None:
+        self.logger.info(
+            f"max_cpu_minutes: {self.settings.max_cpu_minutes:g} CPU-minutes of training and "
+            f"validation are used up after epoch {epoch - 1}, which ended early where it was not "
+            "done. The best epoch so far counts."
+        )
 
     def _begin_epoch(self, train_data: Any, epoch: int) -> EpochPosition:
         """Begin an epoch, or go on with the one inside which an interrupted run stopped."""
@@ -200,7 +230,7 @@ class GenRecTrainer(EvaluatingTrainer):
         Returns:
             The mean losses of the epoch, one a part.
         """
-        count = len(train_data)
+        count = done = len(train_data)
         batches = train_data
         if show_progress:
             label = set_color(f"Train {epoch:>5}", "pink")
@@ -222,7 +252,10 @@ class GenRecTrainer(EvaluatingTrainer):
                 if show_progress and self.gpu_available:
                     memory = get_gpu_usage(self.device)
                     batches.set_postfix_str(set_color(f"GPU RAM: {memory}", "yellow"))
-        return processes.mean([total / max(count, 1) for total in sums])
+                if is_step and self.limit.is_over():
+                    done = index + 1
+                    break
+        return processes.mean([total / max(done, 1) for total in sums])
 
     def _backward(
         self, interaction: Any, loss_func: Callable[[Any], Any], epoch: int, batch: int, last: bool
@@ -295,6 +328,8 @@ class GenRecTrainer(EvaluatingTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.after_step()
 
     def _check_finite(self, loss, epoch: int, batch: int) -> None:
         if not torch.isfinite(loss):

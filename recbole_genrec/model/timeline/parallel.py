@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, normalize, silu
+from torch.nn.functional import cross_entropy, embedding_bag, normalize, silu
 
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 
@@ -47,6 +47,7 @@ class ParallelHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(sizes), 1, d))
         self.code_table = nn.Parameter(torch.randn(sum(sizes), d) * 0.02) if has_table else None
 
+        self.is_filled_up = min(sizes) < max(sizes)
         widest = torch.arange(max(sizes))
         size = torch.tensor(sizes).unsqueeze(1)
         first = torch.tensor([0, *sizes[:-1]]).cumsum(0).unsqueeze(1)
@@ -73,10 +74,12 @@ class ParallelHeads(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             states, vectors = states.float(), normalize(table.float(), dim=1)
             turned = torch.matmul(states, self.weight.float().transpose(1, 2)) + self.bias.float()
-            heads = normalize(states + silu(turned), dim=-1)  # [L, P, d]
+            heads = normalize(states + silu(turned), dim=-1) / self.temperature  # [L, P, d]
             by_place = vectors[self.codes_of_place]  # [L, V, d]
-            cosines = torch.bmm(heads, by_place.transpose(1, 2))  # [L, P, V]
-            return (cosines / self.temperature).masked_fill(~self.is_code, -torch.inf)
+            logits = torch.bmm(heads, by_place.transpose(1, 2))  # [L, P, V]
+            if self.is_filled_up:
+                logits = logits.masked_fill(~self.is_code, -torch.inf)
+            return logits
 
     def loss(
         self, states: Tensor, codes: Tensor, table: Tensor | None, smoothing: float = 0.0
@@ -90,6 +93,8 @@ class ParallelHeads(nn.Module):
             smoothing: share of the probability that is spread evenly over the codes of a place.
         """
         logits = self.logits(states, table).flatten(0, 1)  # [L * P, V]
+        if smoothing and not self.is_filled_up:  # all compete: torch's own smoothing is faster
+            return cross_entropy(logits, codes.T.flatten(), label_smoothing=smoothing)
         return smoothed_cross_entropy(logits, codes.T.flatten(), smoothing)
 
     def item_log_probs(self, states: Tensor, codes: Tensor, table: Tensor | None) -> Tensor:
