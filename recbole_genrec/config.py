@@ -13,6 +13,12 @@ from recbole_genrec.data.training_rows import use_batch_targets
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.config_checks import check_settings
 from recbole_genrec.model.outside import is_outside, location, register
+from recbole_genrec.model.presets import (
+    data_alone,
+    generator_notice,
+    published_notices,
+    tokenizer_values,
+)
 from recbole_genrec.model.registry import (
     GENERATORS,
     MODELS,
@@ -89,6 +95,7 @@ class GenRecConfig(Config):
 
     Attributes:
         is_stored: whether the settings are those that a checkpoint holds.
+        notices: sentences about combinations of settings, for the log of a run.
 
     Raises:
         ConfigError: an unknown key, a bad value, or a combination that cannot work.
@@ -103,6 +110,8 @@ class GenRecConfig(Config):
         self._views: dict[type, Any] = {}
         self.declarations: dict[str, Key] = SharedSettings.declared()
         self.places: dict[str, str] = {}
+        self.notices: list[str] = []
+        self._tokenizer_of: str | None = None
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
         except GenRecError:
@@ -186,17 +195,13 @@ class GenRecConfig(Config):
             return model
         settings = self._external_for(model)
         settings.pop("generator", None)
-        file_values: dict = {}
-        for_other: dict = {}
-        for content in (shipped(f"model/{model}"), self._sizes(model, dataset)):
-            file_values |= content
-            for_other |= content.get(other, {})
-
-        tokenizer = settings.get("tokenizer", file_values["tokenizer"])
-        names = tokenizer_class(tokenizer).cache_key_names()
-        of_tokenizer = {name: file_values[name] for name in names if name in file_values}
-        chosen = {"tokenizer": tokenizer, **of_tokenizer}
+        files = (shipped(f"model/{model}"), self._sizes(model, dataset))
+        chosen = tokenizer_values(files, settings)
+        for_other = {name: value for file in files for name, value in file.get(other, {}).items()}
         self.external_config_dict = {**chosen, **for_other, **settings}
+        notice = generator_notice(model, other, chosen["tokenizer"], self._is_published(model))
+        self.notices.append(notice)
+        self._tokenizer_of = model
         return other
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -214,9 +219,14 @@ class GenRecConfig(Config):
             )
         for file in ("self_improve", "overall"):
             self._merge(shipped(file), f"{file}.yaml")
-        self._merge(self._dataset_values(model, dataset), f"dataset/{dataset}.yaml")
+        published = self._is_published(model)
+        values = self._dataset_values(model, dataset)
+        if published:
+            chosen = self._user_value("tokenizer", model)
+            self.notices += published_notices(model, dataset, values, chosen, self._tokenizer_of)
+            values = data_alone(shipped(f"dataset/{dataset}"), values)
+        self._merge(values, f"dataset/{dataset}.yaml")
         self._merge(model_properties(model_class), f"model/{model}.yaml")
-        published = self._user_value("preset", model) == "paper" and shipped(f"paper/{model}")
         place = f"paper/{model}.yaml" if published else f"dataset/{dataset}.yaml, {model}"
         self._merge(self._sizes(model, dataset), place)
         self.external_config_dict = self._external_for(model)
@@ -266,9 +276,13 @@ class GenRecConfig(Config):
 
     def _sizes(self, model: str, dataset: str) -> dict:
         """The settings of ``model`` beyond its own file: published, or chosen for the dataset."""
-        if self._user_value("preset", model) == "paper" and shipped(f"paper/{model}"):
+        if self._is_published(model):
             return shipped(f"paper/{model}")
         return self._dataset_values(model, dataset).get(model) or {}
+
+    def _is_published(self, model: str) -> bool:
+        """Whether ``model`` takes its published setting."""
+        return self._user_value("preset", model) == "paper" and bool(shipped(f"paper/{model}"))
 
     def _dataset_values(self, model: str, dataset: str) -> dict:
         """Our settings for a dataset, below those of the YAML file in its own folder."""

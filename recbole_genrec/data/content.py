@@ -6,18 +6,21 @@ Item ids, item text and its embeddings, and what the training split says about t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.interactions import Interactions
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.text_encoder import encode_texts
+from recbole_genrec.data.text_pooling import encode_items, encoding_of
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest
@@ -26,38 +29,14 @@ DEFAULT_CACHE = ".cache"
 logger = getLogger(__name__)
 
 
-class Interactions(Protocol):
-    """What may be learned from interactions.
-
-    :class:`~recbole_genrec.collaborative.training_interactions.TrainingInteractions` reads the
-    training split alone.
-    """
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of all that :meth:`vectors` and :attr:`sequences` depend on."""
-
-    @property
-    def sequences(self) -> dict[str, list[str]]:
-        """Raw item ids of each user in the order of time."""
-
-    def vectors(self) -> tuple[list[str], np.ndarray]:
-        """Raw ids of n items and their collaborative vectors, float32 ``[n, d]``."""
-
-    @property
-    def graph_fingerprint(self) -> str:
-        """Digest of all that :meth:`graph` depends on."""
-
-    def graph(self) -> tuple[list[str], np.ndarray]:
-        """The same as :meth:`vectors` from the graph of users and items."""
-
-
 @dataclass
 class ItemContent:
     """Content of all items by RecBole item id.
 
     Entry 0 is the padding item with text ``""`` and a zero embedding.
 
+    ``pooled_fields``: fields of a text that are encoded apart and averaged, see
+    :mod:`~recbole_genrec.data.text_pooling`.
     ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds
     their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
     everything else comes from ids and texts.
@@ -78,6 +57,8 @@ class ItemContent:
     added_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     file_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     users: list[str] = field(default_factory=list, repr=False, compare=False)
+    encoder_precision: str = "fp32"
+    pooled_fields: tuple[str, ...] = ()
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -121,7 +102,7 @@ class ItemContent:
         return cls(
             tokens=tokens,
             text=texts,
-            text_encoder=settings.text_encoder or "default",
+            **encoding_of(settings),
             cache_dir=settings.cache_dir or DEFAULT_CACHE,
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
@@ -146,7 +127,7 @@ class ItemContent:
         return cls(
             tokens=list(stored["tokens"]),
             text=list(stored["texts"]),
-            text_encoder=settings.text_encoder or "default",
+            **encoding_of(settings),
             cache_dir=settings.cache_dir or DEFAULT_CACHE,
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
@@ -179,6 +160,17 @@ class ItemContent:
         self.text += texts
         if self.titles is not None:
             self.titles += texts
+
+    def of_rows(self, rows: Sequence[int]) -> ItemContent:
+        """The content of some items, with vectors of their own; the padding item comes first."""
+        titles = self.titles
+        return replace(
+            self,
+            tokens=[self.tokens[row] for row in rows],
+            text=[self.text[row] for row in rows],
+            titles=None if titles is None else [titles[row] for row in rows],
+            file_vectors=None,
+        )
 
     @property
     def n_items(self) -> int:
@@ -231,13 +223,15 @@ class ItemContent:
         cache_dir = None
         if keep:
             cache_dir = self.cache_dir
-        return encode_texts(
-            texts,
-            self.text_encoder,
-            cache_dir,
+        encode = partial(
+            encode_texts,
+            encoder=self.text_encoder,
+            cache_dir=cache_dir,
             device=self.device,
             show_progress=self.show_progress,
+            precision=self.encoder_precision,
         )
+        return encode_items(texts, self.pooled_fields, encode)
 
     def embed(self, texts: Sequence[str], vectors: np.ndarray | None = None) -> np.ndarray:
         """Content vectors of other items, made as :meth:`embeddings`, float32 ``[n, D]``.

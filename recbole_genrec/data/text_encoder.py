@@ -14,6 +14,13 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from recbole_genrec.data.decoder_encoders import (
+    NUMBERS,
+    give_padding,
+    is_plain_decoder,
+    pool_by_mean,
+    pool_in_float32,
+)
 from recbole_genrec.data.encoding_figures import (
     ReadingFigures,
     reading_figures,
@@ -46,6 +53,7 @@ def encode_texts(
     batch_size: int = 64,
     device: str | torch.device = "cpu",
     show_progress: bool = True,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """Embed texts; float32 ``[len(texts), D]`` in the encoder's own scale.
 
@@ -61,6 +69,8 @@ def encode_texts(
         batch_size: texts encoded at once.
         device: where the encoder runs.
         show_progress: whether there is a bar.
+        precision: ``bf16`` or ``fp16`` for weights of half the size; the mean over the tokens of a
+            text is taken in float32 all the same.
 
     Raises:
         BackboneError: the encoder or a package is missing or damaged, or it returned values that
@@ -68,12 +78,12 @@ def encode_texts(
     """
     texts = list(texts)
     folder = locate_encoder(encoder)
-    arguments = (encoder, folder, batch_size, device, show_progress)
+    arguments = (encoder, folder, batch_size, device, show_progress, precision)
     if cache_dir is None:
         embeddings, figures = _embed(texts, *arguments)
         _report(encoder, texts, embeddings, figures)
         return embeddings
-    key = digest(folder_fingerprint(folder), texts)
+    key = digest(_identity(folder, precision), texts)
     entry = Path(cache_dir) / "text-embeddings" / key
     cached = _load_cached(entry, key, len(texts)) if (entry / META).exists() else None
     if cached is not None:
@@ -92,7 +102,7 @@ def encode_texts(
             save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, meta)
             _report(encoder, texts, embeddings, figures)
             return embeddings
-    return encode_texts(texts, encoder, cache_dir, batch_size, device, show_progress)
+    return encode_texts(texts, encoder, cache_dir, batch_size, device, show_progress, precision)
 
 
 def _embed(
@@ -102,9 +112,10 @@ def _embed(
     batch_size: int,
     device: str | torch.device,
     show_progress: bool,
+    precision: str,
 ) -> tuple[np.ndarray, ReadingFigures]:
     unique = list(dict.fromkeys(text for text in texts if text))
-    model = _load_encoder(encoder, folder, device)
+    model = _load_encoder(encoder, folder, device, precision)
     with _bar(model, len(unique), batch_size, show_progress):
         encoded = model.encode(
             unique or [""],
@@ -172,12 +183,21 @@ def _load_cached(entry: Path, key: str, rows: int) -> tuple[np.ndarray, ReadingF
     return tensors["embeddings"].numpy(), figures
 
 
-def encoder_identity(encoder: str = "default") -> str:
+def encoder_identity(encoder: str = "default", precision: str = "fp32") -> str:
     """Digest of the encoder's configuration and weights, the same wherever they lie.
 
     Part of the key of what is made from embeddings.
     """
-    return folder_fingerprint(locate_encoder(encoder))
+    return _identity(locate_encoder(encoder), precision)
+
+
+def _identity(folder: Path, precision: str) -> str:
+    identity = folder_fingerprint(folder)
+    if is_plain_decoder(folder):
+        identity += ", mean of all tokens"  # earlier versions took the last token's state
+    if precision != "fp32":
+        identity += f" in {precision}"
+    return identity
 
 
 def locate_encoder(encoder: str = "default") -> Path:
@@ -222,7 +242,7 @@ def locate_encoder(encoder: str = "default") -> Path:
         ) from error
 
 
-def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
+def _load_encoder(encoder: str, folder: Path, device: str | torch.device, precision: str):
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -233,7 +253,7 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
     safe = {
         "trust_remote_code": False,
         "local_files_only": True,
-        "model_kwargs": {"use_safetensors": True},
+        "model_kwargs": {"use_safetensors": True, "dtype": NUMBERS[precision]},
     }
     try:
         model = SentenceTransformer(str(folder), device=str(device), **safe)
@@ -243,31 +263,11 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device):
             "sentence-transformers or transformers model with weights in safetensors format that "
             "needs no code of its own. Download it again, or use `text_encoder: default`."
         ) from error
-    _give_padding(model, encoder, folder)
+    give_padding(model, encoder)
+    if is_plain_decoder(folder):
+        pool_by_mean(model)
+    pool_in_float32(model)
     return model
-
-
-def _give_padding(model: Any, encoder: str, folder: Path) -> None:
-    """Pad with the end token where the tokenizer has no word for padding; nothing attends to it.
-
-    Raises:
-        BackboneError: there is no end token either.
-    """
-    tokenizer = getattr(model, "tokenizer", None)
-    if not hasattr(tokenizer, "pad_token") or tokenizer.pad_token is not None:
-        return
-    if tokenizer.eos_token is None:
-        raise BackboneError(
-            f"Text encoder `{encoder}`: its tokenizer has neither a padding nor an end token, so "
-            "texts of different length make no batch. Name one of its words as pad_token in "
-            f"{folder / 'tokenizer_config.json'}."
-        )
-    tokenizer.pad_token = tokenizer.eos_token
-    logger.info(
-        "text_encoder: %s has no padding token; its end token %s is used.",
-        encoder,
-        tokenizer.eos_token,
-    )
 
 
 def column_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

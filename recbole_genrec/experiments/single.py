@@ -127,9 +127,8 @@ class SingleRun:
 
         self.cases = self._cases()
         self.logger.info(start_summary(self.config, self.dataset))
-        notice = paper_scale_notice(self.config)
-        if notice:
-            self.logger.warning(notice)
+        for notice in [*self.config.notices, paper_scale_notice(self.config)]:
+            self._say(notice, True)
         rows = self.train._dataset.inter_feat
         lengths = self.config.settings.ITEM_LIST_LENGTH_FIELD
         if lengths in rows:  # general models have none

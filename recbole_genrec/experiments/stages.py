@@ -16,7 +16,7 @@ from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.tokenizer import tokenizer_class
-from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
+from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_asked, sizes_notice
 
 
 def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
@@ -104,7 +104,7 @@ def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:
     if not tokenizer_class(config.settings.tokenizer).caps_sizes:
         return {}
     n_items = dataset.item_num - 1  # without the padding item
-    sizes = config.settings.codebook_sizes
+    sizes = sizes_asked(config.settings.codebook_sizes, n_items, dataset.user_num - 1)
     notice = sizes_notice(n_items, sizes, effective_sizes(n_items, sizes))
     return {"codes": notice} if notice else {}
 

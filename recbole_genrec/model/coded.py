@@ -24,7 +24,8 @@ from recbole_genrec.tokenizer import (
     make_tokenizer,
     tokenizer_class,
 )
-from recbole_genrec.tokenizer.code_sizes import sizes_notice
+from recbole_genrec.tokenizer.code_sizes import sizes_asked, sizes_notice
+from recbole_genrec.tokenizer.cold_fit import trained_items
 
 
 def tokenizer_description(config) -> str:
@@ -155,6 +156,18 @@ class CodedModel(GenRecModel):
         )
         return codes.aligned(self.item_tokens)
 
+    def fitted_items(self) -> Tensor:
+        """Ids of the items that the tokenizer was fitted to, or takes for such, int64 ``[n]``.
+
+        With ``tokenizer_fit_items: train_only`` those without training interactions are left out.
+        """
+        tokens = self.content.tokens
+        rows = range(1, len(tokens))
+        if self.tokenizer.fits_trained_items:
+            trained = trained_items(self.content)
+            rows = [row for row in rows if tokens[row] in trained]
+        return torch.tensor(rows, dtype=torch.long, device=self.codes.device)
+
     def _say_sizes(self, codes: ItemCodes) -> None:
         """Warn where levels have fewer codes than were asked for."""
         sizes = self._sizes_asked
@@ -166,7 +179,8 @@ class CodedModel(GenRecModel):
     @property
     def _sizes_asked(self) -> list[int] | None:
         """The key ``codebook_sizes``; ``None`` for a tokenizer that does not read it."""
-        return getattr(self.tokenizer.settings, "codebook_sizes", None)
+        sizes = getattr(self.tokenizer.settings, "codebook_sizes", None)
+        return None if sizes is None else sizes_asked(sizes, self.n_items - 1)
 
     def sizes_report(self) -> dict[str, list[int] | None]:
         """Codes of the learned levels for the result file: those asked for and those there are."""

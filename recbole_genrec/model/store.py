@@ -124,8 +124,9 @@ class STORE(CausalRecommender):
         if weight == 0 or self.settings.align_mode == "alternate":
             return recommendation
 
+        pool = self.fitted_items()
         size = (self.settings.align_batch,)
-        items = torch.randint(1, len(self.item_texts), size, device=target.device)
+        items = pool[torch.randint(len(pool), size, device=target.device)]
         items = own_part(from_first(items))
         return recommendation, weight * self.alignment_loss(items)
 
@@ -208,8 +209,9 @@ class STORE(CausalRecommender):
         weight = self.settings.lambda_align
         if self.settings.align_mode != "alternate" or weight == 0:
             return
-        order = 1 + torch.randperm(len(self.item_texts) - 1)
-        order = from_first(order.to(self.codes.device))
+        pool = self.fitted_items()
+        order = pool[torch.randperm(len(pool)).to(pool.device)]
+        order = from_first(order)
         for items in order.split(self.settings.align_batch):
             yield weight * self.alignment_loss(own_part(items))
 

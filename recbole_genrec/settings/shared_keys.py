@@ -13,24 +13,19 @@ from recbole_genrec.settings.tokenizer_keys import (
     CollaborativeKeys,
     FitKeys,
     ItemVectorKeys,
+    TextVectorKeys,
 )
 
 
-class ContentKeys(ItemVectorKeys):
+class ContentKeys(ItemVectorKeys, TextVectorKeys):
     """What is known about items, and how they are named by codes."""
 
-    item_text_fields: list[str] | None = key(
-        "columns of the .item file that make the item text, in order",
-        affects="data",
-        default=None,
-    )
     catalogue: Literal["interactions", "item_file"] = key(
         "which items there are: those of interactions, or all rows of the .item file too",
         affects="data",
         default="interactions",
         neutral="interactions",
     )
-    text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
     tokenizer: str = key(
         "item tokenizer, the folder of stored codes, or an index file (.json)", affects="tokenizer"
     )

@@ -9,6 +9,8 @@ from recbole_genrec.settings.declaration import GIVEN, Settings, key
 Policy = Literal[
     "sinkhorn", "nearest_free", "extra_token", "none", "dedup_token", "reassign", "both"
 ]
+REPAIR_EPSILON = 0.003
+"""Sinkhorn's regularisation in LC-Rec and LETTER."""
 POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
 ALIASES = {
     "dedup_token": ["extra_token"],
@@ -35,13 +37,35 @@ class ItemVectorKeys(Settings):
     )
 
 
-class TokenizerSettings(ItemVectorKeys):
+class TextVectorKeys(Settings):
+    """How the texts of items become vectors."""
+
+    item_text_fields: list[str] | None = key(
+        "columns of the .item file that make the item text, in order",
+        affects="data",
+        default=None,
+    )
+    text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
+    text_encoder_precision: Literal["fp32", "bf16", "fp16"] = key(
+        "number format of the encoder's weights; the mean over tokens is taken in float32",
+        affects="data",
+        default="fp32",
+        neutral="fp32",
+    )
+    text_pooling: Literal["joined", "fields"] = key(
+        "one vector of the whole text, or the mean of one vector for each of item_text_fields",
+        affects="data",
+        default="joined",
+        neutral="joined",
+    )
+
+
+class TokenizerSettings(ItemVectorKeys, TextVectorKeys):
     """The keys that every tokenizer reads; a tokenizer declares its own in a subclass.
 
     Those that affect ``tokenizer`` make its cache key.
     """
 
-    text_encoder: str = key("sentence encoder: 'default', a folder, or a hub id", affects="data")
     device: Any = key("device of the run", affects="display", computed=True)
     show_progress: bool = key(
         "progress bars", affects="display", evaluate=True, set_by_benchmark=True
@@ -68,6 +92,49 @@ class CodeKeys(Settings):
         default=None,
         neutral=None,
     )
+
+
+class FitItemKeys(Settings):
+    """Which items a tokenizer is fitted to."""
+
+    tokenizer_fit_items: Literal["all", "train_only"] = key(
+        "items that the tokenizer is fitted to: all, or those with a training interaction; the "
+        "others are then placed as new items are",
+        affects="tokenizer",
+        default="all",
+        neutral="all",
+    )
+
+
+class RepairKeys(Settings):
+    """The repair of collisions by Sinkhorn: ``collision: sinkhorn``."""
+
+    sinkhorn_epsilon: float = key(
+        "regularisation of Sinkhorn in the repair of collisions",
+        ge=1e-6,
+        affects="tokenizer",
+        default=REPAIR_EPSILON,
+        neutral=REPAIR_EPSILON,
+    )
+    sinkhorn_iterations: int = key(
+        "iterations of Sinkhorn", ge=1, affects="tokenizer", default=50, neutral=50
+    )
+    sinkhorn_rounds: int = key(
+        "rounds of the repair of collisions by Sinkhorn, at most",
+        ge=1,
+        affects="tokenizer",
+        default=20,
+        neutral=20,
+    )
+
+    @property
+    def repair_options(self) -> dict[str, Any]:
+        """What :func:`~recbole_genrec.tokenizer.collision.resolve_collisions` takes of them."""
+        return {
+            "epsilon": self.sinkhorn_epsilon or REPAIR_EPSILON,
+            "iterations": self.sinkhorn_iterations,
+            "max_rounds": self.sinkhorn_rounds,
+        }
 
 
 class FitKeys(Settings):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -14,33 +13,17 @@ from torch import Tensor
 from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.cold_fit import fit_trained_items, trained_items
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
+from recbole_genrec.tokenizer.new_items import NewItems
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.training_loop import TrainingLoop
 
 if TYPE_CHECKING:  # baselines import no language models
     from recbole_genrec.backbone import PretrainedBackbone
     from recbole_genrec.data.content import ItemContent
-
-
-@dataclass(frozen=True)
-class NewItems:
-    """Items that appear after the fit. A tokenizer takes what it can use of them.
-
-    Attributes:
-        texts: one text an item.
-        vectors: float ``[n, D]``, what the tokenizer quantises, in place of vectors that it would
-            make of the texts itself; for example of the collaborative model it was fitted to.
-        users: for each item the raw ids of users in training who chose it.
-    """
-
-    texts: Sequence[str]
-    vectors: Tensor | None = None
-    users: Sequence[Sequence[str]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 class Content(Protocol):
@@ -115,6 +98,15 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     def fit(self, content: ContentT) -> CodesT:
         """Learn from ``content`` and return its codes, rows in the order of ``content.tokens``."""
 
+    def fit_content(self, content: ContentT, log: Callable[[str], None] = print) -> CodesT:
+        """Codes of all that is in ``content``, by :meth:`fit`.
+
+        Args:
+            content: what is fitted to.
+            log: takes one line of text.
+        """
+        return self.fit(content)
+
     def loop(self, precision: str | None = None) -> TrainingLoop:
         """The loop through which everything that is trained goes, so that a killed fit continues.
 
@@ -134,13 +126,16 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """Every setting that the codes depend on, JSON-serialisable.
 
+        A setting with the value that acts as if the key did not exist is left out.
+
         Args:
             switches: whether settings are left out whose switch is off; earlier versions kept them.
         """
         values, names = vars(self.settings), self.cache_key_names()
+        declared = self.settings_class.declared()
         if switches:
-            names = active(self.settings_class.declared(), values, names)
-        return {name: values[name] for name in names}
+            names = active(declared, values, names)
+        return {name: values[name] for name in names if values[name] != declared[name].neutral}
 
     @classmethod
     def cache_key_names(cls) -> list[str]:
@@ -245,6 +240,24 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
             if last == "none" or (last == "sinkhorn" and not movable):
                 return learned, 0
         return codes_for_new_items(existing, sizes, learned, distances)
+
+    @property
+    def fits_trained_items(self) -> bool:
+        """``tokenizer_fit_items: train_only``; a tokenizer from outside need not have the key."""
+        return getattr(self.settings, "tokenizer_fit_items", "all") == "train_only"
+
+    def fit_content(self, content: ItemContent, log: Callable[[str], None] = print) -> ItemCodes:
+        """As the base says; ``tokenizer_fit_items`` may leave out items for :meth:`place`."""
+        if self.fits_trained_items:
+            return fit_trained_items(self, content, log)
+        return self.fit(content)
+
+    def interactions_key(self, content: ItemContent) -> object:
+        """As the base says, with the items that are fitted to where these are not all."""
+        interactions = super().interactions_key(content)
+        if not self.fits_trained_items:
+            return interactions
+        return [interactions, digest(sorted(trained_items(content)))]
 
     def describe(self, content: ItemContent) -> str:
         """The number of items."""

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+AUTO = "auto"
+LARGE = 10_000
+"""More users or items than these have TokenRec's larger codebooks."""
+
+
+def sizes_asked(sizes: Sequence[int] | str, *counts: int) -> list[int]:
+    """The sizes that ``codebook_sizes`` asks for.
+
+    ``auto`` is TokenRec's rule (arXiv 2406.10450): 3 of 256, and of 512 for large data.
+
+    Args:
+        sizes: value of the key.
+        *counts: numbers of what is named, such as users and items; the largest decides.
+    """
+    if sizes != AUTO:
+        return [int(size) for size in sizes]
+    size = 512 if max(counts) > LARGE else 256
+    return [size] * 3
+
 
 def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
     """Codes per level that ``n`` items can fill.

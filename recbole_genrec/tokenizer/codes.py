@@ -159,12 +159,13 @@ class ItemCodes:
     def report(self, what: str = "items") -> str:
         """The statistics as a table for people; ``what`` the rows are."""
         stats, before = self.stats(), self.stats_before
+        published = 1 - before["unique_ids"] / before["items"]
         lines = [
             f"Codes of {self.n_items - 1} {what}, {self.n_levels} levels, collision: "
             f"{', '.join(self.policy)}",
             f"  unique ids {stats['unique_ids']}; before repair {before['unique_ids']}, "
             f"{before['collision_rate']:.2%} of the {what} collide, largest group "
-            f"{before['largest_group']}",
+            f"{before['largest_group']}; collision rate as published {published:.2%}",
             "  level   size   used  entropy  perplexity  of size  NMI with the levels before",
         ]
         for number, level in enumerate(stats["levels"]):

@@ -23,7 +23,7 @@ from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import item_groups
 
 if TYPE_CHECKING:
-    from recbole_genrec.data.content import Interactions
+    from recbole_genrec.data.interactions import Interactions
 
 SIDES = ("items", "users")
 ENTITIES = "entities.json"

@@ -97,7 +97,13 @@ class EntityMQTokenizer(EntityTokenizer):
         """Where an earlier version stored the same quantiser, if it did."""
         if self.earlier is None:
             return None
-        key = digest(values_digest(vectors), vars(quantiser.settings), quantiser.seed)
+        declared = quantiser.settings.declared()
+        known = {
+            name: value
+            for name, value in vars(quantiser.settings).items()
+            if value != declared[name].neutral
+        }
+        key = digest(values_digest(vectors), known, quantiser.seed)
         folder = self.earlier / f"mq-{quantiser.name}-{key}"
         return folder if folder.is_dir() else None
 

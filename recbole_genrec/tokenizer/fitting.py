@@ -69,7 +69,7 @@ def _fit(
     log(f"Tokenizer {tokenizer.name} is being fitted to {tokenizer.describe(content)}.")
     started = time.process_time()
     tokenizer.progress = FitProgress(folder.parent / f"fit-{folder.name}.pth", key)
-    codes = tokenizer.aligned(tokenizer.fit(content), content)
+    codes = tokenizer.aligned(tokenizer.fit_content(content, log), content)
     tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
 
     with publish_folder(folder) as temporary:

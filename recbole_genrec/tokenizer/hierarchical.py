@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, RepairKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
@@ -46,7 +46,7 @@ class TextHierarchicalTokenizer(VectorTokenizer):
         self.quantiser = HierarchicalKMeans.from_tensors(tensors)
 
 
-class CIDSettings(CodeKeys, TokenizerSettings):
+class CIDSettings(RepairKeys, CodeKeys, TokenizerSettings):
     """Keys of ``tokenizer: cid``."""
 
     spectral_dim: int = key("eigenvectors of the co-occurrence graph", ge=2, affects="tokenizer")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,9 +16,12 @@ from torch.nn.functional import normalize
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys, TokenizerSettings
+from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.progress import FitProgress
+from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
+from recbole_genrec.tokenizer.quantiser.masked_rq import MaskedRQ
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingLoop, TrainingStage
 from recbole_genrec.tokenizer.vectors import scale_of
@@ -48,9 +51,11 @@ class MQStage(TrainingStage):
         track: ``best_epoch``, and the ``loss`` of the held-out vectors there.
     """
 
-    network: MQ
+    network: MaskedNetwork
 
-    def __init__(self, name: str, network: MQ, x: Tensor, settings: MQKeys, seed: int) -> None:
+    def __init__(
+        self, name: str, network: MaskedNetwork, x: Tensor, settings: MQKeys, seed: int
+    ) -> None:
         network.codebook_init(x, seed)
         optimiser = torch.optim.AdamW(
             network.parameters(),
@@ -107,8 +112,10 @@ class MQKeys(FitKeys):
     """Keys of an :class:`MQ` and its training."""
 
     standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
-    codebook_sizes: list[int] = key(
-        "one alphabet size per learned level", ge=1, affects="tokenizer"
+    codebook_sizes: list[int] | Literal["auto"] = key(
+        "one alphabet size per learned level; auto = 3 of 256, of 512 above 10,000 users or items",
+        ge=1,
+        affects="tokenizer",
     )
     hidden_sizes: list[int] = key(
         "widths of each encoder between input and code; the decoder mirrors them",
@@ -127,6 +134,13 @@ class MQKeys(FitKeys):
     )
     tokenizer_weight_decay: float = key(
         "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
+    )
+    vq: Literal["mq", "rq"] = key(
+        "mq: encoders and codebooks side by side; rq: one encoder and residual codebooks, the "
+        "ablation of TokenRec",
+        affects="tokenizer",
+        default="mq",
+        neutral="mq",
     )
     official_compat: bool = key(
         "what the released program does: no gradient reaches the encoders", affects="tokenizer"
@@ -207,7 +221,7 @@ class MQQuantiser:
     def _sizes_for(self, real: Tensor) -> list[int]:
         """Codes of each codebook for the vectors ``real [n, D]``."""
         distinct = len(real.unique(dim=0))
-        sizes = self.settings.codebook_sizes
+        sizes = sizes_asked(self.settings.codebook_sizes, len(real))
         if distinct < 2:
             raise DataError(
                 f"The tokenizer of {self.name} needs two different vectors or more to learn from, "
@@ -234,9 +248,9 @@ class MQQuantiser:
             "shared_random": chance,
         }
         log(
-            f"MQ of {len(real)} {self.name}: {share:.1%} distinct tuples, codes in use {used} of "
-            f"{list(self.sizes)}; the {NEIGHBOURS} nearest share {near:.2f} of {len(used)} codes, "
-            f"random pairs {chance:.2f}."
+            f"{self.settings.vq.upper()} of {len(real)} {self.name}: {share:.1%} distinct tuples, "
+            f"codes in use {used} of {list(self.sizes)}; the {NEIGHBOURS} nearest share {near:.2f} "
+            f"of {len(used)} codes, random pairs {chance:.2f}."
         )
 
     @property
@@ -284,9 +298,9 @@ class MQQuantiser:
     def _scaled(self, vectors: Tensor) -> Tensor:
         return ((vectors.detach().cpu() - self.centre) * self.factor).float()
 
-    def _build(self, d_in: int, sizes: list[int]) -> MQ:
+    def _build(self, d_in: int, sizes: list[int]) -> MaskedNetwork:
         settings = self.settings
-        return MQ(
+        arguments = (
             d_in,
             sizes,
             settings.code_dim,
@@ -294,8 +308,15 @@ class MQQuantiser:
             settings.mask_ratio,
             settings.commitment_weight,
             settings.tokenizer_dropout,
-            settings.official_compat,
         )
+        if settings.vq == "mq":
+            return MQ(*arguments, settings.official_compat)
+        if settings.official_compat:
+            raise ConfigError(
+                "official_compat is what the released program does, which has no vq: rq. Leave one "
+                "of the two out."
+            )
+        return MaskedRQ(*arguments)
 
 
 def agreement(codes: Tensor, vectors: Tensor, seed: int = 0) -> tuple[float, float]:

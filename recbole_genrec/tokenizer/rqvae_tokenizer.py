@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,9 @@ from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.collision import collision_stats
+from recbole_genrec.tokenizer.epoch_choice import EpochChoice, Rule
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
+from recbole_genrec.tokenizer.quantiser.codebook_start import Start
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingStage
 from recbole_genrec.tokenizer.vectors import (
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 REVIVE_EVERY = 10
 """Epochs between two revivals of dead codes, in the first two thirds of the training."""
-LOWER = 0.999
-"""A loss below this share of the lowest one so far is an improvement (our choice, unpublished)."""
 PATIENCE_WITH_COLLAPSE = 3
 """Looks in a row with hardly any distinct ids after which the fit is refused."""
 
@@ -38,8 +37,8 @@ PATIENCE_WITH_COLLAPSE = 3
 class RQVAEStage(TrainingStage):
     """Trains an RQ-VAE. It is looked at every ``tokenizer_eval_interval`` epochs.
 
-    The look with fewest collisions is the best. The stage ends when neither collisions nor loss
-    have improved at ``tokenizer_patience`` looks.
+    ``tokenizer_choice`` says which look is the best. The stage ends when neither that nor the loss
+    has improved at ``tokenizer_patience`` looks.
 
     Args:
         label: for the progress bar and for errors.
@@ -50,7 +49,7 @@ class RQVAEStage(TrainingStage):
         further: parameters that are trained besides the network's.
 
     Attributes:
-        track: what the looks have found; ``curve`` and ``best`` are for the result file.
+        choice: what the looks have found, and the best of them.
     """
 
     network: RQVAE
@@ -71,14 +70,12 @@ class RQVAEStage(TrainingStage):
         super().__init__("training", label, network, optimiser, settings.tokenizer_epochs)
         self.generator = torch.Generator().manual_seed(seed)
         self.possible_ids = possible_ids(network.sizes, x.cpu())
-        start = self._look(0)
-        self.track: dict[str, Any] = {
-            "best": start,
-            "curve": [start],
-            "since": 0,
-            "lowest": math.inf,
-            "collapsed": 0,
-        }
+        self.choice = EpochChoice(settings.tokenizer_choice, self._look(0))
+
+    @property
+    def track(self) -> dict[str, Any]:
+        """What the looks have found, as plain values."""
+        return self.choice.track
 
     @property
     def parts(self) -> dict[str, object]:
@@ -92,8 +89,7 @@ class RQVAEStage(TrainingStage):
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
         """Mini-batches of nearly equal size, so that Sinkhorn always sees a full one."""
-        count = max(1, round(len(self.x) / self.settings.tokenizer_batch_size))
-        return torch.randperm(len(self.x), generator=self.generator).tensor_split(count)
+        return equal_batches(len(self.x), self.settings.tokenizer_batch_size, self.generator)
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """The losses of :meth:`RQVAE.forward`."""
@@ -101,6 +97,7 @@ class RQVAEStage(TrainingStage):
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochEnd:
         """Revive dead codes now and then, and look at collisions and loss."""
+        self.choice.see_epoch(means)
         done = epoch + 1
         revivable = done % REVIVE_EVERY == 0 and done <= 2 * self.epochs // 3
         if self.settings.dead_code_reset and revivable:
@@ -109,13 +106,14 @@ class RQVAEStage(TrainingStage):
         if done % self.settings.tokenizer_eval_interval and done != self.epochs:
             return EpochEnd()
         look = {**self._look(done), **means}
-        is_best = self._note(look)
+        is_best = self.choice.note(look)
         self._refuse_collapse(done)
         stop = self.track["since"] >= self.settings.tokenizer_patience
         shown = {
             "loss": f"{look['total']:.4f}",
-            "collisions": f"{look['collision_rate']:.1%}",
-            "ids": look["distinct_ids"],
+            "collisions": f"{look['excess_rate']:.1%}",
+            "sharing": f"{look['collision_rate']:.1%}",
+            "ids": str(look["distinct_ids"]),
         }
         return EpochEnd(is_best, stop, shown)
 
@@ -145,25 +143,6 @@ class RQVAEStage(TrainingStage):
         else:
             self.track["collapsed"] = 0
 
-    def _note(self, look: dict[str, Any]) -> bool:
-        """Write ``look`` down; whether it is the best so far.
-
-        The start never is: it is no trained autoencoder.
-        """
-        track = self.track
-        best = track["best"]
-        track["curve"].append(look)
-
-        fewer = look["collision_rate"] < best["collision_rate"]
-        lower = look["total"] < LOWER * track["lowest"]
-        track["since"] = 0 if fewer or lower else track["since"] + 1
-        track["lowest"] = min(track["lowest"], look["total"])
-
-        is_best = look["collision_rate"] <= best["collision_rate"] or best["epoch"] == 0
-        if is_best:
-            track["best"] = look
-        return is_best
-
 
 class RQVAESettings(FitKeys, VectorSettings):
     """Keys of ``tokenizer: rqvae``."""
@@ -181,9 +160,17 @@ class RQVAESettings(FitKeys, VectorSettings):
         "reduction of the losses over dimensions and levels", affects="tokenizer"
     )
     sinkhorn_epsilon: float = key(
-        "Sinkhorn assignment of the last level in training; 0 = nearest code",
+        "regularisation of Sinkhorn: in training the last level is assigned by it (0 = nearest "
+        "code), and the repair of collisions takes it (0 = 0.003)",
         ge=0,
         affects="tokenizer",
+    )
+    codebook_init: Start = key(
+        "k-means that sets the codes before training: on all items, on all with bounds on the "
+        "sizes of the clusters (LETTER), or on the first batch (TIGER, LC-Rec)",
+        affects="tokenizer",
+        default="all",
+        neutral="all",
     )
     dead_code_reset: bool = key(
         "move unused codes to random residuals now and then", affects="tokenizer"
@@ -202,12 +189,25 @@ class RQVAESettings(FitKeys, VectorSettings):
     tokenizer_weight_decay: float = key(
         "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
     )
+    tokenizer_choice: Rule = key(
+        "which epoch is kept: most distinct ids (the papers' collision rate), fewest items that "
+        "share their id, or lowest loss",
+        affects="tokenizer",
+        default="distinct",
+        neutral="sharing",
+    )
     tokenizer_eval_interval: int = key(
         "epochs between two looks at collisions and loss", ge=1, affects="tokenizer"
     )
     tokenizer_patience: int = key(
         "looks without improvement before training stops", ge=1, affects="tokenizer"
     )
+
+
+def equal_batches(n: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Random batches of nearly equal size, of about ``batch_size`` of ``n`` rows."""
+    count = max(1, round(n / batch_size))
+    return torch.randperm(n, generator=generator).tensor_split(count)
 
 
 def make_optimiser(
@@ -236,8 +236,8 @@ def make_optimiser(
 class RQVAETokenizer(VectorTokenizer):
     """RQ-VAE on item vectors.
 
-    The epoch with fewest collisions is kept. Training stops when neither collisions nor loss
-    improve.
+    The epoch that ``tokenizer_choice`` names is kept. Training stops when neither its figure nor
+    the loss improves.
     """
 
     name = "rqvae"
@@ -245,20 +245,34 @@ class RQVAETokenizer(VectorTokenizer):
     settings: RQVAESettings
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
-        """Codebooks start by k-means on all items; then the RQ-VAE is trained."""
+        """Codebooks start by k-means, as ``codebook_init`` says; then the RQ-VAE is trained."""
         device = self.settings.device or "cpu"
         sizes = effective_sizes(len(x), self.settings.codebook_sizes)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = self._build(x.shape[1], sizes).to(device)
             x = x.to(device)
-            network.codebook_init(x, self.seed)
+            self._start(network, x)
             stage = self.stage(network, x, content)
             self.loop().train(stage)
         self.quality["curve"] = stage.track["curve"]
         self.quality["best_epoch"] = stage.track["best"]["epoch"]
         self.network = network.cpu().eval()
         self.quantiser = self.network
+
+    def _start(self, network: RQVAE, x: Tensor) -> None:
+        """Set the codes of ``network`` from the item vectors ``x [n, D]``."""
+        how = self.settings.codebook_init
+        if how == "first_batch":
+            generator = torch.Generator().manual_seed(self.seed)
+            batches = equal_batches(len(x), self.settings.tokenizer_batch_size, generator)
+            x = x[batches[0].to(x.device)]
+        codes = network.codebook_init(x, self.seed, constrained=how == "constrained")
+        self.quality["start"] = {
+            "items": len(codes),
+            "distinct_ids": len(codes.unique(dim=0)),
+            "used": [len(column.unique()) for column in codes.unbind(1)],
+        }
 
     def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> RQVAEStage:
         """How ``network`` is trained on item vectors ``x [n, D]``.
@@ -278,6 +292,7 @@ class RQVAETokenizer(VectorTokenizer):
             settings.commitment_weight,
             reduction=settings.rq_reduction,
             sinkhorn_epsilons=epsilons,
+            sinkhorn_iterations=settings.sinkhorn_iterations,
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,8 +13,8 @@ weight hand-over to stage 3         :meth:`STORETokenizer.hand_over`
 ==================================  ==========================================================
 
 The paper does not settle how the placeholder block is filled. Two-pass injection is our choice
-(unpublished): in one pass the task block would read keys of the layer below, and the vectors that
-k-means clusters would get no gradient.
+(unpublished): in one pass the task block reads keys of the layer below, and the vectors that
+k-means clusters get no gradient (``placeholder: one_pass``, an ablation).
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, FitKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import (
+    CodeKeys,
+    FitItemKeys,
+    FitKeys,
+    RepairKeys,
+    TokenizerSettings,
+)
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -106,12 +112,18 @@ class ReconstructionStage(TrainingStage):
         width = int(self.valid[rows].sum(1).max())
         ids = self.ids[rows, :width].to(self.settings.device)  # [B, T]
         mask = self.valid[rows, :width].to(self.settings.device)  # [B, T]
+        if self.settings.placeholder == "one_pass":
+            text = (ids, mask)
+            dropout = self.settings.task_token_dropout
+            return {"total": self.network.one_pass_loss(text, text, dropout)}
         dense = self.network.dense(ids, mask)  # [B, M, d_model]
         dropout = self.settings.task_token_dropout
         return {"total": self.network.reconstruction_loss(dense, ids, mask, dropout)}
 
 
-class STORETokenizerSettings(CausalBackboneKeys, FitKeys, CodeKeys, TokenizerSettings):
+class STORETokenizerSettings(
+    CausalBackboneKeys, FitKeys, FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings
+):
     """Keys of ``tokenizer: store``."""
 
     text_max_len: int = key("text tokens per item in stage 1", ge=1, affects="tokenizer")
@@ -119,6 +131,13 @@ class STORETokenizerSettings(CausalBackboneKeys, FitKeys, CodeKeys, TokenizerSet
     pca_l2: bool = key("normalise before k-means", affects="tokenizer")
     task_token_dropout: float = key(
         "share of masked input tokens in the reconstruction", ge=0, le=1, affects="tokenizer"
+    )
+    placeholder: Literal["two_pass", "one_pass"] = key(
+        "whether the text is restored in a second pass from the dense tokens, or in the first one, "
+        "an ablation in which they get no gradient",
+        affects="tokenizer",
+        default="two_pass",
+        neutral="two_pass",
     )
     prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
     precision: Literal["fp32", "bf16", "fp16"] = key(
@@ -231,10 +250,14 @@ class STORETokenizer(ItemTokenizer):
             chosen.split(QUALITY_BATCH), others.split(QUALITY_BATCH), strict=True
         ):
             text, mask = ids[rows].to(device), valid[rows].to(device)
-            losses = [
-                network.reconstruction_loss(dense[source].to(device), text, mask).item()
-                for source in (rows, other)
-            ]
+            losses = []
+            for source in (rows, other):
+                if self.settings.placeholder == "one_pass":
+                    content = (ids[source].to(device), valid[source].to(device))
+                    loss = network.one_pass_loss(content, (text, mask))
+                else:
+                    loss = network.reconstruction_loss(dense[source].to(device), text, mask)
+                losses.append(loss.item())
             sums += torch.tensor([*losses, 1.0], dtype=torch.float64) * int(mask.sum())
         return {
             "reconstruction_loss": float(sums[0] / sums[2]),
@@ -280,6 +303,7 @@ class STORETokenizer(ItemTokenizer):
             distances=partial(self._distances, dense),
             spare=settings.dedup_spare,
             size=settings.extra_token_size,
+            **settings.repair_options,
         )
 
     def _assign(self, dense: Tensor) -> Tensor:

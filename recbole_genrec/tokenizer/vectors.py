@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -16,10 +17,17 @@ from torch import Tensor
 
 from recbole_genrec.data.item_vectors import item_vectors_identity, vectors_replace_text
 from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
+from recbole_genrec.data.text_pooling import encode_items, pooled_fields
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import (
+    CodeKeys,
+    FitItemKeys,
+    RepairKeys,
+    TokenizerSettings,
+)
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
+from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
@@ -55,7 +63,7 @@ class Quantiser(Protocol):
         """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
 
 
-class VectorSettings(CodeKeys, TokenizerSettings):
+class VectorSettings(FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings):
     """Keys of every tokenizer of item vectors."""
 
     tokenizer_input: Literal["text", "cf", "graph"] = key(
@@ -80,10 +88,19 @@ class VectorTokenizer(ItemTokenizer):
         """The settings, and the text encoder's weights where it is used."""
         settings = super().config_key(switches)
         if self.uses_text:
-            settings["text_encoder"] = encoder_identity(self.settings.text_encoder)
+            settings["text_encoder"] = encoder_identity(
+                self.settings.text_encoder, self.settings.text_encoder_precision
+            )
+            if self._pooled_fields:
+                settings["text_pooling"] = list(self._pooled_fields)
         if self.uses_item_vectors:
             settings["item_vectors"] = item_vectors_identity(str(self.settings.item_vectors))
         return settings
+
+    @property
+    def _pooled_fields(self) -> tuple[str, ...]:
+        """Fields of a text that are encoded apart."""
+        return pooled_fields(self.settings.text_pooling, self.settings.item_text_fields)
 
     @property
     def reads_content(self) -> bool:
@@ -136,7 +153,9 @@ class VectorTokenizer(ItemTokenizer):
                 fewer distinct ids than items.
         """
         settings = self.settings
-        check_capacity(len(content.tokens) - 1, settings.codebook_sizes, settings.collision)
+        n_items = len(content.tokens) - 1
+        sizes = sizes_asked(settings.codebook_sizes, n_items)
+        check_capacity(n_items, sizes, settings.collision)
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         x = self._fitted_scale(self.vectors(content)[self.order])
         _refuse_collapse(x, "vector")
@@ -157,6 +176,7 @@ class VectorTokenizer(ItemTokenizer):
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
             spare=settings.dedup_spare,
             size=settings.extra_token_size,
+            **settings.repair_options,
         )
         return codes.aligned(content.tokens)
 
@@ -218,13 +238,16 @@ class VectorTokenizer(ItemTokenizer):
                 "vectors, which new items do not have. Use tokenizer_input: text, or give the "
                 "vectors of the new items."
             )
-        device = self.settings.device or "cpu"
-        encoder = self.settings.text_encoder
+        encode = partial(
+            encode_texts,
+            encoder=self.settings.text_encoder,
+            device=self.settings.device or "cpu",
+            show_progress=False,
+            precision=self.settings.text_encoder_precision,
+        )
         # Row 0 is the padding item.
         texts = ["", *new.texts]
-        return self._scaled(
-            encode_texts(texts, encoder, None, device=device, show_progress=False)[1:]
-        )
+        return self._scaled(encode_items(texts, self._pooled_fields, encode)[1:])
 
     def _checked(self, new: NewItems) -> np.ndarray:
         vectors = np.asarray(new.vectors, dtype=np.float32)

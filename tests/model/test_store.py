@@ -47,6 +47,54 @@ def test_every_query_and_dense_token_gets_a_gradient(folder):
     assert (network.queries.grad.abs().sum(-1) > 0).all()
 
 
+def test_in_one_pass_the_clustered_vectors_get_no_gradient(folder, monkeypatch):
+    """store.md, check 1, and the loss against sequences that are read one by one."""
+    tokenizer, content = tokenizer_of(folder)
+    network, ids, valid = tokenizer._network(content.text[1:], content.text)
+    seen = []
+    forward = network.backbone.forward
+
+    def watched(embeddings, mask=None, positions=None, cache=None):
+        states = forward(embeddings, mask, positions, cache)
+        states.retain_grad()
+        seen.append(states)
+        return states
+
+    monkeypatch.setattr(network.backbone, "forward", watched)
+    loss = network.one_pass_loss((ids, valid), (ids, valid))
+    loss.backward()
+    lengths = valid.sum(1)
+    n_dense, n_prompt = network.n_dense, len(network.prompt)
+    for row, length in enumerate(lengths.tolist()):
+        gradient = seen[0].grad[row].abs().sum(-1)
+        task = length + n_dense + n_prompt
+        assert not gradient[: task - 1].any(), "content, dense tokens and prompt but its last"
+        assert (gradient[task - 1 : task - 1 + length] > 0).all()
+    assert (network.queries.grad.abs().sum(-1) > 0).all(), "through the layer below"
+
+    table, total = network.backbone.text_table, 0.0
+    with torch.no_grad():
+        for row in range(4):
+            text = ids[row][valid[row]]
+            blocks = [table(text), network.queries, table(network.prompt), table(text)]
+            sequence = torch.cat(blocks).unsqueeze(0)
+            size, first = sequence.shape[1], len(text) + n_dense
+            mask = torch.ones(size, size, dtype=torch.bool).tril()
+            mask[first:, : len(text)] = False
+            states = forward(sequence, mask[None, None], torch.arange(size)[None])[0]
+            logits = network.backbone.text_logits(states[first + n_prompt - 1 : -1])
+            total += torch.nn.functional.cross_entropy(logits, text, reduction="sum")
+        batch = (ids[:4], valid[:4])
+        expected = total / valid[:4].sum()
+        torch.testing.assert_close(network.one_pass_loss(batch, batch), expected)
+
+
+def test_the_ablation_in_one_pass_trains(folder):
+    model, config, _ = toy_model(folder, placeholder="one_pass", beam_width=64)
+    assert model.tokenizer.quality["reconstruction_loss"] > 0
+    assert config.run_name() != toy_config(folder, beam_width=64).run_name()
+
+
 def test_text_reaches_the_reconstruction_only_through_the_dense_tokens(folder):
     tokenizer, content = tokenizer_of(folder)
     network, ids, valid = tokenizer._network(content.text[1:], content.text)

@@ -665,3 +665,4 @@ def test_published_settings_are_one_switch():
         config["learning_rate"],
         config["source_len"],
     ) == (512, 1000, 5e-5, 512)
+    assert config["codebook_sizes"] == "auto"

@@ -10,7 +10,7 @@ from toy import TINY, toy_model, write_dataset
 
 from recbole_genrec.experiments.stages import start_summary
 from recbole_genrec.tokenizer import make_tokenizer
-from recbole_genrec.tokenizer.code_sizes import sizes_notice
+from recbole_genrec.tokenizer.code_sizes import sizes_asked, sizes_notice
 
 WANTED = [1024, 8, 512]
 USED = [10, 8, 10]  # a quarter of 40 items
@@ -68,3 +68,24 @@ def test_equal_vectors_are_the_other_reason():
     assert notice.endswith(
         "[100, 3] because of 400 items, or because too few of their vectors differ"
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"), [((10_000, 3), 256), ((10_001,), 512), ((5, 22_363), 512)]
+)
+def test_auto_is_larger_for_large_data(counts, size):
+    assert sizes_asked("auto", *counts) == [size] * 3
+    assert sizes_asked([7, 8], *counts) == [7, 8]
+
+
+def test_auto_sizes_of_users_and_items_follow_the_larger_side(monkeypatch, folder):
+    """The codes are those of the list, under the key of the list."""
+    options = {**QUICK, "graph_epochs": 1, "cache_dir": str(folder / "entities")}
+    wanted = [256, 256, 256]
+    model, _, _ = toy_model(folder, "TokenRec", codebook_sizes=wanted, **options)
+    other, _, _ = toy_model(folder, "TokenRec", codebook_sizes="auto", **options)
+    assert torch.equal(model.codes, other.codes)
+    monkeypatch.setattr("recbole_genrec.tokenizer.code_sizes.LARGE", 50)
+    large, _, _ = toy_model(folder, "TokenRec", codebook_sizes="auto", **options)
+    assert len(list((folder / "entities").glob("mq-entities-*"))) == 2
+    assert max(large.entities.sizes[1]) == 60, "as many codes as users"

@@ -17,6 +17,7 @@ from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, graph_ve
 from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load
+from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.entity_codes import SIDES, EntityCodes, EntityContent
 from recbole_genrec.tokenizer.entity_mq import EntityMQSettings, EntityMQTokenizer
 from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
@@ -74,7 +75,10 @@ class Entities:
             )
         content = EntityContent(tokens["items"], tokens["users"], graph.items, graph.users)
         folder = settings.cache_dir
-        tokenizer = EntityMQTokenizer(config, settings.seed, earlier=Path(folder))
+        values = vars(EntityMQSettings.of(config))
+        counts = [len(names) - 1 for names in tokens.values()]
+        values = {**values, "codebook_sizes": sizes_asked(values["codebook_sizes"], *counts)}
+        tokenizer = EntityMQTokenizer(values, settings.seed, earlier=Path(folder))
         codes = fit_or_load(tokenizer, content, folder, settings.seed, log)
         entities = cls(graph, tokenizer.quantisers, codes, graph.items[:0])
         entities.curves = tokenizer.curves

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import compose, constant, embed_mixed
+from recbole_genrec.backbone.visibility import causal
 
 
 class DenseTokenizer(nn.Module):
@@ -78,6 +79,53 @@ class DenseTokenizer(nn.Module):
         states = self.backbone(torch.cat([self.inject(dense).to(text.dtype), prompt, text], dim=1))
         before_text = self.n_dense + len(self.prompt) - 1
         logits = self.backbone.text_logits(states[:, before_text:-1][valid])
+        return nn.functional.cross_entropy(logits.float(), ids[valid])
+
+    def one_pass_loss(
+        self,
+        content: tuple[Tensor, Tensor],
+        task: tuple[Tensor, Tensor],
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """One pass, ``[emb(x) ; q_1..q_M ; prompt ; emb(x)]``: the text without a second pass.
+
+        The prompt and the text after it do not see the content, only the queries and themselves, a
+        layer below. So the last states at the queries, which k-means clusters, get no gradient:
+        this is an ablation.
+
+        Args:
+            content: text tokens ``[B, T]`` that the queries read, and bool which of them count.
+            task: the same of the text that is restored.
+            dropout: see :meth:`reconstruction_loss`.
+
+        Returns:
+            Mean cross-entropy of the text of ``task``.
+        """
+        ids, valid = task
+        rows, device = len(ids), ids.device
+        n_text = self.backbone.text_table.num_embeddings
+        queries = n_text + torch.arange(self.n_dense, device=device)
+        hidden_input = torch.rand(ids.shape, device=device) < dropout
+        shown = ids.masked_fill(hidden_input, n_text + self.n_dense)
+        segments = (content, constant(queries, rows), constant(self.prompt, rows), (shown, valid))
+        sequence, _ = compose(*segments)  # [B, S]
+
+        def marked(number: int, segment: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return torch.full_like(segment[0], number), segment[1]
+
+        block, _ = compose(*(marked(number, part) for number, part in enumerate(segments, start=1)))
+        sees = causal(sequence.shape[1], device) & ~(
+            (block > 2).unsqueeze(2) & (block == 1).unsqueeze(1)
+        )  # [B, S, S]
+        learned = torch.cat([self.queries, self.mask_vector.unsqueeze(0)])
+        embeddings = embed_mixed(sequence, self.backbone.text_table, learned)
+        positions = torch.arange(sequence.shape[1], device=device).expand(rows, -1)
+        states = self.backbone(embeddings, sees.unsqueeze(1), positions)
+
+        # A state predicts the token after it.
+        before_text = (block == 4).roll(-1, 1)
+        before_text[:, -1] = False
+        logits = self.backbone.text_logits(states[before_text])
         return nn.functional.cross_entropy(logits.float(), ids[valid])
 
     @torch.no_grad()

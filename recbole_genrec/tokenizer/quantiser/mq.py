@@ -5,20 +5,18 @@ K encoders and codebooks side by side, one decoder.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
-from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster, squared_distances
+from recbole_genrec.tokenizer.quantiser.kmeans import squared_distances
+from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork, batch_norm_network
 
 
-class MQ(CodebookNetwork):
+class MQ(MaskedNetwork):
     """Masked input, K encoders with a codebook each, and a decoder of the sum of the codes.
 
     Args:
@@ -57,8 +55,8 @@ class MQ(CodebookNetwork):
             beta,
             official_compat,
         )
-        self.encoder = _SideBySide(_mlp(widths, dropout) for _ in self.sizes)
-        self.decoder = _mlp(widths[::-1], dropout)
+        self.encoder = _SideBySide(batch_norm_network(widths, dropout) for _ in self.sizes)
+        self.decoder = batch_norm_network(widths[::-1], dropout)
         self.codebooks = nn.ParameterList(
             torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
         )
@@ -86,10 +84,6 @@ class MQ(CodebookNetwork):
         losses["total"] = losses["recon"] + (losses["codebook"] + beta * losses["commitment"]).sum()
         return recon, torch.stack([codes for codes, _ in nearest], dim=1), losses
 
-    def masked(self, x: Tensor) -> Tensor:
-        """``x [n, D]`` with a random share of its values set to 0 in training; a new tensor."""
-        return x * (torch.rand_like(x) >= self.mask_ratio) if self.training else x
-
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -97,33 +91,6 @@ class MQ(CodebookNetwork):
         for z, book in zip(latent, books, strict=True):
             distances = squared_distances(z, book)
             yield z, distances, distances.argmin(1)
-
-    @torch.no_grad()
-    def codebook_init(self, x: Tensor, seed: int = 0) -> None:
-        """Set the codes by k-means on the latents of all rows ``x [n, D]``, in evaluation mode.
-
-        The encoders' batch norm first takes over mean and variance of all rows: with those that it
-        starts from, the latents would have another scale than in the first training step (our
-        choice, unpublished). Where there are fewer distinct latents than codes, the other codes
-        stay random.
-        """
-        check_rows(x)
-        norms = [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm1d)]
-        usual = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = 1.0  # forget what was there
-        self.encoder.train()(x)
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
-        chunks = []
-        for path in self.paths(x):
-            chunks.append([latents for latents, *_ in path])
-        points = [torch.cat(level) for level in zip(*chunks, strict=True)]
-        with threadpool_limits(1):
-            for book, z in zip(self.codebooks, points, strict=True):
-                distinct, counts = z.cpu().unique(dim=0, return_counts=True)
-                centres = cluster(distinct, counts, len(book), n_init=1, seed=seed, max_iter=100)
-                book[: len(centres)] = centres.to(book)
 
     @staticmethod
     def _nearest(z: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,11 +103,3 @@ class _SideBySide(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([network(x) for network in self])
-
-
-def _mlp(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers; batch norm, dropout and ReLU between them."""
-    layers: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.Dropout(dropout), nn.ReLU()]
-    return nn.Sequential(*layers[:-3])

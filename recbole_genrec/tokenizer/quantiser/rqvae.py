@@ -17,7 +17,8 @@ from torch.nn.functional import embedding, mse_loss
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
-from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, nearest, squared_distances
+from recbole_genrec.tokenizer.quantiser.codebook_start import constrained_codebooks
+from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, squared_distances
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans, residual_path
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
@@ -143,29 +144,50 @@ class RQVAE(CodebookNetwork):
     # --- without gradients --------------------------------------------------------------------
 
     @torch.no_grad()
-    def codebook_init(self, x: Tensor, seed: int = 0, max_iter: int = 100) -> None:
-        """Set the codes by residual k-means on the latents of all items ``x [n, D]``.
+    def codebook_init(
+        self, x: Tensor, seed: int = 0, max_iter: int = 100, constrained: bool = False
+    ) -> Tensor:
+        """Set the codes by residual k-means on the latents of the rows ``x [n, D]``.
 
-        TIGER, section 3.1; the start is k-means++.
+        TIGER, section 3.1, takes the first batch, which cannot fill 256 codes when it is small;
+        LETTER takes all items and clusters with bounds on their sizes. With few items k-means fills
+        only :func:`effective_sizes` codes of a level; the others become copies of random ones with
+        some noise (our choice, unpublished).
 
-        The paper takes the first batch, which cannot fill 256 codes when it is small. With few
-        items k-means fills only :func:`effective_sizes` codes of a level; the others become copies
-        of random ones with some noise (our choice, unpublished).
+        Args:
+            x: all items, or those of a batch.
+            seed: of everything random; k-means starts by k-means++.
+            max_iter: iterations of k-means.
+            constrained: whether the clusters have bounds, see
+                :mod:`~recbole_genrec.tokenizer.quantiser.codebook_start`.
+
+        Returns:
+            The codes int64 ``[n, L]`` that the rows seen start with.
         """
         check_rows(x)
         generator = torch.Generator().manual_seed(seed)
         if len(x) > INIT_ROWS:
             x = x[torch.randperm(len(x), generator=generator)[:INIT_ROWS].to(x.device)]
         residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
-        fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
-        for book, centroids in zip(self.codebooks, fitted.codebooks, strict=True):
+
+        if constrained:
+            found, codes = constrained_codebooks(
+                residual, self.sizes, seed, self.sinkhorn_epsilons[-1], self.sinkhorn_iterations
+            )
+        else:
+            fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
+            found = list(fitted.codebooks)
+            codes = fitted.assign(residual)
+
+        for level, (book, centroids) in enumerate(zip(self.codebooks, found, strict=True)):
             n_copies = len(book) - len(centroids)
             rows = torch.randint(len(centroids), (n_copies,), generator=generator)
             copied = centroids[rows]
             noise = torch.randn(copied.shape, generator=generator, dtype=copied.dtype)
             noise = noise * residual.std(0, correction=0)
             book.copy_(torch.cat([centroids, copied + JITTER * noise]))
-            residual = residual - centroids[nearest(residual, centroids)]
+            residual = residual - centroids[codes[:, level]]
+        return codes
 
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
