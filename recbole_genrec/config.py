@@ -14,6 +14,7 @@ from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.config_checks import check_settings
 from recbole_genrec.model.outside import is_outside, location, register
 from recbole_genrec.model.presets import (
+    check_preset,
     data_alone,
     generator_notice,
     published_notices,
@@ -46,7 +47,7 @@ from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Setting
 from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
-from recbole_genrec.settings.property_files import of_dataset, properties_folder, shipped
+from recbole_genrec.settings.property_files import of_dataset, shipped
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -209,14 +210,7 @@ class GenRecConfig(Config):
         self.places = dict.fromkeys(self.internal_config_dict, "RecBole")
         # RecBole's default would stop every model with a cross-entropy loss
         del self.internal_config_dict["train_neg_sample_args"]
-        preset = self._user_value("preset", model)
-        if preset not in (None, "paper"):
-            raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
-        if preset and is_generative(model_class) and not shipped(f"paper/{model}"):
-            raise ConfigError(
-                f"preset: paper is not known for {model}; "
-                f"there is no {model}.yaml in {properties_folder() / 'paper'}."
-            )
+        check_preset(self._user_value("preset", model), model, is_generative(model_class))
         for file in ("self_improve", "overall"):
             self._merge(shipped(file), f"{file}.yaml")
         published = self._is_published(model)

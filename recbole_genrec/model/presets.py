@@ -7,9 +7,30 @@ from typing import Any
 
 from recbole.utils.argument_list import training_arguments
 
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.classification import shared_keys
-from recbole_genrec.settings.property_files import shipped
+from recbole_genrec.settings.property_files import properties_folder, shipped
 from recbole_genrec.tokenizer import tokenizer_class
+
+
+def check_preset(preset: object, model: str, generative: bool) -> None:
+    """Refuse a preset that is not there.
+
+    Args:
+        preset: value of the key.
+        model: name of the method.
+        generative: whether it is one of this package's kind; others have no published setting here.
+
+    Raises:
+        ConfigError: says which there are.
+    """
+    if preset not in (None, "paper"):
+        raise ConfigError(f"preset is {preset!r}; the only preset is 'paper'.")
+    if preset and generative and not shipped(f"paper/{model}"):
+        raise ConfigError(
+            f"preset: paper is not known for {model}; "
+            f"there is no {model}.yaml in {properties_folder() / 'paper'}."
+        )
 
 
 def is_tuning(name: str) -> bool:

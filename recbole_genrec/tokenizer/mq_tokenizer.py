@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 
-class MQSettings(MQKeys, VectorSettings):
+class MQSettings(MQKeys, VectorSettings):  # type: ignore[misc]  # sizes may be auto
     """Keys of ``tokenizer: mq``."""
 
 
