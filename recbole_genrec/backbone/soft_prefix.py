@@ -41,6 +41,15 @@ class SoftPrefix(nn.Module):
         content = self.projection(self.vectors[items])  # [B, width]
         return torch.stack([marker, content], dim=1)
 
+    def source(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors of items, and that both of each count ``[B, 2]``.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        vectors = self(items)
+        return vectors, torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+
     def forget(self) -> None:
         """Read the vectors again when they are next used, because there are more items."""
         self.vectors = None

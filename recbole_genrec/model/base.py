@@ -132,6 +132,10 @@ class GenRecModel(Recommending):
         self._epoch_hook_seen = True
         return ()
 
+    def rate_factor(self) -> float:
+        """Called once before each optimiser step: share of the learning rate that it takes."""
+        return 1.0
+
     def after_fit(self, validate: Validate) -> None:
         """Called between training and test, with the weights of the best epoch.
 

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
+from recbole_genrec.backbone.word_prefix import WordPrefix
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, smoothed_cross_entropy
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
@@ -43,6 +44,22 @@ def ranking_guided_loss(
     return smoothed_cross_entropy(logits[counts], labels[counts], smoothing)
 
 
+def words_loss(
+    backbone: EncoderDecoderBackbone, memory: EncoderMemory, words: WordPrefix, items: Tensor
+) -> Tensor:
+    """Cross-entropy of the words of items under teacher forcing.
+
+    Args:
+        backbone: writes them.
+        memory: what it reads, ``B`` sources.
+        words: of all items.
+        items: item ids ``[B]``.
+    """
+    inputs, labels = words.teach(items)
+    loss, count = words.loss(backbone.decode(inputs, memory), labels)
+    return balanced(loss, count)
+
+
 class EncoderDecoderRecommender(GenerativeRecommender):
     """A method that generates codes with an encoder-decoder.
 
@@ -58,6 +75,7 @@ class EncoderDecoderRecommender(GenerativeRecommender):
     vocabulary: TiedCodeVocabulary
     temperature: float = 1.0
     trains_without_history = True
+    reads_prefix_words = True
 
     # --- the decoder ------------------------------------------------------------------------------
 
@@ -137,6 +155,15 @@ class EncoderDecoderRecommender(GenerativeRecommender):
 
     def _item_memory(self, items: Tensor) -> EncoderMemory:
         """The encoded contents of items."""
-        prefix = self.item_prefix(items)  # [B, 2, d]
-        mask = torch.ones(prefix.shape[:2], dtype=torch.bool, device=prefix.device)
-        return self.backbone.read(prefix, mask)
+        return self.backbone.read(*self.item_source(items))
+
+    def description_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the items' words given their codes, with ``si_embed_text: text``.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        codes = self.vocabulary.embed(self.vocabulary.tokens(self.codes[items]))  # [B, L, d]
+        mask = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
+        words = self.self_improvement.item_prefix
+        return words_loss(self.backbone, self.backbone.read(codes, mask), words, items)

@@ -5,7 +5,7 @@ A method writes :meth:`GenerativeRecommender.loss` and :meth:`GenerativeRecommen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,24 +15,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.data.item_text import PLACEHOLDER
-from recbole_genrec.decoding import (
-    CodeDecoder,
-)
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.code_search import (
     check_search_settings,
     search_description,
 )
 from recbole_genrec.model.coded import content_description, tokenizer_description
 from recbole_genrec.model.searched import SearchedModel
-from recbole_genrec.model.self_improve.checks import check_settings, description
-from recbole_genrec.model.self_improve.improvement import SelfImprovement
+from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
+from recbole_genrec.model.self_improve.host import SelfImproving
 from recbole_genrec.tokenizer import NewItems
 from recbole_genrec.tokenizer.collision import parse_policies
 from recbole_genrec.tokenizer.vectors import VectorSettings
 
 
-class GenerativeRecommender(SearchedModel):
+class GenerativeRecommender(SelfImproving, SearchedModel):
     """A sequential recommender that generates the codes of the next item.
 
     A method writes two functions: :meth:`loss` and :meth:`item_logits`. It builds prompts and
@@ -43,16 +39,10 @@ class GenerativeRecommender(SearchedModel):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
-
-    Attributes:
-        self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
     """
-
-    self_improvement: SelfImprovement | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        self.self_improvement = None
         loss_vocab = getattr(self.settings, "loss_vocab", None)
         score_type = self.settings.score_type
         if loss_vocab == "trie" and score_type != "renormalised":
@@ -61,14 +51,6 @@ class GenerativeRecommender(SearchedModel):
                 f"{score_type} ranks by probabilities that are not trained. Use "
                 "score_type: renormalised, or another loss_vocab."
             )
-
-    @classmethod
-    def build(cls, config, dataset, stored: dict | None = None) -> GenerativeRecommender:
-        """As the base's, with :class:`SelfImprovement` where ``self_improve`` is on."""
-        model = super().build(config, dataset, stored)
-        if model.settings.self_improve:
-            model.self_improvement = SelfImprovement(model, model.settings)
-        return model
 
     # --- what a method writes ---------------------------------------------------------------------
 
@@ -92,70 +74,6 @@ class GenerativeRecommender(SearchedModel):
         if self.has_one_target:
             return following, last
         return following, position < length.unsqueeze(1)
-
-    # What self_improve needs besides: the codes of an item from its own content, by the same
-    # weights. A method that leaves one of the two functions out refuses self_improve.
-
-    # ``alignment_loss(items [B])``: cross-entropy of the first ``n_aligned`` codes of the items,
-    # given their content, in the unit of ``loss``.
-    alignment_loss: Callable[[Tensor], Tensor] | None = None
-
-    # ``item_decoder(items [B])``: next-code log-probabilities (``score_type: level``), given the
-    # content of the items in the place of a history.
-    item_decoder: Callable[[Tensor], CodeDecoder] | None = None
-
-    # Width of the vectors of ``item_prefix``; ``None`` for a method with a text prompt.
-    prefix_width: int | None = None
-
-    def item_prefix(self, items: Tensor) -> Tensor:
-        """The content of items as input vectors.
-
-        Args:
-            items: item ids ``[B]``.
-
-        Returns:
-            ``[B, 2, prefix_width]``: a marker of the task, and the projected content vector.
-        """
-        return self.self_improvement.item_prefix(items)
-
-    def reserved_codes(self) -> Tensor:
-        """Codes ``[R, L]`` that no item may take; none by default."""
-        return self.codes[:0]
-
-    @property
-    def n_aligned(self) -> int:
-        """Levels that ``alignment_loss`` covers: the learned ones.
-
-        With self_improve they are all levels, because a refresh decodes each of them.
-        """
-        if self.self_improvement is None:
-            return self.item_codes.n_learned
-        return len(self.level_sizes)
-
-    # --- RecBole's interface ----------------------------------------------------------------------
-
-    def calculate_loss(self, interaction):
-        """As the base's, and the alignment task of self_improve.
-
-        Raises:
-            ConfigError: self_improve is on, but something that it needs is missing.
-        """
-        if self.self_improvement is None:
-            if self.settings.self_improve:
-                raise ConfigError(
-                    f"self_improve: True, but the constructor of {type(self).__name__} was called "
-                    "directly, which leaves it out. Use registry.build_model(config, dataset)."
-                )
-            return super().calculate_loss(interaction)
-        self.self_improvement.check_trainer(self._epoch_hook_seen)
-        losses = super().calculate_loss(interaction)
-        return self.self_improvement.with_alignment(self, losses)
-
-    def on_epoch_start(self, epoch: int):
-        """As the base's; with self_improve the codes may be refreshed."""
-        if self.self_improvement is not None:
-            self.self_improvement.on_epoch_start(self, epoch)
-        return super().on_epoch_start(epoch)
 
     def list_code_words(self) -> list[str]:
         """The codes of each item by its id, ``12-7-250``."""
@@ -245,13 +163,6 @@ class GenerativeRecommender(SearchedModel):
 
     # --- checkpoints and reports ------------------------------------------------------------------
 
-    def other_parameter(self) -> dict:
-        """As the base's, with what self_improve adds."""
-        parameter = super().other_parameter()
-        if self.self_improvement is not None:
-            parameter |= self.self_improvement.other_parameter()
-        return parameter
-
     @classmethod
     def check_config(cls, values: dict) -> None:
         """As the base's: settings of self_improve, of collisions and of the search."""
@@ -270,9 +181,7 @@ class GenerativeRecommender(SearchedModel):
         if VectorSettings.of(config).tokenizer_input == "text" or cls.needs_item_texts(config):
             lines |= content_description(settings)
         lines["search"] = search_description(settings)
-        if settings.self_improve:
-            lines["self-improvement"] = description(settings)
-        return lines
+        return {**lines, **self_improvement_line(settings)}
 
     def report(self) -> dict:
         """Tokenizer and search statistics for the result file."""

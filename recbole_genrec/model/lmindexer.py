@@ -298,6 +298,21 @@ class LMIndexer(GenerativeRecommender):
         """
         return self._decoder(self._item_memory(items), "level")
 
+    def description_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the items' texts and the end token given their codes.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        codes = self._code_tokens(items)
+        counts = torch.ones_like(codes, dtype=torch.bool)
+        memory = self._memory(*with_end((codes, counts), self.end))
+        ids, valid = with_end(self.item_texts(items), self.end)  # [B, T + 1]
+        inputs = pad(ids[:, :-1], (1, 0))  # the padding token starts the decoder
+        states = self.backbone.decode(self._embed(inputs), memory)
+        logits = self.backbone.text_logits(states[valid]).float()
+        return balanced(smoothed_cross_entropy(logits, ids[valid]), int(valid.sum()))
+
     def _item_memory(self, items: Tensor) -> EncoderMemory:
         """The encoded texts of items."""
         return self._memory(*with_end(self.item_texts(items), self.end))

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -47,37 +46,11 @@ from recbole_genrec.decoding import (
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
+from recbole_genrec.model.store_keys import STORESettings
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
-from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
-from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 
 PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
 PREFIX_TOKENS = 16  # most tokens of what announces an item
-
-
-class STORESettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
-    """Keys of STORE beside those of its tokenizer."""
-
-    tokenizer: Literal["store"] = key("STORE brings its own tokenizer", affects="tokenizer")
-    prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
-    align_text_len: int = key(
-        "text tokens per item in the alignment task", ge=1, affects="training"
-    )
-    code_init: Literal["centroid", "random"] = key(
-        "start of the code embeddings", affects="training"
-    )
-    code_lr: float = key("learning rate of the code tables", ge=0, affects="training")
-    loss_positions: Literal["all", "target"] = key("which codes are targets", affects="training")
-    loss_vocab: Literal["full", "trie"] = key(
-        "codes among which a target competes", affects="training"
-    )
-    lambda_align: float = key("weight of the alignment task", ge=0, affects="training")
-    align_mode: Literal["joint", "alternate"] = key(
-        "when the alignment task trains", affects="training"
-    )
-    align_batch: int = key("items per batch of the alignment task", ge=1, affects="training")
-    item_prefix: Literal["sep", "number"] = key("what announces an item", affects="training")
 
 
 class STORE(CausalRecommender):
@@ -195,6 +168,23 @@ class STORE(CausalRecommender):
         codes = self._codes(items, self.n_aligned)
         ids, _ = compose(*self._description(items), _valid(codes))
         return self._code_loss(ids)
+
+    def description_loss(self, items: Tensor) -> Tensor:
+        """Codes -> text, for ``si_back_weight``: the reconstruction of stage 1, from codes.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        codes = self._codes(items)  # [B, L]
+        prompt = constant(self.write_ids, len(items))
+        ids, lengths = compose(_valid(codes), prompt, self.item_texts(items))  # [B, S], [B]
+        place = torch.arange(1, ids.shape[1], device=ids.device)
+        first = codes.shape[1] + len(self.write_ids)
+        is_word = (place >= first) & (place < lengths.unsqueeze(1))  # [B, S - 1]
+        states = self.backbone(self._embed(ids))[:, :-1][is_word]  # [P, d_out]
+        logits = self.backbone.text_logits(states).float()
+        loss = smoothed_cross_entropy(logits, ids[:, 1:][is_word])
+        return balanced(loss, len(states))
 
     def on_epoch_start(self, epoch: int) -> Iterator[Tensor]:
         """``align_mode: alternate``: one pass over all items with ``L_align`` before each epoch.
@@ -340,6 +330,7 @@ class STORE(CausalRecommender):
         self._register_ids("task", prompts["recommend"], prompts["history"])
         self._register_ids("describe", prompts["describe"])
         self._register_ids("answer", prompts["answer"])
+        self._register_ids("write", prompts["reconstruct"])
         before_answer = separator
         if numbered:
             before_answer = prompts["next"]

@@ -17,6 +17,38 @@ class SelfImproveKeys(Settings):
     si_align_weight: float = key(
         "weight of the alignment task", ge=0, affects="training", only_if=ON
     )
+    si_back_weight: float = key(
+        "weight of the task codes -> words of the item",
+        ge=0,
+        affects="training",
+        default=0.0,
+        neutral=0.0,
+        only_if=ON,
+    )
+    si_embed_text: Literal["auto", "text", "soft"] = key(
+        "what the model reads of an item: text = its words, soft = the projected content vector; "
+        "auto = text where the method has a text prompt",
+        affects="training",
+        default="auto",
+        neutral="auto",
+        only_if=ON,
+    )
+    si_text_len: int = key(
+        "words that are read of an item",
+        ge=1,
+        affects="training",
+        default=32,
+        neutral=32,
+        only_if=("si_embed_text", "text"),
+    )
+    si_rewarm_steps: int = key(
+        "optimiser steps over which the learning rate rises anew after a refresh",
+        ge=0,
+        affects="training",
+        default=0,
+        neutral=0,
+        only_if=ON,
+    )
     si_align_ratio: float = key(
         "items of the alignment task per row of a training batch",
         ge=0,

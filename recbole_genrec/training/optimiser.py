@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -92,6 +94,25 @@ def make_optimiser(
         optimiser_class = getattr(bitsandbytes.optim, EIGHT_BITS[learner])
         return optimiser_class(params, lr=rate, weight_decay=weight_decay)
     return None
+
+
+@contextlib.contextmanager
+def rate_times(optimiser: Optimizer, factor: float) -> Iterator[None]:
+    """A learning rate of ``factor`` times the present one, for the time of the block.
+
+    Args:
+        optimiser: whose rate it is.
+        factor: 1 = nothing changes.
+    """
+    if factor == 1:
+        yield
+        return
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = factor * rate
+    yield
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 # --- schedules ------------------------------------------------------------------------------------

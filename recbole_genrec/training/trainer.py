@@ -30,6 +30,7 @@ from recbole_genrec.training.list_evaluation import CLIP
 from recbole_genrec.training.optimiser import (
     make_optimiser,
     make_schedule,
+    rate_times,
     trained_parameters,
 )
 from recbole_genrec.training.replicas import Replicas
@@ -325,11 +326,17 @@ class GenRecTrainer(EvaluatingTrainer):
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:
             clip_gradients(self.model.parameters(), **self.clip_grad_norm)
-        self.scaler.step(self.optimizer)
+        with rate_times(self.optimizer, self._rate_factor()):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.after_step()
+
+    def _rate_factor(self) -> float:
+        """Share of the learning rate that the model takes for the next step."""
+        factor = getattr(self.model, "rate_factor", None)
+        return 1.0 if factor is None else factor()
 
     def _check_finite(self, loss, epoch: int, batch: int) -> None:
         if not torch.isfinite(loss):

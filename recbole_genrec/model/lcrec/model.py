@@ -29,7 +29,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, build_backbone
+from recbole_genrec.backbone import CausalDecoder, build_backbone
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
@@ -44,17 +44,12 @@ from recbole_genrec.model.lcrec.templates import (
     pieces_of,
     with_prompt_set,
 )
+from recbole_genrec.model.lcrec.vocabulary import code_vocabulary
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 
 # How often a vocabulary from scratch sees the prompts: each of their words becomes one token.
 PROMPT_REPEATS = 100
-
-# How far new code vectors lie from the mean of the text vectors, as a share of their spread:
-# among random words, or near the mean of known ones.
-SPREAD_FROM_SCRATCH = 1.0
-SPREAD_PRETRAINED = 0.02
-
 
 WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -89,7 +84,8 @@ class LCRec(CausalRecommender):
             config, self._vocabulary_texts(), text_vocabulary, WEIGHTS[settings.weights_precision]
         )
         self.tune_backbone()
-        self.vocabulary = self._code_vocabulary()
+        from_scratch = settings.backbone == "scratch"
+        self.vocabulary = code_vocabulary(self.backbone, self.level_sizes, from_scratch)
         self.n_text = self.backbone.text_table.num_embeddings
 
         templates = Templates(self.prompt_texts, self.text_tokenizer)
@@ -290,8 +286,19 @@ class LCRec(CausalRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        samples = self.samples("item2index", Case(items))
-        return self.responses.loss(self.responses.read(samples))
+        return self._task_loss("item2index", items)
+
+    def description_loss(self, items: Tensor) -> Tensor:
+        """Cross-entropy of the responses of ``index2item``.
+
+        Args:
+            items: item ids ``[B]``.
+        """
+        return self._task_loss("index2item", items)
+
+    def _task_loss(self, task: str, items: Tensor) -> Tensor:
+        """The loss of a task about items, as the present templates draw it."""
+        return self.responses.loss(self.responses.read(self.samples(task, Case(items))))
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the first prompt of ``item2index``.
@@ -316,25 +323,13 @@ class LCRec(CausalRecommender):
             texts += self.mixture.people.get(kind, ())
         return texts + PROMPT_REPEATS * list(pieces_of(self.prompt_texts))
 
-    def _code_vocabulary(self) -> CodeVocabulary:
-        """Tables of the codes, which start like those of the text."""
-        backbone = self.backbone
-        vocabulary = CodeVocabulary(
-            self.level_sizes, backbone.d_in, backbone.d_out, tied=backbone.tied
-        )
-        spread = SPREAD_PRETRAINED
-        if self.settings.backbone == "scratch":
-            spread = SPREAD_FROM_SCRATCH
-        inputs = backbone.text_table.weight
-        outputs = backbone.lm.get_output_embeddings().weight
-        vocabulary.start_like(inputs, outputs, spread)
-        return vocabulary
-
     def _tasks_with_templates(self) -> list[str]:
         """The tasks that the prompt file needs templates of."""
         tasks = list(self.mixture.tasks)
         if self.settings.self_improve:
             tasks.append("item2index")
+        if self.settings.self_improve and self.settings.si_back_weight:
+            tasks.append("index2item")
         return tasks
 
     def _tokenise_texts(self) -> None:

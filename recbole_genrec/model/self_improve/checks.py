@@ -9,7 +9,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.model.self_improve.host import SelfImproving
     from recbole_genrec.settings.shared_keys import SharedSettings
 
 # What a method defines besides its loss and ``item_logits``: the codes of an item from its content.
@@ -51,6 +51,7 @@ def check_settings(method: type, settings: SharedSettings) -> None:
             f"{method.__name__} codes an item from its words: self_improve: True needs item texts "
             "(item_text_fields)."
         )
+    _check_words(method, settings)
     if settings.si_max_candidates < settings.si_num_candidates:
         raise ConfigError(
             f"si_max_candidates {settings.si_max_candidates} is below "
@@ -63,7 +64,38 @@ def check_settings(method: type, settings: SharedSettings) -> None:
         )
 
 
-def check_code_space(model: GenerativeRecommender, settings: SharedSettings) -> None:
+def _check_words(method: type, settings: SharedSettings) -> None:
+    """Refuse words that a method cannot read or write."""
+    name = method.__name__
+    wanted = settings.si_embed_text
+    if method.prefix_width is None and wanted == "soft":
+        raise ConfigError(
+            f"si_embed_text: soft is for methods without a text prompt; {name} reads the words of "
+            "an item. Leave it out."
+        )
+    if wanted == "text" and method.prefix_width is not None:
+        if not method.reads_prefix_words:
+            raise ConfigError(
+                f"si_embed_text: text: {name} reads one vector for an item. Use si_embed_text: "
+                "soft."
+            )
+        if not settings.item_text_fields:
+            raise ConfigError(
+                "si_embed_text: text needs item texts (item_text_fields); without them use "
+                "si_embed_text: soft."
+            )
+    if not settings.si_back_weight:
+        return
+    if method.description_loss is None:
+        raise ConfigError(f"si_back_weight: {name} writes no words. Use si_back_weight: 0.")
+    if method.prefix_width is not None and wanted != "text":
+        raise ConfigError(
+            f"si_back_weight: {name} writes words only where it reads them. Set si_embed_text: "
+            "text, or si_back_weight: 0."
+        )
+
+
+def check_code_space(model: SelfImproving, settings: SharedSettings) -> None:
     """Refuse codes that leave a refresh no choice.
 
     Args:
@@ -89,7 +121,7 @@ def check_code_space(model: GenerativeRecommender, settings: SharedSettings) -> 
         )
 
 
-def warn_about_schedule(model: GenerativeRecommender, settings: SharedSettings) -> None:
+def warn_about_schedule(model: SelfImproving, settings: SharedSettings) -> None:
     """Log settings that work but are likely to harm.
 
     Args:
@@ -111,6 +143,17 @@ def warn_about_schedule(model: GenerativeRecommender, settings: SharedSettings) 
             f"stopping_step {settings.stopping_step} x eval_step {settings.eval_step} = "
             f"{patience} epochs of patience are fewer than si_interval + 1 = {needed}."
         )
+
+
+def self_improvement_line(settings: SharedSettings) -> dict[str, str]:
+    """The line of :func:`description` where the switch is on.
+
+    Args:
+        settings: the settings of the run.
+    """
+    if not settings.self_improve:
+        return {}
+    return {"self-improvement": description(settings)}
 
 
 def description(settings: SharedSettings) -> str:

@@ -16,7 +16,7 @@ from recbole_genrec.decoding import (
 )
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.model.self_improve.host import SelfImproving
 
 
 class ItemCoder:
@@ -32,7 +32,7 @@ class ItemCoder:
         codes: the present codes int64 ``[N, L]`` of the real items.
     """
 
-    def __init__(self, model: GenerativeRecommender, generator: torch.Generator):
+    def __init__(self, model: SelfImproving, generator: torch.Generator):
         self.model = model
         self.settings = model.settings
         self.sizes = model.level_sizes

@@ -11,7 +11,7 @@ from recbole_genrec.data.text_encoder import standardised
 from recbole_genrec.tokenizer.vectors import VectorSettings
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.model.self_improve.host import SelfImproving
 
 
 def content_source(config) -> str:
@@ -32,7 +32,7 @@ def content_source(config) -> str:
     return "cf"
 
 
-def content_vectors(model: GenerativeRecommender) -> Tensor:
+def content_vectors(model: SelfImproving) -> Tensor:
     """Standardised content vectors of all items.
 
     Args:

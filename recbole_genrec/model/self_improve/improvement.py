@@ -23,7 +23,6 @@ checkpoint holds the codes that its weights were trained with.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +31,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import SoftPrefix
+from recbole_genrec.backbone.word_prefix import WordPrefix
 from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.model.self_improve.checks import check_code_space, warn_about_schedule
-from recbole_genrec.model.self_improve.content import content_source, content_vectors
+from recbole_genrec.model.self_improve.content import content_source
 from recbole_genrec.model.self_improve.old_checkpoints import rename_old_state
+from recbole_genrec.model.self_improve.prefixes import make_prefix
 from recbole_genrec.model.self_improve.refresh import new_codes, refined_codes
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
 from recbole_genrec.runtime.processes import first_process_first
@@ -43,7 +44,7 @@ from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.storage.digests import digest
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.model.self_improve.host import SelfImproving
     from recbole_genrec.settings.shared_keys import SharedSettings
 
 
@@ -63,13 +64,14 @@ class SelfImprovement(nn.Module):
         step: buffer, number of batches of the present epoch.
         round: buffer, number of refreshes.
         refreshes: the log, one entry per refresh, stored with the weights.
+        since_refresh: buffer, optimiser steps since the last refresh; with ``si_rewarm_steps``.
         item_prefix: content of items as input vectors; ``None`` for a method with a text prompt.
 
     Raises:
         ConfigError: there are too few ids for the items, or no level of the codes may change.
     """
 
-    def __init__(self, model: GenerativeRecommender, settings: SharedSettings):
+    def __init__(self, model: SelfImproving, settings: SharedSettings):
         super().__init__()
         check_code_space(model, settings)
         self.settings = settings
@@ -78,13 +80,9 @@ class SelfImprovement(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.register_buffer("round", torch.zeros((), dtype=torch.long))
 
-        self.item_prefix: SoftPrefix | None
-        if model.prefix_width is None:
-            self.item_prefix = None
-        else:
-            stored_width = (model.stored or {}).get("content_width")
-            vectors = partial(content_vectors, model)
-            self.item_prefix = SoftPrefix(vectors, model.prefix_width, stored_width)
+        if settings.si_rewarm_steps:
+            self.register_buffer("since_refresh", torch.zeros((), dtype=torch.long))
+        self.item_prefix = make_prefix(model, settings)
 
         model.register_load_state_dict_pre_hook(rename_old_state)
         warn_about_schedule(model, settings)
@@ -107,7 +105,7 @@ class SelfImprovement(nn.Module):
                 "run_recbole_genrec or recbole_genrec.training.trainer.GenRecTrainer."
             )
 
-    def on_epoch_start(self, model: GenerativeRecommender, epoch: int) -> None:
+    def on_epoch_start(self, model: SelfImproving, epoch: int) -> None:
         """Refresh the codes if a refresh is due before this epoch.
 
         A run that resumes inside an epoch has made that refresh before it stopped. Its codes come
@@ -126,37 +124,55 @@ class SelfImprovement(nn.Module):
         self.step.zero_()
 
     def with_alignment(
-        self, model: GenerativeRecommender, losses: Tensor | tuple[Tensor, ...]
+        self, model: SelfImproving, losses: Tensor | tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """Add the loss of the alignment task: ``si_align_weight`` times ``L_align``.
+        """Add the losses of content -> codes and of codes -> words.
 
-        Its items are drawn uniformly from a random stream of their own, which is the same in every
-        process.
+        They are ``si_align_weight`` times ``L_align`` and ``si_back_weight`` times ``L_back``, of
+        the same items. These are drawn uniformly from a random stream of their own, which is the
+        same in every process.
 
         Args:
             model: the model that holds this object.
             losses: the method's loss of the batch, or its parts.
 
         Returns:
-            The parts of the loss; the alignment task comes last.
+            The parts of the loss; the tasks of the items come last.
         """
         if not isinstance(losses, tuple):
             losses = (losses,)
         weight = self.settings.si_align_weight
-        if weight == 0:
+        back = self.settings.si_back_weight
+        if weight == 0 and back == 0:
             return losses
 
         count = max(1, round(self.settings.si_align_ratio * self.settings.train_batch_size))
         generator = self._generator("alignment", int(self.epoch), int(self.step))
         self.step += 1
         items = torch.randint(1, len(model.codes), (count,), generator=generator)  # [count]
-        alignment = model.alignment_loss(items.to(model.codes.device))
-        return *losses, weight * alignment
+        items = items.to(model.codes.device)
+        if weight:
+            losses = (*losses, weight * model.alignment_loss(items))
+        if back:
+            losses = (*losses, back * model.description_loss(items))
+        return losses
+
+    def rate_factor(self) -> float:
+        """Share of the learning rate for the next optimiser step.
+
+        It rises anew over ``si_rewarm_steps`` steps after each refresh; the moments of the
+        optimiser stay.
+        """
+        steps = self.settings.si_rewarm_steps
+        if not steps or not self.round:
+            return 1.0
+        self.since_refresh += 1
+        return min(1.0, int(self.since_refresh) / steps)
 
     # --- refresh ----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def refine_codes(self, model: GenerativeRecommender, epoch: int | None = None) -> None:
+    def refine_codes(self, model: SelfImproving, epoch: int | None = None) -> None:
         """Let the model code all items anew and replace the code table.
 
         Random states stay as they are. With several processes the first one computes the table and
@@ -182,6 +198,8 @@ class SelfImprovement(nn.Module):
                 dist.broadcast(table, 0)
             self.replace_codes(model, table)
             self.round += 1
+            if self.settings.si_rewarm_steps:
+                self.since_refresh.zero_()
         finally:
             model.train(was_training)
             set_rng_state(random_states)
@@ -189,7 +207,7 @@ class SelfImprovement(nn.Module):
         if _is_first_process():
             self._record(model, {"round": int(self.round), "epoch": epoch, **entry})
 
-    def replace_codes(self, model: GenerativeRecommender, table: Tensor) -> None:
+    def replace_codes(self, model: SelfImproving, table: Tensor) -> None:
         """Check a table and copy it into the model; the trie is built anew at its next use.
 
         Args:
@@ -219,7 +237,7 @@ class SelfImprovement(nn.Module):
 
     # --- new items --------------------------------------------------------------------------------
 
-    def check_new_items(self, model: GenerativeRecommender) -> None:
+    def check_new_items(self, model: SelfImproving) -> None:
         """Refuse new items that cannot be coded.
 
         Args:
@@ -228,16 +246,16 @@ class SelfImprovement(nn.Module):
         Raises:
             ConfigError: refreshed codes come from interactions, which new items do not have.
         """
-        if not self.round or self.item_prefix is None:
+        if not self.round or not isinstance(self.item_prefix, SoftPrefix):
             return
-        if content_source(model.config) != "text":
+        if not model.prefix_follows_items and content_source(model.config) != "text":
             raise ConfigError(
                 "The codes of this model were refreshed by self_improve from collaborative "
                 "vectors, which new items do not have. Train again with the new items."
             )
 
     @torch.no_grad()
-    def code_new_items(self, model: GenerativeRecommender, items: list[int]) -> None:
+    def code_new_items(self, model: SelfImproving, items: list[int]) -> None:
         """After a refresh the model codes new items by their content, as a refresh does.
 
         Before the first refresh they keep the codes of the tokenizer. Both are our choice.
@@ -249,6 +267,8 @@ class SelfImprovement(nn.Module):
         if self.item_prefix is not None:
             model.content.forget_embeddings()
             self.item_prefix.forget()
+        if isinstance(self.item_prefix, WordPrefix):
+            self.item_prefix.extend(model.content.text)
         if not self.round:
             return
         was_training = model.training
@@ -259,7 +279,7 @@ class SelfImprovement(nn.Module):
 
     # --- log and checkpoints ----------------------------------------------------------------------
 
-    def _record(self, model: GenerativeRecommender, entry: dict) -> None:
+    def _record(self, model: SelfImproving, entry: dict) -> None:
         """Store the new table, add ``entry`` to the log and print it."""
         levels = [
             {"used": level["used"], "entropy": level["entropy"]}
@@ -298,10 +318,12 @@ class SelfImprovement(nn.Module):
         self.refreshes = max(self.refreshes, state["log"], key=len)
 
     def other_parameter(self) -> dict:
-        """The width of the content vectors.
+        """The width of the content vectors, or the vocabulary of words.
 
-        With it a loaded model reads the vectors only if it trains or refreshes on.
+        With the width a loaded model reads the vectors only if it trains or refreshes on.
         """
+        if isinstance(self.item_prefix, WordPrefix):
+            return {"content_width": None, "words": self.item_prefix.vocabulary()}
         if self.item_prefix is None:
             return {"content_width": None}
         return {"content_width": self.item_prefix.projection.in_features}

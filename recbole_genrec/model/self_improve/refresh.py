@@ -23,13 +23,13 @@ from recbole_genrec.model.self_improve.coder import ItemCoder
 from recbole_genrec.tokenizer.collision import collision_stats
 
 if TYPE_CHECKING:
-    from recbole_genrec.model.generative import GenerativeRecommender
+    from recbole_genrec.model.self_improve.host import SelfImproving
 
 POPULARITY_BUCKETS = 4
 
 
 def refined_codes(
-    model: GenerativeRecommender, generator: torch.Generator, popularity: Tensor
+    model: SelfImproving, generator: torch.Generator, popularity: Tensor
 ) -> tuple[Tensor, dict]:
     """The next code table of a model; nothing of the model changes.
 
@@ -85,7 +85,7 @@ def refined_codes(
     return _with_padding(model, after), entry
 
 
-def new_codes(model: GenerativeRecommender, items: Tensor, generator: torch.Generator) -> Tensor:
+def new_codes(model: SelfImproving, items: Tensor, generator: torch.Generator) -> Tensor:
     """The code table of a model with new codes for some items, chosen by their content.
 
     Args:
@@ -106,7 +106,7 @@ def new_codes(model: GenerativeRecommender, items: Tensor, generator: torch.Gene
     return _with_padding(model, assignment.codes)
 
 
-def _with_padding(model: GenerativeRecommender, codes: Tensor) -> Tensor:
+def _with_padding(model: SelfImproving, codes: Tensor) -> Tensor:
     """Codes of the real items ``[N, L]`` -> table ``[n_items, L]`` on the model's device."""
     return torch.cat([model.codes[:1], codes.to(model.codes.device)])
 

@@ -11,6 +11,7 @@ prompts with user and item tokens   ``prompt.py``, wording in ``properties/promp
 generative retrieval                :meth:`TokenRec.project`, ``projection.py``
 pairwise ranking loss               :func:`cosine_loss` in ``projection.py``
 unseen users and items              :meth:`Entities.infer_users`, :meth:`TokenRec.add_items`
+codes by itself (``self_improve``)  ``self_coding.py``, our choice
 ==================================  ================================================================
 
 Codes stand on the input side only, so equal codes do not tie items in the ranking: what is ranked
@@ -35,12 +36,13 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.recommending import Ranked
+from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.keys import TokenRecSettings
 from recbole_genrec.model.tokenrec.projection import ProjectionHead, cosine_loss, cosine_scores
 from recbole_genrec.model.tokenrec.prompt import Prompts
+from recbole_genrec.model.tokenrec.self_coding import SelfCoding
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
@@ -57,7 +59,7 @@ def _rename_old_weights(module: nn.Module, state: dict, *_: object) -> None:
         state.setdefault("vectors", vectors)
 
 
-class TokenRec(VectorRecommender):
+class TokenRec(SelfCoding):
     """TokenRec; see ``properties/model/TokenRec.yaml`` for the keys.
 
     Attributes:
@@ -87,13 +89,14 @@ class TokenRec(VectorRecommender):
     settings: TokenRecSettings
 
     def __init__(self, config, dataset, stored: dict | None = None):
-        super().__init__(config, dataset, stored)
+        settings = TokenRecSettings.of(config)
+        reads_words = settings.self_improve and settings.si_embed_text == "text"
+        super().__init__(config, dataset, stored, needs_text=reads_words)
         self.register_load_state_dict_pre_hook(_rename_old_weights)
         self.entities = self.pretrain_tokenizer(dataset)
         self.tokenizer_curves = self.entities.curves
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
-        settings = self.settings
         # The same start with fitted and with stored tokenizers.
         init_seed(settings.seed, settings.reproducibility)
 
@@ -321,7 +324,10 @@ class TokenRec(VectorRecommender):
         if users is not None:
             users = [self._user_ids(users_of_item) for users_of_item in users]
         vectors, codes = self.entities.new_items(tokens, vectors, users)
-        return self.append_items(texts, tokens, codes=codes, vectors=vectors)
+        added = self.append_items(texts, tokens, codes=codes, vectors=vectors)
+        if self.self_improvement is not None:
+            self.self_improvement.code_new_items(self, added)
+        return added
 
     def _user_ids(self, users: Sequence[str]) -> Tensor:
         """Internal ids, int64 ``[n]``, of raw ones."""
@@ -365,6 +371,8 @@ class TokenRec(VectorRecommender):
     def check_config(cls, values: dict) -> None:
         """As the base's, and settings of the tokenizer that are for item codes alone."""
         super().check_config(values)
+        if values["self_improve"]:
+            check_settings(cls, cls.settings_class.of(values))
         if values["tokenizer_input"] != "graph" or parse_policies(values["collision"]) != ["none"]:
             raise ConfigError(
                 "TokenRec quantises LightGCN's vectors and ranks the vectors. Set tokenizer_input: "
@@ -381,13 +389,5 @@ class TokenRec(VectorRecommender):
             **super().describe(config),
             "backbone": f"{settings.backbone}, {settings.backbone_config}",
             "ranking": f"cosine over all items, eval_prompt {settings.eval_prompt}",
+            **self_improvement_line(settings),
         }
-
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """Alphabet size of each code of an item."""
-        return self.entities.sizes[0]
-
-    def report(self) -> dict:
-        """Tokenizer statistics for the result file."""
-        return self.entities.report()

@@ -1,0 +1,146 @@
+"""What a method has so that self-improvement can refine its codes: the hooks, and when they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from recbole_genrec.decoding import CodeDecoder
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.self_improve.content import content_vectors
+from recbole_genrec.model.self_improve.improvement import SelfImprovement
+from recbole_genrec.tokenizer import ItemCodes
+
+
+class SelfImproving(GenRecModel):
+    """A method with discrete item codes, which ``self_improve`` may refine while it trains.
+
+    A method writes :attr:`alignment_loss` and :attr:`item_decoder`; one that leaves them out
+    refuses ``self_improve``.
+
+    Attributes:
+        self_improvement: what refreshes the codes while the model trains; ``None`` = nothing does.
+        codes: buffer int64 ``[n_items, L]``, row 0 = padding item.
+        codes_version: buffer, rises with every change of the table.
+        item_codes: the same codes with raw ids, alphabet sizes and the policy for collisions.
+    """
+
+    self_improvement: Any  # a SelfImprovement, or None
+    codes: Tensor
+    codes_version: Tensor
+    item_codes: ItemCodes
+
+    # ``alignment_loss(items [B])``: cross-entropy of the first ``n_aligned`` codes of the items,
+    # given their content, in the unit of ``loss``.
+    alignment_loss: Callable[[Tensor], Tensor] | None = None
+
+    # ``item_decoder(items [B])``: next-code log-probabilities (``score_type: level``), given the
+    # content of the items in the place of a history.
+    item_decoder: Callable[[Tensor], CodeDecoder] | None = None
+
+    # ``description_loss(items [B])``: cross-entropy of the words of the items given their codes,
+    # for ``si_back_weight``; ``None`` for a method that writes no words.
+    description_loss: Callable[[Tensor], Tensor] | None = None
+
+    # Width of the vectors of ``item_prefix``; ``None`` for a method with a text prompt.
+    prefix_width: int | None = None
+
+    # Whether the method reads the words of ``si_embed_text: text`` through :meth:`item_source`.
+    reads_prefix_words: bool = False
+
+    # Whether new items have the vectors that :meth:`content_vectors` gives, whatever these are.
+    prefix_follows_items: bool = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.self_improvement = None
+
+    @classmethod
+    def build(cls, config: Any, dataset: Any, stored: dict | None = None) -> Any:
+        """As the base's, with :class:`SelfImprovement` where ``self_improve`` is on."""
+        model = super().build(config, dataset, stored)
+        if model.settings.self_improve:
+            model.self_improvement = SelfImprovement(model, model.settings)
+        return model
+
+    def content_vectors(self) -> Tensor:
+        """Standardised content vectors of all items ``[n_items, D]``, row 0 = padding item."""
+        return content_vectors(self)
+
+    def item_prefix(self, items: Tensor) -> Tensor:
+        """The content of items as input vectors.
+
+        Args:
+            items: item ids ``[B]``.
+
+        Returns:
+            ``[B, 2, prefix_width]``: a marker of the task, and the projected content vector.
+        """
+        return self.self_improvement.item_prefix(items)
+
+    def item_source(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`item_prefix`, or the words of items with ``si_embed_text: text``.
+
+        Args:
+            items: item ids ``[B]``.
+
+        Returns:
+            ``[B, S, prefix_width]``, a marker of the task first, and which of them count
+            ``[B, S]``.
+        """
+        return self.self_improvement.item_prefix.source(items)
+
+    def reserved_codes(self) -> Tensor:
+        """Codes ``[R, L]`` that no item may take; none by default."""
+        return self.codes[:0]
+
+    @property
+    def n_aligned(self) -> int:
+        """Levels that ``alignment_loss`` covers: the learned ones.
+
+        With self_improve they are all levels, because a refresh decodes each of them.
+        """
+        if self.self_improvement is None:
+            return self.item_codes.n_learned
+        return len(self.level_sizes)
+
+    # --- training -------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Any) -> Any:
+        """As the base's, and the tasks of self_improve.
+
+        Raises:
+            ConfigError: self_improve is on, but something that it needs is missing.
+        """
+        if self.self_improvement is None:
+            if self.settings.self_improve:
+                raise ConfigError(
+                    f"self_improve: True, but the constructor of {type(self).__name__} was called "
+                    "directly, which leaves it out. Use registry.build_model(config, dataset)."
+                )
+            return super().calculate_loss(interaction)
+        self.self_improvement.check_trainer(self._epoch_hook_seen)
+        losses = super().calculate_loss(interaction)
+        return self.self_improvement.with_alignment(self, losses)
+
+    def on_epoch_start(self, epoch: int) -> Any:
+        """As the base's; with self_improve the codes may be refreshed."""
+        if self.self_improvement is not None:
+            self.self_improvement.on_epoch_start(self, epoch)
+        return super().on_epoch_start(epoch)
+
+    def rate_factor(self) -> float:
+        """As the base's; after a refresh the rate rises anew with ``si_rewarm_steps``."""
+        if self.self_improvement is None:
+            return super().rate_factor()
+        return self.self_improvement.rate_factor()
+
+    def other_parameter(self) -> dict:
+        """As the base's, with what self_improve adds."""
+        parameter = super().other_parameter()
+        if self.self_improvement is not None:
+            parameter |= self.self_improvement.other_parameter()
+        return parameter
