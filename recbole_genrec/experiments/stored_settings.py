@@ -7,14 +7,14 @@ from typing import Any
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.idle_keys import without_idle_filter
-from recbole_genrec.model.registry import get_model_class, is_generative
+from recbole_genrec.model.registry import get_model_class, is_generative, needs_tokenizer
 from recbole_genrec.settings.classification import computed_keys
 from recbole_genrec.settings.declaration import Key
 from recbole_genrec.settings.older_names import change_older_names, fill_older_run
 from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, metric_names
 from recbole_genrec.settings.shared_keys import SharedSettings
-from recbole_genrec.tokenizer.registry import check_stored_name
+from recbole_genrec.tokenizer.registry import check_stored_name, tokenizer_class
 
 
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
@@ -36,7 +36,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         check_stored_name(str(values["tokenizer"]))
     values["data_path"] = str(Path(values["data_path"]).parent)
     model, dataset = values.pop("model"), values.pop("dataset")
-    fill_older_run(values, _keys_of_method(model))
+    fill_older_run(values, _keys_of_method(model, values.get("tokenizer")))
     values |= changes
     change_older_names(values, changes)
     if {"metrics", "topk"} & changes.keys():
@@ -48,11 +48,13 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     return config
 
 
-def _keys_of_method(model: str) -> dict[str, Key]:
-    """The keys that a method of ours declares for itself; none for a model of RecBole."""
+def _keys_of_method(model: str, tokenizer: object) -> dict[str, Key]:
+    """The keys that a method of ours and its tokenizer declare; none for a model of RecBole."""
     model_class: Any = get_model_class(model)
     if not is_generative(model_class):
         return {}
     shared = SharedSettings.declared()
-    declared = model_class.settings_class.declared()
+    declared = dict(model_class.settings_class.declared())
+    if tokenizer and needs_tokenizer(model_class):
+        declared |= tokenizer_class(str(tokenizer)).settings_class.declared()
     return {name: declaration for name, declaration in declared.items() if name not in shared}

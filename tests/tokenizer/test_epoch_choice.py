@@ -1,7 +1,9 @@
 """Which epoch of an RQ-VAE is kept, against the rules in words."""
 
 import pytest
+from toy import toy_config, write_dataset
 
+from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.tokenizer.epoch_choice import EpochChoice
 
 
@@ -64,3 +66,12 @@ def test_the_patience_counts_looks_without_fewer_collisions_or_lower_loss():
         since.append(choice.track["since"])
     assert since == [0, 0, 0, 1, 0, 1, 0]
     assert choice.track["best"]["epoch"] == 70
+
+
+def test_a_stored_run_from_before_keeps_the_rule_of_its_time(tmp_path):
+    config = toy_config(write_dataset(tmp_path), "TIGER", tokenizer="rqvae")
+    assert config["tokenizer_choice"] == "distinct"
+    stored = config.plain()
+    assert config_from_plain(stored)["tokenizer_choice"] == "distinct"
+    del stored["tokenizer_choice"]
+    assert config_from_plain(stored)["tokenizer_choice"] == "sharing"
