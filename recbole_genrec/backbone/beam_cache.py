@@ -69,6 +69,24 @@ class BeamCache(DynamicCache):
         """Forget everything after the first ``length`` tokens."""
         self.lengths = [length] * len(self.lengths)
 
+    def repeated(self, rows: int, room: int) -> BeamCache:
+        """A cache in which each of several rows starts with the tokens of the only row of this one.
+
+        Args:
+            rows: how many.
+            room: tokens for which a row has room behind them.
+        """
+        length = self.get_seq_length()
+        repeated = BeamCache(self.reserve)
+        for keys, values in self.buffers:
+            keys = keys.expand(rows, -1, -1, -1)
+            values = values.expand(rows, -1, -1, -1)
+            repeated.buffers.append(
+                (_grown(keys, length, length + room), _grown(values, length, length + room))
+            )
+        repeated.lengths = [length] * len(repeated.buffers)
+        return repeated
+
     def select(self, rows: Tensor, length: int) -> BeamCache:
         """A cache with the first ``length`` tokens of some rows."""
         selected = BeamCache(self.reserve)

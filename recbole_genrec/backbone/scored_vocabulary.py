@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from recbole_genrec.decoding import cached_log_probs
+
 
 class ScoredVocabulary(nn.Module):
     """What vocabularies of codes share.
@@ -63,15 +65,17 @@ class ScoredVocabulary(nn.Module):
             float32 ``[..., level_sizes[level]]``.
         """
         start, count = self.first[level], self.level_sizes[level]
-        joint = score_type == "joint"
         rows = self.output_table
-        if not joint:
+        if score_type != "joint":
             rows = rows.narrow(0, start, count)
+            start = 0
+        rows = rows.float()
         with torch.autocast(hidden.device.type, enabled=False):
-            logits = linear(hidden.float() * self.scale, rows.float()) / temperature
-        log_probs = logits.log_softmax(-1)
-        if joint:
-            log_probs = log_probs.narrow(-1, start, count)
+
+            def logits(states: Tensor) -> Tensor:
+                return linear(states.float() * self.scale, rows) / temperature
+
+            log_probs = cached_log_probs(hidden, logits, start, count, len(rows))
         return self.with_started(log_probs, level)
 
     def with_started(self, log_probs: Tensor, level: int) -> Tensor:

@@ -4,7 +4,7 @@ Tensors only.
 """
 
 from recbole_genrec.decoding.auto import beam_search_auto
-from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
+from recbole_genrec.decoding.cached_softmax import cached_cross_entropy, cached_log_probs
 from recbole_genrec.decoding.candidates import (
     AdjustedDecoder,
     grammar_candidates,
@@ -39,6 +39,7 @@ __all__ = [
     "beam_search",
     "beam_search_auto",
     "cached_cross_entropy",
+    "cached_log_probs",
     "best_of_all",
     "edge_leaf_scores",
     "exact_scores",

@@ -13,6 +13,7 @@ from recbole_genrec.backbone import (
     embed_mixed,
     load_causal_lm,
 )
+from recbole_genrec.backbone.causal.decoder import common_beginning
 from recbole_genrec.decoding import (
     SCORE_TYPES,
     ItemTrie,
@@ -90,6 +91,37 @@ def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family):
         agrees(decoder.select(torch.tensor(rows)), rows)
     agrees(decoder)  # a part does not disturb the whole
     assert torch.equal(decoder.start(), decoder.root) and decoder.start().dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("lengths", "common"), [((7, 12, 9), 6), ((7, 12, 5), 4)])
+@torch.no_grad()
+def test_a_beginning_that_all_prompts_share_is_read_once(family, lengths, common, monkeypatch):
+    model = Generator(family, lengths=lengths)
+    model.prompt[:, :6] = model.prompt[:1, :6]
+    assert common_beginning(model.prompt, model.lengths) == common
+    tokens_read = []
+    forward = CausalBackbone.forward
+
+    def counted(self, embeddings, *args, **options):
+        tokens_read.append(embeddings.shape[0] * embeddings.shape[1])
+        return forward(self, embeddings, *args, **options)
+
+    monkeypatch.setattr(CausalBackbone, "forward", counted)
+    decoder = model.decoder()
+    assert tokens_read == [common, 3 * (12 - common)]
+    monkeypatch.undo()
+    for rows, part in (((0, 1, 2), decoder), ((2, 0), decoder.select(torch.tensor([2, 0])))):
+        for paths, values in zip(PATHS, walk(part, rows), strict=True):
+            for place, user in enumerate(rows):
+                expected = model.next_log_probs(user, paths[user], "level")
+                torch.testing.assert_close(values[place], expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_single_prompt_has_no_common_beginning():
+    model = Generator("llama", lengths=(9,))
+    assert common_beginning(model.prompt, model.lengths) == 0
 
 
 @torch.no_grad()

@@ -46,10 +46,9 @@ class CausalDecoder:
         self.log_probs = log_probs
         self.lengths = lengths
         self.width = prompt.shape[1]
-        self.cache = BeamCache(reserve)
-        states = backbone(prompt, cache=self.cache)  # [B, S, d_out]
+        self.cache, states, start = read_prompts(backbone, prompt, lengths, reserve)
         users = torch.arange(len(lengths), device=lengths.device)
-        last = states[users, lengths - 1].unsqueeze(1)  # [B, 1, d_out]
+        last = states[users, lengths - 1 - start].unsqueeze(1)  # [B, 1, d_out]
         self.root = log_probs(last, 0)  # [B, 1, V_0]
         self._prepare()
 
@@ -98,3 +97,49 @@ class CausalDecoder:
         selected.cache = self.cache.select(rows, self.width)
         selected._prepare()
         return selected
+
+
+SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
+
+
+def read_prompts(
+    backbone: CausalBackbone, prompt: Tensor, lengths: Tensor, reserve: int
+) -> tuple[BeamCache, Tensor, int]:
+    """Read prompts; a beginning that all of them share, an instruction, is read once.
+
+    Args:
+        backbone: the language model, in evaluation mode.
+        prompt: embeddings ``[B, S, d_in]``, right-padded.
+        lengths: prompt lengths ``[B]`` in tokens.
+        reserve: tokens for which the cache has room behind the prompts.
+
+    Returns:
+        The cache, the states ``[B, S - P, d_out]`` of the tokens behind the first P, and P.
+    """
+    common = common_beginning(prompt, lengths)
+    if common < SHORTEST:
+        cache = BeamCache(reserve)
+        return cache, backbone(prompt, cache=cache), 0
+
+    beginning = BeamCache(0)
+    backbone(prompt[:1, :common], cache=beginning)
+    rows, size, _ = prompt.shape
+    backbone.check_length(size)
+    cache = beginning.repeated(rows, size - common + reserve)
+    places = torch.arange(size, device=prompt.device)
+    positions = places[common:].expand(rows, -1)  # [B, S - P]
+    sees = places <= places[common:].unsqueeze(1)  # [S - P, S]
+    return cache, backbone(prompt[:, common:], sees[None, None], positions, cache), common
+
+
+def common_beginning(prompt: Tensor, lengths: Tensor) -> int:
+    """Tokens with which all prompts begin; the last token of a prompt is never among them.
+
+    Args:
+        prompt: embeddings ``[B, S, d_in]``.
+        lengths: ``[B]``.
+    """
+    if len(prompt) < 2:
+        return 0
+    same = (prompt == prompt[:1]).all(-1).all(0)  # [S]
+    return min(int(same.cumprod(0).sum()), int(lengths.min()) - 1)

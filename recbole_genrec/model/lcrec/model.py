@@ -248,14 +248,7 @@ class LCRec(CausalRecommender):
         """
         if self.settings.score_type != "joint":
             return self.vocabulary.log_probs(states, level, "level", self.infer_temperature)
-        codes_only = self.settings.sid_loss_vocab == "sid"
-        with torch.autocast(states.device.type, enabled=False):
-            states = states.to(self.vocabulary.classifier.dtype)
-            logits = self.responses.logits(states, codes_only).float() / self.infer_temperature
-        log_probs = logits.log_softmax(-1)  # [..., V + C]
-        first_code = log_probs.shape[-1] - sum(self.level_sizes)
-        first = first_code + self.vocabulary.offsets[level]
-        log_probs = log_probs.narrow(-1, first, self.level_sizes[level])
+        log_probs = self.responses.log_probs(states, level, self.infer_temperature)
         return self.vocabulary.with_started(log_probs, level)
 
     def _decoder(self, ids: Tensor, lengths: Tensor, log_probs) -> CausalDecoder:

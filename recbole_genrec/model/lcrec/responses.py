@@ -16,7 +16,7 @@ from recbole_genrec.backbone import (
     embed_mixed,
     stack_rows,
 )
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, cached_log_probs
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
@@ -212,6 +212,29 @@ class Responses:
         else:
             text = self.backbone.text_logits(states)
         return torch.cat([text, self.vocabulary.logits(states)], dim=-1)
+
+    def log_probs(self, states: Tensor, level: int, temperature: float) -> Tensor:
+        """Log-probabilities of one level's codes under the softmax of the loss.
+
+        Args:
+            states: ``[..., d_out]``.
+            level: number of the level, counted from 0.
+            temperature: divides the logits.
+
+        Returns:
+            float32 ``[..., V_level]``.
+        """
+        codes_only = self.settings.sid_loss_vocab == "sid"
+        sizes = self.vocabulary.level_sizes
+        first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
+        n_classes = self.backbone.text_table.num_embeddings + sum(sizes)
+        states = states.to(self.vocabulary.classifier.dtype)
+
+        def logits(rows: Tensor) -> Tensor:
+            return self.logits(rows, codes_only).float() / temperature
+
+        with torch.autocast(states.device.type, enabled=False):
+            return cached_log_probs(states, logits, first, sizes[level], n_classes)
 
     def loss(self, responses: Sequence[Response]) -> Tensor:
         """Mean cross-entropy over all response tokens.
