@@ -199,11 +199,21 @@ def distinct_names(results: Sequence[dict[str, Any]]) -> list[str]:
     return names
 
 
+TWINS = {("id",): "SASRec", ("text",): "SASRec-T", ("id", "text"): "SASRec-ID+T"}
+"""What others call a softmax over items whose vectors are the sum of these parts."""
+
+
+def _twin(parts: Sequence[str] | None) -> str:
+    """The name of a flat twin by its item parts, in brackets."""
+    twin = TWINS.get(tuple(sorted(parts or ())))
+    return f" ({twin})" if twin else ""
+
+
 def _model_and_tokenizer(result: dict[str, Any]) -> str:
     name = result["model"]
     heads = result["report"].get("heads") if result["report"] else None
     if heads == ["flat"]:
-        return f"{name} flat"
+        return f"{name} flat{_twin(result['config'].get('item_parts'))}"
     if heads and "parallel" in heads:
         name = f"{name} parallel"
     if heads and len(heads) > 1:

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
+from recbole_genrec.report.comparisons import adjusted
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.runs import Run
 from recbole_genrec.report.significance import compare
@@ -100,6 +101,7 @@ def _rows_of_dataset(
             if comparison is not None:
                 row["against_baseline"] = comparison.plain()
         rows.append(row)
+    _correct(rows)
 
     sign = -1 if lower_is_better(metric) else 1
 
@@ -109,6 +111,13 @@ def _rows_of_dataset(
         return sign * row["test"][metric]["mean"]
 
     return sorted(rows, key=goodness, reverse=True)
+
+
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Add p-values that are corrected for the number of rows of a dataset."""
+    tests = [row["against_baseline"] for row in rows if row["against_baseline"]]
+    for test, p_value in zip(tests, adjusted([test["p"] for test in tests]), strict=True):
+        test["p_adjusted"] = p_value
 
 
 def main_metric(runs: Sequence[Run]) -> str:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from recbole_genrec.report.comparisons import CORRECTION
 from recbole_genrec.report.significance import REPEATS
 
 Row = dict[str, Any]
@@ -14,9 +15,9 @@ Row = dict[str, Any]
 TEST_NOTE = (
     f"Test against the baseline: per-user difference of {{metric}}, averaged over the common "
     f"seeds; 95 % percentile bootstrap interval and two-sided sign-flip permutation test over "
-    f"users ({REPEATS:,} draws each, p = (1 + hits) / (1 + draws), not corrected for the number of "
-    f"runs). It says whether other users would show the difference, not whether other seeds would: "
-    f"see the standard deviations."
+    f"users ({REPEATS:,} draws each, p = (1 + hits) / (1 + draws)); the adjusted p is corrected by "
+    f"{CORRECTION} over the runs of a dataset. It says whether other users would show the "
+    f"difference, not whether other seeds would: see the standard deviations."
 )
 UNTESTED = (
     "Not tested against the baseline: {names}. The test pairs the ranks of users with the same "
@@ -130,7 +131,7 @@ def _accuracy(rows: Sequence[Row], metric: str) -> str:
     compared = any(row["against_baseline"] for row in rows)
     header = ["run", "model", "tokenizer", "seeds", "users", *metrics, f"valid {metric}"]
     if compared:
-        header += [f"{metric} against the baseline", "p"]
+        header += [f"{metric} against the baseline", "p", "p adjusted"]
 
     lines = []
     for row in rows:
@@ -198,15 +199,16 @@ def _seeds(row: Row) -> str:
 
 
 def _comparison(row: Row) -> list[str]:
-    """Difference to the baseline with its interval, and the p-value."""
+    """Difference to the baseline with its interval, and the p-values."""
     if row["is_baseline"]:
-        return ["baseline", "-"]
+        return ["baseline", "-", "-"]
     test = row["against_baseline"]
     if not test:
-        return ["-", "-"]
+        return ["-", "-", "-"]
     interval = f"[{test['low']:+.4f}, {test['high']:+.4f}]"
     basis = f"{test['users']:,} users, {len(test['seeds'])} seed(s)"
-    return [f"{test['difference']:+.4f} {interval}, {basis}", f"{test['p']:.4f}"]
+    p_values = [f"{test['p']:.4f}", f"{test['p_adjusted']:.4f}"]
+    return [f"{test['difference']:+.4f} {interval}, {basis}", *p_values]
 
 
 def _spread(value: Row | None) -> str:

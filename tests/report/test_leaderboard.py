@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.stats import false_discovery_control
 from toy import TINY, write_dataset
 
 from recbole_genrec.cli import main
@@ -25,7 +26,7 @@ from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.significance import bootstrap_interval, compare, sign_flip_p
-from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.artefacts import save_artefact, write_json
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,22 @@ def test_damaged_ranks_are_refused(tmp_path):
 
 
 # --- significance ---------------------------------------------------------------------------------
+
+
+def test_ranks_are_small_and_those_of_earlier_versions_load(tmp_path):
+    users = tuple(f"A{number * 7919:013X}" for number in range(5000))
+    targets = tuple(f"B{number % 900:09d}" for number in range(5000))
+    ranks = UserRanks(np.arange(5000) % 21, users, 20, targets)
+    ranks.save(tmp_path / "new.ranks")
+    size = sum(file.stat().st_size for file in (tmp_path / "new.ranks").iterdir())
+    assert size < 20 * 5000
+    tensors = {"ranks": torch.from_numpy(ranks.ranks).to(torch.int16)}
+    meta = {"users": list(users), "targets": list(targets), "depth": 20}
+    save_artefact(tmp_path / "old.ranks", tensors, meta)
+    for name in ("new.ranks", "old.ranks"):
+        loaded = UserRanks.load(tmp_path / name)
+        assert (loaded.users, loaded.targets, loaded.depth) == (users, targets, 20)
+        assert (loaded.ranks == ranks.ranks).all()
 
 
 def test_the_permutation_test_is_scipys():
@@ -269,6 +286,33 @@ def test_rows_hold_means_costs_codes_and_the_paired_test(results):
     )
 
 
+def rows_of(results):
+    return {row["run"]: row for row in make_rows(collect([results])[0], "SASRec")}
+
+
+def test_p_values_are_corrected_for_the_number_of_rows(results):
+    result_file(results, "c1", "Pop", 1, 0.01, ranks={"x": 0, "y": 0, "z": 0})
+    result_file(results, "d1", "GRU4Rec", 1, 0.01, ranks={"x": 0, "y": 2, "z": 3})
+    tests = [row["against_baseline"] for row in rows_of(results).values() if not row["is_baseline"]]
+    corrected = false_discovery_control([test["p"] for test in tests])
+    assert [test["p_adjusted"] for test in tests] == pytest.approx(list(corrected))
+
+
+def test_a_flat_twin_is_named_by_what_its_items_are(results):
+    for number, parts in enumerate((["text"], ["id"], ["id", "text"], None)):
+        file = result_file(results, f"flat{number}", "TimelineRec", 1, 0.01, item_parts=parts)
+        content = json.loads(file.read_text())
+        write_json(file, {**content, "report": {"heads": ["flat"]}})
+    names = {run.name for run in collect([results])[0]}
+    names = {name.partition(" item_parts")[0] for name in names if "flat" in name}
+    assert names == {
+        "TimelineRec flat (SASRec-T)",
+        "TimelineRec flat (SASRec)",
+        "TimelineRec flat (SASRec-ID+T)",
+        "TimelineRec flat",
+    }
+
+
 def test_markdown_csv_and_json(results, tmp_path, capsys):
     assert (
         main(["leaderboard", str(results), "--baseline=SASRec", f"--output={tmp_path / 'out'}"])
@@ -276,6 +320,8 @@ def test_markdown_csv_and_json(results, tmp_path, capsys):
     )
     text = (tmp_path / "out" / "leaderboard.md").read_text()
     assert text in capsys.readouterr().out
+    p_value = rows_of(results)["STORE-store"]["against_baseline"]["p"]
+    assert f"| {p_value:.4f} | {p_value:.4f} |" in text  # one comparison needs no correction
     assert text.index(
         "| STORE-store | STORE | store | 2/2 | 3 | 0.1300 ± 0.0141 | 0.0650 ± 0.0071 | 0.5000"
     ) < text.index("| SASRec |")
