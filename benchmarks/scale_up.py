@@ -1,11 +1,12 @@
 """Each step of a run as the catalogue and the interactions grow: time and memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/scale_up.py --items=10000,100000 --events_per_user=20
+    OMP_NUM_THREADS=1 python benchmarks/scale_up.py --items=10000,100000 --targets=200000
 
 Synthetic data of ``benchmarks/synthetic.py``: as many users as items, vectors of the items given
 instead of sentence embeddings. TimelineRec with ``sparse_tables`` on codes of residual k-means: one
-epoch, or ``--targets`` of one, then the lists of 20,000 users by beam search for the metrics, then
-``recommend`` for the same users to Parquet. Every step runs in a process of its own or, from the
+epoch, or ``--targets`` of one, then the lists of ``--users`` users by beam search for the metrics,
+then ``recommend`` for as many to Parquet. Above 100,000 items 100,000 of them, drawn with the seed,
+give the centroids. Every step runs in a process of its own or, from the
 reading of the data to the evaluation, in one after the other; memory is the largest resident memory
 of that process up to the end of the step.
 """
@@ -36,7 +37,6 @@ STEPS = {
     "checkpoint": "checkpoint",
     "recommend": "recommend",
 }
-EVALUATED = 20_000
 SETTINGS = {
     "item_parts": None,
     "input_id": True,
@@ -53,7 +53,7 @@ SETTINGS = {
     "exclude_history": False,
     "save_ranks": False,
     "epochs": 1,
-    "valid_users": EVALUATED,
+    "kmeans_rows": 100_000,
     "group_by_length": True,
     "search_batch_size": 256,
     "show_progress": False,
@@ -67,6 +67,7 @@ def settings_of(options: Any, n_items: int, folder: Path) -> dict[str, Any]:
     data = Path(options.data) / name_of(n_items)
     return {
         **SETTINGS,
+        "valid_users": options.users,
         "data_path": str(options.data),
         "item_vectors": str(data / f"{name_of(n_items)}.npy"),
         "checkpoint_dir": str(folder),
@@ -126,7 +127,7 @@ def train(options: Any, n_items: int, folder: Path) -> None:
         trainer.seconds["valid"],
         trainer.cpu_seconds["valid"],
         memory,
-        users=min(EVALUATED, len(run.valid._dataset)),
+        users=len(run.valid._dataset),
         recall=valid["recall@10"],
         ndcg=valid["ndcg@10"],
     )
@@ -160,7 +161,7 @@ def recommend(options: Any, n_items: int, folder: Path) -> None:
     from recbole_genrec.serving.lists import recommend_to_file
 
     checkpoint = next(folder.glob("TimelineRec-*[!e].pth"))
-    users = [f"u{number}" for number in range(min(EVALUATED, n_items))]
+    users = [f"u{number}" for number in range(min(options.users, n_items))]
     started = time.perf_counter(), time.process_time()
     written = recommend_to_file(str(checkpoint), folder / "lists.parquet", users, k=10)
     assert written.listed == len(users)
@@ -210,6 +211,7 @@ def main() -> None:
         items="10000,100000",
         events_per_user=20,
         targets=0,
+        users=20_000,
         data="dataset",
         part="",
         folder="",

@@ -15,8 +15,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-ROWS_AT_ONCE = 2**18
-"""Rows whose histories are gathered together; bounds the memory of the index."""
+from recbole_genrec.data.event_rows import EventRows, HistoryColumns
 
 
 class RowsAtOnce:
@@ -55,14 +54,19 @@ def augment(dataset: Any) -> None:
     target, start = prefixes(events[dataset.uid_field], width)
     length = target - start
 
-    rows = taken(events, target)
-    lists = {dataset.item_list_length_field: length}
+    # The columns stand in RecBole's order.
+    columns: dict[str, Tensor | None] = {}
+    for name, values in events.interaction.items():
+        columns[name] = values[target]
+    columns[dataset.item_list_length_field] = length
+    histories = {}
     for field in events:
         if field != dataset.uid_field:
             name = getattr(dataset, f"{field}_list_field")
-            lists[name] = histories_of_rows(events[field], start, length, width)
-    rows.update(Interaction(lists))
-    dataset.inter_feat = rows
+            columns[name] = None
+            histories[name] = events[field]
+    rows = EventRows(HistoryColumns(columns, histories, start, length, width))
+    dataset.inter_feat = rows[torch.arange(len(rows))]
 
 
 def prefixes(users: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -83,32 +87,10 @@ def prefixes(users: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return target, torch.maximum(first[target], target - width)
 
 
-def histories_of_rows(values: Tensor, start: Tensor, length: Tensor, width: int) -> Tensor:
-    """A column of the histories, right-padded with 0.
-
-    Args:
-        values: the column of all interactions ``[n, ...]``.
-        start: place of the first item of each history ``[rows]``.
-        length: items of each history ``[rows]``.
-        width: of the column.
-
-    Returns:
-        ``[rows, width, ...]``.
-    """
-    lists = torch.zeros(len(start), width, *values.shape[1:], dtype=values.dtype)
-    slots = torch.arange(width)
-    for first in range(0, len(start), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        places = start[rows].unsqueeze(1) + slots  # [rows, width]
-        inside = slots < length[rows].unsqueeze(1)
-        gathered = values[places.clamp(max=len(values) - 1)]
-        outside = ~inside.view(*inside.shape, *[1] * (values.dim() - 1))
-        lists[rows] = gathered.masked_fill_(outside, 0)
-    return lists
-
-
 def taken(rows: Interaction, index: Tensor) -> Interaction:
     """Rows by their numbers; RecBole's own makes a list of Python numbers first."""
+    if isinstance(rows, EventRows):
+        return rows[index]
     return Interaction({name: values[index] for name, values in rows.interaction.items()})
 
 

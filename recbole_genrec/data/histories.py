@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -144,7 +145,7 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
     for loader, data, row_places in zip(loaders[1:], datasets[1:], places[1:], strict=True):
         users = data.inter_feat[data.uid_field].numpy()
         ends = histories.ends(users, row_places)
-        data.inter_feat.update(type(data.inter_feat)({END: torch.from_numpy(ends)}))
+        data.inter_feat.update(Interaction({END: torch.from_numpy(ends)}))
         data.histories = histories
         excluding_loader = ExcludingLoader(config, data, loader._sampler, shuffle=False)
         _check_lists(config, excluding_loader)
@@ -172,7 +173,7 @@ def training_counts(data: Any) -> dict[int, int]:
         users = rows[data.uid_field].numpy()
         order = np.lexsort([*keys, users])
         _, first = np.unique(users[order], return_index=True)
-        items.append(rows[history][torch.from_numpy(order[first])].numpy().reshape(-1))
+        items.append(rows[torch.from_numpy(order[first])][history].numpy().reshape(-1))
     counts = np.bincount(np.concatenate(items))
     return {int(item): int(counts[item]) for item in np.flatnonzero(counts) if item}
 
@@ -232,7 +233,7 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
         chosen = np.arange(len(order))
         if WHOLE_HISTORY in first.inter_feat:
             column = WHOLE_HISTORY
-    before = _joined(datasets, column)[chosen]  # [rows, longest history]
+    before = _joined_rows(datasets, column, chosen)  # [rows, longest history]
     width = before.shape[1]
     histories = Histories(
         np.concatenate([users, users[chosen].repeat(width)]),
@@ -247,6 +248,24 @@ def _joined(datasets: Sequence[Any], name: str) -> np.ndarray:
     """A column of all splits, one after another."""
     columns = [data.inter_feat[name].numpy() for data in datasets]
     return np.concatenate(columns)
+
+
+def _joined_rows(datasets: Sequence[Any], name: str, chosen: np.ndarray) -> np.ndarray:
+    """Some rows of a column of all splits, one after another.
+
+    Args:
+        datasets: the splits.
+        name: of the column.
+        chosen: numbers of rows, ascending.
+    """
+    parts = []
+    first = 0
+    for data in datasets:
+        end = first + len(data.inter_feat)
+        inside = chosen[(chosen >= first) & (chosen < end)] - first
+        parts.append(data.inter_feat[torch.from_numpy(inside)][name].numpy())
+        first = end
+    return np.concatenate(parts)
 
 
 def _drop_whole_histories(datasets: Sequence[Any]) -> None:

@@ -264,6 +264,13 @@ class RKMeansSettings(VectorSettings):
     """Keys of ``tokenizer: rkmeans``."""
 
     pca_dim: int | None = key("dimensions that k-means sees; null = all", ge=1, affects="tokenizer")
+    kmeans_rows: int = key(
+        "items that the centroids are learned from, drawn with the seed; 0 = all",
+        ge=0,
+        affects="tokenizer",
+        default=0,
+        neutral=0,
+    )
 
 
 class RKMeansTokenizer(VectorTokenizer):
@@ -279,6 +286,10 @@ class RKMeansTokenizer(VectorTokenizer):
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """k-means, level by level, on what the levels before leave."""
         settings = self.settings
+        if 0 < settings.kmeans_rows < len(x):
+            generator = np.random.default_rng(self.seed)
+            rows = generator.choice(len(x), settings.kmeans_rows, replace=False)
+            x = x[torch.from_numpy(np.sort(rows))]
         self.quantiser = ResidualKMeans.fit(x, settings.codebook_sizes, self.seed, settings.pca_dim)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

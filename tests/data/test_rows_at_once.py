@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 import torch
 from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
 from toy import SMALL, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import inter_files
+from recbole_genrec.data import event_rows, inter_files
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.augmentation import RowsAtOnce, leave_out
 from recbole_genrec.data.dataset import create_dataset
+from recbole_genrec.data.event_rows import EventRows
 from recbole_genrec.data.inter_files import read_interactions
 from recbole_genrec.errors import DataError
+from recbole_genrec.experiments.run import run_recbole_genrec
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
 ROLES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
@@ -145,10 +148,12 @@ LOADED = {
 }
 
 
+@pytest.mark.parametrize("plain_rows", [2**16, 20])
 @pytest.mark.parametrize("name", LOADED)
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
-def test_rows_and_splits_are_those_of_recbole(tmp_path, monkeypatch, model, name):
+def test_rows_and_splits_are_those_of_recbole(tmp_path, monkeypatch, model, name, plain_rows):
     write_dataset(tmp_path, n_users=30)
+    monkeypatch.setattr(event_rows, "PLAIN_ROWS", plain_rows)
     changes = {"epochs": 1, **LOADED[name]}
     at_once = splits(tmp_path, model, **changes)
     monkeypatch.setattr(
@@ -186,3 +191,73 @@ def test_the_last_rows_of_users_are_left_out(n_held_out):
         for place, row in enumerate(rows[len(rows) - held_out :]):
             parts[n_held_out + 1 - held_out + place].append(row)
     assert [part.tolist() for part in leave_out(users, n_held_out)] == parts
+
+
+# --- rows without their histories -----------------------------------------------------------------
+
+
+@pytest.fixture
+def both_rows(tmp_path, monkeypatch):
+    """Rows with and without their histories."""
+    write_dataset(tmp_path, n_users=30)
+    (plain, _, _) = splits(tmp_path, "SASRec", epochs=1)
+    monkeypatch.setattr(event_rows, "PLAIN_ROWS", 20)
+    (lazy, _, _) = splits(tmp_path, "SASRec", epochs=1)
+    assert isinstance(lazy.inter_feat, EventRows)
+    assert type(plain.inter_feat) is Interaction
+    return lazy.inter_feat, plain.inter_feat
+
+
+def check_rows(rows, expected):
+    assert rows.columns == expected.columns
+    assert len(rows) == len(expected)
+    for name in expected.columns:
+        assert torch.equal(rows[name], expected[name])
+
+
+def test_every_index_takes_the_same_rows(both_rows):
+    lazy, plain = both_rows
+    n_rows = len(plain)
+    generator = torch.Generator().manual_seed(0)
+    some = torch.randperm(n_rows, generator=generator)
+    mask = torch.rand(n_rows, generator=generator) < 0.5
+    for index in (some[:5], some, some.numpy(), some[:7].tolist(), mask, slice(3, 90, 2), [-1, 0]):
+        check_rows(lazy[index], plain[index])
+    assert type(lazy[some[:5]]) is Interaction
+    assert isinstance(lazy[some], EventRows)
+    row, expected = lazy[3], plain[3]
+    assert all(torch.equal(row[name], expected[name]) for name in plain.columns)
+
+
+def test_rows_sort_change_and_convert_as_recboles(both_rows):
+    lazy, plain = both_rows
+    for rows in both_rows:
+        rows.sort(by=["item_id", "user_id"])
+        rows.update(Interaction({"more": torch.arange(len(rows))}))
+    check_rows(lazy, plain)
+    for rows in both_rows:
+        rows.drop("timestamp_list")
+    check_rows(lazy, plain)
+    check_rows(lazy.to("cpu"), plain.to("cpu"))
+    check_rows(Interaction(dict(lazy.interaction)), plain)
+    assert lazy.numpy().keys() == plain.numpy().keys()
+    check_rows(lazy.repeat(2), plain.repeat(2))
+    assert str(lazy) == str(plain)
+
+
+@pytest.mark.parametrize("exclude_history", [False, True])
+@pytest.mark.parametrize("rows", ["all", "longest", "windows"])
+def test_runs_do_not_depend_on_how_rows_are_kept(tmp_path, monkeypatch, rows, exclude_history):
+    write_dataset(tmp_path, n_users=30)
+    values = {**SMALL, "data_path": str(tmp_path), "train_rows": rows}
+    values |= {"checkpoint_dir": str(tmp_path), "hidden_size": 8, "inner_size": 8, "n_layers": 1}
+    values |= {"n_heads": 1, "exclude_history": exclude_history}
+    values |= {"metrics": ["Recall", "NDCG", "AveragePopularity"]}
+    results = []
+    for plain_rows in (2**16, 20):
+        monkeypatch.setattr(event_rows, "PLAIN_ROWS", plain_rows)
+        results.append(run_recbole_genrec("SASRec", "toy", config_dict=values, saved=False))
+    first, second = results
+    assert first["epochs"] == second["epochs"]
+    assert first["test_result"] == second["test_result"]
+    assert first["unreachable_targets"] == second["unreachable_targets"]
