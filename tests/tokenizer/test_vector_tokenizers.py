@@ -21,6 +21,7 @@ from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer, vectors
 from recbole_genrec.tokenizer.collision import collision_stats
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 
 TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq", "opq"]
@@ -426,3 +427,20 @@ def test_a_collapse_is_seen_while_it_trains(monkeypatch):
     message = "collapsed by epoch 15: 120 items have 1 distinct ids"
     with pytest.raises(GenRecError, match=message):
         tokenizer("rqvae", **PUBLISHED, tokenizer_epochs=200).fit(content)
+
+
+def test_centroids_from_some_items_place_all(content):
+    every = tokenizer("rkmeans", codebook_sizes=[4, 4])
+    all_rows = tokenizer("rkmeans", codebook_sizes=[4, 4], kmeans_rows=10**6)
+    some = tokenizer("rkmeans", codebook_sizes=[4, 4], kmeans_rows=25)
+    codes = every.fit(content)
+    assert torch.equal(all_rows.fit(content).codes, codes.codes)
+
+    sampled = some.fit(content)
+    assert sampled.n_items == codes.n_items
+    x = some._scaled(some.vectors(content)[some.order])
+    rows = np.sort(np.random.default_rng(1).choice(len(x), 25, replace=False))
+    expected = ResidualKMeans.fit(x[rows], [4, 4], 1)
+    assert all(map(torch.equal, some.quantiser.codebooks, expected.codebooks))
+    assert torch.equal(some.quantiser.assign(x), expected.assign(x))
+    assert "kmeans_rows" not in every.config_key()
