@@ -328,6 +328,7 @@ def test_co_occurrence_decides_the_codes_of_cid(content):
         "show_progress",
     }
     without_effect = {"sinkhorn_epsilon", "sinkhorn_iterations", "sinkhorn_rounds"}
+    without_effect |= {"extra_token_size"}
     assert set(fitted.config_key()) == names - without_effect
 
 
