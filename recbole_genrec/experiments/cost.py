@@ -91,7 +91,8 @@ def backbone_notice(config: GenRecConfig, lengths: Tensor) -> tuple[str, bool]:
     hours = training_operations(count, lengths, settings) / SPEED / 3600
     sentence = (
         f"{settings.backbone} has {count / 1e9:.2f} billion weights. Training takes {memory}, and "
-        f"about {hours:.1f} hours at {SPEED:.0e} operations a second, roughly what an A100 reaches."
+        f"at least {hours:.1f} hours at {SPEED:.0e} operations a second, roughly an A100's; "
+        "further tasks come on top."
     )
     return _judged(sentence, memory, settings.device)
 

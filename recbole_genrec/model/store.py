@@ -21,8 +21,9 @@ items, joint alignment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,6 +66,7 @@ class STORE(CausalRecommender):
     settings_class = STORESettings
     settings: STORESettings
     trains_without_history = True
+    own_tasks: ClassVar[Mapping[str, str]] = {"si_align_weight": "lambda_align"}
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -112,6 +114,11 @@ class STORE(CausalRecommender):
         """
         ids, lengths = self.prompts(history, length)
         return self._decoder(ids, lengths, self.settings.score_type)
+
+    @property
+    def alignment_weight(self) -> float:
+        """Weight of ``L_align``, also where ``self_improve`` refreshes the codes."""
+        return self.settings.lambda_align
 
     # --- the two tasks of stage 3 -----------------------------------------------------------------
 

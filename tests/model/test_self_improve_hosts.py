@@ -195,21 +195,35 @@ def test_what_tiger_writes_is_the_product_of_its_steps(improving):
         torch.testing.assert_close(model.description_loss(item), expected, atol=1e-5, rtol=0)
 
 
-def test_lcrec_writes_by_its_own_task(improving):
-    model, *_ = improving("LCRec", tasks=["seqrec"], si_back_weight=0.5)
-    items = torch.tensor([2, 9])
-    model.mixture.start_epoch(0)
-    expected = model.responses.loss(
-        model.responses.read(model.samples("index2item", type_of_case(items)))
-    )
-    model.mixture.start_epoch(0)
-    torch.testing.assert_close(model.description_loss(items), expected)
+# --- one task with one weight ---------------------------------------------------------------------
 
 
-def type_of_case(items):
-    from recbole_genrec.model.lcrec.instructions import Case
+def test_store_has_its_alignment_task_once(improving, folder, cache):
+    model, _, loaders = improving("STORE", lambda_align=0.7, si_align_weight=9.0)
+    model.on_epoch_start(0)
+    batch = next(iter(loaders[0]))
+    torch.manual_seed(3)
+    losses = model.calculate_loss(batch)
+    torch.manual_seed(3)
+    history, length = model._history(batch)
+    expected = model.recommendation_loss(history, length, batch["item_id"])
+    items = torch.randint(1, model.n_items, (model.settings.align_batch,))
+    assert len(losses) == 2 and losses[0] == expected
+    torch.testing.assert_close(losses[1], 0.7 * model.alignment_loss(items))
 
-    return Case(items)
+
+def test_lcrec_has_its_alignment_task_once_and_self_improve_switches_it_on(improving, caplog):
+    model, _, loaders = improving("LCRec", tasks=["seqrec"], si_align_weight=0.3)
+    assert model.mixture.tasks == ["seqrec", "item2index"]
+    assert "si_align_weight does nothing on LCRec" in caplog.text
+    model.on_epoch_start(0)
+    (loss,) = model.calculate_loss(next(iter(loaders[0])))
+    assert torch.isfinite(loss)
+
+    caplog.clear()
+    improving("LCRec", task_weights={"item2index": 0})
+    assert "With item2index in task_weights: 0 nothing teaches the model" in caplog.text
+    assert "does nothing" not in caplog.text
 
 
 # --- the learning rate ----------------------------------------------------------------------------
@@ -266,6 +280,7 @@ def test_the_rate_rises_anew_after_a_refresh_and_a_stopped_run_goes_on(folder, c
         ("LCRec", {"si_embed_text": "soft"}, "LCRec reads the words of an item"),
         ("TimelineRec", {"si_embed_text": "text"}, "TimelineRec reads one vector"),
         ("TimelineRec", {"si_back_weight": 1.0}, "TimelineRec writes no words"),
+        ("LCRec", {"si_back_weight": 1.0}, "Raise index2item in task_weights"),
         ("TIGER", {"si_back_weight": 1.0}, "writes words only where it reads them"),
         ("TIGER", {"si_embed_text": "text", "item_text_fields": None}, "needs item texts"),
     ],

@@ -23,8 +23,9 @@ unpublished).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -67,6 +68,10 @@ class LCRec(CausalRecommender):
     settings_class = LCRecSettings
     settings: LCRecSettings
     trains_without_history = True
+    own_tasks: ClassVar[Mapping[str, str]] = {
+        "si_align_weight": "item2index in task_weights",
+        "si_back_weight": "index2item in task_weights",
+    }
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -279,19 +284,13 @@ class LCRec(CausalRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        return self._task_loss("item2index", items)
+        samples = self.samples("item2index", Case(items))
+        return self.responses.loss(self.responses.read(samples))
 
-    def description_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of the responses of ``index2item``.
-
-        Args:
-            items: item ids ``[B]``.
-        """
-        return self._task_loss("index2item", items)
-
-    def _task_loss(self, task: str, items: Tensor) -> Tensor:
-        """The loss of a task about items, as the present templates draw it."""
-        return self.responses.loss(self.responses.read(self.samples(task, Case(items))))
+    @property
+    def alignment_weight(self) -> float:
+        """Weight of ``item2index``, also where ``self_improve`` refreshes the codes."""
+        return self.settings.task_weights.get("item2index", 1)
 
     def item_decoder(self, items: Tensor) -> CausalDecoder:
         """Next-code log-probabilities after the first prompt of ``item2index``.
@@ -321,8 +320,6 @@ class LCRec(CausalRecommender):
         tasks = list(self.mixture.tasks)
         if self.settings.self_improve:
             tasks.append("item2index")
-        if self.settings.self_improve and self.settings.si_back_weight:
-            tasks.append("index2item")
         return tasks
 
     def _tokenise_texts(self) -> None:

@@ -116,7 +116,9 @@ class TaskMixture:
             reason = f"there are no user texts (user_text_file: {file})"
             reasons |= dict.fromkeys(USER_TASKS, reason)
 
-        chosen = self.settings.tasks
+        chosen = list(self.settings.tasks)
+        if self.settings.self_improve and "item2index" not in chosen:
+            chosen.append("item2index")  # what a refresh asks the model
         for task in chosen:
             if task in reasons:
                 log(f"Task {task} is off: {reasons[task]}.")

@@ -86,6 +86,12 @@ def _check_words(method: type, settings: SharedSettings) -> None:
             )
     if not settings.si_back_weight:
         return
+    own = method.own_tasks.get("si_back_weight")
+    if own is not None:
+        raise ConfigError(
+            f"si_back_weight: {name} has the task codes -> words already. Raise {own} and leave "
+            "si_back_weight out."
+        )
     if method.description_loss is None:
         raise ConfigError(f"si_back_weight: {name} writes no words. Use si_back_weight: 0.")
     if method.prefix_width is not None and wanted != "text":
@@ -130,11 +136,13 @@ def warn_about_schedule(model: SelfImproving, settings: SharedSettings) -> None:
     """
     if not settings.si_rounds:
         return
-    if model.prefix_width is not None and not settings.si_align_weight:
+    own = model.own_tasks.get("si_align_weight")
+    if not model.alignment_weight:
         model.logger.warning(
-            "With si_align_weight: 0 nothing teaches the model to code an item: its refreshes "
-            "will be random."
+            f"With {own or 'si_align_weight'}: 0 nothing teaches the model to code an item: its "
+            "refreshes will be random."
         )
+    _say_unread_weight(model, own)
     patience = settings.stopping_step * settings.eval_step
     needed = settings.si_interval + 1
     if settings.eval_step and patience < needed:
@@ -143,6 +151,22 @@ def warn_about_schedule(model: SelfImproving, settings: SharedSettings) -> None:
             f"stopping_step {settings.stopping_step} x eval_step {settings.eval_step} = "
             f"{patience} epochs of patience are fewer than si_interval + 1 = {needed}."
         )
+
+
+def _say_unread_weight(model: SelfImproving, own: str | None) -> None:
+    """Say that ``si_align_weight`` is not read where the method has the task.
+
+    Args:
+        model: the model to improve.
+        own: what weighs the task there.
+    """
+    chosen = getattr(model.config, "external_config_dict", {})
+    if own is None or "si_align_weight" not in chosen or model.config.is_stored:
+        return
+    model.logger.warning(
+        f"si_align_weight does nothing on {type(model).__name__}: the task item -> codes is in its "
+        f"own loss, once, and {own} weighs it."
+    )
 
 
 def self_improvement_line(settings: SharedSettings) -> dict[str, str]:

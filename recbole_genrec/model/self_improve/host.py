@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -51,6 +51,10 @@ class SelfImproving(GenRecModel):
     # Whether the method reads the words of ``si_embed_text: text`` through :meth:`item_source`.
     reads_prefix_words: bool = False
 
+    # Keys of self_improve whose task is in the method's loss already, and what weighs it there. The
+    # method's task is then the only one of its kind.
+    own_tasks: ClassVar[Mapping[str, str]] = {}
+
     # Whether new items have the vectors that :meth:`content_vectors` gives, whatever these are.
     prefix_follows_items: bool = False
 
@@ -69,6 +73,11 @@ class SelfImproving(GenRecModel):
     def content_vectors(self) -> Tensor:
         """Standardised content vectors of all items ``[n_items, D]``, row 0 = padding item."""
         return content_vectors(self)
+
+    @property
+    def alignment_weight(self) -> float:
+        """Weight of the task content -> codes; 0 = nothing teaches it."""
+        return self.settings.si_align_weight
 
     def item_prefix(self, items: Tensor) -> Tensor:
         """The content of items as input vectors.

@@ -130,7 +130,8 @@ class SelfImprovement(nn.Module):
 
         They are ``si_align_weight`` times ``L_align`` and ``si_back_weight`` times ``L_back``, of
         the same items. These are drawn uniformly from a random stream of their own, which is the
-        same in every process.
+        same in every process. STORE and LCRec have the first task in their own loss, with the
+        weight that it has there.
 
         Args:
             model: the model that holds this object.
@@ -142,6 +143,8 @@ class SelfImprovement(nn.Module):
         if not isinstance(losses, tuple):
             losses = (losses,)
         weight = self.settings.si_align_weight
+        if "si_align_weight" in model.own_tasks:
+            weight = 0.0  # the method's loss has the task
         back = self.settings.si_back_weight
         if weight == 0 and back == 0:
             return losses
