@@ -46,12 +46,14 @@ def memory_notice(model: AbstractRecommender, config: GenRecConfig) -> tuple[str
     settings = config.settings
     memory = _per_process(memory_of(model, settings.learner), config)
     sentence = f"Training takes {memory}."
-    return _judged(sentence, memory, settings.device)
+    # The weights are there already.
+    return _judged(sentence, memory.gradients + memory.state, settings.device)
 
 
-def _judged(sentence: str, memory: TrainingMemory, device: torch.device) -> tuple[str, bool]:
+def _judged(sentence: str, needed: int, device: torch.device) -> tuple[str, bool]:
+    """The sentence, and whether the device has fewer free bytes than are needed."""
     free = available_memory(device)
-    if memory.total <= free:
+    if needed <= free:
         return sentence, False
     return f"{sentence} {device} has {free / 1e9:.1f} GB left. {ADVICE}", True
 
@@ -94,7 +96,7 @@ def backbone_notice(config: GenRecConfig, lengths: Tensor) -> tuple[str, bool]:
         f"at least {hours:.1f} hours at {SPEED:.0e} operations a second, roughly an A100's; "
         "further tasks come on top."
     )
-    return _judged(sentence, memory, settings.device)
+    return _judged(sentence, memory.total, settings.device)
 
 
 def skeleton(backbone: str) -> nn.Module | None:
