@@ -162,7 +162,8 @@ class Answering:
             NumberedQuery.of(query, self.catalogue, options.exclude_history, self.uses_users)
             for query in queries
         ]
-        self.eval()
+        if self.training:  # walking through all modules would cost a single query dearly
+            self.eval()
         answers: list[list[dict]] = [[] for _ in queries]
         for places in alike(numbered, options.batch_size):
             lists = self._ranked_together([numbered[place] for place in places])

@@ -136,8 +136,10 @@ class StatelessTree(nn.Module):
         """
 
         def logits(depth: int, chosen: Tensor) -> Tensor:
-            state = self.state(states, depth)
-            return state @ edges[depth][chosen].T + self.bias[depth][chosen]
+            vectors, bias = edges[depth], self.bias[depth]
+            if len(chosen) < len(vectors):  # else they are all edges in their order
+                vectors, bias = vectors.index_select(0, chosen), bias.index_select(0, chosen)
+            return self.state(states, depth) @ vectors.T + bias
 
         return item_scores(trie, edge_leaf_scores(trie, logits, len(states)))
 
