@@ -58,6 +58,7 @@ class ItemContent:
     file_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     users: list[str] = field(default_factory=list, repr=False, compare=False)
     encoder_precision: str = "fp32"
+    encoder_batch_size: int = 64
     pooled_fields: tuple[str, ...] = ()
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
@@ -230,6 +231,7 @@ class ItemContent:
             device=self.device,
             show_progress=self.show_progress,
             precision=self.encoder_precision,
+            batch_size=self.encoder_batch_size,
         )
         return encode_items(texts, self.pooled_fields, encode)
 

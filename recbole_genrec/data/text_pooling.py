@@ -36,6 +36,7 @@ def encoding_of(settings: TextVectorKeys) -> dict[str, Any]:
     return {
         "text_encoder": settings.text_encoder or "default",
         "encoder_precision": settings.text_encoder_precision or "fp32",
+        "encoder_batch_size": settings.text_encoder_batch_size or 64,
         "pooled_fields": pooled_fields(settings.text_pooling, settings.item_text_fields),
     }
 

@@ -52,6 +52,13 @@ class TextVectorKeys(Settings):
         default="fp32",
         neutral="fp32",
     )
+    text_encoder_batch_size: int = key(
+        "texts that the encoder reads at once; fewer for large models and long texts",
+        ge=1,
+        affects="display",
+        default=64,
+        evaluate=True,
+    )
     text_pooling: Literal["joined", "fields"] = key(
         "one vector of the whole text, or the mean of one vector for each of item_text_fields",
         affects="data",

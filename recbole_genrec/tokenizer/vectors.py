@@ -244,6 +244,7 @@ class VectorTokenizer(ItemTokenizer):
             device=self.settings.device or "cpu",
             show_progress=False,
             precision=self.settings.text_encoder_precision,
+            batch_size=self.settings.text_encoder_batch_size,
         )
         # Row 0 is the padding item.
         texts = ["", *new.texts]

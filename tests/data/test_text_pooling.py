@@ -170,6 +170,9 @@ def test_a_run_encodes_fields_apart_and_new_items_likewise(data):
     folder, model = data
     options = {"text_encoder": str(model), "cache_dir": str(folder / "cache")}
     config = toy_config(folder, "TIGER", text_pooling="fields", **options)
+    fewer = toy_config(folder, "TIGER", text_pooling="fields", text_encoder_batch_size=3, **options)
+    assert fewer.run_name() == config.run_name()
+    assert ItemContent.from_dataset(create_dataset(fewer), fewer).encoder_batch_size == 3
     content = ItemContent.from_dataset(create_dataset(config), config)
     title, brand = (field_values(content.text[1], ["title", "brand"]) + [""])[:2]
     reference = (mean_of_states(model, title) + mean_of_states(model, brand)) / 2
