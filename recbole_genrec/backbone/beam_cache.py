@@ -7,6 +7,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 
+class KeysAreWritten(Exception):  # noqa: N818 - the end of a pass, no error
+    """Ends a pass whose states nobody reads, see :attr:`BeamCache.ends_after`."""
+
+
 class BeamCache(DynamicCache):
     """Keys and values in buffers that are allocated once.
 
@@ -15,6 +19,10 @@ class BeamCache(DynamicCache):
 
     Args:
         reserve: tokens for which a new buffer has room beyond its first block.
+
+    Attributes:
+        ends_after: number of a layer; when it has written its keys and values, the pass ends with
+            :class:`KeysAreWritten`. None = no pass ends early.
     """
 
     def __init__(self, reserve: int):
@@ -22,6 +30,7 @@ class BeamCache(DynamicCache):
         self.reserve = reserve
         self.buffers: list[tuple[Tensor, Tensor]] = []
         self.lengths: list[int] = []
+        self.ends_after: int | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
@@ -37,6 +46,9 @@ class BeamCache(DynamicCache):
 
         Returns:
             Keys and values of all tokens of the layer, ``[B, heads, N, d]``, as views.
+
+        Raises:
+            KeysAreWritten: the layer is the one of :attr:`ends_after`.
         """
         added = key_states.shape[2]
         if layer_idx == len(self.buffers):
@@ -57,6 +69,8 @@ class BeamCache(DynamicCache):
         keys[:, :, start:end] = key_states
         values[:, :, start:end] = value_states
         self.lengths[layer_idx] = end
+        if layer_idx == self.ends_after:
+            raise KeysAreWritten
         return keys[:, :, :end], values[:, :, :end]  # [B, heads, N, d]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -13,6 +13,7 @@ from recbole_genrec.backbone import (
     embed_mixed,
     load_causal_lm,
 )
+from recbole_genrec.backbone.causal import decoder as causal_decoder
 from recbole_genrec.backbone.causal.decoder import common_beginning
 from recbole_genrec.decoding import (
     SCORE_TYPES,
@@ -111,6 +112,34 @@ def test_a_beginning_that_all_prompts_share_is_read_once(family, lengths, common
     decoder = model.decoder()
     assert tokens_read == [common, 3 * (12 - common)]
     monkeypatch.undo()
+    for rows, part in (((0, 1, 2), decoder), ((2, 0), decoder.select(torch.tensor([2, 0])))):
+        for paths, values in zip(PATHS, walk(part, rows), strict=True):
+            for place, user in enumerate(rows):
+                expected = model.next_log_probs(user, paths[user], "level")
+                torch.testing.assert_close(values[place], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("hooked", [False, True])
+@torch.no_grad()
+def test_states_of_prompts_that_nobody_reads_are_left_out(family, hooked, monkeypatch):
+    """The last layer ends early, unless it has hooks that wait for its end."""
+    monkeypatch.setattr(causal_decoder, "FEWEST", 0)
+    model = Generator(family)
+    layer = model.backbone.layers_called_whole[-1]
+    forward, ended = layer.forward, []
+
+    def counted(*args, **options):
+        output = forward(*args, **options)
+        ended.append(output)
+        return output
+
+    layer.forward = counted
+    if hooked:
+        layer.register_forward_hook(lambda *_: None)
+    decoder = model.decoder()
+    assert len(ended) == (2 if hooked else 1)  # the prompts, and their last tokens once more
+    assert decoder.cache.get_seq_length() == 9
     for rows, part in (((0, 1, 2), decoder), ((2, 0), decoder.select(torch.tensor([2, 0])))):
         for paths, values in zip(PATHS, walk(part, rows), strict=True):
             for place, user in enumerate(rows):

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.beam_cache import BeamCache
+from recbole_genrec.backbone.beam_cache import BeamCache, KeysAreWritten
 from recbole_genrec.backbone.causal.decoder import CausalDecoder
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
@@ -131,6 +131,30 @@ class CausalBackbone(nn.Module):
             use_cache=cache is not None,
         )
         return output.last_hidden_state
+
+    def write_keys(
+        self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: BeamCache
+    ) -> None:
+        """Extend a cache by a block of tokens whose states nobody reads.
+
+        The last layer then has nothing to do but to write its keys and values. Layers with hooks,
+        such as those of FSDP, wait for the end of their pass and get it.
+
+        Args:
+            embeddings: as in :meth:`forward`.
+            mask: as in :meth:`forward`.
+            positions: as in :meth:`forward`.
+            cache: keys and values to read and extend.
+        """
+        modules = list(self.stack.modules())
+        if not any(module._forward_hooks or hasattr(module, "_hf_hook") for module in modules):
+            cache.ends_after = self.stack.config.num_hidden_layers - 1
+        try:
+            self(embeddings, mask, positions, cache)
+        except KeysAreWritten:
+            pass
+        finally:
+            cache.ends_after = None
 
     def states(self, embeddings: Tensor, lengths: Tensor, packing: str = "groups") -> Tensor:
         """States of sequences of different length, each as if it had been read alone.

@@ -46,9 +46,7 @@ class CausalDecoder:
         self.log_probs = log_probs
         self.lengths = lengths
         self.width = prompt.shape[1]
-        self.cache, states, start = read_prompts(backbone, prompt, lengths, reserve)
-        users = torch.arange(len(lengths), device=lengths.device)
-        last = states[users, lengths - 1 - start].unsqueeze(1)  # [B, 1, d_out]
+        self.cache, last = read_prompts(backbone, prompt, lengths, reserve)
         self.root = log_probs(last, 0)  # [B, 1, V_0]
         self._prepare()
 
@@ -100,12 +98,16 @@ class CausalDecoder:
 
 
 SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
+FEWEST = 256  # tokens of all prompts; fewer are read with their states (both our choice, measured)
 
 
 def read_prompts(
     backbone: CausalBackbone, prompt: Tensor, lengths: Tensor, reserve: int
-) -> tuple[BeamCache, Tensor, int]:
+) -> tuple[BeamCache, Tensor]:
     """Read prompts; a beginning that all of them share, an instruction, is read once.
+
+    Of many tokens only keys and values are computed, and the last token of each prompt is then
+    read once more for its state.
 
     Args:
         backbone: the language model, in evaluation mode.
@@ -114,22 +116,34 @@ def read_prompts(
         reserve: tokens for which the cache has room behind the prompts.
 
     Returns:
-        The cache, the states ``[B, S - P, d_out]`` of the tokens behind the first P, and P.
+        The cache, and the states of the last tokens ``[B, 1, d_out]``.
     """
-    common = common_beginning(prompt, lengths)
-    if common < SHORTEST:
-        cache = BeamCache(reserve)
-        return cache, backbone(prompt, cache=cache), 0
-
-    beginning = BeamCache(0)
-    backbone(prompt[:1, :common], cache=beginning)
     rows, size, _ = prompt.shape
     backbone.check_length(size)
-    cache = beginning.repeated(rows, size - common + reserve)
+    users = torch.arange(rows, device=prompt.device)
     places = torch.arange(size, device=prompt.device)
-    positions = places[common:].expand(rows, -1)  # [B, S - P]
-    sees = places <= places[common:].unsqueeze(1)  # [S - P, S]
-    return cache, backbone(prompt[:, common:], sees[None, None], positions, cache), common
+    common = common_beginning(prompt, lengths)
+    cache = BeamCache(reserve)
+    if common < SHORTEST:
+        common = 0
+        mask, positions = None, None
+    else:
+        beginning = BeamCache(0)
+        backbone.write_keys(prompt[:1, :common], None, None, beginning)
+        cache = beginning.repeated(rows, size - common + reserve)
+        positions = places[common:].expand(rows, -1)  # [B, S - P]
+        mask = (places <= places[common:].unsqueeze(1))[None, None]  # [1, 1, S - P, S]
+
+    rest = prompt[:, common:]
+    if rows * (size - common) < FEWEST:
+        states = backbone(rest, mask, positions, cache)  # [B, S - P, d_out]
+        return cache, states[users, lengths - 1 - common].unsqueeze(1)
+    backbone.write_keys(rest, mask, positions, cache)
+    ends = (lengths - 1).unsqueeze(1)  # [B, 1]
+    sees = torch.cat([places < ends, torch.ones_like(ends, dtype=torch.bool)], dim=1)  # [B, S + 1]
+    last = backbone(prompt[users, lengths - 1].unsqueeze(1), sees[:, None, None], ends, cache)
+    cache.rewind(size)
+    return cache, last
 
 
 def common_beginning(prompt: Tensor, lengths: Tensor) -> int:
