@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_genrec.runtime.processes import size
+from recbole_genrec.runtime.processes import gathered, size
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -39,14 +39,18 @@ class Replicas:
         self._copies: DistributedDataParallel | None = None
         self._root: Any = None  # a _Root that is an FSDPModule too
         self._layers: list[FSDPModule] = []
+        self._tables: list[nn.Parameter] = []
         if size() == 1:
             return
         if fsdp:
             self._shard()
             return
         # A parameter that no part of the batch uses keeps grad = None, as in one process.
+        self._tables = list(getattr(model, "sparse_parameters", ()))
         self._copies = DistributedDataParallel(
-            _Identity(model), find_unused_parameters=True, gradient_as_bucket_view=True
+            _Identity(model, self._tables),
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
         )
 
     def _shard(self) -> None:
@@ -77,6 +81,18 @@ class Replicas:
         if self._copies is None or losses is None:
             return losses
         return self._copies(losses)
+
+    def share_rows(self) -> None:
+        """Give the sparse gradients of tables their mean over the processes, before a step."""
+        for table in self._tables:
+            gradient = table.grad
+            if gradient is None:
+                gradient = torch.sparse_coo_tensor(table.new_zeros(1, 0), table[:0], table.shape)
+            gradient = gradient.coalesce()
+            rows = gathered(gradient.indices()[0].long().cpu())
+            values = gathered(gradient.values().cpu()) / size()
+            shared = torch.sparse_coo_tensor(rows.unsqueeze(0), values, table.shape)
+            table.grad = shared.to(table.device).coalesce()
 
     @contextlib.contextmanager
     def accumulating(self, accumulate: bool) -> Iterator[None]:
@@ -165,11 +181,14 @@ class _Identity(nn.Module):
 
     It needs only the parameters, and to see what backward starts from. Our losses are no
     ``forward``, and buffers, which it would send around before every batch, are equal everywhere.
+    Tables with sparse gradients are left to :meth:`Replicas.share_rows`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, tables: list[nn.Parameter]) -> None:
         super().__init__()
-        self.parameters_of_model = nn.ParameterList(model.parameters())
+        left_out = {id(table) for table in tables}
+        shared = [p for p in model.parameters() if id(p) not in left_out]
+        self.parameters_of_model = nn.ParameterList(shared)
 
     def forward(self, losses: Any) -> Any:
         """The losses, unchanged."""

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.runtime.processes import size
 
 
 class RowSteps(Optimizer):
@@ -96,13 +95,8 @@ def row_optimiser(
         weight_decay: likewise.
 
     Raises:
-        ConfigError: another ``learner``, or several processes.
+        ConfigError: another ``learner``.
     """
-    if size() > 1:
-        raise ConfigError(
-            "sparse_tables: True works in one process: the gradients of tables are not put "
-            "together. Use sparse_tables: False with several."
-        )
     classes: dict[str, type[RowSteps]] = {"adam": RowAdam, "adamw": RowAdamW}
     if name not in classes:
         raise ConfigError(

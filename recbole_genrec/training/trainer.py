@@ -114,7 +114,7 @@ class GenRecTrainer(EvaluatingTrainer):
             kwargs.get("learning_rate", self.learning_rate),
             kwargs.get("weight_decay", self.weight_decay),
         )
-        if getattr(self.model, "sparse_tables", False):
+        if getattr(self.model, "sparse_parameters", ()):
             return row_optimiser(*arguments)
         return make_optimiser(self.settings, *arguments) or super()._build_optimizer(**kwargs)
 
@@ -322,6 +322,7 @@ class GenRecTrainer(EvaluatingTrainer):
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _optimiser_step(self) -> None:
+        self.replicas.share_rows()
         # Clipping must see the true gradients.
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:

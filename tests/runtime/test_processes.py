@@ -20,6 +20,7 @@ from toy import SMALL, TINY_OF, toy_config, toy_model, write_dataset
 from recbole_genrec.errors import ConfigError, ProcessError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.model.registry import build_model
+from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.runtime import processes
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
@@ -215,8 +216,8 @@ def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
     two = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2))
     same_run(one, two)
     for name in ("one", "two"):
-        ranks = json.loads(next(Path(name).glob("*.ranks/meta.json")).read_text())
-        assert len(set(ranks["meta"]["users"])) == len(ranks["meta"]["users"]) == USERS
+        users = UserRanks.load(next(Path(name).glob("*.ranks"))).users
+        assert len(set(users)) == len(users) == USERS
     assert sorted(path.suffix for path in Path("two").iterdir()) == [
         ".json",
         ".pth",
@@ -228,6 +229,17 @@ def test_two_processes_give_the_run_of_one_and_one_set_of_files(folder):
         == 2
     )
     assert json.loads(next(Path("two").glob("*.json")).read_text()) == two
+
+
+def test_sparse_tables_and_lists_as_one_process(folder):
+    """Processes put the rows of their gradients together, and their lists."""
+    changes = {**PLAIN, "depth": "none", "score_type": "renormalised", "item_parts": None}
+    changes |= {"input_id": True, "output_id": False, "sparse_tables": True}
+    changes |= {"dense_scores": False, "clip_grad_norm": {"max_norm": 0.5}, "learner": "adamw"}
+    run = partial(settings, folder, "TimelineRec", **changes)
+    one = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="one"))
+    two = run_recbole_genrec("TimelineRec", "toy", config_dict=run(checkpoint_dir="two", nproc=2))
+    same_run(one, two)
 
 
 @pytest.mark.parametrize("model", ["TimelineRec", "BPR"])

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_genrec.decoding import ALL_OPEN, ItemTrie, SearchResult, best_of_all
 from recbole_genrec.errors import ConfigError
@@ -140,9 +140,15 @@ class TimelineRec(TimelineHeads):
         return result
 
     @property
-    def sparse_tables(self) -> bool:
-        """Whether tables get gradients for the rows of a batch alone."""
-        return self.settings.sparse_tables
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """With ``sparse_tables`` the tables that get gradients for the rows of a batch alone."""
+        if not self.settings.sparse_tables:
+            return []
+        tables = [] if self.id_table is None else [self.id_table]
+        for tree in (self.tree, *self.further_trees):
+            tables += tree.own[1:]
+            tables += tree.bias[1:]
+        return tables
 
     @property
     def scores_every_item(self) -> bool:
