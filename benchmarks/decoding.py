@@ -48,6 +48,7 @@ PARTS += [
     (EncoderDecoderBackbone, "memory", "cross-attention keys", True),
     (EncoderDecoderBackbone, "extend", "feed-forward", False),
     (encoder_decoder, "self_attention", "self-attention", True),
+    (encoder_decoder, "path_attention", "self-attention", True),
     (encoder_decoder, "cross_attention", "cross-attention", True),
     (CausalDecoder, "__init__", "prompt", False),
     (CausalDecoder, "step", "search state", False),

@@ -340,9 +340,8 @@ class GenRecModel(Recommending):
         :meth:`rows_at_once` users with histories of similar length are scored at once. With
         ``exclude_history`` the items of the history get the lowest values.
         """
-        scores = torch.empty(
-            len(interaction), self.n_items, device=interaction[self.ITEM_SEQ].device
-        )  # [B, n_items]
+        history = interaction[self.ITEM_SEQ]
+        scores = torch.empty(len(history), self.n_items, device=history.device)  # [B, n_items]
         for rows, users in self._together(interaction):
             scores[rows] = self._scores_of(**users)
         scores[:, 0] = -torch.inf
