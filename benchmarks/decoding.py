@@ -80,6 +80,7 @@ class Case:
         )
         self.model, self.peer = model, (T5Peer if options.model == "TIGER" else CausalPeer)(model)
         scorer = type(model) if hasattr(model, "log_probs") else type(model.vocabulary)
+        scorer = next(owner for owner in scorer.__mro__ if "log_probs" in vars(owner))
         self.parts = [*PARTS, (scorer, "log_probs", "output layer", True)]
         batches = [batch[0] for batch in loader]
         self.columns = {
