@@ -277,6 +277,7 @@ def test_steps_do_not_depend_on_batch_padding_restarts_or_room():
     for rows in ((1,), (2, 0), (0, 0, 2)):
         agrees(decoder.select(torch.tensor(rows)), rows)
         agrees(model.decoder("joint", rows=list(rows)), rows)
+    agrees(decoder.select(torch.tensor([], dtype=torch.int64)), ())
     agrees(decoder)  # a part does not disturb the whole
     assert decoder.start() is decoder.root and decoder.root.dtype == torch.float32
 

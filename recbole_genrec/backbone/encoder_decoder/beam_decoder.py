@@ -88,11 +88,11 @@ class BeamDecoder:
         """The rows in the cache along the path of each live query, ``[N, T]``."""
         steps = self.paths.shape[-1]
         index = parents.unsqueeze(-1).expand(-1, -1, steps)
-        ancestors = queries.take(self.paths.gather(1, index)).view(-1, steps)  # [N, T - 1]
+        ancestors = queries.take(self.paths.gather(1, index)).flatten(0, -2)  # [N, T - 1]
         itself = torch.arange(len(ancestors), device=self.device) + self.cache.size
         paths = torch.cat([ancestors, itself.unsqueeze(1)], dim=1)  # [N, T]
         if queries.rows is None:
-            self.paths = paths.view(*parents.shape, -1)  # [B, Q, T]
+            self.paths = paths.view(*parents.shape, steps + 1)  # [B, Q, T]
         else:
             self.paths = queries.put(paths)
         return paths

@@ -51,9 +51,9 @@ class PathCache:
         Returns:
             Both ``[N, T, heads * d_kv]``.
         """
-        rows = paths.flatten()
-        shape = (*paths.shape, -1)
         keys, values = self.buffers[layer]
+        rows = paths.flatten()
+        shape = (*paths.shape, keys.shape[1])
         return keys.index_select(0, rows).view(shape), values.index_select(0, rows).view(shape)
 
     def close_block(self, count: int) -> None:
