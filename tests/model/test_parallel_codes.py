@@ -10,6 +10,8 @@ from toy import TINY_OF, toy_config, toy_model, write_dataset
 from recbole_genrec.decoding import exact_scores
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.analysis import analyse
+from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
@@ -187,6 +189,7 @@ def test_a_run_is_evaluated_recommends_reports_and_serves_a_later_day(tmp_path, 
         "batch_targets": 64,
         "data_path": str(folder),
         "exclude_history": True,
+        "result_file": str(tmp_path / "run.json"),
     }
     first = run_recbole_genrec("TimelineRec", "toy", config_dict=settings)
     losses = [epoch["loss"][0] for epoch in first["epochs"]]
@@ -201,6 +204,16 @@ def test_a_run_is_evaluated_recommends_reports_and_serves_a_later_day(tmp_path, 
     assert model.n_items == 45
     listed = {row["item"] for row in model.recommend(["i1", "i42"], k=42)}
     assert listed >= {"i40", "i43"} and not listed & {"i1", "i42"}
+
+    found = analyse(checkpoint)
+    assert found.metrics["recall@10"] == pytest.approx(first["test_result"]["recall@10"], abs=1e-6)
+    assert "parallel" in write_report([tmp_path / "run.json"]).read_text()
+    _, model, *_ = load_data_and_model(checkpoint)
+    model.save_pretrained(tmp_path / "export")
+    exported = load_data_and_model(str(tmp_path / "export"))[1]
+    assert exported.recommend(["i1", "i4"], k=9) == model.recommend(["i1", "i4"], k=9)
+    among = model.recommend(["i1"], k=3, candidates=["i7", "i9", "i11"])
+    assert {row["item"] for row in among} == {"i7", "i9", "i11"}
 
 
 def test_smoothing_is_that_of_torch_and_leaves_closed_classes_out():
