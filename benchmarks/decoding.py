@@ -299,7 +299,8 @@ def write(
         + ", ".join(f"{name} {value:.0f}" for name, value in sizes.items())
         + ". The share counts "
         "the model's useful operations under joint (no padding, no masked pairs) against "
-        "the fastest of them.",
+        "the fastest of them. Of a causal model these are the operations of a plain pass, of which "
+        "ours leaves out the last layer's states of prompts and repeated instructions.",
         "",
         "Where our CPU time goes:",
         "",

@@ -122,8 +122,11 @@ def t5_flops(
 def causal_flops(
     settings: dict, tokens: torch.Tensor, steps: Sequence[tuple[int, int]], outputs: int
 ) -> float:
-    """As :func:`t5_flops` for a decoder-only model that reads ``tokens`` ``[B]`` and then takes
-    ``steps``; the last token gives step 0.
+    """As :func:`t5_flops` for a plain pass of a decoder-only model that reads ``tokens`` ``[B]``
+    and then takes ``steps``; the last token gives step 0.
+
+    Ours leaves out some of these operations: the last layer's states of all other prompt tokens,
+    and all but one copy of a beginning that prompts share.
     """
     d, layers = settings["hidden_size"], settings["num_hidden_layers"]
     feed_forward = (
