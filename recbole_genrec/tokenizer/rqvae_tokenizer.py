@@ -196,6 +196,13 @@ class RQVAESettings(FitKeys, VectorSettings):
         default="distinct",
         neutral="sharing",
     )
+    tokenizer_precision: Literal["fp32", "bf16"] = key(
+        "number format of the products of encoder and decoder while the tokenizer trains; codes "
+        "are assigned in fp32",
+        affects="tokenizer",
+        default="fp32",
+        neutral="fp32",
+    )
     tokenizer_eval_interval: int = key(
         "epochs between two looks at collisions and loss", ge=1, affects="tokenizer"
     )
@@ -254,7 +261,7 @@ class RQVAETokenizer(VectorTokenizer):
             x = x.to(device)
             self._start(network, x)
             stage = self.stage(network, x, content)
-            self.loop().train(stage)
+            self.loop(self.settings.tokenizer_precision).train(stage)
         self.quality["curve"] = stage.track["curve"]
         self.quality["best_epoch"] = stage.track["best"]["epoch"]
         self.network = network.cpu().eval()
