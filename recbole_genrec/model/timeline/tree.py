@@ -22,6 +22,7 @@ from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, edge_leaf_s
 from recbole_genrec.decoding.scores import item_scores
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy, smoothed_losses
 from recbole_genrec.decoding.trie_level import TrieLevel
+from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
 from recbole_genrec.model.timeline.edge_logits import (
     EdgeProducts,
     counted_codes,
@@ -29,7 +30,8 @@ from recbole_genrec.model.timeline.edge_logits import (
     mean_below,
 )
 
-ROWS_AT_ONCE = 1024  # targets whose windows are computed together; bounds the memory of training
+ROWS_AT_ONCE = 128  # targets whose windows are computed together, little padded in a sorted batch
+NARROW = 16  # children up to which the windows of several parents are computed together
 
 
 class StatelessTree(nn.Module):
@@ -230,6 +232,11 @@ class _LevelWeights:
         self.edges = edges
         self.bias = bias
 
+    @property
+    def has_slices(self) -> bool:
+        """Whether wide windows are computed one by one; a GPU would wait between them."""
+        return not self.sparse and self.edges.device.type == "cpu"
+
     def all_logits(self, states: Tensor) -> Tensor:
         """Logits of all edges, ``[P, d]`` -> float32 ``[P, n_edges]``."""
         return (states @ self.edges.T + self.bias).float()
@@ -262,8 +269,15 @@ class _LevelWeights:
         total = states.new_zeros(())
         if not len(parent):
             return total
+        order = torch.argsort(count)
+        if leaving is None and not smoothing and self.has_slices:
+            n_narrow = int((count <= NARROW).sum())
+            wide = order[n_narrow:]
+            order = order[:n_narrow]
+            windows = Windows(first[wide], count[wide], target[wide])
+            total = total + window_cross_entropy(states[wide], self.edges, self.bias, windows)
         # Windows of similar width stand together, so that little is computed for nothing.
-        for rows in torch.argsort(count).split(ROWS_AT_ONCE):
+        for rows in order.split(ROWS_AT_ONCE):
             slot = torch.arange(int(count[rows].max()), device=states.device)
             is_outside = slot >= count[rows].unsqueeze(1)  # [R', W]
             window = (first[rows].unsqueeze(1) + slot).masked_fill(is_outside, 0)

@@ -1,0 +1,61 @@
+"""The cross-entropy among the children of nodes against torch's, row by row."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
+
+WIDTHS = [1, 30, 4, 17]
+STARTS = [0, 1, 31, 35]
+
+
+def a_batch(n_rows: int, dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(3)
+    parent = torch.randint(len(WIDTHS), (n_rows,), generator=generator)
+    count = torch.tensor(WIDTHS)[parent]
+    first = torch.tensor(STARTS)[parent]
+    place = (torch.rand(n_rows, generator=generator) * count).long()
+    states = torch.randn(n_rows, 6, generator=generator, dtype=dtype, requires_grad=True)
+    vectors = torch.randn(sum(WIDTHS), 6, generator=generator, dtype=dtype, requires_grad=True)
+    bias = torch.randn(sum(WIDTHS), generator=generator, dtype=dtype, requires_grad=True)
+    return states, vectors, bias, Windows(first, count, first + place)
+
+
+def row_by_row(states, vectors, bias, windows: Windows):
+    total = states.new_zeros(())
+    for state, first, count, target in zip(states, *windows, strict=True):
+        window = slice(int(first), int(first + count))
+        logits = vectors[window] @ state + bias[window]
+        total = total + cross_entropy(logits, target - first)
+    return total
+
+
+@pytest.mark.parametrize("n_rows", [1, 50])
+def test_loss_and_gradients_are_torchs(n_rows):
+    states, vectors, bias, windows = a_batch(n_rows, torch.float64)
+    expected = row_by_row(states, vectors, bias, windows)
+    loss = window_cross_entropy(states, vectors, bias, windows)
+    torch.testing.assert_close(loss, expected)
+    theirs = torch.autograd.grad(0.5 * expected, (states, vectors, bias))
+    ours = torch.autograd.grad(0.5 * loss, (states, vectors, bias))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_no_rows_give_zero():
+    states, vectors, bias, windows = a_batch(5, torch.float32)
+    none = Windows(*(numbers[:0] for numbers in windows))
+    loss = window_cross_entropy(states[:0], vectors, bias, none)
+    loss.backward()
+    assert float(loss) == 0 and not vectors.grad.any()
+
+
+def test_rounded_inputs_are_summed_in_float32():
+    states, vectors, bias, windows = a_batch(40, torch.float32)
+    halves = (states.bfloat16(), vectors.bfloat16(), bias.bfloat16())
+    exact = window_cross_entropy(*(half.float() for half in halves), windows)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(window_cross_entropy(*halves, windows), exact)
