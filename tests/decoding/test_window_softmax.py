@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
+from recbole_genrec.model.timeline import tree
 
 WIDTHS = [1, 30, 4, 17]
 STARTS = [0, 1, 31, 35]
@@ -59,3 +61,29 @@ def test_rounded_inputs_are_summed_in_float32():
     exact = window_cross_entropy(*(half.float() for half in halves), windows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(window_cross_entropy(*halves, windows), exact)
+
+
+@pytest.mark.parametrize("narrow", [0, 4, 100])
+def test_a_tree_has_one_loss_whatever_its_windows_are_computed_by(monkeypatch, narrow):
+    """Against the exact scores of all items, which use no windows."""
+    monkeypatch.setattr(tree, "NARROW", narrow)
+    generator = torch.Generator().manual_seed(6)
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(12), torch.arange(3))
+    codes = pairs[torch.randperm(len(pairs), generator=generator)[:90]]
+    trie = ItemTrie(torch.cat([torch.full((1, 3), -1), codes]), (5, 12, 3))
+    model = tree.StatelessTree(trie, 8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    states = torch.randn(60, 8, generator=generator)
+    items = torch.randint(1, 91, (60,), generator=generator)
+    edges = model.edges(trie, torch.randn(91, 8, generator=generator))
+
+    loss = torch.stack(model.level_losses(trie, states, items, edges)).sum()
+    scores = model.log_probs(trie, states, edges).gather(1, items.unsqueeze(1))
+    torch.testing.assert_close(loss, -scores.mean())
+    parameters = [*model.own, *model.bias, model.scale]
+    ours = torch.autograd.grad(loss, parameters, retain_graph=True)
+    theirs = torch.autograd.grad(-scores.mean(), parameters)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)

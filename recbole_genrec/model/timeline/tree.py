@@ -267,8 +267,6 @@ class _LevelWeights:
         first = self.level.ptr[parent].long()
         count = self.level.ptr[parent + 1].long() - first
         total = states.new_zeros(())
-        if not len(parent):
-            return total
         order = torch.argsort(count)
         if leaving is None and not smoothing and self.has_slices:
             n_narrow = int((count <= NARROW).sum())
@@ -276,6 +274,8 @@ class _LevelWeights:
             order = order[:n_narrow]
             windows = Windows(first[wide], count[wide], target[wide])
             total = total + window_cross_entropy(states[wide], self.edges, self.bias, windows)
+        if not len(order):
+            return total
         # Windows of similar width stand together, so that little is computed for nothing.
         for rows in order.split(ROWS_AT_ONCE):
             slot = torch.arange(int(count[rows].max()), device=states.device)
