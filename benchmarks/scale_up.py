@@ -160,7 +160,8 @@ def recommend(options: Any, n_items: int, folder: Path) -> None:
     """Write the lists of some users to a Parquet file."""
     from recbole_genrec.serving.lists import recommend_to_file
 
-    checkpoint = next(folder.glob("TimelineRec-*[!e].pth"))
+    checkpoints = folder.glob("TimelineRec-*.pth")
+    checkpoint = next(file for file in checkpoints if not file.stem.endswith(".resume"))
     users = [f"u{number}" for number in range(min(options.users, n_items))]
     started = time.perf_counter(), time.process_time()
     written = recommend_to_file(str(checkpoint), folder / "lists.parquet", users, k=10)

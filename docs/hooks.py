@@ -32,7 +32,7 @@ def on_config(config: Any) -> Any:
     lists = {
         "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices()],
         "TOKENIZERS": list(_tokenizer_pages()),
-        "RESULTS": ["results.md", "above-sasrec.md", "reliability.md", *_result_pages()],
+        "RESULTS": ["results.md", "above-sasrec.md", "reliability.md", "scale.md", *_result_pages()],
     }
     for entry in config["nav"]:
         for title, value in entry.items():
