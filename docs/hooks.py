@@ -29,10 +29,11 @@ COPIED |= {"CHANGELOG.md": "changelog.md"}
 def on_config(config: Any) -> Any:
     """Put the generated pages into the navigation."""
     os.environ.setdefault("COLUMNS", "100")
+    notes = ["results.md", "above-sasrec.md", "reliability.md", "scale.md"]
     lists = {
         "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices()],
         "TOKENIZERS": list(_tokenizer_pages()),
-        "RESULTS": ["results.md", "above-sasrec.md", "reliability.md", "scale.md", *_result_pages()],
+        "RESULTS": [*notes, *_result_pages()],
     }
     for entry in config["nav"]:
         for title, value in entry.items():
