@@ -45,7 +45,7 @@ def flat_keys(file: Path) -> dict[str, str]:
         if (
             isinstance(value, dict)
             and name[:1].isupper()
-            and name in {*MODELS, "SASRec", "BERT4Rec"}
+            and name in {*MODELS, "SASRec", "BERT4Rec", "GRU4Rec"}
         ):
             keys |= dict.fromkeys(value, name)
         elif name != "like":
