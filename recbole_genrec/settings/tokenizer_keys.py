@@ -166,6 +166,7 @@ class CollaborativeKeys(Settings):
         "one for each prefix",
         affects="tokenizer",
         default="windows",
+        neutral="all",
     )
     cf_file: str | None = key("file of collaborative vectors made elsewhere", affects="tokenizer")
     graph_dim: int = key("size of LightGCN's user and item vectors", ge=1, affects="tokenizer")

@@ -83,6 +83,24 @@ class RowAdamW(RowSteps, AdamW):
     decouples_decay = True
 
 
+ROW_STEPS: dict[str, type[RowSteps]] = {"adam": RowAdam, "adamw": RowAdamW}
+
+
+def check_row_learner(name: str) -> None:
+    """Refuse an optimiser that cannot change single rows of tables.
+
+    Args:
+        name: value of ``learner``.
+
+    Raises:
+        ConfigError: another ``learner`` than adam and adamw.
+    """
+    if name not in ROW_STEPS:
+        raise ConfigError(
+            f"sparse_tables: True needs learner adam or adamw, and learner is {name!r}."
+        )
+
+
 def row_optimiser(
     name: str, parameters: Any, learning_rate: float, weight_decay: float
 ) -> Optimizer:
@@ -95,14 +113,10 @@ def row_optimiser(
         weight_decay: likewise.
 
     Raises:
-        ConfigError: another ``learner``.
+        ConfigError: see :func:`check_row_learner`.
     """
-    classes: dict[str, type[RowSteps]] = {"adam": RowAdam, "adamw": RowAdamW}
-    if name not in classes:
-        raise ConfigError(
-            f"sparse_tables: True needs learner adam or adamw, and learner is {name!r}."
-        )
-    return classes[name](parameters, lr=learning_rate, weight_decay=weight_decay)
+    check_row_learner(name)
+    return ROW_STEPS[name](parameters, lr=learning_rate, weight_decay=weight_decay)
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any) -> None:

@@ -166,6 +166,7 @@ def test_a_run_with_sparse_tables_learns(folder, tmp_path):
         {"item_parts": ["id"]},
         {"depth": "mlp"},
         {"fsdp": True},
+        {"learner": "sgd"},
     ],
 )
 def test_tables_that_every_step_reads_cannot_be_sparse(folder, changes):

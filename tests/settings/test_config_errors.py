@@ -80,6 +80,7 @@ def test_every_shared_key_accepts_what_our_files_say():
             "generator",
             "preset",
             "result_file",
+            "cf_rows",  # in the files of those that use it, whose runs alone it names
             "compile_search",
             "config_file",
             "config_files",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.timeline.keys import HEADS, PARTS, Plan, TimelineSettings
 from recbole_genrec.settings.rules import did_you_mean
+from recbole_genrec.training.row_adam import check_row_learner
 
 
 def check_timeline(settings: TimelineSettings) -> None:
@@ -155,6 +156,7 @@ def _check_sparse(settings: TimelineSettings, plan: Plan) -> None:
             "sparse_tables: True and fsdp: True: shared weights have no sparse gradients. Leave "
             "one of them out."
         )
+    check_row_learner(settings.learner)
 
 
 def _check_prefix_loss(settings: TimelineSettings, plan: Plan) -> None:

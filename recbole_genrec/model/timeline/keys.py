@@ -21,6 +21,7 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         "history alone",
         affects="training",
         default=None,
+        neutral=None,
     )
     code_temperature: float = key(
         "divides the cosines of generator: parallel",
