@@ -125,7 +125,8 @@ def _expected_memory(lm: nn.Module, settings: Any) -> TrainingMemory:
         lm: with weights on the meta device.
         settings: of the method.
     """
-    lm.to(torch.bfloat16 if getattr(settings, "weights_precision", "") == "bf16" else torch.float32)
+    if getattr(settings, "weights_precision", "fp32") == "bf16":
+        lm.to(torch.bfloat16)
     if settings.tuning != "lora":
         return training_memory(lm.parameters(), settings.learner)
     lm.requires_grad_(False)

@@ -138,8 +138,12 @@ class SingleRun:
 
     def _say(self, sentence: str, warns: bool) -> None:
         """Log a sentence, if there is one."""
-        if sentence:
-            self.logger.log(logging.WARNING if warns else logging.INFO, sentence)
+        if not sentence:
+            return
+        if warns:
+            self.logger.warning(sentence)
+        else:
+            self.logger.info(sentence)
 
     def _cases(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         """Raw ids of the test users and of their items, where ranks are stored."""
