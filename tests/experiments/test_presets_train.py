@@ -45,7 +45,7 @@ CUT = {
         **RQVAE,
         **RANDOM_WEIGHTS,
         "backbone": "llama",
-        "epochs": 2,
+        "epochs": 5,
         "gradient_accumulation_steps": 1,
         "train_batch_size": 16,
         "max_length": 256,
