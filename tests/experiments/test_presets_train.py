@@ -45,11 +45,13 @@ CUT = {
         **RQVAE,
         **RANDOM_WEIGHTS,
         "backbone": "llama",
-        "epochs": 5,
+        "codebook_sizes": [16, 16],
+        "learning_rate": 0.005,
+        "epochs": 3,
         "gradient_accumulation_steps": 1,
         "train_batch_size": 16,
-        "max_length": 256,
-        "text_max_len": 24,
+        "max_length": 160,
+        "text_max_len": 12,
         "test_prompt_ids": 0,
     },
     "STORE": {
@@ -83,13 +85,14 @@ CUT = {
     "LMIndexer": {
         **RANDOM_WEIGHTS,
         "indexer_backbone": "t5",
-        "codebook_sizes": [16, 16],
-        "stage_epochs": [2, 2, 2],
+        "codebook_sizes": [32, 32],
+        "stage_epochs": [20, 20, 5],
+        "stage_batch": [32, 8],
         "tok_max_len": [24, 24],
         "max_source_length": 128,
         "item_max_length": 16,
-        "train_batch_size": 64,
-        "epochs": 3,
+        "train_batch_size": 32,
+        "epochs": 6,
     },
 }
 
@@ -162,8 +165,10 @@ def test_a_published_setting_trains(model, popular, backbones, tmp_path):
     if codes is None:
         assert model == "SETRec", "its tokens are vectors"
         return
-    assert codes["before"]["unique_ids"] > 0.5 * ITEMS
-    for level in codes["levels"][: codes["before"]["levels"]]:
+    learned = codes["levels"][: codes["before"]["levels"]]
+    possible = min(ITEMS, math.prod(level["size"] for level in learned))
+    assert codes["before"]["unique_ids"] > 0.5 * possible
+    for level in learned:
         assert level["perplexity"] > 0.25 * level["size"]
     if "best_epoch" in codes and "curve" in codes:
         looks = codes["curve"][1:]
