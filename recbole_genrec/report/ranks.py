@@ -7,6 +7,7 @@ mean of 1 / log2(rank + 1) over them (0 for the others).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -75,18 +76,17 @@ class UserRanks:
             ArtefactError: the folder is missing, damaged or holds something else.
         """
         tensors, meta = load_artefact(folder)
-        try:
+        loaded: UserRanks | None = None
+        with contextlib.suppress(KeyError, TypeError, ValueError, zlib.error):
             users, targets = _cases(tensors, meta)
-            depth = int(meta["depth"])
             ranks = tensors["ranks"].numpy().astype(np.int64)
-        except (KeyError, TypeError, ValueError, zlib.error):
-            users, targets, depth, ranks = None, (), 0, np.zeros(0)
-        if users is None or len(users) != len(ranks):
+            loaded = cls(ranks, tuple(users), int(meta["depth"]), tuple(targets))
+        if loaded is None or len(loaded.users) != len(loaded.ranks):
             raise ArtefactError(
                 f"{folder} holds no test ranks. "
                 f"Delete the folder and run the model again with --save_ranks=True."
             )
-        return cls(ranks, tuple(users), depth, tuple(targets))
+        return loaded
 
     def by_case(self, metric: str) -> dict[tuple[str, str], float]:
         """A metric of each user.
