@@ -59,7 +59,7 @@ def test_the_leaderboard_holds_every_method(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_cut_copy_runs_and_a_later_seed_joins(folder, tmp_path):
-    only = ["SASRec", "SASRec-windows", "tree", "flat-T", "parallel"]
+    only = ["SASRec", "SASRec-prefixes", "tree", "flat-T", "parallel"]
     settings = {**SMALL, "exclude_history": True}
     file = cut("leaderboard.yaml", folder, tmp_path, settings=settings, seeds=[1])
     parallel = {"opq_rounds": 2, "codebook_sizes": [8] * 4}
