@@ -35,12 +35,15 @@ def give_padding(model: Any, encoder: str) -> None:
         return
 
     word = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
+    kind = "its end token"
+    if word != tokenizer.eos_token:
+        kind = "the token"
     if word is None:
         word = PADDING
         tokenizer.add_special_tokens({"pad_token": word})
         model[0].auto_model.resize_token_embeddings(len(tokenizer))
     tokenizer.pad_token = word
-    logger.info("text_encoder: %s has no padding token; %s pads its texts.", encoder, word)
+    logger.info("text_encoder: %s has no padding token; %s %s is used.", encoder, kind, word)
 
 
 def is_plain_decoder(folder: Path) -> bool:

@@ -49,6 +49,11 @@ class EnsembleLists(CatalogueLists):
         lists = cls(served, file.weights)
         return Served(lists.config, lists, lists.histories)
 
+    @property
+    def training(self) -> bool:
+        """Whether a member is in training mode."""
+        return any(member.model.training for member in self.served)
+
     def eval(self) -> EnsembleLists:
         """As torch's."""
         for member in self.served:

@@ -71,6 +71,11 @@ class RecBoleLists(CatalogueLists):
         self._reads_users = config["model"] not in SAME_FOR_ALL and hasattr(model, "n_users")
         self._titles: list[str] | None = None
 
+    @property
+    def training(self) -> bool:
+        """As torch's."""
+        return self.model.training
+
     def eval(self) -> RecBoleLists:
         """As torch's."""
         self.model.eval()
