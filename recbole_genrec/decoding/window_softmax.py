@@ -19,12 +19,12 @@ class Windows(NamedTuple):
 
     Attributes:
         first: first class of each row's window, int64 ``[R]``.
-        count: classes of the window, a function of ``first``, int64 ``[R]``.
+        width: classes of the window, a function of ``first``, int64 ``[R]``.
         target: the class that is right, int64 ``[R]``.
     """
 
     first: Tensor
-    count: Tensor
+    width: Tensor
     target: Tensor
 
 
@@ -61,7 +61,7 @@ class _WindowCrossEntropy(torch.autograd.Function):
         first, target = windows.first[order], windows.target[order]
         sorted_states = states[order]
         starts, sizes = first.unique_consecutive(return_counts=True)
-        widths = windows.count[order][sizes.cumsum(0) - 1]
+        widths = windows.width[order][sizes.cumsum(0) - 1]
 
         for_states = torch.empty_like(sorted_states)
         for_vectors = torch.zeros_like(vectors)

@@ -18,11 +18,9 @@ from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.decoding import histories_of, without_targets
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.recommending import Recommending
+from recbole_genrec.training.list_evaluation import MOST_SCORES
 
 Validate = Callable[[], dict[str, float]]
-
-MOST_SCORES = 2**24
-"""Scores of all items that stand in memory at once, 64 MiB, where there are enough users."""
 
 
 class GenRecModel(Recommending):
@@ -248,10 +246,7 @@ class GenRecModel(Recommending):
 
     @property
     def has_one_target(self) -> bool:
-        """Whether the last item of a row is its only target.
-
-        It is so with ``train_rows: all``, and in validation.
-        """
+        """Whether a row has one target, as with ``train_rows: all`` and in validation."""
         return self._validates or self.settings.train_rows == "all"
 
     def calculate_validation_loss(self, interaction) -> Tensor:
@@ -372,7 +367,7 @@ class GenRecModel(Recommending):
     ) -> tuple[Tensor, Tensor]:
         """:meth:`best_items` of users who are ranked together; arguments as of :meth:`scores`."""
         scores = self._scores_of(history, length, excluded, **user)  # [B, n_items]
-        scores[:, 0] = -torch.inf
+        scores = scores.index_fill(1, scores.new_zeros(1, dtype=torch.int64), -torch.inf)
         best, items = scores.topk(k)  # as RecBole's collector does, also among equal scores
         return items, best
 
@@ -394,9 +389,7 @@ class GenRecModel(Recommending):
             facts: dict[str, Any] = {name: ids[rows] for name, ids in user.items()}
             facts["history"] = history[rows, :longest]
             facts["length"] = length[rows]
-            facts["excluded"] = None
-            if excluded is not None:
-                facts["excluded"] = excluded[rows]
+            facts["excluded"] = excluded if excluded is None else excluded[rows]
             yield rows, facts
 
     @torch.no_grad()

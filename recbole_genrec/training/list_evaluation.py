@@ -21,7 +21,7 @@ LARGE_CATALOGUE = 50_000
 """Items from which ``dense_scores: auto`` takes lists."""
 
 MOST_SCORES = 2**24
-"""Scores of a model of RecBole that stand in memory at once, 64 MiB (our choice)."""
+"""Scores of all items that stand in memory at once, 64 MiB (our choice)."""
 
 WHOLE_ROWS = ("rec.meanrank", "rec.score", "data.label")
 """What metrics may need that lists do not hold."""

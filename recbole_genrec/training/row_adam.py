@@ -83,7 +83,7 @@ class RowAdamW(RowSteps, AdamW):
     decouples_decay = True
 
 
-ROW_STEPS: dict[str, type[RowSteps]] = {"adam": RowAdam, "adamw": RowAdamW}
+ROW_STEPS: dict[str, type[RowAdam] | type[RowAdamW]] = {"adam": RowAdam, "adamw": RowAdamW}
 
 
 def check_row_learner(name: str) -> None:
