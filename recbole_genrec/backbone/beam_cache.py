@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -111,6 +113,42 @@ class BeamCache(DynamicCache):
             selected.buffers.append((keys, values))
         selected.lengths = [length] * len(selected.buffers)
         return selected
+
+    @classmethod
+    def joined(
+        cls, caches: Sequence[BeamCache], rows: Sequence[Tensor], length: int, reserve: int
+    ) -> BeamCache:
+        """A cache of all rows of several caches, which hold up to ``length`` tokens.
+
+        Shorter rows end in zeros, which a mask must hide.
+
+        Args:
+            caches: of the same model.
+            rows: the rows of each of them in the new cache, together each row once.
+            length: tokens of the new cache.
+            reserve: tokens for which it has room behind them.
+        """
+        count = sum(len(part) for part in rows)
+        cache = cls(reserve)
+        for pairs in zip(*(part.buffers for part in caches), strict=True):
+            keys = _joined([keys for keys, _ in pairs], rows, count, length, reserve)
+            values = _joined([values for _, values in pairs], rows, count, length, reserve)
+            cache.buffers.append((keys, values))
+        cache.lengths = [length] * len(cache.buffers)
+        return cache
+
+
+def _joined(
+    buffers: Sequence[Tensor], rows: Sequence[Tensor], count: int, length: int, reserve: int
+) -> Tensor:
+    """Full buffers ``[b, heads, n, d]`` as rows of one ``[count, heads, length + reserve, d]``."""
+    _, heads, _, width = buffers[0].shape
+    joined = buffers[0].new_empty(count, heads, length + reserve, width)
+    for part, places in zip(buffers, rows, strict=True):
+        end = part.shape[2]
+        joined[:, :, :end].index_copy_(0, places, part)
+        joined[:, :, end:length].index_fill_(0, places, 0)
+    return joined
 
 
 def _grown(tensor: Tensor, length: int, capacity: int) -> Tensor:

@@ -73,9 +73,9 @@ class ScoredVocabulary(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
 
             def logits(states: Tensor) -> Tensor:
-                return linear(states.float() * self.scale, rows) / temperature
+                return linear(states.float() * self.scale, rows)
 
-            log_probs = cached_log_probs(hidden, logits, start, count, len(rows))
+            log_probs = cached_log_probs(hidden, logits, start, count, len(rows), temperature)
         return self.with_started(log_probs, level)
 
     def with_started(self, log_probs: Tensor, level: int) -> Tensor:

@@ -13,8 +13,8 @@ from recbole_genrec.backbone import (
     embed_mixed,
     load_causal_lm,
 )
-from recbole_genrec.backbone.causal import decoder as causal_decoder
-from recbole_genrec.backbone.causal.decoder import common_beginning
+from recbole_genrec.backbone.causal import prompts as causal_prompts
+from recbole_genrec.backbone.causal.prompts import common_beginning
 from recbole_genrec.decoding import (
     SCORE_TYPES,
     ItemTrie,
@@ -124,7 +124,7 @@ def test_a_beginning_that_all_prompts_share_is_read_once(family, lengths, common
 @torch.no_grad()
 def test_states_of_prompts_that_nobody_reads_are_left_out(family, hooked, monkeypatch):
     """The last layer ends early, unless it has hooks that wait for its end."""
-    monkeypatch.setattr(causal_decoder, "FEWEST", 0)
+    monkeypatch.setattr(causal_prompts, "FEWEST", 0)
     model = Generator(family)
     layer = model.backbone.layers_called_whole[-1]
     forward, ended = layer.forward, []
@@ -145,6 +145,35 @@ def test_states_of_prompts_that_nobody_reads_are_left_out(family, hooked, monkey
             for place, user in enumerate(rows):
                 expected = model.next_log_probs(user, paths[user], "level")
                 torch.testing.assert_close(values[place], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("common", [0, 5])
+@torch.no_grad()
+def test_prompts_of_similar_length_are_read_together(family, common, monkeypatch):
+    """Short prompts do not pay for a long one; what follows sees neither group's padding."""
+    monkeypatch.setattr(causal_prompts, "FEWEST", 0)
+    model = Generator(family, lengths=(54, 7, 8))
+    model.prompt[:, :common] = model.prompt[:1, :common]
+    tokens_read = []
+    write_keys = CausalBackbone.write_keys
+
+    def counted(self, embeddings, *args):
+        tokens_read.append(embeddings.shape[0] * embeddings.shape[1])
+        return write_keys(self, embeddings, *args)
+
+    monkeypatch.setattr(CausalBackbone, "write_keys", counted)
+    decoder = model.decoder()
+    beginning = [common] if common else []
+    assert tokens_read == [*beginning, 2 * (8 - common), 54 - common]
+    assert decoder.cache.get_seq_length() == 54
+    for keys, values in decoder.cache.buffers:
+        assert keys[:, :, :54].isfinite().all() and values[:, :, :54].isfinite().all()
+    for rows, part in (((0, 1, 2), decoder), ((2, 0), decoder.select(torch.tensor([2, 0])))):
+        for paths, log_probs in zip(PATHS, walk(part, rows), strict=True):
+            for place, user in enumerate(rows):
+                expected = model.next_log_probs(user, paths[user], "level")
+                torch.testing.assert_close(log_probs[place], expected, **CLOSE)
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.beam_cache import BeamCache, visible_paths
+from recbole_genrec.backbone.beam_cache import visible_paths
+from recbole_genrec.backbone.causal.prompts import read_prompts
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
 
 if TYPE_CHECKING:
@@ -95,65 +96,3 @@ class CausalDecoder:
         selected.cache = self.cache.select(rows, self.width)
         selected._prepare()
         return selected
-
-
-SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
-FEWEST = 256  # tokens of all prompts; fewer are read with their states (both our choice, measured)
-
-
-def read_prompts(
-    backbone: CausalBackbone, prompt: Tensor, lengths: Tensor, reserve: int
-) -> tuple[BeamCache, Tensor]:
-    """Read prompts; a beginning that all of them share, an instruction, is read once.
-
-    Of many tokens only keys and values are computed, and the last token of each prompt is then
-    read once more for its state.
-
-    Args:
-        backbone: the language model, in evaluation mode.
-        prompt: embeddings ``[B, S, d_in]``, right-padded.
-        lengths: prompt lengths ``[B]`` in tokens.
-        reserve: tokens for which the cache has room behind the prompts.
-
-    Returns:
-        The cache, and the states of the last tokens ``[B, 1, d_out]``.
-    """
-    rows, size, _ = prompt.shape
-    backbone.check_length(size)
-    users = torch.arange(rows, device=prompt.device)
-    places = torch.arange(size, device=prompt.device)
-    common = common_beginning(prompt, lengths)
-    cache = BeamCache(reserve)
-    if common < SHORTEST:
-        common = 0
-        mask, positions = None, None
-    else:
-        beginning = BeamCache(0)
-        backbone.write_keys(prompt[:1, :common], None, None, beginning)
-        cache = beginning.repeated(rows, size - common + reserve)
-        positions = places[common:].expand(rows, -1)  # [B, S - P]
-        mask = (places <= places[common:].unsqueeze(1))[None, None]  # [1, 1, S - P, S]
-
-    rest = prompt[:, common:]
-    if rows * (size - common) < FEWEST:
-        states = backbone(rest, mask, positions, cache)  # [B, S - P, d_out]
-        return cache, states[users, lengths - 1 - common].unsqueeze(1)
-    backbone.write_keys(rest, mask, positions, cache)
-    ends = (lengths - 1).unsqueeze(1)  # [B, 1]
-    sees = torch.cat([places < ends, torch.ones_like(ends, dtype=torch.bool)], dim=1)  # [B, S + 1]
-    last = backbone(prompt[users, lengths - 1].unsqueeze(1), sees[:, None, None], ends, cache)
-    cache.rewind(size)
-    return cache, last
-
-
-def common_beginning(prompt: Tensor, lengths: Tensor) -> int:
-    """Tokens with which all prompts begin; the last token of a prompt is never among them.
-
-    Args:
-        prompt: embeddings ``[B, S, d_in]``.
-        lengths: ``[B]``.
-    """
-    if len(prompt) < 2:
-        return 0
-    same = (prompt == prompt[:1]).all(-1).all(0)  # [S]
-    return min(int(same.cumprod(0).sum()), int(lengths.min()) - 1)

@@ -231,10 +231,10 @@ class Responses:
         states = states.to(self.vocabulary.classifier.dtype)
 
         def logits(rows: Tensor) -> Tensor:
-            return self.logits(rows, codes_only).float() / temperature
+            return self.logits(rows, codes_only).float()
 
         with torch.autocast(states.device.type, enabled=False):
-            return cached_log_probs(states, logits, first, sizes[level], n_classes)
+            return cached_log_probs(states, logits, first, sizes[level], n_classes, temperature)
 
     def loss(self, responses: Sequence[Response]) -> Tensor:
         """Mean cross-entropy over all response tokens.
