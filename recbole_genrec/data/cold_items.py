@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_text import PLACEHOLDER, item_file, item_file_ids, read_item_texts
 from recbole_genrec.errors import DataError
@@ -64,3 +67,18 @@ def texts_of(config: Any, items: Sequence[str]) -> list[str]:
         required=False,
     )
     return read.texts[1:]
+
+
+def items_in_training(dataset: Any) -> Tensor:
+    """Which items a training interaction names, bool ``[n_items]``.
+
+    Args:
+        dataset: RecBole's training dataset of a sequential model, with all its rows.
+    """
+    rows = dataset.inter_feat
+    history = f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"
+    is_trained = torch.zeros(dataset.item_num, dtype=torch.bool)
+    is_trained[rows[dataset.iid_field]] = True
+    is_trained[rows[history].flatten()] = True
+    is_trained[0] = False  # the padding item
+    return is_trained

@@ -10,6 +10,8 @@ from recbole.utils import ModelType
 
 from recbole_genrec.data.evaluation_rows import rows_by_ratio
 from recbole_genrec.data.training_rows import training_rows
+from recbole_genrec.settings.plain import as_list
+from recbole_genrec.settings.tokenizer_keys import ALIASES
 
 FILTERS = {
     "rm_dup_inter": None,
@@ -58,7 +60,7 @@ def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
 
 def idle_keys(config) -> list[str]:
     """A sentence for each key that was set and does nothing in this run."""
-    sentences = _beside_split_files(config) + _of_columns(config)
+    sentences = _beside_split_files(config) + _of_columns(config) + _of_collisions(config)
     if config.settings.valid_users and config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
         sentences.append(
             f"valid_users does nothing for {config.settings.model}, which is not sequential."
@@ -98,6 +100,31 @@ def _beside_split_files(config) -> list[str]:
                     "split."
                 )
     return sentences
+
+
+def _of_collisions(config) -> list[str]:
+    """Keys of policies that ``collision`` does not name.
+
+    A size of the extra token is named whoever set it, because its default is none; the other keys
+    where the user chose them, because they have values beside all policies.
+    """
+    if config.is_stored or not {"collision", "extra_token_size"} <= config.declarations.keys():
+        return []
+    names = as_list(config["collision"])
+    policies = [policy for name in names for policy in ALIASES.get(name, [name])]
+    idle = []
+    if "extra_token" not in policies:
+        if config["extra_token_size"] is not None:
+            idle.append(("extra_token_size", "extra_token"))
+        idle.append(("dedup_spare", "extra_token"))
+    if "sinkhorn" not in policies:
+        idle.append(("sinkhorn_rounds", "sinkhorn"))
+    return [
+        f"{key} does nothing, because collision is {', '.join(names)}, without {policy}. Put "
+        f"{policy} into collision, or leave {key} out."
+        for key, policy in idle
+        if key == "extra_token_size" or key in config.external_config_dict
+    ]
 
 
 def _of_columns(config) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile
+from recbole_genrec.experiments.ensemble_members import check_scores
 from recbole_genrec.experiments.loading import Served, load_recommender
 from recbole_genrec.experiments.recbole_lists import BATCH, CatalogueLists
 from recbole_genrec.model.answers import ListOptions, Ranked, best_of
@@ -45,7 +46,11 @@ class EnsembleLists(CatalogueLists):
             **changes: settings to replace, of all members.
         """
         file = EnsembleFile.read(path)
-        served = [load_recommender(checkpoint, **changes) for checkpoint in file.checkpoints]
+        served = []
+        for checkpoint in file.checkpoints:
+            member = load_recommender(checkpoint, **changes)
+            check_scores(checkpoint, member.config)
+            served.append(member)
         lists = cls(served, file.weights)
         return Served(lists.config, lists, lists.histories)
 

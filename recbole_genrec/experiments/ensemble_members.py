@@ -40,6 +40,7 @@ class Member:
         # all users are loaded; which of them choose the weights is decided for all members
         self.trained: Trained = load_data_and_model(checkpoint, valid_users=0, **changes)
         config, model = self.trained.config, self.trained.model
+        check_scores(checkpoint, config)
         self.items = raw_ids(self.trained.dataset)["items"]
         self.trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
         self.trainer.eval_collector.data_collect(self.trained.train)  # as fit does
@@ -121,6 +122,25 @@ class Member:
         if self._columns is not None:
             log_probs = log_probs[:, self._columns.to(log_probs.device)]
         return interaction, log_probs, target_rows, targets
+
+
+def check_scores(checkpoint: str, config: Any) -> None:
+    """Refuse a member whose scores stand for places in its own list.
+
+    Args:
+        checkpoint: of the member.
+        config: its settings, with the changes asked for.
+
+    Raises:
+        ConfigError: ``cold_share`` is above 0.
+    """
+    share = config["cold_share"]
+    if share:
+        raise ConfigError(
+            f"{checkpoint} has cold_share: {share:g}, which gives items places in a list. An "
+            "ensemble adds scores, and its list would not keep the share. Use "
+            f"--{config['model']}.cold_share=0."
+        )
 
 
 def load_members(checkpoints: Sequence[str], changes: dict[str, Any]) -> list[Member]:

@@ -51,8 +51,10 @@ class CodeSearch:
         """Searches that the statistics leave out."""
         counted = self.log
         self.reset_log()
-        yield
-        self.log = counted
+        try:
+            yield
+        finally:
+            self.log = counted
 
     def best(
         self,

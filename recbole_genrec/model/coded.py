@@ -12,7 +12,7 @@ from torch import Tensor
 from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
-from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.model.self_improve.content import content_source
@@ -211,18 +211,6 @@ class CodedModel(GenRecModel):
         return torch.from_numpy(
             np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items)
         )
-
-    def without_interactions(self) -> Tensor:
-        """Items that no training interaction names, bool ``[n_items]``; not the padding item.
-
-        Without the data of the training these are the items that were added since.
-        """
-        try:
-            is_cold = self.popularity() == 0
-        except DataError:
-            is_cold = torch.arange(self.n_items) >= self.n_dataset_items
-        is_cold[0] = False
-        return is_cold
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""

@@ -10,6 +10,7 @@ sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
                                 user token: key ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
 new items                       ``add_items``
+share of unseen items (4.3)     ``cold_sharing.py``, key ``cold_share``
 ==============================  ===========================================================
 """
 
@@ -28,9 +29,9 @@ from recbole_genrec.backbone import (
     load_encoder_decoder,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
-from recbole_genrec.decoding import ItemTrie, SearchResult, item_cross_entropy
-from recbole_genrec.decoding.cold_share import ColdItems, with_cold_share
+from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.cold_sharing import ColdShareKeys, ColdSharing
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender, ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
@@ -41,7 +42,9 @@ from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettin
 __all__ = ["TIGER", "TIGERSettings", "ranking_guided_loss"]
 
 
-class TIGERSettings(CompiledSearchKeys, LabelSmoothingKeys, BackboneKeys, SharedSettings):
+class TIGERSettings(
+    ColdShareKeys, CompiledSearchKeys, LabelSmoothingKeys, BackboneKeys, SharedSettings
+):
     """Keys of TIGER and LETTER."""
 
     generator: Literal["tiger", "timeline", "lcrec"] = key(
@@ -57,21 +60,12 @@ class TIGERSettings(CompiledSearchKeys, LabelSmoothingKeys, BackboneKeys, Shared
     )
     temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
     train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
-    cold_share: float = key(
-        "largest share of a list for items without training interactions, which follow items with "
-        "the same learned codes; 0 = they stand where their scores put them",
-        ge=0,
-        le=1,
-        affects="search",
-        default=0.0,
-        neutral=0.0,
-    )
     infer_temperature: float | Literal["match"] = key(
         "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
     )
 
 
-class TIGER(EncoderDecoderRecommender):
+class TIGER(ColdSharing, EncoderDecoderRecommender):
     """TIGER on the codes of any vector tokenizer; ``properties/model/TIGER.yaml`` lists the keys.
 
     Args:
@@ -104,7 +98,6 @@ class TIGER(EncoderDecoderRecommender):
             # RecBole's user ids in training tell which token a user has.
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
 
-        self._cold: tuple[tuple, ColdItems | None] | None = None
         self.temperature = settings.temperature
         self.infer_temperature = settings.infer_temperature
         if self.infer_temperature == "match":
@@ -153,39 +146,6 @@ class TIGER(EncoderDecoderRecommender):
         """
         memory = self._memory(history, length, user)
         return self.search_decoder(memory, self.settings.score_type, self.infer_temperature)
-
-    @torch.no_grad()
-    def search(
-        self,
-        history: Tensor,
-        length: Tensor,
-        k: int | None = None,
-        fill: bool = False,
-        trie: ItemTrie | None = None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
-    ) -> SearchResult:
-        """As the base's; with ``cold_share`` cold items get places in the lists."""
-        result = super().search(history, length, k, fill, trie, excluded, **user)
-        share = self.settings.cold_share
-        cold = self._cold_items() if share else None
-        if cold is None:
-            return result
-        trie = trie or self.search_trie
-        k = k or max(self.settings.topk)
-        return with_cold_share(result, cold, trie, k, share, excluded)
-
-    def _cold_items(self) -> ColdItems | None:
-        """The items without training interactions under the present codes; ``None`` = no item."""
-        version = (int(self.codes_version), self.n_items, self.codes.device)
-        if self._cold is None or self._cold[0] != version:
-            is_cold = self.without_interactions().to(self.codes.device)
-            items = None
-            if bool(is_cold.any()):
-                learned = self.codes[:, : self.item_codes.n_learned]
-                items = ColdItems(learned, is_cold)
-            self._cold = (version, items)
-        return self._cold[1]
 
     # --- encoder and decoder ----------------------------------------------------------------------
 
@@ -251,6 +211,7 @@ class TIGER(EncoderDecoderRecommender):
     @classmethod
     def check_settings(cls, settings: TIGERSettings) -> None:
         """Refuse an end token that has no cost, and the tokenizer of another kind of model."""
+        super().check_settings(settings)
         end_can_be_scored = settings.use_eos and settings.score_type == "joint"
         if settings.score_eos and not end_can_be_scored:
             raise ConfigError(

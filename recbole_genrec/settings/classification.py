@@ -92,10 +92,27 @@ def named_values(
         values: all values of the run.
         switches: whether keys are left out whose switch is off.
     """
+    if reads_collaborative_vectors(values):
+        values = {"cf_rows": keys["cf_rows"].default, **values}
     names = [name for name in values if not _unnamed(keys.get(name), values[name])]
     if switches:
         names = active(keys, values, names)
     return {name: values[name] for name in names}
+
+
+def reads_collaborative_vectors(values: Mapping[str, object]) -> bool:
+    """Whether a run reads vectors of SASRec although no file of its method sets ``cf_rows``.
+
+    Args:
+        values: all values of the run.
+    """
+    others = values.get("tokenizers")
+    if values.get("tokenizer_input") == "cf":
+        return True
+    if isinstance(others, list) and "letter" in others:
+        return True
+    has_content = values.get("item_text_fields") or values.get("item_vectors")
+    return bool(values.get("self_improve")) and not has_content
 
 
 def _unnamed(declared: Key | None, value: object) -> bool:

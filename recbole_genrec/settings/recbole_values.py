@@ -52,6 +52,18 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             )
 
 
+def ranks_all_items(eval_args: Any) -> bool:
+    """Whether validation and test rank all items, not samples.
+
+    Args:
+        eval_args: value of the key.
+    """
+    modes = eval_args.get("mode", "full")
+    if isinstance(modes, dict):
+        return all(mode == "full" for mode in modes.values())
+    return modes == "full"
+
+
 def _check_split(split: object) -> None:
     """Check the form of a split; RecBole takes a wrong one apart and fails."""
     if split is None:

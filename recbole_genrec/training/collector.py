@@ -36,6 +36,11 @@ class BatchedStruct(DataStruct):
         """Add the tensor of a batch."""
         self._batches.setdefault(name, []).append(value.detach().cpu().clone())
 
+    def replace_tensor(self, name: str, value: torch.Tensor) -> None:
+        """Take another tensor for the last batch."""
+        self._batches[name].pop()
+        self.update_tensor(name, value)
+
     def join(self) -> None:
         """Put the batches together."""
         for name, tensors in self._batches.items():
@@ -91,17 +96,32 @@ class TensorCollector(Collector):
         Ranked lists take the place of scores where an evaluation holds no scores of all items.
         """
         if isinstance(scores_tensor, RankedLists):
-            lists = scores_tensor.items
-            if self.register.need("rec.items"):
-                self.data_struct.update_tensor("rec.items", lists)
-            if self.register.need("rec.topk"):
-                n_items = max(int(lists.max()), int(positive_i.max())) + 1
-                hits = hits_in(lists, positive_u, positive_i, n_items)
-                self.data_struct.update_tensor("rec.topk", hits)
+            for name, value in self._of_lists(scores_tensor, positive_u, positive_i).items():
+                self.data_struct.update_tensor(name, value)
             return
+        unfilled: dict[str, torch.Tensor] = {}
         if self.config.settings.exclude_history:
+            k = max(self.topk)
+            if bool(((scores_tensor > -torch.inf).sum(1) < k).any()):
+                lists = RankedLists.of(scores_tensor, k).without(None, scores_tensor.shape[1])
+                unfilled = self._of_lists(lists, positive_u, positive_i)
             rank_last(scores_tensor, positive_u, positive_i)
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        for name, value in unfilled.items():
+            self.data_struct.replace_tensor(name, value)
+
+    def _of_lists(
+        self, ranked: RankedLists, positive_u: torch.Tensor, positive_i: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What the evaluator reads of ranked lists; arguments as of :meth:`eval_batch_collect`."""
+        lists = ranked.items
+        collected = {}
+        if self.register.need("rec.items"):
+            collected["rec.items"] = lists
+        if self.register.need("rec.topk"):
+            n_items = max(int(lists.max()), int(positive_i.max())) + 1
+            collected["rec.topk"] = hits_in(lists, positive_u, positive_i, n_items)
+        return collected
 
     def get_data_struct(self) -> Any:
         """What the evaluator reads, of the users of all processes; forgets the users after it."""

@@ -33,7 +33,7 @@ class RankedLists(NamedTuple):
     """The best items of some users, in the place of their scores of all items.
 
     Attributes:
-        items: item ids ``[B, k]``, best first.
+        items: item ids ``[B, k]``, best first; 0 = none, where too few items may be ranked.
         scores: ``[B, k]``.
     """
 
@@ -45,6 +45,25 @@ class RankedLists(NamedTuple):
         """The best of scores of all items ``[B, n_items]``, as RecBole's collector takes them."""
         best, items = torch.topk(scores, k, dim=-1)
         return cls(items, best)
+
+    def without(self, seen: tuple[Tensor, Tensor] | None, n_items: int) -> RankedLists:
+        """The lists with 0 in the places that no item may take.
+
+        Where fewer than ``k`` items are left, ``topk`` fills a list with items that may not be in
+        it. None of them is a hit.
+
+        Args:
+            seen: rows and item ids that leave the lists; ``None`` = none but those of score -inf.
+            n_items: number of items, the padding item included.
+        """
+        is_empty = self.scores == -torch.inf
+        if seen is not None:
+            rows, items = (numbers.to(self.items.device) for numbers in seen)
+            first = torch.arange(len(self.items), device=self.items.device) * n_items
+            is_empty |= torch.isin(first.unsqueeze(1) + self.items, rows * n_items + items)
+        return RankedLists(
+            self.items.masked_fill(is_empty, 0), self.scores.masked_fill(is_empty, -torch.inf)
+        )
 
 
 def ranked_batch(trainer: Any, batch: tuple, dense: Callable[[tuple], tuple]) -> tuple:
@@ -123,7 +142,7 @@ def ranked_lists(
         NotImplementedError: a model of RecBole that scores given pairs alone.
     """
     if hasattr(model, "best_items"):
-        return RankedLists(*model.best_items(interaction, k))
+        return RankedLists(*model.best_items(interaction, k)).without(seen, n_items)
     n_rows = len(interaction)
     rows_at_once = max(1, MOST_SCORES // n_items)
     parts = []
@@ -135,7 +154,7 @@ def ranked_lists(
             scores[_rows_of(seen, rows)] = -torch.inf
         parts.append(RankedLists.of(scores, k))
     items, best = zip(*parts, strict=True)
-    return RankedLists(torch.cat(items), torch.cat(best))
+    return RankedLists(torch.cat(items), torch.cat(best)).without(None, n_items)
 
 
 def _rows_of(seen: tuple[Tensor, Tensor], rows: slice) -> tuple[Tensor, Tensor]:

@@ -110,9 +110,11 @@ def rate_times(optimiser: Optimizer, factor: float) -> Iterator[None]:
     rates = [group["lr"] for group in optimiser.param_groups]
     for group, rate in zip(optimiser.param_groups, rates, strict=True):
         group["lr"] = factor * rate
-    yield
-    for group, rate in zip(optimiser.param_groups, rates, strict=True):
-        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 # --- schedules ------------------------------------------------------------------------------------

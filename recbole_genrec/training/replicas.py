@@ -119,10 +119,12 @@ class Replicas:
         for unit in units:
             unit.set_reshard_after_forward(False, recurse=False)
             unit.unshard()
-        yield
-        for unit in units:
-            unit.set_reshard_after_forward(unit is not self._root, recurse=False)
-            unit.reshard()
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.set_reshard_after_forward(unit is not self._root, recurse=False)
+                unit.reshard()
 
     # --- checkpoints: the same files as those of one process --------------------------------------
 

@@ -143,8 +143,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any
             parameter.grad = gradient
             gradient = gradient.values()
         values.append(gradient)
-    norm_type = options.get("norm_type", 2.0)
-    total = torch.nn.utils.get_total_norm(values, norm_type)
+    total = torch.nn.utils.get_total_norm(values, **options)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for part in values:
         part.mul_(factor)

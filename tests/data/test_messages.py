@@ -157,6 +157,27 @@ IDLE = [
 ]
 
 
+OF_COLLISIONS = [
+    ({"extra_token_size": 64}, None),
+    ({"collision": ["sinkhorn", "extra_token"], "extra_token_size": 64}, None),
+    ({"collision": "both", "extra_token_size": 64, "sinkhorn_rounds": 3}, None),
+    ({"collision": ["none"]}, None),
+    ({"collision": ["none"], "extra_token_size": 64}, "extra_token_size does nothing"),
+    ({"collision": ["nearest_free"], "extra_token_size": 64}, "collision is nearest_free, without"),
+    ({"collision": "reassign", "dedup_spare": 2}, "dedup_spare does nothing"),
+    ({"sinkhorn_rounds": 3}, "sinkhorn_rounds does nothing"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), OF_COLLISIONS)
+def test_keys_of_policies_that_are_not_taken_say_so(folder, changes, words, caplog):
+    split(folder, "TIGER", **changes)
+    if words is None:
+        assert "does nothing" not in caplog.text
+    else:
+        assert words in caplog.text
+
+
 @pytest.mark.parametrize(("changes", "words"), IDLE)
 def test_keys_that_do_nothing_say_so(folder, changes, words, caplog):
     split(folder, **changes)

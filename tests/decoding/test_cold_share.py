@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
-from toy import toy_model, write_dataset
+from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.decoding import ItemTrie, SearchResult
 from recbole_genrec.decoding.cold_share import ColdItems, with_cold_share
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.ensemble import make_ensemble
+from recbole_genrec.experiments.ensemble_file import EnsembleFile
+from recbole_genrec.experiments.loading import load_data_and_model, load_model, load_recommender
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
+from recbole_genrec.training.trainer import GenRecTrainer
 
 
 def by_hand(items, codes, is_cold, k, share, barred):
@@ -103,3 +114,123 @@ def test_the_alphabet_of_the_extra_code_is_fixed(tmp_path):
     model, *_ = toy_model(folder, "TIGER", extra_token_size=256, codebook_sizes=[4, 4])
     assert model.level_sizes == (4, 4, 256)
     assert model.vocabulary.level_sizes[-1] == 256
+
+
+# --- checkpoints, evaluations, sums ---------------------------------------------------------------
+
+SHARE = {"cold_share": 0.5, "catalogue": "item_file", "epochs": 1}
+
+
+def write_twins(place: Path) -> Path:
+    """The toy data, and for each fourth item one of the same text that nobody has chosen."""
+    folder = write_dataset(place)
+    file = folder / "toy" / "toy.item"
+    lines = file.read_text().splitlines()
+    for line in lines[1::4]:
+        item, title, brand = line.split("\t")
+        lines.append(f"twin-{item}\t{title}\t{brand}")
+    file.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The result of a run of TIGER with items that nobody has chosen, and its data."""
+    place = tmp_path_factory.mktemp("run")
+    folder = write_twins(place / "data")
+    values = {**TINY_OF["TIGER"], **SHARE, "data_path": str(folder)}
+    values |= {"cache_dir": str(place / "cache"), "checkpoint_dir": str(place / "saved")}
+    return run_recbole_genrec("TIGER", "toy", config_dict=values)
+
+
+def ranked(model):
+    """Lists of a few histories, as raw ids and scores."""
+    histories = [["i3", "i4"], ["i8"], ["i20", "i21", "i22"]]
+    lists = [model.recommend(history, k=10) for history in histories]
+    return [[(entry["item"], entry["score"]) for entry in entries] for entries in lists]
+
+
+def test_the_cold_items_are_those_of_the_training_split(run):
+    _, model, *_ = load_data_and_model(run["checkpoint"])
+    is_cold = model.popularity() == 0
+    is_cold[0] = False
+    assert torch.equal(model.without_interactions(), is_cold)
+    names = {model.item_tokens[item] for item in is_cold.nonzero().squeeze(1).tolist()}
+    assert any(name.startswith("twin-") for name in names)
+
+
+def test_a_checkpoint_without_its_data_gives_the_lists_of_the_evaluation(run, tmp_path):
+    _, model, *_ = load_data_and_model(run["checkpoint"])
+    elsewhere = load_model(run["checkpoint"], data_path=str(tmp_path)).model
+    assert torch.equal(elsewhere.without_interactions(), model.without_interactions())
+    lists = ranked(model)
+    assert ranked(elsewhere) == lists
+    assert any(item.startswith("twin-") for entries in lists for item, _ in entries)
+
+    # and so after an item was added and the model was written again
+    elsewhere.add_items([elsewhere.content.text[5]], ["new"])
+    elsewhere.save(tmp_path / "again.pth")
+    again = load_model(str(tmp_path / "again.pth"), data_path=str(tmp_path)).model
+    assert again.without_interactions().tolist() == [*model.without_interactions().tolist(), True]
+    assert ranked(again) == ranked(elsewhere)
+
+
+def test_a_checkpoint_that_does_not_name_its_cold_items_says_so(run, tmp_path, caplog):
+    state = load_checkpoint(run["checkpoint"])
+    state["other_parameter"] = {**state["other_parameter"]}
+    del state["other_parameter"]["cold_items"]
+    file = tmp_path / "older.pth"
+    save_checkpoint(file, state)
+    _, with_data, *_ = load_data_and_model(str(file))
+    _, model, *_ = load_data_and_model(run["checkpoint"])
+    assert ranked(with_data) == ranked(model)
+    assert "cold_share" not in caplog.text
+    elsewhere = load_model(str(file), data_path=str(tmp_path)).model
+    assert ranked(elsewhere)
+    assert "does not say which items had no training interactions" in caplog.text
+
+
+def test_lists_and_all_scores_give_the_same_metrics(run):
+    changes = {"metrics": ["Recall", "NDCG", "ItemCoverage"], "topk": [5, 10]}
+    ways = []
+    for dense in (True, False):
+        config, model, *_, test = load_data_and_model(
+            run["checkpoint"], dense_scores=dense, exclude_history=True, **changes
+        )
+        trainer = GenRecTrainer(config, model)
+        trainer.eval_collector.data_collect(load_data_and_model(run["checkpoint"]).train)
+        metrics = trainer.evaluate(test, load_best_model=False)
+        ways.append((metrics, trainer.eval_collector.lists))
+        assert model.without_interactions()[trainer.eval_collector.lists].any()
+    assert ways[0][0] == ways[1][0]
+    assert torch.equal(ways[0][1], ways[1][1])
+
+
+def test_a_given_item_has_its_score_in_the_list(run):
+    _, model, *_, test = load_data_and_model(run["checkpoint"])
+    batch = next(iter(test))[0]
+    full = model.full_sort_predict(batch)
+    best = full.topk(10, dim=1).indices
+    assert model.without_interactions()[best].any()
+    for column in best.unbind(1):
+        batch = copy.copy(batch)
+        batch.interaction = {**batch.interaction, model.ITEM_ID: column}
+        assert torch.equal(model.predict(batch), full.gather(1, column.unsqueeze(1)).squeeze(1))
+
+
+def test_sums_of_scores_and_samples_are_refused(run, tmp_path):
+    checkpoints = [run["checkpoint"], run["checkpoint"]]
+    output = str(tmp_path / "both.json")
+    with pytest.raises(ConfigError, match="Use --TIGER.cold_share=0"):
+        make_ensemble(checkpoints, output, [1.0, 1.0])
+    changes = {"TIGER.cold_share": 0.0}
+    assert make_ensemble(checkpoints, output, [1.0, 1.0], **changes)["test_result"]
+    file = tmp_path / "file.json"
+    write_json(file, EnsembleFile(tuple(checkpoints), (1.0, 1.0)).content(tmp_path))
+    with pytest.raises(ConfigError, match="Use --TIGER.cold_share=0"):
+        load_recommender(str(file))
+    assert load_recommender(str(file), **changes).model
+
+    folder = Path(run["config"]["data_path"]).parent
+    with pytest.raises(ConfigError, match="cold_share: 0.5 gives items places in a list of all"):
+        toy_config(folder, "TIGER", cold_share=0.5, eval_args={"mode": "uni100"})

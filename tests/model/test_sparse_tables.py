@@ -123,6 +123,18 @@ def test_clipping_sees_sparse_gradients(max_norm):
     torch.testing.assert_close(mine[1].grad, theirs[1].grad)
 
 
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_clipping_refuses_gradients_that_are_no_numbers_where_it_is_asked_to(is_sparse):
+    table = torch.nn.Parameter(torch.zeros(5, 2))
+    gradient = torch.full((5, 2), torch.inf)
+    table.grad = gradient
+    if is_sparse:
+        table.grad = sparse_of(gradient, [4, 1])
+    with pytest.raises(RuntimeError, match="non-finite"):
+        clip_gradients([table], max_norm=1.0, error_if_nonfinite=True)
+    clip_gradients([table], max_norm=1.0)
+
+
 def test_sparse_gradients_are_the_dense_ones(folder, tmp_path):
     gradients = {}
     for sparse in (False, True):

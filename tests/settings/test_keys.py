@@ -252,6 +252,21 @@ def test_the_rows_of_collaborative_vectors_are_in_the_names_of_those_who_use_the
     assert name("SETRec") != name("SETRec", cf_rows="all")
 
 
+READERS = [
+    ("TIGER", {"tokenizer_input": "cf"}),
+    ("TimelineRec", {"tokenizers": ["rkmeans", "letter"]}),
+    ("TIGER", {"tokenizer": "cid", "self_improve": True, "item_text_fields": None}),
+]
+
+
+@pytest.mark.parametrize(("model", "values"), READERS)
+def test_so_they_are_where_only_a_setting_asks_for_these_vectors(model, values):
+    assert name(model, **values) == name(model, **values, cf_rows="windows")
+    assert name(model, **values) != name(model, **values, cf_rows="all")
+    config = GenRecConfig(model, "ml-100k", config_dict={"gpu_id": "", **values, "cf_rows": "all"})
+    assert "cf_rows" not in named_values(config.declarations, config.plain())  # the name of before
+
+
 def test_a_run_of_an_earlier_version_goes_on_under_its_name(tmp_path):
     options = {"gpu_id": "", "checkpoint_dir": str(tmp_path), "resume": True}
     config = GenRecConfig("TIGER", "ml-100k", config_dict=options)

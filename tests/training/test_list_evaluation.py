@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model import base
+from recbole_genrec.model.code_search import CodeSearch
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.ranks import ranks_from_hits
 from recbole_genrec.training import list_evaluation
@@ -209,3 +212,81 @@ def test_the_collector_holds_nothing_that_grows_with_items(folder, tmp_path):
 def test_the_key_leaves_the_names_of_runs(folder):
     plain = toy_config(folder, "TIGER")
     assert toy_config(folder, "TIGER", dense_scores=False).run_name() == plain.run_name()
+
+
+# --- lists that too few items are left for --------------------------------------------------------
+
+
+class Given:
+    """A model that ranks by given scores ``[B, n_items]``."""
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def full_sort_predict(self, interaction):
+        return self.scores.clone()
+
+
+class GivenLists(Given):
+    """The same by lists; the items of the history have the lowest finite scores."""
+
+    def best_items(self, interaction, k):
+        scores = self.scores.clone()
+        scores[:, 0] = -torch.inf
+        best, items = scores.topk(k)
+        return items, best
+
+
+@pytest.mark.parametrize("way", ["dense", Given, GivenLists])
+def test_an_item_of_the_history_is_never_a_hit(folder, tmp_path, way):
+    """Five items; the lists of four have three, two and four items left."""
+    changes = {"exclude_history": True, "topk": [2, 4], "valid_metric": "Recall@4"}
+    changes["metrics"] = ["Recall", "ItemCoverage"]
+    evaluations = Evaluations(folder, tmp_path, "SASRec", **changes)
+    collector = evaluations.trainer.eval_collector
+    scores = -torch.arange(18.0).view(3, 6)
+    seen = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([1, 5, 2, 3, 4, 5])
+    batch = Interaction({"user_id": torch.arange(3)})
+    rows, targets = torch.arange(3), torch.tensor([5, 4, 3])
+    if way == "dense":
+        collected = scores.clone()
+        collected[:, 0] = -torch.inf
+        collected[seen] = -torch.inf
+    else:
+        if way is GivenLists:
+            scores[seen] = -100.0
+        collected = ranked_lists(way(scores), batch, seen, 4, 6)
+    collector.eval_batch_collect(collected, batch, rows, targets)
+    data = collector.get_data_struct()
+    assert data.get("rec.items").tolist() == [[2, 3, 4, 0], [1, 5, 0, 0], [1, 2, 3, 4]]
+    hits = [[0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0, 0, 1, 0, 1]]
+    assert data.get("rec.topk").tolist() == hits
+
+
+class Shared(base.GenRecModel):
+    """A model whose scores share their memory, so that nothing can be written into them."""
+
+    def __init__(self, n_items):
+        torch.nn.Module.__init__(self)
+        self.n_items = n_items
+
+    def scores(self, history, length, **user):
+        return torch.zeros(1, 1).expand(len(history), self.n_items)
+
+
+@pytest.mark.parametrize("excluded", [None, torch.tensor([[3], [0]])])
+def test_what_scores_returns_is_not_written_into(excluded):
+    model = Shared(6)
+    history, length = torch.ones(2, 1, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+    items, scores = model._best_of(4, history, length, excluded)
+    assert (items > 0).all() and (scores == 0).all()
+    assert (model.scores(history, length) == 0).all()
+
+
+def test_the_statistics_of_the_search_come_back_after_an_error():
+    search = CodeSearch(SimpleNamespace(topk=[5]))
+    counted = search.log
+    with pytest.raises(ZeroDivisionError), search.uncounted():
+        assert search.log is not counted
+        raise ZeroDivisionError
+    assert search.log is counted

@@ -13,7 +13,12 @@ from recbole_genrec.decoding import smoothed_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.settings.shared_keys import SharedSettings
-from recbole_genrec.training.optimiser import check_learner, make_optimiser, make_schedule
+from recbole_genrec.training.optimiser import (
+    check_learner,
+    make_optimiser,
+    make_schedule,
+    rate_times,
+)
 from recbole_genrec.training.trainer import GenRecTrainer
 
 
@@ -139,3 +144,11 @@ def test_optimisers_that_cannot_run_here():
         check_learner(settings(learner="paged_adamw8bit"))
     check_learner(settings())
     check_learner(settings(learner="adamw", fsdp=True))
+
+
+def test_the_rate_comes_back_after_an_error():
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.5)
+    with pytest.raises(ZeroDivisionError), rate_times(optimiser, 0.1):
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.05)
+        raise ZeroDivisionError
+    assert optimiser.param_groups[0]["lr"] == 0.5
