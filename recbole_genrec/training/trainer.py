@@ -28,6 +28,7 @@ from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
 from recbole_genrec.training.list_evaluation import CLIP
 from recbole_genrec.training.optimiser import (
+    in_one_pass,
     make_optimiser,
     make_schedule,
     rate_times,
@@ -116,7 +117,12 @@ class GenRecTrainer(EvaluatingTrainer):
         )
         if getattr(self.model, "sparse_parameters", ()):
             return row_optimiser(*arguments)
-        return make_optimiser(self.settings, *arguments) or super()._build_optimizer(**kwargs)
+        optimiser = make_optimiser(self.settings, *arguments)
+        if optimiser is None:
+            optimiser = super()._build_optimizer(**kwargs)
+        if self.settings.device.type == "cpu" and not self.settings.fsdp:
+            optimiser = in_one_pass(optimiser)
+        return optimiser
 
     def _build_scheduler(self, batches: int) -> LRScheduler | None:
         steps = -(-batches // self.accumulation) * self.epochs

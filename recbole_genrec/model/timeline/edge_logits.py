@@ -89,39 +89,3 @@ def counted_codes(trie: ItemTrie, level: int, nodes: Tensor) -> Tensor:
     size = trie.levels[level].size
     codes = torch.zeros(*nodes.shape, size, dtype=torch.int8, device=nodes.device)
     return codes.scatter_reduce(-1, children.codes, is_counted.to(torch.int8), "amax") > 0
-
-
-def mean_below(trie: ItemTrie, table: Tensor) -> list[Tensor]:
-    """The mean vector of the items below each edge; added items do not move that of others.
-
-    Args:
-        trie: of the whole catalogue.
-        table: vectors of the items ``[n_items, d]``; row 0, the padding item, is not read.
-
-    Returns:
-        For each level ``[n_edges + 1, d]``; the last row, of the dead node, is 0.
-    """
-    items = (trie.leaf_of_item >= 0).nonzero().squeeze(1)  # [N]
-    paths = trie.paths(trie.leaf_of_item[items])[1:]
-    means = []
-    for level, nodes in zip(trie.levels, paths, strict=True):
-        n_nodes = level.n_edges + 1
-        counts = trie.counts(items)
-        if not counts.all():
-            is_known = items_below(nodes[counts], n_nodes, least=0) > 0
-            counts = counts | ~is_known[nodes]
-        total = table.new_zeros(n_nodes, table.shape[1])
-        total = total.index_add(0, nodes[counts], embedding(items[counts], table))  # [n_nodes, d]
-        means.append(total / items_below(nodes[counts], n_nodes).unsqueeze(1))
-    return means
-
-
-def items_below(nodes: Tensor, n_nodes: int, least: int = 1) -> Tensor:
-    """How many items lie below each node, ``[n_nodes]``.
-
-    Args:
-        nodes: the node of each item ``[N]``.
-        n_nodes: number of nodes, the dead one included.
-        least: takes the place of smaller numbers.
-    """
-    return torch.bincount(nodes, minlength=n_nodes).clamp(min=least)

@@ -16,7 +16,7 @@ from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
 from recbole_genrec.model.timeline.parallel import ParallelHeads
 from recbole_genrec.model.timeline.path_vectors import PathVectors
-from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree
+from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree, TreeEdges
 
 
 @dataclass
@@ -26,14 +26,14 @@ class Vectors:
     Attributes:
         inputs: input vectors of all items ``[n_items, d]``; ``None`` = by history.
         outputs: output vectors of all items ``[n_items, d]``.
-        edges: of each stateless tree, for each level ``[n_edges, d]``.
+        edges: of each stateless tree.
         paths: of the codes of ``depth: mlp`` and ``transformer``.
         stateless: the tree as the search reads it; made by the first search.
     """
 
     inputs: Tensor | None = None
     outputs: Tensor | None = None
-    edges: list[list[Tensor]] = field(default_factory=list)
+    edges: list[TreeEdges] = field(default_factory=list)
     paths: PathVectors | None = None
     stateless: StatelessDepth | None = None
 

@@ -8,9 +8,11 @@ SASRec's tied item table (arXiv 1808.09781) at its nodes. What is generated are 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.model.timeline.edge_logits import EdgeProducts, mean_below
+from recbole_genrec.model.timeline.edge_logits import EdgeProducts
+from recbole_genrec.model.timeline.edge_set import every_edge
 
 
 class PathVectors(EdgeProducts):
@@ -22,4 +24,5 @@ class PathVectors(EdgeProducts):
     """
 
     def __init__(self, trie: ItemTrie, table: Tensor):
-        super().__init__(trie, mean_below(trie, table))
+        means = every_edge(trie).means(table)
+        super().__init__(trie, [pad(mean, (0, 0, 0, 1)) for mean in means])

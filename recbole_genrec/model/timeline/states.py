@@ -19,7 +19,7 @@ from recbole_genrec.model.timeline.item_vectors import (
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.text_alignment import TextAlignment
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, start_small
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
 
 
 class TimelineStates(GenerativeRecommender):
@@ -178,17 +178,20 @@ class TimelineStates(GenerativeRecommender):
             vectors: input vectors of all items ``[n_items, d]``, where they are there already.
 
         Returns:
-            ``h [B, T, d]``.
+            ``h [B, T, d]``; what stands at padding has no meaning.
         """
+        slots = Slots.of(history)
+        items = history.flatten()[slots.places]  # [N]
         if vectors is None:
-            x = self.input_vectors(history)  # [B, T, d]
+            x = self.input_vectors(items)  # [N, d]
         else:
-            x = nn.functional.embedding(history, vectors)
+            x = nn.functional.embedding(items, vectors)
         if self.position_table is None:
-            return self.transformer(self.dropout(self.input_norm(x)))
-        n_slots = history.shape[1]
-        x = self.dropout(self.input_norm(x + self.position_table.weight[:n_slots]))
-        return self.transformer(x, mask=self._causal_mask(n_slots), is_causal=True)
+            x = self.dropout(self.input_norm(x))
+            return slots.padded(self.transformer(x, slots))
+        x = x + self.position_table(slots.positions)
+        x = slots.padded(self.dropout(self.input_norm(x)))  # [B, T, d]
+        return self.transformer(x, mask=self._causal_mask(history.shape[1]), is_causal=True)
 
     def last_states(self, history: Tensor, length: Tensor, vectors: Tensor | None) -> Tensor:
         """The state of the last item of each history, ``[B, d]``; see :meth:`timeline`."""

@@ -12,7 +12,7 @@ its edges are ours and unpublished::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,28 @@ from recbole_genrec.decoding.scores import item_scores
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy, smoothed_losses
 from recbole_genrec.decoding.trie_level import TrieLevel
 from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
-from recbole_genrec.model.timeline.edge_logits import (
-    EdgeProducts,
-    counted_codes,
+from recbole_genrec.model.timeline.edge_logits import EdgeProducts, counted_codes
+from recbole_genrec.model.timeline.edge_set import (
+    EdgeSet,
+    competing_edges,
+    every_edge,
     items_below,
-    mean_below,
 )
 
 ROWS_AT_ONCE = 128  # targets whose windows are computed together, little padded in a sorted batch
 NARROW = 16  # children up to which the windows of several parents are computed together
+
+
+class TreeEdges(NamedTuple):
+    """The edges whose logits count, and their vectors.
+
+    Attributes:
+        among: those of a trie that compete, or all.
+        vectors: for each level ``[E, d]``.
+    """
+
+    among: EdgeSet
+    vectors: list[Tensor]
 
 
 class StatelessTree(nn.Module):
@@ -52,23 +65,21 @@ class StatelessTree(nn.Module):
         self.scale = nn.Parameter(torch.ones(len(counts)))
         self.turns = nn.ModuleList(_turn(d) for _ in counts)
 
-    def edges(self, trie: ItemTrie, item_vectors: Tensor | None) -> list[Tensor]:
-        """Vectors of all edges.
+    def edges(self, trie: ItemTrie, item_vectors: Tensor | None) -> TreeEdges:
+        """Vectors of the edges.
 
         Args:
             trie: of the whole catalogue.
             item_vectors: ``[n_items, d]``; ``None`` = the edges have their own vectors alone.
-
-        Returns:
-            For each level ``[n_edges, d]``.
         """
         if item_vectors is None:
-            return list(self.own)
-        means = mean_below(trie, item_vectors)
+            return TreeEdges(every_edge(trie), list(self.own))
+        among = competing_edges(trie)
         vectors = []
-        for level, (mean, offset) in enumerate(zip(means, self.own, strict=True)):
-            vectors.append(self.scale[level] * mean[:-1] + offset)
-        return vectors
+        for level, mean in enumerate(among.means(item_vectors)):
+            offset = _rows(self.own[level], among.edges[level])
+            vectors.append(self.scale[level] * mean + offset)
+        return TreeEdges(among, vectors)
 
     def state(self, states: Tensor, level: int) -> Tensor:
         """What gives the logits of a level, of the shape of ``states [..., d]``."""
@@ -81,7 +92,7 @@ class StatelessTree(nn.Module):
         trie: ItemTrie,
         states: Tensor,
         items: Tensor,
-        edges: list[Tensor],
+        edges: TreeEdges,
         closed: ClosedCodes = ALL_OPEN,
         smoothing: float = 0.0,
     ) -> list[Tensor]:
@@ -105,7 +116,7 @@ class StatelessTree(nn.Module):
                 losses.append(states.new_zeros(()))
                 continue
             parent, target = paths[depth], paths[depth + 1]
-            weights = _LevelWeights(level, edges[depth], self.bias[depth], self.sparse)
+            weights = self._level_weights(level, edges, depth)
             if level.n_nodes == 1:
                 logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]
                 (logits,) = closed.hide([weights.by_code(logits)])
@@ -123,9 +134,16 @@ class StatelessTree(nn.Module):
             losses.append(total / len(items))
         return losses
 
+    def _level_weights(self, level: TrieLevel, edges: TreeEdges, depth: int) -> _LevelWeights:
+        numbers = edges.among.edges[depth]
+        bias = _rows(self.bias[depth], numbers)
+        codes = level.code[numbers].long()
+        places = edges.among.places[depth]
+        return _LevelWeights(level, edges.vectors[depth], bias, codes, places, self.sparse)
+
     # --- scores -----------------------------------------------------------------------------------
 
-    def log_probs(self, trie: ItemTrie, states: Tensor, edges: list[Tensor]) -> Tensor:
+    def log_probs(self, trie: ItemTrie, states: Tensor, edges: TreeEdges) -> Tensor:
         """Log-probabilities of all items, exact: one product with the edges of each level.
 
         Args:
@@ -138,10 +156,9 @@ class StatelessTree(nn.Module):
         """
 
         def logits(depth: int, chosen: Tensor) -> Tensor:
-            vectors, bias = edges[depth], self.bias[depth]
-            if len(chosen) < len(vectors):  # else they are all edges in their order
-                vectors, bias = vectors.index_select(0, chosen), bias.index_select(0, chosen)
-            return self.state(states, depth) @ vectors.T + bias
+            places = edges.among.places[depth][chosen]
+            vectors = _rows(edges.vectors[depth], places)
+            return self.state(states, depth) @ vectors.T + _rows(self.bias[depth], chosen)
 
         return item_scores(trie, edge_leaf_scores(trie, logits, len(states)))
 
@@ -174,16 +191,18 @@ class StatelessDepth:
     Args:
         tree: its weights.
         trie: of the whole catalogue.
-        edges: vectors of all edges, see :meth:`StatelessTree.edges`.
+        edges: see :meth:`StatelessTree.edges`.
     """
 
-    def __init__(self, tree: StatelessTree, trie: ItemTrie, edges: Sequence[Tensor]):
+    def __init__(self, tree: StatelessTree, trie: ItemTrie, edges: TreeEdges):
         self.tree = tree
-        # The bias of an edge is one more entry of its vector, against a 1 in the state.
+        # The bias of an edge is one more entry of its vector, against a 1 in the state. An edge
+        # that does not compete has any logit, here 0.
         vectors = []
-        for edge, bias in zip(edges, tree.bias, strict=True):
-            joined = torch.cat([edge, bias.unsqueeze(1)], dim=1)
-            vectors.append(nn.functional.pad(joined, (0, 0, 0, 1)))
+        for numbers, edge, bias in zip(edges.among.edges, edges.vectors, tree.bias, strict=True):
+            joined = torch.cat([edge, bias[numbers].unsqueeze(1)], dim=1)
+            blank = joined.new_zeros(len(bias) + 1, joined.shape[1])
+            vectors.append(blank.index_copy(0, numbers, joined))
         self.products = EdgeProducts(trie, vectors)
 
     def begin(self, states: Tensor) -> Tensor:
@@ -221,16 +240,28 @@ class _LevelWeights:
 
     Args:
         level: the edges from one depth to the next.
-        edges: their vectors ``[n_edges, d]``.
-        bias: of the edges ``[n_edges]``.
+        edges: vectors of those that compete, or of all ``[E, d]``.
+        bias: of the same edges ``[E]``.
+        codes: their codes, int64 ``[E]``.
+        places: where each edge of the level stands among them, int64 ``[n_edges]``.
         sparse: whether the gradients of :meth:`window_loss` hold its edges alone.
     """
 
-    def __init__(self, level: TrieLevel, edges: Tensor, bias: Tensor, sparse: bool = False):
+    def __init__(
+        self,
+        level: TrieLevel,
+        edges: Tensor,
+        bias: Tensor,
+        codes: Tensor,
+        places: Tensor,
+        sparse: bool = False,
+    ):
         self.sparse = sparse
         self.level = level
         self.edges = edges
         self.bias = bias
+        self.codes = codes
+        self.places = places
 
     @property
     def has_slices(self) -> bool:
@@ -238,14 +269,13 @@ class _LevelWeights:
         return not self.sparse and self.edges.device.type == "cpu"
 
     def all_logits(self, states: Tensor) -> Tensor:
-        """Logits of all edges, ``[P, d]`` -> float32 ``[P, n_edges]``."""
+        """Logits of the edges of the root, ``[P, d]`` -> float32 ``[P, E]``."""
         return (states @ self.edges.T + self.bias).float()
 
     def by_code(self, logits: Tensor) -> Tensor:
         """Logits of the edges of the root as logits of codes, -inf where no edge has the code."""
-        codes = self.level.code[:-1].long()
         blank = logits.new_full((len(logits), self.level.size), -torch.inf)
-        return blank.index_copy(1, codes, logits)
+        return blank.index_copy(1, self.codes, logits)
 
     def window_loss(
         self,
@@ -264,8 +294,11 @@ class _LevelWeights:
             leaving: codes that do not compete, bool ``[R, V]``; ``None`` = all compete.
             smoothing: see :meth:`StatelessTree.level_losses`.
         """
-        first = self.level.ptr[parent].long()
-        count = self.level.ptr[parent + 1].long() - first
+        begin = self.level.ptr[parent].long()
+        count = self.level.ptr[parent + 1].long() - begin
+        # Siblings stand side by side among the edges that compete, too.
+        first = self.places[begin]
+        target = first + target - begin
         total = states.new_zeros(())
         order = torch.argsort(count)
         if leaving is None and not smoothing and self.has_slices:
@@ -285,7 +318,7 @@ class _LevelWeights:
             logits = torch.bmm(vectors, states[rows].unsqueeze(2)).squeeze(2)
             logits = logits.float() + self._biases(window)
             if leaving is not None:
-                is_outside |= leaving[rows].gather(1, self.level.code[window].long())
+                is_outside |= leaving[rows].gather(1, self.codes[window])
             logits = logits.masked_fill(is_outside, -torch.inf)
             place = target[rows] - first[rows]
             total = total + smoothed_losses(logits, place, smoothing).sum()
@@ -297,6 +330,13 @@ class _LevelWeights:
             flat = window.flatten()
             return self.bias.gather(0, flat, sparse_grad=True).view(window.shape)
         return embedding(window, self.bias.unsqueeze(1)).squeeze(2)
+
+
+def _rows(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table in rising order; the table itself where they are all."""
+    if len(rows) == len(table):
+        return table
+    return table.index_select(0, rows)
 
 
 def _turn(d: int) -> nn.Sequential:

@@ -7,9 +7,48 @@ but without buckets, so that no position is rare.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+
+class Slots(NamedTuple):
+    """Where the items of right-padded histories stand.
+
+    Attributes:
+        places: of the items among all slots, row after row, int64 ``[N]``.
+        shape: rows B and slots of a row T.
+    """
+
+    places: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, history: Tensor) -> Slots:
+        """The slots of item ids ``[B, T]``; 0 = no item."""
+        n_rows, n_slots = history.shape
+        return cls(history.flatten().nonzero().squeeze(1), (n_rows, n_slots))
+
+    @property
+    def positions(self) -> Tensor:
+        """The position of each item in its history, from 0, ``[N]``."""
+        return self.places % self.shape[1]
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values of items ``[N, d]`` as ``[B, T, d]``, 0 in empty slots."""
+        if len(values) == self.shape[0] * self.shape[1]:
+            return values.unflatten(0, self.shape)
+        blank = values.new_zeros(self.shape[0] * self.shape[1], values.shape[1])
+        return blank.index_copy(0, self.places, values).unflatten(0, self.shape)
+
+    def without_padding(self, values: Tensor) -> Tensor:
+        """Values of slots ``[B, T, d]`` as those of items ``[N, d]``."""
+        flat = values.flatten(0, 1)
+        if len(self.places) == len(flat):
+            return flat
+        return flat.index_select(0, self.places)
 
 
 class RelativeBlock(nn.Module):
@@ -39,28 +78,31 @@ class RelativeBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Outputs of all positions.
+    def forward(self, x: Tensor, bias: Tensor, slots: Slots) -> Tensor:
+        """Outputs of all items.
 
         Args:
-            x: ``[B, T, d]``.
+            x: ``[N, d]``.
             bias: added to the attention scores ``[heads, T, T]``, -inf hides a position.
+            slots: where the items stand.
 
         Returns:
-            ``[B, T, d]``.
+            ``[N, d]``.
         """
         if self.pre_norm:
-            x = x + self._attend(self.attention_norm(x), bias)
+            x = x + self._attend(self.attention_norm(x), bias, slots)
             return x + self.dropout(self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(x + self._attend(x, bias))
+        x = self.attention_norm(x + self._attend(x, bias, slots))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
-    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
-        joined = self.projection(x).unflatten(-1, (3, self.n_heads, -1))  # [B, T, 3, heads, d_h]
-        query, key, value = joined.permute(2, 0, 3, 1, 4)  # [B, heads, T, d_h]
+    def _attend(self, x: Tensor, bias: Tensor, slots: Slots) -> Tensor:
+        joined = slots.padded(self.projection(x))  # [B, T, 3 d]
+        heads = joined.unflatten(-1, (3, self.n_heads, -1))  # [B, T, 3, heads, d_h]
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, d_h]
         rate = self.attention_dropout if self.training else 0.0
         mixed = scaled_dot_product_attention(query, key, value, bias.to(query.dtype), rate)
-        return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        of_items = slots.without_padding(mixed.transpose(1, 2).flatten(2))  # [N, d]
+        return self.dropout(self.output(of_items))
 
 
 class RelativeTransformer(nn.Module):
@@ -86,18 +128,21 @@ class RelativeTransformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.last_norm = nn.LayerNorm(d) if norm == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """States of all positions; state t knows items 1 to t.
+    def forward(self, x: Tensor, slots: Slots) -> Tensor:
+        """States of all items; that of item t of a history knows items 1 to t.
+
+        Only the attention sees padding.
 
         Args:
-            x: ``[B, T, d]``.
+            x: ``[N, d]``.
+            slots: where the items stand.
 
         Returns:
-            ``[B, T, d]``.
+            ``[N, d]``.
         """
-        bias = self.bias(x.shape[1])  # [heads, T, T]
+        bias = self.bias(slots.shape[1])  # [heads, T, T]
         for block in self.blocks:
-            x = block(x, bias)
+            x = block(x, bias, slots)
         return self.last_norm(x)
 
     def bias(self, n_slots: int) -> Tensor:
