@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.optimiser import (
     check_learner,
+    in_one_pass,
     make_optimiser,
     make_schedule,
     rate_times,
@@ -152,3 +155,29 @@ def test_the_rate_comes_back_after_an_error():
         assert optimiser.param_groups[0]["lr"] == pytest.approx(0.05)
         raise ZeroDivisionError
     assert optimiser.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_in_one_pass_is_adam_and_goes_on_from_a_state_of_before(name):
+    torch.manual_seed(0)
+    layers = [nn.Linear(7, 5) for _ in range(3)]
+    for layer in layers[1:]:
+        layer.load_state_dict(layers[0].state_dict())
+    plain_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    plain = plain_class(layers[0].parameters(), lr=0.01, weight_decay=0.01)
+    fused, resumed = (
+        in_one_pass(plain_class(layer.parameters(), lr=0.01, weight_decay=0.01))
+        for layer in layers[1:]
+    )
+    for step in range(6):
+        if step == 3:
+            resumed.load_state_dict(copy.deepcopy(plain.state_dict()))
+            layers[2].load_state_dict(layers[0].state_dict())
+        gradients = [torch.randn_like(weight) for weight in layers[0].parameters()]
+        for layer, optimiser in zip(layers, (plain, fused, resumed), strict=True):
+            for weight, gradient in zip(layer.parameters(), gradients, strict=True):
+                weight.grad = gradient.clone()
+            optimiser.step()
+    for layer in layers[1:]:
+        for weight, expected in zip(layer.parameters(), layers[0].parameters(), strict=True):
+            torch.testing.assert_close(weight, expected)
