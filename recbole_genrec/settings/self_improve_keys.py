@@ -49,6 +49,13 @@ class SelfImproveKeys(Settings):
         neutral=0,
         only_if=ON,
     )
+    si_reinit_unused: bool = key(
+        "embeddings of codes that no item has after a refresh start anew, near those in use",
+        affects="training",
+        default=False,
+        neutral=False,
+        only_if=ON,
+    )
     si_align_ratio: float = key(
         "items of the alignment task per row of a training batch",
         ge=0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, embedding
@@ -11,6 +13,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.model.self_improve.coder import ItemCoder
+from recbole_genrec.model.self_improve.fresh_codes import start_unused_codes_anew
 from recbole_genrec.training.trainer import GenRecTrainer
 
 SOON = {
@@ -288,3 +291,94 @@ def test_the_rate_rises_anew_after_a_refresh_and_a_stopped_run_goes_on(folder, c
 def test_settings_that_cannot_work(folder, name, changes, message):
     with pytest.raises(ConfigError, match=message):
         toy_config(folder, name, **{**SOON, **changes})
+
+
+# --- codes that no item has -----------------------------------------------------------------------
+
+REINIT = {"si_reinit_unused": True, "si_scope": "all"}
+CODED = ["TIGER", "LETTER", "STORE", "LCRec", "LMIndexer", "MetaID", "TokenRec", "TimelineRec"]
+
+
+MORE_CODES = {"TokenRec": {"codebook_sizes": [64, 64]}}  # than its 40 items use
+
+
+def tables_of(model):
+    """The weights with rows for codes by name, and the row of the first code of each level."""
+    firsts = [sum(model.level_sizes[:level]) for level in range(len(model.level_sizes))]
+    if hasattr(model, "prompts") and not hasattr(model, "vocabulary"):
+        return {"table": model.prompts.first_item.tolist()}  # TokenRec
+    names = dict(model.named_parameters())
+    if "vocabulary.table" in names:
+        return {"vocabulary.table": [1 + first for first in firsts]}
+    rows = ("vocabulary.embedding", "vocabulary.classifier", "depth.embedding")
+    return {name: firsts for name in rows if name in names}
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_rows_of_codes_that_no_item_has_start_anew(improving, name):
+    """All other numbers of the model stay, and a second model gets the same ones."""
+    refreshed = []
+    for _ in range(2):
+        model, *_ = improving(name, **REINIT, **MORE_CODES.get(name, {}))
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        model.self_improvement.refine_codes(model)
+        refreshed.append(dict(model.named_parameters()))
+    tables = tables_of(model)
+    assert tables
+    in_use = torch.cat([model.codes[1:], model.reserved_codes()])
+    n_unused = 0
+    for key, value in model.named_parameters():
+        expected = torch.zeros(len(before[key]) if value.dim() else 1, dtype=torch.bool)
+        if key in tables:
+            for level, first in enumerate(tables[key]):
+                unused = sorted(
+                    set(range(model.level_sizes[level])) - set(in_use[:, level].tolist())
+                )
+                expected[[first + code for code in unused]] = True
+                n_unused += len(unused)
+        changed = (value != before[key]).view(len(expected), -1)
+        assert torch.equal(changed.any(1), expected), key
+        assert torch.equal(refreshed[0][key], refreshed[1][key])
+    assert n_unused
+    started = model.self_improvement.refreshes[-1]["unused_codes_started"]
+    assert n_unused == started * len(tables)
+
+
+def test_new_rows_are_drawn_like_those_in_use():
+    torch.manual_seed(0)
+    rows = torch.nn.Parameter(torch.cat([torch.randn(500, 3) * 2 + 5, torch.zeros(4000, 3)]))
+    codes = torch.arange(-1, 500).clamp(min=0).unsqueeze(1)
+    model = SimpleNamespace(
+        codes=codes,
+        level_sizes=(4500,),
+        reserved_codes=lambda: codes[:0],
+        code_rows=lambda level: [rows],
+    )
+    old = rows.detach().clone()
+    assert start_unused_codes_anew(model, torch.Generator().manual_seed(1)) == 4000
+    assert torch.equal(rows[:500], old[:500])
+    torch.testing.assert_close(rows[500:].mean(0), old[:500].mean(0), atol=0.15, rtol=0)
+    torch.testing.assert_close(rows[500:].std(0), old[:500].std(0), atol=0.15, rtol=0)
+
+
+def test_rows_beside_a_single_code_in_use_differ():
+    torch.manual_seed(0)
+    rows = torch.nn.Parameter(torch.randn(6, 4))
+    codes = torch.full((9, 1), 2)
+    model = SimpleNamespace(
+        codes=codes,
+        level_sizes=(6,),
+        reserved_codes=lambda: codes[:0],
+        code_rows=lambda level: [rows],
+    )
+    assert start_unused_codes_anew(model, torch.Generator()) == 5
+    assert len(rows.detach().unique(dim=0)) == 6
+
+
+def test_a_run_starts_rows_anew_and_refuses_weights_that_are_shared_out(folder, cache):
+    values = {**TINY_OF["TIGER"], **SOON, **REINIT, "data_path": str(folder), "cache_dir": cache}
+    result = run_recbole_genrec("TIGER", "toy", config_dict=values)
+    refreshes = result["report"]["self_improve"]["refreshes"]
+    assert all(entry["unused_codes_started"] > 0 for entry in refreshes)
+    with pytest.raises(ConfigError, match="si_reinit_unused: True changes rows"):
+        toy_config(folder, "TIGER", **SOON, **REINIT, fsdp=True)

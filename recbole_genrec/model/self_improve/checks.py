@@ -57,6 +57,11 @@ def check_settings(method: type, settings: SharedSettings) -> None:
             f"si_max_candidates {settings.si_max_candidates} is below "
             f"si_num_candidates {settings.si_num_candidates}."
         )
+    if settings.si_reinit_unused and settings.fsdp:
+        raise ConfigError(
+            "si_reinit_unused: True changes rows of whole weights, and fsdp: True shares these out "
+            "among processes. Leave one of them out."
+        )
     if settings.si_control and settings.si_fixed_levels:
         raise ConfigError(
             "si_control: shuffled passes whole codes on, so it cannot keep first levels; "

@@ -32,6 +32,7 @@ class SelfImproving(GenRecModel):
     codes: Tensor
     codes_version: Tensor
     item_codes: ItemCodes
+    vocabulary: Any  # with the rows of the codes, in methods that have one
 
     # ``alignment_loss(items [B])``: cross-entropy of the first ``n_aligned`` codes of the items,
     # given their content, in the unit of ``loss``.
@@ -105,6 +106,14 @@ class SelfImproving(GenRecModel):
     def reserved_codes(self) -> Tensor:
         """Codes ``[R, L]`` that no item may take; none by default."""
         return self.codes[:0]
+
+    def code_rows(self, level: int) -> list[Tensor]:
+        """The weights with a row for each code of a level, as views ``[V, d]``, each once.
+
+        Args:
+            level: number of the level, from 0.
+        """
+        return self.vocabulary.level_rows(level)
 
     @property
     def n_aligned(self) -> int:

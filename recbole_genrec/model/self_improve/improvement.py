@@ -35,6 +35,7 @@ from recbole_genrec.backbone.word_prefix import WordPrefix
 from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.model.self_improve.checks import check_code_space, warn_about_schedule
 from recbole_genrec.model.self_improve.content import content_source
+from recbole_genrec.model.self_improve.fresh_codes import start_unused_codes_anew
 from recbole_genrec.model.self_improve.old_checkpoints import rename_old_state
 from recbole_genrec.model.self_improve.prefixes import make_prefix
 from recbole_genrec.model.self_improve.refresh import new_codes, refined_codes
@@ -192,6 +193,7 @@ class SelfImprovement(nn.Module):
         try:
             popularity = model.popularity()[1:]  # [N]
             table = model.codes.clone()  # [n_items, L]
+            entry: dict = {}
             # A broadcast alone would time out before the first process has finished.
             with first_process_first("refreshing the codes"):
                 if _is_first_process():
@@ -200,6 +202,11 @@ class SelfImprovement(nn.Module):
             if _has_several_processes():
                 dist.broadcast(table, 0)
             self.replace_codes(model, table)
+            if self.settings.si_reinit_unused:
+                started = start_unused_codes_anew(
+                    model, self._generator("unused codes", int(self.round))
+                )
+                entry["unused_codes_started"] = started
             self.round += 1
             if self.settings.si_rewarm_steps:
                 self.since_refresh.zero_()

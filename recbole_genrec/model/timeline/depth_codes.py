@@ -126,6 +126,17 @@ class DepthCodes(TimelineStates):
         """Width of the content vectors, which stand in the place of ``h``."""
         return self.settings.d_model
 
+    def code_rows(self, level: int) -> list[Tensor]:
+        """As the base's, with the tables of ``depth`` and of the output vectors."""
+        assert self.vocabulary is not None  # with depth: mlp and transformer
+        rows = self.vocabulary.level_rows(level)
+        first, size = self.vocabulary.offsets[level], self.level_sizes[level]
+        tables = [None if self.settings.tie_code_tables else self.depth.embedding]
+        if self.output_tables is not None:
+            tables.append(self.output_tables.code_table)
+        rows += [table.narrow(0, first, size) for table in tables if table is not None]
+        return rows
+
     def alignment_loss(self, items: Tensor) -> Tensor:
         """Sum over levels of the cross-entropy of the items' codes given their content.
 

@@ -123,6 +123,10 @@ class SelfCoding(SelfImproving, VectorRecommender):
         words = self.self_improvement.item_prefix
         return words_loss(self.backbone, self.backbone.read(codes, mask), words, items)
 
+    def code_rows(self, level: int) -> list[Tensor]:
+        """As the base's: the item tokens of a book."""
+        return [self._book(level)]
+
     def _book(self, book: int) -> Tensor:
         """Embeddings of the item tokens of a book ``[V_book, d]``."""
         first = int(self.prompts.first_item[book])
