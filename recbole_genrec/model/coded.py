@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
-from recbole_genrec.data.ids import read_ids
+from recbole_genrec.data.ids import read_ids, rows_by_token
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.model.self_improve.content import content_source
@@ -76,6 +77,7 @@ class CodedModel(GenRecModel):
         needs_text = tokenizer.uses_text or self.needs_item_texts(config)
         super().__init__(config, dataset, stored, needs_text)
         self._tries = ItemTries(self.settings, self._read_candidates())
+        self._popularity: Tensor | None = None
         self.tokenizer = tokenizer
         self.places_by_text = tokenizer.uses_text or not tokenizer.uses_interactions
         self.item_codes = self.pretrain_tokenizer(dataset)
@@ -207,10 +209,41 @@ class CodedModel(GenRecModel):
         return self._tries.of_candidates(self.trie)
 
     def popularity(self) -> Tensor:
-        """Training interactions of each item, ``[n_items]``; 0 for padding and added items."""
-        return torch.from_numpy(
-            np.bincount(np.concatenate(self.content.item_sequences()), minlength=self.n_items)
-        )
+        """Training interactions of each item, ``[n_items]``; 0 for padding and added items.
+
+        A checkpoint holds them where items have the same codes, which they order.
+        """
+        if self._popularity is None:
+            self._popularity = self._stored_popularity()
+        if self._popularity is None:
+            return torch.zeros(self.n_items, dtype=torch.long)
+        return pad(self._popularity, (0, self.n_items - len(self._popularity)))
+
+    def _stored_popularity(self) -> Tensor | None:
+        """What the checkpoint holds, else what the data says; ``None`` where there is neither."""
+        if self.stored is None:
+            return self._counted()
+        if "popularity" in self.stored:
+            tokens = self.stored["item_codes"]["tokens"]
+            return rows_by_token(self.stored["popularity"], tokens, self.item_tokens)
+        try:
+            return self._counted()
+        except DataError:
+            self.logger.warning(
+                "This checkpoint of an earlier version does not say how many interactions its "
+                "items had, and its data is not here. Items with the same codes stand in the order "
+                "of the catalogue, where evaluations put those with more interactions first."
+            )
+            return None
+
+    def _counted(self) -> Tensor:
+        """:meth:`popularity` by the training split of the data.
+
+        Raises:
+            DataError: the data is not here.
+        """
+        items = np.concatenate(self.content.item_sequences())
+        return torch.from_numpy(np.bincount(items, minlength=self.n_items))
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes ``[n_items, L]`` and alphabet sizes that the search follows."""
@@ -253,11 +286,22 @@ class CodedModel(GenRecModel):
             "sizes": list(self.level_sizes),
             "tokens": list(self.item_tokens),
         }
-        return {
+        parameter = {
             **super().other_parameter(),
             "item_codes": codes,
             "tokenizer": {"tensors": tensors, "meta": meta},
         }
+        if self._has_equal_codes():
+            self.popularity()
+        if self._popularity is not None:
+            parameter["popularity"] = self.popularity()
+        return parameter
+
+    def _has_equal_codes(self) -> bool:
+        """Whether two items have the same codes, which only some policies allow."""
+        if self.item_codes.policy[-1] in ("nearest_free", "extra_token"):
+            return False
+        return len(self.codes[1:].unique(dim=0)) < len(self.codes) - 1
 
     def codes_in_use(self) -> Tensor:
         """Codes ``[n, L]`` that training has seen: those of the dataset's items."""

@@ -76,7 +76,7 @@ class ColdSharing(SearchedModel):
     def _cold_in_the_data(self) -> Tensor:
         """The same by the training split of the data, for checkpoints of earlier versions."""
         try:
-            is_cold = self.popularity() == 0
+            is_cold = self._counted() == 0
         except DataError:
             self.logger.warning(
                 "cold_share: this checkpoint of an earlier version does not say which items had "
