@@ -5,10 +5,13 @@ result.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,6 +128,16 @@ def write_result(
     with atomic_write(RESULTS / f"{name}.md") as temporary:
         temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))
+
+
+def unpack(commit: str, folder: str) -> Path:
+    """The files of a commit, in ``folder``."""
+    archive = subprocess.run(
+        ["git", "-C", str(RESULTS.parents[1]), "archive", commit], capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return Path(folder)
 
 
 def spread(values: Sequence[float]) -> str:

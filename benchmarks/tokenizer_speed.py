@@ -11,19 +11,17 @@ own, the commits take turns, and the losses of the epochs are compared. ``bf16``
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from common import arguments, spread, write_result
+from common import arguments, spread, unpack, write_result
 
 from recbole_genrec.runtime.memory import keep_freed_memory
 from recbole_genrec.settings.property_files import shipped
@@ -100,16 +98,6 @@ def measured(tree: Path, *words: object) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
-
-
-def unpack(commit: str, folder: str) -> Path:
-    """The files of a commit, in ``folder``."""
-    archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True
-    )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
-    return Path(folder)
 
 
 def main() -> None:
