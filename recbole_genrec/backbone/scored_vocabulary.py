@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from recbole_genrec.decoding import cached_log_probs
 
@@ -71,11 +70,8 @@ class ScoredVocabulary(nn.Module):
             start = 0
         rows = rows.float()
         with torch.autocast(hidden.device.type, enabled=False):
-
-            def logits(states: Tensor) -> Tensor:
-                return linear(states.float() * self.scale, rows)
-
-            log_probs = cached_log_probs(hidden, logits, start, count, len(rows), temperature)
+            states = hidden.float() * self.scale
+            log_probs = cached_log_probs(states, [rows], start, count, len(rows), temperature)
         return self.with_started(log_probs, level)
 
     def with_started(self, log_probs: Tensor, level: int) -> Tensor:

@@ -4,7 +4,7 @@ Tensors only.
 """
 
 from recbole_genrec.decoding.auto import beam_search_auto
-from recbole_genrec.decoding.cached_softmax import cached_cross_entropy, cached_log_probs
+from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
 from recbole_genrec.decoding.candidates import (
     AdjustedDecoder,
     grammar_candidates,
@@ -22,6 +22,7 @@ from recbole_genrec.decoding.exact import exact_scores, exact_search, path_score
 from recbole_genrec.decoding.grammar import grammar_search
 from recbole_genrec.decoding.likelihood import item_cross_entropy, smoothed_cross_entropy
 from recbole_genrec.decoding.log import SearchLog
+from recbole_genrec.decoding.log_probs import cached_log_probs
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search
 from recbole_genrec.decoding.trie import ItemTrie

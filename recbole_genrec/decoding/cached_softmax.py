@@ -8,7 +8,6 @@ gradients while the logits are still in the cache. Loss and gradients are those 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,48 +17,6 @@ from torch.nn.functional import cross_entropy
 
 CHUNK_ROWS = 64
 """Rows whose logits are computed together (the fastest of our measurements)."""
-
-
-CHUNK_LOGITS = 2**18
-"""Logits that are computed together where they are only read once (1 MiB)."""
-
-
-def cached_log_probs(
-    states: Tensor,
-    logits: Callable[[Tensor], Tensor],
-    first: int,
-    count: int,
-    n_classes: int,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Log-probabilities of some classes under a softmax over all of them.
-
-    On a CPU and without gradients a few rows at a time get their logits, so that these never leave
-    the cache.
-
-    Args:
-        states: ``[..., d]``.
-        logits: states ``[R, d]`` -> float32 ``[R, n]``.
-        first: the first of the classes; negative = counted from the end.
-        count: their number.
-        n_classes: n.
-        temperature: divides the logits.
-
-    Returns:
-        float32 ``[..., count]``.
-    """
-    flat = states.flatten(0, -2)
-    chunk_rows = max(1, len(flat))
-    if states.device.type == "cpu" and not torch.is_grad_enabled():
-        chunk_rows = max(1, CHUNK_LOGITS // n_classes)
-    blocks = []
-    for rows in flat.split(chunk_rows):
-        chunk = logits(rows)  # [R, n]
-        if temperature != 1.0:  # a division by 1 would cost as much as any other
-            chunk = chunk / temperature
-        log_probs = chunk.log_softmax(-1)
-        blocks.append(log_probs.narrow(-1, first, count).contiguous())
-    return torch.cat(blocks).unflatten(0, states.shape[:-1])
 
 
 def cached_cross_entropy(

@@ -187,9 +187,9 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor, exclusion: Exclusion | None
     Returns:
         float32 ``[B, n_items]``.
     """
-    full = leaf_scores.new_full((len(leaf_scores), trie.n_items), outside_score(trie))
-    values = leaf_scores.index_select(1, trie.leaf_of_row)
-    full[:, trie.leaf_items] = break_ties(trie, values, trie.leaf_rank)
+    leaves = trie.leaf_of_item  # -1 = outside the trie
+    full = leaf_scores.index_select(1, leaves.clamp(min=0))  # [B, n_items]
+    full = break_item_ties(trie, full).masked_fill_(leaves < 0, outside_score(trie))
     if exclusion is None:
         return full
     return full.scatter(1, exclusion.items, 2 * outside_score(trie))

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from recbole_genrec.decoding import cached_softmax
-from recbole_genrec.decoding.cached_softmax import cached_cross_entropy, cached_log_probs
+from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
 
 ROWS, CLASSES, WIDTH = 37, 53, 8
 
@@ -187,30 +187,3 @@ def test_a_kernel_for_the_gpu_is_used_where_it_is_installed(monkeypatch):
         exact = reference(states, vectors, bias, target, mask, 0.1, 1.0)
         assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
     assert asked == [0.1, "cut"]
-
-
-@pytest.mark.parametrize("first", [0, 11, -20])
-@pytest.mark.parametrize("gradients", [False, True])
-def test_log_probs_of_some_classes_are_columns_of_the_softmax(monkeypatch, first, gradients):
-    monkeypatch.setattr(cached_softmax, "CHUNK_LOGITS", 3 * CLASSES)
-    states, vectors, bias, _ = inputs()
-    rows_at_once = []
-
-    def logits(rows):
-        rows_at_once.append(len(rows))
-        return linear(rows, vectors, bias)
-
-    with torch.set_grad_enabled(gradients):
-        values = cached_log_probs(states.view(1, ROWS, WIDTH), logits, first, 20, CLASSES)
-    exact = linear(states.double(), vectors.double(), bias.double()).log_softmax(-1)
-    expected = exact[:, range(first, first + 20)]
-    torch.testing.assert_close(values[0].double(), expected, atol=1e-5, rtol=0)
-    assert max(rows_at_once) == (ROWS if gradients else 3)
-    if gradients:
-        values.sum().backward()
-        assert vectors.grad.abs().sum() > 0
-
-
-def test_log_probs_of_no_rows():
-    values = cached_log_probs(torch.zeros(0, 2, WIDTH), lambda rows: rows, 2, 3, WIDTH)
-    assert values.shape == (0, 2, 3)

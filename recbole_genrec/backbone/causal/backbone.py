@@ -64,6 +64,18 @@ class CausalBackbone(nn.Module):
         """As ``Backbone.text_logits``."""
         return self.lm.get_output_embeddings()(states)
 
+    @property
+    def text_rows(self) -> Tensor | None:
+        """The output layer over the text as a matrix ``[V, d_out]``.
+
+        None where it is more than one: a layer with a bias or an adapter, quantised or shared out.
+        """
+        head = self.lm.get_output_embeddings()
+        plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter
+        if not plain or head.bias is not None:
+            return None
+        return head.weight
+
     # --- the stack --------------------------------------------------------------------------
 
     @property

@@ -227,14 +227,17 @@ class Responses:
         codes_only = self.settings.sid_loss_vocab == "sid"
         sizes = self.vocabulary.level_sizes
         first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
-        n_classes = self.backbone.text_table.num_embeddings + sum(sizes)
+        text = self.backbone.text_rows
+        n_text = self.backbone.text_table.num_embeddings
+        if codes_only:
+            end = self.instructions.templates.end
+            text = self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
+            n_text = 1
+        layers = [self.backbone.text_logits if text is None else text, self.vocabulary.classifier]
         states = states.to(self.vocabulary.classifier.dtype)
-
-        def logits(rows: Tensor) -> Tensor:
-            return self.logits(rows, codes_only).float()
-
         with torch.autocast(states.device.type, enabled=False):
-            return cached_log_probs(states, logits, first, sizes[level], n_classes, temperature)
+            n_classes = n_text + sum(sizes)
+            return cached_log_probs(states, layers, first, sizes[level], n_classes, temperature)
 
     def loss(self, responses: Sequence[Response]) -> Tensor:
         """Mean cross-entropy over all response tokens.
