@@ -50,6 +50,12 @@ OTHER_NAMES = {
     "separator": "field_separator",
     "delimiter": "field_separator",
     "text_fields": "item_text_fields",
+    "init_tokenizer": "tokenizer",
+    "collision_mode": "collision",
+    "index_spare": "dedup_spare",
+    "scorer": "score_type",
+    "cf_embedding_path": "cf_file",
+    "candidate_subset": "candidate_file",
 }
 """Common names of keys, by what people write."""
 

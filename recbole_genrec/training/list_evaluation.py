@@ -145,15 +145,15 @@ def ranked_lists(
         return RankedLists(*model.best_items(interaction, k)).without(seen, n_items)
     n_rows = len(interaction)
     rows_at_once = max(1, MOST_SCORES // n_items)
-    parts = []
+    lists = []
     for start in range(0, n_rows, rows_at_once):
         rows = slice(start, min(start + rows_at_once, n_rows))
         scores = model.full_sort_predict(interaction[rows]).view(-1, n_items)
         scores[:, 0] = -torch.inf
         if seen is not None:
             scores[_rows_of(seen, rows)] = -torch.inf
-        parts.append(RankedLists.of(scores, k))
-    items, best = zip(*parts, strict=True)
+        lists.append(RankedLists.of(scores, k))
+    items, best = zip(*lists, strict=True)
     return RankedLists(torch.cat(items), torch.cat(best)).without(None, n_items)
 
 

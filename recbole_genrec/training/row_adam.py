@@ -145,5 +145,5 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any
         values.append(gradient)
     total = torch.nn.utils.get_total_norm(values, **options)
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
-    for part in values:
-        part.mul_(factor)
+    for value in values:
+        value.mul_(factor)

@@ -31,9 +31,9 @@ def validation_loss(
         precision: the number format of the losses.
     """
     rows = valid_data._dataset.inter_feat
-    own = torch.tensor(processes.own_block(len(rows)), dtype=torch.long)
-    lengths = rows[valid_data._dataset.item_list_length_field][own]
-    order = own[torch.argsort(lengths, stable=True)]
+    block = torch.tensor(processes.own_block(len(rows)), dtype=torch.long)
+    lengths = rows[valid_data._dataset.item_list_length_field][block]
+    order = block[torch.argsort(lengths, stable=True)]
 
     was_training = model.training
     model.eval()

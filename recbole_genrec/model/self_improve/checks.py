@@ -91,10 +91,10 @@ def _check_words(method: type, settings: SharedSettings) -> None:
             )
     if not settings.si_back_weight:
         return
-    own = method.own_tasks.get("si_back_weight")
-    if own is not None:
+    weight = method.own_tasks.get("si_back_weight")
+    if weight is not None:
         raise ConfigError(
-            f"si_back_weight: {name} has the task codes -> words already. Raise {own} and leave "
+            f"si_back_weight: {name} has the task codes -> words already. Raise {weight} and leave "
             "si_back_weight out."
         )
     if method.description_loss is None:
@@ -141,13 +141,13 @@ def warn_about_schedule(model: SelfImproving, settings: SharedSettings) -> None:
     """
     if not settings.si_rounds:
         return
-    own = model.own_tasks.get("si_align_weight")
+    weight = model.own_tasks.get("si_align_weight")
     if not model.alignment_weight:
         model.logger.warning(
-            f"With {own or 'si_align_weight'}: 0 nothing teaches the model to code an item: its "
+            f"With {weight or 'si_align_weight'}: 0 nothing teaches the model to code an item: its "
             "refreshes will be random."
         )
-    _say_unread_weight(model, own)
+    _say_unread_weight(model, weight)
     patience = settings.stopping_step * settings.eval_step
     needed = settings.si_interval + 1
     if settings.eval_step and patience < needed:
@@ -158,19 +158,19 @@ def warn_about_schedule(model: SelfImproving, settings: SharedSettings) -> None:
         )
 
 
-def _say_unread_weight(model: SelfImproving, own: str | None) -> None:
+def _say_unread_weight(model: SelfImproving, weight: str | None) -> None:
     """Say that ``si_align_weight`` is not read where the method has the task.
 
     Args:
         model: the model to improve.
-        own: what weighs the task there.
+        weight: what weighs the task there.
     """
     chosen = getattr(model.config, "external_config_dict", {})
-    if own is None or "si_align_weight" not in chosen or model.config.is_stored:
+    if weight is None or "si_align_weight" not in chosen or model.config.is_stored:
         return
     model.logger.warning(
         f"si_align_weight does nothing on {type(model).__name__}: the task item -> codes is in its "
-        f"own loss, once, and {own} weighs it."
+        f"own loss, once, and {weight} weighs it."
     )
 
 
