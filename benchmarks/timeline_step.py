@@ -107,6 +107,7 @@ def main() -> None:
         targets=512,
         steps=20,
         repeats=5,
+        cases=len(CASES),
     )
     rows: list[list[object]] = []
     results: dict[str, dict] = {}
