@@ -16,7 +16,7 @@ from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.tokenizer import tokenizer_class
-from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_asked, sizes_notice
+from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
 
 
 def check_topk(config: GenRecConfig, dataset: Dataset) -> None:
@@ -101,10 +101,12 @@ def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:
     """A row where the catalogue is too small for the sizes of the codes."""
     if not needs_tokenizer(config.model_class):
         return {}
-    if not tokenizer_class(config.settings.tokenizer).caps_sizes:
+    tokenizer = tokenizer_class(config.settings.tokenizer)
+    if not tokenizer.caps_sizes:
         return {}
     n_items = dataset.item_num - 1  # without the padding item
-    sizes = sizes_asked(config.settings.codebook_sizes, n_items, dataset.user_num - 1)
+    asked = config.settings.codebook_sizes
+    sizes = tokenizer.sizes_asked(asked, n_items, dataset.user_num - 1)
     notice = sizes_notice(n_items, sizes, effective_sizes(n_items, sizes))
     return {"codes": notice} if notice else {}
 

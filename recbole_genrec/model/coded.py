@@ -25,7 +25,7 @@ from recbole_genrec.tokenizer import (
     make_tokenizer,
     tokenizer_class,
 )
-from recbole_genrec.tokenizer.code_sizes import sizes_asked, sizes_notice
+from recbole_genrec.tokenizer.code_sizes import sizes_notice
 from recbole_genrec.tokenizer.cold_fit import trained_items
 
 
@@ -182,7 +182,7 @@ class CodedModel(GenRecModel):
     def _sizes_asked(self) -> list[int] | None:
         """The key ``codebook_sizes``; ``None`` for a tokenizer that does not read it."""
         sizes = getattr(self.tokenizer.settings, "codebook_sizes", None)
-        return None if sizes is None else sizes_asked(sizes, self.n_items - 1)
+        return None if sizes is None else self.tokenizer.sizes_asked(sizes, self.n_items - 1)
 
     def sizes_report(self) -> dict[str, list[int] | None]:
         """Codes of the learned levels for the result file: those asked for and those there are."""

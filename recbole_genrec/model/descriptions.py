@@ -77,9 +77,13 @@ MODEL_DESCRIPTIONS = {
 
 TOKENIZER_DESCRIPTIONS = {
     "rkmeans": Description(
-        "residual k-means on sentence embeddings; seconds, no training; default of TIGER and "
-        "TimelineRec",
+        "residual k-means on sentence embeddings; seconds, no training; default of TIGER",
         "our default",
+    ),
+    "clusters": Description(
+        "a coarse k-means cluster of sentence embeddings and a place in it; seconds, no training; "
+        "default of TimelineRec",
+        "ours, unpublished",
     ),
     "rqvae": Description("RQ-VAE on sentence embeddings", "TIGER, arXiv 2305.05065"),
     "letter": Description(

@@ -14,6 +14,7 @@ from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
 from recbole_genrec.storage.digests import digest
+from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.cold_fit import fit_trained_items, trained_items
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
@@ -202,6 +203,16 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
     uses_item_vectors = False
     caps_sizes = False
     codes_are_path = True
+
+    @classmethod
+    def sizes_asked(cls, sizes: Sequence[int] | str, *counts: int) -> list[int]:
+        """The sizes of the levels that a value of ``codebook_sizes`` asks for.
+
+        Args:
+            sizes: value of the key.
+            *counts: number of items, and of what else gets codes, such as users.
+        """
+        return sizes_asked(sizes, *counts)
 
     @abstractmethod
     def encode(self, new: NewItems) -> Tensor:

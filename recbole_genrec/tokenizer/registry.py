@@ -16,6 +16,7 @@ from recbole_genrec.tokenizer.base import ItemTokenizer
 TOKENIZERS = {
     "store": "recbole_genrec.tokenizer.store:STORETokenizer",
     "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
+    "clusters": "recbole_genrec.tokenizer.clusters:ClustersTokenizer",
     "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
     "letter": "recbole_genrec.tokenizer.letter_tokenizer:LETTERTokenizer",
     "opq": "recbole_genrec.tokenizer.opq_tokenizer:OPQTokenizer",

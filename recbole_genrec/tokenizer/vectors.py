@@ -27,7 +27,6 @@ from recbole_genrec.settings.tokenizer_keys import (
     TokenizerSettings,
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
-from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
@@ -154,7 +153,7 @@ class VectorTokenizer(ItemTokenizer):
         """
         settings = self.settings
         n_items = len(content.tokens) - 1
-        sizes = sizes_asked(settings.codebook_sizes, n_items)
+        sizes = self.sizes_asked(settings.codebook_sizes, n_items)
         check_capacity(n_items, sizes, settings.collision)
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         x = self._fitted_scale(self.vectors(content)[self.order])
@@ -287,11 +286,12 @@ class RKMeansTokenizer(VectorTokenizer):
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """k-means, level by level, on what the levels before leave."""
         settings = self.settings
+        sizes = self.sizes_asked(settings.codebook_sizes, len(x))
         if 0 < settings.kmeans_rows < len(x):
             generator = np.random.default_rng(self.seed)
             rows = generator.choice(len(x), settings.kmeans_rows, replace=False)
             x = x[torch.from_numpy(np.sort(rows))]
-        self.quantiser = ResidualKMeans.fit(x, settings.codebook_sizes, self.seed, settings.pca_dim)
+        self.quantiser = ResidualKMeans.fit(x, sizes, self.seed, settings.pca_dim)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and codebooks."""
