@@ -38,6 +38,8 @@ STEPS = {
     "recommend": "recommend",
 }
 SETTINGS = {
+    "tokenizer": "rkmeans",
+    "ema_decay": 0,
     "item_parts": None,
     "input_id": True,
     "output_id": False,

@@ -14,6 +14,7 @@ from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
 RECIPE = {
+    "tokenizer": "rkmeans",
     "item_parts": ["id", "text"],
     "depth": "none",
     "positions": "relative",
