@@ -38,7 +38,7 @@ class Split:
         self.group[0] = codes.max() + 1
 
     def __call__(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(first code) and log p(item | first code), both ``[B, n_items]``."""
+        """Log p(first code) and log p(item | first code), both ``[B, n_items]``."""
         n_groups = int(self.group.max()) + 1
         shares = torch.zeros(len(scores), n_groups).index_add(1, self.group, scores.exp())
         first = shares.clamp_min(1e-30).log()[:, self.group]

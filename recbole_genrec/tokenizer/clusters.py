@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.tokenizer.code_sizes import AUTO, sizes_asked
+from recbole_genrec.tokenizer.code_sizes import AUTO, effective_sizes, sizes_asked
 from recbole_genrec.tokenizer.vectors import RKMeansSettings, RKMeansTokenizer
 
 ITEMS_EACH = 750
@@ -52,4 +52,4 @@ class ClustersTokenizer(RKMeansTokenizer):
             return sizes_asked(sizes)
         n_items = counts[0]
         few = min(n_items // ITEMS_EACH, math.isqrt(n_items))
-        return [max(FEWEST, few)]
+        return list(effective_sizes(n_items, [max(FEWEST, few)]))

@@ -11,7 +11,7 @@ from recbole_genrec.experiments.trained import evaluate
 
 KINDS = {
     "recipe": {},
-    "hybrid": {"heads": ["tree", "flat"], "tokenizers": ["rkmeans", "rkmeans"]},
+    "hybrid": {"heads": ["tree", "flat"], "tokenizers": ["clusters", "clusters"]},
     "flat": {"output": "items", "item_parts": ["text"], "text_mlp": 8},
 }
 

@@ -183,7 +183,7 @@ def test_report_in_a_browser(runs, tmp_path):
         from selenium.webdriver.support.ui import WebDriverWait
 
         open_page(driver, page)
-        assert driver.title == "TimelineRec-rkmeans on toy"
+        assert driver.title == "TimelineRec-clusters on toy"
         for cell in driver.find_elements("css selector", "table.metrics td.value"):
             value = result["test_result"][cell.get_attribute("data-metric")]
             assert float(cell.get_attribute("data-value")) == value

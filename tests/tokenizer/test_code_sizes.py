@@ -10,6 +10,7 @@ from toy import TINY, toy_model, write_dataset
 
 from recbole_genrec.experiments.stages import start_summary
 from recbole_genrec.tokenizer import make_tokenizer
+from recbole_genrec.tokenizer.clusters import ClustersTokenizer
 from recbole_genrec.tokenizer.code_sizes import sizes_asked, sizes_notice
 
 WANTED = [1024, 8, 512]
@@ -89,3 +90,22 @@ def test_auto_sizes_of_users_and_items_follow_the_larger_side(monkeypatch, folde
     large, _, _ = toy_model(folder, "TokenRec", codebook_sizes="auto", **options)
     assert len(list((folder / "entities").glob("mq-entities-*"))) == 2
     assert max(large.entities.sizes[1]) == 60, "as many codes as users"
+
+
+@pytest.mark.parametrize(
+    ("n_items", "clusters"),
+    [(20, 5), (50, 8), (1682, 8), (12_101, 16), (562_500, 750), (1_000_000, 1000)],
+)
+def test_auto_gives_clusters_of_many_items(n_items, clusters):
+    assert ClustersTokenizer.sizes_asked("auto", n_items, 10**9) == [clusters]
+    assert ClustersTokenizer.sizes_asked([64], n_items) == [64]
+
+
+def test_an_item_competes_with_all_others_of_its_cluster(folder):
+    model = toy_model(folder, "TimelineRec", tokenizer="clusters", codebook_sizes="auto")[0]
+    codes = model.codes[1:]
+    assert codes.shape[1] == 2
+    assert len(codes.unique(dim=0)) == len(codes)
+    for cluster in codes[:, 0].unique():
+        places = codes[codes[:, 0] == cluster, 1].sort().values
+        assert torch.equal(places, torch.arange(len(places)))

@@ -24,7 +24,7 @@ from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 
-TEXT = ["rkmeans", "rqvae", "letter", "text-hierarchical", "mq", "opq"]
+TEXT = ["rkmeans", "clusters", "rqvae", "letter", "text-hierarchical", "mq", "opq"]
 NAMES = [*TEXT, "cid"]
 NEW = NewItems(
     ["red soap no 3", "dark oil of another brand", "red soap no 3", "an entirely different thing"]

@@ -46,7 +46,7 @@ def test_the_average_is_the_recurrence():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_checkpoint_holds_the_average_and_training_goes_on_without_it(folder, model, tmp_path):
-    values = settings(folder, model, tmp_path, train_neg_sample_args=None)
+    values = settings(folder, model, tmp_path, ema_decay=0, train_neg_sample_args=None)
     plain = run_recbole_genrec(model, "toy", config_dict=values)
     averaged = run_recbole_genrec(model, "toy", config_dict={**values, "ema_decay": 0.9})
     losses = [[epoch["loss"] for epoch in run["epochs"]] for run in (plain, averaged)]
@@ -121,6 +121,6 @@ def test_shared_weights_are_not_averaged(folder):
 
 
 def test_without_the_keys_a_trainer_has_neither(folder):
-    model, config, _ = toy_model(folder, "TimelineRec")
+    model, config, _ = toy_model(folder, "STORE")
     trainer = GenRecTrainer(config, model)
     assert trainer.average is None and trainer.limit.seconds is None
