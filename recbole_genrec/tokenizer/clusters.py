@@ -17,7 +17,7 @@ FEWEST = 8
 """Clusters of a small catalogue."""
 
 
-class ClustersSettings(RKMeansSettings):  # type: ignore[misc]  # sizes may be auto
+class ClustersSettings(RKMeansSettings):
     """Keys of ``tokenizer: clusters``."""
 
     codebook_sizes: list[int] | Literal["auto"] = key(  # type: ignore[assignment]

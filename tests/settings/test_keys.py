@@ -254,7 +254,7 @@ def test_the_rows_of_collaborative_vectors_are_in_the_names_of_those_who_use_the
 
 READERS = [
     ("TIGER", {"tokenizer_input": "cf"}),
-    ("TimelineRec", {"tokenizers": ["rkmeans", "letter"]}),
+    ("TimelineRec", {"tokenizers": ["clusters", "letter"]}),
     ("TIGER", {"tokenizer": "cid", "self_improve": True, "item_text_fields": None}),
 ]
 
