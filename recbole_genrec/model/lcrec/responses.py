@@ -17,6 +17,7 @@ from recbole_genrec.backbone import (
     stack_rows,
 )
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, cached_log_probs
+from recbole_genrec.decoding.log_probs import OutputLayer
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
@@ -227,13 +228,15 @@ class Responses:
         codes_only = self.settings.sid_loss_vocab == "sid"
         sizes = self.vocabulary.level_sizes
         first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
-        text = self.backbone.text_rows
+        text: OutputLayer = self.backbone.text_logits
+        if self.backbone.text_rows is not None:
+            text = self.backbone.text_rows
         n_text = self.backbone.text_table.num_embeddings
         if codes_only:
             end = self.instructions.templates.end
             text = self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
             n_text = 1
-        layers = [self.backbone.text_logits if text is None else text, self.vocabulary.classifier]
+        layers = [text, self.vocabulary.classifier]
         states = states.to(self.vocabulary.classifier.dtype)
         with torch.autocast(states.device.type, enabled=False):
             n_classes = n_text + sum(sizes)
