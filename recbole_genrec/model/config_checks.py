@@ -47,8 +47,8 @@ def check_settings(config) -> None:
 def _check_average(values: dict) -> None:
     if values.get("ema_decay") and values.get("fsdp"):
         raise ConfigError(
-            "ema_decay averages whole weights, and fsdp: True shares them among processes. Leave "
-            "one of them out."
+            "ema_decay averages whole weights, and fsdp: True shares them among processes. "
+            "Use --ema_decay=0 with fsdp."
         )
 
 
