@@ -30,9 +30,10 @@ from recbole_genrec.training.trainer import GenRecTrainer
 
 ROOT = Path(__file__).parents[1]
 WORKER = "--steps_of="
-TEXT = {"item_parts": ["text"], "text_mlp": 256, "timeline_dropout": 0.3}
+SAME = {"tokenizer": "rkmeans", "ema_decay": 0}  # the defaults of the earlier commits
+TEXT = {**SAME, "item_parts": ["text"], "text_mlp": 256, "timeline_dropout": 0.3}
 CASES: dict[str, dict] = {
-    "the default: ids and texts, codes": {},
+    "ids and texts, codes": SAME,
     "texts by an MLP, codes": TEXT,
     "texts by an MLP, items": {**TEXT, "output": "items"},
 }

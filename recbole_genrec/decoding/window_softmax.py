@@ -1,8 +1,8 @@
 """Cross-entropy among the children of nodes, without a copy of their vectors.
 
 The children of a node stand side by side in the table of edges. Targets with one parent are so one
-small product with a part of the table. The rows of logits stand one below another in one buffer,
-as wide as the widest window, so that there is one softmax, and both gradients follow from it.
+small product with a part of the table, whose logits and both gradients stay in the processor's
+cache, as in :mod:`.cached_softmax`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def window_cross_entropy(states: Tensor, vectors: Tensor, bias: Tensor, windows:
 
 
 class _WindowCrossEntropy(torch.autograd.Function):
-    """Products window by window, with the gradients in the same pass."""
+    """One window after another, with the gradients in the same pass."""
 
     @staticmethod
     def forward(
@@ -58,41 +58,29 @@ class _WindowCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         """The loss; its gradients are kept for :meth:`backward`."""
         order = torch.argsort(windows.first, stable=True)
-        first, width, target = (numbers[order] for numbers in windows)  # [R]
+        first, target = windows.first[order], windows.target[order]
         sorted_states = states[order]
         starts, sizes = first.unique_consecutive(return_counts=True)
-        stops = starts + width[sizes.cumsum(0) - 1]
-
-        # The rows of all windows stand one below another, so that there is one softmax for all.
-        n_slots = int(width.max()) if len(width) else 1
-        slot = torch.arange(n_slots, device=first.device)
-        classes = (first.unsqueeze(1) + slot).clamp(max=len(bias) - 1)  # [R, W]
-        is_outside = slot >= width.unsqueeze(1)
-        share = bias[classes].masked_fill_(is_outside, -torch.inf)  # logits until the softmax
+        widths = windows.width[order][sizes.cumsum(0) - 1]
 
         for_states = torch.empty_like(sorted_states)
         for_vectors = torch.zeros_like(vectors)
-        blocks = []
-        for start, stop, rows, logits, gradient in zip(
-            starts.tolist(),
-            stops.tolist(),
-            sorted_states.split(sizes.tolist()),
-            share.split(sizes.tolist()),
-            for_states.split(sizes.tolist()),
-            strict=True,
+        for_bias = torch.zeros_like(bias)
+        loss = -_target_logits(sorted_states, vectors, bias, target).sum()
+        row = 0
+        for start, size, width in zip(
+            starts.tolist(), sizes.tolist(), widths.tolist(), strict=True
         ):
-            window = vectors[start:stop]
-            of_window = logits[:, : stop - start]
-            of_window.addmm_(rows, window.T)
-            blocks.append((rows, window, of_window, gradient, for_vectors[start:stop]))
-
-        mass = share.logsumexp(1, keepdim=True)  # [R, 1]
-        loss = mass.sum() - _target_logits(sorted_states, vectors, bias, target).sum()
-        share.sub_(mass).exp_()
-        for rows, window, of_window, gradient, for_window in blocks:
-            torch.mm(of_window, window, out=gradient)
-            torch.mm(of_window.T, rows, out=for_window)
-        for_bias = torch.zeros_like(bias).index_add_(0, classes.flatten(), share.flatten())
+            rows = sorted_states[row : row + size]
+            window = vectors[start : start + width]
+            logits = torch.addmm(bias[start : start + width], rows, window.T)  # [size, width]
+            mass = logits.logsumexp(1, keepdim=True)
+            loss += mass.sum()
+            share = logits.sub_(mass).exp_()
+            torch.mm(share, window, out=for_states[row : row + size])
+            torch.mm(share.T, rows, out=for_vectors[start : start + width])
+            torch.sum(share, 0, out=for_bias[start : start + width])
+            row += size
 
         for_states -= vectors[target]
         for_vectors.index_add_(0, target, sorted_states, alpha=-1)
