@@ -17,6 +17,7 @@ import torch
 
 from recbole_genrec.data.text_encoder import DEFAULT_PACKAGE, locate_encoder
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.training.accounting import commit, versions
 
 EXTRAS = {
@@ -113,13 +114,12 @@ def _accelerator() -> list[Finding]:
         properties = torch.cuda.get_device_properties(number)
         memory = properties.total_memory / 2**30
         findings.append(Finding(f"GPU {number}", f"{properties.name}, {memory:.0f} GiB"))
-    bf16 = "yes" if torch.cuda.is_bf16_supported() else "no: use --precision=fp32"
+    bf16 = "yes" if multiplies_bf16("cuda") else "no: use --precision=fp32"
     return [*findings, Finding("bf16", bf16)]
 
 
 def _bf16_on_cpu() -> str:
-    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    if is_supported():
+    if multiplies_bf16("cpu"):
         return "yes, in hardware: --precision=bf16 saves time"
     return "works, without hardware for it: --precision=fp32 is faster"
 

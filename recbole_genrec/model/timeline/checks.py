@@ -34,7 +34,7 @@ def check_timeline(settings: TimelineSettings) -> None:
             "[text] or [id,text]."
         )
     if "tree" in plan.head_names and settings.depth == "none":
-        _check_stateless(settings)
+        _check_stateless(settings, plan)
     if settings.tokenizers is not None:
         _check_trees(settings, plan)
     if "parallel" in plan.head_names or settings.generator == "parallel":
@@ -46,6 +46,8 @@ def check_timeline(settings: TimelineSettings) -> None:
         )
     if "flat" in plan.head_names:
         _check_flat(settings)
+    if settings.text_stream:
+        _check_text_stream(settings, plan)
     _check_training(settings, plan)
 
 
@@ -128,6 +130,24 @@ def _check_parallel(settings: TimelineSettings, plan: Plan) -> None:
         )
 
 
+def _check_text_stream(settings: TimelineSettings, plan: Plan) -> None:
+    if "tree" not in plan.head_names or settings.depth != "none":
+        raise ConfigError(
+            "text_stream: True is a second stateless tree of codes beside the first. Use it with "
+            "depth: none and output: codes, or leave it out."
+        )
+    if settings.score_mode == "beam":
+        raise ConfigError(
+            "score_mode: beam searches one tree of codes; two streams score all items. Use "
+            "score_mode: auto or exact, or text_stream: False."
+        )
+    if settings.sparse_tables:
+        raise ConfigError(
+            "text_stream: True maps the texts of the whole catalogue in each step, and "
+            "sparse_tables: True is for catalogues where that is too much. Leave one of them out."
+        )
+
+
 def _check_training(settings: TimelineSettings, plan: Plan) -> None:
     if settings.sparse_tables:
         _check_sparse(settings, plan)
@@ -135,7 +155,12 @@ def _check_training(settings: TimelineSettings, plan: Plan) -> None:
         _check_prefix_loss(settings, plan)
 
 
-def _check_stateless(settings: TimelineSettings) -> None:
+def _check_stateless(settings: TimelineSettings, plan: Plan) -> None:
+    if settings.edge_vectors == "mean" and not plan.output_parts:
+        raise ConfigError(
+            "edge_vectors: mean makes an edge the mean of the items below it, and items have no "
+            "vectors on the output side. Use --item_parts=[id,text], or edge_vectors: own."
+        )
     if settings.constraint != "trie":
         raise ConfigError(
             f"constraint: {settings.constraint} lets beams leave the catalogue, where the tree of "

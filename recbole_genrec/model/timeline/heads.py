@@ -16,6 +16,7 @@ from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
 from recbole_genrec.model.timeline.parallel import ParallelHeads
 from recbole_genrec.model.timeline.path_vectors import PathVectors
+from recbole_genrec.model.timeline.text_stream import StreamVectors, TextStream
 from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree, TreeEdges
 
 
@@ -29,6 +30,7 @@ class Vectors:
         edges: of each stateless tree.
         paths: of the codes of ``depth: mlp`` and ``transformer``.
         stateless: the tree as the search reads it; made by the first search.
+        text_stream: of the second stream.
     """
 
     inputs: Tensor | None = None
@@ -36,6 +38,7 @@ class Vectors:
     edges: list[TreeEdges] = field(default_factory=list)
     paths: PathVectors | None = None
     stateless: StatelessDepth | None = None
+    text_stream: StreamVectors | None = None
 
 
 class TimelineHeads(DepthCodes):
@@ -48,6 +51,7 @@ class TimelineHeads(DepthCodes):
     """
 
     tree: StatelessTree | None
+    text_stream: TextStream | None
     parallel: ParallelHeads | None
     further_codes: list[FurtherCodes]
 
@@ -72,10 +76,20 @@ class TimelineHeads(DepthCodes):
             return
         d = settings.d_model
         sparse = settings.sparse_tables
-        self.tree = StatelessTree(ItemTrie(self.codes, self.level_sizes, budget_mb=0), d, sparse)
+        trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
+        self.tree = StatelessTree(trie, d, sparse, settings.edge_vectors)
         self.further_codes = make_further_codes(self)
-        trees = [StatelessTree(codes.trie(), d, sparse) for codes in self.further_codes]
+        tries = [codes.trie() for codes in self.further_codes]
+        trees = [StatelessTree(trie, d, sparse, settings.edge_vectors) for trie in tries]
         self.further_trees = nn.ModuleList(trees)
+
+    def _make_parts(self) -> None:
+        super()._make_parts()
+        self.text_stream = None
+        if self.settings.text_stream:
+            trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
+            n_text = self.texts.shape[1]
+            self.text_stream = TextStream(self.settings, trie, n_text, self.max_seq_length)
 
     def _trees(self) -> list[tuple[StatelessTree, ItemTrie]]:
         """The trees of codes with their tries."""
@@ -133,12 +147,46 @@ class TimelineHeads(DepthCodes):
         """The loss of each tree; arguments as those of :meth:`_head_losses`."""
         losses = []
         for (tree, trie), edges in zip(self._trees(), vectors.edges, strict=True):
-            closed = ALL_OPEN
-            if excluded is not None:
-                closed = ClosedCodes.of(trie, items, excluded)
-            levels = tree.level_losses(trie, states, items, edges, closed, self.label_smoothing)
-            losses.append(self._with_prefix_terms(levels))
+            losses.append(self._tree_loss(tree, trie, states, items, edges, excluded))
         return losses
+
+    def _tree_loss(
+        self,
+        tree: StatelessTree,
+        trie: ItemTrie,
+        states: Tensor,
+        items: Tensor,
+        edges: TreeEdges,
+        excluded: Tensor | None,
+    ) -> Tensor:
+        """The loss of a tree in nats, with its prefix terms; see :meth:`_head_losses`."""
+        closed = ALL_OPEN
+        if excluded is not None:
+            closed = ClosedCodes.of(trie, items, excluded)
+        levels = tree.level_losses(trie, states, items, edges, closed, self.label_smoothing)
+        return self._with_prefix_terms(levels)
+
+    def _text_stream_loss(
+        self,
+        history: Tensor,
+        is_target: Tensor,
+        items: Tensor,
+        vectors: Vectors,
+        excluded: Tensor | None,
+    ) -> Tensor:
+        """The loss of the second stream, in nats.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            is_target: positions that learn, bool ``[B, T]``.
+            items: their targets ``[P]``.
+            vectors: for the weights as they are.
+            excluded: items that do not compete ``[P, H]``, 0 = none.
+        """
+        stream = self.text_stream
+        of_stream = vectors.text_stream
+        states = stream.states(history, of_stream)[is_target]  # [P, d]
+        return self._tree_loss(stream.tree, self.trie, states, items, of_stream.edges, excluded)
 
     # --- all items at once ------------------------------------------------------------------------
 
@@ -155,6 +203,10 @@ class TimelineHeads(DepthCodes):
         """
         vectors = self._vectors()
         states = self.last_states(history, length, vectors.inputs)  # [B, d]
+        text_states = None
+        if self.text_stream is not None:
+            rows = torch.arange(len(length), device=length.device)
+            text_states = self.text_stream.states(history, vectors.text_stream)[rows, length - 1]
         total = torch.zeros((), device=states.device)
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
@@ -164,7 +216,7 @@ class TimelineHeads(DepthCodes):
                 elif head == "parallel":
                     total = total + self._parallel_log_probs(states, trie)
                 else:
-                    total = total + self._tree_log_probs(states, vectors, trie)
+                    total = total + self._tree_log_probs(states, text_states, vectors, trie)
         return total
 
     def _parallel_log_probs(self, states: Tensor, trie: ItemTrie) -> Tensor:
@@ -172,11 +224,14 @@ class TimelineHeads(DepthCodes):
         scores = self.parallel.item_log_probs(states, self.codes, self._shared_code_table())
         return break_item_ties(trie, scores)
 
-    def _tree_log_probs(self, states: Tensor, vectors: Vectors, trie: ItemTrie) -> Tensor:
+    def _tree_log_probs(
+        self, states: Tensor, text_states: Tensor | None, vectors: Vectors, trie: ItemTrie
+    ) -> Tensor:
         """Log-probabilities of all items by the trees, ``[B, n_items]``; of several as one.
 
         Args:
             states: float32 ``[B, d]``.
+            text_states: those of the second stream ``[B, d]``.
             vectors: for the weights as they are.
             trie: of the items to choose among.
         """
@@ -184,6 +239,9 @@ class TimelineHeads(DepthCodes):
         parts = []
         for (tree, _), of_items, edges in zip(self._trees(), tries, vectors.edges, strict=True):
             parts.append(tree.log_probs(of_items, states, edges))
+        if text_states is not None:
+            edges = vectors.text_stream.edges
+            parts.append(self.text_stream.tree.log_probs(trie, text_states.float(), edges))
         if len(parts) == 1:
             return parts[0]
         stacked = torch.stack(parts)  # [M, B, n_items]
@@ -217,4 +275,7 @@ class TimelineHeads(DepthCodes):
             vectors.edges = [tree.edges(trie, vectors.outputs) for tree, trie in trees]
         elif "tree" in self.plan.head_names and vectors.outputs is not None:
             vectors.paths = PathVectors(self.trie, vectors.outputs)
+        if self.text_stream is not None:
+            items = self._mapped(self.text_stream.text_map)(self.texts)  # [n_items, d]
+            vectors.text_stream = self.text_stream.vectors(self.trie, items)
         return vectors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -57,11 +59,28 @@ def make_text_map(n_in: int, hidden: int, d: int) -> nn.Module:
     return text_map
 
 
+def mapped_texts(text_map: nn.Module, in_bf16: bool, texts: Tensor) -> Tensor:
+    """Item vectors of sentence embeddings.
+
+    Args:
+        text_map: see :func:`make_text_map`.
+        in_bf16: whether training multiplies in bfloat16; scores are float32 in any case.
+        texts: ``[..., D]``.
+
+    Returns:
+        ``[..., d]``.
+    """
+    if not in_bf16 or not text_map.training:
+        return text_map(texts)
+    with torch.autocast(texts.device.type, torch.bfloat16):
+        return text_map(texts).float()
+
+
 def summed_parts(
     items: Tensor | None,
     codes: tuple[Tensor, Tensor] | None,
     id_table: Tensor | None,
-    text: tuple[nn.Module, Tensor] | None,
+    text: tuple[Callable[[Tensor], Tensor], Tensor] | None,
     sparse: bool = False,
 ) -> Tensor:
     """Item vectors.

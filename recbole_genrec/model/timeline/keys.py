@@ -89,6 +89,12 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         neutral=0,
         only_if=OF_PARTS,
     )
+    text_map_precision: Literal["auto", "fp32", "bf16"] = key(
+        "in training the map multiplies in this precision; auto = bf16 where the hardware does",
+        affects="training",
+        default="auto",
+        neutral="fp32",
+    )
     input_id: bool = key(
         "add an embedding of the item's id to its input vector",
         affects="training",
@@ -152,7 +158,35 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         affects="search",
         default="mean",
         neutral="mean",
-        only_if=("tokenizers", GIVEN),
+    )
+    edge_vectors: Literal["own", "mean"] = key(
+        "whether an edge of depth: none has a vector of its own beside the mean of the items below",
+        affects="training",
+        default="own",
+        neutral="own",
+        only_if=("depth", "none"),
+    )
+    text_stream: bool = key(
+        "a second transformer and tree that know items by their texts alone; the mean of both "
+        "log-probabilities ranks",
+        affects="training",
+        default=False,
+        neutral=False,
+    )
+    text_stream_mlp: int = key(
+        "hidden width of the text map of text_stream; 0 = a linear map",
+        ge=0,
+        affects="training",
+        default=256,
+        only_if=("text_stream", True),
+    )
+    text_stream_dropout: float = key(
+        "dropout of text_stream",
+        ge=0,
+        le=1,
+        affects="training",
+        default=0.3,
+        only_if=("text_stream", True),
     )
 
 
@@ -209,6 +243,8 @@ class Plan:
     @property
     def reads_texts(self) -> bool:
         """Whether sentence embeddings of the items are read."""
+        if self.settings.text_stream:
+            return True
         return "text" in self.parts or bool(self.settings.align_weight)
 
     @property
@@ -224,6 +260,6 @@ class Plan:
     @property
     def scores_all_items(self) -> bool:
         """Whether one product scores the whole catalogue, so that nothing is searched."""
-        if self.head_names != ("tree",) or self.n_trees > 1:
+        if self.head_names != ("tree",) or self.n_trees > 1 or self.settings.text_stream:
             return True
         return self.settings.depth == "none" and self.settings.score_mode != "beam"

@@ -82,6 +82,9 @@ class TimelineRec(TimelineHeads):
         if self.tree is None and "tree" in self.plan.head_names:
             closed = self.closed_codes(history, items, is_target)
         losses = self._head_losses(states, items, vectors, excluded, closed)
+        if self.text_stream is not None:
+            loss = self._text_stream_loss(history, is_target, items, vectors, excluded)
+            losses.append(loss)
         if self.text_alignment is not None and self.training:
             of_items = self.input_vectors(items)  # [P, d]
             distance = self.text_alignment.loss(of_items, self.texts[items])
@@ -171,6 +174,8 @@ class TimelineRec(TimelineHeads):
         added = super().append_items(texts, tokens, **rows)
         if self.tree is not None:
             self.tree.grow(before, self.trie)
+        if self.text_stream is not None:
+            self.text_stream.tree.grow(before, self.trie)
         return added
 
     @torch.no_grad()
@@ -242,6 +247,9 @@ class TimelineRec(TimelineHeads):
         lines = {**super().describe(config), "generator": f"{size}, {options}"}
         if settings.tokenizers is not None:
             lines["trees"] = f"{', '.join(settings.tokenizers)}; scores: {settings.tree_scores}"
+        if settings.text_stream:
+            hidden = settings.text_stream_mlp or "linear"
+            lines["second stream"] = f"texts alone, map {hidden}, {settings.text_stream_dropout}"
         if plan.scores_all_items:
             lines["search"] = "all items at once, exact"
         return lines

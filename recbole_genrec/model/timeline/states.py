@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from recbole_genrec.model.timeline.item_vectors import (
     TEXT_LIMIT,
     PartTables,
     make_text_map,
+    mapped_texts,
     summed_parts,
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.text_alignment import TextAlignment
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
+from recbole_genrec.runtime.number_formats import multiplies_bf16
 
 
 class TimelineStates(GenerativeRecommender):
@@ -122,6 +125,17 @@ class TimelineStates(GenerativeRecommender):
             return nn.Linear(n_in, d)
         return make_text_map(n_in, self.settings.text_mlp, d)
 
+    def _mapped(self, text_map: nn.Module) -> Callable[[Tensor], Tensor]:
+        """A text map in the precision of ``text_map_precision``."""
+        return partial(mapped_texts, text_map, self._maps_in_bf16)
+
+    @property
+    def _maps_in_bf16(self) -> bool:
+        precision = self.settings.text_map_precision
+        if precision == "auto":
+            return multiplies_bf16(self.codes.device.type)
+        return precision == "bf16"
+
     # --- item vectors -----------------------------------------------------------------------------
 
     def input_vectors(self, items: Tensor | None = None) -> Tensor:
@@ -165,7 +179,7 @@ class TimelineStates(GenerativeRecommender):
             flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
             codes = (flat, code_table)
         if "text" in parts:
-            text = (text_map, self.texts)
+            text = (self._mapped(text_map), self.texts)
         return summed_parts(items, codes, id_table, text, self.settings.sparse_tables)
 
     # --- states -----------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ class TimelineStates(GenerativeRecommender):
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items ``[n_items, D]``; padding stays zero."""
         texts = standardised(self.content.embeddings(), self.n_dataset_items)
-        if self.settings.item_parts is not None:
+        if self.settings.item_parts is not None or self.settings.text_stream:
             texts = texts.clip(-TEXT_LIMIT, TEXT_LIMIT)
         self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 

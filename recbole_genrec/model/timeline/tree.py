@@ -54,13 +54,18 @@ class StatelessTree(nn.Module):
         trie: of the whole catalogue.
         d: width.
         sparse: whether the gradients of edges below the first level hold the rows of a batch alone.
+        edge_vectors: ``own``, or ``mean`` = edges are the mean of the items below, without ``o_e``.
     """
 
-    def __init__(self, trie: ItemTrie, d: int, sparse: bool = False):
+    def __init__(self, trie: ItemTrie, d: int, sparse: bool = False, edge_vectors: str = "own"):
         super().__init__()
+        self.d = d
         self.sparse = sparse
+        self.edge_vectors = edge_vectors
         counts = _counts_below(trie)
-        self.own = nn.ParameterList(nn.Parameter(torch.zeros(len(count), d)) for count in counts)
+        self.own = nn.ParameterList()
+        if edge_vectors == "own":
+            self.own += [nn.Parameter(torch.zeros(len(count), d)) for count in counts]
         self.bias = nn.ParameterList(nn.Parameter(count.float().log()) for count in counts)
         self.scale = nn.Parameter(torch.ones(len(counts)))
         self.turns = nn.ModuleList(_turn(d) for _ in counts)
@@ -77,8 +82,10 @@ class StatelessTree(nn.Module):
         among = competing_edges(trie)
         vectors = []
         for level, mean in enumerate(among.means(item_vectors)):
-            offset = _rows(self.own[level], among.edges[level])
-            vectors.append(self.scale[level] * mean + offset)
+            vector = self.scale[level] * mean
+            if self.own:
+                vector = vector + _rows(self.own[level], among.edges[level])
+            vectors.append(vector)
         return TreeEdges(among, vectors)
 
     def state(self, states: Tensor, level: int) -> Tensor:
@@ -175,9 +182,10 @@ class StatelessTree(nn.Module):
         items = (before.leaf_of_item >= 0).nonzero().squeeze(1)
         old_paths = before.paths(before.leaf_of_item[items])[1:]
         new_paths = after.paths(after.leaf_of_item[items])[1:]
-        fresh = StatelessTree(after, self.own[0].shape[1], self.sparse).to(self.scale.device)
+        fresh = StatelessTree(after, self.d, self.sparse, self.edge_vectors).to(self.scale.device)
+        names = ("own", "bias") if self.own else ("bias",)
         for level, (old, new) in enumerate(zip(old_paths, new_paths, strict=True)):
-            for name in ("own", "bias"):
+            for name in names:
                 table = getattr(fresh, name)[level].data
                 table[new] = getattr(self, name)[level][old]
                 getattr(self, name)[level] = nn.Parameter(table)

@@ -1,0 +1,82 @@
+"""A second stream of TimelineRec, which knows items by their texts alone (``text_stream``).
+
+Ids learn which item follows which; texts learn what kind of item follows, and go on learning when
+ids begin to know the training data by heart. The two err differently. So the second stream shares
+nothing with the first but the codes: it has a text map, a transformer and a stateless tree of its
+own, and its edges have no vectors of their own. The score of an item is the mean of both
+log-probabilities (late fusion). The form is ours and unpublished.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.timeline.item_vectors import make_text_map
+from recbole_genrec.model.timeline.keys import TimelineSettings
+from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
+
+
+class StreamVectors(NamedTuple):
+    """What follows from the weights of a stream alone.
+
+    Attributes:
+        items: vectors of all items ``[n_items, d]``.
+        edges: of its tree.
+    """
+
+    items: Tensor
+    edges: TreeEdges
+
+
+class TextStream(nn.Module):
+    """Item vectors from texts, a transformer, and a tree over the codes of the model.
+
+    Args:
+        settings: of the run.
+        trie: of the whole catalogue.
+        n_text: width of the sentence embeddings.
+        n_distances: distances that have a bias of their own.
+    """
+
+    def __init__(self, settings: TimelineSettings, trie: ItemTrie, n_text: int, n_distances: int):
+        super().__init__()
+        d, dropout = settings.d_model, settings.text_stream_dropout
+        self.text_map = make_text_map(n_text, settings.text_stream_mlp, d)
+        self.transformer = RelativeTransformer(
+            d, settings.n_heads, settings.n_layers, dropout, settings.norm, n_distances
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.input_norm: nn.Module = nn.Identity()
+        if settings.norm == "post":
+            self.input_norm = nn.LayerNorm(d)
+            start_small(self.transformer)
+        self.tree = StatelessTree(trie, d, edge_vectors="mean")
+
+    def vectors(self, trie: ItemTrie, items: Tensor) -> StreamVectors:
+        """Vectors of items and edges.
+
+        Args:
+            trie: of the whole catalogue.
+            items: texts of all items through the text map ``[n_items, d]``.
+        """
+        return StreamVectors(items, self.tree.edges(trie, items.float()))
+
+    def states(self, history: Tensor, vectors: StreamVectors) -> Tensor:
+        """States of all positions; state t knows items 1 to t.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+            vectors: for the weights as they are.
+
+        Returns:
+            ``[B, T, d]``; what stands at padding has no meaning.
+        """
+        slots = Slots.of(history)
+        items = history.flatten()[slots.places]  # [N]
+        x = self.dropout(self.input_norm(embedding(items, vectors.items)))  # [N, d]
+        return slots.padded(self.transformer(x, slots))

@@ -1,0 +1,17 @@
+"""Which number formats the hardware multiplies."""
+
+from __future__ import annotations
+
+import torch
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether products in bfloat16 are faster than in float32.
+
+    Args:
+        device: type of the device: ``cpu`` or ``cuda``.
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(is_supported())
