@@ -46,7 +46,7 @@ def check_timeline(settings: TimelineSettings) -> None:
         )
     if "flat" in plan.head_names:
         _check_flat(settings)
-    if settings.text_stream:
+    if plan.has_text_stream:
         _check_text_stream(settings, plan)
     _check_training(settings, plan)
 

@@ -86,7 +86,7 @@ class TimelineHeads(DepthCodes):
     def _make_parts(self) -> None:
         super()._make_parts()
         self.text_stream = None
-        if self.settings.text_stream:
+        if self.plan.has_text_stream:
             trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
             n_text = self.texts.shape[1]
             self.text_stream = TextStream(self.settings, trie, n_text, self.max_seq_length)

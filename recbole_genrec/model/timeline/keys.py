@@ -166,11 +166,11 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         neutral="own",
         only_if=("depth", "none"),
     )
-    text_stream: bool = key(
+    text_stream: bool | Literal["auto"] = key(
         "a second transformer and tree that know items by their texts alone; the mean of both "
-        "log-probabilities ranks",
+        "log-probabilities ranks; auto = beside one stateless tree over ids and texts",
         affects="training",
-        default=False,
+        default="auto",
         neutral=False,
     )
     text_stream_mlp: int = key(
@@ -178,7 +178,7 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         ge=0,
         affects="training",
         default=256,
-        only_if=("text_stream", True),
+        neutral=256,
     )
     text_stream_dropout: float = key(
         "dropout of text_stream",
@@ -186,7 +186,7 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         le=1,
         affects="training",
         default=0.3,
-        only_if=("text_stream", True),
+        neutral=0.3,
     )
 
 
@@ -219,6 +219,17 @@ class Plan:
         return len(self.settings.tokenizers or [self.settings.tokenizer])
 
     @property
+    def has_text_stream(self) -> bool:
+        """Whether a second stream reads the texts alone."""
+        settings = self.settings
+        if settings.text_stream != "auto":
+            return settings.text_stream
+        is_alone = self.head_names == ("tree",) and self.n_trees == 1
+        is_stateless = settings.depth == "none" and settings.score_mode != "beam"
+        has_both = {"id", "text"} <= set(settings.item_parts or ())
+        return is_alone and is_stateless and has_both
+
+    @property
     def input_parts(self) -> tuple[str, ...]:
         """What the input vector of an item is the sum of."""
         if self.settings.item_parts is not None:
@@ -243,7 +254,7 @@ class Plan:
     @property
     def reads_texts(self) -> bool:
         """Whether sentence embeddings of the items are read."""
-        if self.settings.text_stream:
+        if self.has_text_stream:
             return True
         return "text" in self.parts or bool(self.settings.align_weight)
 
@@ -260,6 +271,6 @@ class Plan:
     @property
     def scores_all_items(self) -> bool:
         """Whether one product scores the whole catalogue, so that nothing is searched."""
-        if self.head_names != ("tree",) or self.n_trees > 1 or self.settings.text_stream:
+        if self.head_names != ("tree",) or self.n_trees > 1 or self.has_text_stream:
             return True
         return self.settings.depth == "none" and self.settings.score_mode != "beam"

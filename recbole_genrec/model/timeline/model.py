@@ -247,7 +247,7 @@ class TimelineRec(TimelineHeads):
         lines = {**super().describe(config), "generator": f"{size}, {options}"}
         if settings.tokenizers is not None:
             lines["trees"] = f"{', '.join(settings.tokenizers)}; scores: {settings.tree_scores}"
-        if settings.text_stream:
+        if plan.has_text_stream:
             hidden = settings.text_stream_mlp or "linear"
             lines["second stream"] = f"texts alone, map {hidden}, {settings.text_stream_dropout}"
         if plan.scores_all_items:

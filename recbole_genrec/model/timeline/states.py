@@ -221,7 +221,7 @@ class TimelineStates(GenerativeRecommender):
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items ``[n_items, D]``; padding stays zero."""
         texts = standardised(self.content.embeddings(), self.n_dataset_items)
-        if self.settings.item_parts is not None or self.settings.text_stream:
+        if self.settings.item_parts is not None or self.plan.has_text_stream:
             texts = texts.clip(-TEXT_LIMIT, TEXT_LIMIT)
         self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 
