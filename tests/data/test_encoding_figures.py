@@ -139,21 +139,18 @@ def without_padding(folder, end: bool) -> str:
 
 
 # case 44
-def test_an_encoder_without_a_padding_token_pads_with_its_end(tmp_path, caplog):
-    base = without_padding(tmp_path, end=True)
+@pytest.mark.parametrize(
+    "end, message",
+    [
+        (True, "has no padding token; its end token <sep> is used"),
+        (False, "has no padding token"),  # it gets a token that nothing reads
+    ],
+)
+def test_an_encoder_without_a_padding_token_reads_texts_as_if_alone(tmp_path, caplog, end, message):
+    base = without_padding(tmp_path, end=end)
     texts = ["red soap", "a soft brush for dry skin"]
     with caplog.at_level(logging.INFO):
         together = encode_texts(texts, base, show_progress=False)
-    assert "has no padding token; its end token <sep> is used" in caplog.text
-    alone = np.concatenate([encode_texts([text], base, show_progress=False) for text in texts])
-    np.testing.assert_allclose(together, alone, atol=1e-4)
-
-
-def test_an_encoder_without_padding_and_end_gets_a_token_that_nothing_reads(tmp_path, caplog):
-    base = without_padding(tmp_path, end=False)
-    texts = ["red soap", "a soft brush for dry skin"]
-    with caplog.at_level(logging.INFO):
-        together = encode_texts(texts, base, show_progress=False)
-    assert "has no padding token" in caplog.text
+    assert message in caplog.text
     alone = np.concatenate([encode_texts([text], base, show_progress=False) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-4)
