@@ -19,6 +19,8 @@ RECIPE = {
     "train_rows": "all",
     "weight_decay": 0.0,
     "timeline_dropout": 0.0,
+    "text_stream": False,
+    "text_map_precision": "fp32",
 }
 HISTORY = torch.tensor([[5, 9, 3], [7, 2, 0], [4, 0, 0]])
 LENGTH = torch.tensor([3, 2, 1])
