@@ -44,12 +44,13 @@ def moved(folder, seed=3, **changes):
     return model
 
 
-@pytest.fixture
-def three(folder):
+@pytest.fixture(params=["tree", "flat"])
+def three(folder, request):
     """Two streams, and two models with the weights of one stream each."""
-    both = moved(folder)
-    ids_and_texts = moved(folder, 4, text_stream=False)
-    texts = moved(folder, 5, **ALONE)
+    heads = [request.param]
+    both = moved(folder, heads=heads)
+    ids_and_texts = moved(folder, 4, heads=heads, text_stream=False)
+    texts = moved(folder, 5, heads=heads, **ALONE)
     weights = both.state_dict()
     ids_and_texts.load_state_dict(
         {name: value for name, value in weights.items() if not name.startswith("text_stream.")}
@@ -83,6 +84,25 @@ def test_the_losses_are_those_of_two_models(three):
     expected[1].backward()
     gradient = both.text_stream.text_map[0].weight.grad
     torch.testing.assert_close(gradient, texts.text_projection[0].weight.grad, atol=1e-6, rtol=0)
+
+
+def test_two_heads_and_two_streams(folder):
+    """A head takes the mean of the streams; heads are added."""
+    model = moved(folder, heads=["tree", "flat"])
+    assert len(model.loss(HISTORY, LENGTH, TARGET)) == 4
+    with torch.no_grad():
+        vectors = model._vectors()
+        rows = torch.arange(3)
+        states = model.last_states(HISTORY, LENGTH, vectors.inputs)
+        of_texts = model.text_stream.states(HISTORY, vectors.text_stream)[rows, LENGTH - 1]
+        first = model.tree.log_probs(model.trie, states, vectors.edges[0])[:, 1:]
+        tree, edges = model.text_stream.tree, vectors.text_stream.edges
+        second = tree.log_probs(model.trie, of_texts, edges)[:, 1:]
+        third = (states @ vectors.outputs[1:].T).log_softmax(1)
+        fourth = (of_texts @ vectors.text_stream.items[1:].T).log_softmax(1)
+        expected = (first + second) / 2 + (third + fourth) / 2
+        scores = model.scores(HISTORY, LENGTH)[:, 1:]
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -146,7 +166,7 @@ def test_auto_means_beside_one_stateless_tree_over_ids_and_texts(folder, changes
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"output": "items"}, "output: codes"),
+        ({"generator": "parallel", "tokenizer": "opq"}, "parallel has another head"),
         ({"depth": "mlp"}, "depth: none"),
         ({"score_mode": "beam"}, "text_stream: False"),
         (

@@ -131,10 +131,15 @@ def _check_parallel(settings: TimelineSettings, plan: Plan) -> None:
 
 
 def _check_text_stream(settings: TimelineSettings, plan: Plan) -> None:
-    if "tree" not in plan.head_names or settings.depth != "none":
+    if "parallel" in plan.head_names:
+        raise ConfigError(
+            "text_stream: True has a tree or a softmax over items, and generator: parallel has "
+            "another head. Leave one of them out."
+        )
+    if "tree" in plan.head_names and settings.depth != "none":
         raise ConfigError(
             "text_stream: True is a second stateless tree of codes beside the first. Use it with "
-            "depth: none and output: codes, or leave it out."
+            "depth: none, or leave it out."
         )
     if settings.score_mode == "beam":
         raise ConfigError(

@@ -89,7 +89,7 @@ class TimelineHeads(DepthCodes):
         if self.plan.has_text_stream:
             trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
             n_text = self.texts.shape[1]
-            self.text_stream = TextStream(self.settings, trie, n_text, self.max_seq_length)
+            self.text_stream = TextStream(self.plan, trie, n_text, self.max_seq_length)
 
     def _trees(self) -> list[tuple[StatelessTree, ItemTrie]]:
         """The trees of codes with their tries."""
@@ -166,15 +166,15 @@ class TimelineHeads(DepthCodes):
         levels = tree.level_losses(trie, states, items, edges, closed, self.label_smoothing)
         return self._with_prefix_terms(levels)
 
-    def _text_stream_loss(
+    def _text_stream_losses(
         self,
         history: Tensor,
         is_target: Tensor,
         items: Tensor,
         vectors: Vectors,
         excluded: Tensor | None,
-    ) -> Tensor:
-        """The loss of the second stream, in nats.
+    ) -> list[Tensor]:
+        """The losses of the heads of the second stream, in nats.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
@@ -186,12 +186,21 @@ class TimelineHeads(DepthCodes):
         stream = self.text_stream
         of_stream = vectors.text_stream
         states = stream.states(history, of_stream)[is_target]  # [P, d]
-        return self._tree_loss(stream.tree, self.trie, states, items, of_stream.edges, excluded)
+        smoothing = self.label_smoothing
+        losses = []
+        for head in self.plan.head_names:
+            if head == "flat":
+                loss = flat_loss(states, of_stream.items, items, excluded, smoothing)
+            else:
+                edges = of_stream.edges
+                loss = self._tree_loss(stream.tree, self.trie, states, items, edges, excluded)
+            losses.append(loss)
+        return losses
 
     # --- all items at once ------------------------------------------------------------------------
 
     def item_log_probs(self, history: Tensor, length: Tensor, trie: ItemTrie) -> Tensor:
-        """Log-probabilities of all items, added over the heads.
+        """Log-probabilities of all items, added over the heads; a head takes the mean of streams.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
@@ -212,12 +221,22 @@ class TimelineHeads(DepthCodes):
             states = states.float()
             for head in self.plan.head_names:
                 if head == "flat":
-                    total = total + flat_log_probs(states, vectors.outputs, trie)
+                    total = total + self._flat_log_probs(states, text_states, vectors, trie)
                 elif head == "parallel":
                     total = total + self._parallel_log_probs(states, trie)
                 else:
                     total = total + self._tree_log_probs(states, text_states, vectors, trie)
         return total
+
+    def _flat_log_probs(
+        self, states: Tensor, text_states: Tensor | None, vectors: Vectors, trie: ItemTrie
+    ) -> Tensor:
+        """Log-probabilities of all items by the softmax over items; see :meth:`_tree_log_probs`."""
+        scores = flat_log_probs(states, vectors.outputs, trie)
+        if text_states is None:
+            return scores
+        by_text = flat_log_probs(text_states.float(), vectors.text_stream.items, trie)
+        return (scores + by_text) / 2
 
     def _parallel_log_probs(self, states: Tensor, trie: ItemTrie) -> Tensor:
         """Sums of the log-probabilities of codes, ``[B, n_items]``; items of equal codes differ."""

@@ -83,8 +83,7 @@ class TimelineRec(TimelineHeads):
             closed = self.closed_codes(history, items, is_target)
         losses = self._head_losses(states, items, vectors, excluded, closed)
         if self.text_stream is not None:
-            loss = self._text_stream_loss(history, is_target, items, vectors, excluded)
-            losses.append(loss)
+            losses += self._text_stream_losses(history, is_target, items, vectors, excluded)
         if self.text_alignment is not None and self.training:
             of_items = self.input_vectors(items)  # [P, d]
             distance = self.text_alignment.loss(of_items, self.texts[items])
@@ -174,7 +173,7 @@ class TimelineRec(TimelineHeads):
         added = super().append_items(texts, tokens, **rows)
         if self.tree is not None:
             self.tree.grow(before, self.trie)
-        if self.text_stream is not None:
+        if self.text_stream is not None and self.text_stream.tree is not None:
             self.text_stream.tree.grow(before, self.trie)
         return added
 

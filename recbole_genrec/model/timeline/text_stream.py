@@ -4,7 +4,8 @@ Ids learn which item follows which; texts learn what kind of item follows, and g
 ids begin to know the training data by heart. The two err differently. So the second stream shares
 nothing with the first but the codes: it has a text map, a transformer and a stateless tree of its
 own, and its edges have no vectors of their own. The score of an item is the mean of both
-log-probabilities (late fusion). The form is ours and unpublished.
+log-probabilities (late fusion). A flat softmax over items may stand in the place of the tree, for
+the flat twin, or beside it. The form is ours and unpublished.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.timeline.item_vectors import make_text_map
-from recbole_genrec.model.timeline.keys import TimelineSettings
+from recbole_genrec.model.timeline.keys import Plan
 from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
 
@@ -30,21 +31,24 @@ class StreamVectors(NamedTuple):
     """
 
     items: Tensor
-    edges: TreeEdges
+    edges: TreeEdges | None
 
 
 class TextStream(nn.Module):
-    """Item vectors from texts, a transformer, and a tree over the codes of the model.
+    """Item vectors from texts, a transformer, and the heads of the model: a tree, a flat softmax.
 
     Args:
-        settings: of the run.
+        plan: of the run.
         trie: of the whole catalogue.
         n_text: width of the sentence embeddings.
         n_distances: distances that have a bias of their own.
     """
 
-    def __init__(self, settings: TimelineSettings, trie: ItemTrie, n_text: int, n_distances: int):
+    tree: StatelessTree | None
+
+    def __init__(self, plan: Plan, trie: ItemTrie, n_text: int, n_distances: int):
         super().__init__()
+        settings = plan.settings
         d, dropout = settings.d_model, settings.text_stream_dropout
         self.text_map = make_text_map(n_text, settings.text_stream_mlp, d)
         self.transformer = RelativeTransformer(
@@ -55,7 +59,9 @@ class TextStream(nn.Module):
         if settings.norm == "post":
             self.input_norm = nn.LayerNorm(d)
             start_small(self.transformer)
-        self.tree = StatelessTree(trie, d, edge_vectors="mean")
+        self.tree = None
+        if "tree" in plan.head_names:
+            self.tree = StatelessTree(trie, d, edge_vectors="mean")
 
     def vectors(self, trie: ItemTrie, items: Tensor) -> StreamVectors:
         """Vectors of items and edges.
@@ -64,7 +70,10 @@ class TextStream(nn.Module):
             trie: of the whole catalogue.
             items: texts of all items through the text map ``[n_items, d]``.
         """
-        return StreamVectors(items, self.tree.edges(trie, items.float()))
+        edges = None
+        if self.tree is not None:
+            edges = self.tree.edges(trie, items.float())
+        return StreamVectors(items, edges)
 
     def states(self, history: Tensor, vectors: StreamVectors) -> Tensor:
         """States of all positions; state t knows items 1 to t.
