@@ -25,6 +25,7 @@ import torch
 from common import arguments, load, spread, unpack, write_result
 
 from recbole_genrec.model.registry import build_model
+from recbole_genrec.model.timeline.keys import TimelineSettings
 from recbole_genrec.runtime.memory import keep_freed_memory
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -81,6 +82,8 @@ def work(settings: dict, options) -> None:
     """Write the loss of the first batch, then for each line that is read the speed of steps."""
     torch.set_num_threads(1)
     keep_freed_memory()
+    if "text_stream" in TimelineSettings.declared():
+        settings = {**settings, "text_stream": False}  # the earlier commits have one stream
     settings = {**settings, "batch_targets": options.targets, "cache_dir": options.cache_dir}
     config, _, (train, _, _) = load("TimelineRec", options, **settings)
     model = build_model(config, train._dataset)
