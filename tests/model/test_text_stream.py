@@ -185,13 +185,27 @@ def test_combinations_that_cannot_work_are_refused(folder, changes, message):
         toy_model(folder, "TimelineRec", **{**RECIPE, **changes})
 
 
-def test_bf16_is_for_training_alone():
-    torch.manual_seed(0)
-    text_map, texts = make_text_map(32, 16, 8), torch.randn(50, 32)
-    exact = text_map(texts)
-    rounded = mapped_texts(text_map, True, texts)
+def test_bf16_is_for_training_alone(folder):
+    model = moved(folder, text_map_precision="bf16")
+    text_map = model.text_stream.text_map
+    with torch.no_grad():
+        exact = text_map(model.texts)
+        assert torch.equal(model._vectors().text_stream.items, exact)
+    model.train()
+    rounded = model._vectors().text_stream.items
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0.02)
-    assert torch.equal(mapped_texts(text_map, False, texts), exact)
-    assert torch.equal(mapped_texts(text_map.eval(), True, texts), exact)
+    sum(model.loss(HISTORY, LENGTH, TARGET)).backward()
+    assert text_map[0].weight.grad.dtype == torch.float32
+
+    model.add_items(["title: red soap no 99. brand: brand0"], ["fresh"])
+    assert len(model._vectors().text_stream.items) == model.n_items
+
+
+def test_texts_in_bf16_give_float32():
+    torch.manual_seed(0)
+    text_map, texts = make_text_map(32, 16, 8), torch.randn(50, 32)
+    rounded = mapped_texts(text_map, texts.bfloat16())
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, text_map(texts), atol=0.02, rtol=0.02)

@@ -22,6 +22,8 @@ RECIPE = {
     "score_mode": "auto",
     "train_rows": "windows",
     "weight_decay": 0.0,
+    "text_stream": False,
+    "text_map_precision": "fp32",
 }
 HISTORY = torch.tensor([[5, 9, 3], [7, 2, 0], [4, 0, 0]])
 LENGTH = torch.tensor([3, 2, 1])
@@ -129,6 +131,7 @@ def test_excluded_items_leave_the_list_and_change_no_other_score(folder, changes
         {"collision": ["none"]},
         {"tie_output": False},
         {"item_parts": ["text"], "text_mlp": 16},
+        {"edge_vectors": "mean"},
         {"item_parts": ["code", "id", "text"]},
         {"item_parts": ["code"], "tie_output": False},
         {"output": "items"},

@@ -295,6 +295,5 @@ class TimelineHeads(DepthCodes):
         elif "tree" in self.plan.head_names and vectors.outputs is not None:
             vectors.paths = PathVectors(self.trie, vectors.outputs)
         if self.text_stream is not None:
-            items = self._mapped(self.text_stream.text_map)(self.texts)  # [n_items, d]
-            vectors.text_stream = self.text_stream.vectors(self.trie, items)
+            vectors.text_stream = self.text_stream.vectors(self.trie, self.text_inputs())
         return vectors

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -59,18 +57,17 @@ def make_text_map(n_in: int, hidden: int, d: int) -> nn.Module:
     return text_map
 
 
-def mapped_texts(text_map: nn.Module, in_bf16: bool, texts: Tensor) -> Tensor:
+def mapped_texts(text_map: nn.Module, texts: Tensor) -> Tensor:
     """Item vectors of sentence embeddings.
 
     Args:
         text_map: see :func:`make_text_map`.
-        in_bf16: whether training multiplies in bfloat16; scores are float32 in any case.
-        texts: ``[..., D]``.
+        texts: ``[..., D]``; in bfloat16 they are multiplied in it.
 
     Returns:
-        ``[..., d]``.
+        float32 ``[..., d]``.
     """
-    if not in_bf16 or not text_map.training:
+    if texts.dtype != torch.bfloat16:
         return text_map(texts)
     with torch.autocast(texts.device.type, torch.bfloat16):
         return text_map(texts).float()
@@ -80,7 +77,7 @@ def summed_parts(
     items: Tensor | None,
     codes: tuple[Tensor, Tensor] | None,
     id_table: Tensor | None,
-    text: tuple[Callable[[Tensor], Tensor], Tensor] | None,
+    text: tuple[nn.Module, Tensor] | None,
     sparse: bool = False,
 ) -> Tensor:
     """Item vectors.
@@ -110,7 +107,7 @@ def summed_parts(
         text_map, embeddings = text
         if items is not None:
             embeddings = embeddings[items]
-        vectors.append(text_map(embeddings))
+        vectors.append(mapped_texts(text_map, embeddings))
     total = vectors[0]
     for part in vectors[1:]:
         total = total + part

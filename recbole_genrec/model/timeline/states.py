@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from recbole_genrec.model.timeline.item_vectors import (
     TEXT_LIMIT,
     PartTables,
     make_text_map,
-    mapped_texts,
     summed_parts,
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
@@ -54,6 +52,7 @@ class TimelineStates(GenerativeRecommender):
         self.text_projection = None
         self.output_tables = None
         self.text_alignment = None
+        self._rounded_texts: Tensor | None = None
         self._make_heads()
         self._make_trunk()
         self._make_parts()
@@ -125,9 +124,16 @@ class TimelineStates(GenerativeRecommender):
             return nn.Linear(n_in, d)
         return make_text_map(n_in, self.settings.text_mlp, d)
 
-    def _mapped(self, text_map: nn.Module) -> Callable[[Tensor], Tensor]:
-        """A text map in the precision of ``text_map_precision``."""
-        return partial(mapped_texts, text_map, self._maps_in_bf16)
+    def text_inputs(self) -> Tensor:
+        """Sentence embeddings of all items as text maps read them, ``[n_items, D]``.
+
+        In training bfloat16 as ``text_map_precision`` says, rounded once.
+        """
+        if not self.training or not self._maps_in_bf16:
+            return self.texts
+        if self._rounded_texts is None or self._rounded_texts.device != self.texts.device:
+            self._rounded_texts = self.texts.bfloat16()
+        return self._rounded_texts
 
     @property
     def _maps_in_bf16(self) -> bool:
@@ -179,7 +185,7 @@ class TimelineStates(GenerativeRecommender):
             flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
             codes = (flat, code_table)
         if "text" in parts:
-            text = (self._mapped(text_map), self.texts)
+            text = (text_map, self.text_inputs())
         return summed_parts(items, codes, id_table, text, self.settings.sparse_tables)
 
     # --- states -----------------------------------------------------------------------------------
@@ -223,6 +229,7 @@ class TimelineStates(GenerativeRecommender):
         texts = standardised(self.content.embeddings(), self.n_dataset_items)
         if self.settings.item_parts is not None or self.plan.has_text_stream:
             texts = texts.clip(-TEXT_LIMIT, TEXT_LIMIT)
+        self._rounded_texts = None
         self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
 
     def items_added(self, items: list[int]) -> None:

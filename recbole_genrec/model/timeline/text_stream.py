@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.model.timeline.item_vectors import make_text_map
+from recbole_genrec.model.timeline.item_vectors import make_text_map, mapped_texts
 from recbole_genrec.model.timeline.keys import Plan
 from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
@@ -63,16 +63,17 @@ class TextStream(nn.Module):
         if "tree" in plan.head_names:
             self.tree = StatelessTree(trie, d, edge_vectors="mean")
 
-    def vectors(self, trie: ItemTrie, items: Tensor) -> StreamVectors:
+    def vectors(self, trie: ItemTrie, texts: Tensor) -> StreamVectors:
         """Vectors of items and edges.
 
         Args:
             trie: of the whole catalogue.
-            items: texts of all items through the text map ``[n_items, d]``.
+            texts: sentence embeddings of all items ``[n_items, D]``.
         """
+        items = mapped_texts(self.text_map, texts)  # [n_items, d]
         edges = None
         if self.tree is not None:
-            edges = self.tree.edges(trie, items.float())
+            edges = self.tree.edges(trie, items)
         return StreamVectors(items, edges)
 
     def states(self, history: Tensor, vectors: StreamVectors) -> Tensor:
