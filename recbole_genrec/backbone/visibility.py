@@ -57,15 +57,16 @@ def restricted(sees: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, sees, -torch.inf)
 
 
+def as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as numbers that are added to the scores; one that is float already stays."""
+    if mask.is_floating_point():
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
 def joined(masks: list[Tensor], dim: int) -> Tensor:
     """Masks beside or below each other; float as soon as one of them is float."""
     numbers = [mask for mask in masks if mask.is_floating_point()]
     if numbers:
-        masks = [_as_numbers(mask, numbers[0].dtype) for mask in masks]
+        masks = [as_numbers(mask, numbers[0].dtype) for mask in masks]
     return torch.cat(masks, dim=dim)
-
-
-def _as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    if mask.is_floating_point():
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)

@@ -130,5 +130,5 @@ def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor, exclusion: Exclusion |
     """
     table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)  # the last for -1
     table.scatter_(1, torch.where(leaves < 0, trie.n_leaves, leaves), scores)
-    full = item_scores(trie, table[:, :-1], exclusion)
+    full = item_scores(trie, table, exclusion)
     return full.masked_fill(full == -torch.inf, outside_score(trie) / 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.scores import break_ties, item_scores
@@ -62,35 +61,50 @@ class Ranking:
             strictly below in the order of their bounds (up to tie steps), items outside the trie
             last.
         """
-        bounds = self._leaf_bounds()  # [B, S_L]
-        reached = self._reached_leaves()  # [B, S_L]
-        lowest = bounds.masked_fill(~reached, 0).amin(1, keepdim=True)
+        bounds = self._leaf_bounds()  # [B, S_L + 1]
+        exact = [_read(bounds, users, leaves) for users, leaves in self.exact]
+
+        # The others are lowered in place, the exact scores come back behind them.
+        lowest = bounds.new_zeros(len(bounds), 1)
+        for (users, leaves), scores in zip(self.exact, exact, strict=True):
+            least = scores.masked_fill(leaves < 0, 0).amin(1, keepdim=True)
+            lowest[users] = torch.minimum(lowest[users], least)
+            _write(bounds, users, leaves, -torch.inf)
         lowest = break_ties(self.trie, lowest, self.trie.max_rank)
-        highest = bounds.masked_fill(reached, -torch.inf).amax(1, keepdim=True)
-        below = lowest - 1 - (highest - bounds)
-        return item_scores(self.trie, torch.where(reached, bounds, below), exclusion)
+        highest = bounds[:, :-1].amax(1, keepdim=True)
+        bounds.sub_(highest).add_(lowest - 1)
+        for (users, leaves), scores in zip(self.exact, exact, strict=True):
+            _write(bounds, users, leaves, scores)
+        return item_scores(self.trie, bounds, exclusion)
 
     def _leaf_bounds(self) -> Tensor:
-        """The score ``[B, S_L]`` of the deepest scored node above each leaf, or of the leaf."""
+        """The score of the deepest scored node above each leaf, or of the leaf.
+
+        Returns:
+            float32 ``[B, S_L + 1]``; the last column is for leaf -1 and means nothing.
+        """
         bounds = torch.zeros(len(self.users), 1, device=self.users.device)
         for level, scored in zip(self.trie.levels, self.scored, strict=True):
-            bounds = bounds.index_select(1, level.parent[:-1])  # [B, S_t]
-            bounds = pad(bounds, (0, 1))  # the last column is for node -1
+            parent = level.parent.clamp(min=0)  # the last column is for node -1
+            bounds = bounds.index_select(1, parent)  # [B, S_t + 1]
             for users, nodes, scores in scored:
                 _write(bounds, users, nodes, scores)
-            bounds = bounds[:, :-1]
         return bounds
 
-    def _reached_leaves(self) -> Tensor:
-        """Whether the score of each leaf is exact, bool ``[B, S_L]``."""
-        shape = (len(self.users), self.trie.n_leaves + 1)  # the last column is for leaf -1
-        reached = torch.zeros(shape, dtype=torch.bool, device=self.users.device)
-        for users, leaves in self.exact:
-            _write(reached, users, leaves, True)
-        return reached[:, :-1]
+
+def _columns(table: Tensor, columns: Tensor) -> Tensor:
+    """``columns`` int64 of ``table``, where -1 is the last one."""
+    return torch.where(columns < 0, table.shape[1] - 1, columns)
 
 
-def _write(table: Tensor, users: Tensor, columns: Tensor, values: Tensor | bool) -> None:
+def _read(table: Tensor, users: Tensor, columns: Tensor) -> Tensor:
+    """``table[users[r], columns[r, c]]``; arguments as of :func:`_write`."""
+    if len(users) < len(table):
+        table = table[users]
+    return table.gather(1, _columns(table, columns))
+
+
+def _write(table: Tensor, users: Tensor, columns: Tensor, values: Tensor | float) -> None:
     """Set ``table[users[r], columns[r, c]] = values[r, c]``.
 
     Args:
@@ -99,7 +113,7 @@ def _write(table: Tensor, users: Tensor, columns: Tensor, values: Tensor | bool)
         columns: int64 ``[R, C]``; -1 is the last column.
         values: ``[R, C]``, or one value for all.
     """
-    columns = torch.where(columns < 0, table.shape[1] - 1, columns)
+    columns = _columns(table, columns)
     if len(users) == len(table):
         table.scatter_(1, columns, values)
     else:

@@ -181,15 +181,19 @@ def item_scores(trie: ItemTrie, leaf_scores: Tensor, exclusion: Exclusion | None
 
     Args:
         trie: the trie of the leaves.
-        leaf_scores: float32 ``[B, S_L]``.
+        leaf_scores: float32 ``[B, S_L]``, or ``[B, S_L + 1]`` with a last column that is
+            overwritten, which saves a copy.
         exclusion: items that get the lowest value.
 
     Returns:
         float32 ``[B, n_items]``.
     """
-    leaves = trie.leaf_of_item  # -1 = outside the trie
-    full = leaf_scores.index_select(1, leaves.clamp(min=0))  # [B, n_items]
-    full = break_item_ties(trie, full).masked_fill_(leaves < 0, outside_score(trie))
+    if leaf_scores.shape[1] == trie.n_leaves:
+        leaf_scores = pad(leaf_scores, (0, 1))
+    leaf_scores[:, -1] = outside_score(trie)
+    leaves = trie.leaf_of_item
+    leaves = torch.where(leaves < 0, trie.n_leaves, leaves)
+    full = break_item_ties(trie, leaf_scores.index_select(1, leaves))  # [B, n_items]
     if exclusion is None:
         return full
     return full.scatter(1, exclusion.items, 2 * outside_score(trie))

@@ -33,7 +33,8 @@ def exact(states, tables, bias=None, temperature=1.0):
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_they_are_columns_of_the_softmax(monkeypatch, first, temperature, gradients):
-    monkeypatch.setattr(log_probs, "CHUNK_LOGITS", 3 * 48)  # 48 = 42 classes, aligned
+    monkeypatch.setattr(log_probs, "TILE_ROWS", 9)
+    monkeypatch.setattr(log_probs, "TILE_CLASSES", 14)  # a tile has as many logits as 3 rows
     states, tables, bias = inputs()
     tables[0].requires_grad_()
     rows_at_once = []
@@ -56,7 +57,6 @@ def test_they_are_columns_of_the_softmax(monkeypatch, first, temperature, gradie
 @pytest.mark.parametrize("size", [1, 16, 42])
 @torch.no_grad()
 def test_tables_and_functions_give_the_same(size):
-    """Also where the classes fill the aligned rows, or hardly begin to."""
     states, _, _ = inputs()
     table = torch.randn(size, WIDTH, generator=torch.Generator().manual_seed(1))
     expected = linear(states[0].double(), table.double()).log_softmax(-1)
@@ -64,6 +64,35 @@ def test_tables_and_functions_give_the_same(size):
         values = cached_log_probs(states, [layer], 0, size, size)
         assert values.dtype == torch.float32
         torch.testing.assert_close(values[0].double(), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("tile", [1, 7, 19, 42, 100])
+@pytest.mark.parametrize(("first", "count"), [(0, 42), (5, 1), (20, 7)])
+@torch.no_grad()
+def test_tiles_of_any_size_give_the_same(monkeypatch, tile, first, count):
+    monkeypatch.setattr(log_probs, "TILE_ROWS", 4)
+    monkeypatch.setattr(log_probs, "TILE_CLASSES", tile)
+    states, tables, _ = inputs()
+    values = cached_log_probs(states, tables, first, count, CLASSES)
+    expected = exact(states, tables)[:, first : first + count]
+    torch.testing.assert_close(values[0].double(), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_sums_of_powers_out_of_range_change_nothing():
+    """Rows with large, small and usual logits side by side, as precise as float32 logits are."""
+    states, tables, bias = inputs()
+    shift = torch.tensor([0.0, 400.0, -400.0, 0.5, 300.0, -60.0, 60.0, 90.0, -90.0, 1.0, 2.0])
+    states[..., 0] = shift
+    for table in tables:
+        table[:, 0] = 1.0  # moves all logits of a row alike
+
+    def with_bias(rows):
+        return linear(rows, tables[0], bias)
+
+    values = cached_log_probs(states, [with_bias, tables[1]], 0, CLASSES, CLASSES, 0.7)
+    errors = (values[0].double() - exact(states, tables, bias, 0.7)).abs().amax(1)
+    assert (errors < 1e-5 + 2.0**-22 * shift.abs() / 0.7).all()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
 from recbole_genrec.backbone.causal.prompt_memory import PromptInput, PromptMemory
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
-from recbole_genrec.backbone.visibility import causal, restricted
+from recbole_genrec.backbone.visibility import as_numbers, causal, restricted
 from recbole_genrec.errors import BackboneError
 
 
@@ -135,6 +135,8 @@ class CausalBackbone(nn.Module):
         """
         if positions is None:
             self.check_length(embeddings.shape[1])
+        if mask is not None:  # once, not in each layer
+            mask = as_numbers(mask, embeddings.dtype)
         output = self.stack(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -158,8 +160,10 @@ class CausalBackbone(nn.Module):
             positions: as in :meth:`forward`.
             cache: keys and values to read and extend.
         """
-        modules = list(self.stack.modules())
-        if not any(module._forward_hooks or hasattr(module, "_hf_hook") for module in modules):
+        has_hooks = any(
+            module._forward_hooks or "_hf_hook" in vars(module) for module in self.stack.modules()
+        )
+        if not has_hooks:
             cache.ends_after = self.stack.config.num_hidden_layers - 1
         try:
             self(embeddings, mask, positions, cache)

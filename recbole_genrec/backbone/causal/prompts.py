@@ -137,5 +137,5 @@ def common_beginning(prompt: Tensor, lengths: Tensor) -> int:
     if len(prompt) < 2:
         return 0
     candidates = prompt[:, : int(lengths.min()) - 1]
-    same = (candidates == candidates[:1]).all(-1).all(0)  # [P]
+    same = (candidates == candidates[:1]).all(0).all(-1)  # [P]
     return int(same.cumprod(0).sum())
