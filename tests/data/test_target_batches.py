@@ -264,8 +264,13 @@ def test_a_run_that_is_killed_inside_an_epoch_continues_exactly(folder, monkeypa
 
 
 def test_two_processes_give_the_run_of_one(folder):
-    one = run(folder, "one", timeline_dropout=0.0)
-    two = run(folder, "two", timeline_dropout=0.0, nproc=2)
+    exact = {
+        "timeline_dropout": 0.0,
+        "text_stream_dropout": 0.0,
+        "text_map_precision": "fp32",
+    }
+    one = run(folder, "one", **exact)
+    two = run(folder, "two", nproc=2, **exact)
     assert (one["processes"], two["processes"]) == (1, 2)
     for first, second in zip(one["epochs"], two["epochs"], strict=True):
         assert second["loss"] == pytest.approx(first["loss"], abs=1e-5)

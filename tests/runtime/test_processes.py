@@ -96,6 +96,17 @@ TREES = {
     "tokenizers": ["random", "random"],
     "score_mode": "auto",
     "train_rows": "longest",
+    "text_map_precision": "fp32",
+}
+STREAMS = {
+    "item_parts": ["id", "text"],
+    "depth": "none",
+    "positions": "relative",
+    "score_mode": "auto",
+    "train_rows": "windows",
+    "text_stream": True,
+    "text_stream_dropout": 0.0,
+    "text_map_precision": "fp32",  # bfloat16 rounds the gradients of each process
 }
 GRADIENTS = {
     "TIGER": ("TIGER", PLAIN),
@@ -111,6 +122,7 @@ GRADIENTS = {
     ),
     "TimelineRec": ("TimelineRec", {**PLAIN, "train_rows": "longest"}),
     "TimelineRec, trees and items": ("TimelineRec", {**PLAIN, **TREES}),
+    "TimelineRec, two streams": ("TimelineRec", {**PLAIN, **STREAMS}),
     "MetaID": ("MetaID", {"group_by_length": False}),
     "SASRec": ("SASRec", SASREC),
 }

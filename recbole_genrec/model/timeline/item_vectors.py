@@ -68,7 +68,7 @@ def mapped_texts(text_map: nn.Module, texts: Tensor) -> Tensor:
         float32 ``[..., d]``.
     """
     if texts.dtype != torch.bfloat16:
-        return text_map(texts)
+        return text_map(texts).float()  # of autocast's bfloat16
     with torch.autocast(texts.device.type, torch.bfloat16):
         return text_map(texts).float()
 
