@@ -13,6 +13,7 @@ from recbole_genrec.settings.tokenizer_keys import (
     CollaborativeKeys,
     FitKeys,
     ItemVectorKeys,
+    Schedule,
     TextVectorKeys,
 )
 
@@ -85,14 +86,7 @@ class TrainingKeys(Settings):
     precision: Literal["fp32", "bf16", "fp16"] = key(
         "number format of training and search", affects=("tokenizer", "training", "search")
     )
-    lr_scheduler: Literal[
-        "constant",
-        "linear",
-        "cosine",
-        "inverse_sqrt",
-        "constant_with_warmup",
-        "constant_inverse_sqrt",
-    ] = key("learning-rate schedule", affects="training")
+    lr_scheduler: Schedule = key("learning-rate schedule", affects="training")
     warmup_ratio: float = key(
         "share of the steps with a rising learning rate; of constant_inverse_sqrt with the full "
         "one, before it falls",

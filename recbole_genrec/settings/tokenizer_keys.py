@@ -9,6 +9,15 @@ from recbole_genrec.settings.declaration import GIVEN, Settings, key
 Policy = Literal[
     "sinkhorn", "nearest_free", "extra_token", "none", "dedup_token", "reassign", "both"
 ]
+Schedule = Literal[
+    "constant",
+    "linear",
+    "cosine",
+    "inverse_sqrt",
+    "constant_with_warmup",
+    "constant_inverse_sqrt",
+]
+"""Schedules of a learning rate, of recommenders and of tokenizers."""
 REPAIR_EPSILON = 0.003
 """Sinkhorn's regularisation in LC-Rec and LETTER."""
 POLICIES = ("sinkhorn", "nearest_free", "extra_token", "none")
@@ -151,6 +160,26 @@ class FitKeys(Settings):
     tokenizer_lr: float = key("learning rate of the tokenizer", ge=0, affects="tokenizer")
     tokenizer_batch_size: int = key(
         "items per batch of the tokenizer's training", ge=1, affects="tokenizer"
+    )
+
+
+class RateKeys(FitKeys):
+    """How the learning rate of a tokenizer runs."""
+
+    tokenizer_lr_scheduler: Schedule = key(
+        "learning-rate schedule of the tokenizer, over tokenizer_epochs",
+        affects="tokenizer",
+        default="constant",
+        neutral="constant",
+    )
+    tokenizer_warmup_ratio: float = key(
+        "share of the tokenizer's steps with a rising learning rate; of constant_inverse_sqrt with "
+        "the full one, before it falls",
+        ge=0,
+        le=1,
+        affects="tokenizer",
+        default=0.0,
+        neutral=0.0,
     )
 
 

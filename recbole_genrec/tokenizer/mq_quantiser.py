@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import FitKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import RateKeys, TokenizerSettings
 from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
@@ -74,6 +74,7 @@ class MQStage(TrainingStage):
         # Batch norm needs two rows a batch.
         n_batches = round(len(self.learned) / settings.tokenizer_batch_size)
         self.n_batches = max(1, min(n_batches, len(self.learned) // 2))
+        self.set_schedule(settings, self.n_batches)
         self.track: dict[str, Any] = {}
 
     @property
@@ -108,7 +109,7 @@ class MQStage(TrainingStage):
         return EpochEnd(best=is_best, shown={"loss": f"{loss:.4f}"})
 
 
-class MQKeys(FitKeys):
+class MQKeys(RateKeys):
     """Keys of an :class:`MQ` and its training."""
 
     standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")

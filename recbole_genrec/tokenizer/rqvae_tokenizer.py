@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.errors import GenRecError
+from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import FitKeys
+from recbole_genrec.settings.tokenizer_keys import RateKeys
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.epoch_choice import EpochChoice, Rule
@@ -24,12 +25,19 @@ from recbole_genrec.tokenizer.vectors import (
     possible_ids,
     refuse_few_ids,
 )
+from recbole_genrec.training.optimiser import in_one_pass
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 REVIVE_EVERY = 10
 """Epochs between two revivals of dead codes, in the first two thirds of the training."""
+STEPS = 1500
+"""Optimiser steps of ``tokenizer_epochs: auto``, in whole epochs (our choice, measured in
+``benchmarks/results/tokenizer_speed.md``)."""
+FEWEST_EPOCHS = 50
+MOST_EPOCHS = 500
+"""Bounds of ``tokenizer_epochs: auto``, for large and for small catalogues (our choice)."""
 PATIENCE_WITH_COLLAPSE = 3
 """Looks in a row with hardly any distinct ids after which the fit is refused."""
 
@@ -67,7 +75,10 @@ class RQVAEStage(TrainingStage):
         self.settings = settings
         self.further = nn.ParameterList(further)
         optimiser = make_optimiser([*network.parameters(), *self.further], settings)
-        super().__init__("training", label, network, optimiser, settings.tokenizer_epochs)
+        n_batches = batch_count(len(x), settings.tokenizer_batch_size)
+        epochs = epochs_asked(settings.tokenizer_epochs, n_batches)
+        super().__init__("training", label, network, optimiser, epochs)
+        self.set_schedule(settings, n_batches)
         self.generator = torch.Generator().manual_seed(seed)
         self.possible_ids = possible_ids(network.sizes, x.cpu())
         self.choice = EpochChoice(settings.tokenizer_choice, self._look(0))
@@ -144,8 +155,14 @@ class RQVAEStage(TrainingStage):
             self.track["collapsed"] = 0
 
 
-class RQVAESettings(FitKeys, VectorSettings):
+class RQVAESettings(RateKeys, VectorSettings):  # type: ignore[misc]  # epochs may be auto
     """Keys of ``tokenizer: rqvae``."""
+
+    tokenizer_epochs: int | Literal["auto"] = key(
+        "epochs of the tokenizer's training; auto = those of 1,500 batches, 50 to 500",
+        ge=0,
+        affects="tokenizer",
+    )
 
     hidden_sizes: list[int] = key(
         "widths of the encoder between input and code; the decoder mirrors them",
@@ -196,9 +213,9 @@ class RQVAESettings(FitKeys, VectorSettings):
         default="distinct",
         neutral="sharing",
     )
-    tokenizer_precision: Literal["fp32", "bf16"] = key(
-        "number format of the products of encoder and decoder while the tokenizer trains; codes "
-        "are assigned in fp32",
+    tokenizer_precision: Literal["auto", "fp32", "bf16"] = key(
+        "number format of the products of encoder and decoder while the tokenizer trains; auto = "
+        "bf16 where the processor multiplies it; codes are assigned in fp32",
         affects="tokenizer",
         default="fp32",
         neutral="fp32",
@@ -213,8 +230,27 @@ class RQVAESettings(FitKeys, VectorSettings):
 
 def equal_batches(n: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Random batches of nearly equal size, of about ``batch_size`` of ``n`` rows."""
-    count = max(1, round(n / batch_size))
-    return torch.randperm(n, generator=generator).tensor_split(count)
+    return torch.randperm(n, generator=generator).tensor_split(batch_count(n, batch_size))
+
+
+def batch_count(n: int, batch_size: int) -> int:
+    """How many batches of about ``batch_size`` make ``n`` rows."""
+    return max(1, round(n / batch_size))
+
+
+def epochs_asked(epochs: int | str, n_batches: int) -> int:
+    """The epochs that ``tokenizer_epochs`` asks for.
+
+    ``auto`` is as many as make :data:`STEPS` steps: small catalogues need more epochs than large
+    ones.
+
+    Args:
+        epochs: value of the key.
+        n_batches: of an epoch.
+    """
+    if epochs != "auto":
+        return int(epochs)
+    return min(max(round(STEPS / n_batches), FEWEST_EPOCHS), MOST_EPOCHS)
 
 
 def make_optimiser(
@@ -225,13 +261,15 @@ def make_optimiser(
     Adagrad starts as in TensorFlow, with 0.1, since TIGER's rate of .4 belongs to such a start.
 
     Args:
-        parameters: what is trained.
+        parameters: what is trained, on one device.
         settings: of the tokenizer.
     """
     rate = settings.tokenizer_lr
     decay = settings.tokenizer_weight_decay
     if settings.tokenizer_learner == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        adamw = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        on_cpu = parameters[0].device.type == "cpu"
+        return in_one_pass(adamw) if on_cpu else adamw
     return torch.optim.Adagrad(
         parameters,
         lr=rate,
@@ -261,11 +299,18 @@ class RQVAETokenizer(VectorTokenizer):
             x = x.to(device)
             self._start(network, x)
             stage = self.stage(network, x, content)
-            self.loop(self.settings.tokenizer_precision).train(stage)
+            self.loop(self._precision).train(stage)
         self.quality["curve"] = stage.track["curve"]
         self.quality["best_epoch"] = stage.track["best"]["epoch"]
         self.network = network.cpu().eval()
         self.quantiser = self.network
+
+    @property
+    def _precision(self) -> str:
+        """The number format that ``tokenizer_precision`` means here."""
+        if self.settings.tokenizer_precision != "auto":
+            return self.settings.tokenizer_precision
+        return "bf16" if multiplies_bf16(torch.device(self.settings.device or "cpu").type) else "fp32"
 
     def _start(self, network: RQVAE, x: Tensor) -> None:
         """Set the codes of ``network`` from the item vectors ``x [n, D]``."""

@@ -41,7 +41,7 @@ from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
     CodeKeys,
     FitItemKeys,
-    FitKeys,
+    RateKeys,
     RepairKeys,
     TokenizerSettings,
 )
@@ -91,6 +91,7 @@ class ReconstructionStage(TrainingStage):
         optimiser = torch.optim.Adam(learned, lr=settings.tokenizer_lr)
         epochs = settings.tokenizer_epochs
         super().__init__("reconstruction", "STORE tokenizer", network, optimiser, epochs)
+        self.set_schedule(settings, -(-len(ids) // settings.tokenizer_batch_size))
         self.ids = ids
         self.valid = valid
         self.settings = settings
@@ -122,7 +123,7 @@ class ReconstructionStage(TrainingStage):
 
 
 class STORETokenizerSettings(
-    CausalBackboneKeys, FitKeys, FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings
+    CausalBackboneKeys, RateKeys, FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings
 ):
     """Keys of ``tokenizer: store``."""
 

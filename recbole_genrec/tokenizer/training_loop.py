@@ -15,11 +15,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.runtime import interrupts
+from recbole_genrec.settings.tokenizer_keys import RateKeys
 from recbole_genrec.tokenizer.progress import FitProgress
+from recbole_genrec.training.optimiser import make_schedule
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Number types of autocast by the value of the key ``precision``; every other value is float32."""
@@ -56,9 +59,12 @@ class TrainingStage(ABC):
 
     Attributes:
         learning_rate_key: the key that an error about a diverging loss names.
+        schedule: of the learning rate, a step of it after each step of the optimiser; ``None`` =
+            the rate stays as it is.
     """
 
     learning_rate_key = "tokenizer_lr"
+    schedule: LRScheduler | None = None
 
     def __init__(
         self,
@@ -82,11 +88,25 @@ class TrainingStage(ABC):
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """Losses of a batch, by name; ``total`` (0-d) is minimised."""
 
+    def set_schedule(self, settings: RateKeys, n_batches: int) -> None:
+        """Let the learning rate run as the settings say.
+
+        Args:
+            settings: of the tokenizer.
+            n_batches: of each epoch.
+        """
+        self.schedule = make_schedule(
+            self.optimiser,
+            settings.tokenizer_lr_scheduler,
+            self.epochs * n_batches,
+            settings.tokenizer_warmup_ratio,
+        )
+
     def begin_epoch(self, epoch: int) -> None:  # noqa: B027  # a hook
         """Called before the batches of ``epoch`` are drawn."""
 
     def after_step(self) -> None:  # noqa: B027  # a hook
-        """Called after each step of the optimiser, for example for a learning-rate schedule."""
+        """Called after each step of the optimiser."""
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> EpochEnd:
         """Called after the last batch of ``epoch``.
@@ -159,6 +179,8 @@ class TrainingLoop:
         scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
         parts = {**kept, **stage.running_parts, "optimiser": stage.optimiser}
         parts |= {"scaler": scaler, "best": best}
+        if stage.schedule is not None:
+            parts["schedule"] = stage.schedule
         first = self.progress.take_running(stage.name, parts)
 
         with interrupts.safe_points() as stop_if_asked, self._bar(stage, first) as bar:
@@ -232,6 +254,8 @@ class TrainingLoop:
             scaler.scale(total).backward()
             scaler.step(stage.optimiser)
             scaler.update()
+            if stage.schedule is not None:
+                stage.schedule.step()
             stage.after_step()
             for name, loss in losses.items():
                 share = float(loss.detach().mean()) / len(batches)

@@ -95,3 +95,18 @@ def test_published_tokenizers_say_whether_vectors_are_standardised():
     }
     starts = {name: files[name]["codebook_init"] for name in ("TIGER", "LETTER", "LCRec")}
     assert starts == {"TIGER": "first_batch", "LETTER": "constrained", "LCRec": "first_batch"}
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "schedule", "warmup", "epochs"),
+    [
+        ("TIGER", 0.4, "constant", 0.0, 20_000),
+        ("LETTER", 0.001, "constant", 0.0, 20_000),
+        ("LCRec", 0.001, "linear", 0.005, 10_000),
+    ],
+)
+def test_the_tokenizers_of_papers_train_as_published(model, rate, schedule, warmup, epochs):
+    paper = make(model, preset="paper")
+    assert (paper["tokenizer_lr"], paper["tokenizer_lr_scheduler"]) == (rate, schedule)
+    assert (paper["tokenizer_warmup_ratio"], paper["tokenizer_epochs"]) == (warmup, epochs)
+    assert paper["tokenizer_precision"] == "fp32"

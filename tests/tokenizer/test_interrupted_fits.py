@@ -21,10 +21,11 @@ from recbole_genrec.tokenizer import fit_or_load, make_tokenizer
 from recbole_genrec.tokenizer.training_loop import TrainingLoop
 from recbole_genrec.training.trainer import GenRecTrainer
 
+SCHEDULE = {"tokenizer_lr_scheduler": "cosine", "tokenizer_warmup_ratio": 0.2}
 NETWORK = {"hidden_sizes": [16], "code_dim": 8, "tokenizer_batch_size": 16}
 FITS = {
-    "store": ("STORE", {"tokenizer_epochs": 5}),
-    "rqvae": ("TIGER", {"tokenizer": "rqvae", "tokenizer_epochs": 12, **NETWORK}),
+    "store": ("STORE", {"tokenizer_epochs": 5, **SCHEDULE}),
+    "rqvae": ("TIGER", {"tokenizer": "rqvae", "tokenizer_epochs": 12, **SCHEDULE, **NETWORK}),
     "letter": (
         "TIGER",
         {
@@ -48,7 +49,10 @@ FITS = {
             "path_dim": 8,
         },
     ),
-    "mq": ("TIGER", {"tokenizer": "mq", "tokenizer_epochs": 14, "graph_epochs": 1, **NETWORK}),
+    "mq": (
+        "TIGER",
+        {"tokenizer": "mq", "tokenizer_epochs": 14, "graph_epochs": 1, **SCHEDULE, **NETWORK},
+    ),
 }
 
 

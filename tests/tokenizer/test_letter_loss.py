@@ -102,6 +102,15 @@ def test_collaborative_loss_by_hand():
     )
 
 
+def test_half_precision_around_it_does_not_reach_the_collaborative_loss():
+    torch.manual_seed(0)
+    letter = LETTERLoss(projection=nn.Linear(6, 4, bias=False))
+    latents, cf = torch.randn(30, 4), torch.randn(30, 6)
+    exact = letter.collaborative(latents, cf)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(letter.collaborative(latents, cf), exact)
+
+
 def test_masked_items_change_nothing():
     model, x, cf, labels = tiny()
     keep = torch.ones(20, dtype=torch.bool)

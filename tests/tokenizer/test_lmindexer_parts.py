@@ -204,7 +204,7 @@ def steps(stage, count: int = 3) -> None:
         stage.optimiser.zero_grad()
         stage.losses(rows)["total"].backward()
         stage.optimiser.step()
-        stage.after_step()
+        stage.schedule.step()
 
 
 def changed(network, before) -> set[str]:

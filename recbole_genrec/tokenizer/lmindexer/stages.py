@@ -110,18 +110,14 @@ class IndexerStage(TrainingStage):
 
     @property
     def running_parts(self) -> dict[str, object]:
-        """The order of the items is drawn anew in each epoch, and the learning rate moves."""
-        return {"generator": self.generator, "schedule": self.schedule}
+        """The order of the items is drawn anew in each epoch."""
+        return {"generator": self.generator}
 
     def batches(self, epoch: int) -> list[Tensor]:
         """Items of similar length together."""
         order = torch.randperm(len(self.texts), generator=self.generator)
         lengths = self.texts.lengths
         return list(length_grouped(order, lengths, self.batch_size, self.generator))
-
-    def after_step(self) -> None:
-        """The next learning rate."""
-        self.schedule.step()
 
 
 class WarmUp(IndexerStage):

@@ -97,21 +97,22 @@ class LETTERLoss(nn.Module):
         In-batch cross-entropy of the quantised latents ``z_q [n, d]`` against their own ``cf [n,
         d]``.
 
-        Without any item in ``rows`` it is 0.
+        Without any item in ``rows`` it is 0. In the precision of ``z_q``, whatever is around it.
         """
-        cf = self.projection(cf.detach().to(z_q.dtype))
-        if cf.shape != z_q.shape:
-            raise ConfigError(
-                f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} "
-                "differ; give a projection."
-            )
-        if rows is not None:
-            z_q, cf = z_q[rows], cf[rows]
-        if self.cf_normalize:
-            z_q, cf = normalize(z_q), normalize(cf)
-        logits = z_q @ cf.T / self.cf_temperature
-        targets = torch.arange(len(logits), device=logits.device)
-        return cross_entropy(logits, targets) if len(logits) else z_q.sum()
+        with torch.autocast(z_q.device.type, enabled=False):
+            cf = self.projection(cf.detach().to(z_q.dtype))
+            if cf.shape != z_q.shape:
+                raise ConfigError(
+                    f"L_CF: collaborative vectors {list(cf.shape)} and latents {list(z_q.shape)} "
+                    "differ; give a projection."
+                )
+            if rows is not None:
+                z_q, cf = z_q[rows], cf[rows]
+            if self.cf_normalize:
+                z_q, cf = normalize(z_q), normalize(cf)
+            logits = z_q @ cf.T / self.cf_temperature
+            targets = torch.arange(len(logits), device=logits.device)
+            return cross_entropy(logits, targets) if len(logits) else z_q.sum()
 
 
 def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
