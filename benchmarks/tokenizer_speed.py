@@ -141,6 +141,7 @@ def fit(name: str, file: str, folder: str, epochs: str, changes: str) -> None:
     whole = time.process_time() - beginning
     meta = {"whole": whole, "seconds": seconds, "losses": losses}
     meta |= {"best_epoch": tokenizer.quality["best_epoch"], "sizes": tokenizer.network.sizes}
+    meta["looks"] = tokenizer.quality["curve"]
     save_artefact(folder, tokenizer.network.state_dict(), meta)
 
 
