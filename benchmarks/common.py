@@ -91,7 +91,7 @@ def write_result(
     shown = [
         argument
         for argument in sys.argv[1:]
-        if not argument.startswith(("--data_path", "--cache_dir", "--static"))
+        if not argument.startswith(("--data_path", "--cache_dir", "--fits", "--static"))
     ]
     about = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown]),
