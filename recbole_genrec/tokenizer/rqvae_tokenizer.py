@@ -310,7 +310,8 @@ class RQVAETokenizer(VectorTokenizer):
         """The number format that ``tokenizer_precision`` means here."""
         if self.settings.tokenizer_precision != "auto":
             return self.settings.tokenizer_precision
-        return "bf16" if multiplies_bf16(torch.device(self.settings.device or "cpu").type) else "fp32"
+        device = torch.device(self.settings.device or "cpu")
+        return "bf16" if multiplies_bf16(device.type) else "fp32"
 
     def _start(self, network: RQVAE, x: Tensor) -> None:
         """Set the codes of ``network`` from the item vectors ``x [n, D]``."""
