@@ -155,10 +155,10 @@ class RQVAEStage(TrainingStage):
             self.track["collapsed"] = 0
 
 
-class RQVAESettings(RateKeys, VectorSettings):  # type: ignore[misc]  # epochs may be auto
+class RQVAESettings(RateKeys, VectorSettings):
     """Keys of ``tokenizer: rqvae``."""
 
-    tokenizer_epochs: int | Literal["auto"] = key(
+    tokenizer_epochs: int | Literal["auto"] = key(  # type: ignore[assignment]  # wider
         "epochs of the tokenizer's training; auto = those of 1,500 batches, 50 to 500",
         ge=0,
         affects="tokenizer",
