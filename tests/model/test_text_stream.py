@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy import toy_model, write_dataset
 
+from recbole_genrec.decoding import beam_search, exact_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.timeline.item_vectors import make_text_map, mapped_texts
 from recbole_genrec.storage.checkpoints import load_checkpoint
@@ -64,14 +65,64 @@ def three(folder, request):
     return both, ids_and_texts, texts
 
 
+def logits_of_children(model, states, item_vectors, tree, level, prefix):
+    """Logits of the edges that continue a prefix, edge by edge from the formula of the tree."""
+    codes = model.codes
+    edges = sorted({tuple(row[: level + 1]) for row in codes[1:].tolist()})
+    turned = states + tree.turns[level](states)
+    logits = {}
+    for number, edge in enumerate(edges):
+        if edge[:-1] != prefix:
+            continue
+        below = (codes[:, : level + 1] == torch.tensor(edge)).all(1)
+        below[0] = False
+        vector = tree.scale[level] * item_vectors[below].mean(0)
+        if len(tree.own):
+            vector = vector + tree.own[level][number]
+        logits[edge] = turned @ vector + tree.bias[level][number]
+    return logits
+
+
 @torch.no_grad()
-def test_the_score_is_the_mean_of_two_models(three):
+def test_codes_compete_by_the_means_of_two_models(three):
     both, ids_and_texts, texts = three
-    first = ids_and_texts.scores(HISTORY, LENGTH)[:, 1:]
-    second = texts.scores(HISTORY, LENGTH)[:, 1:]
-    assert (first - second).abs().max() > 0.01
-    scores = both.scores(HISTORY, LENGTH)[:, 1:]
-    torch.testing.assert_close(scores, (first + second) / 2, atol=1e-5, rtol=0)
+    scores = both.scores(HISTORY, LENGTH)
+    torch.testing.assert_close(scores[:, 1:].exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+    pairs = []
+    for model in (ids_and_texts, texts):
+        pairs.append((model, model.last_states(HISTORY, LENGTH, None), model.output_vectors()))
+    if both.tree is None:
+        means = sum(states @ vectors[1:].T for _, states, vectors in pairs) / 2
+        torch.testing.assert_close(scores[:, 1:], means.log_softmax(1), atol=1e-5, rtol=0)
+        return
+    for item in range(1, 41):
+        path = tuple(both.codes[item].tolist())
+        expected = torch.zeros(3)
+        for level in range(len(path)):
+            of_models = []
+            for model, states, vectors in pairs:
+                prefix = path[:level]
+                children = logits_of_children(model, states, vectors, model.tree, level, prefix)
+                of_models.append(children)
+            means = {edge: (of_models[0][edge] + of_models[1][edge]) / 2 for edge in of_models[0]}
+            together = torch.stack(list(means.values())).logsumexp(0)
+            expected += means[path[: level + 1]] - together
+        torch.testing.assert_close(scores[:, item], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("score_type", ["renormalised", "level"])
+def test_a_beam_as_wide_as_the_catalogue_gives_the_same_scores(folder, score_type):
+    model = moved(folder)
+    scores = model.scores(HISTORY, LENGTH)
+    decoder = model.item_logits(HISTORY, LENGTH)
+    wide = beam_search(decoder, model.trie, model.n_items, score_type=score_type)
+    best = scores[:, 1:].topk(10)
+    assert (wide.items[:, :10] == best.indices + 1).all()
+    torch.testing.assert_close(wide.scores[:, :10], best.values, atol=1e-5, rtol=0)
+    model.config["score_mode"] = "beam"
+    beams = model.search(HISTORY, LENGTH, k=5)
+    torch.testing.assert_close(beams.scores[:, :5], best.values[:, :5], atol=1e-5, rtol=0)
 
 
 def test_the_losses_are_those_of_two_models(three):
@@ -87,7 +138,7 @@ def test_the_losses_are_those_of_two_models(three):
 
 
 def test_two_heads_and_two_streams(folder):
-    """A head takes the mean of the streams; heads are added."""
+    """A head averages the logits of the streams; heads are added."""
     model = moved(folder, heads=["tree", "flat"])
     assert len(model.loss(HISTORY, LENGTH, TARGET)) == 4
     with torch.no_grad():
@@ -95,12 +146,10 @@ def test_two_heads_and_two_streams(folder):
         rows = torch.arange(3)
         states = model.last_states(HISTORY, LENGTH, vectors.inputs)
         of_texts = model.text_stream.states(HISTORY, vectors.text_stream)[rows, LENGTH - 1]
-        first = model.tree.log_probs(model.trie, states, vectors.edges[0])[:, 1:]
-        tree, edges = model.text_stream.tree, vectors.text_stream.edges
-        second = tree.log_probs(model.trie, of_texts, edges)[:, 1:]
-        third = (states @ vectors.outputs[1:].T).log_softmax(1)
-        fourth = (of_texts @ vectors.text_stream.items[1:].T).log_softmax(1)
-        expected = (first + second) / 2 + (third + fourth) / 2
+        tree = exact_scores(model.item_logits(HISTORY, LENGTH), model.trie)[:, 1:]
+        third = states @ vectors.outputs[1:].T
+        fourth = of_texts @ vectors.text_stream.items[1:].T
+        expected = tree + ((third + fourth) / 2).log_softmax(1)
         scores = model.scores(HISTORY, LENGTH)[:, 1:]
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
 
@@ -154,7 +203,7 @@ def test_new_items_leave_the_scores_of_others_and_survive_a_checkpoint(folder, t
         ({"heads": ["tree", "flat"]}, False),
         ({"tokenizers": ["rkmeans", "random"]}, False),
         ({"depth": "mlp"}, False),
-        ({"score_mode": "beam"}, False),
+        ({"score_mode": "beam"}, True),
     ],
     ids=str,
 )
@@ -168,7 +217,7 @@ def test_auto_means_beside_one_stateless_tree_over_ids_and_texts(folder, changes
     [
         ({"generator": "parallel", "tokenizer": "opq"}, "parallel has another head"),
         ({"depth": "mlp"}, "depth: none"),
-        ({"score_mode": "beam"}, "text_stream: False"),
+        ({"tokenizers": ["rkmeans", "random"]}, "codes of the first"),
         (
             {"sparse_tables": True, "item_parts": None, "output_id": False},
             "Leave one of them out",

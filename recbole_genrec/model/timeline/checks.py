@@ -141,10 +141,10 @@ def _check_text_stream(settings: TimelineSettings, plan: Plan) -> None:
             "text_stream: True is a second stateless tree of codes beside the first. Use it with "
             "depth: none, or leave it out."
         )
-    if settings.score_mode == "beam":
+    if plan.n_trees > 1:
         raise ConfigError(
-            "score_mode: beam searches one tree of codes; two streams score all items. Use "
-            "score_mode: auto or exact, or text_stream: False."
+            f"tokenizers: {settings.tokenizers} are trees over other codes, and text_stream: True "
+            "has a tree over the codes of the first. Leave one of them out."
         )
     if settings.sparse_tables:
         raise ConfigError(

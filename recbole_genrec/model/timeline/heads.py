@@ -16,8 +16,14 @@ from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
 from recbole_genrec.model.timeline.parallel import ParallelHeads
 from recbole_genrec.model.timeline.path_vectors import PathVectors
+from recbole_genrec.model.timeline.stateless_depth import StatelessDepth
 from recbole_genrec.model.timeline.text_stream import StreamVectors, TextStream
-from recbole_genrec.model.timeline.tree import StatelessDepth, StatelessTree, TreeEdges
+from recbole_genrec.model.timeline.tree import (
+    StatelessTree,
+    Stream,
+    TreeEdges,
+    log_probs_of_streams,
+)
 
 
 @dataclass
@@ -200,7 +206,9 @@ class TimelineHeads(DepthCodes):
     # --- all items at once ------------------------------------------------------------------------
 
     def item_log_probs(self, history: Tensor, length: Tensor, trie: ItemTrie) -> Tensor:
-        """Log-probabilities of all items, added over the heads; a head takes the mean of streams.
+        """Log-probabilities of all items, added over the heads.
+
+        A head averages the logits of the streams.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
@@ -214,8 +222,7 @@ class TimelineHeads(DepthCodes):
         states = self.last_states(history, length, vectors.inputs)  # [B, d]
         text_states = None
         if self.text_stream is not None:
-            rows = torch.arange(len(length), device=length.device)
-            text_states = self.text_stream.states(history, vectors.text_stream)[rows, length - 1]
+            text_states = self._text_states(history, length, vectors)
         total = torch.zeros((), device=states.device)
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
@@ -228,15 +235,20 @@ class TimelineHeads(DepthCodes):
                     total = total + self._tree_log_probs(states, text_states, vectors, trie)
         return total
 
+    def _text_states(self, history: Tensor, length: Tensor, vectors: Vectors) -> Tensor:
+        """The state of the last item of each history in the second stream, ``[B, d]``."""
+        rows = torch.arange(len(length), device=length.device)
+        return self.text_stream.states(history, vectors.text_stream)[rows, length - 1]
+
     def _flat_log_probs(
         self, states: Tensor, text_states: Tensor | None, vectors: Vectors, trie: ItemTrie
     ) -> Tensor:
         """Log-probabilities of all items by the softmax over items; see :meth:`_tree_log_probs`."""
-        scores = flat_log_probs(states, vectors.outputs, trie)
-        if text_states is None:
-            return scores
-        by_text = flat_log_probs(text_states.float(), vectors.text_stream.items, trie)
-        return (scores + by_text) / 2
+        outputs = vectors.outputs
+        if text_states is not None:  # the means of the logits of both streams
+            states = torch.cat([states, text_states.float()], dim=1) / 2
+            outputs = torch.cat([outputs, vectors.text_stream.items], dim=1)
+        return flat_log_probs(states, outputs, trie)
 
     def _parallel_log_probs(self, states: Tensor, trie: ItemTrie) -> Tensor:
         """Sums of the log-probabilities of codes, ``[B, n_items]``; items of equal codes differ."""
@@ -257,10 +269,11 @@ class TimelineHeads(DepthCodes):
         tries = [trie, *(codes.among(trie) for codes in self.further_codes)]
         parts = []
         for (tree, _), of_items, edges in zip(self._trees(), tries, vectors.edges, strict=True):
-            parts.append(tree.log_probs(of_items, states, edges))
-        if text_states is not None:
-            edges = vectors.text_stream.edges
-            parts.append(self.text_stream.tree.log_probs(trie, text_states.float(), edges))
+            streams = [Stream(tree, states, edges)]
+            if text_states is not None:
+                of_texts = self.text_stream.tree, text_states.float(), vectors.text_stream.edges
+                streams.append(Stream(*of_texts))
+            parts.append(log_probs_of_streams(of_items, streams))
         if len(parts) == 1:
             return parts[0]
         stacked = torch.stack(parts)  # [M, B, n_items]

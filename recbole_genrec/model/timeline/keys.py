@@ -167,8 +167,8 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         only_if=("depth", "none"),
     )
     text_stream: bool | Literal["auto"] = key(
-        "a second transformer and tree that know items by their texts alone; the mean of both "
-        "log-probabilities ranks; auto = beside one stateless tree over ids and texts",
+        "a second transformer and tree that know items by their texts alone; codes compete by the "
+        "means of both logits; auto = beside one stateless tree over ids and texts",
         affects="training",
         default="auto",
         neutral=False,
@@ -225,7 +225,7 @@ class Plan:
         if settings.text_stream != "auto":
             return settings.text_stream
         is_alone = self.head_names == ("tree",) and self.n_trees == 1
-        is_stateless = settings.depth == "none" and settings.score_mode != "beam"
+        is_stateless = settings.depth == "none"
         has_both = {"id", "text"} <= set(settings.item_parts or ())
         return is_alone and is_stateless and has_both
 
@@ -271,6 +271,6 @@ class Plan:
     @property
     def scores_all_items(self) -> bool:
         """Whether one product scores the whole catalogue, so that nothing is searched."""
-        if self.head_names != ("tree",) or self.n_trees > 1 or self.has_text_stream:
+        if self.head_names != ("tree",) or self.n_trees > 1:
             return True
         return self.settings.depth == "none" and self.settings.score_mode != "beam"

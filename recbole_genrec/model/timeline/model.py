@@ -40,7 +40,7 @@ from recbole_genrec.model.timeline.decoder import TimelineDecoder
 from recbole_genrec.model.timeline.heads import TimelineHeads
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.parallel import ParallelDepth
-from recbole_genrec.model.timeline.tree import StatelessDepth
+from recbole_genrec.model.timeline.stateless_depth import StatelessDepth
 from recbole_genrec.runtime.processes import balanced
 
 
@@ -113,8 +113,12 @@ class TimelineRec(TimelineHeads):
             return TimelineDecoder(parallel, states, parallel.log_probs, self._child)
         if self.tree is None:
             return self._decoder(states, self._logits(vectors.paths))
+        trees = [(self.tree, vectors.edges[0])]
+        if self.text_stream is not None:
+            trees.append((self.text_stream.tree, vectors.text_stream.edges))
+            states = torch.cat([states, self._text_states(history, length, vectors)], dim=-1)
         if vectors.stateless is None:
-            vectors.stateless = StatelessDepth(self.tree, self.trie, vectors.edges[0])
+            vectors.stateless = StatelessDepth(self.trie, trees)
         stateless = vectors.stateless
         return TimelineDecoder(stateless, states, stateless.log_probs, self._child)
 

@@ -3,9 +3,10 @@
 Ids learn which item follows which; texts learn what kind of item follows, and go on learning when
 ids begin to know the training data by heart. The two err differently. So the second stream shares
 nothing with the first but the codes: it has a text map, a transformer and a stateless tree of its
-own, and its edges have no vectors of their own. The score of an item is the mean of both
-log-probabilities (late fusion). A flat softmax over items may stand in the place of the tree, for
-the flat twin, or beside it. The form is ours and unpublished.
+own, and its edges have no vectors of their own. The children of a node compete by the means of both
+logits (late fusion), so that the result is one distribution, exact or by beams. A flat softmax over
+items may stand in the place of the tree, for the flat twin, or beside it. The form is ours and
+unpublished.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ its edges are ours and unpublished::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,6 @@ from recbole_genrec.decoding.scores import item_scores
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy, smoothed_losses
 from recbole_genrec.decoding.trie_level import TrieLevel
 from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
-from recbole_genrec.model.timeline.edge_logits import EdgeProducts, counted_codes
 from recbole_genrec.model.timeline.edge_set import (
     EdgeSet,
     competing_edges,
@@ -161,13 +161,22 @@ class StatelessTree(nn.Module):
         Returns:
             float32 ``[B, n_items]``; items outside the trie get a finite value below all others.
         """
+        return log_probs_of_streams(trie, [Stream(self, states, edges)])
 
-        def logits(depth: int, chosen: Tensor) -> Tensor:
-            places = edges.among.places[depth][chosen]
-            vectors = _rows(edges.vectors[depth], places)
-            return self.state(states, depth) @ vectors.T + _rows(self.bias[depth], chosen)
+    def logits(self, states: Tensor, edges: TreeEdges, depth: int, chosen: Tensor) -> Tensor:
+        """Logits of some edges of a level.
 
-        return item_scores(trie, edge_leaf_scores(trie, logits, len(states)))
+        Args:
+            states: ``[B, d]``.
+            edges: see :meth:`edges`.
+            depth: the level, counted from 0.
+            chosen: numbers of edges ``[E]``, rising.
+
+        Returns:
+            ``[B, E]``.
+        """
+        vectors = _rows(edges.vectors[depth], edges.among.places[depth][chosen])
+        return self.state(states, depth) @ vectors.T + _rows(self.bias[depth], chosen)
 
     # --- new items --------------------------------------------------------------------------------
 
@@ -191,56 +200,42 @@ class StatelessTree(nn.Module):
                 getattr(self, name)[level] = nn.Parameter(table)
 
 
-class StatelessDepth:
-    """The tree as a decoder along the codes, for the search of ``score_mode: beam``.
+class Stream(NamedTuple):
+    """A tree, and states that it reads.
 
-    A query carries the state of its user; nothing depends on the codes before.
-
-    Args:
+    Attributes:
         tree: its weights.
-        trie: of the whole catalogue.
+        states: ``[B, d]``.
         edges: see :meth:`StatelessTree.edges`.
     """
 
-    def __init__(self, tree: StatelessTree, trie: ItemTrie, edges: TreeEdges):
-        self.tree = tree
-        # The bias of an edge is one more entry of its vector, against a 1 in the state. An edge
-        # that does not compete has any logit, here 0.
-        vectors = []
-        for numbers, edge, bias in zip(edges.among.edges, edges.vectors, tree.bias, strict=True):
-            joined = torch.cat([edge, bias[numbers].unsqueeze(1)], dim=1)
-            blank = joined.new_zeros(len(bias) + 1, joined.shape[1])
-            vectors.append(blank.index_copy(0, numbers, joined))
-        self.products = EdgeProducts(trie, vectors)
+    tree: StatelessTree
+    states: Tensor
+    edges: TreeEdges
 
-    def begin(self, states: Tensor) -> Tensor:
-        """What a query carries at the root, ``[..., d]``."""
-        return states
 
-    def read(self, carried: Tensor, level: int) -> Tensor:
-        """The state that gives the logits of a level, ``[..., d]``."""
-        return self.tree.state(carried, level)
+def log_probs_of_streams(trie: ItemTrie, streams: Sequence[Stream]) -> Tensor:
+    """Log-probabilities of all items by trees over the same codes, whose logits are averaged.
 
-    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
-        """What a query carries after one more code: the same."""
-        return carried
+    The children of a node compete by the means of their logits, so that the result is one
+    distribution over the items, as of one tree.
 
-    def log_probs(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
-        """Log-probabilities of the codes that continue prefixes.
+    Args:
+        trie: of the items that may be returned.
+        streams: the trees with the states of the same histories.
 
-        Args:
-            states: see :meth:`read`, ``[..., d]``.
-            level: number of the level, counted from 0.
-            nodes: the prefixes ``[...]``, -1 = the prefix of no item.
+    Returns:
+        float32 ``[B, n_items]``; items outside the trie get a finite value below all others.
+    """
 
-        Returns:
-            float32 ``[..., V_level]``; codes that continue no item are not read.
-        """
-        ones = torch.ones_like(states[..., :1])
-        logits = self.products.logits(torch.cat([states, ones], dim=-1), level, nodes)
-        is_counted = counted_codes(self.products.trie, level, nodes)
-        mass = logits.masked_fill(~is_counted, -torch.inf).logsumexp(-1, keepdim=True)
-        return logits - mass.masked_fill(mass == -torch.inf, 0)
+    def logits(depth: int, chosen: Tensor) -> Tensor:
+        total = None
+        for tree, states, edges in streams:
+            of_stream = tree.logits(states, edges, depth, chosen)
+            total = of_stream if total is None else total + of_stream
+        return total / len(streams)
+
+    return item_scores(trie, edge_leaf_scores(trie, logits, len(streams[0].states)))
 
 
 class _LevelWeights:

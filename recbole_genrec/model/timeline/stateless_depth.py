@@ -1,0 +1,76 @@
+"""The stateless tree as a decoder along the codes, for the search with beams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.timeline.edge_logits import EdgeProducts, counted_codes
+from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
+
+
+class StatelessDepth:
+    """The tree as a decoder along the codes, for the search of ``score_mode: beam``.
+
+    A query carries the state of its user, those of several streams side by side; nothing depends
+    on the codes before.
+
+    Args:
+        trie: of the whole catalogue.
+        trees: the tree of each stream, and its edges.
+    """
+
+    def __init__(self, trie: ItemTrie, trees: Sequence[tuple[StatelessTree, TreeEdges]]):
+        self.trie = trie
+        self.trees = [tree for tree, _ in trees]
+        self.products = [self._products(tree, edges) for tree, edges in trees]
+
+    def _products(self, tree: StatelessTree, edges: TreeEdges) -> EdgeProducts:
+        # The bias of an edge is one more entry of its vector, against a 1 in the state. An edge
+        # that does not compete has any logit, here 0.
+        vectors = []
+        for numbers, edge, bias in zip(edges.among.edges, edges.vectors, tree.bias, strict=True):
+            joined = torch.cat([edge, bias[numbers].unsqueeze(1)], dim=1)
+            blank = joined.new_zeros(len(bias) + 1, joined.shape[1])
+            vectors.append(blank.index_copy(0, numbers, joined))
+        return EdgeProducts(self.trie, vectors)
+
+    def begin(self, states: Tensor) -> Tensor:
+        """What a query carries at the root, ``[..., M d]`` for M streams."""
+        return states
+
+    def read(self, carried: Tensor, level: int) -> Tensor:
+        """The states that give the logits of a level, ``[..., M d]``."""
+        parts = carried.chunk(len(self.trees), dim=-1)
+        pairs = zip(self.trees, parts, strict=True)
+        return torch.cat([tree.state(part, level) for tree, part in pairs], dim=-1)
+
+    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
+        """What a query carries after one more code: the same."""
+        return carried
+
+    def log_probs(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
+        """Log-probabilities of the codes that continue prefixes.
+
+        Args:
+            states: see :meth:`read`, ``[..., M d]``.
+            level: number of the level, counted from 0.
+            nodes: the prefixes ``[...]``, -1 = the prefix of no item.
+
+        Returns:
+            float32 ``[..., V_level]``; codes that continue no item are not read.
+        """
+        ones = torch.ones_like(states[..., :1])
+        total: Tensor | None = None
+        for products, part in zip(
+            self.products, states.chunk(len(self.trees), dim=-1), strict=True
+        ):
+            of_stream = products.logits(torch.cat([part, ones], dim=-1), level, nodes)
+            total = of_stream if total is None else total + of_stream
+        logits = total / len(self.trees)
+        is_counted = counted_codes(self.trie, level, nodes)
+        mass = logits.masked_fill(~is_counted, -torch.inf).logsumexp(-1, keepdim=True)
+        return logits - mass.masked_fill(mass == -torch.inf, 0)
