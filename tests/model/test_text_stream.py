@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy import toy_model, write_dataset
 
-from recbole_genrec.decoding import beam_search, exact_scores
+from recbole_genrec.decoding import exact_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.timeline.item_vectors import make_text_map, mapped_texts
 from recbole_genrec.storage.checkpoints import load_checkpoint
@@ -108,21 +108,6 @@ def test_codes_compete_by_the_means_of_two_models(three):
             together = torch.stack(list(means.values())).logsumexp(0)
             expected += means[path[: level + 1]] - together
         torch.testing.assert_close(scores[:, item], expected, atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("score_type", ["renormalised", "level"])
-def test_a_beam_as_wide_as_the_catalogue_gives_the_same_scores(folder, score_type):
-    model = moved(folder)
-    scores = model.scores(HISTORY, LENGTH)
-    decoder = model.item_logits(HISTORY, LENGTH)
-    wide = beam_search(decoder, model.trie, model.n_items, score_type=score_type)
-    best = scores[:, 1:].topk(10)
-    assert (wide.items[:, :10] == best.indices + 1).all()
-    torch.testing.assert_close(wide.scores[:, :10], best.values, atol=1e-5, rtol=0)
-    model.config["score_mode"] = "beam"
-    beams = model.search(HISTORY, LENGTH, k=5)
-    torch.testing.assert_close(beams.scores[:, :5], best.values[:, :5], atol=1e-5, rtol=0)
 
 
 def test_the_losses_are_those_of_two_models(three):

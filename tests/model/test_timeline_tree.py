@@ -83,8 +83,9 @@ def test_exact_scores_are_the_formula_and_sum_to_one(folder):
 
 @torch.no_grad()
 @pytest.mark.parametrize("score_type", ["renormalised", "level"])
-def test_a_beam_as_wide_as_the_catalogue_gives_the_same_scores(folder, score_type):
-    model = recipe(folder)
+@pytest.mark.parametrize("text_stream", [False, True])
+def test_a_beam_as_wide_as_the_catalogue_gives_the_same_scores(folder, score_type, text_stream):
+    model = recipe(folder, text_stream=text_stream)
     scores = model.scores(HISTORY, LENGTH)
     decoder = model.item_logits(HISTORY, LENGTH)
     wide = beam_search(decoder, model.trie, model.n_items, score_type=score_type)
@@ -96,8 +97,9 @@ def test_a_beam_as_wide_as_the_catalogue_gives_the_same_scores(folder, score_typ
 
 
 @torch.no_grad()
-def test_the_search_says_that_all_lists_are_exact(folder):
-    model = recipe(folder)
+@pytest.mark.parametrize("text_stream", [False, True])
+def test_the_search_says_that_all_lists_are_exact(folder, text_stream):
+    model = recipe(folder, text_stream=text_stream)
     result = model.search(HISTORY, LENGTH, k=5)
     assert bool(result.certified(5).all())
     model.config["score_mode"] = "beam"

@@ -158,6 +158,7 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         affects="search",
         default="mean",
         neutral="mean",
+        only_if=("tokenizers", GIVEN),
     )
     edge_vectors: Literal["own", "mean"] = key(
         "whether an edge of depth: none has a vector of its own beside the mean of the items below",
