@@ -251,8 +251,11 @@ class TimelineRec(TimelineHeads):
         if settings.tokenizers is not None:
             lines["trees"] = f"{', '.join(settings.tokenizers)}; scores: {settings.tree_scores}"
         if plan.has_text_stream:
-            hidden = settings.text_stream_mlp or "linear"
-            lines["second stream"] = f"texts alone, map {hidden}, {settings.text_stream_dropout}"
+            text_map = "a linear map"
+            if settings.text_stream_mlp:
+                text_map = f"an MLP of {settings.text_stream_mlp}"
+            dropout = settings.text_stream_dropout
+            lines["second stream"] = f"texts alone by {text_map}, dropout {dropout}"
         if plan.scores_all_items:
             lines["search"] = "all items at once, exact"
         return lines
