@@ -22,6 +22,7 @@ OWN_PAGES = {
     "LMIndexer": "methods-lmindexer",
 }
 """Methods whose choices have a page of their own; those of the others stand on methods.md."""
+PARALLEL = "parallel-codes.md"
 COPIED = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 COPIED |= {"CHANGELOG.md": "changelog.md"}
 
@@ -29,9 +30,10 @@ COPIED |= {"CHANGELOG.md": "changelog.md"}
 def on_config(config: Any) -> Any:
     """Put the generated pages into the navigation."""
     os.environ.setdefault("COLUMNS", "100")
-    notes = ["results.md", "above-sasrec.md", "reliability.md", "scale.md"]
+    notes = ["results.md", "above-sasrec.md", "timelinerec-levers.md", "ensembles.md"]
+    notes += ["reliability.md", "scale.md", "training-rows.md"]
     lists = {
-        "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices()],
+        "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices(), PARALLEL],
         "TOKENIZERS": list(_tokenizer_pages()),
         "RESULTS": [*notes, *_result_pages()],
     }
