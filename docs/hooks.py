@@ -30,8 +30,9 @@ COPIED |= {"CHANGELOG.md": "changelog.md"}
 def on_config(config: Any) -> Any:
     """Put the generated pages into the navigation."""
     os.environ.setdefault("COLUMNS", "100")
-    notes = ["results.md", "above-sasrec.md", "timelinerec-levers.md", "ensembles.md"]
-    notes += ["reliability.md", "scale.md", "training-rows.md"]
+    notes = ["results.md", "results-codes.md", "results-speed.md", "above-sasrec.md"]
+    notes += ["timelinerec-levers.md", "ensembles.md", "reliability.md", "scale.md"]
+    notes += ["training-rows.md"]
     lists = {
         "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices(), PARALLEL],
         "TOKENIZERS": list(_tokenizer_pages()),
@@ -110,7 +111,7 @@ def _tokenizer_pages() -> dict[str, str]:
         lines += [_block("bash", command), "## What stands where"]
         lines += [_block("text", _class_docstring(name)), "## Keys"]
         lines.append(_block("text", tables.get(f"Keys of tokenizer: {name}", "It has none.")))
-        lines.append("What the codes of each tokenizer give: [Results](../results.md).")
+        lines.append("What the codes of each tokenizer give: [Results](../results-codes.md).")
         pages[f"tokenizers/{name}.md"] = "\n\n".join(lines) + "\n"
     return pages
 
