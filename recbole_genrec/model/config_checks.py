@@ -28,7 +28,6 @@ def check_settings(config) -> None:
     check_ratio_rows(config)
     _check_training_without_history(config.model_class, values)
     _check_validation_loss(config.model_class, values)
-    _check_average(values)
 
     if is_generative(config.model_class):
         if values["train_neg_sample_args"]["distribution"] != "none":
@@ -41,14 +40,6 @@ def check_settings(config) -> None:
         raise ConfigError(
             "candidate_file restricts the search of our generative models; "
             f"{config.model} ranks all items. Leave it out."
-        )
-
-
-def _check_average(values: dict) -> None:
-    if values.get("ema_decay") and values.get("fsdp"):
-        raise ConfigError(
-            "ema_decay averages whole weights, and fsdp: True shares them among processes. "
-            "Use --ema_decay=0 with fsdp."
         )
 
 

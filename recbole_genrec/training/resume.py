@@ -196,14 +196,15 @@ class ResumePoints:
             sums = processes.mean(sums)
         weights = trainer.weights()
         optimiser = trainer.replicas.gathered(trainer.optimizer.state_dict())
+        average = None
+        if trainer.average is not None:
+            average = trainer.replicas.gathered(trainer.average.state())
         random = {"process_0": rng_state(), "streams": processes.streams()}
         if not trainer.writes:
             return
-        scheduler = average = None
+        scheduler = None
         if trainer.scheduler is not None:
             scheduler = trainer.scheduler.state_dict()
-        if trainer.average is not None:
-            average = trainer.average.state()
         save_checkpoint(
             self.file,
             {
@@ -301,7 +302,9 @@ class ResumePoints:
             trainer.scheduler.load_state_dict(state["scheduler"])
         trainer.scaler.load_state_dict(state["scaler"])
         if trainer.average is not None:
-            trainer.average.set_state(state["average"])
+            average = state["average"]
+            averages = replicas.weights(average["averages"])
+            trainer.average.set_state({**average, "averages": averages})
 
     def _restore_score(self, state: dict[str, Any]) -> None:
         """Epoch, best validation, times and history."""

@@ -177,7 +177,7 @@ def test_a_run_with_sparse_tables_learns(folder, tmp_path):
         {"output_id": True},
         {"item_parts": ["id"]},
         {"depth": "mlp"},
-        {"fsdp": True, "ema_decay": 0},
+        {"fsdp": True},
         {"learner": "sgd"},
     ],
 )

@@ -287,9 +287,17 @@ def test_same_loss_curve_and_metrics(folder, model, changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["TIGER", "STORE", "TimelineRec"])
-def test_shared_weights(folder, model):
-    changes = {"align_mode": "alternate"} if model == "STORE" else {}
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("TIGER", {}),
+        ("STORE", {"align_mode": "alternate"}),
+        ("TimelineRec", {}),
+        ("TimelineRec", STREAMS),
+    ],
+    ids=["TIGER", "STORE", "TimelineRec", "TimelineRec, two streams"],
+)
+def test_shared_weights(folder, model, changes):
     run = partial(
         settings,
         folder,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import SMALL, TINY_OF, toy_config, toy_model, write_dataset
+from toy import SMALL, TINY_OF, toy_model, write_dataset
 
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.time_limit import TimeLimit
@@ -113,11 +112,6 @@ def test_the_limit_counts_what_an_interrupted_run_has_used():
     limit.start(used=60)
     assert limit.is_over()
     assert not TimeLimit(None).is_over()
-
-
-def test_shared_weights_are_not_averaged(folder):
-    with pytest.raises(ConfigError, match="ema_decay"):
-        toy_config(folder, "TimelineRec", ema_decay=0.9, fsdp=True)
 
 
 def test_without_the_keys_a_trainer_has_neither(folder):
