@@ -17,12 +17,18 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OWN_PAGES = {
+    "STORE": "methods-store",
+    "TIGER": "methods-tiger",
+    "LETTER": "methods-tiger",
+    "LCRec": "methods-lcrec",
+    "TokenRec": "methods-tokenrec",
     "SETRec": "methods-setrec",
     "MetaID": "methods-metaid",
     "LMIndexer": "methods-lmindexer",
+    "TimelineRec": "methods-timelinerec",
 }
-"""Methods whose choices have a page of their own; those of the others stand on methods.md."""
-PARALLEL = "parallel-codes.md"
+"""The page of each method's stages and choices; RecBole's models have none."""
+OPTIONS = ["parallel-codes.md", "methods-self-improvement.md"]
 COPIED = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 COPIED |= {"CHANGELOG.md": "changelog.md"}
 
@@ -34,7 +40,7 @@ def on_config(config: Any) -> Any:
     notes += ["timelinerec-levers.md", "ensembles.md", "reliability.md", "scale.md"]
     notes += ["training-rows.md"]
     lists = {
-        "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices(), PARALLEL],
+        "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices(), *OPTIONS],
         "TOKENIZERS": list(_tokenizer_pages()),
         "RESULTS": [*notes, *_result_pages()],
     }
@@ -64,7 +70,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def _choices() -> list[str]:
-    return [f"{name}.md" for name in OWN_PAGES.values()]
+    return [f"{name}.md" for name in dict.fromkeys(OWN_PAGES.values())]
 
 
 def _method_pages() -> dict[str, str]:
