@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.classification import display_keys
+from recbole_genrec.settings.classification import display_keys, named_values, shared_keys
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.digests import digest
 
@@ -224,6 +224,9 @@ def _model_and_tokenizer(result: dict[str, Any]) -> str:
 
 
 def _named_settings(result: dict[str, Any]) -> dict[str, Any]:
-    """Settings that may name a result."""
-    free = free_keys()
-    return {key: value for key, value in result["config"].items() if key not in free}
+    """Settings that may name a result.
+
+    A key of today at the value that changes nothing is as if a result from before the key had it.
+    """
+    named = named_values(shared_keys(), result["config"])
+    return {key: value for key, value in named.items() if key not in free_keys()}

@@ -348,6 +348,15 @@ def test_runs_of_one_model_are_told_apart_by_what_differs(results):
     assert names == {"STORE-store", "SASRec learning_rate=0.001", "SASRec learning_rate=0.1"}
 
 
+def test_keys_of_today_that_change_nothing_do_not_name_a_row(results):
+    result_file(results, "c1", "Pop", 1, 0.01, topk=[10])
+    result_file(results, "c2", "Pop", 2, 0.02, topk=[10], ema_decay=0.0, si_interval=4)
+    result_file(results, "d1", "BPR", 1, 0.01)
+    result_file(results, "d2", "BPR", 1, 0.02, ema_decay=0.99)
+    runs = {(run.name, run.seed) for run in collect([results])[0]}
+    assert {("Pop", 1), ("Pop", 2), ("BPR", 1), ("BPR ema_decay=0.99", 1)} <= runs
+
+
 def test_seeds_of_other_settings_and_other_protocols_are_refused(results, tmp_path):
     state = {"threads": 1, "baseline": None}
     for folder, seed, rate in (("one", 1, 0.1), ("two", 2, 0.2)):
