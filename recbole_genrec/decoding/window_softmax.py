@@ -2,16 +2,18 @@
 
 The children of a node stand side by side in the table of edges. Targets with one parent are so one
 small product with a part of the table, whose logits and both gradients stay in the processor's
-cache, as in :mod:`.cached_softmax`.
+cache, as in :mod:`.cached_softmax`. Windows too small to be worth a product are computed together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
 
 
 class Windows(NamedTuple):
@@ -27,8 +29,14 @@ class Windows(NamedTuple):
     width: Tensor
     target: Tensor
 
+    def of(self, rows: Tensor) -> Windows:
+        """Those of some rows, int64 ``[n]`` or bool ``[R]``."""
+        return Windows(self.first[rows], self.width[rows], self.target[rows])
 
-def window_cross_entropy(states: Tensor, vectors: Tensor, bias: Tensor, windows: Windows) -> Tensor:
+
+def window_cross_entropy(
+    states: Tensor, vectors: Tensor, bias: Tensor, windows: Windows, few_cells: int = 0
+) -> Tensor:
     """Sum over rows of the cross-entropy among the classes of their windows.
 
     Args:
@@ -36,6 +44,8 @@ def window_cross_entropy(states: Tensor, vectors: Tensor, bias: Tensor, windows:
         vectors: of all classes ``[n, d]``.
         bias: of all classes ``[n]``.
         windows: two windows are the same or have no class in common.
+        few_cells: windows with at most so many logits, those of all their rows, are computed
+            together, because each of the others costs a few calls.
 
     Returns:
         Scalar, float32 (float64 for float64 inputs).
@@ -44,62 +54,133 @@ def window_cross_entropy(states: Tensor, vectors: Tensor, bias: Tensor, windows:
     dtype = torch.promote_types(states.dtype, torch.float32)
     with torch.autocast(states.device.type, enabled=False):
         loss: Tensor = _WindowCrossEntropy.apply(
-            states.to(dtype), vectors.to(dtype), bias.to(dtype), windows
+            states.to(dtype), vectors.to(dtype), bias.to(dtype), windows, few_cells
         )
         return loss
 
 
 class _WindowCrossEntropy(torch.autograd.Function):
-    """One window after another, with the gradients in the same pass."""
+    """The loss with the gradients in the same pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, vectors: Tensor, bias: Tensor, windows: Windows
+        ctx: Any,
+        states: Tensor,
+        vectors: Tensor,
+        bias: Tensor,
+        windows: Windows,
+        few_cells: int,
     ) -> Tensor:
         """The loss; its gradients are kept for :meth:`backward`."""
         order = torch.argsort(windows.first, stable=True)
-        first, target = windows.first[order], windows.target[order]
+        windows = windows.of(order)
         sorted_states = states[order]
-        starts, sizes = first.unique_consecutive(return_counts=True)
-        widths = windows.width[order][sizes.cumsum(0) - 1]
+        work = _Pass(sorted_states, vectors, bias)
+        target = windows.target
+        loss = -((sorted_states * vectors[target]).sum(1) + bias[target]).sum()
+        for mass in work.masses(windows, few_cells):
+            loss += mass
 
-        for_states = torch.empty_like(sorted_states)
-        for_vectors = torch.zeros_like(vectors)
-        for_bias = torch.zeros_like(bias)
-        loss = -_target_logits(sorted_states, vectors, bias, target).sum()
-        row = 0
-        for start, size, width in zip(
-            starts.tolist(), sizes.tolist(), widths.tolist(), strict=True
-        ):
-            rows = sorted_states[row : row + size]
-            window = vectors[start : start + width]
-            logits = torch.addmm(bias[start : start + width], rows, window.T)  # [size, width]
-            mass = logits.logsumexp(1, keepdim=True)
-            loss += mass.sum()
-            share = logits.sub_(mass).exp_()
-            torch.mm(share, window, out=for_states[row : row + size])
-            torch.mm(share.T, rows, out=for_vectors[start : start + width])
-            torch.sum(share, 0, out=for_bias[start : start + width])
-            row += size
-
-        for_states -= vectors[target]
-        for_vectors.index_add_(0, target, sorted_states, alpha=-1)
-        for_bias.index_add_(0, target, torch.ones_like(sorted_states[:, 0]), alpha=-1)
-        unsorted = torch.empty_like(for_states)
-        unsorted[order] = for_states
-        ctx.save_for_backward(unsorted, for_vectors, for_bias)
+        work.for_states.sub_(vectors[target])
+        work.for_vectors.index_add_(0, target, sorted_states, alpha=-1)
+        work.for_bias.index_add_(0, target, torch.ones_like(sorted_states[:, 0]), alpha=-1)
+        unsorted = torch.empty_like(work.for_states)
+        unsorted[order] = work.for_states
+        ctx.save_for_backward(unsorted, work.for_vectors, work.for_bias)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients times that of the loss."""
-        gradients: list[Tensor | None] = [None] * 4
+        gradients: list[Tensor | None] = [None] * 5
         for place, saved in enumerate(ctx.saved_tensors):
             if ctx.needs_input_grad[place]:
                 gradients[place] = saved * gradient
         return tuple(gradients)
 
 
-def _target_logits(states: Tensor, vectors: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    return (states * vectors[target]).sum(1) + bias[target]  # [R]
+class _Pass:
+    """Log-normalisers of rows, and the gradients of their sum.
+
+    Args:
+        states: rows sorted by window ``[R, d]``.
+        vectors: of all classes ``[n, d]``.
+        bias: of all classes ``[n]``.
+
+    Attributes:
+        for_states: gradient of ``states``; likewise ``for_vectors`` and ``for_bias``.
+    """
+
+    def __init__(self, states: Tensor, vectors: Tensor, bias: Tensor) -> None:
+        self.states = states
+        self.vectors = vectors
+        self.bias = bias
+        self.for_states = torch.empty_like(states)
+        self.for_vectors = torch.zeros_like(vectors)
+        self.for_bias = torch.zeros_like(bias)
+
+    def masses(self, windows: Windows, few_cells: int) -> Iterator[Tensor]:
+        """Sums of log-normalisers, which together are those of all rows.
+
+        Args:
+            windows: of the rows, sorted.
+            few_cells: see :func:`window_cross_entropy`.
+        """
+        starts, sizes = windows.first.unique_consecutive(return_counts=True)
+        widths = windows.width[sizes.cumsum(0) - 1]
+        rows = sizes.cumsum(0) - sizes
+        alone = torch.ones_like(starts, dtype=torch.bool)
+        if few_cells:
+            alone = sizes * widths > few_cells
+            together = (~alone).repeat_interleave(sizes).nonzero().squeeze(1)
+            if len(together):
+                yield self._together(together, windows.of(together))
+        numbers = torch.stack([starts, rows, sizes, widths], 1)[alone]
+        for start, row, size, width in numbers.tolist():
+            yield self._alone(slice(row, row + size), slice(start, start + width))
+
+    def _alone(self, rows: slice, classes: slice) -> Tensor:
+        """The sum over the rows of one window, whose logits are a small product."""
+        states, window = self.states[rows], self.vectors[classes]
+        logits = torch.addmm(self.bias[classes], states, window.T)  # [size, width]
+        mass = logits.logsumexp(1, keepdim=True)
+        share = logits.sub_(mass).exp_()
+        torch.mm(share, window, out=self.for_states[rows])
+        torch.mm(share.T, states, out=self.for_vectors[classes])
+        torch.sum(share, 0, out=self.for_bias[classes])
+        return mass.sum()
+
+    def _together(self, rows: Tensor, windows: Windows) -> Tensor:
+        """The sum over rows of small windows, as one list of pairs of a row and a class.
+
+        Args:
+            rows: their numbers ``[n]``, rising.
+            windows: theirs.
+        """
+        first, width, _ = windows
+        begin = width.cumsum(0) - width
+        row = torch.arange(len(rows), device=rows.device).repeat_interleave(width)  # [pairs]
+        slot = torch.arange(len(row), device=rows.device) - begin[row]
+        label = first[row] + slot
+        states = self.states[rows]
+        logits = (states.index_select(0, row) * self.vectors.index_select(0, label)).sum(1)
+        logits += self.bias[label]
+        padded = logits.new_full((len(rows), int(width.max())), -torch.inf)
+        padded[row, slot] = logits
+        mass = padded.logsumexp(1)
+        share = (logits - mass[row]).exp()  # [pairs]
+
+        self.for_states[rows] = _weighted_sums(label, self.vectors, begin, share)
+        order = torch.argsort(label, stable=True)
+        labels, counts = label[order].unique_consecutive(return_counts=True)
+        ends = counts.cumsum(0)
+        sums = _weighted_sums(row[order], states, ends - counts, share[order])
+        self.for_vectors[labels] = sums
+        self.for_bias.index_add_(0, label, share)
+        return mass.sum()
+
+
+def _weighted_sums(rows: Tensor, table: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rows of a table; see ``embedding_bag``."""
+    return embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)

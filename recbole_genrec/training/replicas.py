@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recbole_genrec.runtime.processes import gathered, size
+from recbole_genrec.training.row_adam import coalesced
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -88,7 +89,7 @@ class Replicas:
             gradient = table.grad
             if gradient is None:
                 gradient = torch.sparse_coo_tensor(table.new_zeros(1, 0), table[:0], table.shape)
-            gradient = gradient.coalesce()
+            gradient = coalesced(gradient)
             rows = gathered(gradient.indices()[0].long().cpu())
             values = gathered(gradient.values().cpu()) / size()
             shared = torch.sparse_coo_tensor(rows.unsqueeze(0), values, table.shape)

@@ -13,9 +13,68 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.nn.functional import pad
 from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.adam import adam
 
 from recbole_genrec.errors import ConfigError
+
+LONG = 48
+"""Rows of a block on average from which blocks are changed where they lie (measured)."""
+
+
+def coalesced(gradient: Tensor) -> Tensor:
+    """A sparse gradient with each row once, in rising order.
+
+    Args:
+        gradient: of a table. Autograd loses the mark of one whose rows are rising already, and
+            torch would sort them again.
+    """
+    rows = gradient._indices()[0]
+    if gradient.is_coalesced() or not bool((rows.diff() > 0).all()):
+        return gradient.coalesce()
+    return torch.sparse_coo_tensor(
+        gradient._indices(),
+        gradient._values(),
+        gradient.shape,
+        check_invariants=False,
+        is_coalesced=True,
+    )
+
+
+class _Blocks:
+    """Rows of a table as blocks that lie side by side.
+
+    Args:
+        rows: their numbers, rising and each once, int64 ``[R]``.
+        n_rows: of the table.
+
+    Attributes:
+        are_long: whether changing the blocks where they lie is faster than taking copies.
+    """
+
+    def __init__(self, rows: Tensor, n_rows: int) -> None:
+        ends = (rows.diff() != 1).nonzero().squeeze(1) + 1
+        self.are_long = rows.device.type == "cpu" and len(rows) >= LONG * (len(ends) + 1)
+        if not self.are_long:
+            return
+        firsts = pad(ends, (1, 0))
+        lengths = torch.diff(firsts, append=ends.new_tensor([len(rows)]))
+        starts = rows[firsts]
+        gaps = starts - pad((starts + lengths)[:-1], (1, 0))
+        self._lengths = lengths.tolist()
+        # What lies between the blocks, and the blocks, in turns.
+        self._sizes = torch.stack([gaps, lengths], 1).flatten().tolist()
+        self._sizes.append(n_rows - sum(self._sizes))
+
+    def of(self, table: Tensor) -> list[Tensor]:
+        """The blocks of a table."""
+        return list(table.split(self._sizes)[1::2])
+
+    def parts(self, values: Tensor) -> list[Tensor]:
+        """Values of the rows ``[R, ...]`` block by block."""
+        return list(values.split(self._lengths))
 
 
 class RowSteps(Optimizer):
@@ -50,25 +109,58 @@ class RowSteps(Optimizer):
             state["exp_avg"] = torch.zeros_like(table)
             state["exp_avg_sq"] = torch.zeros_like(table)
         state["step"] += 1
-        step = float(state["step"])
-        first_rate, second_rate = group["betas"]
-
-        gradient = table.grad.coalesce()  # type: ignore[union-attr]
+        gradient = coalesced(table.grad)  # type: ignore[arg-type]
         rows, values = gradient.indices()[0], gradient.values()  # [R], [R, ...]
-        weights = table[rows]
-        decay = group["weight_decay"]
-        if decay and self.decouples_decay:
-            weights = weights * (1 - group["lr"] * decay)
-        elif decay:
-            values = values + decay * weights
+        if not len(rows):
+            return
+        blocks = _Blocks(rows, len(table))
+        tables = [table, state["exp_avg"], state["exp_avg_sq"]]
+        if blocks.are_long:
+            parts = [blocks.of(whole) for whole in tables]
+            self._adam(parts, blocks.parts(values), state, group)
+            increment_version(table)  # the blocks do not tell the table
+            return
+        some = [whole.index_select(0, rows) for whole in tables]
+        self._adam([[part] for part in some], [values], state, group)
+        for whole, part in zip(tables, some, strict=True):
+            whole.index_copy_(0, rows, part)
 
-        mean = state["exp_avg"][rows].lerp(values, 1 - first_rate)
-        square = state["exp_avg_sq"][rows] * second_rate
-        square = square.addcmul(values, values, value=1 - second_rate)
-        state["exp_avg"][rows] = mean
-        state["exp_avg_sq"][rows] = square
-        scale = (square.sqrt() / (1 - second_rate**step) ** 0.5).add_(group["eps"])
-        table[rows] = weights - group["lr"] / (1 - first_rate**step) * mean / scale
+    def _adam(
+        self,
+        parts: list[list[Tensor]],
+        gradients: list[Tensor],
+        state: dict[str, Any],
+        group: dict[str, Any],
+    ) -> None:
+        """Change weights and moments in place, in one pass over the memory on a CPU.
+
+        Args:
+            parts: weights, means and means of squares, each in the same blocks of rows.
+            gradients: of the blocks.
+            state: of the table.
+            group: of the optimiser.
+        """
+        weights, means, squares = parts
+        first_rate, second_rate = group["betas"]
+        # The function counts the step in a tensor for each of the weights.
+        steps = (state["step"] - 1).expand(len(weights)).clone().unbind()
+        adam(
+            weights,
+            gradients,
+            means,
+            squares,
+            [],
+            list(steps),
+            fused=weights[0].device.type == "cpu",
+            amsgrad=False,
+            beta1=first_rate,
+            beta2=second_rate,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+            decoupled_weight_decay=self.decouples_decay,
+        )
 
 
 class RowAdam(RowSteps, Adam):
@@ -139,7 +231,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float, **options: Any
             continue
         if gradient.is_sparse:
             # The values of a coalesced gradient have the norm of the gradient.
-            gradient = gradient.coalesce()
+            gradient = coalesced(gradient)
             parameter.grad = gradient
             gradient = gradient.values()
         values.append(gradient)

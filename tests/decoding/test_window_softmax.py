@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
-from recbole_genrec.model.timeline import tree
+from recbole_genrec.model.timeline import level_weights, tree
 
 WIDTHS = [1, 30, 4, 17]
 STARTS = [0, 1, 31, 35]
@@ -35,11 +35,12 @@ def row_by_row(states, vectors, bias, windows: Windows):
     return total
 
 
+@pytest.mark.parametrize("few_cells", [0, 60, 10**6])
 @pytest.mark.parametrize("n_rows", [1, 50])
-def test_loss_and_gradients_are_torchs(n_rows):
+def test_loss_and_gradients_are_torchs(n_rows, few_cells):
     states, vectors, bias, windows = a_batch(n_rows, torch.float64)
     expected = row_by_row(states, vectors, bias, windows)
-    loss = window_cross_entropy(states, vectors, bias, windows)
+    loss = window_cross_entropy(states, vectors, bias, windows, few_cells)
     torch.testing.assert_close(loss, expected)
     theirs = torch.autograd.grad(0.5 * expected, (states, vectors, bias))
     ours = torch.autograd.grad(0.5 * loss, (states, vectors, bias))
@@ -66,7 +67,7 @@ def test_rounded_inputs_are_summed_in_float32():
 @pytest.mark.parametrize("narrow", [0, 4, 100])
 def test_a_tree_has_one_loss_whatever_its_windows_are_computed_by(monkeypatch, narrow):
     """Against the exact scores of all items, which use no windows."""
-    monkeypatch.setattr(tree, "NARROW", narrow)
+    monkeypatch.setattr(level_weights, "NARROW", narrow)
     generator = torch.Generator().manual_seed(6)
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(12), torch.arange(3))
     codes = pairs[torch.randperm(len(pairs), generator=generator)[:90]]

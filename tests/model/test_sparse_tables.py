@@ -10,7 +10,15 @@ from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
-from recbole_genrec.training.row_adam import RowAdam, RowAdamW, clip_gradients, row_optimiser
+from recbole_genrec.model.timeline.distinct_rows import rows_of_items
+from recbole_genrec.training import row_adam
+from recbole_genrec.training.row_adam import (
+    RowAdam,
+    RowAdamW,
+    clip_gradients,
+    coalesced,
+    row_optimiser,
+)
 
 OWN_EDGES = {
     "depth": "none",
@@ -83,6 +91,54 @@ def test_rows_that_are_named_twice_are_added_up():
     for parameter in (table, twice):
         RowAdam([parameter], lr=0.1).step()
     assert torch.equal(table, twice)
+
+
+@pytest.mark.parametrize("long", [1, 10**6])
+@pytest.mark.parametrize("rows", [[0, 1, 2, 5, 6, 9], [3], [8, 9], list(range(10)), []])
+def test_blocks_of_rows_are_changed_as_single_rows_are(monkeypatch, rows, long):
+    monkeypatch.setattr(row_adam, "LONG", long)
+    torch.manual_seed(4)
+    table = torch.nn.Parameter(torch.randn(10, 3))
+    single = copy.deepcopy(table)
+    optimisers = RowAdamW([table], lr=0.1, weight_decay=0.1), SingleRows(single)
+    for _ in range(3):
+        gradient = torch.randn(10, 3)
+        table.grad = sparse_of(gradient, rows)
+        before = table._version
+        optimisers[0].step()
+        optimisers[1].step(gradient, rows)
+        assert not rows or table._version > before  # what is kept for these weights is out of date
+    torch.testing.assert_close(table, single)
+
+
+class SingleRows:
+    """Torch's AdamW of each row alone."""
+
+    def __init__(self, table):
+        self.rows = [torch.nn.Parameter(row.detach().clone()) for row in table]
+        self.optimisers = [torch.optim.AdamW([row], 0.1, weight_decay=0.1) for row in self.rows]
+        self.table = table
+
+    def step(self, gradient, rows):
+        for row in rows:
+            self.rows[row].grad = gradient[row].clone()
+            self.optimisers[row].step()
+            self.table.data[row] = self.rows[row].data
+
+
+def test_rows_that_rise_already_are_not_sorted_again(monkeypatch):
+    table = torch.nn.Parameter(torch.randn(6, 2))
+    items = torch.tensor([[4, 1], [4, 5]])
+    weights = torch.randn(2, 2, 2)
+    (rows_of_items(table, items) * weights).sum().backward()
+    expected = torch.zeros(6, 2)
+    expected.index_add_(0, items.flatten(), weights.flatten(0, 1))
+    torch.testing.assert_close(table.grad.to_dense(), expected)
+    assert table.grad._indices()[0].tolist() == [1, 4, 5]
+    monkeypatch.setattr(torch.Tensor, "coalesce", None)
+    gradient = coalesced(table.grad)
+    assert gradient.is_coalesced()
+    assert torch.equal(gradient.to_dense(), table.grad.to_dense())
 
 
 def test_the_state_continues(tmp_path):

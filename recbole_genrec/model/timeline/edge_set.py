@@ -6,6 +6,8 @@ needs no vector for it. Below the first codes most edges are of this kind.
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -37,7 +39,14 @@ class EdgeSet:
             places = of_level.new_full((level.n_edges,), -1)
             places[of_level] = torch.arange(len(of_level), device=of_level.device)
             self.places.append(places)
-        self._means = _means_below(trie, self.places)
+        self._trie = weakref.ref(trie)
+
+    @functools.cached_property
+    def _sums(self) -> _Sums:
+        """Which items lie below which edge; edges with vectors of their own never ask."""
+        trie = self._trie()
+        assert trie is not None, "the trie of these edges is gone"
+        return _means_below(trie, self.places)
 
     def means(self, table: Tensor) -> list[Tensor]:
         """The mean vector of the items below each edge; added items do not move that of others.
@@ -50,7 +59,7 @@ class EdgeSet:
         """
         # On the CPU the sums need float32 or float64.
         values = table.to(torch.promote_types(table.dtype, torch.float32))
-        means: Tensor = _WeightedSums.apply(values, self._means)
+        means: Tensor = _WeightedSums.apply(values, self._sums)
         return list(means.to(table.dtype).split([len(edges) for edges in self.edges]))
 
 

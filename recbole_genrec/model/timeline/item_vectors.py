@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from recbole_genrec.model.timeline.distinct_rows import rows_of_items
+
 TEXT_LIMIT = 5.0
 """Standardised sentence embeddings are clipped here, so that outliers do not rule."""
 
@@ -101,7 +103,7 @@ def summed_parts(
     if id_table is not None:
         ids = id_table
         if items is not None:
-            ids = embedding(items, id_table, sparse=sparse)
+            ids = rows_of_items(id_table, items) if sparse else embedding(items, id_table)
         vectors.append(ids)
     if text is not None:
         text_map, embeddings = text

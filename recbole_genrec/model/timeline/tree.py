@@ -17,22 +17,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie, edge_leaf_scores
 from recbole_genrec.decoding.scores import item_scores
-from recbole_genrec.decoding.smoothing import smoothed_cross_entropy, smoothed_losses
+from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 from recbole_genrec.decoding.trie_level import TrieLevel
-from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
 from recbole_genrec.model.timeline.edge_set import (
     EdgeSet,
     competing_edges,
     every_edge,
     items_below,
 )
-
-ROWS_AT_ONCE = 128  # targets whose windows are computed together, little padded in a sorted batch
-NARROW = 16  # children up to which the windows of several parents are computed together
+from recbole_genrec.model.timeline.level_weights import BatchEdges, Branches, LevelWeights
 
 
 class TreeEdges(NamedTuple):
@@ -123,8 +119,8 @@ class StatelessTree(nn.Module):
                 losses.append(states.new_zeros(()))
                 continue
             parent, target = paths[depth], paths[depth + 1]
-            weights = self._level_weights(level, edges, depth)
             if level.n_nodes == 1:
+                weights = self._level_weights(level, edges, depth)
                 logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]
                 (logits,) = closed.hide([weights.by_code(logits)])
                 codes = level.code[target].long()
@@ -134,19 +130,44 @@ class StatelessTree(nn.Module):
             leaving = None
             if closed.codes:
                 leaving = closed.leaving(depth, level.size)[branches]
+            steps = Branches(parent[branches], target[branches], leaving)
             state = self.state(states[branches], depth)
-            total = weights.window_loss(
-                state, parent[branches], target[branches], leaving, smoothing
-            )
+            total = self._branch_loss(level, state, steps, edges, depth, smoothing)
             losses.append(total / len(items))
         return losses
 
-    def _level_weights(self, level: TrieLevel, edges: TreeEdges, depth: int) -> _LevelWeights:
+    def _branch_loss(
+        self,
+        level: TrieLevel,
+        states: Tensor,
+        steps: Branches,
+        edges: TreeEdges,
+        depth: int,
+        smoothing: float,
+    ) -> Tensor:
+        """Sum over targets of the cross-entropy below the root.
+
+        Args:
+            level: the edges from ``depth`` to the next.
+            states: of the level ``[R, d]``.
+            steps: parents and targets.
+            edges: see :meth:`edges`.
+            depth: of the parents.
+            smoothing: see :meth:`level_losses`.
+        """
+        if self.sparse:
+            beside = BatchEdges(level, self.own[depth], self.bias[depth], steps.parent)
+            return beside.window_loss(states, steps, beside.first, smoothing)
+        begin = level.ptr[steps.parent].long()
+        first = edges.among.places[depth][begin]
+        weights = self._level_weights(level, edges, depth)
+        return weights.window_loss(states, steps, first, smoothing)
+
+    def _level_weights(self, level: TrieLevel, edges: TreeEdges, depth: int) -> LevelWeights:
         numbers = edges.among.edges[depth]
         bias = _rows(self.bias[depth], numbers)
         codes = level.code[numbers].long()
-        places = edges.among.places[depth]
-        return _LevelWeights(level, edges.vectors[depth], bias, codes, places, self.sparse)
+        return LevelWeights(level, edges.vectors[depth], bias, codes)
 
     # --- scores -----------------------------------------------------------------------------------
 
@@ -236,103 +257,6 @@ def log_probs_of_streams(trie: ItemTrie, streams: Sequence[Stream]) -> Tensor:
         return total / len(streams)
 
     return item_scores(trie, edge_leaf_scores(trie, logits, len(streams[0].states)))
-
-
-class _LevelWeights:
-    """The edges of one level in training.
-
-    Args:
-        level: the edges from one depth to the next.
-        edges: vectors of those that compete, or of all ``[E, d]``.
-        bias: of the same edges ``[E]``.
-        codes: their codes, int64 ``[E]``.
-        places: where each edge of the level stands among them, int64 ``[n_edges]``.
-        sparse: whether the gradients of :meth:`window_loss` hold its edges alone.
-    """
-
-    def __init__(
-        self,
-        level: TrieLevel,
-        edges: Tensor,
-        bias: Tensor,
-        codes: Tensor,
-        places: Tensor,
-        sparse: bool = False,
-    ):
-        self.sparse = sparse
-        self.level = level
-        self.edges = edges
-        self.bias = bias
-        self.codes = codes
-        self.places = places
-
-    @property
-    def has_slices(self) -> bool:
-        """Whether wide windows are computed one by one; a GPU would wait between them."""
-        return not self.sparse and self.edges.device.type == "cpu"
-
-    def all_logits(self, states: Tensor) -> Tensor:
-        """Logits of the edges of the root, ``[P, d]`` -> float32 ``[P, E]``."""
-        return (states @ self.edges.T + self.bias).float()
-
-    def by_code(self, logits: Tensor) -> Tensor:
-        """Logits of the edges of the root as logits of codes, -inf where no edge has the code."""
-        blank = logits.new_full((len(logits), self.level.size), -torch.inf)
-        return blank.index_copy(1, self.codes, logits)
-
-    def window_loss(
-        self,
-        states: Tensor,
-        parent: Tensor,
-        target: Tensor,
-        leaving: Tensor | None,
-        smoothing: float,
-    ) -> Tensor:
-        """Sum over targets of the cross-entropy among the children of their parents.
-
-        Args:
-            states: ``[R, d]``.
-            parent: nodes ``[R]``.
-            target: the children that are right ``[R]``.
-            leaving: codes that do not compete, bool ``[R, V]``; ``None`` = all compete.
-            smoothing: see :meth:`StatelessTree.level_losses`.
-        """
-        begin = self.level.ptr[parent].long()
-        count = self.level.ptr[parent + 1].long() - begin
-        # Siblings stand side by side among the edges that compete, too.
-        first = self.places[begin]
-        target = first + target - begin
-        total = states.new_zeros(())
-        order = torch.argsort(count)
-        if leaving is None and not smoothing and self.has_slices:
-            n_narrow = int((count <= NARROW).sum())
-            wide = order[n_narrow:]
-            order = order[:n_narrow]
-            windows = Windows(first[wide], count[wide], target[wide])
-            total = total + window_cross_entropy(states[wide], self.edges, self.bias, windows)
-        if not len(order):
-            return total
-        # Windows of similar width stand together, so that little is computed for nothing.
-        for rows in order.split(ROWS_AT_ONCE):
-            slot = torch.arange(int(count[rows].max()), device=states.device)
-            is_outside = slot >= count[rows].unsqueeze(1)  # [R', W]
-            window = (first[rows].unsqueeze(1) + slot).masked_fill(is_outside, 0)
-            vectors = embedding(window, self.edges, sparse=self.sparse)  # [R', W, d]
-            logits = torch.bmm(vectors, states[rows].unsqueeze(2)).squeeze(2)
-            logits = logits.float() + self._biases(window)
-            if leaving is not None:
-                is_outside |= leaving[rows].gather(1, self.codes[window])
-            logits = logits.masked_fill(is_outside, -torch.inf)
-            place = target[rows] - first[rows]
-            total = total + smoothed_losses(logits, place, smoothing).sum()
-        return total
-
-    def _biases(self, window: Tensor) -> Tensor:
-        """Biases of the edges ``window``, of its shape."""
-        if self.sparse:
-            flat = window.flatten()
-            return self.bias.gather(0, flat, sparse_grad=True).view(window.shape)
-        return embedding(window, self.bias.unsqueeze(1)).squeeze(2)
 
 
 def _rows(table: Tensor, rows: Tensor) -> Tensor:
