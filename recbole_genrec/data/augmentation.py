@@ -35,9 +35,9 @@ class RowsAtOnce:
         Args:
             group_by: the column whose values tell users apart.
         """
-        parts = leave_out(self.inter_feat[group_by].numpy(), 2)
+        splits = leave_out(self.inter_feat[group_by].numpy(), 2)
         self._drop_unused_col()
-        return [self.copy(taken(self.inter_feat, rows)) for rows in parts]
+        return [self.copy(taken(self.inter_feat, rows)) for rows in splits]
 
 
 def augment(dataset: Any) -> None:
@@ -104,7 +104,7 @@ def leave_out(users: np.ndarray, n_held_out: int) -> list[Tensor]:
         n_held_out: rows of a user that are held out, where there are enough.
 
     Returns:
-        Row numbers of the ``n_held_out + 1`` parts.
+        Row numbers of the ``n_held_out + 1`` splits.
     """
     _, first, user, count = np.unique(
         users, return_index=True, return_inverse=True, return_counts=True
@@ -114,7 +114,7 @@ def leave_out(users: np.ndarray, n_held_out: int) -> list[Tensor]:
     sizes = count[order]
     from_end = np.repeat(sizes.cumsum(), sizes) - np.arange(len(users))  # the last row has 1
     held_out = np.repeat(np.minimum(n_held_out, sizes - 1), sizes)
-    parts = [by_user[from_end > held_out]]
+    splits = [by_user[from_end > held_out]]
     for place in range(n_held_out, 0, -1):
-        parts.append(by_user[(from_end == place) & (held_out >= place)])
-    return [torch.from_numpy(part) for part in parts]
+        splits.append(by_user[(from_end == place) & (held_out >= place)])
+    return [torch.from_numpy(rows) for rows in splits]

@@ -254,9 +254,9 @@ class OrderedDataset(RowsAtOnce):
             return split(*arguments)
         first, others = first_events(self)
         every, self.inter_feat = self.inter_feat, others
-        parts = with_first_events(split(*arguments), first)
+        datasets = with_first_events(split(*arguments), first)
         self.inter_feat = every
-        return parts
+        return datasets
 
     @property
     def _is_sequential(self) -> bool:

@@ -71,17 +71,17 @@ def first_events(dataset) -> tuple[Interaction, Interaction]:
     return dataset.inter_feat[is_first], others
 
 
-def with_first_events(parts: list, first: Interaction) -> list:
+def with_first_events(datasets: list, first: Interaction) -> list:
     """The parts of a split; the first events of all users come before the training part.
 
     Args:
-        parts: datasets of training, validation and test.
+        datasets: those of training, validation and test.
         first: see :func:`first_events`.
     """
-    training = parts[0]
+    training = datasets[0]
     columns = {name: first[name] for name in training.inter_feat.columns}
     training.inter_feat = cat_interactions([Interaction(columns), training.inter_feat])
-    return parts
+    return datasets
 
 
 def order_of_events(users: np.ndarray, times: np.ndarray) -> np.ndarray:

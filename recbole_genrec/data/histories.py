@@ -258,14 +258,14 @@ def _joined_rows(datasets: Sequence[Any], name: str, chosen: np.ndarray) -> np.n
         name: of the column.
         chosen: numbers of rows, ascending.
     """
-    parts = []
+    values = []
     first = 0
     for data in datasets:
         end = first + len(data.inter_feat)
         inside = chosen[(chosen >= first) & (chosen < end)] - first
-        parts.append(data.inter_feat[torch.from_numpy(inside)][name].numpy())
+        values.append(data.inter_feat[torch.from_numpy(inside)][name].numpy())
         first = end
-    return np.concatenate(parts)
+    return np.concatenate(values)
 
 
 def _drop_whole_histories(datasets: Sequence[Any]) -> None:

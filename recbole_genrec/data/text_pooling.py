@@ -54,10 +54,10 @@ def field_values(text: str, fields: Sequence[str]) -> list[str]:
     place = 0
     for name in fields:
         before = ", " if starts else ""
-        found = re.compile(re.escape(f"{before}{name}: ")).search(text, place)
-        if found is not None and (starts or found.start() == 0):
-            starts.append(found.span())
-            place = found.end()
+        match = re.compile(re.escape(f"{before}{name}: ")).search(text, place)
+        if match is not None and (starts or match.start() == 0):
+            starts.append(match.span())
+            place = match.end()
     if not starts:
         return [text]
     ends = [start for start, _ in starts[1:]] + [len(text)]

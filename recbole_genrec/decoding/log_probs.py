@@ -108,8 +108,8 @@ def _powers(
     memory = torch.empty(min(n_rows, len(states)) * min(TILE_CLASSES, n_classes))
     chosen = torch.empty(len(states), count)
     sums = torch.zeros(len(states), 1)
-    parts = zip(*(rows.split(n_rows) for rows in (states, chosen, sums)), strict=True)
-    for states_part, chosen_part, sums_part in parts:
+    blocks = zip(*(rows.split(n_rows) for rows in (states, chosen, sums)), strict=True)
+    for states_part, chosen_part, sums_part in blocks:
         start = 0
         for tile in tiles:
             logits = _scaled_logits(states_part, tile, scale, memory)

@@ -30,19 +30,19 @@ class TracedDescent(Descent):
     """A descent of one user that remembers the beams of each level.
 
     Attributes:
-        kept: the beams after each level that was pruned.
+        beams_by_level: the beams after each level that was pruned.
     """
 
-    kept: list[KeptPrefixes]
+    beams_by_level: list[KeptPrefixes]
 
     def prune(self, depth: int, candidates: Candidates) -> Tensor | None:
         """As the base's; the chosen candidates are remembered."""
         if depth == 0:
-            self.kept = []
+            self.beams_by_level = []
         chosen = super().prune(depth, candidates)
         if chosen is not None:
             alive = self.nodes[0] >= 0
-            self.kept.append(KeptPrefixes(self.nodes[0][alive], self.scores[0][alive]))
+            self.beams_by_level.append(KeptPrefixes(self.nodes[0][alive], self.scores[0][alive]))
         return chosen
 
 
@@ -71,9 +71,9 @@ def traced_search(
     exclusion = Exclusion.of(trie, excluded)
     options = SearchOptions(score_type, count=True)
     descent = TracedDescent(decoder, trie, beam_width, options, limits, exclusion)
-    descent.kept = []
+    descent.beams_by_level = []
     descent.run()
-    return descent.kept
+    return descent.beams_by_level
 
 
 def items_below(trie: ItemTrie, depth: int, nodes: Tensor) -> Tensor:

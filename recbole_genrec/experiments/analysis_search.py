@@ -82,12 +82,13 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
     _fill_in(analysis, model, depth, by_width, proven)
     analysis.searched_users = len(np.concatenate(by_level[0]))
     everything = float(model.n_items - 1)
-    analysis.given = [GivenCodes(0, everything, _metrics(_ranks_of_run(analysis, loader), depth))]
+    metrics_of_run = _metrics(_ranks_of_run(analysis, loader), depth)
+    analysis.given_codes = [GivenCodes(0, everything, metrics_of_run)]
     for level in range(len(groups)):
         ranks = np.concatenate(by_level[level])
         ranks = np.where(ranks > depth, 0, ranks)
         mean_size = float(np.concatenate(sizes[level]).mean())
-        analysis.given.append(GivenCodes(level + 1, mean_size, _metrics(ranks, depth)))
+        analysis.given_codes.append(GivenCodes(level + 1, mean_size, _metrics(ranks, depth)))
 
 
 def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:

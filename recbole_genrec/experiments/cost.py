@@ -152,5 +152,5 @@ def training_operations(count: int, lengths: Tensor, settings: Any) -> float:
     """
     n_codes = len(settings.codebook_sizes or [0]) + 1  # with the separator
     tokens = float((lengths.double() + 1).sum()) * n_codes + PROMPT_TOKENS * len(lengths)
-    each = 8 if settings.gradient_checkpointing else 6
-    return float(each * count * tokens * settings.epochs)
+    operations_per_weight = 8 if settings.gradient_checkpointing else 6
+    return float(operations_per_weight * count * tokens * settings.epochs)

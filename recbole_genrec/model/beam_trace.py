@@ -94,7 +94,7 @@ def _width(beam_width: int | str, beam_max: int, k: int) -> int:
 def _level(
     trie: ItemTrie,
     depth: int,
-    kept: list[KeptPrefixes],
+    beams_by_level: list[KeptPrefixes],
     listed: Tensor,
     list_scores: list[float],
     shown: int,
@@ -105,7 +105,7 @@ def _level(
     Args:
         trie: of the search.
         depth: 1 for the first codes.
-        kept: the beams of each depth but the last.
+        beams_by_level: the beams of each depth but the last.
         listed: int64 ``[k]``, the nodes of this depth above each item of the list.
         list_scores: the scores of the list.
         shown: as in :func:`trace_search`.
@@ -117,8 +117,8 @@ def _level(
         ranks.setdefault(node, []).append(rank)
     score_of: dict[int, float] = {}
     followed = None
-    if depth <= len(kept):
-        beams = kept[depth - 1]
+    if depth <= len(beams_by_level):
+        beams = beams_by_level[depth - 1]
         followed = len(beams.nodes)
         score_of = dict(zip(beams.nodes.tolist(), beams.scores.tolist(), strict=True))
     elif depth == trie.depth:

@@ -54,12 +54,12 @@ def data_alone(ours: Mapping[str, object], values: Mapping[str, object]) -> dict
         ours: our file for the dataset.
         values: the same with those of the YAML file in the dataset's folder, which all stay.
     """
-    kept = {}
+    dataset_values = {}
     for name, value in values.items():
         of_user = name not in ours or ours[name] != value
         if of_user or not is_tuning(name):
-            kept[name] = value
-    return kept
+            dataset_values[name] = value
+    return dataset_values
 
 
 def published_notices(

@@ -203,9 +203,9 @@ TWINS = {("id",): "SASRec", ("text",): "SASRec-T", ("id", "text"): "SASRec-ID+T"
 """What others call a softmax over items whose vectors are the sum of these parts."""
 
 
-def _twin(parts: Sequence[str] | None) -> str:
+def _twin(item_parts: Sequence[str] | None) -> str:
     """The name of a flat twin by its item parts, in brackets."""
-    twin = TWINS.get(tuple(sorted(parts or ())))
+    twin = TWINS.get(tuple(sorted(item_parts or ())))
     return f" ({twin})" if twin else ""
 
 

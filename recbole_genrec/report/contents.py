@@ -103,12 +103,12 @@ class GivenCodes:
     """Where a hit is lost: the target's first codes are given and the others are searched.
 
     Attributes:
-        given: number of codes that are given; 0 = the list of the model.
+        n_codes: number of codes that are given; 0 = the list of the model.
         candidates: mean number of items that begin with these codes.
         metrics: mean metrics of the target's rank among them.
     """
 
-    given: int
+    n_codes: int
     candidates: float
     metrics: dict[str, float]
 
@@ -178,7 +178,7 @@ class Analysis:
         history: users by the length of their history.
         examples: some users with their lists.
         searched_users: users behind ``given`` and ``widths``.
-        given: recall when the first codes are known.
+        given_codes: recall when the first codes are known.
         widths: the search by beam width.
         levels: use of the codes.
         tree: its root.
@@ -196,7 +196,7 @@ class Analysis:
     history: list[Group] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     searched_users: int = 0
-    given: list[GivenCodes] = field(default_factory=list)
+    given_codes: list[GivenCodes] = field(default_factory=list)
     widths: list[BeamWidth] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     tree: CodeNode | None = None

@@ -240,9 +240,9 @@ class RunView:
     @property
     def given_figure(self) -> Any:
         """Recall with given codes."""
-        if not self.analysis.given:
+        if not self.analysis.given_codes:
             return None
-        figure = lists.recall_by_given_codes(self.analysis.given)
+        figure = lists.recall_by_given_codes(self.analysis.given_codes)
         return self.figures(figure, "recall by the number of given codes")
 
     @property

@@ -47,11 +47,11 @@ def write_part(path: Path, tables: list[pd.DataFrame]) -> None:
         pq.write_table(table, temporary)
 
 
-def join_parts(parts: Iterable[Path], output: Path) -> int:
+def join_parts(files: Iterable[Path], output: Path) -> int:
     """Write the rows of all parts, in their order, to one file; one part at a time is in memory.
 
     Args:
-        parts: Parquet files of :func:`write_part`.
+        files: Parquet files of :func:`write_part`.
         output: a file of a format in :data:`FORMATS`.
 
     Returns:
@@ -62,13 +62,13 @@ def join_parts(parts: Iterable[Path], output: Path) -> int:
     """
     write = _write_parquet if output.suffix == ".parquet" else _write_text
     with atomic_write(output) as temporary:
-        return write(list(parts), temporary, output.suffix)
+        return write(list(files), temporary, output.suffix)
 
 
-def _write_parquet(parts: list[Path], target: Path, _: str) -> int:
+def _write_parquet(files: list[Path], target: Path, _: str) -> int:
     writer = None
     count = 0
-    for part in parts:
+    for part in files:
         table = _read(part)
         if writer is None:
             writer = pq.ParquetWriter(target, table.schema)
@@ -79,10 +79,10 @@ def _write_parquet(parts: list[Path], target: Path, _: str) -> int:
     return count
 
 
-def _write_text(parts: list[Path], target: Path, ending: str) -> int:
+def _write_text(files: list[Path], target: Path, ending: str) -> int:
     count = 0
     with open(target, "w", encoding="utf-8", newline="") as stream:
-        for number, part in enumerate(parts):
+        for number, part in enumerate(files):
             frame = _read(part).to_pandas()
             count += len(frame)
             _write_rows(frame, stream, ending, header=number == 0)

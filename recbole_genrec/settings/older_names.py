@@ -44,11 +44,11 @@ def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
 
 def _leave_out_missing_texts(values: dict) -> None:
     """Let items be made of their ids alone where the data has neither texts nor vectors."""
-    parts = values["item_parts"]
+    item_parts = values["item_parts"]
     has_content = values.get("item_text_fields") or values.get("item_vectors")
-    if parts is None or "text" not in parts or has_content:
+    if item_parts is None or "text" not in item_parts or has_content:
         return
-    values["item_parts"] = [part for part in parts if part != "text"]
+    values["item_parts"] = [part for part in item_parts if part != "text"]
     logging.getLogger().warning(
         "The dataset has no item_text_fields and there are no item_vectors, so item_parts is "
         f"{values['item_parts']}, without text."

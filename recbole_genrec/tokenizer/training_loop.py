@@ -171,21 +171,21 @@ class TrainingLoop:
             ArtefactError: the saved progress belongs to another fit.
         """
         curve = self.progress.curves.setdefault(stage.label, {})
-        kept = {**stage.parts, f"curve of {stage.name}": curve}
-        if self.progress.take_finished(stage.name, kept):
+        state_after_stage = {**stage.parts, f"curve of {stage.name}": curve}
+        if self.progress.take_finished(stage.name, state_after_stage):
             return
 
         best: dict[str, Tensor] = {}
         scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
-        parts = {**kept, **stage.running_parts, "optimiser": stage.optimiser}
-        parts |= {"scaler": scaler, "best": best}
+        running_state = {**state_after_stage, **stage.running_parts, "optimiser": stage.optimiser}
+        running_state |= {"scaler": scaler, "best": best}
         if stage.schedule is not None:
-            parts["schedule"] = stage.schedule
-        first = self.progress.take_running(stage.name, parts)
+            running_state["schedule"] = stage.schedule
+        first = self.progress.take_running(stage.name, running_state)
 
         with interrupts.safe_points() as stop_if_asked, self._bar(stage, first) as bar:
             for epoch in range(first, stage.epochs):
-                save = partial(self.progress.save, stage.name, epoch, parts)
+                save = partial(self.progress.save, stage.name, epoch, running_state)
                 if epoch > first and self.progress.due:
                     save()
                 stop_if_asked(save)
@@ -200,7 +200,7 @@ class TrainingLoop:
 
             if best:
                 stage.network.load_state_dict(best)
-            self.progress.finish(stage.name, kept)
+            self.progress.finish(stage.name, state_after_stage)
             if self.progress.due:
                 self.progress.save_finished()
             stop_if_asked(self.progress.save_finished)

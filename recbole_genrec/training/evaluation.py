@@ -58,7 +58,10 @@ class EvaluatingTrainer(Trainer):
     def _valid_epoch(self, valid_data, show_progress=False):
         started = clocks()
         if self.valid_metric == VALIDATION_LOSS:
-            with self.replicas.whole(), explained_memory("Use a smaller --train_batch_size."):
+            with (
+                self.replicas.gathered_weights(),
+                explained_memory("Use a smaller --train_batch_size."),
+            ):
                 score = validation_loss(self.model, valid_data, self.settings, self.autocast())
             result = {VALIDATION_LOSS: score}
         else:
@@ -84,7 +87,11 @@ class EvaluatingTrainer(Trainer):
         precision: AbstractContextManager[Any] = nullcontext()
         if getattr(self.model, "generative", False):
             precision = self.autocast()
-        with precision, self.replicas.whole(), explained_memory(SMALLER_SEARCH.format(search)):
+        with (
+            precision,
+            self.replicas.gathered_weights(),
+            explained_memory(SMALLER_SEARCH.format(search)),
+        ):
             result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         if hasattr(self.model, "search_log"):
             self.model.search_log.add_up(processes.summed)

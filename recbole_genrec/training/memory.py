@@ -46,12 +46,12 @@ class TrainingMemory:
         Args:
             processes: how many share them.
         """
-        parts = (self.weights, self.gradients, self.state)
-        return TrainingMemory(*(part // processes for part in parts))
+        sizes = (self.weights, self.gradients, self.state)
+        return TrainingMemory(*(size // processes for size in sizes))
 
     def __str__(self) -> str:
-        parts = f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}"
-        return f"{_gb(self.total)} ({parts}, optimiser {_gb(self.state)}) and the activations"
+        sizes = f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}"
+        return f"{_gb(self.total)} ({sizes}, optimiser {_gb(self.state)}) and the activations"
 
 
 def training_memory(weights: Iterable[Tensor], learner: str) -> TrainingMemory:

@@ -112,7 +112,7 @@ class Replicas:
             yield
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[None]:
+    def gathered_weights(self) -> Iterator[None]:
         """All weights in every process, for work that differs between them."""
         units: list[FSDPModule] = []
         if self._root is not None:

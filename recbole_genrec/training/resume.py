@@ -140,7 +140,7 @@ class ResumePoints:
         replicas = self.trainer.replicas
         on_epoch_start = getattr(model, "on_epoch_start", None)
         if on_epoch_start is not None:
-            with replicas.whole():
+            with replicas.gathered_weights():
                 for _ in on_epoch_start(epoch):
                     pass
             load_state(model, replicas.weights(state["state_dict"]))

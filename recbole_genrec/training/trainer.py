@@ -311,7 +311,7 @@ class GenRecTrainer(EvaluatingTrainer):
         if not hasattr(self.model, "on_epoch_start"):
             return
         # A refresh of the codes searches with the whole model.
-        with self.replicas.whole():
+        with self.replicas.gathered_weights():
             losses = iter(self.model.on_epoch_start(epoch))
         values: list[float] = []
         while True:

@@ -85,12 +85,12 @@ def test_given_codes_rank_the_target_as_exhaustive_scores_do(runs, analysis):
                     if codes[item][:given] == codes[target][:given] and row[item] > row[target]
                 ]
                 ranks[given].append(len(above) + 1)
-    for row in analysis.given[1:]:
+    for row in analysis.given_codes[1:]:
         for k in (1, 5, 10):
-            expected = np.mean([rank <= k for rank in ranks[row.given]])
+            expected = np.mean([rank <= k for rank in ranks[row.n_codes]])
             assert row.metrics[f"recall@{k}"] == pytest.approx(expected)
-    assert analysis.given[-1].metrics["recall@1"] == 1
-    assert analysis.given[-1].candidates == 1
+    assert analysis.given_codes[-1].metrics["recall@1"] == 1
+    assert analysis.given_codes[-1].candidates == 1
 
 
 def test_groups_count_the_files_interactions(runs, analysis):
@@ -318,10 +318,10 @@ def test_every_kind_of_method_has_a_report(runs, tmp_path, model):
     found = analyse(result["checkpoint"])
     for name, value in result["test_result"].items():
         assert found.metrics[name] == pytest.approx(value, abs=1e-6)
-    assert bool(found.given) == ("search" in result["report"])
-    if found.given:
+    assert bool(found.given_codes) == ("search" in result["report"])
+    if found.given_codes:
         reachable = 1 - result["unreachable_targets"]["test"] / found.users
-        assert found.given[-1].metrics["recall@1"] == pytest.approx(reachable)
+        assert found.given_codes[-1].metrics["recall@1"] == pytest.approx(reachable)
     text = write_report([file]).read_text()
     assert ('class="tree"' in text) == (model != "SETRec")
     assert "history masked</dt><dd>yes" in text
@@ -333,8 +333,8 @@ def test_a_model_that_scores_all_items_at_once(runs, tmp_path):
     values |= {"epochs": 1, "result_file": str(file), "score_mode": "auto"}
     result = run_recbole_genrec("TimelineRec", "toy", config_dict=values)
     found = analyse(result["checkpoint"])
-    assert found.given[0].metrics["recall@10"] == pytest.approx(
+    assert found.given_codes[0].metrics["recall@10"] == pytest.approx(
         result["test_result"]["recall@10"], abs=1e-6
     )
-    assert found.given[-1].metrics["recall@1"] == 1
+    assert found.given_codes[-1].metrics["recall@1"] == 1
     assert "This model scores all items at once" in write_report([file]).read_text()

@@ -267,19 +267,19 @@ class TimelineHeads(DepthCodes):
             trie: of the items to choose among.
         """
         tries = [trie, *(codes.among(trie) for codes in self.further_codes)]
-        parts = []
+        tree_scores = []
         for (tree, _), of_items, edges in zip(self._trees(), tries, vectors.edges, strict=True):
             streams = [Stream(tree, states, edges)]
             if text_states is not None:
                 of_texts = self.text_stream.tree, text_states.float(), vectors.text_stream.edges
                 streams.append(Stream(*of_texts))
-            parts.append(log_probs_of_streams(of_items, streams))
-        if len(parts) == 1:
-            return parts[0]
-        stacked = torch.stack(parts)  # [M, B, n_items]
+            tree_scores.append(log_probs_of_streams(of_items, streams))
+        if len(tree_scores) == 1:
+            return tree_scores[0]
+        stacked = torch.stack(tree_scores)  # [M, B, n_items]
         if self.settings.tree_scores == "mean":
             return stacked.mean(0)
-        return stacked.logsumexp(0) - math.log(len(parts))
+        return stacked.logsumexp(0) - math.log(len(tree_scores))
 
     # --- what follows from the weights alone ------------------------------------------------------
 

@@ -248,7 +248,7 @@ class Plan:
         return ("id",) if self.settings.output_id else ()
 
     @property
-    def parts(self) -> set[str]:
+    def all_item_parts(self) -> set[str]:
         """All parts of items, of the input or of the output side."""
         return {*self.input_parts, *self.output_parts}
 
@@ -257,7 +257,7 @@ class Plan:
         """Whether sentence embeddings of the items are read."""
         if self.has_text_stream:
             return True
-        return "text" in self.parts or bool(self.settings.align_weight)
+        return "text" in self.all_item_parts or bool(self.settings.align_weight)
 
     @property
     def shares_output(self) -> bool:

@@ -109,12 +109,12 @@ class ParallelHeads(nn.Module):
             float32 ``[B, n_items]``.
         """
         flat = codes + self.first  # [n_items, L]
-        parts = []
+        item_scores = []
         for users in states.split(USERS_AT_ONCE):
             log_probs = self.log_probs(users, table)  # [B', C]
             by_code = log_probs.T.contiguous()
-            parts.append(embedding_bag(flat, by_code, mode="sum").T)
-        return torch.cat(parts)
+            item_scores.append(embedding_bag(flat, by_code, mode="sum").T)
+        return torch.cat(item_scores)
 
     def log_probs(self, states: Tensor, table: Tensor | None) -> Tensor:
         """Log-probabilities of all codes, place after place: ``[B, d]`` -> float32 ``[B, C]``."""

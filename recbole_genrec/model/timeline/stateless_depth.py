@@ -44,8 +44,8 @@ class StatelessDepth:
 
     def read(self, carried: Tensor, level: int) -> Tensor:
         """The states that give the logits of a level, ``[..., M d]``."""
-        parts = carried.chunk(len(self.trees), dim=-1)
-        pairs = zip(self.trees, parts, strict=True)
+        stream_states = carried.chunk(len(self.trees), dim=-1)
+        pairs = zip(self.trees, stream_states, strict=True)
         return torch.cat([tree.state(part, level) for tree, part in pairs], dim=-1)
 
     def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:

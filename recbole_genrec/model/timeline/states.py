@@ -99,21 +99,21 @@ class TimelineStates(GenerativeRecommender):
     def _make_parts(self) -> None:
         plan = self.plan
         d = self.settings.d_model
-        parts = plan.parts
-        if "id" in parts:
+        item_parts = plan.all_item_parts
+        if "id" in item_parts:
             self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
         if self.position_table is not None:
             nn.init.normal_(self.position_table.weight, std=0.02)
-        if "code" in parts and self.vocabulary is None:
+        if "code" in item_parts and self.vocabulary is None:
             self.vocabulary = CodeVocabulary(self.level_sizes, d, d, tied=True)
         if plan.reads_texts:
             self._load_texts()
-        if "text" in parts:
+        if "text" in item_parts:
             self.text_projection = self._text_map()
         if self.settings.align_weight:
             self.text_alignment = TextAlignment(d, self.texts.shape[1])
         if plan.output_parts and not plan.shares_output:
-            text_map = self._text_map() if "text" in parts else None
+            text_map = self._text_map() if "text" in item_parts else None
             self.output_tables = PartTables(
                 plan.output_parts, len(self.codes), sum(self.level_sizes), text_map, d
             )
@@ -157,14 +157,14 @@ class TimelineStates(GenerativeRecommender):
 
     def output_vectors(self) -> Tensor | None:
         """Vectors to which states are compared, ``[n_items, d]``; ``None`` where there are none."""
-        parts = self.plan.output_parts
-        if not parts:
+        output_parts = self.plan.output_parts
+        if not output_parts:
             return None
         tables = self._input_tables()
         if self.output_tables is not None:
             of_output = self.output_tables
             tables = (of_output.id_table, of_output.code_table, of_output.text_projection)
-        return self._vectors_of(parts, None, tables)
+        return self._vectors_of(output_parts, None, tables)
 
     def _input_tables(self) -> tuple[Tensor | None, Tensor | None, nn.Module | None]:
         codes = None if self.vocabulary is None else self.vocabulary.embedding
@@ -172,19 +172,19 @@ class TimelineStates(GenerativeRecommender):
 
     def _vectors_of(
         self,
-        parts: Sequence[str],
+        item_parts: Sequence[str],
         items: Tensor | None,
         tables: tuple[Tensor | None, Tensor | None, nn.Module | None],
     ) -> Tensor:
         id_table, code_table, text_map = tables
         codes = text = None
-        if "id" not in parts:
+        if "id" not in item_parts:
             id_table = None
-        if "code" in parts:
+        if "code" in item_parts:
             offsets = torch.tensor(self.level_sizes, device=self.codes.device).cumsum(0)
             flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
             codes = (flat, code_table)
-        if "text" in parts:
+        if "text" in item_parts:
             text = (text_map, self.text_inputs())
         return summed_parts(items, codes, id_table, text, self.settings.sparse_tables)
 

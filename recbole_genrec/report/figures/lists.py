@@ -16,7 +16,7 @@ def recall_by_given_codes(rows: Sequence[GivenCodes]) -> go.Figure:
     """Recall when the first codes of the target are given."""
     figure = go.Figure()
     names = [name for name in rows[0].metrics if name.startswith("recall@")]
-    x = [row.given for row in rows]
+    x = [row.n_codes for row in rows]
     for number, name in enumerate(names):
         values = [row.metrics[name] for row in rows]
         figure.add_trace(line(name, x, values, number))

@@ -80,21 +80,22 @@ class ProductKMeans:
             if rounds:
                 rotation = balanced_directions(rows, counts, widths)
             codebooks = []
-            parts = (rows @ rotation).split(widths, dim=1)
-            for part, size in zip(parts, effective_sizes(len(x), sizes), strict=True):
+            subvectors = (rows @ rotation).split(widths, dim=1)
+            for part, size in zip(subvectors, effective_sizes(len(x), sizes), strict=True):
                 codebooks.append(
                     cluster(part, counts, size, 1, seed, max_iter=START_ITERATIONS).float()
                 )
             for _ in range(rounds):
-                parts = (rows @ rotation).split(widths, dim=1)
+                subvectors = (rows @ rotation).split(widths, dim=1)
                 codebooks = [
                     _lloyd(part, counts, book)[0]
-                    for part, book in zip(parts, codebooks, strict=True)
+                    for part, book in zip(subvectors, codebooks, strict=True)
                 ]
-                rotation = nearest_rotation(rows, _decoded(parts, codebooks), counts)
-            parts = (rows @ rotation).split(widths, dim=1)
+                rotation = nearest_rotation(rows, _decoded(subvectors, codebooks), counts)
+            subvectors = (rows @ rotation).split(widths, dim=1)
             codebooks = [
-                _converged(part, counts, book) for part, book in zip(parts, codebooks, strict=True)
+                _converged(part, counts, book)
+                for part, book in zip(subvectors, codebooks, strict=True)
             ]
         return cls(rotation.double(), tuple(book.double() for book in codebooks))
 
@@ -103,7 +104,7 @@ class ProductKMeans:
         """Codes of each part."""
         return tuple(len(codebook) for codebook in self.codebooks)
 
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+    def subvectors(self, x: Tensor) -> tuple[Tensor, ...]:
         """The rotated vectors, cut: ``x [n, d]`` -> M tensors float64 ``[n, d_m]``."""
         rotated = x.detach().cpu().double() @ self.rotation
         return rotated.split([book.shape[1] for book in self.codebooks], dim=1)
@@ -113,7 +114,8 @@ class ProductKMeans:
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu(), dim=0, return_inverse=True)
         columns = [
-            nearest(part, book) for part, book in zip(self.parts(rows), self.codebooks, strict=True)
+            nearest(part, book)
+            for part, book in zip(self.subvectors(rows), self.codebooks, strict=True)
         ]
         return torch.stack(columns, dim=1)[inverse]
 
@@ -121,7 +123,7 @@ class ProductKMeans:
         """Squared distances of each part to its codes, M tensors float64 ``[n, K_m]``."""
         return [
             squared_distances(part, book)
-            for part, book in zip(self.parts(x), self.codebooks, strict=True)
+            for part, book in zip(self.subvectors(x), self.codebooks, strict=True)
         ]
 
     def reconstruct(self, codes: Tensor) -> Tensor:
@@ -236,7 +238,7 @@ def _converged(points: Tensor, counts: Tensor, centroids: Tensor) -> Tensor:
     return centroids[nearest(points, centroids).unique()]
 
 
-def _decoded(parts: Sequence[Tensor], codebooks: Sequence[Tensor]) -> Tensor:
+def _decoded(subvectors: Sequence[Tensor], codebooks: Sequence[Tensor]) -> Tensor:
     """What the nearest codes of each part stand for, ``[n, d]``."""
-    chosen = [book[nearest(part, book)] for part, book in zip(parts, codebooks, strict=True)]
+    chosen = [book[nearest(part, book)] for part, book in zip(subvectors, codebooks, strict=True)]
     return torch.cat(chosen, dim=1)

@@ -171,15 +171,17 @@ class RQVAE(CodebookNetwork):
         residual = torch.cat([next(path)[0] for path in self.paths(x)]).cpu()
 
         if constrained:
-            found, codes = constrained_codebooks(
+            centroids_by_level, codes = constrained_codebooks(
                 residual, self.sizes, seed, self.sinkhorn_epsilons[-1], self.sinkhorn_iterations
             )
         else:
             fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
-            found = list(fitted.codebooks)
+            centroids_by_level = list(fitted.codebooks)
             codes = fitted.assign(residual)
 
-        for level, (book, centroids) in enumerate(zip(self.codebooks, found, strict=True)):
+        for level, (book, centroids) in enumerate(
+            zip(self.codebooks, centroids_by_level, strict=True)
+        ):
             n_copies = len(book) - len(centroids)
             rows = torch.randint(len(centroids), (n_copies,), generator=generator)
             copied = centroids[rows]
