@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.item_text import PLACEHOLDER, item_file, item_file_ids, read_item_texts
+from recbole_genrec.data.item_table import item_file, item_file_ids
+from recbole_genrec.data.item_text import PLACEHOLDER, read_item_texts
 from recbole_genrec.errors import DataError
 
 

@@ -26,7 +26,7 @@ from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.idle_keys import idle_keys
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
-from recbole_genrec.data.item_text import item_file_ids
+from recbole_genrec.data.item_table import item_file_ids
 from recbole_genrec.data.numbering import frames_of
 from recbole_genrec.data.preparation.offers import how_to_get
 from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit, history_column

@@ -1,58 +1,26 @@
-"""Item text from RecBole ``.item`` files, read without RecBole's vocabularies.
+"""Item text from the columns of RecBole ``.item`` files.
 
-RecBole splits ``token_seq`` columns into ids and joins them into every batch. A generative method
-needs the plain text once, by item, so it is read here. Bad bytes are replaced and counted,
-malformed rows are tolerated and counted.
+A generative method needs the plain text once, by item.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
-from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
-from recbole_genrec.data.cells import OPEN, TRAILING
 from recbole_genrec.data.inter_files import RESERVED
-from recbole_genrec.data.preparation.recipes import RECIPES
+from recbole_genrec.data.item_table import NO_TEXT_NEEDED, ItemTable, read_item_table
 from recbole_genrec.errors import DataError
 
 PLACEHOLDER = "item"
 """Text of an item that has none (STORE's rule)."""
 
-_NO_TEXT_NEEDED = (
-    "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
-)
 MISSING = RESERVED - {"[PAD]"}
 """Cells that programs write where a value is missing; RecBole takes them for missing too."""
 logger = getLogger(__name__)
-
-
-@dataclass
-class ItemTable:
-    """An ``.item`` file.
-
-    Args:
-        kinds: RecBole's type of each column, by name.
-        rows: one cell a column, by raw item id.
-        duplicate_rows: further rows of an id.
-        short_rows: rows with too few cells.
-        long_rows: rows with too many.
-        stray_quotes: rows with a quote that opens a cell and does not close it.
-        replaced_characters: bytes that are not of the encoding.
-        first_ids: the first ids of the file, for messages.
-    """
-
-    kinds: dict[str, str]
-    rows: dict[str, dict[str, str]] = field(default_factory=dict)
-    duplicate_rows: int = 0
-    short_rows: int = 0
-    long_rows: int = 0
-    stray_quotes: int = 0
-    replaced_characters: int = 0
-    first_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,112 +45,6 @@ class ItemTexts:
     replaced_characters: int
     missing_values: int = 0
     encoding: str = "utf-8"
-
-
-def read_item_table(
-    path: str | Path,
-    only: Collection[str] | None = None,
-    item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str = "utf-8",
-) -> ItemTable:
-    """Read an atomic ``.item`` file, keeping the rows of the raw item ids ``only``.
-
-    The first row of an id wins. NUL bytes, a byte order mark and carriage returns are removed;
-    empty lines are skipped; missing cells are empty and surplus cells ignored.
-
-    Args:
-        path: the file.
-        only: raw item ids whose rows are kept, None for all.
-        item_field: name of the column of item ids.
-        separator: what stands between columns.
-        encoding: of the file.
-
-    Raises:
-        DataError: the file is missing, empty, has no item id column, or most rows are too long.
-    """
-    path = Path(path)
-    if not path.is_file():
-        make = ""
-        if path.stem in RECIPES:
-            make = f"make it with `recbole-genrec prepare {path.stem}`, "
-        raise DataError(
-            f"There is no item file {path}. Point --data_path at the folder that holds "
-            f"{path.parent.name}/{path.name}, {make}{_NO_TEXT_NEEDED}."
-        )
-    file = AtomicFile(path, FileFormat(separator, encoding))
-    table = ItemTable(_parse_header(file))
-    columns = list(table.kinds)
-    if item_field not in table.kinds:
-        raise DataError(
-            f"{path}: line {file.header_line} has no item id column `{item_field}:token`; its "
-            f"columns are {', '.join(columns)}. Name yours with --ITEM_ID_FIELD, and what stands "
-            "between the columns with --field_separator."
-        )
-    key = columns.index(item_field)
-    count = 0
-    for row in file.rows():
-        cells = [cell.replace("\0", "") for cell in row.cells]
-        if not any(cell.strip() for cell in cells):
-            continue
-        count += 1
-        table.short_rows += len(cells) < len(columns)
-        table.long_rows += len(cells) > len(columns)
-        table.stray_quotes += row.problem in (OPEN, TRAILING)
-        cells += [""] * (len(columns) - len(cells))
-        item = file.id(cells[key])
-        if len(table.first_ids) < 3:
-            table.first_ids.append(item)
-        if only is not None and item not in only:
-            continue
-        if item in table.rows:
-            table.duplicate_rows += 1
-            continue
-        table.rows[item] = dict(zip(columns, map(file.text, cells), strict=False))
-    if 2 * table.long_rows > count:
-        raise DataError(
-            f"{path}: {table.long_rows} of {count} rows have more cells than the {len(columns)} of "
-            f"the header. Is {separator!r} what stands between the columns (--field_separator)? "
-            "Cells that hold it need double quotes."
-        )
-    table.replaced_characters = file.replaced_characters
-    return table
-
-
-def item_file(config) -> Path:
-    """The ``.item`` file of a run (RecBole's ``data_path`` ends in the dataset's folder)."""
-    return Path(config.settings.data_path) / f"{config.settings.dataset}.item"
-
-
-def item_file_ids(config) -> list[str]:
-    """Raw ids of all rows of the ``.item`` file.
-
-    Raises:
-        DataError: see :func:`read_item_table`.
-    """
-    file_format = FileFormat.of(config)
-    table = read_item_table(
-        item_file(config),
-        None,
-        config.settings.ITEM_ID_FIELD,
-        file_format.separator,
-        file_format.encoding,
-    )
-    return [item for item in table.rows if item]
-
-
-def _parse_header(file: AtomicFile) -> dict[str, str]:
-    """``name:type`` cells to ``{name: type}``; a cell without a type is a token."""
-    kinds: dict[str, str] = {}
-    for cell in file.columns:
-        name, _, kind = cell.strip().partition(":")
-        if name in kinds:
-            raise DataError(
-                f"{file.path}, line {file.header_line}: there are several columns {name!r}. Rename "
-                "one."
-            )
-        kinds[name] = kind or "token"
-    return kinds
 
 
 def read_item_texts(
@@ -213,21 +75,10 @@ def read_item_texts(
         DataError: no file, no fields, an unknown field, no id column, or not one item has text.
     """
     fields = [fields] if isinstance(fields, str) else list(fields or ())
-    if not fields:
-        missing = "" if Path(path).is_file() else ", a file that does not exist"
-        raise DataError(
-            f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. "
-            f"Name its columns, e.g. `item_text_fields: [title, categories]`, {_NO_TEXT_NEEDED}."
-        )
+    _check_named(path, fields)
     items = list(tokens[1:])
     table = read_item_table(path, set(items), item_field, separator, encoding)
-    for name in fields:
-        if name not in table.kinds:
-            near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
-            raise DataError(
-                f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are "
-                f"{', '.join(table.kinds)}; did you mean `{near}`?"
-            )
+    _check_columns(path, fields, table)
     texts = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
     filled = [text for text in texts if text]
     if required and not filled:
@@ -258,6 +109,28 @@ def read_item_texts(
     )
     _log(path, result)
     return result
+
+
+def _check_named(path: str | Path, fields: list[str]) -> None:
+    """:class:`DataError` where no columns are named."""
+    if fields:
+        return
+    missing = "" if Path(path).is_file() else ", a file that does not exist"
+    raise DataError(
+        f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. "
+        f"Name its columns, e.g. `item_text_fields: [title, categories]`, {NO_TEXT_NEEDED}."
+    )
+
+
+def _check_columns(path: str | Path, fields: list[str], table: ItemTable) -> None:
+    """:class:`DataError` where one of the fields is no column of the file."""
+    for name in fields:
+        if name not in table.kinds:
+            near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
+            raise DataError(
+                f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are "
+                f"{', '.join(table.kinds)}; did you mean `{near}`?"
+            )
 
 
 def _render(row: dict[str, str], fields: list[str], kinds: dict[str, str]) -> str:

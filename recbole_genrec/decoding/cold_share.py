@@ -105,7 +105,33 @@ def with_cold_share(
     warm = result.items.masked_fill(is_cold, 0).gather(1, order)  # [B, W]
     warm_scores = result.scores.masked_fill(is_cold, -torch.inf).gather(1, order)
     followers, places = cold.followers(warm, trie, excluded)  # [B, C]
+    listed, list_scores, last = _merged_lists(warm, warm_scores, followers, places, k, share)
+    has_cold = cold.is_cold[listed].any(1)
+    return SearchResult(
+        listed,
+        list_scores,
+        result.bound.masked_fill(has_cold, torch.inf),
+        _all_scores(result.full, listed, list_scores, last),
+        result.invalid,
+    )
 
+
+def _merged_lists(
+    warm: Tensor, warm_scores: Tensor, followers: Tensor, places: Tensor, k: int, share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lists of the warm items and, as far as the share allows, the cold ones behind them.
+
+    Args:
+        warm: item ids ``[B, W]``, best first, 0 = none.
+        warm_scores: ``[B, W]``.
+        followers: cold items ``[B, C]``, see :meth:`ColdItems.followers`.
+        places: ``[B, C]``, the place of ``warm`` that each of them follows.
+        k: length of the lists.
+        share: of a list that may be cold, 0 to 1.
+
+    Returns:
+        Item ids ``[B, k]``, scores ``[B, k]``, and the score of the last item ``[B, 1]``.
+    """
     # One more column stands for "no further item".
     warm = pad(warm, (0, 1))
     warm_scores = pad(warm_scores, (0, 1), value=-torch.inf)
@@ -131,15 +157,7 @@ def with_cold_share(
         below = torch.where(item > 0, score, below)
         n_cold += follows
         n_warm += ~follows
-    listed, list_scores = torch.cat(items, 1), torch.cat(scores, 1)  # [B, k]
-    has_cold = cold.is_cold[listed].any(1)
-    return SearchResult(
-        listed,
-        list_scores,
-        result.bound.masked_fill(has_cold, torch.inf),
-        _all_scores(result.full, listed, list_scores, below),
-        result.invalid,
-    )
+    return torch.cat(items, 1), torch.cat(scores, 1), below
 
 
 def _all_scores(full: Tensor | None, items: Tensor, scores: Tensor, last: Tensor) -> Tensor | None:

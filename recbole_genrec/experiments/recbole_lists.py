@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.item_text import item_file, read_item_texts
+from recbole_genrec.data.item_table import item_file
+from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.answers import ListOptions, Ranked, best_of
 from recbole_genrec.model.catalogue import Catalogue

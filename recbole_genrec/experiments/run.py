@@ -56,11 +56,8 @@ def run_recbole_genrec(
     if model is None:
         model = _named_model(arguments, config_dict or {}, config_file_list)
     several = isinstance(model, str) and "," in model
-    if several and (arguments.get("result_file") or (config_dict or {}).get("result_file")):
-        raise ConfigError(
-            "--result_file names one file, but several models run. Leave it out; "
-            "with several models each result is written beside its checkpoint."
-        )
+    if several:
+        _check_no_result_file(arguments, config_dict or {})
 
     # Models from outside are found first: a key like Mine.epochs needs their names.
     _find_classes(model)
@@ -72,22 +69,35 @@ def run_recbole_genrec(
         name: GenRecConfig(name, argv=words, **options) for name, words in arguments_of.items()
     }
     if several:
-        check_one_table({config.settings.model: config.plain() for config in configs.values()})
-    shared = [config.settings for config in configs.values()]
-    if several and any(settings.world_size > settings.nproc for settings in shared):
-        raise ConfigError("Several machines train one model at a time: give --model a single name.")
+        _check_together(list(configs.values()))
 
     for config in configs.values():
         prepare_if_missing(config, interaction_files(config))
 
     results: dict[Any, dict[str, Any]] = {}
-    with processes.joined(shared[0].device):
+    first = next(iter(configs.values()))
+    with processes.joined(first.settings.device):
         for name, config in configs.items():
             settings = {"model": name, "argv": arguments_of[name], "saved": saved, **options}
             results[name] = _run_in_processes(config, settings)
     if not several:
         return Result(results[model])
     return results_of({model_name(name): result for name, result in results.items()})
+
+
+def _check_no_result_file(arguments: dict[str, Any], config_dict: dict[str, Any]) -> None:
+    if arguments.get("result_file") or config_dict.get("result_file"):
+        raise ConfigError(
+            "--result_file names one file, but several models run. Leave it out; "
+            "with several models each result is written beside its checkpoint."
+        )
+
+
+def _check_together(configs: list[GenRecConfig]) -> None:
+    """Refuse models that cannot stand in one table, or whose settings ask for several machines."""
+    check_one_table({config.settings.model: config.plain() for config in configs})
+    if any(config.settings.world_size > config.settings.nproc for config in configs):
+        raise ConfigError("Several machines train one model at a time: give --model a single name.")
 
 
 def _split_names(model: str) -> list[str]:

@@ -8,6 +8,7 @@ paper                               here
 ==================================  ==========================================================
 text-to-token                       ``quantiser/dense.py``: ``DenseTokenizer.dense``
 token-to-text, L_t2t                ``quantiser/dense.py``: ``DenseTokenizer.reconstruction_loss``
+training of stage 1                 ``reconstruction.py``
 PCA + k-means per position          :meth:`STORETokenizer.quantise`
 weight hand-over to stage 3         :meth:`STORETokenizer.hand_over`
 ==================================  ==========================================================
@@ -34,7 +35,6 @@ from recbole_genrec.backbone import (
     build_backbone,
     tokenise_texts,
 )
-from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
@@ -52,74 +52,17 @@ from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
 from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
-from recbole_genrec.tokenizer.training_loop import TrainingStage
+from recbole_genrec.tokenizer.reconstruction import (
+    ReconstructionStage,
+    dense_tokens,
+    reconstruction_quality,
+)
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 COLLAPSED = 0.05
 """A level with fewer codes in use than this share of its size is reported (our choice)."""
-EXPORT_BATCH = 256
-"""Items whose dense tokens are computed at once."""
-QUALITY_ROWS = 512
-"""Items, randomly chosen, on which the reconstruction is measured at most."""
-QUALITY_BATCH = 64
-
-
-class ReconstructionStage(TrainingStage):
-    """Stage 1: the language model restores each item text from its dense tokens.
-
-    Args:
-        network: the language model with its dense tokens.
-        ids: text tokens of all items, int64 ``[N, T]``.
-        valid: bool ``[N, T]``, which of them are no padding.
-        settings: of the tokenizer.
-        seed: of the order of the items.
-    """
-
-    network: DenseTokenizer
-
-    def __init__(
-        self,
-        network: DenseTokenizer,
-        ids: Tensor,
-        valid: Tensor,
-        settings: STORETokenizerSettings,
-        seed: int,
-    ) -> None:
-        learned = [p for p in network.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(learned, lr=settings.tokenizer_lr)
-        epochs = settings.tokenizer_epochs
-        super().__init__("reconstruction", "STORE tokenizer", network, optimiser, epochs)
-        self.set_schedule(settings, -(-len(ids) // settings.tokenizer_batch_size))
-        self.ids = ids
-        self.valid = valid
-        self.settings = settings
-        self.generator = torch.Generator().manual_seed(seed)
-
-    @property
-    def running_parts(self) -> dict[str, object]:
-        """The order of the items is drawn anew in each epoch."""
-        return {"generator": self.generator}
-
-    def batches(self, epoch: int) -> list[Tensor]:
-        """Items of similar length together."""
-        order = torch.randperm(len(self.ids), generator=self.generator)
-        size = self.settings.tokenizer_batch_size
-        return list(length_grouped(order, self.valid.sum(1), size, self.generator))
-
-    def losses(self, rows: Tensor) -> dict[str, Tensor]:
-        """L_t2t of the items ``rows [B]``, trimmed to the longest text."""
-        width = int(self.valid[rows].sum(1).max())
-        ids = self.ids[rows, :width].to(self.settings.device)  # [B, T]
-        mask = self.valid[rows, :width].to(self.settings.device)  # [B, T]
-        if self.settings.placeholder == "one_pass":
-            text = (ids, mask)
-            dropout = self.settings.task_token_dropout
-            return {"total": self.network.one_pass_loss(text, text, dropout)}
-        dense = self.network.dense(ids, mask)  # [B, M, d_model]
-        dropout = self.settings.task_token_dropout
-        return {"total": self.network.reconstruction_loss(dense, ids, mask, dropout)}
 
 
 class STORETokenizerSettings(
@@ -180,8 +123,8 @@ class STORETokenizer(ItemTokenizer):
         check_capacity(len(texts), self.sizes, self.settings.collision)
         network, ids, valid = self._network(texts, [*texts, *self.settings.prompts.values()])
         self._train(network, ids, valid)
-        dense = self._export(network, ids, valid)
-        self.quality = self._reconstruction_quality(network, dense, ids, valid)
+        dense = dense_tokens(network, ids, valid, self.settings.device)
+        self.quality = reconstruction_quality(network, dense, ids, valid, self.settings, self.seed)
         return self.quantise(dense, content.tokens)
 
     def _network(
@@ -222,48 +165,6 @@ class STORETokenizer(ItemTokenizer):
             torch.manual_seed(self.seed)
             self.loop(self.settings.precision).train(stage)
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
-
-    @torch.no_grad()
-    def _export(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> Tensor:
-        """Dense tokens of all texts in evaluation mode and float32, ``[N, M, d_model]``."""
-        network.eval()
-        device = self.settings.device
-        batches = zip(ids.split(EXPORT_BATCH), valid.split(EXPORT_BATCH), strict=True)
-        return torch.cat(
-            [
-                network.dense(text.to(device), mask.to(device)).float().cpu()
-                for text, mask in batches
-            ]
-        )
-
-    @torch.no_grad()
-    def _reconstruction_quality(
-        self, network: DenseTokenizer, dense: Tensor, ids: Tensor, valid: Tensor
-    ) -> dict[str, float]:
-        """Reconstruction loss of items with their own dense tokens and with another item's."""
-        network.eval()
-        generator = torch.Generator().manual_seed(self.seed)
-        chosen = torch.randperm(len(ids), generator=generator)[:QUALITY_ROWS]
-        others = chosen.roll(1)
-        device = self.settings.device
-        sums = torch.zeros(3, dtype=torch.float64)
-        for rows, other in zip(
-            chosen.split(QUALITY_BATCH), others.split(QUALITY_BATCH), strict=True
-        ):
-            text, mask = ids[rows].to(device), valid[rows].to(device)
-            losses = []
-            for source in (rows, other):
-                if self.settings.placeholder == "one_pass":
-                    content = (ids[source].to(device), valid[source].to(device))
-                    loss = network.one_pass_loss(content, (text, mask))
-                else:
-                    loss = network.reconstruction_loss(dense[source].to(device), text, mask)
-                losses.append(loss.item())
-            sums += torch.tensor([*losses, 1.0], dtype=torch.float64) * int(mask.sum())
-        return {
-            "reconstruction_loss": float(sums[0] / sums[2]),
-            "reconstruction_loss_shuffled": float(sums[1] / sums[2]),
-        }
 
     # --- stage 2 ------------------------------------------------------------------------------
 
@@ -350,7 +251,7 @@ class STORETokenizer(ItemTokenizer):
 
     def _dense_of(self, texts: Sequence[str]) -> Tensor:
         network, ids, valid = self._network(list(texts))
-        return self._export(network, ids, valid)
+        return dense_tokens(network, ids, valid, self.settings.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that :meth:`encode` and :meth:`hand_over` need."""

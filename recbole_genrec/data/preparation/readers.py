@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from recbole_genrec.data.item_text import read_item_table
+from recbole_genrec.data.item_table import read_item_table
 from recbole_genrec.errors import DataError
 
 COLUMNS = ["user_id", "item_id", "timestamp"]
