@@ -127,18 +127,18 @@ def test_states_of_prompts_that_nobody_reads_are_left_out(family, hooked, monkey
     monkeypatch.setattr(causal_prompts, "FEWEST", 0)
     model = Generator(family)
     layer = model.backbone.layers_called_whole[-1]
-    forward, ended = layer.forward, []
+    feed_forward = layer.fc1 if family.startswith("opt") else layer.mlp
+    forward, tokens_fed = feed_forward.forward, []
 
-    def counted(*args, **options):
-        output = forward(*args, **options)
-        ended.append(output)
-        return output
+    def counted(hidden):
+        tokens_fed.append(hidden.numel() // hidden.shape[-1])
+        return forward(hidden)
 
-    layer.forward = counted
+    feed_forward.forward = counted
     if hooked:
         layer.register_forward_hook(lambda *_: None)
     decoder = model.decoder()
-    assert len(ended) == (2 if hooked else 1)  # the prompts, and their last tokens once more
+    assert tokens_fed == ([27, 3] if hooked else [3])  # the prompts, and their last tokens
     assert decoder.cache.get_seq_length() == 9
     for rows, part in (((0, 1, 2), decoder), ((2, 0), decoder.select(torch.tensor([2, 0])))):
         for paths, values in zip(PATHS, walk(part, rows), strict=True):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recbole_genrec.backbone.beam_cache import BeamCache, KeysAreWritten
 from recbole_genrec.backbone.causal.decoder import CausalDecoder
+from recbole_genrec.backbone.causal.llama import is_llama, llama_states
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
 from recbole_genrec.backbone.causal.prompt_memory import PromptInput, PromptMemory
@@ -137,6 +138,9 @@ class CausalBackbone(nn.Module):
             self.check_length(embeddings.shape[1])
         if mask is not None:  # once, not in each layer
             mask = as_numbers(mask, embeddings.dtype)
+        is_explicit = mask is not None and positions is not None
+        if cache is not None and is_explicit and self.passes_are_ours:
+            return llama_states(self.stack, embeddings, mask, positions, cache)
         output = self.stack(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -146,24 +150,49 @@ class CausalBackbone(nn.Module):
         )
         return output.last_hidden_state
 
-    def write_keys(
-        self, embeddings: Tensor, mask: Tensor | None, positions: Tensor | None, cache: BeamCache
-    ) -> None:
-        """Extend a cache by a block of tokens whose states nobody reads.
+    @property
+    def has_hooks(self) -> bool:
+        """Whether layers wait for the end of their pass, such as those of FSDP."""
+        return any(
+            module._forward_hooks or "_hf_hook" in vars(module) for module in self.stack.modules()
+        )
 
-        The last layer then has nothing to do but to write its keys and values. Layers with hooks,
-        such as those of FSDP, wait for the end of their pass and get it.
+    @property
+    def passes_are_ours(self) -> bool:
+        """Whether :func:`llama_states` makes the passes of a search."""
+        return is_llama(self.stack) and not self.has_hooks
+
+    def write_keys(
+        self,
+        embeddings: Tensor,
+        mask: Tensor | None,
+        positions: Tensor | None,
+        cache: BeamCache,
+        ends: Tensor | None = None,
+    ) -> Tensor | None:
+        """Extend a cache by a block of tokens of which at most one state a row is read.
+
+        The last layer then has little to do but to write its keys and values. Layers with hooks
+        get the end of their pass.
 
         Args:
             embeddings: as in :meth:`forward`.
-            mask: as in :meth:`forward`.
+            mask: as in :meth:`forward`, causal.
             positions: as in :meth:`forward`.
             cache: keys and values to read and extend.
+            ends: ``[B]``, the token of each row whose state is read; None = none.
+
+        Returns:
+            States ``[B, 1, d_out]`` of the ``ends``; None where that takes a pass of their own.
         """
-        has_hooks = any(
-            module._forward_hooks or "_hf_hook" in vars(module) for module in self.stack.modules()
-        )
-        if not has_hooks:
+        if ends is not None and self.passes_are_ours:
+            if positions is None:
+                positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+            if mask is not None:
+                mask = as_numbers(mask, embeddings.dtype)
+            return llama_states(self.stack, embeddings, mask, positions, cache, ends)
+
+        if not self.has_hooks:
             cache.ends_after = self.stack.config.num_hidden_layers - 1
         try:
             self(embeddings, mask, positions, cache)
@@ -171,6 +200,7 @@ class CausalBackbone(nn.Module):
             pass
         finally:
             cache.ends_after = None
+        return None
 
     def states(self, embeddings: Tensor, lengths: Tensor, packing: str = "groups") -> Tensor:
         """States of sequences of different length, each as if it had been read alone.

@@ -23,7 +23,7 @@ def read_prompts(
     """Read prompts; a beginning that all of them share, an instruction, is read once.
 
     Of many tokens only keys and values are computed, in groups of prompts of similar length, and
-    the last token of each prompt is then read once more for its state.
+    the state of the last token of each prompt; for that it is read once more where it must.
 
     Args:
         backbone: the language model, in evaluation mode.
@@ -50,7 +50,9 @@ def read_prompts(
         states = backbone(prompt[:, common:], *sight(prompt, common), cache)  # [B, S - P, d_out]
         return cache, states[users, lengths - 1 - common].unsqueeze(1)
 
-    cache = read_in_groups(backbone, prompt, lengths, beginning, reserve)
+    cache, last = read_in_groups(backbone, prompt, lengths, beginning, reserve)
+    if last is not None:
+        return cache, last
     ends = (lengths - 1).unsqueeze(1)  # [B, 1]
     places = torch.arange(size, device=prompt.device)
     sees = torch.cat([places < ends, torch.ones_like(ends, dtype=torch.bool)], dim=1)  # [B, S + 1]
@@ -65,7 +67,7 @@ def read_in_groups(
     lengths: Tensor,
     beginning: BeamCache | None,
     reserve: int,
-) -> BeamCache:
+) -> tuple[BeamCache, Tensor | None]:
     """Keys and values of prompts, those of similar length in one pass.
 
     Args:
@@ -76,24 +78,32 @@ def read_in_groups(
         reserve: tokens for which the cache has room behind the prompts.
 
     Returns:
-        A cache of S tokens; keys and values of padding are finite.
+        A cache of S tokens, whose keys and values of padding are finite, and the states of the last
+        tokens ``[B, 1, d_out]``, None where they take a pass of their own.
     """
     size = prompt.shape[1]
     common = 0 if beginning is None else beginning.get_seq_length()
     groups = length_groups(lengths - common)
     if len(groups) == 1:
         cache = started_cache(beginning, len(prompt), size - common, reserve)
-        backbone.write_keys(prompt[:, common:], *sight(prompt, common), cache)
-        return cache
+        ends = lengths - 1 - common
+        last = backbone.write_keys(prompt[:, common:], *sight(prompt, common), cache, ends)
+        return cache, last
 
-    caches = []
+    caches, states = [], []
     for rows in groups:
         longest = int(lengths[rows].max())
         part = prompt[rows, :longest]
         cache = started_cache(beginning, len(rows), longest - common, 0)
-        backbone.write_keys(part[:, common:], *sight(part, common), cache)
+        ends = lengths[rows] - 1 - common
+        last = backbone.write_keys(part[:, common:], *sight(part, common), cache, ends)
         caches.append(cache)
-    return BeamCache.joined(caches, groups, size, reserve)
+        if last is not None:
+            states.append(last)
+    cache = BeamCache.joined(caches, groups, size, reserve)
+    if not states:
+        return cache, None
+    return cache, torch.cat(states)[torch.cat(groups).argsort()]
 
 
 def started_cache(beginning: BeamCache | None, rows: int, room: int, reserve: int) -> BeamCache:
