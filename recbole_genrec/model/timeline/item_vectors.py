@@ -19,7 +19,7 @@ class PartTables(nn.Module):
     """The tables of the output side where it has its own (``tie_output: False``).
 
     Args:
-        parts: those among ``id``, ``text`` and ``code``.
+        item_parts: those among ``id``, ``text`` and ``code``.
         n_items: rows of the id table.
         n_codes: rows of the code table, all levels together.
         text_map: from sentence embeddings to item vectors, where ``text`` is a part.
@@ -28,15 +28,19 @@ class PartTables(nn.Module):
 
     def __init__(
         self,
-        parts: tuple[str, ...],
+        item_parts: tuple[str, ...],
         n_items: int,
         n_codes: int,
         text_map: nn.Module | None,
         d: int,
     ):
         super().__init__()
-        self.id_table = nn.Parameter(torch.randn(n_items, d) * 0.02) if "id" in parts else None
-        self.code_table = nn.Parameter(torch.randn(n_codes, d) * 0.02) if "code" in parts else None
+        self.id_table = None
+        if "id" in item_parts:
+            self.id_table = nn.Parameter(torch.randn(n_items, d) * 0.02)
+        self.code_table = None
+        if "code" in item_parts:
+            self.code_table = nn.Parameter(torch.randn(n_codes, d) * 0.02)
         self.text_projection = text_map
 
 
