@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,89 @@ import pandas as pd
 from recbole_genrec.data.presplit import WHOLE_HISTORY
 
 
-def histories(dataset: Any) -> dict[str, list[str]]:
+class EventHistories(Mapping[str, list[str]]):
+    """Raw item ids of each user, oldest first, made from two columns of numbers when asked for.
+
+    Args:
+        users: RecBole's number of each user, each once, int64 ``[U]``.
+        counts: how many events each of them has, int64 ``[U]``.
+        chosen: RecBole's number of the item of each event, user after user, oldest first.
+        user_tokens: raw ids of the users by number.
+        item_tokens: raw ids of the items by number.
+        user_numbers: number of each user by raw id.
+    """
+
+    def __init__(
+        self,
+        users: np.ndarray,
+        counts: np.ndarray,
+        chosen: np.ndarray,
+        user_tokens: np.ndarray,
+        item_tokens: np.ndarray,
+        user_numbers: Mapping[str, int],
+    ) -> None:
+        self.users = users
+        self.counts = counts
+        self.chosen = chosen
+        self.user_tokens = user_tokens
+        self.item_tokens = item_tokens
+        self._user_numbers = user_numbers
+        self._ends = counts.cumsum()
+        self._row = np.full(len(user_tokens), -1, dtype=np.int64)
+        self._row[users] = np.arange(len(users))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __iter__(self) -> Iterator[str]:
+        for number in self.users.tolist():
+            yield str(self.user_tokens[number])
+
+    def __contains__(self, user: object) -> bool:
+        return self._row_of(user) >= 0
+
+    def __getitem__(self, user: str) -> list[str]:
+        return [str(token) for token in self.item_tokens[self.numbers_of(user)]]
+
+    def numbers_of(self, user: str) -> np.ndarray:
+        """RecBole's numbers of a user's items, oldest first.
+
+        Raises:
+            KeyError: there is no event of this user.
+        """
+        row = self._row_of(user)
+        if row < 0:
+            raise KeyError(user)
+        end = self._ends[row]
+        return self.chosen[end - self.counts[row] : end]
+
+    def _row_of(self, user: object) -> int:
+        number = self._user_numbers.get(user)  # type: ignore[call-overload]
+        return -1 if number is None else int(self._row[number])
+
+    def part(self, users: Sequence[str]) -> EventHistories:
+        """The same for some users, each once.
+
+        Args:
+            users: raw ids of users with events.
+        """
+        rows = np.array([self._row_of(user) for user in users], dtype=np.int64)
+        items = [self.numbers_of(user) for user in users]
+        return EventHistories(
+            self.users[rows],
+            self.counts[rows],
+            np.concatenate([self.chosen[:0], *items]),
+            self.user_tokens,
+            self.item_tokens,
+            self._user_numbers,
+        )
+
+
+Histories = Mapping[str, Sequence[str]]
+"""Raw item ids of each user, oldest first, by raw user id."""
+
+
+def histories(dataset: Any) -> Mapping[str, list[str]]:
     """Raw item ids of each user, oldest first.
 
     Args:
@@ -25,11 +107,23 @@ def histories(dataset: Any) -> dict[str, list[str]]:
         return _from_last_rows(*_rows_with_histories(dataset), user_tokens, item_tokens)
     users, items = events
     starts = np.flatnonzero(np.diff(users, prepend=-1))
-    lists = {}
-    for start, end in pairwise([*starts.tolist(), len(users)]):
-        tokens = item_tokens[items[start:end]]
-        lists[str(user_tokens[users[start]])] = [str(token) for token in tokens]
-    return lists
+    names, counts = users[starts], np.diff(starts, append=len(users))
+    numbers = dataset.field2token_id[dataset.uid_field]
+    return EventHistories(names, counts, items, user_tokens, item_tokens, numbers)
+
+
+def histories_of(bought: Histories, users: Sequence[str]) -> Histories:
+    """The histories of some users, each named once."""
+    if isinstance(bought, EventHistories):
+        return bought.part(users)
+    return {user: bought[user] for user in users}
+
+
+def chosen_items(bought: Histories) -> set[str]:
+    """Raw ids of the items in any history."""
+    if isinstance(bought, EventHistories):
+        return {str(token) for token in bought.item_tokens[np.unique(bought.chosen)]}
+    return {item for history in bought.values() for item in history}
 
 
 def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -87,10 +181,26 @@ def _from_last_rows(
     return lists
 
 
-def buyers(bought: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Raw user ids by the items that they chose, the inverse of :func:`histories`."""
-    users: dict[str, list[str]] = {}
-    for user, items in bought.items():
-        for item in dict.fromkeys(items):
-            users.setdefault(item, []).append(user)
+def buyers(bought: Histories, items: Sequence[str]) -> dict[str, list[str]]:
+    """Raw ids of the users who chose some items, by raw item id.
+
+    Args:
+        bought: see :func:`histories`.
+        items: raw ids.
+    """
+    users: dict[str, list[str]] = {item: [] for item in items}
+    if isinstance(bought, EventHistories):
+        bought = _with_one_of(bought, users)
+    for user, history in bought.items():
+        for item in dict.fromkeys(history):
+            if item in users:
+                users[item].append(user)
     return users
+
+
+def _with_one_of(bought: EventHistories, items: Container[str]) -> EventHistories:
+    """The histories that hold one of some items."""
+    is_one = np.array([str(token) in items for token in bought.item_tokens], dtype=bool)
+    rows = np.arange(len(bought.users)).repeat(bought.counts)
+    chosen = np.unique(rows[is_one[bought.chosen]])
+    return bought.part([str(bought.user_tokens[number]) for number in bought.users[chosen]])

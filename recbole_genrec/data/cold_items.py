@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from recbole_genrec.data.item_text import PLACEHOLDER, read_item_texts
 from recbole_genrec.errors import DataError
 
 
-def items_without_interactions(config: Any, dataset: Any) -> list[str]:
+def items_without_interactions(config: Any, known: Container[str]) -> list[str]:
     """Raw ids of the ``.item`` file that are no items of the dataset; none without a usable file.
 
     Args:
         config: a ``GenRecConfig``.
-        dataset: RecBole's dataset.
+        known: raw ids of the items of the dataset.
     """
     if not item_file(config).is_file():
         return []
@@ -27,13 +27,12 @@ def items_without_interactions(config: Any, dataset: Any) -> list[str]:
         ids = item_file_ids(config)
     except DataError:
         return []  # whoever needs the file says what is wrong with it
-    known = dataset.field2token_id[dataset.iid_field]
     return [item for item in ids if item not in known]
 
 
 def sentence_about_cold_items(config: Any, dataset: Any) -> str | None:
     """What the log says about rows of the ``.item`` file that are not in the catalogue."""
-    cold = items_without_interactions(config, dataset)
+    cold = items_without_interactions(config, dataset.field2token_id[dataset.iid_field])
     if not cold:
         return None
     verb = "items of the .item file occur" if len(cold) > 1 else "item of the .item file occurs"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genrec.data.choices import histories, ordered_events
+from recbole_genrec.data.choices import EventHistories, histories
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: the digest of a history is a polynomial in it, modulo 2**64."""
@@ -23,6 +23,8 @@ def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int
     Returns:
         int64 numbers by raw user id.
     """
+    if isinstance(histories_of_users, EventHistories):
+        return _digests_of_events(histories_of_users)
     numbers: dict[str, int] = {}
     tokens: list[str] = []
     counts = []
@@ -38,15 +40,15 @@ def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int
 
 def digests_of_dataset(dataset: Any) -> dict[str, int]:
     """:func:`digests_of` the histories of RecBole's dataset before its loaders are made."""
-    events = ordered_events(dataset)
-    if events is None:
-        return digests_of(histories(dataset))
-    users, items = events
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    names, counts = np.unique(users, return_counts=True)
-    values = _digests(items, counts, tokens)
-    user_tokens = dataset.field2id_token[dataset.uid_field]
-    return {str(user_tokens[user]): int(value) for user, value in zip(names, values, strict=True)}
+    return digests_of(histories(dataset))
+
+
+def _digests_of_events(events: EventHistories) -> dict[str, int]:
+    """:func:`digests_of` histories that are columns of numbers."""
+    present, items = np.unique(events.chosen, return_inverse=True)
+    tokens = [str(token) for token in events.item_tokens[present]]
+    values = _digests(items, events.counts, tokens)
+    return dict(zip(events, values.tolist(), strict=True))
 
 
 def changed_users(now: Mapping[str, int], before: Mapping[str, int]) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
-from recbole_genrec.data.plain_tables import read_plain
+from recbole_genrec.data.plain_tables import Coded, read_coded, read_plain
 from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
@@ -151,6 +151,29 @@ def read_interactions(
         return Interactions(path, plain, kinds_of_names, np.arange(first, first + len(plain)))
     frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
     return Interactions(path, frame, kinds_of_names, lines)
+
+
+def read_coded_interactions(
+    path: Path, file_format: FileFormat, roles: dict[str, str]
+) -> dict[str, Coded | np.ndarray] | None:
+    """Ids and times of a file without an object for each row.
+
+    Args:
+        path: the file.
+        file_format: how it is written.
+        roles: types of the columns, by name.
+
+    Returns:
+        The columns by name; ``None`` where a column is missing or the file has something unusual.
+
+    Raises:
+        DataError: see :func:`read_interactions`.
+    """
+    file = AtomicFile(path, file_format)
+    kinds = read_header(path, file.header_line, file.columns, roles, file.separator)
+    if any(name not in kinds for name in roles):
+        return None
+    return read_coded(file, kinds, list(roles), roles, RESERVED)
 
 
 def _read_lines(

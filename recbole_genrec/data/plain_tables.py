@@ -10,6 +10,7 @@ import codecs
 import mmap
 import string
 from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,39 @@ def read_plain(
     Returns:
         Texts and float64 numbers; ``None`` where the file has something unusual.
     """
+    columns = read_coded(file, kinds, names, roles, reserved)
+    if columns is None:
+        return None
+    values = {}
+    for name, column in columns.items():
+        values[name] = column.rows() if isinstance(column, Coded) else column
+    return pd.DataFrame(values)
+
+
+class Coded(NamedTuple):
+    """A column of ids.
+
+    Attributes:
+        texts: the different ids, object ``[n_texts]``.
+        codes: the text of each row, int32 ``[n]``.
+    """
+
+    texts: np.ndarray
+    codes: np.ndarray
+
+    def rows(self) -> np.ndarray:
+        """The id of each row, object ``[n]``."""
+        return self.texts[self.codes]
+
+
+def read_coded(
+    file: AtomicFile,
+    kinds: Mapping[str, str],
+    names: Sequence[str],
+    roles: Mapping[str, str],
+    reserved: Container[str],
+) -> dict[str, Coded | np.ndarray] | None:
+    """As :func:`read_plain`, by name, without an object for each row."""
     if not _is_plain(file, kinds, names, roles):
         return None
     try:
@@ -49,15 +83,14 @@ def read_plain(
         return None
     if not len(table):
         return None
-    columns: dict[str, np.ndarray | None] = {}
+    columns: dict[str, Coded | np.ndarray] = {}
     for name in names:
-        if kinds[name] == "token":
-            columns[name] = _texts(table.column(name), reserved)
-            continue
-        columns[name] = _times(table.column(name))
-    if any(values is None for values in columns.values()):
-        return None
-    return pd.DataFrame(columns)
+        column = table.column(name)
+        values = _ids(column, reserved) if kinds[name] == "token" else _times(column)
+        if values is None:
+            return None
+        columns[name] = values
+    return columns
 
 
 def _is_plain(
@@ -94,7 +127,7 @@ def _table(file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str]) -> 
     )
 
 
-def _texts(column: pa.ChunkedArray, reserved: Container[str]) -> np.ndarray | None:
+def _ids(column: pa.ChunkedArray, reserved: Container[str]) -> Coded | None:
     """One Python text for each different id; ``None`` where one of them is unusual."""
     encoded = column.unify_dictionaries().combine_chunks()
     chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
@@ -106,8 +139,8 @@ def _texts(column: pa.ChunkedArray, reserved: Container[str]) -> np.ndarray | No
             return None
         if bare != text and bare in known:
             return None
-    rows = [texts[chunk.indices.to_numpy(zero_copy_only=False)] for chunk in chunks]
-    return np.concatenate(rows)
+    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks]
+    return Coded(texts, np.concatenate(codes))
 
 
 def _times(column: pa.ChunkedArray) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,13 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, init_seed
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import buyers, histories
+from recbole_genrec.data.choices import Histories, buyers, chosen_items, histories
 from recbole_genrec.data.cold_items import items_without_interactions, texts_of
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
+from recbole_genrec.data.plain_histories import plain_histories
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint
@@ -163,7 +165,7 @@ class Served(NamedTuple):
 
     config: GenRecConfig
     model: Any
-    histories: dict[str, list[str]] | None
+    histories: Histories | None
 
 
 def load_model(checkpoint: str, model_class: type | str | None = None, **changes: Any) -> Served:
@@ -190,7 +192,10 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
 
 
 def load_recommender(
-    checkpoint: str, model_class: type | str | None = None, **changes: Any
+    checkpoint: str,
+    model_class: type | str | None = None,
+    users: Sequence[str] | None = None,
+    **changes: Any,
 ) -> Served:
     """Load a checkpoint of any model to recommend with it.
 
@@ -200,6 +205,8 @@ def load_recommender(
     Args:
         checkpoint: as in :func:`load_data_and_model`.
         model_class: as in :func:`load_data_and_model`.
+        users: raw ids of the users whose histories are needed, which saves reading those of the
+            others; default all.
         **changes: settings to replace.
 
     Returns:
@@ -221,9 +228,7 @@ def load_recommender(
         model = _model_of_ours(config, None, state)
         bought = None
         if all(file.is_file() for file in interaction_files(config)):
-            dataset = create_dataset(config, state["ids"])
-            bought = histories(dataset)
-            take_in_new_items(config, model, dataset, bought)
+            bought = _histories_for(config, model, state, users)
         else:
             logging.getLogger().info(
                 f"The files of {config.settings.dataset} are not in {config.settings.data_path}; "
@@ -233,8 +238,33 @@ def load_recommender(
     return Served(config, model.to(config.settings.device).eval(), bought)
 
 
+def _histories_for(
+    config: GenRecConfig,
+    model: GenRecModel,
+    state: dict[str, Any],
+    users: Sequence[str] | None,
+) -> Histories:
+    """Histories of the data, whose new items the model takes in.
+
+    Args:
+        config: a ``GenRecConfig``.
+        model: is changed.
+        state: the content of the checkpoint.
+        users: those who are needed; ``None`` = all.
+    """
+    plain = plain_histories(config, state["ids"], users)
+    if plain is not None:
+        items = state["ids"]["items"]
+        _note_items(config, model, items[1:], plain.items)
+        return plain.histories
+    dataset = create_dataset(config, state["ids"])
+    bought = histories(dataset)
+    take_in_new_items(config, model, dataset, bought)
+    return bought
+
+
 def take_in_new_items(
-    config: GenRecConfig, model: GenRecModel, dataset: Dataset, bought: dict[str, list[str]]
+    config: GenRecConfig, model: GenRecModel, dataset: Dataset, bought: Histories
 ) -> list[str]:
     """Add the items that the dataset has and the model lacks.
 
@@ -248,10 +278,30 @@ def take_in_new_items(
         Raw ids of the items that stay out.
     """
     items = raw_ids(dataset)["items"][1:]
-    present = {item for history in bought.values() for item in history}
-    model.catalogue.chosen = present
-    model.catalogue.without_interactions = set(items_without_interactions(config, dataset))
+    new = _note_items(config, model, items, chosen_items(bought))
+    if not new:
+        return []
+    users_of = buyers(bought, new)
+    users = [users_of[item] for item in new]
+    return model.take_in(texts_of(config, new), new, users)
 
+
+def _note_items(
+    config: GenRecConfig, model: GenRecModel, items: Sequence[str], present: set[str]
+) -> list[str]:
+    """Tell the model, and the log, which items the data has.
+
+    Args:
+        config: a ``GenRecConfig``.
+        model: is changed.
+        items: raw ids of the items of the data, and of those that a checkpoint had numbered.
+        present: raw ids of those that someone chose.
+
+    Returns:
+        Raw ids of the items that the model lacks.
+    """
+    model.catalogue.chosen = present
+    model.catalogue.without_interactions = set(items_without_interactions(config, set(items)))
     known = set(model.item_tokens)
     gone = [item for item in items if item in known and item not in present]
     if gone:
@@ -259,12 +309,7 @@ def take_in_new_items(
             f"{len(gone)} items of the model have no interaction in the data, for example "
             f"{gone[0]!r}; they stay in the lists unless candidates leave them out."
         )
-    new = [item for item in items if item not in known]
-    if not new:
-        return []
-    users_of = buyers(bought)
-    users = [users_of.get(item, []) for item in new]
-    return model.take_in(texts_of(config, new), new, users)
+    return [item for item in items if item not in known]
 
 
 def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLists:
@@ -286,12 +331,9 @@ def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLis
     return RecBoleLists(config, model, ids, bought, state.get("histories"))
 
 
-def left_out_sentence(ids: dict[str, list[str]], bought: dict[str, list[str]]) -> str | None:
+def left_out_sentence(ids: dict[str, list[str]], bought: Histories) -> str | None:
     """How many items of the data a model of RecBole does not know; ``None`` where it knows all."""
-    known = set(ids["items"])
-    new: set[str] = set()
-    for items in bought.values():
-        new.update(item for item in items if item not in known)
+    new = chosen_items(bought).difference(ids["items"])
     if not new:
         return None
     return (

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.item_table import item_file
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.errors import ConfigError
@@ -58,7 +59,7 @@ class RecBoleLists(CatalogueLists):
         config: GenRecConfig,
         model: AbstractRecommender,
         ids: dict[str, list[str]],
-        histories: dict[str, list[str]],
+        histories: Histories,
         trained_on: dict[str, int] | None = None,
     ) -> None:
         self.config = config

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from recbole_genrec.data.choices import EventHistories, Histories
 from recbole_genrec.data.ids import raw_id
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.answers import Answering, ListOptions, Ranked
 from recbole_genrec.model.list_tables import (
-    Histories,
     ListTable,
     Numbers,
     People,
@@ -36,7 +36,7 @@ class UserLists(Answering):
         histories: what the users of the loaded data have chosen; ``None`` without data.
     """
 
-    histories: dict[str, list[str]] | None = None
+    histories: Histories | None = None
 
     # --- what a model has -------------------------------------------------------------------------
 
@@ -94,6 +94,7 @@ class UserLists(Answering):
         exclude_seen: bool | None = True,
         candidates: Sequence[str] | None = None,
         progress: tqdm | None = None,
+        shared: tuple[Numbers, ListTable] | None = None,
     ) -> Iterator[pd.DataFrame]:
         """The tables of :meth:`recommend_all` for the next users each, so that memory stays small.
 
@@ -103,6 +104,7 @@ class UserLists(Answering):
             exclude_seen: as there.
             candidates: as there.
             progress: a bar to move on; default a new one.
+            shared: what :meth:`list_parts` gave, where this is called several times.
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
@@ -115,10 +117,8 @@ class UserLists(Answering):
         if candidates is not None:
             chosen = torch.tensor(self.catalogue.item_ids(candidates), device=options.device)
 
-        histories = self._histories_of(users)
-        tokens = list(histories)
-        numbers = Numbers(self.catalogue)
-        table = ListTable(self.catalogue.items, self.list_titles(), self.list_code_words())
+        tokens, histories = self._histories_of(users)
+        numbers, table = shared or self.list_parts()
         bar = progress
         if bar is None:
             bar = lists_bar(len(tokens), options.show_progress)
@@ -128,17 +128,22 @@ class UserLists(Answering):
         if progress is None:
             bar.close()
 
-    def _histories_of(self, users: Sequence[str] | Histories | None) -> Histories:
-        """Whole histories by raw user id of the people that ``users`` means."""
+    def list_parts(self) -> tuple[Numbers, ListTable]:
+        """What lists need of the catalogue as it is; takes time in a large one."""
+        table = ListTable(self.catalogue.items, self.list_titles(), self.list_code_words())
+        return Numbers(self.catalogue), table
+
+    def _histories_of(self, users: Sequence[str] | Histories | None) -> tuple[list[str], Histories]:
+        """Raw ids of the people that ``users`` means, and histories that hold theirs."""
         if isinstance(users, Mapping):
-            return {raw_id(user): items for user, items in users.items()}
+            return [raw_id(user) for user in users], _by_raw_id(users)
         if self.histories is None:
             raise ConfigError(
                 "There is no data of users with this model. Load it where the dataset's files are "
                 "(data_path), or give histories: users={'u1': ['item', 'item']}."
             )
         if users is None:
-            return self.histories
+            return list(self.histories), self.histories
         if isinstance(users, str):
             raise ConfigError(f"users must be a list of user ids, got {users!r}.")
         tokens = [raw_id(user) for user in users]
@@ -148,7 +153,7 @@ class UserLists(Answering):
                 f"There is no user {unknown[0]!r} in the data ({len(unknown)} of {len(tokens)} ids "
                 "are unknown). Give histories for people outside it."
             )
-        return {user: self.histories[user] for user in tokens}
+        return list(dict.fromkeys(tokens)), self.histories
 
     @torch.no_grad()
     def _lists(
@@ -191,3 +196,10 @@ class UserLists(Answering):
             for row, best in zip(rows.tolist(), ranked, strict=True):
                 lists[row] = best
         return lists
+
+
+def _by_raw_id(histories: Histories) -> Histories:
+    """Histories that a program gave, whose keys need not be text."""
+    if isinstance(histories, EventHistories):
+        return histories
+    return {raw_id(user): items for user, items in histories.items()}

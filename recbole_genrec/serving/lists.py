@@ -7,6 +7,7 @@ or the processes of ``torchrun``) take blocks of the users.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from recbole_genrec.data.choices import Histories, histories_of
 from recbole_genrec.data.history_digests import changed_users, digests_of
 from recbole_genrec.data.ids import read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError
@@ -112,7 +114,12 @@ def recommend_to_file(
     with processes.joined(torch.device("cpu")):
         if processes.rank() == 0:
             check_writable(target)
-        served = load_recommender(checkpoint, candidate_file=None, **changes)
+        named = None
+        if not isinstance(users, str):
+            named = users = list(users)
+        elif users not in (ALL, CHANGED):
+            named = users = read_ids(users)
+        served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)
         return job.carry_out(users, _identity(checkpoint), changes)
 
@@ -146,6 +153,11 @@ class _Job:
         self.candidates = candidates
         self.log = logging.getLogger()
 
+    @functools.cached_property
+    def _list_parts(self) -> Any:
+        """What the lists of all parts share."""
+        return self.served.model.list_parts()
+
     def carry_out(
         self, users: str | Sequence[str], identity: str, changes: dict[str, object]
     ) -> WrittenLists:
@@ -158,8 +170,7 @@ class _Job:
                 "Give --data_path, the folder that holds the dataset's folder."
             )
         record = Record(self.target)
-        now = digests_of(histories)
-        everybody = self._chosen(users, record, now)
+        everybody, now = self._chosen(users, record, histories)
         of_shard = self.shard.block(everybody)
         key = digest(
             identity,
@@ -182,14 +193,18 @@ class _Job:
         processes.wait_for_all()
         return result
 
-    def _chosen(self, users: str | Sequence[str], record: Record, now: dict[str, int]) -> list[str]:
-        """Raw ids of the users that ``users`` means."""
+    def _chosen(
+        self, users: str | Sequence[str], record: Record, histories: Histories
+    ) -> tuple[list[str], dict[str, int]]:
+        """Raw ids of the users that ``users`` means, and digests of their histories.
+
+        With ``all`` and ``changed`` the digests are those of everybody.
+        """
         if not isinstance(users, str):
-            return self._known(list(users), now)
+            return self._known(list(users), histories)
+        now = digests_of(histories)
         if users == ALL:
-            return list(now)
-        if users != CHANGED:
-            return self._known(read_ids(users), now)
+            return list(now), now
         before = record.read()
         since = f"{self.target} was last written"
         if before is None:
@@ -203,16 +218,18 @@ class _Job:
             before = {}
         changed = changed_users(now, before)
         self.log.info(f"{len(changed):,} of {len(now):,} users have changed since {since}.")
-        return changed
+        return changed, now
 
-    def _known(self, users: list[str], now: dict[str, int]) -> list[str]:
-        unknown = [user for user in users if user not in now]
+    def _known(self, users: list[str], histories: Histories) -> tuple[list[str], dict[str, int]]:
+        """Users that were named, each once, and digests of their histories."""
+        unknown = [user for user in users if user not in histories]
         if unknown:
             raise ConfigError(
                 f"There is no user {unknown[0]!r} in {self.served.config['dataset']} "
                 f"({len(unknown)} of {len(users)} ids are unknown)."
             )
-        return list(dict.fromkeys(users))
+        chosen = list(dict.fromkeys(users))
+        return chosen, digests_of(histories_of(histories, chosen))
 
     def _open_folder(self, folder: Path, key: str) -> None:
         """Keep the parts of an earlier call only where they are parts of the same work."""
@@ -257,7 +274,9 @@ class _Job:
     def _make_part(self, file: Path, users: list[str], bar: Any) -> int:
         model = self.served.model
         tables = list(
-            model.recommend_batches(users, self.k, self.exclude_seen, self.candidates, bar)
+            model.recommend_batches(
+                users, self.k, self.exclude_seen, self.candidates, bar, self._list_parts
+            )
         )
         write_part(file, tables)
         return sum(table["user_id"].nunique() for table in tables)

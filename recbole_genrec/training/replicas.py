@@ -84,16 +84,27 @@ class Replicas:
         return self._copies(losses)
 
     def share_rows(self) -> None:
-        """Give the sparse gradients of tables their mean over the processes, before a step."""
-        for table in self._tables:
-            gradient = table.grad
-            if gradient is None:
-                gradient = torch.sparse_coo_tensor(table.new_zeros(1, 0), table[:0], table.shape)
-            gradient = coalesced(gradient)
-            rows = gathered(gradient.indices()[0].long().cpu())
-            values = gathered(gradient.values().cpu()) / size()
-            shared = torch.sparse_coo_tensor(rows.unsqueeze(0), values, table.shape)
-            table.grad = shared.to(table.device).coalesce()
+        """Give the sparse gradients of tables their mean over the processes, before a step.
+
+        The rows of all tables travel together, because each exchange makes the processes wait.
+        """
+        if not self._tables:
+            return
+        gradients = [_gradient_by_rows(table) for table in self._tables]
+        counts = torch.tensor([[gradient._nnz() for gradient in gradients]])  # [1, tables]
+        rows = torch.cat([gradient.indices()[0].cpu() for gradient in gradients])
+        values = torch.cat([gradient.values().flatten().cpu() for gradient in gradients])
+        all_counts = gathered(counts).tolist()  # [P, tables]
+        all_rows = gathered(rows).split(_in_order(all_counts))
+        widths = [table[0].numel() for table in self._tables]
+        lengths = [[n * w for n, w in zip(of, widths, strict=True)] for of in all_counts]
+        all_values = (gathered(values) / size()).split(_in_order(lengths))
+        n_tables = len(self._tables)
+        for number, table in enumerate(self._tables):
+            of_table = torch.cat(all_rows[number::n_tables])
+            shared = torch.cat(all_values[number::n_tables]).view(-1, *table.shape[1:])
+            mean = torch.sparse_coo_tensor(of_table.unsqueeze(0), shared, table.shape)
+            table.grad = mean.to(table.device).coalesce()
 
     @contextlib.contextmanager
     def accumulating(self, accumulate: bool) -> Iterator[None]:
@@ -163,6 +174,19 @@ class Replicas:
             parameter = parameters[number]
             moments[number] = {key: _share_like(value, parameter) for key, value in values.items()}
         return {**state, "state": moments}
+
+
+def _gradient_by_rows(table: nn.Parameter) -> Tensor:
+    """The sparse gradient of a table, coalesced; one without rows where there is none."""
+    if table.grad is not None:
+        return coalesced(table.grad)
+    rows = torch.zeros(1, 0, dtype=torch.long, device=table.device)
+    return torch.sparse_coo_tensor(rows, table[:0].detach(), table.shape, is_coalesced=True)
+
+
+def _in_order(counts: list[list[int]]) -> list[int]:
+    """Counts by process and table as one list."""
+    return [count for of_process in counts for count in of_process]
 
 
 def _is_shared(value: object) -> bool:

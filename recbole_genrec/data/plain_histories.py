@@ -1,0 +1,108 @@
+"""Histories from a file of interactions alone, without RecBole's dataset.
+
+RecBole's dataset has an object for each cell and numbers every row. Where its rows are those of the
+file and a checkpoint knows all ids, lists need none of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.choices import EventHistories
+from recbole_genrec.data.inter_files import interaction_files, read_coded_interactions
+
+NO_FILTER = {
+    "rm_dup_inter": None,
+    "user_inter_num_interval": "[0,inf)",
+    "item_inter_num_interval": "[0,inf)",
+    "alias_of_user_id": None,
+    "alias_of_item_id": None,
+}
+"""Values, beside none, with which RecBole keeps the rows and the ids of a file."""
+
+
+class PlainHistories(NamedTuple):
+    """What a file says.
+
+    Attributes:
+        histories: of the users that were asked for.
+        items: raw ids of all items in the file.
+    """
+
+    histories: EventHistories
+    items: set[str]
+
+
+def plain_histories(
+    config: Any, ids: dict[str, list[str]], users: Iterable[str] | None = None
+) -> PlainHistories | None:
+    """What :func:`~recbole_genrec.data.choices.histories` gives, read from the file.
+
+    Args:
+        config: a ``GenRecConfig``.
+        ids: raw ids of ``items`` and ``users`` of a checkpoint, padding first.
+        users: raw ids of those whose histories are needed; default all.
+
+    Returns:
+        ``None`` where RecBole's dataset must say it: the file has users or items that the
+        checkpoint does not know, its rows are filtered, or it is unusual.
+    """
+    if not _keeps_the_rows(config):
+        return None
+    user_field, item_field, time_field = (
+        config[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
+    )
+    roles = {user_field: "token", item_field: "token", time_field: "float"}
+    (path,) = interaction_files(config)
+    columns = read_coded_interactions(path, FileFormat.of(config), roles)
+    if columns is None:
+        return None
+    number_of_user = {user: number for number, user in enumerate(ids["users"])}
+    number_of_item = {item: number for number, item in enumerate(ids["items"])}
+    user_of_code = _numbers(columns[user_field].texts, number_of_user)
+    item_of_code = _numbers(columns[item_field].texts, number_of_item)
+    if not user_of_code.all() or not item_of_code.all():
+        return None
+
+    is_asked = np.ones(len(ids["users"]), dtype=bool)
+    if users is not None:
+        asked = [number_of_user.get(user, 0) for user in users]
+        is_asked[:] = False
+        is_asked[np.array(asked, dtype=np.int64)] = True
+    rows = np.flatnonzero(is_asked[user_of_code][columns[user_field].codes])
+    of_users = user_of_code[columns[user_field].codes[rows]]
+    order = np.lexsort([columns[time_field][rows], of_users])  # stable, as that of the dataset
+    of_users, rows = of_users[order], rows[order]
+    starts = np.flatnonzero(np.diff(of_users, prepend=-1))
+    histories = EventHistories(
+        of_users[starts],
+        np.diff(starts, append=len(rows)),
+        item_of_code[columns[item_field].codes[rows]],
+        np.array(ids["users"], dtype=object),
+        np.array(ids["items"], dtype=object),
+        number_of_user,
+    )
+    return PlainHistories(histories, set(columns[item_field].texts))
+
+
+def _numbers(texts: np.ndarray, number_of: dict[str, int]) -> np.ndarray:
+    """Numbers of ids, 0 = unknown, int64 ``[n]``."""
+    return np.array([number_of.get(text, 0) for text in texts], dtype=np.int64)
+
+
+def _keeps_the_rows(config: Any) -> bool:
+    """Whether the rows and ids of RecBole's dataset would be those of one file with times."""
+    if config["benchmark_filename"] is not None or config["catalogue"] != "interactions":
+        return False
+    if set(config["load_col"] or ()) != {"inter"} or config["unload_col"]:
+        return False
+    loaded = config["load_col"]["inter"]
+    if config["TIME_FIELD"] is None or loaded != "*" and config["TIME_FIELD"] not in loaded:
+        return False
+    if config["val_interval"]:
+        return False
+    return all(config[key] in (None, value) for key, value in NO_FILTER.items())
