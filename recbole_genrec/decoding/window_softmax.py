@@ -81,9 +81,6 @@ class _WindowCrossEntropy(torch.autograd.Function):
         for mass in work.masses(windows, few_cells):
             loss += mass
 
-        work.for_states.sub_(vectors[target])
-        work.for_vectors.index_add_(0, target, sorted_states, alpha=-1)
-        work.for_bias.index_add_(0, target, torch.ones_like(sorted_states[:, 0]), alpha=-1)
         unsorted = torch.empty_like(work.for_states)
         unsorted[order] = work.for_states
         ctx.save_for_backward(unsorted, work.for_vectors, work.for_bias)
@@ -101,7 +98,7 @@ class _WindowCrossEntropy(torch.autograd.Function):
 
 
 class _Pass:
-    """Log-normalisers of rows, and the gradients of their sum.
+    """Log-normalisers of rows, and the gradients of the loss.
 
     Args:
         states: rows sorted by window ``[R, d]``.
@@ -131,14 +128,22 @@ class _Pass:
         widths = windows.width[sizes.cumsum(0) - 1]
         rows = sizes.cumsum(0) - sizes
         alone = torch.ones_like(starts, dtype=torch.bool)
+        is_alone = torch.ones_like(windows.first, dtype=torch.bool)  # of each row
         if few_cells:
             alone = sizes * widths > few_cells
-            together = (~alone).repeat_interleave(sizes).nonzero().squeeze(1)
+            is_alone = alone.repeat_interleave(sizes)
+            together = (~is_alone).nonzero().squeeze(1)
             if len(together):
                 yield self._together(together, windows.of(together))
         numbers = torch.stack([starts, rows, sizes, widths], 1)[alone]
         for start, row, size, width in numbers.tolist():
             yield self._alone(slice(row, row + size), slice(start, start + width))
+
+        single = is_alone.nonzero().squeeze(1)
+        target, states = windows.target[single], self.states[single]
+        self.for_states[single] -= self.vectors[target]
+        self.for_vectors.index_add_(0, target, states, alpha=-1)
+        self.for_bias.index_add_(0, target, torch.ones_like(states[:, 0]), alpha=-1)
 
     def _alone(self, rows: slice, classes: slice) -> Tensor:
         """The sum over the rows of one window, whose logits are a small product."""
@@ -166,10 +171,17 @@ class _Pass:
         states = self.states[rows]
         logits = (states.index_select(0, row) * self.vectors.index_select(0, label)).sum(1)
         logits += self.bias[label]
+        # The gradients of two targets below equal edges cancel. In float32 a rest would stay, which
+        # depends on what else is in the batch and which Adam takes for a gradient.
+        logits = logits.double()
         padded = logits.new_full((len(rows), int(width.max())), -torch.inf)
         padded[row, slot] = logits
         mass = padded.logsumexp(1)
         share = (logits - mass[row]).exp()  # [pairs]
+        share[begin + windows.target - first] -= 1
+        for_bias = torch.zeros_like(self.bias, dtype=torch.float64)
+        self.for_bias += for_bias.index_add_(0, label, share).to(self.bias.dtype)
+        share = share.to(states.dtype)
 
         self.for_states[rows] = _weighted_sums(label, self.vectors, begin, share)
         order = torch.argsort(label, stable=True)
@@ -177,8 +189,7 @@ class _Pass:
         ends = counts.cumsum(0)
         sums = _weighted_sums(row[order], states, ends - counts, share[order])
         self.for_vectors[labels] = sums
-        self.for_bias.index_add_(0, label, share)
-        return mass.sum()
+        return mass.sum().to(states.dtype)
 
 
 def _weighted_sums(rows: Tensor, table: Tensor, starts: Tensor, weights: Tensor) -> Tensor:

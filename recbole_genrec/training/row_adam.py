@@ -43,6 +43,11 @@ def coalesced(gradient: Tensor) -> Tensor:
     )
 
 
+VECTOR = 16
+"""Rows of a multiple of so many numbers take torch's fused kernel, which rounds numbers that fill
+no vector in another way: equal rows with equal gradients would not stay equal."""
+
+
 class _Blocks:
     """Rows of a table as blocks that lie side by side.
 
@@ -115,13 +120,14 @@ class RowSteps(Optimizer):
             return
         blocks = _Blocks(rows, len(table))
         tables = [table, state["exp_avg"], state["exp_avg_sq"]]
-        if blocks.are_long:
+        is_fused = table.device.type == "cpu" and table[0].numel() % VECTOR == 0
+        if blocks.are_long and is_fused:
             parts = [blocks.of(whole) for whole in tables]
-            self._adam(parts, blocks.parts(values), state, group)
+            self._adam(parts, blocks.parts(values), state, group, is_fused)
             increment_version(table)  # the blocks do not tell the table
             return
         some = [whole.index_select(0, rows) for whole in tables]
-        self._adam([[part] for part in some], [values], state, group)
+        self._adam([[part] for part in some], [values], state, group, is_fused)
         for whole, part in zip(tables, some, strict=True):
             whole.index_copy_(0, rows, part)
 
@@ -131,14 +137,16 @@ class RowSteps(Optimizer):
         gradients: list[Tensor],
         state: dict[str, Any],
         group: dict[str, Any],
+        is_fused: bool,
     ) -> None:
-        """Change weights and moments in place, in one pass over the memory on a CPU.
+        """Change weights and moments in place.
 
         Args:
             parts: weights, means and means of squares, each in the same blocks of rows.
             gradients: of the blocks.
             state: of the table.
             group: of the optimiser.
+            is_fused: whether one pass over the memory does it.
         """
         weights, means, squares = parts
         first_rate, second_rate = group["betas"]
@@ -151,7 +159,7 @@ class RowSteps(Optimizer):
             squares,
             [],
             list(steps),
-            fused=weights[0].device.type == "cpu",
+            fused=is_fused,
             amsgrad=False,
             beta1=first_rate,
             beta2=second_rate,
