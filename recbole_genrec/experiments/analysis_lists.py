@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.histories import training_counts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis_items import ItemTable
@@ -48,7 +49,7 @@ def analyse_lists(
     trainer: Any,
     loader: Any,
     table: ItemTable,
-    bought: dict[str, list[str]],
+    bought: Histories,
 ) -> None:
     """Fill in what the lists of the test users tell.
 
@@ -93,12 +94,13 @@ def analyse_lists(
         analysis.examples.append(_example(int(row), ranks, lists, before, table, numbers))
 
 
-def _history(items: list[str], target: str) -> list[str]:
+def _history(items: Sequence[str], target: str) -> list[str]:
     """What a user chose before the target, which is the last such item."""
-    if target not in items:
-        return items
-    place = len(items) - 1 - items[::-1].index(target)
-    return items[:place]
+    history = list(items)
+    if target not in history:
+        return history
+    place = len(history) - 1 - history[::-1].index(target)
+    return history[:place]
 
 
 def groups(values: Sequence[int], edges: Sequence[int], ranks: UserRanks) -> list[Group]:

@@ -9,6 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items
@@ -45,7 +46,7 @@ class WarmStart:
             )
         self.ids: dict[str, list[str]] = self.state["ids"]
 
-    def build(self, dataset: Dataset, bought: dict[str, list[str]]) -> AbstractRecommender:
+    def build(self, dataset: Dataset, bought: Histories) -> AbstractRecommender:
         """The model with the weights of the checkpoint.
 
         Args:

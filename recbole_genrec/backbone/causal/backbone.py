@@ -138,8 +138,12 @@ class CausalBackbone(nn.Module):
             self.check_length(embeddings.shape[1])
         if mask is not None:  # once, not in each layer
             mask = as_numbers(mask, embeddings.dtype)
-        is_explicit = mask is not None and positions is not None
-        if cache is not None and is_explicit and self.passes_are_ours:
+        if (
+            cache is not None
+            and mask is not None
+            and positions is not None
+            and self.passes_are_ours
+        ):
             return llama_states(self.stack, embeddings, mask, positions, cache)
         output = self.stack(
             inputs_embeds=embeddings,
