@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
-from recbole_genrec.data.plain_tables import Coded, read_coded, read_plain
+from recbole_genrec.data.plain_tables import Coded, as_frame, read_plain
 from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
@@ -147,8 +147,9 @@ def read_interactions(
     kinds_of_names = {name: kinds[name] for name in names}
     plain = read_plain(file, kinds, names, roles, RESERVED)
     if plain is not None:
+        frame = as_frame(plain)
         first = file.header_line + 1
-        return Interactions(path, plain, kinds_of_names, np.arange(first, first + len(plain)))
+        return Interactions(path, frame, kinds_of_names, np.arange(first, first + len(frame)))
     frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
     return Interactions(path, frame, kinds_of_names, lines)
 
@@ -164,16 +165,18 @@ def read_coded_interactions(
         roles: types of the columns, by name.
 
     Returns:
-        The columns by name; ``None`` where a column is missing or the file has something unusual.
+        The columns by name; ``None`` where a column is missing, rows carry lists, or the file has
+        something unusual.
 
     Raises:
         DataError: see :func:`read_interactions`.
     """
     file = AtomicFile(path, file_format)
     kinds = read_header(path, file.header_line, file.columns, roles, file.separator)
-    if any(name not in kinds for name in roles):
+    has_lists = any(kind.endswith("_seq") for kind in kinds.values())
+    if has_lists or any(name not in kinds for name in roles):
         return None
-    return read_coded(file, kinds, list(roles), roles, RESERVED)
+    return read_plain(file, kinds, list(roles), roles, RESERVED)
 
 
 def _read_lines(

@@ -23,34 +23,6 @@ ODDITIES = (b'"', b"\r", b"\0", b"\n\n")
 """Bytes that only the reader of single lines understands: quotes, other line ends, empty lines."""
 
 
-def read_plain(
-    file: AtomicFile,
-    kinds: Mapping[str, str],
-    names: Sequence[str],
-    roles: Mapping[str, str],
-    reserved: Container[str],
-) -> pd.DataFrame | None:
-    """The columns of a file of ids and times, as the reader of single lines gives them.
-
-    Args:
-        file: the file.
-        kinds: RecBole's type of each column of the file.
-        names: columns to load.
-        roles: types of the columns of ids and times by name.
-        reserved: words that are no ids.
-
-    Returns:
-        Texts and float64 numbers; ``None`` where the file has something unusual.
-    """
-    columns = read_coded(file, kinds, names, roles, reserved)
-    if columns is None:
-        return None
-    values = {}
-    for name, column in columns.items():
-        values[name] = column.rows() if isinstance(column, Coded) else column
-    return pd.DataFrame(values)
-
-
 class Coded(NamedTuple):
     """A column of ids.
 
@@ -67,14 +39,25 @@ class Coded(NamedTuple):
         return self.texts[self.codes]
 
 
-def read_coded(
+def read_plain(
     file: AtomicFile,
     kinds: Mapping[str, str],
     names: Sequence[str],
     roles: Mapping[str, str],
     reserved: Container[str],
 ) -> dict[str, Coded | np.ndarray] | None:
-    """As :func:`read_plain`, by name, without an object for each row."""
+    """The columns of a file of ids and times by name, as the reader of single lines gives them.
+
+    Args:
+        file: the file.
+        kinds: RecBole's type of each column of the file.
+        names: columns to load.
+        roles: types of the columns of ids and times by name.
+        reserved: words that are no ids.
+
+    Returns:
+        Ids, and float64 numbers ``[n]``; ``None`` where the file has something unusual.
+    """
     if not _is_plain(file, kinds, names, roles):
         return None
     try:
@@ -91,6 +74,14 @@ def read_coded(
             return None
         columns[name] = values
     return columns
+
+
+def as_frame(columns: Mapping[str, Coded | np.ndarray]) -> pd.DataFrame:
+    """Columns of :func:`read_plain` as a table, with one text for each row."""
+    values = {}
+    for name, column in columns.items():
+        values[name] = column.rows() if isinstance(column, Coded) else column
+    return pd.DataFrame(values)
 
 
 def _is_plain(

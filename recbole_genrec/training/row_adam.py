@@ -23,6 +23,10 @@ from recbole_genrec.errors import ConfigError
 LONG = 48
 """Rows of a block on average from which blocks are changed where they lie (measured)."""
 
+VECTOR = 16
+"""Rows of a multiple of so many numbers take torch's fused kernel, which rounds numbers that fill
+no vector in another way: equal rows with equal gradients would not stay equal."""
+
 
 def coalesced(gradient: Tensor) -> Tensor:
     """A sparse gradient with each row once, in rising order.
@@ -41,11 +45,6 @@ def coalesced(gradient: Tensor) -> Tensor:
         check_invariants=False,
         is_coalesced=True,
     )
-
-
-VECTOR = 16
-"""Rows of a multiple of so many numbers take torch's fused kernel, which rounds numbers that fill
-no vector in another way: equal rows with equal gradients would not stay equal."""
 
 
 class _Blocks:
@@ -77,7 +76,7 @@ class _Blocks:
         """The blocks of a table."""
         return list(table.split(self._sizes)[1::2])
 
-    def parts(self, values: Tensor) -> list[Tensor]:
+    def of_rows(self, values: Tensor) -> list[Tensor]:
         """Values of the rows ``[R, ...]`` block by block."""
         return list(values.split(self._lengths))
 
@@ -122,18 +121,18 @@ class RowSteps(Optimizer):
         tables = [table, state["exp_avg"], state["exp_avg_sq"]]
         is_fused = table.device.type == "cpu" and table[0].numel() % VECTOR == 0
         if blocks.are_long and is_fused:
-            parts = [blocks.of(whole) for whole in tables]
-            self._adam(parts, blocks.parts(values), state, group, is_fused)
+            in_place = [blocks.of(tensor) for tensor in tables]
+            self._adam(in_place, blocks.of_rows(values), state, group, is_fused)
             increment_version(table)  # the blocks do not tell the table
             return
-        some = [whole.index_select(0, rows) for whole in tables]
-        self._adam([[part] for part in some], [values], state, group, is_fused)
-        for whole, part in zip(tables, some, strict=True):
-            whole.index_copy_(0, rows, part)
+        copies = [tensor.index_select(0, rows) for tensor in tables]
+        self._adam([[copy] for copy in copies], [values], state, group, is_fused)
+        for tensor, copy in zip(tables, copies, strict=True):
+            tensor.index_copy_(0, rows, copy)
 
     def _adam(
         self,
-        parts: list[list[Tensor]],
+        tensors: list[list[Tensor]],
         gradients: list[Tensor],
         state: dict[str, Any],
         group: dict[str, Any],
@@ -142,13 +141,13 @@ class RowSteps(Optimizer):
         """Change weights and moments in place.
 
         Args:
-            parts: weights, means and means of squares, each in the same blocks of rows.
+            tensors: weights, means and means of squares, each in the same blocks of rows.
             gradients: of the blocks.
             state: of the table.
             group: of the optimiser.
             is_fused: whether one pass over the memory does it.
         """
-        weights, means, squares = parts
+        weights, means, squares = tensors
         first_rate, second_rate = group["betas"]
         # The function counts the step in a tensor for each of the weights.
         steps = (state["step"] - 1).expand(len(weights)).clone().unbind()

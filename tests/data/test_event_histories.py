@@ -114,6 +114,17 @@ def test_files_whose_rows_or_ids_change_are_left_to_the_dataset(folder):
         assert plain_histories(toy_config(folder, "TIGER", **changes), ids) is None
 
 
+def test_rows_that_carry_lists_are_left_to_the_dataset(tmp_path):
+    folder = write_dataset(tmp_path)
+    file = folder / "toy" / "toy.inter"
+    header, *rows = file.read_text().splitlines()
+    ids = raw_ids(create_dataset(toy_config(folder, "TIGER")))
+    assert plain_histories(toy_config(folder, "TIGER"), ids) is not None
+    lines = [f"{header}\titem_id_list:token_seq", *(f"{row}\ti1 i2" for row in rows)]
+    file.write_text("\n".join(lines) + "\n")
+    assert plain_histories(toy_config(folder, "TIGER"), ids) is None
+
+
 def test_a_model_reads_the_part_that_it_knows(events):
     catalogue = SimpleNamespace(items=["[PAD]", "i1", "i2", "i3"], users=["[PAD]", "eve"])
     numbers = Numbers(catalogue)
