@@ -177,7 +177,7 @@ class Analysis:
         popularity: users by the number of training interactions of their target.
         history: users by the length of their history.
         examples: some users with their lists.
-        searched_users: users behind ``given`` and ``widths``.
+        searched_users: users behind ``given_codes`` and ``widths``.
         given_codes: recall when the first codes are known.
         widths: the search by beam width.
         levels: use of the codes.
