@@ -1,9 +1,9 @@
-"""The command that repeats a run, whatever way it was started."""
+"""The command that repeats a run or a test, whatever way it was started."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_genrec.experiments.arguments import argument
@@ -43,6 +43,17 @@ def command_of(
         if name not in arguments and name not in taken:
             before.append(f"--{name}={argument(value)}")
     return shlex.join(["recbole-genrec", "run", *before, *words])
+
+
+def command_of_test(checkpoint: object, changes: Mapping[str, Any]) -> str:
+    """The command that tests a checkpoint again, as one line for a shell.
+
+    Args:
+        checkpoint: of a model or of an ensemble.
+        changes: settings that differ from those of the training.
+    """
+    words = [f"--{name}={argument(value)}" for name, value in changes.items()]
+    return shlex.join(["recbole-genrec", "evaluate", f"--checkpoint={checkpoint}", *words])
 
 
 def _name(model: str | type) -> str:

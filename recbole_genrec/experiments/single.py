@@ -17,9 +17,9 @@ from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.history_digests import digests_of_dataset
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice
+from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.stages import (
     check_topk,
     metrics_of_test,
@@ -29,7 +29,6 @@ from recbole_genrec.experiments.stages import (
 from recbole_genrec.experiments.warm_start import known_ids, warm_start
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.console import side_by_side
-from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.logs import no_empty_logs
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
@@ -88,12 +87,13 @@ class SingleRun:
         train: loader of the training split; ``valid`` and ``test`` likewise.
         histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
-        cases: raw ids of the test users and of their items, with ``save_ranks``.
+        ranks: the file of the test users' ranks; from ``prepare`` on.
         model: the model; from ``build`` on.
         trainer: the trainer.
         result_file: where the result goes.
         best_valid: validation metrics of the best epoch; from ``fit`` on.
         test_entries: entries of the result with metrics of the test; from ``test`` on.
+        ranks_name: name of the folder that holds the ranks, where they are stored.
         report: what the model says about its codes and its search.
         by_user: test metrics of users in training and of those kept out, with ``cold_users``.
     """
@@ -125,7 +125,7 @@ class SingleRun:
         check_topk(self.config, self.dataset)
         check_learner(self.config.settings)
 
-        self.cases = self._cases()
+        self.ranks = RankFile(self.config, self.test_loader)
         self.logger.info(start_summary(self.config, self.dataset))
         for notice in [*self.config.notices, paper_scale_notice(self.config)]:
             self._say(notice, True)
@@ -144,18 +144,6 @@ class SingleRun:
             self.logger.warning(sentence)
         else:
             self.logger.info(sentence)
-
-    def _cases(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """Raw ids of the test users and of their items, where ranks are stored."""
-        save_ranks = self.config.settings.save_ranks
-        if not save_ranks or self.test_loader is None:
-            return None
-        try:
-            return evaluated_cases(self.test_loader)
-        except ConfigError:
-            if save_ranks == "auto":
-                return None
-            raise
 
     def _start_logging(self) -> None:
         make_folders(self.config)
@@ -190,22 +178,11 @@ class SingleRun:
         self.trainer.ids = raw_ids(self.dataset)
         self.trainer.histories = self.histories
 
-        self._check_ranks()
+        self.ranks.check(self.trainer.eval_collector)
         beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
         self.result_file = self.config.settings.result_file or beside_checkpoint
         check_writable(self.result_file)
         self._track_tokenizer()
-
-    def _check_ranks(self) -> None:
-        """Check that the metrics make RecBole collect ranked lists."""
-        if self.cases is None or self.trainer.eval_collector.register.need("rec.topk"):
-            return
-        if self.config.settings.save_ranks is True:
-            raise ConfigError(
-                f"save_ranks needs a metric of ranked lists, but metrics is "
-                f"{self.config.settings.metrics}. Add Recall or NDCG."
-            )
-        self.cases = None
 
     def _track_tokenizer(self) -> None:
         """Send the tokenizer's curves and the use of its codes to the trackers."""
@@ -258,7 +235,10 @@ class SingleRun:
         self.stages.end("test")
         self.trackers.test(self.test_entries["test_result"])
         self.trainer.tensorboard.close()
-        self._save_ranks()
+        self.ranks_name: str | None = None
+        if self.writes:
+            collector = self.trainer.eval_collector
+            self.ranks_name = self.ranks.write(collector, self.test_entries, self.result_file)
 
         # Read before the test by user, whose searches would count too.
         self.report = self.model.report() if self.generative else {}
@@ -267,16 +247,6 @@ class SingleRun:
             self.by_user = self._test_by_user()
             self.logger.info("test result by kind of user\n" + side_by_side(self.by_user))
             self.stages.end("test_by_user")
-
-    def _save_ranks(self) -> None:
-        if "test_variants" in self.test_entries:
-            self.cases = None  # several lists a user
-        if self.cases is None or not self.writes:
-            return
-        users, targets = self.cases
-        ranks = ranks_from_hits(self.trainer.eval_collector.hits)
-        depth = max(self.config.settings.topk)
-        UserRanks(ranks, users, depth, targets).save(ranks_folder(self.result_file))
 
     def _test_by_user(self) -> dict[str, dict[str, float]]:
         """Number and test metrics of the users in training and of those kept out of it."""
@@ -314,7 +284,7 @@ class SingleRun:
             "peak_memory_mb": self.stages.memory,
             "epochs": self.trainer.history,
             "checkpoint": self.trainer.saved_model_file if self.saved else None,
-            "ranks": ranks_folder(self.result_file).name if self.cases else None,
+            "ranks": self.ranks_name,
             "command": self.command,
             "commit": commit(),
             "versions": versions(),

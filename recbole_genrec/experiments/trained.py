@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-from recbole.data.dataset import Dataset
-from recbole.model.abstract_recommender import AbstractRecommender
-
-from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.ids import raw_id, read_ids
-from recbole_genrec.errors import ArtefactError, ConfigError, explained
-from recbole_genrec.experiments.ensemble import tested
-from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
-from recbole_genrec.experiments.ensemble_members import load_members
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import (
     Served,
@@ -22,23 +15,8 @@ from recbole_genrec.experiments.loading import (
     load_data_and_model,
     load_model,
     load_recommender,
-    restored,
 )
 from recbole_genrec.experiments.model_card import model_card, result_beside
-from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
-from recbole_genrec.experiments.stored_settings import config_from_plain
-from recbole_genrec.model.outside import check_stored_class
-from recbole_genrec.model.registry import is_generative
-from recbole_genrec.report.objects import Result
-from recbole_genrec.settings.classification import evaluation_keys
-from recbole_genrec.settings.recbole_values import history_masked
-from recbole_genrec.settings.rules import did_you_mean
-from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.training.accounting import Stages, commit, versions
-from recbole_genrec.training.trainer_class import get_trainer_class
-
-MOVABLE = ("backbone",)
-"""Keys that name a place whose content, not its name, decides the weights."""
 
 __all__ = [
     "Trained",
@@ -50,123 +28,6 @@ __all__ = [
     "load_recommender",
     "recommend",
 ]
-
-
-def evaluate(checkpoint: str, model_class: type | str | None = None, **changes: Any) -> Result:
-    """Test a checkpoint again, under another search if wanted; nothing is trained.
-
-    Args:
-        checkpoint: as in :func:`load_data_and_model`.
-        model_class: as in :func:`load_data_and_model`.
-        **changes: keys that the weights do not depend on, and their values;
-            ``recbole-genrec keys METHOD`` lists what affects the search.
-
-    Returns:
-        ``{"model", "dataset", "checkpoint", "changes", "test_result", "report", "seconds",
-        "cpu_seconds", ...}``, as in a result file.
-
-    Raises:
-        ConfigError: a key that says how the model was trained, or a wrong value.
-        ArtefactError: items were added to the model after its training.
-    """
-    if is_ensemble(checkpoint):
-        return Result(_evaluate_ensemble(checkpoint, changes))
-    stages = Stages()
-    checkpoint = local_checkpoint(checkpoint)
-    state = load_checkpoint(checkpoint)
-    _check_changes(checkpoint, state, model_class, changes)
-    config, model, dataset, train, valid, test = restored(checkpoint, state, model_class, changes)
-    if test is None:
-        raise ConfigError(
-            f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
-            "out to test it on."
-        )
-    check_topk(config, dataset)
-    _check_no_added_items(checkpoint, model, dataset)
-    logging.getLogger().info(start_summary(config, dataset))
-    unreachable = unreachable_targets(valid, test)
-    stages.end("data")
-
-    trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
-    trainer.eval_collector.data_collect(train)  # as fit does
-    metrics = metrics_of_test(trainer, test, load_best_model=False)
-    trainer.tensorboard.close()
-    stages.end("test")
-
-    report = model.report() if is_generative(config.model_class) else {}
-    result = {
-        "model": config.settings.model,
-        "dataset": config.settings.dataset,
-        "checkpoint": str(checkpoint),
-        "changes": changes,
-        "history_masked": history_masked(config.final_config_dict),
-        "unreachable_targets": unreachable,
-        **metrics,
-        "report": report,
-        "seconds": stages.seconds,
-        "cpu_seconds": stages.cpu_seconds,
-        "commit": commit(),
-        "versions": versions(),
-    }
-    return Result(result)
-
-
-def _evaluate_ensemble(path: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The test of an ensemble with changes of all its members."""
-    stages = Stages()
-    file = EnsembleFile.read(path)
-    for checkpoint in file.checkpoints:
-        _check_changes(checkpoint, load_checkpoint(checkpoint), None, changes)
-    members = load_members(file.checkpoints, changes)
-    stages.end("data")
-    result = tested(members, file)
-    stages.end("test")
-    first = members[0].trained
-    return {
-        **result,
-        "checkpoint": str(path),
-        "changes": changes,
-        "unreachable_targets": unreachable_targets(first.valid, first.test),
-        "seconds": stages.seconds,
-        "cpu_seconds": stages.cpu_seconds,
-        "commit": commit(),
-        "versions": versions(),
-    }
-
-
-def _check_changes(
-    checkpoint: str,
-    state: dict[str, Any],
-    model_class: type | str | None,
-    changes: dict[str, object],
-) -> None:
-    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
-        check_stored_class(state["config"], model_class, checkpoint)
-        known = evaluation_keys(config_from_plain(state["config"]).declarations)
-    for name in changes:
-        if name not in known and name not in MOVABLE:
-            raise ConfigError(
-                f"{name} cannot be changed for a trained model. "
-                f"evaluate takes {', '.join(known)}.{did_you_mean(name, known)}"
-            )
-
-
-def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:
-    if not is_generative(type(model)):
-        return
-    added = model.catalogue.added
-    if added and not model.catalogue.chosen.intersection(added):
-        raise ArtefactError(
-            f"{checkpoint} holds items that add_items added ({len(added)}), which no user of the "
-            f"data chose. Test the checkpoint that its run wrote."
-        )
-    missing = dataset.item_num - model.n_items
-    if missing > 0:
-        raise ArtefactError(
-            f"The data has {missing} items that {checkpoint} does not know and that "
-            f"{type(model).__name__} cannot add without training, so it cannot be tested on this "
-            "data. Train again, from these weights with --init_from."
-        )
 
 
 def recommend(

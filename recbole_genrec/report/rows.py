@@ -178,7 +178,7 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
     test = {}
     for name in results[0]["test_result"]:
         test[name] = _spread(result["test_result"][name] for result in results)
-    valid = _spread((result["best_valid_result"] or {}).get(metric) for result in results)
+    valid = _spread((result.get("best_valid_result") or {}).get(metric) for result in results)
 
     seconds = [_cpu_seconds(result) for result in results]
     cpu_seconds = {}
@@ -190,7 +190,7 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
     return {
         "test": test,
         "valid": {metric: valid},
-        "parameters": _mean(result["parameters"] for result in results),
+        "parameters": _mean(result.get("parameters") for result in results),
         "cpu_seconds": cpu_seconds,
         "certified": _mean(search.get(certified) for search in searches),
         "codes": _codes(tokenizers) if tokenizers[0] else None,
@@ -205,8 +205,8 @@ def _cpu_seconds(result: dict[str, Any]) -> dict[str, float | None]:
     """
     cpu = result.get("cpu_seconds") or {}
     training = cpu.get("train")
-    if not training:  # RecBole's own training loops (RecVAE, ...) are not timed by epoch
-        training = cpu["fit"] - cpu["valid"] if cpu else None
+    if not training and "fit" in cpu:  # loops of RecBole's own (RecVAE) are not timed by epoch
+        training = cpu["fit"] - cpu["valid"]
     return {
         "tokenizer": result["report"].get("tokenizer", {}).get("fit_cpu_seconds"),
         "training": training,
@@ -253,7 +253,7 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     else:
         settings.pop("item_vectors_use", None)
     return {
-        "command": _command(first["command"]),
+        "command": _command(first.get("command")),
         "commits": sorted({str(result["commit"]) for result in results}),
         "versions": first["versions"],
         "history masked": "yes" if history_masked(config) else "no",

@@ -158,6 +158,7 @@ class RunKeys(Settings):
         "store the rank of each user's test item beside the result file; auto = where every user "
         "has one test item and all items are ranked",
         affects="display",
+        evaluate=True,
         set_by_benchmark=True,
     )
     log_mlflow: bool = key(

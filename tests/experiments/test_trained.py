@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,11 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.ids import check_same_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.opening import load_result
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
+from recbole_genrec.report.leaderboard import make_leaderboard
+from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.training.collector import TensorCollector
 
 
@@ -182,6 +186,38 @@ def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):
         model.recommend("i1")
     with pytest.raises(ConfigError, match="candidates is empty"):
         model.recommend(["i1"], candidates=[])
+
+
+@pytest.mark.parametrize("model", ["TIGER", "SASRec", "LightGCN"])
+def test_a_later_test_keeps_ranks_and_stands_in_a_table_with_its_run(run, tmp_path, model):
+    checkpoint = Path(run[model]["checkpoint"])
+    results = {}
+    for masked in (False, True):
+        file = tmp_path / f"{masked}.json"
+        results[masked] = evaluate(
+            str(checkpoint), result_file=file, exclude_history=masked, show_progress=False
+        )
+        assert load_result(file) == json.loads(json.dumps(results[masked]))
+        ranks = UserRanks.load(ranks_folder(file))
+        for metric, value in results[masked]["test_result"].items():
+            mean = np.mean(list(ranks.by_case(metric).values()))
+            assert mean == pytest.approx(value, abs=1e-6)
+    of_run = UserRanks.load(ranks_folder(checkpoint))
+    of_test = UserRanks.load(tmp_path / "False.ranks")
+    assert of_test.by_case("ndcg@10") == of_run.by_case("ndcg@10")
+
+    lines = make_leaderboard([str(tmp_path / "True.json")]).splitlines()
+    ndcg = f"{results[True]['test_result']['ndcg@10']:.4f}"
+    assert any(ndcg in line for line in lines)
+
+
+def test_ranks_need_a_result_file_and_ranked_lists(run, tmp_path):
+    checkpoint = run["TIGER"]["checkpoint"]
+    with pytest.raises(ConfigError, match="save_ranks stores ranks beside a result file"):
+        evaluate(checkpoint, save_ranks=True)
+    file = tmp_path / "none.json"
+    result = evaluate(checkpoint, result_file=file, save_ranks=False, show_progress=False)
+    assert result["ranks"] is None and not ranks_folder(file).exists()
 
 
 def test_what_the_weights_depend_on_cannot_change(run):

@@ -18,7 +18,7 @@ def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
     Keys that may differ from the run: beam_width, score_type, score_mode, constraint,
     candidate_file, topk, metrics, data_path and others that the weights do not depend on.
     `--backbone=F` names the language model's folder when it has moved. `--result_file=F` writes a
-    JSON.
+    JSON, and the rank of each user's test item beside it, for `leaderboard` and `report`.
     """
     if quiet:
         context.args = quietly(context.args)
@@ -29,17 +29,12 @@ def _evaluate(settings: list[str]) -> None:
     from recbole_genrec.errors import ConfigError
     from recbole_genrec.experiments.trained import evaluate as test_again
     from recbole_genrec.settings.parsing import parse_arguments
-    from recbole_genrec.storage.artefacts import write_json
-    from recbole_genrec.storage.atomic import check_writable
 
     keys: dict[str, Any] = parse_arguments(settings)
     checkpoint = keys.pop("checkpoint", None)
-    result_file = keys.pop("result_file", None)
     model_class = keys.pop("model", None)
     if checkpoint is None:
         raise ConfigError("Which checkpoint? Give --checkpoint=F, the .pth file of a run.")
-    if result_file is not None:
-        check_writable(result_file)
     result = test_again(checkpoint, model_class, **keys)
     print_outcome({result["model"]: result})
 
@@ -52,8 +47,6 @@ def _evaluate(settings: list[str]) -> None:
         print(f"  {'targets in their history':<24} {unreachable['test']}")
     for name, value in result["report"].get("search", {}).items():
         print(f"  {name:<24} {value}")
-    if result_file is not None:
-        write_json(result_file, result)
 
 
 COMMAND = Command(
