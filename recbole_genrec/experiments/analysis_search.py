@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """Some test users.
 
     Attributes:
-        decoder: of their next codes; None where all items are scored at once.
+        decoder: of their next codes; None where no beam search gives the model's lists.
         scores: float32 ``[B, n_items]`` of all items, where they are scored at once.
         targets: int64 ``[B]``.
         excluded: item ids ``[B, H]`` that they must not get, 0 = none; None = all may be ranked.
@@ -62,7 +62,7 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         return
     depth = max(model.settings.topk)
     widths = _widths(model, depth)
-    if _scores_all_items(model):
+    if not _has_beams(model):
         analysis.left_out["widths"] = "This model scores all items at once, without beams."
         widths = []
     codes = model.trie_table()[0]
@@ -100,11 +100,14 @@ def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
 
 
 def _scores_all_items(model: GenerativeRecommender) -> bool:
-    """Whether lists come from one product with all items, as with several heads of TimelineRec."""
+    """Whether one product gives the scores of all items, as with TimelineRec's stateless tree."""
     plan = getattr(model, "plan", None)
-    if plan is None or not plan.scores_all_items:
-        return False
-    return tuple(plan.head_names) != ("tree",)
+    return plan is not None and plan.scores_all_items
+
+
+def _has_beams(model: GenerativeRecommender) -> bool:
+    """Whether a beam search gives the lists of the model, even if it needs none."""
+    return not _scores_all_items(model) or tuple(model.plan.head_names) == ("tree",)
 
 
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
@@ -119,6 +122,7 @@ def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
 def _batches(model: GenerativeRecommender, loader: Any) -> Iterator[Batch]:
     """The users of a loader, ``search_batch_size`` at a time."""
     device = next(model.parameters()).device
+    has_beams = _has_beams(model)
     at_once = _scores_all_items(model)
     for interaction, _, _, targets in loader:
         rows_of_batch = torch.arange(len(targets))
@@ -126,7 +130,7 @@ def _batches(model: GenerativeRecommender, loader: Any) -> Iterator[Batch]:
             part = interaction[rows].to(device)
             excluded = model.excluded_items(part)
             with torch.no_grad():
-                decoder = None if at_once else model.decoder(part)
+                decoder = model.decoder(part) if has_beams else None
                 scores = model.full_sort_predict(part) if at_once else None
             yield Batch(decoder, scores, targets[rows].to(device), excluded)
 

@@ -24,7 +24,7 @@ from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
-from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.accounting import Stages, entries_without_training
 
 BATCH = 256
 """Users whose scores of all members are added at once."""
@@ -81,7 +81,7 @@ def make_ensemble(
     result = tested(members, file, ranks_folder(result_file))
     stages.end("test")
 
-    result |= _account(members, stages, command)
+    result |= entries_without_training(stages, n_parameters(members), command)
     metric = f"ndcg@{_place(members)}"
     result["best_valid_score"] = valid
     result["best_valid_result"] = None if valid is None else {metric: valid}
@@ -240,19 +240,9 @@ def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
         yield cases[start : start + BATCH]
 
 
-def _account(members: Sequence[Member], stages: Stages, command: str | None) -> dict[str, Any]:
-    """Entries of a result file that say what an ensemble cost beside its members."""
-    parameters = sum(
-        parameter.numel() for member in members for parameter in member.trained.model.parameters()
-    )
-    return {
-        "parameters": parameters,
-        "processes": 1,
-        "seconds": stages.seconds,
-        "cpu_seconds": {**stages.cpu_seconds, "train": 0.0, "fit": 0.0, "valid": 0.0},
-        "epochs": [],
-        "checkpoint": None,
-        "command": command,
-        "commit": commit(),
-        "versions": versions(),
-    }
+def n_parameters(members: Sequence[Member]) -> int:
+    """Parameters of all members."""
+    total = 0
+    for member in members:
+        total += sum(parameter.numel() for parameter in member.trained.model.parameters())
+    return total

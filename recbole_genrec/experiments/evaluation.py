@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.command_line import command_of_test
-from recbole_genrec.experiments.ensemble import tested
+from recbole_genrec.experiments.ensemble import n_parameters, tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
@@ -32,7 +32,7 @@ from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.accounting import Stages, entries_without_training
 from recbole_genrec.training.trainer_class import get_trainer_class
 
 MOVABLE = ("backbone",)
@@ -113,10 +113,15 @@ def _evaluate_model(
     stages.end("test")
 
     ranks_name = None
-    if ranks is not None and processes.rank() == 0:
+    if ranks is not None and result_file is not None and processes.rank() == 0:
         ranks_name = ranks.write(collector, metrics, result_file)
     report = model.report() if is_generative(config.model_class) else {}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    command = command_of_test(checkpoint, changes)
+    result = entries_without_training(stages, parameters, command)
+    result["cpu_seconds"] |= _cost_of_training(checkpoint)
     return {
+        **result,
         "model": config.settings.model,
         "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
@@ -125,14 +130,8 @@ def _evaluate_model(
         "unreachable_targets": unreachable,
         **metrics,
         "seed": config.settings.seed,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "report": report,
-        "seconds": stages.seconds,
-        "cpu_seconds": {**_cost_of_training(checkpoint), **stages.cpu_seconds},
         "ranks": ranks_name,
-        "command": command_of_test(checkpoint, changes),
-        "commit": commit(),
-        "versions": versions(),
         "config": {**config.plain(), "result_file": result_file and str(result_file)},
     }
 
@@ -159,16 +158,13 @@ def _evaluate_ensemble(
         ranks = ranks_folder(result_file)
     result = tested(members, file, ranks)
     stages.end("test")
+    command = command_of_test(path, changes)
     return {
+        **entries_without_training(stages, n_parameters(members), command),
         **result,
         "checkpoint": str(path),
         "changes": changes,
         "unreachable_targets": unreachable_targets(first.valid, first.test),
-        "command": command_of_test(path, changes),
-        "seconds": stages.seconds,
-        "cpu_seconds": stages.cpu_seconds,
-        "commit": commit(),
-        "versions": versions(),
     }
 
 

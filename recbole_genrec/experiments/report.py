@@ -164,6 +164,8 @@ def _analysis(
 ) -> tuple[Analysis | None, str | None]:
     """The analysis of a run's checkpoint, or why there is none."""
     assert run.result is not None
+    if "members" in run.result:
+        return None, "An ensemble has no codes and no search of its own: see those of its members."
     checkpoint = run.result.get("checkpoint")
     if not checkpoint:
         return None, "The run kept no checkpoint, so only what its result file says is shown."
@@ -173,7 +175,8 @@ def _analysis(
             f"The checkpoint {checkpoint} is not there, so only what the result file says is "
             "shown. Make the report in the folder that the run was started in."
         )
-    return analysis_or_reason(str(file), users=users, **changes)
+    of_test = run.result.get("changes", {})  # of an evaluate
+    return analysis_or_reason(str(file), users=users, **{**of_test, **changes})
 
 
 def find_checkpoint(checkpoint: str, result_file: Path | None) -> Path | None:

@@ -7,9 +7,11 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.memory import peak_memory_mb
 
 PACKAGES = (
@@ -81,6 +83,37 @@ class Stages:
         self.cpu_seconds[name] = cpu - self._last[1]
         self.memory[name] = _peak_memory_mb()
         self._last = wall, cpu
+
+
+def entries_without_training(
+    stages: Stages, parameters: int, command: str | None
+) -> dict[str, Any]:
+    """Entries of the result file of a test that no training came before.
+
+    Args:
+        stages: of the test.
+        parameters: number of parameters of what was tested.
+        command: that repeats the test.
+
+    Returns:
+        The entries, those of a training empty.
+    """
+    return {
+        "best_valid_score": None,
+        "best_valid_result": None,
+        "test_by_user": None,
+        "parameters": parameters,
+        "processes": processes.size(),
+        "tokenizer_curves": {},
+        "seconds": stages.seconds,
+        "cpu_seconds": {**stages.cpu_seconds, "train": 0.0, "fit": 0.0, "valid": 0.0},
+        "peak_memory_mb": stages.memory,
+        "epochs": [],
+        "checkpoint": None,
+        "command": command,
+        "commit": commit(),
+        "versions": versions(),
+    }
 
 
 def _peak_memory_mb() -> dict[str, float]:

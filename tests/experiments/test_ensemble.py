@@ -16,6 +16,7 @@ from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
+from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model.catalogue import Catalogue
@@ -126,8 +127,14 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     result = make_ensemble([runs["TimelineRec"], runs["SASRec"]], output, weights=[1, 1])
     again = evaluate(str(output))
     assert again["test_result"] == result["test_result"]
-    masked = evaluate(str(output), exclude_history=True)
+    masked_file = home / "masked.json"
+    masked = evaluate(str(output), result_file=masked_file, exclude_history=True)
     assert masked["history_masked"]
+    ranks = UserRanks.load(home / "masked.ranks")
+    assert ranks.ndcg(10).mean() == pytest.approx(masked["test_result"]["ndcg@10"], abs=1e-6)
+    for file in (folder / "both.result.json", masked_file):
+        page = write_report([file]).read_text()
+        assert "An ensemble has no codes and no search of its own" in page
 
     history = ["i1", "i2", "i3", "i4", "i5", "i6", "i7"]
     rows = recommend(str(output), history=history, k=40)

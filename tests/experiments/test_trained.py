@@ -16,10 +16,12 @@ from recbole_genrec.data.ids import check_same_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.opening import load_result
+from recbole_genrec.experiments.report import make_entries, write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, ranks_folder
+from recbole_genrec.report.runs import collect
 from recbole_genrec.training.collector import TensorCollector
 
 
@@ -209,6 +211,10 @@ def test_a_later_test_keeps_ranks_and_stands_in_a_table_with_its_run(run, tmp_pa
     lines = make_leaderboard([str(tmp_path / "True.json")]).splitlines()
     ndcg = f"{results[True]['test_result']['ndcg@10']:.4f}"
     assert any(ndcg in line for line in lines)
+    page = write_report([tmp_path / "True.json"]).read_text()
+    assert ndcg in page and "exclude_history=True" in page
+    shown = make_entries(collect([str(tmp_path / "True.json")])[0])[0]
+    assert shown.analysis.ranks.by_case("ndcg@10") == shown.ranks.by_case("ndcg@10")
 
 
 def test_ranks_need_a_result_file_and_ranked_lists(run, tmp_path):
