@@ -20,6 +20,7 @@ from torch import Tensor
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, checked_weights
 from recbole_genrec.experiments.ensemble_members import Case, Member, load_members
+from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
@@ -82,6 +83,7 @@ def make_ensemble(
     stages.end("test")
 
     result |= entries_without_training(stages, n_parameters(members), command)
+    result["cpu_seconds"] = {**cost_of_trainings(checkpoints), **stages.cpu_seconds}
     metric = f"ndcg@{_place(members)}"
     result["best_valid_score"] = valid
     result["best_valid_result"] = None if valid is None else {metric: valid}

@@ -17,8 +17,8 @@ from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import restored
-from recbole_genrec.experiments.model_card import result_beside
 from recbole_genrec.experiments.rank_files import RankFile
+from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.outside import check_stored_class
@@ -118,13 +118,12 @@ def _evaluate_model(
     report = model.report() if is_generative(config.model_class) else {}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     command = command_of_test(checkpoint, changes)
-    result = entries_without_training(stages, parameters, command)
-    result["cpu_seconds"] |= _cost_of_training(checkpoint)
     return {
-        **result,
+        **entries_without_training(stages, parameters, command),
         "model": config.settings.model,
         "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
+        "cpu_seconds": {**cost_of_trainings([checkpoint]), **stages.cpu_seconds},
         "changes": changes,
         "history_masked": history_masked(config.final_config_dict),
         "unreachable_targets": unreachable,
@@ -134,12 +133,6 @@ def _evaluate_model(
         "ranks": ranks_name,
         "config": {**config.plain(), "result_file": result_file and str(result_file)},
     }
-
-
-def _cost_of_training(checkpoint: str) -> dict[str, float]:
-    """CPU seconds of the training, where the result of the run lies beside its checkpoint."""
-    cost = result_beside(Path(checkpoint)).get("cpu_seconds", {})
-    return {stage: cost[stage] for stage in ("train", "fit", "valid") if stage in cost}
 
 
 def _evaluate_ensemble(
@@ -163,6 +156,7 @@ def _evaluate_ensemble(
         **entries_without_training(stages, n_parameters(members), command),
         **result,
         "checkpoint": str(path),
+        "cpu_seconds": {**cost_of_trainings(file.checkpoints), **stages.cpu_seconds},
         "changes": changes,
         "unreachable_targets": unreachable_targets(first.valid, first.test),
     }

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.recbole_values import history_masked
-from recbole_genrec.storage.artefacts import read_json
-
-
-def result_beside(checkpoint: Path) -> dict[str, Any]:
-    """The result file of the run that wrote a checkpoint; empty where it is not there."""
-    file = checkpoint.with_suffix(".json")
-    if not file.is_file():
-        return {}
-    try:
-        return read_json(file)
-    except ArtefactError:
-        return {}
 
 
 def model_card(model: Any, result: Mapping[str, Any]) -> str:
@@ -27,7 +13,7 @@ def model_card(model: Any, result: Mapping[str, Any]) -> str:
 
     Args:
         model: one of ours.
-        result: of its run, see :func:`result_beside`.
+        result: of its run, see :func:`~.results_beside.result_beside`.
     """
     values = model.config.final_config_dict
     name, dataset = values["model"], values["dataset"]

@@ -16,7 +16,8 @@ from recbole_genrec.experiments.loading import (
     load_model,
     load_recommender,
 )
-from recbole_genrec.experiments.model_card import model_card, result_beside
+from recbole_genrec.experiments.model_card import model_card
+from recbole_genrec.experiments.results_beside import result_beside
 
 __all__ = [
     "Trained",

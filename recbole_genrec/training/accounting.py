@@ -106,7 +106,7 @@ def entries_without_training(
         "processes": processes.size(),
         "tokenizer_curves": {},
         "seconds": stages.seconds,
-        "cpu_seconds": {**stages.cpu_seconds, "train": 0.0, "fit": 0.0, "valid": 0.0},
+        "cpu_seconds": stages.cpu_seconds,
         "peak_memory_mb": stages.memory,
         "epochs": [],
         "checkpoint": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,12 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     result = make_ensemble([runs["TimelineRec"], runs["SASRec"]], output, weights=[1, 1])
     again = evaluate(str(output))
     assert again["test_result"] == result["test_result"]
+    trained = [
+        json.loads(Path(runs[name]).with_suffix(".json").read_text())["cpu_seconds"]["train"]
+        for name in ("TimelineRec", "SASRec")
+    ]
+    for tested in (result, again):
+        assert tested["cpu_seconds"]["train"] == pytest.approx(sum(trained))
     masked_file = home / "masked.json"
     masked = evaluate(str(output), result_file=masked_file, exclude_history=True)
     assert masked["history_masked"]

@@ -1,0 +1,43 @@
+"""Result files beside the checkpoints of their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ArtefactError
+from recbole_genrec.storage.artefacts import read_json
+
+TRAINING = ("train", "fit", "valid")
+"""Stages of a run that belong to its training."""
+
+
+def result_beside(checkpoint: Path) -> dict[str, Any]:
+    """The result file of the run that wrote a checkpoint; empty where it is not there."""
+    file = checkpoint.with_suffix(".json")
+    if not file.is_file():
+        return {}
+    try:
+        return read_json(file)
+    except ArtefactError:
+        return {}
+
+
+def cost_of_trainings(checkpoints: Iterable[str]) -> dict[str, float]:
+    """CPU seconds of the trainings of some checkpoints together, by stage.
+
+    Args:
+        checkpoints: files that runs wrote.
+
+    Returns:
+        The stages of :data:`TRAINING`; empty where the result of one run is not there.
+    """
+    total = dict.fromkeys(TRAINING, 0.0)
+    for checkpoint in checkpoints:
+        cost = result_beside(Path(checkpoint)).get("cpu_seconds", {})
+        for stage in TRAINING:
+            if stage not in cost:
+                return {}
+            total[stage] += cost[stage]
+    return total
