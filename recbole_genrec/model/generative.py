@@ -39,17 +39,22 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+
+    Attributes:
+        loss_vocab_key: the key that says what a code competes with in training.
     """
+
+    loss_vocab_key = "loss_vocab"
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
-        loss_vocab = getattr(self.settings, "loss_vocab", None)
+        loss_vocab = getattr(self.settings, self.loss_vocab_key, None)
         score_type = self.settings.score_type
         if loss_vocab == "trie" and score_type != "renormalised":
             self.logger.warning(
-                f"loss_vocab: trie never learns which codes are illegal, so score_type: "
-                f"{score_type} ranks by probabilities that are not trained. Use "
-                "score_type: renormalised, or another loss_vocab."
+                f"{self.loss_vocab_key}: trie never learns which codes are illegal, so score_type: "
+                f"{score_type} ranks by probabilities that are not trained. Use score_type: "
+                f"renormalised, or another {self.loss_vocab_key}."
             )
 
     # --- what a method writes ---------------------------------------------------------------------

@@ -94,10 +94,13 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
     torch.testing.assert_close(states, alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("vocabulary", ["full", "sid"])
+@pytest.mark.parametrize("vocabulary", ["full", "sid", "trie"])
 def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
     model, _, loaders = make(
-        backbone_config=FAMILIES["untied"], sid_loss_vocab=vocabulary, temperature=0.7
+        backbone_config=FAMILIES["untied"],
+        sid_loss_vocab=vocabulary,
+        temperature=0.7,
+        score_type="renormalised",
     )
     hand, total, count = ByHand(model), 0.0, 0
     head, end = model.backbone.lm.lm_head.weight, model.instructions.templates.end
@@ -120,6 +123,15 @@ def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
             if vocabulary == "sid" and template.answer == "index":
                 others = torch.arange(logits.shape[1])
                 logits[:, (others < model.n_text) & (others != end)] = -torch.inf
+            if vocabulary == "trie" and template.answer == "index":
+                every_item = [[*hand.codes(other), end] for other in range(1, model.n_items)]
+                for place in range(len(response)):
+                    siblings = {
+                        tokens[place] for tokens in every_item if tokens[:place] == response[:place]
+                    }
+                    is_closed = torch.ones(logits.shape[1], dtype=torch.bool)
+                    is_closed[sorted(siblings)] = False
+                    logits[place, is_closed] = -torch.inf
             total = total - logits.log_softmax(-1)[torch.arange(len(response)), response].sum()
             count += len(response)
     torch.testing.assert_close(model.responses.loss(read), total / count, atol=1e-4, rtol=0)

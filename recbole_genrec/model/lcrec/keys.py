@@ -44,7 +44,11 @@ class LCRecSettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     )
     max_length: int = key("tokens of the longest sequence", ge=16, affects="training")
     text_max_len: int = key("tokens of a title or another text", ge=1, affects="training")
-    sid_loss_vocab: Literal["full", "sid"] = key("softmax of code responses", affects="training")
+    sid_loss_vocab: Literal["full", "sid", "trie"] = key(
+        "what a code competes with in training: all tokens and codes, codes and the end token, or "
+        "the codes that the trie allows",
+        affects="training",
+    )
     align_new_items: bool = key(
         "whether item2index and index2item may draw items without training interactions",
         affects="training",

@@ -66,6 +66,7 @@ class LCRec(CausalRecommender):
 
     uses_users = True  # for messages; recommendations do not depend on them
     settings_class = LCRecSettings
+    loss_vocab_key = "sid_loss_vocab"
     settings: LCRecSettings
     trains_without_history = True
     own_tasks: ClassVar[Mapping[str, str]] = {
@@ -106,7 +107,12 @@ class LCRec(CausalRecommender):
         self.instructions.user_names = dataset.field2id_token[dataset.uid_field]
         self._tokenise_texts()
         self.responses = Responses(
-            self.backbone, self.vocabulary, self.instructions, settings, self.closed_codes
+            self.backbone,
+            self.vocabulary,
+            self.instructions,
+            settings,
+            lambda: self.trie,
+            self.closed_codes,
         )
 
         self.infer_temperature = settings.infer_temperature

@@ -16,7 +16,13 @@ from recbole_genrec.backbone import (
     embed_mixed,
     stack_rows,
 )
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, cached_log_probs
+from recbole_genrec.decoding import (
+    ALL_OPEN,
+    ClosedCodes,
+    ItemTrie,
+    cached_log_probs,
+    item_cross_entropy,
+)
 from recbole_genrec.decoding.log_probs import OutputLayer
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
@@ -50,14 +56,20 @@ class Response(NamedTuple):
     Attributes:
         states: states that predict the tokens ``[N, d_out]``.
         labels: ids of the tokens ``[N]``.
-        are_codes: whether the tokens are codes and end tokens, and no text.
-        closed: codes that do not compete, bool ``[N, C]``; ``None`` = all do.
+        items: ids of the items ``[P]`` that the tokens name, each with L codes and an end token, so
+            that ``N = P (L + 1)``; ``None`` where the tokens are text.
+        closed: codes that do not compete.
     """
 
     states: Tensor
     labels: Tensor
-    are_codes: bool
-    closed: Tensor | None = None
+    items: Tensor | None = None
+    closed: ClosedCodes = ALL_OPEN
+
+    @property
+    def are_codes(self) -> bool:
+        """Whether the tokens are codes and end tokens, and no text."""
+        return self.items is not None
 
 
 class Responses:
@@ -68,6 +80,7 @@ class Responses:
         vocabulary: tables of the codes, whose ids stand behind those of the text vocabulary.
         instructions: fills the templates.
         settings: the settings of the run.
+        trie: gives the trie of the items; codes may change during training.
         closed_codes: :meth:`~recbole_genrec.model.coded.CodedModel.closed_codes` of the model.
     """
 
@@ -77,12 +90,14 @@ class Responses:
         vocabulary: CodeVocabulary,
         instructions: Instructions,
         settings: LCRecSettings,
+        trie: Callable[[], ItemTrie],
         closed_codes: Callable[[Tensor, Tensor, Tensor | None], ClosedCodes],
     ):
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.instructions = instructions
         self.settings = settings
+        self.trie = trie
         self.closed_codes = closed_codes
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -130,19 +145,16 @@ class Responses:
         ):
             following = labels.roll(-1, 1)[mask]
             is_response = following != IGNORED
-            are_codes = template.answer == "index"
-            closed = None
-            if are_codes and case.history is not None:
+            items = None
+            closed = ALL_OPEN
+            if template.answer == "index":
+                items = case.item
+            if items is not None and case.history is not None:
                 place = torch.arange(case.history.shape[1], device=case.history.device)
                 history = case.history.where(place < case.length.unsqueeze(1), 0)
-                closed = self._closed(history, case.item)
+                closed = self.closed_codes(history, items, None)
             responses.append(
-                Response(
-                    sample_states[is_response],
-                    following[is_response],
-                    are_codes,
-                    closed,
-                )
+                Response(sample_states[is_response], following[is_response], items, closed)
             )
         return responses
 
@@ -167,32 +179,13 @@ class Responses:
         is_response = following != IGNORED
         is_target = is_response.any(-1)  # [n, T]
         history = torch.cat([case.history for _, case in samples])
-        items = torch.cat([case.following for _, case in samples])
+        items = torch.cat([case.following for _, case in samples])[is_target]
         return Response(
             states[..., :-1, :][is_response],
             following[is_response],
-            True,
-            self._closed(history, items[is_target], is_target),
+            items,
+            self.closed_codes(history, items, is_target),
         )
-
-    def _closed(
-        self, history: Tensor, items: Tensor, is_target: Tensor | None = None
-    ) -> Tensor | None:
-        """Codes that do not compete with the codes and end tokens of some targets.
-
-        Args:
-            history: item ids ``[P, H]`` before each target, 0 = none.
-            items: the targets ``[P]``.
-            is_target: for rows with several targets, see ``closed_codes``.
-
-        Returns:
-            Bool ``[P * (L + 1), C]``; ``None`` where all codes compete.
-        """
-        closed = self.closed_codes(history, items, is_target)
-        if closed is ALL_OPEN:
-            return None
-        sizes = self.vocabulary.sizes
-        return closed.tokens(self.vocabulary.offsets, len(sizes) + 1, sum(sizes)).flatten(0, 1)
 
     # --- logits and loss --------------------------------------------------------------------------
 
@@ -225,7 +218,7 @@ class Responses:
         Returns:
             float32 ``[..., V_level]``.
         """
-        codes_only = self.settings.sid_loss_vocab == "sid"
+        codes_only = self.settings.sid_loss_vocab != "full"
         sizes = self.vocabulary.level_sizes
         first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
         text: OutputLayer = self.backbone.text_logits
@@ -245,44 +238,74 @@ class Responses:
     def loss(self, responses: Sequence[Response]) -> Tensor:
         """Mean cross-entropy over all response tokens.
 
-        With ``sid_loss_vocab: sid`` the responses that are codes are normalised over codes and
-        the end token.
+        ``sid_loss_vocab: full``: each token competes with all text tokens and codes. ``sid``: codes
+        and their end tokens compete among each other. ``trie``: a code competes with the codes that
+        the trie allows; an end token, which alone can follow, costs nothing.
 
         Args:
             responses: response tokens of the batch.
         """
         total = sum(len(response.labels) for response in responses)
-        restricts = self.settings.sid_loss_vocab == "sid"
+        texts = [response for response in responses if not response.are_codes]
+        codes = [response for response in responses if response.are_codes]
         loss: Tensor | float = 0.0
-        for codes_only in {restricts and response.are_codes for response in responses}:
-            group = [
-                response
-                for response in responses
-                if (restricts and response.are_codes) == codes_only
-            ]
-            states = torch.cat([response.states for response in group])
-            labels = torch.cat([response.labels for response in group])
-            if codes_only:
-                n_text = self.backbone.text_table.num_embeddings
-                labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
-            logits = _hidden(self.logits(states, codes_only), group)
-            smoothing = 0.0
-            if self.backbone.training:
-                smoothing = self.settings.label_smoothing
-            mean = ranking_guided_loss(logits, labels, self.settings.temperature, smoothing)
-            loss = loss + mean * (len(labels) / total)
+        if self.settings.sid_loss_vocab == "full":
+            texts, codes = list(responses), []
+        for group, mean in ((texts, self._token_loss), (codes, self._code_loss)):
+            n_labels = sum(len(response.labels) for response in group)
+            if n_labels:
+                loss = loss + mean(group) * (n_labels / total)
         return balanced(loss, total)
 
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing, of the training alone."""
+        return self.settings.label_smoothing if self.backbone.training else 0.0
 
-def _hidden(logits: Tensor, responses: Sequence[Response]) -> Tensor:
-    """Logits ``[N, ... + C]`` of responses, -inf at the codes that do not compete."""
-    if all(response.closed is None for response in responses):
-        return logits
-    masks = []
-    for response in responses:
-        n_rows = len(response.labels)
-        mask = response.closed
-        if mask is None:
-            mask = torch.zeros(n_rows, 0, dtype=torch.bool, device=logits.device)
-        masks.append(pad(mask, (logits.shape[1] - mask.shape[1], 0)))
-    return logits.masked_fill(torch.cat(masks), -torch.inf)
+    def _token_loss(self, responses: Sequence[Response], codes_only: bool = False) -> Tensor:
+        """Mean cross-entropy of tokens over a vocabulary, see :meth:`logits`."""
+        states = torch.cat([response.states for response in responses])
+        labels = torch.cat([response.labels for response in responses])
+        if codes_only:
+            n_text = self.backbone.text_table.num_embeddings
+            labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
+        logits = self._hidden(self.logits(states, codes_only), responses)
+        return ranking_guided_loss(logits, labels, self.settings.temperature, self.smoothing)
+
+    def _code_loss(self, responses: Sequence[Response]) -> Tensor:
+        """Mean cross-entropy of codes and end tokens among each other, or along the trie."""
+        if self.settings.sid_loss_vocab == "sid":
+            return self._token_loss(responses, True)
+
+        trie = self.trie()
+        n_tokens = trie.depth + 1
+        total: Tensor | float = 0.0
+        n_items = 0
+        for response in responses:
+            states = response.states.unflatten(0, (-1, n_tokens))  # [P, L + 1, d_out]
+            logits = (
+                self.vocabulary.logits(state, level) / self.settings.temperature
+                for level, state in enumerate(states[:, :-1].unbind(1))
+            )
+            blocks = response.closed.hide(logits)
+            mean = item_cross_entropy(trie, response.items, blocks, self.smoothing)
+            total = total + mean * len(states)
+            n_items += len(states)
+        return total / (n_items * n_tokens)
+
+    def _hidden(self, logits: Tensor, responses: Sequence[Response]) -> Tensor:
+        """Logits ``[N, ... + C]`` of responses, -inf at the codes that do not compete."""
+        if all(response.closed is ALL_OPEN for response in responses):
+            return logits
+        sizes = self.vocabulary.sizes
+        n_codes = sum(sizes)
+        masks = []
+        for response in responses:
+            if response.closed is ALL_OPEN:
+                mask = logits.new_zeros(len(response.labels), n_codes, dtype=torch.bool)
+            else:
+                tokens = response.closed.tokens(self.vocabulary.offsets, len(sizes) + 1, n_codes)
+                mask = tokens.flatten(0, 1)
+            masks.append(mask)
+        mask = pad(torch.cat(masks), (logits.shape[1] - n_codes, 0))
+        return logits.masked_fill(mask, -torch.inf)
