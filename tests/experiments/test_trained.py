@@ -213,6 +213,7 @@ def test_a_later_test_keeps_ranks_and_stands_in_a_table_with_its_run(run, tmp_pa
     assert any(ndcg in line for line in lines)
     page = write_report([tmp_path / "True.json"]).read_text()
     assert ndcg in page and "exclude_history=True" in page
+    assert "This is a test after the training" in page
     shown = make_entries(collect([str(tmp_path / "True.json")])[0])[0]
     assert shown.analysis.ranks.by_case("ndcg@10") == shown.ranks.by_case("ndcg@10")
 
