@@ -4,7 +4,8 @@
 
 Without ``--targets`` this is the whole of it at a million items: an epoch, the lists of 20,000
 users, ``recommend``, then the epoch and the lists again by two processes under ``torchrun``
-(``--shared_targets`` ends that epoch early). ``--keep=yes`` leaves the other rows of the table.
+(``--shared_targets`` ends that epoch early). ``--keep=yes`` leaves the other rows of the table;
+``--name`` is that of the result files.
 
 Synthetic data of ``benchmarks/synthetic.py``: as many users as items, vectors of the items given
 instead of sentence embeddings. TimelineRec with ``sparse_tables`` on codes of residual k-means: one
@@ -282,6 +283,7 @@ def main() -> None:
         part="",
         folder="",
         keep="",
+        name="scale-up",
     )
     if options.part:
         n_items = int(options.items)
@@ -292,7 +294,7 @@ def main() -> None:
             report("write", wall, cpu, None)
         return
     results = {}
-    known = RESULTS / "scale-up.json"
+    known = RESULTS / f"{options.name}.json"
     if options.keep and known.is_file():
         results = read_json(known)["results"]
     for n_items in map(int, options.items.split(",")):
@@ -300,11 +302,11 @@ def main() -> None:
             steps = measured_parts(options, n_items, Path(name))
         n_events = n_items * options.events_per_user
         results[str(n_items)] = {"events": n_events, "steps": steps}
-        written(results)
+        written(results, options.name)
 
 
-def written(results: dict[str, Any]) -> None:
-    """Write the table of what was measured so far."""
+def written(results: dict[str, Any], file: str) -> None:
+    """Write the table of what was measured so far to the results named ``file``."""
     rows = []
     for n_items, result in sorted(results.items(), key=lambda pair: int(pair[0])):
         steps = result["steps"]
@@ -322,8 +324,8 @@ def written(results: dict[str, Any]) -> None:
                 ]
             )
     header = ["items", "interactions", "step", "CPU-s", "s", "peak MiB", ""]
-    notes = __doc__.split("\n\n")[3].replace("\n", " ")
-    write_result("scale-up", "A run as the data grows", {"results": results}, header, rows, notes)
+    notes = __doc__.split("\n\n")[3].replace("\n", " ").replace("``", "`")
+    write_result(file, "A run as the data grows", {"results": results}, header, rows, notes)
 
 
 def titled(steps: dict[str, Any]) -> Iterator[tuple[str, str]]:
