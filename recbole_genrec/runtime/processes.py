@@ -340,11 +340,24 @@ def gathered(rows: Tensor) -> Tensor:
     counts = [torch.zeros(1, dtype=torch.long) for _ in range(size())]
     dist.all_gather(counts, torch.tensor([len(rows)]))
 
-    # all_gather wants equal shapes
     padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])  # [max of n_p, ...]
     padded[: len(rows)] = rows
-    blocks = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(blocks, padded)
-
+    blocks = exchanged(padded)
     filled = [block[: int(count)] for block, count in zip(blocks, counts, strict=True)]
     return torch.cat(filled)
+
+
+def exchanged(block: Tensor) -> list[Tensor]:
+    """The blocks of all processes.
+
+    Args:
+        block: that of this process, on the CPU; all processes have the same shape.
+
+    Returns:
+        One block for each process, in their order.
+    """
+    if size() == 1:
+        return [block]
+    blocks = [torch.empty_like(block) for _ in range(size())]
+    dist.all_gather(blocks, block)
+    return blocks

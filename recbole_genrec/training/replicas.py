@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_genrec.runtime.processes import gathered, size
+from recbole_genrec.runtime.processes import exchanged, size
 from recbole_genrec.training.row_adam import coalesced
 
 if TYPE_CHECKING:
@@ -91,18 +91,17 @@ class Replicas:
         if not self._tables:
             return
         gradients = [_gradient_by_rows(table) for table in self._tables]
-        counts = torch.tensor([[gradient._nnz() for gradient in gradients]])  # [1, tables]
-        rows = torch.cat([gradient.indices()[0].cpu() for gradient in gradients])
-        values = torch.cat([gradient.values().flatten().cpu() for gradient in gradients])
-        all_counts = gathered(counts).tolist()  # [P, tables]
-        all_rows = gathered(rows).split(_in_order(all_counts))
-        widths = [table[0].numel() for table in self._tables]
-        lengths = [[n * w for n, w in zip(of, widths, strict=True)] for of in all_counts]
-        all_values = (gathered(values) / size()).split(_in_order(lengths))
-        n_tables = len(self._tables)
-        for number, table in enumerate(self._tables):
-            of_table = torch.cat(all_rows[number::n_tables])
-            shared = torch.cat(all_values[number::n_tables]).view(-1, *table.shape[1:])
+        widths = torch.tensor([table[0].numel() for table in self._tables])
+        counts = torch.tensor([gradient._nnz() for gradient in gradients])
+        n_rows = torch.stack(exchanged(counts))  # [P, tables]
+        n_values = n_rows * widths
+        rows = _in_one_block([gradient.indices()[0] for gradient in gradients], n_rows)
+        values = _in_one_block([gradient.values().flatten() for gradient in gradients], n_values)
+        values.div_(size())
+        all_rows = _by_table(exchanged(rows), n_rows)
+        all_values = _by_table(exchanged(values), n_values)
+        for table, of_table, shared in zip(self._tables, all_rows, all_values, strict=True):
+            shared = shared.view(-1, *table.shape[1:])
             mean = torch.sparse_coo_tensor(of_table.unsqueeze(0), shared, table.shape)
             table.grad = mean.to(table.device).coalesce()
 
@@ -184,9 +183,34 @@ def _gradient_by_rows(table: nn.Parameter) -> Tensor:
     return torch.sparse_coo_tensor(rows, table[:0].detach(), table.shape, is_coalesced=True)
 
 
-def _in_order(counts: list[list[int]]) -> list[int]:
-    """Counts by process and table as one list."""
-    return [count for of_process in counts for count in of_process]
+def _in_one_block(parts: list[Tensor], counts: Tensor) -> Tensor:
+    """Flat tensors one after another, in a block that is as long in every process.
+
+    Args:
+        parts: of this process, one for each table.
+        counts: numbers of each table in each process, ``[P, tables]``.
+
+    Returns:
+        The block, on the CPU; what lies behind the parts is left as it is.
+    """
+    length = sum(len(part) for part in parts)
+    block = torch.empty(int(counts.sum(1).max()), dtype=parts[0].dtype)
+    torch.cat([part.cpu() for part in parts], out=block[:length])
+    return block
+
+
+def _by_table(blocks: list[Tensor], counts: Tensor) -> list[Tensor]:
+    """What all processes have of each table, one after another.
+
+    Args:
+        blocks: of all processes, see :func:`_in_one_block`.
+        counts: as there.
+    """
+    of_processes = [
+        block[: sum(numbers)].split(numbers)
+        for block, numbers in zip(blocks, counts.tolist(), strict=True)
+    ]
+    return [torch.cat(parts) for parts in zip(*of_processes, strict=True)]
 
 
 def _is_shared(value: object) -> bool:
