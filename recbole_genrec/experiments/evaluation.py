@@ -48,8 +48,8 @@ def evaluate(
     """Test a checkpoint again, under another search if wanted; nothing is trained.
 
     Args:
-        checkpoint: as in :func:`load_data_and_model`.
-        model_class: as in :func:`load_data_and_model`.
+        checkpoint: as in :func:`~.loading.load_data_and_model`.
+        model_class: as in :func:`~.loading.load_data_and_model`.
         result_file: where the result goes, as JSON, with the ranks of the test users beside it as
             ``save_ranks`` says: a leaderboard or a report takes it in. Default: nowhere.
         **changes: keys that the weights do not depend on, and their values;
@@ -118,6 +118,7 @@ def _evaluate_model(
     report = model.report() if is_generative(config.model_class) else {}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     command = command_of_test(checkpoint, changes)
+    stored_in = None if result_file is None else str(result_file)
     return {
         **entries_without_training(stages, parameters, command),
         "model": config.settings.model,
@@ -131,7 +132,7 @@ def _evaluate_model(
         "seed": config.settings.seed,
         "report": report,
         "ranks": ranks_name,
-        "config": {**config.plain(), "result_file": result_file and str(result_file)},
+        "config": {**config.plain(), "result_file": stored_in},
     }
 
 
