@@ -82,7 +82,8 @@ def make_ensemble(
     result = tested(members, file, ranks_folder(result_file))
     stages.end("test")
 
-    result |= entries_without_training(stages, n_parameters(members), command)
+    models = [member.trained.model for member in members]
+    result |= entries_without_training(stages, models, command)
     result["cpu_seconds"] = {**cost_of_trainings(checkpoints), **stages.cpu_seconds}
     metric = f"ndcg@{_place(members)}"
     result["best_valid_score"] = valid
@@ -240,11 +241,3 @@ def _summed(
 def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
     for start in range(0, len(cases), BATCH):
         yield cases[start : start + BATCH]
-
-
-def n_parameters(members: Sequence[Member]) -> int:
-    """Parameters of all members."""
-    total = 0
-    for member in members:
-        total += sum(parameter.numel() for parameter in member.trained.model.parameters())
-    return total

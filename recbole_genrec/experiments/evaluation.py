@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.command_line import command_of_test
-from recbole_genrec.experiments.ensemble import n_parameters, tested
+from recbole_genrec.experiments.ensemble import tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
@@ -116,11 +116,10 @@ def _evaluate_model(
     if ranks is not None and result_file is not None and processes.rank() == 0:
         ranks_name = ranks.write(collector, metrics, result_file)
     report = model.report() if is_generative(config.model_class) else {}
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     command = command_of_test(checkpoint, changes)
     stored_in = None if result_file is None else str(result_file)
     return {
-        **entries_without_training(stages, parameters, command),
+        **entries_without_training(stages, [model], command),
         "model": config.settings.model,
         "dataset": config.settings.dataset,
         "checkpoint": str(checkpoint),
@@ -153,8 +152,9 @@ def _evaluate_ensemble(
     result = tested(members, file, ranks)
     stages.end("test")
     command = command_of_test(path, changes)
+    models = [member.trained.model for member in members]
     return {
-        **entries_without_training(stages, n_parameters(members), command),
+        **entries_without_training(stages, models, command),
         **result,
         "checkpoint": str(path),
         "cpu_seconds": {**cost_of_trainings(file.checkpoints), **stages.cpu_seconds},

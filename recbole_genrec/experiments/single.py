@@ -35,7 +35,7 @@ from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
-from recbole_genrec.training.accounting import Stages, commit, versions
+from recbole_genrec.training.accounting import Stages, commit, n_parameters, versions
 from recbole_genrec.training.earlier_runs import finished_result
 from recbole_genrec.training.optimiser import check_learner
 from recbole_genrec.training.trackers import Trackers
@@ -167,7 +167,7 @@ class SingleRun:
 
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.logger.info(
-            f"{self.config.settings.model}: {self._n_parameters():,} parameters, "
+            f"{self.config.settings.model}: {n_parameters(self.model):,} parameters, "
             f"{trained:,} of them trained"
         )
         self._say(*memory_notice(self.model, self.config))
@@ -196,9 +196,6 @@ class SingleRun:
         if self.warm_start is not None:
             return self.warm_start.build(self.train._dataset, self.bought)
         return build_model(self.config, self.train._dataset)
-
-    def _n_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def fit(self) -> None:
         """Train the model."""
@@ -275,7 +272,7 @@ class SingleRun:
             **self.test_entries,
             "test_by_user": self.by_user,
             "seed": config.settings.seed,
-            "parameters": self._n_parameters(),
+            "parameters": n_parameters(self.model),
             "processes": processes.size(),
             "report": self.report,
             "tokenizer_curves": self._tokenizer_curves(),

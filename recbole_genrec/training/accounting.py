@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.memory import peak_memory_mb
@@ -85,14 +87,19 @@ class Stages:
         self._last = wall, cpu
 
 
+def n_parameters(*models: nn.Module) -> int:
+    """Number of parameters of some models together."""
+    return sum(parameter.numel() for model in models for parameter in model.parameters())
+
+
 def entries_without_training(
-    stages: Stages, parameters: int, command: str | None
+    stages: Stages, models: Sequence[nn.Module], command: str | None
 ) -> dict[str, Any]:
     """Entries of the result file of a test that no training came before.
 
     Args:
         stages: of the test.
-        parameters: number of parameters of what was tested.
+        models: what was tested.
         command: that repeats the test.
 
     Returns:
@@ -102,7 +109,7 @@ def entries_without_training(
         "best_valid_score": None,
         "best_valid_result": None,
         "test_by_user": None,
-        "parameters": parameters,
+        "parameters": n_parameters(*models),
         "processes": processes.size(),
         "tokenizer_curves": {},
         "seconds": stages.seconds,
