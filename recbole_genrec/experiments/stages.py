@@ -62,7 +62,7 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     }
     rows["evaluation"] = _evaluation(config)
     if processes.size() > 1:
-        rows["processes"] = f"{processes.size()}, which share each batch"
+        rows["processes"] = f"{processes.size()}, {_how_they_share(settings.local_steps)}"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
         rows |= _capped_codes(config, dataset)
@@ -70,6 +70,13 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
     return "\n".join(["Running", *lines])
+
+
+def _how_they_share(local_steps: int) -> str:
+    """What several processes do with the batches."""
+    if not local_steps:
+        return "which share each batch"
+    return f"with batches of their own, averaged every {local_steps} steps"
 
 
 def _evaluation(config: GenRecConfig) -> str:

@@ -127,6 +127,14 @@ class TrainingKeys(Settings):
         default=0,
         neutral=0,
     )
+    local_steps: int = key(
+        "several processes: optimiser steps that each takes on batches of its own before the "
+        "weights of all are averaged (local SGD); 0 = they share each batch",
+        ge=0,
+        affects="training",
+        default=0,
+        neutral=0,
+    )
     group_by_length: bool = key("batches of similar history length", affects="training")
 
 

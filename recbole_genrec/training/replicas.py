@@ -1,12 +1,13 @@
 """The copies of a model, one a process, that train as one.
 
-Whole copies (DDP), or each process keeps a share of every weight (FSDP).
+Whole copies whose gradients are averaged (DDP), a share of every weight in each process (FSDP), or
+whole copies that train apart and are averaged now and then (local SGD).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recbole_genrec.runtime.processes import exchanged, size
+from recbole_genrec.runtime.processes import apart, exchanged, size
+from recbole_genrec.training.local_steps import LocalSteps, own_batches
 from recbole_genrec.training.row_adam import coalesced
 
 if TYPE_CHECKING:
@@ -22,26 +24,34 @@ if TYPE_CHECKING:
 
 
 class Replicas:
-    """Gives the copies of a model the mean of their gradients.
+    """Gives the copies of a model the mean of their gradients, or of their weights.
 
     With ``fsdp`` (PyTorch's ``fully_shard``) a process keeps ``1 / size()`` of the weights, their
     gradients and the optimiser's state. For a batch the weights are gathered, and where the
     backbone lists its ``layers_called_whole``, layer by layer. An evaluation, whose number of steps
     differs between processes, gathers the whole model.
 
+    With ``local_steps`` each process takes whole batches of its own, and nothing travels until the
+    weights are averaged (:mod:`recbole_genrec.training.local_steps`).
+
     Args:
         model: with equal weights in all processes. FSDP changes its parameters, so the optimiser
             must be built afterwards.
         fsdp: share the weights instead of copying them.
+        local_steps: steps of each process between two averages; 0 = gradients are averaged.
     """
 
-    def __init__(self, model: nn.Module, fsdp: bool = False) -> None:
+    def __init__(self, model: nn.Module, fsdp: bool = False, local_steps: int = 0) -> None:
         self.model = model
+        self._local: LocalSteps | None = None
         self._copies: DistributedDataParallel | None = None
         self._root: Any = None  # a _Root that is an FSDPModule too
         self._layers: list[FSDPModule] = []
         self._tables: list[nn.Parameter] = []
         if size() == 1:
+            return
+        if local_steps:
+            self._local = LocalSteps(model, local_steps)
             return
         if fsdp:
             self._shard()
@@ -83,11 +93,31 @@ class Replicas:
             return losses
         return self._copies(losses)
 
-    def share_rows(self) -> None:
-        """Give the sparse gradients of tables their mean over the processes, before a step.
+    # --- whose batches ----------------------------------------------------------------------------
 
-        The rows of all tables travel together, because each exchange makes the processes wait.
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches the processes work on at a time."""
+        return 1 if self._local is None else size()
+
+    def own_batches(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """The batches that this process works on, alone or with the others."""
+        return batches if self._local is None else own_batches(batches)
+
+    def own_work(self) -> AbstractContextManager[None]:
+        """Around the work on a batch."""
+        return contextlib.nullcontext() if self._local is None else apart()
+
+    # --- around a step ----------------------------------------------------------------------------
+
+    def before_step(self) -> None:
+        """Prepare the gradients for a step.
+
+        Those of tables, which are sparse, get their mean over the processes here. The rows of all
+        tables travel together, because each exchange makes the processes wait.
         """
+        if self._local is not None:
+            self._local.note_rows()
         if not self._tables:
             return
         gradients = [_gradient_by_rows(table) for table in self._tables]
@@ -104,6 +134,26 @@ class Replicas:
             shared = shared.view(-1, *table.shape[1:])
             mean = torch.sparse_coo_tensor(of_table.unsqueeze(0), shared, table.shape)
             table.grad = mean.to(table.device).coalesce()
+
+    def after_step(
+        self, optimiser: torch.optim.Optimizer, last: bool, averages: Iterable[Tensor] = ()
+    ) -> bool:
+        """Average the weights where it is time to.
+
+        Args:
+            optimiser: of the model.
+            last: whether it was the last step of an epoch.
+            averages: of the weights, kept by this process.
+
+        Returns:
+            Whether all processes are here with equal weights.
+        """
+        if self._local is None:
+            return True
+        is_due = self._local.is_due(last)
+        if is_due:
+            self._local.average(optimiser, averages)
+        return is_due
 
     @contextlib.contextmanager
     def accumulating(self, accumulate: bool) -> Iterator[None]:
@@ -232,7 +282,7 @@ class _Identity(nn.Module):
 
     It needs only the parameters, and to see what backward starts from. Our losses are no
     ``forward``, and buffers, which it would send around before every batch, are equal everywhere.
-    Tables with sparse gradients are left to :meth:`Replicas.share_rows`.
+    Tables with sparse gradients are left to :meth:`Replicas.before_step`.
     """
 
     def __init__(self, model: nn.Module, tables: list[nn.Parameter]) -> None:

@@ -27,6 +27,7 @@ from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
 from recbole_genrec.training.list_evaluation import CLIP
+from recbole_genrec.training.local_steps import check_local_steps
 from recbole_genrec.training.optimiser import (
     in_one_pass,
     make_optimiser,
@@ -81,7 +82,10 @@ class GenRecTrainer(EvaluatingTrainer):
     def __init__(self, config: Any, model: Any) -> None:
         self.settings: SharedSettings = config.settings
         self.writes = processes.rank() == 0
-        self.replicas = Replicas(model, bool(self.settings.fsdp))
+        fsdp, local_steps = bool(self.settings.fsdp), self.settings.local_steps or 0
+        if local_steps:
+            check_local_steps(self.settings.learner, fsdp)
+        self.replicas = Replicas(model, fsdp, local_steps)
         with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
         if not self.writes:
@@ -125,11 +129,15 @@ class GenRecTrainer(EvaluatingTrainer):
         return optimiser
 
     def _build_scheduler(self, batches: int) -> LRScheduler | None:
-        steps = -(-batches // self.accumulation) * self.epochs
+        steps = -(-self._turns(batches) // self.accumulation) * self.epochs
         name = self.settings.lr_scheduler or "constant"
         return make_schedule(self.optimizer, name, steps, self.settings.warmup_ratio or 0.0)
 
     # --- training ---------------------------------------------------------------------------------
+
+    def _turns(self, batches: int) -> int:
+        """How often the processes work on batches, of which each turn may take several."""
+        return -(-batches // self.replicas.batches_at_once)
 
     def fit(
         self,
@@ -237,29 +245,29 @@ class GenRecTrainer(EvaluatingTrainer):
         Returns:
             The mean losses of the epoch, one a part.
         """
-        count = done = len(train_data)
-        batches = train_data
+        count = done = self._turns(len(train_data))
+        done_before = self._turns(position.batches)
+        batches: Any = self.replicas.own_batches(train_data)
         if show_progress:
             label = set_color(f"Train {epoch:>5}", "pink")
-            batches = tqdm(train_data, total=count, ncols=100, desc=label)
+            batches = tqdm(batches, total=count, ncols=100, desc=label)
         sums = position.sums or []
         self.optimizer.zero_grad()
         with self.resume_points.safe_points():
             for index, interaction in enumerate(batches):
-                if index < position.batches:
-                    if index + 1 == position.batches:
+                if index < done_before:
+                    if index + 1 == done_before:
                         self.resume_points.restore_random_states()
                     continue
                 is_step = (index + 1) % self.accumulation == 0 or index + 1 == count
                 losses = self._backward(interaction, loss_func, epoch, index, is_step)
                 sums = [total + loss for total, loss in zip_longest(sums, losses, fillvalue=0.0)]
-                if is_step:
-                    self._end_step(epoch, index + 1, sums)
+                is_together = is_step and self._end_step(epoch, index + 1, count, sums)
                 self.estimate.after_batch(epoch, count)
                 if show_progress and self.gpu_available:
                     memory = get_gpu_usage(self.device)
                     batches.set_postfix_str(set_color(f"GPU RAM: {memory}", "yellow"))
-                if is_step and self.limit.is_over():
+                if is_together and self.limit.is_over():
                     done = index + 1
                     break
         return processes.mean([total / max(done, 1) for total in sums])
@@ -279,20 +287,41 @@ class GenRecTrainer(EvaluatingTrainer):
         Returns:
             The parts of the loss.
         """
-        rows = processes.own_part(interaction).to(self.device)
-        with self.replicas.accumulating(accumulate=not last):
+        with self.replicas.own_work(), self.replicas.accumulating(accumulate=not last):
+            rows = processes.own_part(interaction).to(self.device)
             losses = self.replicas(lambda: self._losses(loss_func, rows))
             loss = sum(losses)
             self._check_finite(loss, epoch, batch)
             self.scaler.scale(loss / self.accumulation).backward()
         return [float(loss.detach()) for loss in losses]
 
-    def _end_step(self, epoch: int, batch: int, sums: list[float]) -> None:
-        """Change the weights, and the learning rate for the next step."""
+    def _end_step(self, epoch: int, turn: int, turns: int, sums: list[float]) -> bool:
+        """Change the weights, and the learning rate for the next step.
+
+        Args:
+            epoch: number of the epoch.
+            turn: how many turns of it are done.
+            turns: of the epoch.
+            sums: sums of the losses of its batches.
+
+        Returns:
+            Whether all processes are here with equal weights.
+        """
         self._optimiser_step()
         if self.scheduler is not None:
             self.scheduler.step()
-        self.resume_points.safe_point(epoch, batch, sums)
+        is_together = self._meet(is_last=turn == turns)
+        if is_together:
+            batches = turn * self.replicas.batches_at_once
+            self.resume_points.safe_point(epoch, batches, sums)
+        return is_together
+
+    def _meet(self, is_last: bool) -> bool:
+        """Average the weights of the processes where it is time to; whether they are equal now."""
+        averages: list[torch.Tensor] = []
+        if self.average is not None:
+            averages = list(self.average.averages.values())
+        return self.replicas.after_step(self.optimizer, is_last, averages)
 
     def _losses(self, loss_func: Callable[[Any], Any], rows: Any) -> tuple[torch.Tensor, ...]:
         """The parts of the loss on this process's rows; RecBole's models average over the rows."""
@@ -315,7 +344,7 @@ class GenRecTrainer(EvaluatingTrainer):
             losses = iter(self.model.on_epoch_start(epoch))
         values: list[float] = []
         while True:
-            with self.autocast():
+            with self.replicas.own_work(), self.autocast():
                 loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
@@ -324,11 +353,12 @@ class GenRecTrainer(EvaluatingTrainer):
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
+            self._meet(is_last=True)
             (mean,) = processes.mean([sum(values) / len(values)])
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 
     def _optimiser_step(self) -> None:
-        self.replicas.share_rows()
+        self.replicas.before_step()
         # Clipping must see the true gradients.
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:

@@ -413,8 +413,9 @@ def test_resume_in_two_processes_with_dropout(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("local_steps", [0, 3])
 @pytest.mark.parametrize("model", ["TIGER", "STORE"])
-def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, model):
+def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, model, local_steps):
     dropout = {"dropout_rate": 0.3} if model == "TIGER" else {"dropout": 0.3}
     backbone = {**TINY_OF[model]["backbone_config"], **dropout}
     own = PLAIN if model == "TIGER" else {"align_mode": "alternate"}
@@ -425,6 +426,7 @@ def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, m
         **own,
         backbone_config=backbone,
         train_batch_size=2,
+        local_steps=local_steps,
         epochs=3,
         nproc=2,
     )
