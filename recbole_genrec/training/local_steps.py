@@ -24,6 +24,9 @@ LEARNERS = ("adam", "adamw")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Names of that state."""
 
+MANY = 0.5
+"""Share of the rows of a table from which all of them travel (our choice)."""
+
 
 def check_local_steps(learner: str, fsdp: bool) -> None:
     """Refuse settings whose state cannot be averaged.
@@ -170,7 +173,12 @@ def _average_rows(tensor: Tensor, rows: Tensor, shares: Tensor) -> None:
         rows: numbers of the rows, the same in all processes ``[R]``.
         shares: of this process ``[R]``.
     """
-    shares = shares.view(-1, *[1] * (tensor.dim() - 1))
-    mean = tensor.index_select(0, rows).mul_(shares)
+    column = [-1, *[1] * (tensor.dim() - 1)]
+    if len(rows) >= MANY * len(tensor):
+        # In place: the other rows are equal in all processes.
+        of_all = shares.new_full((len(tensor),), 1 / size()).index_copy_(0, rows, shares)
+        dist.all_reduce(tensor.mul_(of_all.view(column)))
+        return
+    mean = tensor.index_select(0, rows).mul_(shares.view(column))
     dist.all_reduce(mean)
     tensor.index_copy_(0, rows, mean)

@@ -58,9 +58,9 @@ def test_every_row_is_seen_once_and_all_processes_take_as_many_batches(
 class Tables(torch.nn.Module):
     """A table with sparse gradients, and a dense weight."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_rows: int) -> None:
         super().__init__()
-        self.table = torch.nn.Embedding(6, 3, sparse=True)
+        self.table = torch.nn.Embedding(n_rows, 3, sparse=True)
         self.dense = torch.nn.Parameter(torch.ones(3))
         self.unused = torch.nn.Parameter(torch.ones(2))
         self.sparse_parameters = [self.table.weight]
@@ -76,7 +76,7 @@ ROWS = [[torch.tensor([0, 1]), torch.tensor([1, 2])], [torch.tensor([1, 5]), tor
 
 def copied(model: Tables) -> Tables:
     """A model of its own with the same weights."""
-    copy = Tables()
+    copy = Tables(model.table.num_embeddings)
     copy.load_state_dict(model.state_dict())
     return copy
 
@@ -127,9 +127,10 @@ def average_of_two_processes(model: Tables, alone: list[tuple[Tables, RowAdamW]]
         assert torch.equal(first_has, second_has)
 
 
-def test_a_row_is_averaged_over_the_processes_that_changed_it():
+@pytest.mark.parametrize("n_rows", [6, 20], ids=["most rows changed", "few rows changed"])
+def test_a_row_is_averaged_over_the_processes_that_changed_it(n_rows):
     torch.manual_seed(0)
-    model = Tables()
+    model = Tables(n_rows)
     alone = [trained_alone(model, steps) for steps in ROWS]
     together(average_of_two_processes, model, alone)
 
