@@ -4,8 +4,8 @@
 
 Without ``--targets`` this is the whole of it at a million items: an epoch, the lists of 20,000
 users, ``recommend``, then the epoch and the lists again by two processes under ``torchrun``
-(``--shared_targets`` ends that epoch early). ``--keep=yes`` leaves the other rows of the table;
-``--name`` is that of the result files.
+(``--shared_targets`` ends that epoch early, ``--local_steps`` gives each process batches of its
+own). ``--keep=yes`` leaves the other rows of the table; ``--name`` is that of the result files.
 
 Synthetic data of ``benchmarks/synthetic.py``: as many users as items, vectors of the items given
 instead of sentence embeddings. TimelineRec with ``sparse_tables`` on codes of residual k-means: one
