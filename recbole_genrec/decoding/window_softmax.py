@@ -149,8 +149,9 @@ class _Pass:
         """The sum over the rows of one window, whose logits are a small product."""
         states, window = self.states[rows], self.vectors[classes]
         logits = torch.addmm(self.bias[classes], states, window.T)  # [size, width]
-        mass = logits.logsumexp(1, keepdim=True)
-        share = logits.sub_(mass).exp_()
+        log_probs = logits.log_softmax(1)
+        mass = logits[:, 0] - log_probs[:, 0]  # of any class the same
+        share = log_probs.exp_()
         torch.mm(share, window, out=self.for_states[rows])
         torch.mm(share.T, states, out=self.for_vectors[classes])
         torch.sum(share, 0, out=self.for_bias[classes])

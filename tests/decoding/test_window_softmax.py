@@ -64,10 +64,16 @@ def test_rounded_inputs_are_summed_in_float32():
         assert torch.equal(window_cross_entropy(*halves, windows), exact)
 
 
-@pytest.mark.parametrize("narrow", [0, 4, 100])
-def test_a_tree_has_one_loss_whatever_its_windows_are_computed_by(monkeypatch, narrow):
+@pytest.mark.parametrize("few_cells", [0, 40, 10_000])
+@pytest.mark.parametrize("has_products", [True, False])
+def test_a_tree_has_one_loss_whatever_its_windows_are_computed_by(
+    monkeypatch, few_cells, has_products
+):
     """Against the exact scores of all items, which use no windows."""
-    monkeypatch.setattr(level_weights, "NARROW", narrow)
+    monkeypatch.setattr(level_weights, "FEW_CELLS", few_cells)
+    monkeypatch.setattr(level_weights, "ROWS_AT_ONCE", 16)
+    if not has_products:
+        monkeypatch.setattr(level_weights.LevelWeights, "_has_products", lambda *_: False)
     generator = torch.Generator().manual_seed(6)
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(12), torch.arange(3))
     codes = pairs[torch.randperm(len(pairs), generator=generator)[:90]]

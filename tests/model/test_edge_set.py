@@ -7,7 +7,7 @@ import torch
 
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.timeline.edge_set import competing_edges, every_edge
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, attention
 
 SIZES = (4, 3, 5)
 
@@ -52,6 +52,20 @@ def test_means_and_their_gradient(trie):
     assert not ours[0].any()
 
 
+def test_scales_of_levels_and_their_gradients(trie):
+    table = torch.randn(trie.n_items, 6, dtype=torch.double, requires_grad=True)
+    scales = torch.tensor([0.5, -2.0, 3.0], dtype=torch.double, requires_grad=True)
+    scaled = every_edge(trie).means(table, scales)
+    expected = [mean * scale for mean, scale in zip(slow_means(trie, table), scales, strict=True)]
+    weights = [torch.randn_like(mean) for mean in scaled]
+    totals = []
+    for result in (scaled, expected):
+        totals.append(sum((a * b).sum() for a, b in zip(result, weights, strict=True)))
+    ours, slow = (torch.autograd.grad(total, (table, scales)) for total in totals)
+    for mine, other in zip((*scaled, *ours), (*expected, *slow), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_edges_that_compete_are_those_with_siblings(trie):
     among = competing_edges(trie)
     table = torch.randn(trie.n_items, 6)
@@ -81,3 +95,15 @@ def test_a_history_has_the_states_that_it_has_alone(norm):
     torch.testing.assert_close(together, torch.cat(alone))
     assert slots.positions.tolist() == [0, 1, 2, 3, 4, 0, 0, 1, 2]
     assert torch.equal(slots.without_padding(slots.padded(together)), together)
+
+
+def test_attention_drops_weights_and_keeps_their_mean():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 2, 5, 4)
+    bias = torch.randn(2, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    whole = attention(query, key, value, bias, 0.0)
+    nearly_whole = attention(query, key, value, bias, 1e-7)  # a rate that rounds to none
+    torch.testing.assert_close(nearly_whole, whole)
+    draws = [attention(query, key, value, bias, 0.5) for _ in range(4000)]
+    torch.testing.assert_close(torch.stack(draws).mean(0), whole, atol=0.1, rtol=0)
+    assert not torch.equal(draws[0], draws[1])

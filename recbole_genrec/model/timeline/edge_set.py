@@ -48,19 +48,23 @@ class EdgeSet:
         assert trie is not None, "the trie of these edges is gone"
         return _means_below(trie, self.places)
 
-    def means(self, table: Tensor) -> list[Tensor]:
+    def means(self, table: Tensor, scales: Tensor | None = None) -> list[Tensor]:
         """The mean vector of the items below each edge; added items do not move that of others.
 
         Args:
             table: vectors of the items ``[n_items, d]``; row 0, the padding item, is not read.
+            scales: factors on the means of each level ``[L]``; default 1.
 
         Returns:
             For each level ``[E, d]``.
         """
         # On the CPU the sums need float32 or float64.
         values = table.to(torch.promote_types(table.dtype, torch.float32))
-        means: Tensor = _WeightedSums.apply(values, self._sums)
-        return list(means.to(table.dtype).split([len(edges) for edges in self.edges]))
+        if scales is None:
+            scales = values.new_ones(len(self.edges))
+        sizes = [len(edges) for edges in self.edges]
+        means = _ScaledSums.apply(values, scales.to(values.dtype), self._sums, sizes)
+        return [of_level.to(table.dtype) for of_level in means]
 
 
 _every: WeakKeyDictionary[ItemTrie, EdgeSet] = WeakKeyDictionary()
@@ -133,20 +137,36 @@ class _Sums(NamedTuple):
     backward: _Bags
 
 
-class _WeightedSums(torch.autograd.Function):
-    """Both directions as sums of rows that stand side by side; torch's own would sort each time."""
+class _ScaledSums(torch.autograd.Function):
+    """Sums of rows, times a factor for each level.
+
+    Both directions are sums of rows that stand side by side, where torch's own would sort each
+    time, and the gradients of all levels are scaled into one block.
+    """
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, sums: _Sums) -> Tensor:
-        """The sums."""
+    def forward(
+        ctx: Any, table: Tensor, scales: Tensor, sums: _Sums, sizes: list[int]
+    ) -> tuple[Tensor, ...]:
+        """The sums of each level."""
         ctx.sums = sums
-        return sums.forward.sums(table)
+        ctx.sizes = sizes
+        block = sums.forward.sums(table)
+        ctx.save_for_backward(block, scales)
+        return tuple(part * scale for part, scale in zip(block.split(sizes), scales, strict=True))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """The gradient of the table."""
-        return ctx.sums.backward.sums(gradient.contiguous()), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the table and of the factors."""
+        block, scales = ctx.saved_tensors
+        scaled = torch.empty_like(block)
+        for_scales = torch.empty_like(scales)
+        parts = zip(block.split(ctx.sizes), scaled.split(ctx.sizes), gradients, strict=True)
+        for level, (part, of_level, gradient) in enumerate(parts):
+            torch.mul(gradient, scales[level], out=of_level)
+            for_scales[level] = torch.dot(gradient.flatten(), part.flatten())
+        return ctx.sums.backward.sums(scaled), for_scales, None, None
 
 
 def _means_below(trie: ItemTrie, places: Sequence[Tensor]) -> _Sums:

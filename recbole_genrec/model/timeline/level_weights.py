@@ -14,7 +14,6 @@ from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
 from recbole_genrec.model.timeline.distinct_rows import distinct_rows
 
 ROWS_AT_ONCE = 128  # targets whose windows are computed together, little padded in a sorted batch
-NARROW = 16  # children up to which the windows of several parents are computed together
 FEW_CELLS = 256  # logits up to which a window is computed together with others (measured)
 
 
@@ -68,20 +67,14 @@ class LevelWeights:
             first: where the children of each parent begin among the edges ``[R]``.
             smoothing: share of the probability that is spread evenly over the codes that compete.
         """
+        if not len(states):
+            return states.new_zeros(())
         windows = self._windows(steps, first)
-        total = states.new_zeros(())
-        order = torch.argsort(windows.width)
         if self._has_products(steps, smoothing):
-            n_narrow = int((windows.width <= NARROW).sum())
-            wide = order[n_narrow:]
-            order = order[:n_narrow]
-            total = total + window_cross_entropy(
-                states[wide], self.edges, self.bias, windows.of(wide)
-            )
-        if not len(order):
-            return total
+            return window_cross_entropy(states, self.edges, self.bias, windows, FEW_CELLS)
+        total = states.new_zeros(())
         # Windows of similar width stand together, so that little is computed for nothing.
-        for rows in order.split(ROWS_AT_ONCE):
+        for rows in torch.argsort(windows.width).split(ROWS_AT_ONCE):
             leaving = None
             if steps.leaving is not None:
                 leaving = steps.leaving[rows]
@@ -139,12 +132,3 @@ class BatchEdges(LevelWeights):
         codes = level.code[edges].long()
         super().__init__(level, distinct_rows(table, edges), distinct_rows(bias, edges), codes)
         self.first = place[node]
-
-    def window_loss(
-        self, states: Tensor, steps: Branches, first: Tensor, smoothing: float
-    ) -> Tensor:
-        """As above; small windows are computed together, without padding."""
-        if not self._has_products(steps, smoothing):
-            return super().window_loss(states, steps, first, smoothing)
-        windows = self._windows(steps, first)
-        return window_cross_entropy(states, self.edges, self.bias, windows, FEW_CELLS)

@@ -77,8 +77,7 @@ class StatelessTree(nn.Module):
             return TreeEdges(every_edge(trie), list(self.own))
         among = competing_edges(trie)
         vectors = []
-        for level, mean in enumerate(among.means(item_vectors)):
-            vector = self.scale[level] * mean
+        for level, vector in enumerate(among.means(item_vectors, self.scale)):
             if self.own:
                 vector = vector + _rows(self.own[level], among.edges[level])
             vectors.append(vector)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from recbole_genrec.backbone.dropout import dropout
+
 
 class Slots(NamedTuple):
     """Where the items of right-padded histories stand.
@@ -100,7 +102,7 @@ class RelativeBlock(nn.Module):
         heads = joined.unflatten(-1, (3, self.n_heads, -1))  # [B, T, 3, heads, d_h]
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, d_h]
         rate = self.attention_dropout if self.training else 0.0
-        mixed = scaled_dot_product_attention(query, key, value, bias.to(query.dtype), rate)
+        mixed = attention(query, key, value, bias.to(query.dtype), rate)
         of_items = slots.without_padding(mixed.transpose(1, 2).flatten(2))  # [N, d]
         return self.dropout(self.output(of_items))
 
@@ -151,6 +153,26 @@ class RelativeTransformer(nn.Module):
         distance = position.unsqueeze(1) - position  # [T, T]
         known = distance.clamp(0, self.distance.shape[1] - 1)
         return self.distance[:, known].masked_fill(distance < 0, -torch.inf)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, rate: float) -> Tensor:
+    """Softmax attention with dropout of its weights.
+
+    Args:
+        query: ``[B, heads, T, d_h]``.
+        key: likewise.
+        value: likewise.
+        bias: added to the scores ``[heads, T, T]``; every position sees at least itself.
+        rate: of the dropout.
+
+    Returns:
+        ``[B, heads, T, d_h]``.
+    """
+    if not rate or query.device.type != "cpu":
+        return scaled_dot_product_attention(query, key, value, bias, rate)
+    # On a CPU torch's draws a float for each weight, and looks for positions that see none.
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return dropout((scores + bias).softmax(-1), rate) @ value
 
 
 def start_small(module: nn.Module) -> None:
