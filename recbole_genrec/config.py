@@ -235,9 +235,7 @@ class GenRecConfig(Config):
         needed = loss == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
         )
-        negatives = None
-        if needed:
-            negatives = dict(NEGATIVES)
+        negatives = dict(NEGATIVES) if needed else None
         self.internal_config_dict.setdefault("train_neg_sample_args", negatives)
 
     def _set_default_parameters(self):
@@ -396,5 +394,7 @@ class GenRecConfig(Config):
 
     def _name(self, switches: bool) -> str:
         values = named_values(self.declarations, self.plain(), switches)
+        if self.settings.local_steps:  # else the numbers do not depend on how many there are
+            values["processes"] = processes.planned_size(self.settings)
         digests = [file_digest(file) for file in files_read(self, values) if file.is_file()]
         return f"{self.model}-{self.dataset}-{digest(values, digests, size=8)}"

@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+MOST_PAIRS = 2**16
+"""Pairs of a row and a class that are computed together; bounds the memory (our choice)."""
+
 
 class Windows(NamedTuple):
     """The classes among which each row competes.
@@ -133,8 +136,8 @@ class _Pass:
             alone = sizes * widths > few_cells
             is_alone = alone.repeat_interleave(sizes)
             together = (~is_alone).nonzero().squeeze(1)
-            if len(together):
-                yield self._together(together, windows.of(together))
+            for some in _in_blocks(together, windows.width[together]):
+                yield self._together(some, windows.of(some))
         numbers = torch.stack([starts, rows, sizes, widths], 1)[alone]
         for start, row, size, width in numbers.tolist():
             yield self._alone(slice(row, row + size), slice(start, start + width))
@@ -189,8 +192,19 @@ class _Pass:
         labels, counts = label[order].unique_consecutive(return_counts=True)
         ends = counts.cumsum(0)
         sums = _weighted_sums(row[order], states, ends - counts, share[order])
-        self.for_vectors[labels] = sums
+        self.for_vectors[labels] += sums
         return mass.sum().to(states.dtype)
+
+
+def _in_blocks(rows: Tensor, widths: Tensor) -> list[Tensor]:
+    """Rows in blocks of about :data:`MOST_PAIRS` classes.
+
+    Args:
+        rows: their numbers ``[n]``.
+        widths: classes of each ``[n]``.
+    """
+    blocks = (widths.cumsum(0) - 1) // MOST_PAIRS
+    return list(rows.split(blocks.unique_consecutive(return_counts=True)[1].tolist()))
 
 
 def _weighted_sums(rows: Tensor, table: Tensor, starts: Tensor, weights: Tensor) -> Tensor:

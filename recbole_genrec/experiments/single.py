@@ -37,6 +37,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, n_parameters, versions
 from recbole_genrec.training.earlier_runs import finished_result
+from recbole_genrec.training.local_steps import check_local_steps
 from recbole_genrec.training.optimiser import check_learner
 from recbole_genrec.training.trackers import Trackers
 from recbole_genrec.training.trainer_class import get_trainer_class
@@ -124,6 +125,8 @@ class SingleRun:
                 self.logger.info(sentence)
         check_topk(self.config, self.dataset)
         check_learner(self.config.settings)
+        if processes.size() > 1:
+            check_local_steps(self.config.settings)
 
         self.ranks = RankFile(self.config, self.test_loader)
         self.logger.info(start_summary(self.config, self.dataset))

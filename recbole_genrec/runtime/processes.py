@@ -14,8 +14,11 @@ The processes compute what one process would, up to float error:
 * Randomness of the data (numpy, Python) is common to all processes; that of torch (dropout)
   differs between them (:func:`own_stream`).
 
-In a single process, and inside :func:`first_process_first`, every function here leaves its
-argument as it is.
+With ``local_steps`` each process computes on batches of its own (:func:`apart`), and what they have
+learned is averaged now and then (:mod:`recbole_genrec.training.local_steps`).
+
+In a single process, and inside :func:`first_process_first` and :func:`apart`, every function here
+leaves its argument as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -37,6 +41,13 @@ PATIENCE = timedelta(days=2)
 """How long process 0 may take to fit a tokenizer or to refresh the codes."""
 
 POLL_SECONDS = 0.1
+
+
+class ProcessSettings(Protocol):
+    """The keys of a run that say how many processes it has."""
+
+    nproc: int
+    world_size: int
 
 
 class _Group:
@@ -54,6 +65,17 @@ def started_with_others() -> bool:
     if not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
         return False
     return int(os.environ["WORLD_SIZE"]) > 1
+
+
+def planned_size(settings: ProcessSettings) -> int:
+    """Number of processes of a run, also before they are started.
+
+    Args:
+        settings: of the run.
+    """
+    if started_with_others():
+        return int(os.environ["WORLD_SIZE"])
+    return max(settings.nproc, settings.world_size, 1)
 
 
 @contextlib.contextmanager

@@ -17,36 +17,46 @@ from torch.optim import Optimizer
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.runtime.processes import rank, size
-
-LEARNERS = ("adam", "adamw")
-"""Optimisers whose state has a mean: one tensor of the shape of each weight."""
+from recbole_genrec.settings.shared_keys import SharedSettings
+from recbole_genrec.training.row_adam import ROW_STEPS
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""Names of that state."""
+"""Names of the state of Adam and AdamW: one tensor of the shape of each weight."""
 
 MANY = 0.5
 """Share of the rows of a table from which all of them travel (our choice)."""
 
 
-def check_local_steps(learner: str, fsdp: bool) -> None:
+def check_local_steps(settings: SharedSettings) -> None:
     """Refuse settings whose state cannot be averaged.
 
     Args:
-        learner: value of ``learner``.
-        fsdp: whether each process keeps a share of the weights.
+        settings: of a run of several processes.
 
     Raises:
-        ConfigError: another ``learner`` than adam and adamw, or ``fsdp``.
+        ConfigError: ``local_steps`` with another ``learner`` than adam and adamw, with ``fsdp``,
+            ``precision: fp16`` or ``self_improve``.
     """
-    if learner not in LEARNERS:
+    if not settings.local_steps:
+        return
+    if settings.learner not in ROW_STEPS:
         raise ConfigError(
-            f"local_steps averages the state of adam and adamw, and learner is {learner!r}. "
-            "Choose one of them, or leave local_steps at 0."
+            f"local_steps averages the state of adam and adamw, and learner is "
+            f"{settings.learner!r}. Choose one of them, or leave local_steps at 0."
         )
-    if fsdp:
+    if settings.fsdp:
         raise ConfigError(
             "local_steps needs the whole model in every process, and fsdp shares its weights. "
             "Leave one of them out."
+        )
+    if settings.precision == "fp16":
+        raise ConfigError(
+            "local_steps: under fp16 each process would skip steps of its own. Use precision: bf16."
+        )
+    if settings.self_improve:
+        raise ConfigError(
+            "local_steps: every process would align the same items (self_improve). Leave one of "
+            "them out."
         )
 
 
@@ -63,6 +73,8 @@ class LocalSteps:
         self._taken = 0
         tables = list(getattr(model, "sparse_parameters", ()))
         self._changed = {table: torch.zeros(len(table), dtype=torch.bool) for table in tables}
+        for weight in model.parameters():
+            dist.broadcast(weight.data, 0)
 
     def note_rows(self) -> None:
         """Remember which rows of tables the present gradients will change."""
@@ -91,14 +103,14 @@ class LocalSteps:
             more: further tensors of this process to average.
         """
         self._taken = 0
-        dense = []
-        for group in optimiser.param_groups:
-            for parameter in group["params"]:
-                _begin_state(parameter, optimiser, group)
-                if parameter not in self._changed:
-                    dense += _with_moments(parameter, optimiser)
-        _share_step_numbers(optimiser)
-        _average_whole([*dense, *more])
+        weights = list(_weights(optimiser))
+        for weight, group in weights:
+            _begin_state(weight, optimiser, group)
+        _share_step_numbers([optimiser.state[weight]["step"] for weight, _ in weights])
+        for weight, _ in weights:
+            if weight not in self._changed:
+                _average_whole(_with_moments(weight, optimiser))
+        _average_whole(more)
         for table, changed in self._changed.items():
             count = changed.to(torch.int32)
             dist.all_reduce(count)
@@ -113,7 +125,7 @@ def own_batches(batches: Iterable[Any]) -> Iterator[Any]:
     """Every ``size()``-th batch, beginning with that of this process.
 
     What is left at the end is divided, so that every process has as many batches: processes that
-    get the same batch share its rows.
+    get the same batch share its rows. A batch of fewer rows goes whole to each of them.
 
     Args:
         batches: of all processes, each a tensor or an ``Interaction`` with the rows first.
@@ -132,37 +144,40 @@ def own_batches(batches: Iterable[Any]) -> Iterator[Any]:
     yield batch if len(batch) < sharers else batch[torch.arange(place, len(batch), sharers)]
 
 
-def _begin_state(parameter: nn.Parameter, optimiser: Optimizer, group: dict[str, Any]) -> None:
+def _weights(optimiser: Optimizer) -> Iterator[tuple[nn.Parameter, dict[str, Any]]]:
+    """The trained weights, in the same order in all processes, each with its group."""
+    for group in optimiser.param_groups:
+        for weight in group["params"]:
+            yield weight, group
+
+
+def _begin_state(weight: nn.Parameter, optimiser: Optimizer, group: dict[str, Any]) -> None:
     """Give a weight that this process has not changed yet the state that others may have."""
-    if parameter in optimiser.state:
+    if weight in optimiser.state:
         return
-    device = parameter.device if group.get("fused") else torch.device("cpu")
-    moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
-    optimiser.state[parameter] = {"step": torch.zeros((), device=device), **moments}
+    device = weight.device if group.get("fused") else torch.device("cpu")
+    moments = {name: torch.zeros_like(weight) for name in MOMENTS}
+    optimiser.state[weight] = {"step": torch.zeros((), device=device), **moments}
 
 
-def _with_moments(parameter: nn.Parameter, optimiser: Optimizer) -> list[Tensor]:
+def _with_moments(weight: nn.Parameter, optimiser: Optimizer) -> list[Tensor]:
     """A weight and its moments."""
-    return [parameter.data, *(optimiser.state[parameter][name] for name in MOMENTS)]
+    return [weight.data, *(optimiser.state[weight][name] for name in MOMENTS)]
 
 
-def _share_step_numbers(optimiser: Optimizer) -> None:
-    """Let every weight count as many steps as in the process that has changed it most often."""
-    counters = [state["step"] for state in optimiser.state.values()]
+def _share_step_numbers(counters: list[Tensor]) -> None:
+    """Let each weight count as many steps as in the process that has changed it most often."""
     steps = torch.tensor([float(counter) for counter in counters])
     dist.all_reduce(steps, dist.ReduceOp.MAX)
     for counter, step in zip(counters, steps, strict=True):
         counter.fill_(step)
 
 
-def _average_whole(tensors: list[Tensor]) -> None:
-    """Replace tensors by their mean over the processes, in one exchange."""
-    block = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(block)
-    block /= size()
-    parts = block.split([tensor.numel() for tensor in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))
+def _average_whole(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their means over the processes."""
+    for tensor in tensors:
+        dist.all_reduce(tensor)
+        tensor /= size()
 
 
 def _average_rows(tensor: Tensor, rows: Tensor, shares: Tensor) -> None:
@@ -175,8 +190,8 @@ def _average_rows(tensor: Tensor, rows: Tensor, shares: Tensor) -> None:
     """
     column = [-1, *[1] * (tensor.dim() - 1)]
     if len(rows) >= MANY * len(tensor):
-        # In place: the other rows are equal in all processes.
-        of_all = shares.new_full((len(tensor),), 1 / size()).index_copy_(0, rows, shares)
+        # In place: the other rows are equal in all processes, and process 0 gives them.
+        of_all = shares.new_full((len(tensor),), float(rank() == 0)).index_copy_(0, rows, shares)
         dist.all_reduce(tensor.mul_(of_all.view(column)))
         return
     mean = tensor.index_select(0, rows).mul_(shares.view(column))

@@ -78,7 +78,7 @@ class Replicas:
         self._root.reshard()
 
     def __call__(self, compute: Callable[[], Any]) -> Any:
-        """Compute losses; backward leaves the mean gradient over the processes.
+        """Compute losses; backward leaves the mean gradient over the processes that share a batch.
 
         Args:
             compute: gives the losses of this process, or ``None`` where there are none.
@@ -105,7 +105,7 @@ class Replicas:
         return batches if self._local is None else own_batches(batches)
 
     def own_work(self) -> AbstractContextManager[None]:
-        """Around the work on a batch."""
+        """Around the work on a batch; one of this process's own is computed apart."""
         return contextlib.nullcontext() if self._local is None else apart()
 
     # --- around a step ----------------------------------------------------------------------------
@@ -114,7 +114,8 @@ class Replicas:
         """Prepare the gradients for a step.
 
         Those of tables, which are sparse, get their mean over the processes here. The rows of all
-        tables travel together, because each exchange makes the processes wait.
+        tables travel together, because each exchange makes the processes wait. With ``local_steps``
+        nothing travels, and the rows that the step will change are noted.
         """
         if self._local is not None:
             self._local.note_rows()

@@ -182,7 +182,8 @@ class ResumePoints:
     def save(self, epoch: int, batch: int = 0, sums: list[float] | None = None) -> None:
         """Write everything that the rest of the run depends on.
 
-        The file is the same whatever the number of processes.
+        The file is the same whatever the number of processes, but for ``local_steps``, where the
+        name of the run holds that number.
 
         Args:
             epoch: number of the epoch that begins or runs.

@@ -2,7 +2,7 @@
 
 With a sparse gradient torch's Adam and AdamW stop with an error, and its SparseAdam knows no weight
 decay and no dense parameters. Here a row keeps its moments until the next step that touches it; the
-correction of the bias counts the steps of the table, as in ``torch.optim.SparseAdam``. Where every
+correction of the bias counts the steps that change rows of the table. Where every
 row has a gradient at each step the result is that of Adam and AdamW.
 """
 
@@ -112,11 +112,11 @@ class RowSteps(Optimizer):
             state["step"] = torch.tensor(0.0)
             state["exp_avg"] = torch.zeros_like(table)
             state["exp_avg_sq"] = torch.zeros_like(table)
-        state["step"] += 1
         gradient = coalesced(table.grad)  # type: ignore[arg-type]
         rows, values = gradient.indices()[0], gradient.values()  # [R], [R, ...]
         if not len(rows):
             return
+        state["step"] += 1
         blocks = _Blocks(rows, len(table))
         tables = [table, state["exp_avg"], state["exp_avg_sq"]]
         is_fused = table.device.type == "cpu" and table[0].numel() % VECTOR == 0

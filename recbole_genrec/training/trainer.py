@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from recbole_genrec.data.ids import raw_ids
-from recbole_genrec.errors import GenRecError, explained_memory
+from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
@@ -27,7 +27,6 @@ from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
 from recbole_genrec.training.list_evaluation import CLIP
-from recbole_genrec.training.local_steps import check_local_steps
 from recbole_genrec.training.optimiser import (
     in_one_pass,
     make_optimiser,
@@ -42,6 +41,10 @@ from recbole_genrec.training.time_limit import TimeIsUp, TimeLimit
 from recbole_genrec.training.weight_average import WeightAverage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ANOTHER_TASK = (
+    "local_steps: {} trains on another task before its epochs (align_mode: alternate), which is "
+    "not divided among processes. Use --align_mode=joint, or leave local_steps at 0."
+)
 SMALLER_BATCH = (
     "Use a smaller --train_batch_size, and a larger --gradient_accumulation_steps to make up for "
     "it."
@@ -60,7 +63,8 @@ class GenRecTrainer(EvaluatingTrainer):
       (``max_cpu_minutes``);
     * checkpoints without pickled objects, and a resume that continues bit for bit;
     * metrics as plain floats;
-    * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`).
+    * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`), or
+      average what each has learned (``local_steps``).
 
     Args:
         config: the run's ``GenRecConfig``.
@@ -83,8 +87,6 @@ class GenRecTrainer(EvaluatingTrainer):
         self.settings: SharedSettings = config.settings
         self.writes = processes.rank() == 0
         fsdp, local_steps = bool(self.settings.fsdp), self.settings.local_steps or 0
-        if local_steps:
-            check_local_steps(self.settings.learner, fsdp)
         self.replicas = Replicas(model, fsdp, local_steps)
         with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)
@@ -278,11 +280,11 @@ class GenRecTrainer(EvaluatingTrainer):
         """Add the gradients of a batch to those that are there.
 
         Args:
-            interaction: the batch, of all processes.
+            interaction: the batch, of all processes; with ``local_steps`` of this one.
             loss_func: gives the loss of a batch, or its parts.
             epoch: number of the epoch.
             batch: number of the batch.
-            last: whether an optimiser step follows; processes share their gradients only then.
+            last: whether an optimiser step follows; processes share gradients only then.
 
         Returns:
             The parts of the loss.
@@ -344,16 +346,17 @@ class GenRecTrainer(EvaluatingTrainer):
             losses = iter(self.model.on_epoch_start(epoch))
         values: list[float] = []
         while True:
-            with self.replicas.own_work(), self.autocast():
+            with self.autocast():
                 loss = self.replicas(lambda: next(losses, None))
             if loss is None:
                 break
+            if self.replicas.batches_at_once > 1:
+                raise ConfigError(ANOTHER_TASK.format(self.settings.model))
             self._check_finite(loss, epoch, len(values))
             self.scaler.scale(loss).backward()
             self._optimiser_step()
             values.append(float(loss.detach()))
         if values:
-            self._meet(is_last=True)
             (mean,) = processes.mean([sum(values) / len(values)])
             self.logger.info(f"epoch {epoch}: mean loss of the alternating task {mean:.4f}")
 

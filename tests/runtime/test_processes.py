@@ -418,7 +418,9 @@ def test_resume_in_two_processes_with_dropout(folder):
 def test_a_signal_saves_inside_the_epoch_and_resume_goes_on_from_there(folder, model, local_steps):
     dropout = {"dropout_rate": 0.3} if model == "TIGER" else {"dropout": 0.3}
     backbone = {**TINY_OF[model]["backbone_config"], **dropout}
-    own = PLAIN if model == "TIGER" else {"align_mode": "alternate"}
+    own = PLAIN
+    if model == "STORE":
+        own = {} if local_steps else {"align_mode": "alternate"}
     run = partial(
         arguments,
         folder,

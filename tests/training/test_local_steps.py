@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from processes import together
-from toy import TINY_OF, write_dataset
+from toy import TINY, TINY_OF, toy_config, write_dataset
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -60,9 +60,9 @@ class Tables(torch.nn.Module):
 
     def __init__(self, n_rows: int) -> None:
         super().__init__()
+        self.unused = torch.nn.Parameter(torch.ones(2))
         self.table = torch.nn.Embedding(n_rows, 3, sparse=True)
         self.dense = torch.nn.Parameter(torch.ones(3))
-        self.unused = torch.nn.Parameter(torch.ones(2))
         self.sparse_parameters = [self.table.weight]
 
     def loss(self, rows: torch.Tensor) -> torch.Tensor:
@@ -121,7 +121,8 @@ def average_of_two_processes(model: Tables, alone: list[tuple[Tables, RowAdamW]]
         torch.testing.assert_close(found[3:5], here[3:5])
     torch.testing.assert_close(model.dense, (first.dense + second.dense) / 2)
     assert own.tolist() == [0.5, 0.5]
-    assert float(optimiser.state[model.unused]["step"]) == 1
+    steps = [float(optimiser.state[weight]["step"]) for weight in model.parameters()]
+    assert steps == [1, 2, 2]
     for tensor in (model.unused, *optimiser.state[model.unused].values()):
         first_has, second_has = processes.exchanged(tensor.detach().clone())
         assert torch.equal(first_has, second_has)
@@ -174,8 +175,35 @@ def test_one_process_ignores_it(folder):
 
 
 @pytest.mark.parametrize(
-    ("learner", "fsdp"), [("sgd", False), ("adafactor", False), ("adam", True)]
+    "changes",
+    [
+        {"learner": "sgd"},
+        {"learner": "adafactor"},
+        {"fsdp": True},
+        {"precision": "fp16"},
+        {"self_improve": True},
+    ],
 )
-def test_what_cannot_be_averaged_is_refused(learner, fsdp):
+def test_what_cannot_be_averaged_is_refused(folder, changes):
+    settings = toy_config(folder, "TimelineRec", local_steps=2).settings
+    check_local_steps(settings)
     with pytest.raises(ConfigError, match="local_steps"):
-        check_local_steps(learner, fsdp)
+        check_local_steps(settings.model_copy(update=changes))
+
+
+def test_another_task_before_each_epoch_is_refused(folder):
+    run = {**TINY, "data_path": str(folder), "local_steps": 2, "align_mode": "alternate"}
+    with pytest.raises(ConfigError, match="local_steps: STORE trains on another task"):
+        run_recbole_genrec("STORE", "toy", config_dict={**run, "nproc": 2})
+
+
+def test_the_number_of_processes_stands_in_the_name(folder):
+    names = {
+        (local_steps, nproc): toy_config(
+            folder, "TimelineRec", local_steps=local_steps, nproc=nproc
+        ).run_name()
+        for local_steps in (0, 2)
+        for nproc in (1, 2)
+    }
+    assert names[0, 1] == names[0, 2]
+    assert len(set(names.values())) == 3

@@ -88,7 +88,7 @@ class LevelWeights:
         return Windows(first, count, first + steps.target - begin)
 
     def _has_products(self, steps: Branches, smoothing: float) -> bool:
-        """Whether windows are computed one by one; a GPU would wait between them."""
+        """Whether wide windows are computed one by one; a GPU would wait between them."""
         is_plain = steps.leaving is None and not smoothing
         return is_plain and self.edges.device.type == "cpu"
 

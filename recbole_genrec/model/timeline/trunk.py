@@ -102,7 +102,7 @@ class RelativeBlock(nn.Module):
         heads = joined.unflatten(-1, (3, self.n_heads, -1))  # [B, T, 3, heads, d_h]
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, d_h]
         rate = self.attention_dropout if self.training else 0.0
-        mixed = attention(query, key, value, bias.to(query.dtype), rate)
+        mixed = attention(query, key, value, bias, rate)
         of_items = slots.without_padding(mixed.transpose(1, 2).flatten(2))  # [N, d]
         return self.dropout(self.output(of_items))
 
@@ -169,10 +169,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, rate: flo
         ``[B, heads, T, d_h]``.
     """
     if not rate or query.device.type != "cpu":
-        return scaled_dot_product_attention(query, key, value, bias, rate)
-    # On a CPU torch's draws a float for each weight, and looks for positions that see none.
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return dropout((scores + bias).softmax(-1), rate) @ value
+        return scaled_dot_product_attention(query, key, value, bias.to(query.dtype), rate)
+    # torch's own draws a float for each weight there, and looks for positions that see none.
+    with torch.autocast("cpu", enabled=False):
+        scores = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
+        weights = dropout((scores + bias).softmax(-1), rate)
+    return weights.to(value.dtype) @ value
 
 
 def start_small(module: nn.Module) -> None:
