@@ -35,7 +35,11 @@ T5 = {
     "d_kv": 64,
     "dropout_rate": 0.1,
 }
-SETTINGS = {"TIGER": {"backbone_config": T5}, "STORE": {"tokenizer_epochs": 0}, "LCRec": {}}
+SETTINGS = {
+    "TIGER": {"backbone_config": T5},
+    "STORE": {"tokenizer_epochs": 0},
+    "LCRec": {"sid_loss_vocab": "full"},  # a code competes with all words, as in the peers' scores
+}
 TRIE = [(ItemTrie, "children"), (ItemTrie, "leaf_below"), (descent, "child_log_probs")]
 RANKING = [(Ranking, name) for name in ("__init__", "note", "reach", "items")]
 PARTS = [(*place, "trie", True) for place in TRIE] + [
