@@ -108,7 +108,7 @@ def average_of_two_processes(model: Tables, alone: list[tuple[Tables, RowAdamW]]
         optimiser.step()
     local.average(optimiser, [own])
 
-    (first, of_first), (second, of_second) = alone
+    (first, _), (second, _) = alone
     pairs = [(model.table.weight, first.table.weight, second.table.weight)]
     state = optimiser.state[model.table.weight]
     for name in ("exp_avg", "exp_avg_sq"):
