@@ -59,7 +59,9 @@ class WarmStart:
         with explained(f"The checkpoint {self.file}", "Use the settings of its run."):
             if not is_generative(self.config.model_class):
                 return self._grown(dataset)
-            model = self.config.model_class.from_checkpoint(self.config, dataset, self.state)
+            model = self.config.model_class.from_checkpoint(
+                self.config, dataset, self.state, begins=True
+            )
             left_out = take_in_new_items(self.config, model, dataset, bought)
         if left_out:
             raise ArtefactError(

@@ -334,7 +334,7 @@ class StoredModel(SequentialRecommender):
         return cls.from_checkpoint(config, dataset, load_checkpoint(folder))
 
     @classmethod
-    def from_checkpoint(cls, config, dataset, state: dict) -> Self:
+    def from_checkpoint(cls, config, dataset, state: dict, begins: bool = False) -> Self:
         """The model of a checkpoint; nothing is fitted or trained.
 
         Its items are those of the checkpoint. With a dataset that the checkpoint did not number,
@@ -344,6 +344,7 @@ class StoredModel(SequentialRecommender):
             config: a ``GenRecConfig``.
             dataset: RecBole's training dataset; ``None`` = there is none.
             state: the content of the checkpoint.
+            begins: whether a new training begins from it (:meth:`starting_weights`).
 
         Raises:
             ArtefactError: the checkpoint is not one of a finished epoch, or does not fit.
@@ -366,9 +367,17 @@ class StoredModel(SequentialRecommender):
                 weights[name] = rows_by_token(weights[name], state["ids"][kind], ids[kind])
         for name in cls.tables:
             weights[name] = model.get_buffer(name).clone()
-        load_state(model, weights)
+        load_state(model, model.starting_weights(weights) if begins else weights)
         model.trained_on = state.get("histories")
         return model
+
+    def starting_weights(self, stored: dict) -> dict:
+        """What a new training takes over of an earlier one; all of it by default.
+
+        Args:
+            stored: the ``state_dict`` of the earlier training.
+        """
+        return stored
 
 
 def _enclosing_modules(name: str) -> list[str]:

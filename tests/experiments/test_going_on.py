@@ -66,6 +66,52 @@ def test_a_warm_start_on_grown_data(folder, tmp_path, model):
     assert "--init_from=" in trained["command"]
 
 
+IMPROVES = {
+    "self_improve": True,
+    "epochs": 3,
+    "si_start_epoch": 1,
+    "si_interval": 1,
+    "si_rounds": 1,
+    "si_freeze_epochs": 1,
+    "si_margin": 0.0,
+}
+
+
+@pytest.mark.parametrize("words", [{}, {"si_embed_text": "text"}])
+@pytest.mark.parametrize("model", ["TIGER", "TokenRec"])
+def test_self_improvement_starts_from_a_host_and_once_more(folder, model, words):
+    host = run(folder, model)
+    first = run(folder, model, init_from=host["checkpoint"], **IMPROVES, **words)
+    assert len(first["report"]["self_improve"]["refreshes"]) == 1
+
+    second = run(folder, model, init_from=first["checkpoint"], **IMPROVES, **words)
+    assert [entry["round"] for entry in second["report"]["self_improve"]["refreshes"]] == [1]
+
+    plain = run(folder, model, init_from=second["checkpoint"], epochs=0)
+    stored = [
+        torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+        for result in (second, plain)
+    ]
+    assert torch.equal(stored[0]["codes"], stored[1]["codes"])
+    assert not [name for name in stored[1] if name.startswith("self_improvement")]
+
+
+def test_a_self_improved_start_keeps_what_reads_the_content(folder):
+    first = run(folder, "TIGER", **IMPROVES)
+    second = run(
+        folder, "TIGER", init_from=first["checkpoint"], **IMPROVES | {"epochs": 0, "si_rounds": 0}
+    )
+    before, after = (
+        torch.load(result["checkpoint"], weights_only=True)["state_dict"]
+        for result in (first, second)
+    )
+    prefix = "self_improvement.item_prefix."
+    for name in before:
+        if name.startswith(prefix):
+            assert torch.equal(before[name], after[name]), name
+    assert before["self_improvement.epoch"] > 0 and after["self_improvement.epoch"] == 0
+
+
 def test_a_warm_start_of_another_model(folder):
     first = run(folder, "SASRec")
     with pytest.raises(ConfigError, match="holds SASRec, but TimelineRec is to be trained"):

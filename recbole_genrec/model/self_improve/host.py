@@ -12,7 +12,14 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.self_improve.content import content_vectors
 from recbole_genrec.model.self_improve.improvement import SelfImprovement
+from recbole_genrec.model.self_improve.old_checkpoints import rename_old_state
 from recbole_genrec.tokenizer import ItemCodes
+
+STATE = "self_improvement."
+"""Begins the names of the weights and counters of self-improvement."""
+
+PREFIX = STATE + "item_prefix."
+"""Begins the names of the weights that read the content of an item."""
 
 
 class SelfImproving(GenRecModel):
@@ -124,6 +131,20 @@ class SelfImproving(GenRecModel):
         if self.self_improvement is None:
             return self.item_codes.n_learned
         return len(self.level_sizes)
+
+    def starting_weights(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """As the base's, without the epochs and refreshes that the earlier training has counted.
+
+        What reads the content of items is taken over where the earlier training had it.
+        """
+        weights = dict(stored)
+        rename_old_state(self, weights, "")
+        others = {name: weights[name] for name in weights if not name.startswith(STATE)}
+        fresh = {name: value for name, value in self.state_dict().items() if name.startswith(STATE)}
+        learned = {
+            name: weights[name] for name in fresh if name.startswith(PREFIX) and name in weights
+        }
+        return others | fresh | learned
 
     # --- training -------------------------------------------------------------------------------
 
