@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.models.llama.modeling_llama import rotate_half
 
 from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.protocol import TransformersModule
@@ -55,7 +54,7 @@ def llama_states(
         States ``[B, S, d]``, or ``[B, 1, d]`` with ``ends``.
     """
     last = len(stack.layers) - 1
-    cos, sin = stack.rotary_emb(hidden, position_ids=positions)  # [B or 1, S, d_head]
+    cos, sin = _turns(stack, hidden, positions)  # [B or 1, S, d_head]
     for number, layer in enumerate(stack.layers):
         attention = layer.self_attn
         normed = _normed(hidden, layer.input_layernorm)
@@ -91,9 +90,22 @@ def _heads(attention: TransformersModule, normed: Tensor, name: str) -> Tensor:
     return heads.transpose(1, 2)
 
 
+def _turns(stack: TransformersModule, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions, ``[B or 1, S, d_head]``; the first half's sines negated."""
+    cos, sin = stack.rotary_emb(hidden, position_ids=positions)
+    half = sin.shape[-1] // 2
+    return cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
 def _rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Queries or keys turned by their positions (arXiv 2104.09864)."""
-    return heads * cos.unsqueeze(1) + rotate_half(heads) * sin.unsqueeze(1)
+    """Queries or keys turned by their positions (arXiv 2104.09864), as of :func:`_turns`.
+
+    The halves of a head are the two coordinates of its pairs. Each head's tokens come together
+    first, so that the products go through memory in long runs.
+    """
+    heads = heads.contiguous()
+    other = heads.roll(heads.shape[-1] // 2, -1)
+    return torch.addcmul(heads * cos.unsqueeze(1), other, sin.unsqueeze(1))
 
 
 def _tokens(values: Tensor, ends: Tensor) -> Tensor:
