@@ -15,8 +15,8 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate
+from recbole_genrec.model import outside
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.outside import register
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 
@@ -48,7 +48,12 @@ class PopularNext(GenRecModel):
         return (self.counts / self.counts.max()).squeeze(1).expand(len(length), -1).clone()
 
 
-register(PopularNext)
+@pytest.fixture(scope="module", autouse=True)
+def its_name():
+    """Other files do not know the model."""
+    outside.register(PopularNext)
+    yield
+    outside._classes()._registered.pop("PopularNext")
 
 
 @pytest.fixture(scope="module")

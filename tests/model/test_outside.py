@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -48,6 +49,15 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names_of_its_own():
+    """Other files know nothing of what is registered and imported here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outside, "_classes", cache(outside._classes.__wrapped__))
+        yield
+    sys.modules.pop("next_code", None)
 
 
 @pytest.fixture(autouse=True)
