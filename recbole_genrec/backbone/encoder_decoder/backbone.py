@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from recbole_genrec.backbone.dropout import cheapen
-from recbole_genrec.backbone.encoder_decoder.attention import (
+from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
+from recbole_genrec.backbone.encoder_decoder.layers import (
     cross_attention,
+    feed_forward,
     path_attention,
     position_bias,
     self_attention,
     split_heads,
 )
-from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
@@ -165,7 +166,7 @@ class EncoderDecoderBackbone(nn.Module):
         hidden = self.encoder.dropout(embeddings)
         for block in self.encoder.block:
             hidden = self_attention(block.layer[0], hidden, bias)
-            hidden = block.layer[-1](hidden)  # feed-forward
+            hidden = feed_forward(block.layer[-1], hidden)
         return self.encoder.dropout(self.encoder.final_layer_norm(hidden))
 
     def memory(self, states: Tensor, mask: Tensor) -> EncoderMemory:
@@ -240,7 +241,7 @@ class EncoderDecoderBackbone(nn.Module):
         for block, (keys, values) in layers:
             hidden = self_attention(block.layer[0], hidden, bias)
             hidden = cross_attention(block.layer[1], hidden, keys, values, memory.mask, ALL)
-            hidden = block.layer[-1](hidden)  # feed-forward
+            hidden = feed_forward(block.layer[-1], hidden)
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
 
     def _extend(
@@ -257,7 +258,7 @@ class EncoderDecoderBackbone(nn.Module):
         for index, (block, (keys, values)) in enumerate(layers):
             hidden = path_attention(block.layer[0], hidden, bias, cache, index, paths)
             hidden = cross_attention(block.layer[1], hidden, keys, values, memory.mask, live)
-            hidden = block.layer[-1](hidden)  # feed-forward
+            hidden = feed_forward(block.layer[-1], hidden)
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
 
     # --- search -----------------------------------------------------------------------------

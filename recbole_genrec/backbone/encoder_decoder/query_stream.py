@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone.dropout import cheapen
-from recbole_genrec.backbone.encoder_decoder.attention import (
+from recbole_genrec.backbone.encoder_decoder.layers import (
     attention,
+    feed_forward,
     position_bias,
     split_heads,
 )
@@ -64,5 +65,5 @@ class QueryStream(nn.Module):
             values = split_heads(weights.v(normed), weights)
             read = attention(weights, layer.layer_norm(queries), keys, values, bias)
             hidden = queries + layer.dropout(read)
-            hidden = block.layer[-1](hidden)  # feed-forward
+            hidden = feed_forward(block.layer[-1], hidden)
         return self.dropout(self.final_layer_norm(hidden))

@@ -1,4 +1,4 @@
-"""The attention of T5 on the weights of transformers, with any positions and any mask.
+"""The layers of T5 on the weights of transformers, attention with any positions and any mask.
 
 T5 knows positions only as a bias of self-attention that depends on the distance between two tokens
 (arXiv 1910.10683, section 2.1); cross-attention has none.
@@ -114,6 +114,28 @@ def cross_attention(
     normed = layer.layer_norm(hidden)
     read = attention(layer.EncDecAttention, normed, keys, values, mask, live)
     return hidden + layer.dropout(read)
+
+
+def feed_forward(layer: TransformersModule, hidden: Tensor) -> Tensor:
+    """A feed-forward layer with its norm, dropout and residual.
+
+    The layer of transformers turns what enters the last product into the format of its weights,
+    which autocast turns back.
+
+    Args:
+        layer: last layer of a block of transformers.
+        hidden: ``[..., d_model]``.
+
+    Returns:
+        As ``hidden``.
+    """
+    dense = layer.DenseReluDense
+    normed = layer.layer_norm(hidden)
+    if hasattr(dense, "wi"):
+        inner = dense.act(dense.wi(normed))
+    else:  # gated, in T5 1.1
+        inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
+    return hidden + layer.dropout(dense.wo(dense.dropout(inner)))
 
 
 def attention(
