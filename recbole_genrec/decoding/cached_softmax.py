@@ -8,6 +8,7 @@ gradients while the logits are still in the cache. Loss and gradients are those 
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from torch.nn.functional import cross_entropy
 
 CHUNK_ROWS = 64
 """Rows whose logits are computed together (the fastest of our measurements)."""
+
+BASE_2 = 1 / math.log(2)
+"""Turns logits into those of powers of 2, which take a third of the time of powers of e."""
 
 
 def cached_cross_entropy(
@@ -143,26 +147,27 @@ class _Sums:
 
         Args:
             rows: the rows of the chunk.
-            logits: memory for them, ``[n, rows]``.
+            logits: memory for them, ``[n, rows]``; they are to base 2.
         """
         states = self.states[rows]
-        turned = states.T.contiguous()
+        turned = states.T * BASE_2  # [d, rows]
         if self.bias is None:
             torch.mm(self.vectors, turned, out=logits)
         else:
-            torch.addmm(self.bias.unsqueeze(1), self.vectors, turned, out=logits)
+            bias = self.bias.unsqueeze(1)
+            torch.addmm(bias, self.vectors, turned, beta=BASE_2, out=logits)
         hidden = self._hidden(rows)
         if hidden is not None:
             logits.masked_fill_(hidden, -torch.inf)
 
         smoothed = self._smoothed(logits, hidden)
         top = logits.amax(0)
-        logits.sub_(top).exp_()
+        logits.sub_(top).exp2_()
         mass = logits.sum(0)
-        self.loss += (top + mass.log()).sum()
+        self.loss += (top + mass.log2()).sum() / BASE_2
         if smoothed is not None:
             share, sum_of_logits = smoothed
-            self.loss -= (share * sum_of_logits).sum()
+            self.loss -= (share * sum_of_logits).sum() / BASE_2
         if not self.learns:
             return
         assert self.for_states is not None
