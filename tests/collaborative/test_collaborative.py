@@ -214,6 +214,10 @@ def test_a_section_for_the_baseline_does_not_change_the_vectors(folder, tmp_path
         "eval_step": 2,
         "n_layers": 1,
         "hidden_dropout_prob": 0.1,
+        "learning_rate": 0.002,
+        "lr_scheduler": "cosine",
+        "warmup_ratio": 0.05,
+        "ema_decay": 0.999,
     }
     (other / "toy" / "toy.yaml").write_text(f"SASRec: {section}\n")
     tuned = TrainingInteractions(settings(other))
