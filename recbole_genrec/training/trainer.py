@@ -208,7 +208,7 @@ class GenRecTrainer(EvaluatingTrainer):
         self.history.append({"epoch": epoch_idx, "loss": means})
         if self.average is not None:
             self.average.show()
-        if self.limit.is_over():
+        if epoch_idx == self.epochs - 1 or self.limit.is_over():
             self.eval_step = min(self.eval_step, 1)  # this epoch is the last: validate it
         return tuple(means) if len(means) > 1 else means[0]
 

@@ -185,6 +185,11 @@ def test_training_on_everything_of_other_splits(folder):
     assert lengths[0] < lengths[1]
 
 
+def test_the_last_epoch_is_validated(folder):
+    epochs = run(folder, epochs=3, eval_step=2)["epochs"]
+    assert [epoch["epoch"] for epoch in epochs if "valid" in epoch] == [1, 2]
+
+
 def test_no_validation(folder):
     result = run(folder, eval_step=0, epochs=2)
     assert result["best_valid_result"] is None and set(result["test_result"]) >= {"recall@5"}
