@@ -62,7 +62,7 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     }
     rows["evaluation"] = _evaluation(config)
     if processes.size() > 1:
-        rows["processes"] = f"{processes.size()}, {_how_they_share(settings.local_steps)}"
+        rows["processes"] = f"{processes.size()}, {_how_they_share(config)}"
     if is_generative(config.model_class):
         rows |= config.model_class.describe(config)
         rows |= _capped_codes(config, dataset)
@@ -72,11 +72,14 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
     return "\n".join(["Running", *lines])
 
 
-def _how_they_share(local_steps: int) -> str:
+def _how_they_share(config: GenRecConfig) -> str:
     """What several processes do with the batches."""
-    if not local_steps:
-        return "which share each batch"
-    return f"with batches of their own, averaged every {local_steps} steps"
+    local_steps = config.settings.local_steps
+    if local_steps:
+        return f"with batches of their own, averaged every {local_steps} steps"
+    if config.final_config_dict.get("sparse_tables"):
+        return "which share each batch; faster, with other numbers: --local_steps=512"
+    return "which share each batch"
 
 
 def _evaluation(config: GenRecConfig) -> str:

@@ -9,8 +9,10 @@ import torch
 from processes import together
 from toy import TINY, TINY_OF, toy_config, write_dataset
 
+from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.stages import start_summary
 from recbole_genrec.runtime import processes
 from recbole_genrec.training.local_steps import LocalSteps, check_local_steps, own_batches
 from recbole_genrec.training.row_adam import RowAdamW
@@ -207,3 +209,18 @@ def test_the_number_of_processes_stands_in_the_name(folder):
     }
     assert names[0, 1] == names[0, 2]
     assert len(set(names.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "2, which share each batch\n"),
+        (TABLES, "--local_steps=512"),
+        ({**TABLES, "local_steps": 7}, "averaged every 7 steps"),
+    ],
+)
+def test_the_summary_says_how_processes_share_the_batches(folder, monkeypatch, changes, words):
+    config = toy_config(folder, "TimelineRec", **changes)
+    dataset = create_dataset(config)
+    monkeypatch.setattr(processes, "size", lambda: 2)
+    assert words in start_summary(config, dataset)
