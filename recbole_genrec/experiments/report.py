@@ -12,8 +12,7 @@ from recbole_genrec.experiments.analysis import analysis_or_reason
 from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
-from recbole_genrec.report.ranks import UserRanks, ranks_folder
-from recbole_genrec.report.runs import Run, collect
+from recbole_genrec.report.runs import Run, collect, saved_ranks
 from recbole_genrec.storage.atomic import atomic_write, check_writable
 
 Paths = Iterable[str | os.PathLike[str]]
@@ -138,7 +137,7 @@ def make_entries(
         reason: str | None = "The report was made without an analysis of the checkpoint."
         if analysis:
             contents, reason = _analysis(run, users, changes)
-        ranks = _saved_ranks(run)
+        ranks = saved_ranks(run)
         if ranks is None and contents is not None:
             ranks = contents.ranks
         entries.append(ReportEntry(name, run, ranks, contents, reason))
@@ -194,14 +193,3 @@ def find_checkpoint(checkpoint: str, result_file: Path | None) -> Path | None:
         if place.is_file():
             return place
     return None
-
-
-def _saved_ranks(run: Run) -> UserRanks | None:
-    """The ranks that a run kept beside its result."""
-    assert run.result is not None
-    if run.file is None or not run.result.get("ranks"):
-        return None
-    folder = run.file.parent / str(run.result["ranks"])
-    if not folder.is_dir():
-        folder = ranks_folder(run.file)
-    return UserRanks.load(folder) if folder.is_dir() else None

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.stats import false_discovery_control
 
 from recbole_genrec.report.contents import ReportEntry
-from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.ranks import UserRanks, comparable
 from recbole_genrec.report.significance import REPEATS, bootstrap_interval, compare
 
 CORRECTION = "Benjamini-Hochberg (false discovery rate)"
@@ -98,12 +98,11 @@ def paired_tests(
             continue
         if entry.run.dataset != baseline.run.dataset:
             continue
+        own, others = comparable([entry.ranks, baseline.ranks])
         for metric in metrics:
-            if not (by_rank(metric, entry.ranks) and by_rank(metric, baseline.ranks)):
+            if not (by_rank(metric, own) and by_rank(metric, others)):
                 continue
-            comparison = compare(
-                {0: entry.ranks.by_case(metric)}, {0: baseline.ranks.by_case(metric)}
-            )
+            comparison = compare({0: own.by_case(metric)}, {0: others.by_case(metric)})
             if comparison is not None:
                 comparisons.append((entry.name, metric, comparison.plain()))
     corrected = adjusted([values["p"] for _, _, values in comparisons])

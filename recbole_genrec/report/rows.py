@@ -12,8 +12,8 @@ from typing import Any
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
 from recbole_genrec.report.comparisons import adjusted
-from recbole_genrec.report.ranks import UserRanks
-from recbole_genrec.report.runs import Run
+from recbole_genrec.report.ranks import comparable
+from recbole_genrec.report.runs import Run, saved_ranks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.settings.classification import benchmark_keys, display_keys
 from recbole_genrec.settings.recbole_values import history_masked
@@ -87,12 +87,12 @@ def _rows_of_dataset(
     runs: Sequence[Run], metric: str, baseline: str | None
 ) -> list[dict[str, Any]]:
     """The rows of one dataset, best first."""
-    reference = _user_metrics([run for run in runs if run.name == baseline], metric)
+    metrics = _user_metrics(runs, metric)
+    reference = metrics.get(baseline or "", {})
     rows = []
     for name in dict.fromkeys(run.name for run in runs):
-        seeds = [run for run in runs if run.name == name]
-        users = _user_metrics(seeds, metric)
-        row = _row(seeds, metric)
+        users = metrics.get(name, {})
+        row = _row([run for run in runs if run.name == name], metric)
         row["users"] = len(next(iter(users.values()))) if users else None
         row["is_baseline"] = name == baseline
         row["against_baseline"] = None
@@ -141,17 +141,14 @@ def place(metric: str) -> int:
     return int(metric.partition("@")[2] or 10)
 
 
-def _user_metrics(runs: Sequence[Run], metric: str) -> UserMetrics:
-    """The metric of each user, of the runs whose ranks were kept."""
-    metrics: UserMetrics = {}
+def _user_metrics(runs: Sequence[Run], metric: str) -> dict[str, UserMetrics]:
+    """The metric of each user by name of the row, of the runs whose ranks were kept."""
     if not metric.startswith(("ndcg@", "recall@")):
-        return metrics
-    for run in runs:
-        if run.result is None or run.file is None or not run.result.get("ranks"):
-            continue
-        folder = run.file.parent / str(run.result["ranks"])
-        if folder.is_dir():
-            metrics[run.seed] = UserRanks.load(folder).by_case(metric)
+        return {}
+    kept = {run.key: ranks for run in runs if (ranks := saved_ranks(run)) is not None}
+    metrics: dict[str, UserMetrics] = {}
+    for (name, _, seed), ranks in zip(kept, comparable(kept.values()), strict=True):
+        metrics.setdefault(name, {})[seed] = ranks.by_case(metric)
     return metrics
 
 

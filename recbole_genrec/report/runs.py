@@ -10,6 +10,7 @@ from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.comparable import check_comparable, distinct_names
+from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.storage.artefacts import read_json
 
 STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
@@ -89,10 +90,24 @@ def collect(
             f"There is no result file in {', '.join(map(str, folders))}. "
             f"Name the output folder of a benchmark, or JSON files that runs wrote."
         )
-    _check_unique(runs)
+    check_unique(runs)
     if compared:
         check_comparable(runs)
     return runs, about
+
+
+def saved_ranks(run: Run) -> UserRanks | None:
+    """The ranks that a run kept beside its result, or ``None``.
+
+    Raises:
+        ArtefactError: they are damaged.
+    """
+    if run.result is None or run.file is None or not run.result.get("ranks"):
+        return None
+    folder = run.file.parent / str(run.result["ranks"])
+    if not folder.is_dir():  # the result file was renamed together with its ranks
+        folder = ranks_folder(run.file)
+    return UserRanks.load(folder) if folder.is_dir() else None
 
 
 def _benchmark_runs(folder: Path, state: dict[str, Any]) -> list[Run]:
@@ -144,7 +159,12 @@ def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:
     return runs
 
 
-def _check_unique(runs: Sequence[Run]) -> None:
+def check_unique(runs: Sequence[Run]) -> None:
+    """Check that no run is given twice.
+
+    Raises:
+        ConfigError: two have the same name, dataset and seed.
+    """
     keys = [run.key for run in runs]
     repeated = sorted({key for key in keys if keys.count(key) > 1})
     if repeated:

@@ -1,0 +1,135 @@
+"""Results that may be passed on: without ids of users and items, and without paths of a machine.
+
+A folder of them is small enough for a repository. It is read like the output of a benchmark, and
+further seeds and rows join it, wherever they were run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.comparable import check_comparable
+from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.report.runs import STATE, Run, check_unique, collect, saved_ranks
+from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.digests import digest
+
+NOT_SHARED = ("checkpoint", "test_by_user")
+"""Entries of a result that name files or users of this machine."""
+
+
+def share_results(
+    paths: Iterable[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    name: str | None = None,
+) -> list[Path]:
+    """Add finished runs, and the ranks that they kept, to a folder that may be passed on.
+
+    A run of the same name, dataset and seed in the folder is replaced.
+
+    Args:
+        paths: as in :func:`~recbole_genrec.report.runs.collect`.
+        folder: the folder; it is made where it is missing.
+        name: of the row that the runs are seeds of; default the names that a leaderboard of the
+            runs alone gives them.
+
+    Returns:
+        The result files in the folder that were written.
+
+    Raises:
+        ArtefactError: a path is missing, or holds no result.
+        ConfigError: no run has finished, two are the same seed of ``name``, or the runs cannot
+            stand in one table with those of the folder.
+    """
+    folder = Path(folder)
+    runs, about = collect(paths)
+    finished = [run for run in runs if run.result is not None]
+    if not finished:
+        raise ConfigError("No run has finished, so there is nothing to share.")
+    if name is not None:
+        finished = [replace(run, name=name) for run in finished]
+        check_unique(finished)
+
+    present: list[Run] = []
+    if (folder / STATE).is_file():
+        present, before = collect([folder])
+        about = {**before, **about}
+    check_comparable([*present, *finished])
+
+    added = {run.key for run in finished}
+    kept = [run for run in present if run.key not in added]
+    files = [_write(run, folder) for run in finished]
+    _write_state([*kept, *finished], about, folder)
+    return files
+
+
+def _write(run: Run, folder: Path) -> Path:
+    """Write the result of a run, and its ranks."""
+    assert run.result is not None
+    ranks = saved_ranks(run)
+    file = _file(run, folder)
+    result = {key: value for key, value in run.result.items() if key not in NOT_SHARED}
+    result["config"] = without_paths(run.result["config"])
+    result["ranks"] = None
+    if run.result.get("command"):
+        words = shlex.split(str(run.result["command"]))
+        result["command"] = shlex.join(without_paths(words))
+    if ranks is not None:
+        place = ranks_folder(file)
+        ranks.without_names().save(place)
+        result["ranks"] = place.name
+    write_json(file, result)
+    return file
+
+
+def _file(run: Run, folder: Path) -> Path:
+    """Where the result of a run lies; names that are no file names get a digest."""
+    name = re.sub(r"[^\w.+-]+", "_", run.name)
+    if name != run.name:
+        name += f"-{digest(run.name, size=6)}"
+    return folder / "results" / f"{name}-{run.dataset}-{run.seed}.json"
+
+
+def _write_state(runs: Sequence[Run], about: dict[str, Any], folder: Path) -> None:
+    """Write which runs the folder holds, in the form of a benchmark."""
+    rows = []
+    for run in sorted(runs, key=lambda run: run.key):
+        rows.append(
+            {
+                "name": run.name,
+                "model": run.model,
+                "tokenizer": run.tokenizer,
+                "dataset": run.dataset,
+                "seed": run.seed,
+                "status": "done",
+                "error": None,
+                "result": str(_file(run, folder).relative_to(folder)),
+            }
+        )
+    state = {"baseline": about.get("baseline"), "threads": about.get("threads"), "runs": rows}
+    write_json(folder / STATE, state)
+
+
+def without_paths(value: Any) -> Any:
+    """Settings or words of a command, with the last part alone of every absolute path.
+
+    Args:
+        value: values that JSON can hold.
+    """
+    if isinstance(value, dict):
+        return {key: without_paths(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [without_paths(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    key, equals, path = value.partition("=")
+    if equals and Path(path).is_absolute():
+        return f"{key}={Path(path).name}"
+    return Path(value).name if Path(value).is_absolute() else value

@@ -1,0 +1,184 @@
+"""Results that may be passed on, and the tables that are made of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from test_leaderboard import result_file
+
+from recbole_genrec.cli import main
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.report.leaderboard import make_leaderboard
+from recbole_genrec.report.ranks import UserRanks, comparable
+from recbole_genrec.report.rows import make_rows
+from recbole_genrec.report.runs import collect
+from recbole_genrec.report.shared import share_results, without_paths
+
+USERS = tuple(f"A{number * 7919:013X}" for number in range(2000))
+TARGETS = tuple(f"B{number % 900:09d}" for number in range(2000))
+
+
+def drawn(seed, order=None):
+    """Ranks of all users, in an order of their own."""
+    ranks = np.random.default_rng(seed).integers(0, 21, len(USERS))
+    order = np.arange(len(USERS)) if order is None else order
+    users = tuple(USERS[i] for i in order)
+    return UserRanks(ranks[order], users, 20, tuple(TARGETS[i] for i in order))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of two models; each stores its users in another order."""
+    folder = tmp_path / "own"
+    for number, (stem, model, seed) in enumerate(
+        [("a1", "SASRec", 1), ("a2", "SASRec", 2), ("b1", "STORE", 1), ("b2", "STORE", 2)]
+    ):
+        tokenizer = "store" if model == "STORE" else None
+        result_file(folder, stem, model, seed, 0.04 + number / 100, tokenizer, ranks={"x": 1})
+        order = np.random.default_rng(number).permutation(len(USERS))
+        drawn(number, order).save(folder / f"{stem}.ranks")
+    return folder
+
+
+def check_same(rows, others):
+    """Check that tables of both show the same, but for paths, and p and interval up to chance.
+
+    The signs and users that a test draws belong to other users where these have no names.
+    """
+    assert [row["run"] for row in rows] == [row["run"] for row in others]
+    for row, other in zip(rows, others, strict=True):
+        for key in row.keys() - {"details", "against_baseline"}:
+            assert row[key] == other[key]
+        tested, same = row["against_baseline"], other["against_baseline"]
+        assert (tested is None) == (same is None)
+        if tested:
+            assert tested["difference"] == pytest.approx(same["difference"], abs=1e-12)
+            assert (tested["users"], tested["seeds"]) == (same["users"], same["seeds"])
+            for name in ("low", "high", "p"):
+                assert tested[name] == pytest.approx(same[name], abs=0.02)
+
+
+# --- ranks ----------------------------------------------------------------------------------------
+
+
+def test_ranks_without_names_are_the_same_in_whatever_order_they_were(tmp_path):
+    one = drawn(0).without_names()
+    other = drawn(0, np.random.default_rng(1).permutation(len(USERS))).without_names()
+    assert one.users == other.users == one.targets == ()
+    assert (one.ranks == other.ranks).all() and one.cases_digest == other.cases_digest
+    assert one.without_names() is one
+    assert one.ndcg(10).sum() == pytest.approx(drawn(0).ndcg(10).sum())
+    one.save(tmp_path / "x.ranks")
+    loaded = UserRanks.load(tmp_path / "x.ranks")
+    assert (loaded.ranks == one.ranks).all() and loaded.cases_digest == one.cases_digest
+    assert loaded.depth == 20
+
+
+def test_their_file_is_small_and_names_nobody(tmp_path):
+    drawn(0).without_names().save(tmp_path / "x.ranks")
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "x.ranks").iterdir())
+    assert len(stored) < 2 * len(USERS)
+    assert USERS[1].encode() not in stored and TARGETS[1].encode() not in stored
+
+
+def test_other_users_or_items_are_not_the_same_cases():
+    one, other = drawn(0).without_names(), drawn(0)
+    moved = UserRanks(other.ranks, USERS, 20, TARGETS[1:] + TARGETS[:1]).without_names()
+    assert not one.by_case("ndcg@10").keys() & moved.by_case("ndcg@10").keys()
+
+
+def test_ranks_of_both_forms_are_compared_without_names():
+    named, bare = drawn(0), drawn(1).without_names()
+    assert comparable([named, drawn(1)])[0] is named
+    both = comparable([named, bare])
+    keys = [ranks.by_case("recall@10").keys() for ranks in both]
+    assert keys[0] == keys[1] and len(keys[0]) == len(USERS)
+
+
+def test_damaged_ranks_without_names_are_refused(tmp_path):
+    drawn(0).without_names().save(tmp_path / "x.ranks")
+    file = tmp_path / "x.ranks" / "meta.json"
+    file.write_text(file.read_text().replace("cases_digest", "cases"))
+    with pytest.raises(ArtefactError):
+        UserRanks.load(tmp_path / "x.ranks")
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def test_a_shared_folder_gives_the_rows_of_the_results(folder, tmp_path):
+    files = share_results([folder], tmp_path / "shared")
+    assert len(files) == 4 and all(file.is_file() for file in files)
+    rows = make_rows(collect([folder])[0], "SASRec")
+    assert rows[0]["against_baseline"]["users"] == len(USERS)
+    check_same(make_rows(collect([tmp_path / "shared"])[0], "SASRec"), rows)
+
+
+def test_it_names_no_path_and_no_user(folder, tmp_path):
+    content = json.loads((folder / "a1.json").read_text())
+    content["command"] += " --init_from=/home/me/x.pth '--item_vectors=/home/me/my vectors.npy'"
+    content["checkpoint"] = "/home/me/saved/SASRec.pth"
+    content["test_by_user"] = {USERS[0]: {"ndcg@10": 1.0}}
+    (folder / "a1.json").write_text(json.dumps(content))
+    share_results([folder], tmp_path / "shared")
+    for file in (tmp_path / "shared").rglob("*"):
+        if file.is_file():
+            assert b"/home" not in file.read_bytes() and USERS[0].encode() not in file.read_bytes()
+    (shared,) = [run for run in collect([tmp_path / "shared"])[0] if run.key[0::2] == ("SASRec", 1)]
+    assert "--init_from=x.pth '--item_vectors=my vectors.npy'" in shared.result["command"]
+
+
+def test_seeds_and_rows_join_later_and_a_seed_is_replaced(folder, tmp_path):
+    shared = tmp_path / "shared"
+    share_results([folder / "a1.json", folder / "b1.json"], shared)
+    share_results([folder / "a2.json", folder / "b2.json"], shared)
+    rows = make_rows(collect([folder])[0], "SASRec")
+    check_same(make_rows(collect([shared])[0], "SASRec"), rows)
+    before = sorted(file.name for file in shared.rglob("*.json"))
+    content = json.loads((folder / "a2.json").read_text())
+    content["test_result"]["ndcg@10"] = 0.5
+    (folder / "a2.json").write_text(json.dumps(content))
+    share_results([folder / "a2.json"], shared)
+    assert sorted(file.name for file in shared.rglob("*.json")) == before
+    (row,) = [row for row in make_rows(collect([shared])[0]) if row["run"] == "SASRec"]
+    assert row["test"]["ndcg@10"]["mean"] == pytest.approx((0.5 + 0.04) / 2)
+
+
+def test_a_run_of_ones_own_is_compared_with_a_shared_one(folder, tmp_path):
+    share_results([folder / "a1.json", folder / "a2.json"], tmp_path / "shared")
+    paths = [tmp_path / "shared", folder / "b1.json", folder / "b2.json"]
+    own = make_rows(collect([folder])[0], "SASRec")
+    check_same(make_rows(collect(paths)[0], "SASRec"), own)
+
+
+def test_other_settings_under_one_name_are_refused_and_lose_nothing(folder, tmp_path):
+    shared = tmp_path / "shared"
+    share_results([folder], shared)
+    result_file(tmp_path / "more", "a1", "SASRec", 1, 0.9, learning_rate=0.1)
+    table = make_leaderboard([shared])
+    with pytest.raises(ConfigError, match="cannot be seeds of one run: they differ in learning"):
+        share_results([tmp_path / "more"], shared)
+    assert make_leaderboard([shared]) == table
+    share_results([tmp_path / "more"], shared, name="SASRec, rate .1")
+    assert "SASRec, rate .1" in make_leaderboard([shared])
+    with pytest.raises(ConfigError, match="same run, dataset and seed"):
+        share_results([folder], shared, name="both")
+
+
+def test_the_command_prints_the_table_of_the_folder(folder, tmp_path, capsys):
+    shared = str(tmp_path / "shared")
+    assert main(["leaderboard", str(folder / "a1.json"), f"--share={shared}"]) == 0
+    assert "SASRec" in capsys.readouterr().out
+    own = str(folder / "b1.json")
+    assert main(["leaderboard", own, f"--share={shared}", "--baseline=SASRec"]) == 0
+    assert "STORE-store" in capsys.readouterr().out
+    assert main(["leaderboard", own, "--name=x"]) == 2
+    assert "--share=FOLDER" in capsys.readouterr().err
+
+
+def test_paths_lose_their_folders():
+    settings = {"a": "/x/y", "b": ["--k=/x/z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
+    expected = {"a": "y", "b": ["--k=z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
+    assert without_paths(settings) == expected
