@@ -60,6 +60,7 @@ def start_summary(config: GenRecConfig, dataset: Dataset) -> str:
         "device / precision": f"{settings.device} / {settings.precision}, {threads} threads",
         "training": f"{settings.epochs} epochs, batch {batch}, {optimiser}",
     }
+    rows["validation"] = _validation(config)
     rows["evaluation"] = _evaluation(config)
     if processes.size() > 1:
         rows["processes"] = f"{processes.size()}, {_how_they_share(config)}"
@@ -80,6 +81,20 @@ def _how_they_share(config: GenRecConfig) -> str:
     if config.final_config_dict.get("sparse_tables"):
         return "which share each batch; faster, with other numbers: --local_steps=512"
     return "which share each batch"
+
+
+def _validation(config: GenRecConfig) -> str:
+    """By what, how often and on how many users the best epoch is chosen."""
+    settings = config.settings
+    step = settings.eval_step
+    no_split = "test_only" in settings.eval_args["split"].values()
+    if not step or no_split or settings.hold_out is False:
+        return "none, the last epoch counts"
+    text = f"{settings.valid_metric}, {-(-settings.epochs // step)} times, after every "
+    text += "epoch" if step == 1 else f"{step} epochs and the last one"
+    if settings.valid_users:
+        text += f", {settings.valid_users:,} users"
+    return f"{text}; ends after more than {settings.stopping_step} without progress"
 
 
 def _evaluation(config: GenRecConfig) -> str:
