@@ -18,7 +18,7 @@ from typing import NoReturn
 from tqdm.auto import tqdm
 
 from recbole_genrec.experiments.benchmark_file import Benchmark, PlannedRun
-from recbole_genrec.report.runs import STATE
+from recbole_genrec.report.runs import STATE, Run, state_row
 from recbole_genrec.storage.artefacts import write_json
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -205,18 +205,10 @@ def write_state(
     """Write ``runs.json``: which runs there are, how each stands, and where its files are."""
     rows = []
     for run in benchmark.runs:
-        rows.append(
-            {
-                "name": run.name,
-                "model": run.model,
-                "tokenizer": run.tokenizer,
-                "dataset": run.dataset,
-                "seed": run.seed,
-                "status": status[run],
-                "error": errors.get(run),
-                "result": str(benchmark.result(run).relative_to(benchmark.output)),
-                "log": str(benchmark.log(run).relative_to(benchmark.output)),
-            }
-        )
+        result = str(benchmark.result(run).relative_to(benchmark.output))
+        about = run.name, run.dataset, run.seed, run.model, run.tokenizer
+        row = state_row(Run(*about, status[run], errors.get(run)), result)
+        row["log"] = str(benchmark.log(run).relative_to(benchmark.output))
+        rows.append(row)
     state = {"baseline": benchmark.baseline, "threads": benchmark.threads, "runs": rows}
     write_json(benchmark.output / STATE, state)

@@ -96,6 +96,25 @@ def collect(
     return runs, about
 
 
+def state_row(run: Run, result: str) -> dict[str, Any]:
+    """The row of a run in ``runs.json``.
+
+    Args:
+        run: the run.
+        result: its result file, relative to the folder of ``runs.json``.
+    """
+    return {
+        "name": run.name,
+        "model": run.model,
+        "tokenizer": run.tokenizer,
+        "dataset": run.dataset,
+        "seed": run.seed,
+        "status": run.status,
+        "error": run.error,
+        "result": result,
+    }
+
+
 def saved_ranks(run: Run) -> UserRanks | None:
     """The ranks that a run kept beside its result, or ``None``.
 

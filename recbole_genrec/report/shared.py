@@ -17,7 +17,7 @@ from typing import Any
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.comparable import check_comparable
 from recbole_genrec.report.ranks import ranks_folder
-from recbole_genrec.report.runs import STATE, Run, check_unique, collect, saved_ranks
+from recbole_genrec.report.runs import STATE, Run, check_unique, collect, saved_ranks, state_row
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.digests import digest
 
@@ -101,18 +101,7 @@ def _write_state(runs: Sequence[Run], about: dict[str, Any], folder: Path) -> No
     """Write which runs the folder holds, in the form of a benchmark."""
     rows = []
     for run in sorted(runs, key=lambda run: run.key):
-        rows.append(
-            {
-                "name": run.name,
-                "model": run.model,
-                "tokenizer": run.tokenizer,
-                "dataset": run.dataset,
-                "seed": run.seed,
-                "status": "done",
-                "error": None,
-                "result": str(_file(run, folder).relative_to(folder)),
-            }
-        )
+        rows.append(state_row(run, str(_file(run, folder).relative_to(folder))))
     state = {"baseline": about.get("baseline"), "threads": about.get("threads"), "runs": rows}
     write_json(folder / STATE, state)
 
