@@ -38,7 +38,7 @@ from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.resume import EpochPosition, ResumePoints
 from recbole_genrec.training.row_adam import clip_gradients, row_optimiser
 from recbole_genrec.training.time_limit import TimeIsUp, TimeLimit
-from recbole_genrec.training.weight_average import WeightAverage
+from recbole_genrec.training.weight_average import WeightAverage, anew_after_refresh
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ANOTHER_TASK = (
@@ -59,8 +59,7 @@ class GenRecTrainer(EvaluatingTrainer):
     * parameter groups (``model.optimiser_groups()``), a learning-rate schedule with warm-up,
       gradient accumulation, bf16 and fp16;
     * ``model.on_epoch_start(epoch)`` before each epoch, and ``model.after_fit(validate)``;
-    * an average of the weights (``ema_decay``), and an end after some CPU time
-      (``max_cpu_minutes``);
+    * an average of the weights (``ema_decay``), an end after some CPU time (``max_cpu_minutes``);
     * checkpoints without pickled objects, and a resume that continues bit for bit;
     * metrics as plain floats;
     * several processes that give the numbers of one (:mod:`recbole_genrec.runtime.processes`), or
@@ -224,7 +223,8 @@ class GenRecTrainer(EvaluatingTrainer):
         if self.resume_points.is_inside_epoch:
             return self.resume_points.continue_epoch(epoch)
         self.resume_points.begin_epoch(train_data, epoch)
-        self._epoch_start(epoch)
+        with anew_after_refresh(self.average, self.model):
+            self._epoch_start(epoch)
         return EpochPosition()
 
     def _train_batches(

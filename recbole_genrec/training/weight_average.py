@@ -6,6 +6,8 @@ practice). Training goes on with the weights themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,13 +30,17 @@ class WeightAverage:
             if parameter.requires_grad
         }
         self.decay = decay
-        self.steps = 0
-        self.averages = self._copies()
+        self.start_anew()
         # The weights themselves while the model shows the averages.
         self._trained: dict[str, Tensor] | None = None
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def start_anew(self) -> None:
+        """Forget the steps so far."""
+        self.steps = 0
+        self.averages = self._copies()
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -72,3 +78,20 @@ class WeightAverage:
         self.steps = int(state["steps"])
         for name, average in self.averages.items():
             average.copy_(state["averages"][name])
+
+
+@contextmanager
+def anew_after_refresh(average: WeightAverage | None, model: nn.Module) -> Iterator[None]:
+    """Let an average start anew where the codes of the model change in this block.
+
+    Weights from before were trained with other codes; what is validated and stored holds weights
+    and codes that belong together.
+
+    Args:
+        average: of the model, if there is one.
+        model: what is trained; ``codes_version`` counts the changes of its codes.
+    """
+    before = int(getattr(model, "codes_version", 0))
+    yield
+    if average is not None and int(getattr(model, "codes_version", 0)) != before:
+        average.start_anew()

@@ -10,7 +10,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.time_limit import TimeLimit
 from recbole_genrec.training.trainer import GenRecTrainer
-from recbole_genrec.training.weight_average import WeightAverage
+from recbole_genrec.training.weight_average import WeightAverage, anew_after_refresh
 
 MODELS = ["TimelineRec", "SASRec"]
 
@@ -41,6 +41,37 @@ def test_the_average_is_the_recurrence():
     torch.testing.assert_close(layer.weight.detach(), expected)
     average.hide()
     assert torch.equal(layer.weight, trained)
+
+
+@pytest.mark.parametrize("changes", [0, 1])
+def test_it_starts_anew_with_new_codes(changes):
+    layer = torch.nn.Linear(3, 2)
+    layer.register_buffer("codes_version", torch.tensor(4))
+    average = WeightAverage(layer, 0.9)
+    with torch.no_grad():
+        layer.weight.add_(1)
+    average.after_step()
+    mixed = average.averages["weight"].clone()
+    assert not torch.equal(mixed, layer.weight)
+    with anew_after_refresh(average, layer):
+        layer.codes_version += changes
+    with anew_after_refresh(None, layer):
+        pass
+    assert average.steps == (0 if changes else 1)
+    assert torch.equal(average.averages["weight"], layer.weight if changes else mixed)
+
+
+def test_a_refresh_in_a_run_starts_the_average_anew(folder, tmp_path, monkeypatch):
+    counts = []
+    start_anew = WeightAverage.start_anew
+    monkeypatch.setattr(
+        WeightAverage, "start_anew", lambda self: (counts.append(1), start_anew(self))[1]
+    )
+    improving = {"self_improve": True, "si_start_epoch": 1, "si_interval": 1, "si_rounds": 2}
+    values = settings(folder, "TIGER", tmp_path, ema_decay=0.9, epochs=4, **improving)
+    result = run_recbole_genrec("TIGER", "toy", config_dict=values)
+    refreshes = result["report"]["self_improve"]["refreshes"]
+    assert len(counts) == 1 + len(refreshes) == 3
 
 
 @pytest.mark.parametrize("model", MODELS)
