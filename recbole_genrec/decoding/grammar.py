@@ -7,7 +7,7 @@ from torch import Tensor
 
 from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
-from recbole_genrec.decoding.scores import FLOOR, best_items, item_scores, outside_score, top
+from recbole_genrec.decoding.scores import FLOOR, best_items, item_scores, top, unreached_score
 from recbole_genrec.decoding.trie import ItemTrie
 from recbole_genrec.errors import ConfigError
 
@@ -38,8 +38,9 @@ def grammar_search(
         score_type: ``joint`` or ``level``. ``renormalised`` is defined by the legal children in
             the trie, which this search ignores.
         fill: also return ``full`` ``[B, n_items]``: reached items have their exact score, all
-            others share one lower value (a beam that left the catalogue bounds no item), the
-            padding item and items outside the trie come last (our choice, unpublished).
+            others share :func:`~recbole_genrec.decoding.scores.unreached_score` (a beam that left
+            the catalogue bounds no item), the padding item and items outside the trie come last.
+            Lists have no places for such items.
         excluded: int64 ``[B, H]``, items that each user must not get, 0 = none. Prefixes of such
             items alone are not followed.
 
@@ -131,4 +132,4 @@ def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor, exclusion: Exclusion |
     table = scores.new_full((len(scores), trie.n_leaves + 1), -torch.inf)  # the last for -1
     table.scatter_(1, torch.where(leaves < 0, trie.n_leaves, leaves), scores)
     full = item_scores(trie, table, exclusion)
-    return full.masked_fill(full == -torch.inf, outside_score(trie) / 2)
+    return full.masked_fill(full == -torch.inf, unreached_score(trie))

@@ -176,6 +176,11 @@ def outside_score(trie: ItemTrie) -> float:
     return 2 * (trie.depth + 1) * FLOOR
 
 
+def unreached_score(trie: ItemTrie) -> float:
+    """Finite score of members that a search has no bound for: below the reached, above outside."""
+    return outside_score(trie) / 2
+
+
 def item_scores(trie: ItemTrie, leaf_scores: Tensor, exclusion: Exclusion | None = None) -> Tensor:
     """Scores of leaves as scores of items, ties on a leaf broken.
 

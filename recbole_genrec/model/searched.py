@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchLog, SearchResult, path_scores
+from recbole_genrec.decoding.scores import outside_score, unreached_score
 from recbole_genrec.model.code_search import CodeSearch, lists_with_proof
 from recbole_genrec.model.coded import CodedModel
 from recbole_genrec.model.recommending import Ranked
@@ -50,18 +51,30 @@ class SearchedModel(CodedModel):
         """Whether the search scores all items, as with ``score_mode: exact``."""
         return self.settings.score_mode == "exact" and self.settings.constraint == "trie"
 
+    @property
+    def unranked_score(self) -> float:
+        """Score up to which items have no place in a list.
+
+        They are no candidates, or a search that does not follow the trie has not reached them.
+        """
+        if self.settings.constraint == "trie":
+            return outside_score(self.search_trie)
+        return unreached_score(self.search_trie)
+
     def _best_of(
         self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As the base's, from the lists of the search.
 
-        A user whose search reached fewer than ``k`` items is searched again with all items ranked,
-        because the places below are ordered by bounds.
+        A user whose search of the trie reached fewer than ``k`` items is searched again with all
+        items ranked, because the places below are ordered by bounds.
         """
         if self.scores_every_item:
             return super()._best_of(k, history, length, excluded, **user)
         result = self.search(history, length, k, excluded=excluded, **user)
         items, scores = result.items[:, :k], result.scores[:, :k]
+        if self.settings.constraint != "trie":
+            return items, scores
         short = (items == 0).any(1).nonzero().squeeze(1)  # [R]
         if len(short):
             of_short = {name: ids[short] for name, ids in user.items()}

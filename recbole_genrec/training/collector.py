@@ -91,16 +91,18 @@ class TensorCollector(Collector):
         positive_u: torch.Tensor,
         positive_i: torch.Tensor,
     ) -> None:
-        """As RecBole's; with ``exclude_history`` targets of the history are ranked last.
+        """As RecBole's, with nothing in places for which too few items are left.
 
-        Ranked lists take the place of scores where an evaluation holds no scores of all items.
+        RecBole fills such places with any items of score -inf, and a target among them counts as a
+        hit. Targets of score -inf are ranked last. Ranked lists take the place of scores where an
+        evaluation holds no scores of all items.
         """
         if isinstance(scores_tensor, RankedLists):
             for name, value in self._of_lists(scores_tensor, positive_u, positive_i).items():
                 self.data_struct.update_tensor(name, value)
             return
         unfilled: dict[str, torch.Tensor] = {}
-        if self.config.settings.exclude_history:
+        if scores_tensor.dim() == 2:  # else single scores, of given pairs
             k = max(self.topk)
             if bool(((scores_tensor > -torch.inf).sum(1) < k).any()):
                 lists = RankedLists.of(scores_tensor, k).without(None, scores_tensor.shape[1])
@@ -143,10 +145,10 @@ class TensorCollector(Collector):
 
 
 def rank_last(scores: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor) -> None:
-    """Rank targets that stand in their own history below all items, in place: GAUC needs a rank.
+    """Rank targets that no list may hold below all items, in place: GAUC needs a rank.
 
     Args:
-        scores: ``[B, n_items]``, -inf for the items of the history.
+        scores: ``[B, n_items]``, -inf for items of the history and those that no search reached.
         rows: row of each target.
         targets: item ids.
     """
@@ -154,6 +156,7 @@ def rank_last(scores: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor) -
     hidden = scores[rows, targets] == -torch.inf
     rows, targets = rows[hidden], targets[hidden]
     lowest = scores[rows].masked_fill(scores[rows] == -torch.inf, torch.inf).amin(1)
+    lowest = lowest.masked_fill(lowest == torch.inf, 0)  # rows without any item
     scores[rows, targets] = lowest - lowest.abs() - 1
 
 

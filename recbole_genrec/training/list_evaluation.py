@@ -46,17 +46,20 @@ class RankedLists(NamedTuple):
         best, items = torch.topk(scores, k, dim=-1)
         return cls(items, best)
 
-    def without(self, seen: tuple[Tensor, Tensor] | None, n_items: int) -> RankedLists:
+    def without(
+        self, seen: tuple[Tensor, Tensor] | None, n_items: int, floor: float = -torch.inf
+    ) -> RankedLists:
         """The lists with 0 in the places that no item may take.
 
         Where fewer than ``k`` items are left, ``topk`` fills a list with items that may not be in
         it. None of them is a hit.
 
         Args:
-            seen: rows and item ids that leave the lists; ``None`` = none but those of score -inf.
+            seen: rows and item ids that leave the lists, too; ``None`` = none.
             n_items: number of items, the padding item included.
+            floor: score up to which items leave the lists.
         """
-        is_empty = self.scores == -torch.inf
+        is_empty = self.scores <= floor
         if seen is not None:
             rows, items = (numbers.to(self.items.device) for numbers in seen)
             first = torch.arange(len(self.items), device=self.items.device) * n_items
@@ -85,6 +88,9 @@ def ranked_batch(trainer: Any, batch: tuple, dense: Callable[[tuple], tuple]) ->
     if not takes_lists(settings.dense_scores, trainer.eval_collector, n_items):
         scored = dense(batch)
         check_numbers(scored[1])
+        floor = unranked_score(trainer.model)
+        if floor > -torch.inf:
+            scored[1].masked_fill_(scored[1] <= floor, -torch.inf)
         return scored
     interaction, seen, rows, targets = batch
     k = max(settings.topk)
@@ -95,6 +101,11 @@ def ranked_batch(trainer: Any, batch: tuple, dense: Callable[[tuple], tuple]) ->
         lists = RankedLists.of(dense(batch)[1], k)
     check_numbers(lists.scores)
     return interaction, lists, rows, targets
+
+
+def unranked_score(model: Any) -> float:
+    """Score up to which items of a model have no place in a list."""
+    return float(getattr(model, "unranked_score", -torch.inf))
 
 
 def takes_lists(dense: bool | Literal["auto"], collector: Collector, n_items: int) -> bool:
@@ -142,7 +153,8 @@ def ranked_lists(
         NotImplementedError: a model of RecBole that scores given pairs alone.
     """
     if hasattr(model, "best_items"):
-        return RankedLists(*model.best_items(interaction, k)).without(seen, n_items)
+        lists_of_search = RankedLists(*model.best_items(interaction, k))
+        return lists_of_search.without(seen, n_items, unranked_score(model))
     n_rows = len(interaction)
     rows_at_once = max(1, MOST_SCORES // n_items)
     lists = []

@@ -108,16 +108,37 @@ def test_lists_of_every_search(folder, tmp_path, name):
     check_equal(Evaluations(folder, tmp_path, "TimelineRec", **SEARCHES[name]).both())
 
 
-def test_lists_among_candidates_that_do_not_fill_them(folder, tmp_path):
-    """Places that the search leaves open are filled as the scores of all items fill them."""
+@pytest.mark.parametrize("exclude_history", [False, True])
+def test_lists_among_candidates_hold_no_other_items(folder, tmp_path, exclude_history):
     file = tmp_path / "candidates.txt"
     file.write_text("\n".join(f"i{item}" for item in range(11)) + "\n")
-    changes = {"candidate_file": str(file), "exclude_history": True}
+    changes = {"candidate_file": str(file), "exclude_history": exclude_history}
     evaluations = Evaluations(folder, tmp_path, "TIGER", **changes)
     ways = evaluations.both()
     check_equal(ways)
-    unfilled = evaluations.model.search_log.shares()["unfilled"]
-    assert unfilled > 0
+    lists = ways[0][2]
+    candidates = evaluations.model.item_ids([f"i{item}" for item in range(11)])
+    assert set(lists.flatten().tolist()) <= {0, *candidates}
+    if exclude_history:
+        assert evaluations.model.search_log.shares()["unfilled"] > 0
+
+
+@pytest.mark.parametrize("constraint", ["level", "slice"])
+def test_items_that_no_beam_reached_are_no_hits(folder, tmp_path, constraint):
+    """An independent count: the targets in the lists of the search."""
+    settings = {"constraint": constraint, "score_type": "level", "beam_width": 10}
+    evaluations = Evaluations(folder, tmp_path, "STORE", **settings)
+    ways = evaluations.both()
+    check_equal(ways)
+    metrics, _, lists, _ = ways[0]
+    assert (lists == 0).any()  # beams left the catalogue
+    hits, users = 0, 0
+    model = evaluations.model
+    for batch, _, _, targets in evaluations.test:
+        found = model.search(batch["item_id_list"], batch["item_length"], k=10).items[:, :10]
+        hits += int((found == targets.unsqueeze(1)).any(1).sum())
+        users += len(targets)
+    assert metrics["recall@10"] == pytest.approx(hits / users, abs=1e-6)
 
 
 def test_auto_takes_lists_of_large_catalogues_alone(folder, tmp_path, monkeypatch):
