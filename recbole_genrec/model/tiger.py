@@ -157,7 +157,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
             length: number of items in each history ``[B]``.
-            user: RecBole's user ids ``[B]``.
+            user: RecBole's user ids ``[B]``; one that training has not seen, 0, has no token.
 
         Returns:
             Tokens and mask ``[B, S]``, right-padded.
@@ -173,8 +173,10 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
 
         if self.uses_users and user is not None:
             user_tokens = self.vocabulary.user_tokens(self.user_numbers[user])  # [B]
-            tokens = torch.cat([user_tokens.unsqueeze(1), tokens], dim=1)
-            mask = pad(mask, (1, 0), value=True)
+            known = (user > 0).unsqueeze(1)  # [B, 1]
+            with_user = torch.cat([user_tokens.unsqueeze(1), tokens], dim=1)
+            tokens = torch.where(known, with_user, pad(tokens, (0, 1)))
+            mask = torch.where(known, pad(mask, (1, 0), value=True), pad(mask, (0, 1)))
         return tokens, mask
 
     def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> EncoderMemory:

@@ -60,6 +60,22 @@ def test_source_is_user_codes_and_end(folder):
     )
 
 
+def test_a_stranger_has_the_same_list_in_every_way(folder):
+    model, *_ = toy_model(folder, "TIGER", n_user_tokens=7)
+    for value in model.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    histories = {"stranger": ["i3", "i8", "i20"], "u1": ["i3", "i8", "i20"]}
+    lists = dict(list(model.recommend_all(histories, k=5).groupby("user_id")))
+    for name, user in (("stranger", None), ("u1", "u1")):
+        one = model.recommend(histories[name], k=5, user=user, exclude_seen=True)
+        assert [row["item"] for row in one] == lists[name]["item_id"].tolist()
+        scores = [row["score"] for row in one]
+        assert scores == pytest.approx(lists[name]["score"].tolist(), abs=1e-5)
+    assert lists["stranger"]["score"].tolist() != pytest.approx(
+        lists["u1"]["score"].tolist(), abs=1e-5
+    )
+
+
 def test_the_same_temperature_in_training_and_search(folder):
     model, config, loaders = toy_model(
         folder,
