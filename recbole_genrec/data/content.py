@@ -172,6 +172,11 @@ class ItemContent(InteractionContent):
             file_vectors=None,
         )
 
+    def by_raw_id(self) -> ItemContent:
+        """:meth:`of_rows` in the order of the raw ids, whatever numbers the items have."""
+        rows = range(1, len(self.tokens))
+        return self.of_rows([0, *sorted(rows, key=self.tokens.__getitem__)])
+
     @property
     def fingerprint(self) -> str:
         """Digest of ids and texts. It does not cover the encoder.

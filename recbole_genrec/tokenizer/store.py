@@ -118,14 +118,18 @@ class STORETokenizer(ItemTokenizer):
     # --- stage 1 ------------------------------------------------------------------------------
 
     def fit(self, content: ItemContent) -> ItemCodes:
-        """Train the language model on the texts, cluster its dense tokens, repair collisions."""
-        texts = content.text[1:]
+        """Train the language model on the texts, cluster its dense tokens, repair collisions.
+
+        All in the order of the raw item ids: the numbering of the items changes no item's codes.
+        """
+        ordered = content.by_raw_id()
+        texts = ordered.text[1:]
         check_capacity(len(texts), self.sizes, self.settings.collision)
         network, ids, valid = self._network(texts, [*texts, *self.settings.prompts.values()])
         self._train(network, ids, valid)
         dense = dense_tokens(network, ids, valid, self.settings.device)
         self.quality = reconstruction_quality(network, dense, ids, valid, self.settings, self.seed)
-        return self.quantise(dense, content.tokens)
+        return self.quantise(dense, ordered.tokens).aligned(content.tokens)
 
     def _network(
         self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()

@@ -88,9 +88,13 @@ class LMIndexerTokenizer(ItemTokenizer):
     # --- the fit ------------------------------------------------------------------------------
 
     def fit(self, content: ItemContent) -> ItemCodes:
-        """Warm-up, then one position after another, then the index column."""
+        """Warm-up, then one position after another, then the index column.
+
+        All in the order of the raw item ids: the numbering of the items changes no item's codes.
+        """
         check_settings(self.settings)
-        texts = content.text[1:]
+        ordered = content.by_raw_id()
+        texts = ordered.text[1:]
         n_different = len(set(texts))
         self.sizes = tuple(min(size, n_different) for size in self.settings.codebook_sizes)
         with torch.random.fork_rng():
@@ -107,11 +111,11 @@ class LMIndexerTokenizer(ItemTokenizer):
         return ItemCodes.build(
             codes,
             self.sizes,
-            content.tokens,
+            ordered.tokens,
             self.settings.collision,
             spare=self.settings.dedup_spare,
             size=self.settings.extra_token_size,
-        )
+        ).aligned(content.tokens)
 
     def _train(self, network: IndexerNetwork, texts: Texts) -> Tensor:
         """All stages; the codes ``[N, T]``."""
