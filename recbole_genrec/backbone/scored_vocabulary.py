@@ -48,7 +48,12 @@ class ScoredVocabulary(nn.Module):
         self.unused = list(unused)
 
     def log_probs(
-        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
+        self,
+        hidden: Tensor,
+        level: int,
+        score_type: str,
+        temperature: float = 1.0,
+        words: Tensor | None = None,
     ) -> Tensor:
         """Log-probabilities of one level's codes.
 
@@ -59,19 +64,25 @@ class ScoredVocabulary(nn.Module):
                 ``renormalised`` over the level. The search renormalises the latter over the legal
                 children, which does not depend on this constant.
             temperature: divides the logits.
+            words: output rows ``[V, d]`` of tokens outside this vocabulary that compete with the
+                codes under ``joint``.
 
         Returns:
             float32 ``[..., level_sizes[level]]``.
         """
         start, count = self.first[level], self.level_sizes[level]
         rows = self.output_table
+        layers = [rows.float()]
         if score_type != "joint":
-            rows = rows.narrow(0, start, count)
+            layers = [rows.narrow(0, start, count).float()]
             start = 0
-        rows = rows.float()
+        elif words is not None:
+            layers.insert(0, words.float())
+            start += len(words)
+        n_classes = sum(map(len, layers))
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.float() * self.scale
-            log_probs = cached_log_probs(states, [rows], start, count, len(rows), temperature)
+            log_probs = cached_log_probs(states, layers, start, count, n_classes, temperature)
         return self.with_started(log_probs, level)
 
     def with_started(self, log_probs: Tensor, level: int) -> Tensor:

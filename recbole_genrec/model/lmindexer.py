@@ -259,19 +259,22 @@ class LMIndexer(GenerativeRecommender):
         return smoothed_cross_entropy(logits, labels.flatten(), self.label_smoothing)
 
     def _word_logits(self, states: Tensor) -> Tensor:
-        """Logits ``[B, L', V]`` of the text tokens that compete: all, or the end token alone."""
-        if self.settings.loss_vocab == "full":
-            return self.backbone.text_logits(states)
+        """Logits ``[B, L', V]`` of the text tokens that compete with codes."""
+        return nn.functional.linear(states * self.backbone.output_scale, self._words())
+
+    def _words(self) -> Tensor:
+        """Output rows ``[V, d]`` of the text tokens that compete: all, or the end token alone."""
         head = self.backbone.text_table
         if self.backbone.lm_head is not None:
             head = self.backbone.lm_head
-        row = head.weight[self.end : self.end + 1]
-        return nn.functional.linear(states * self.backbone.output_scale, row)
+        if self.settings.loss_vocab == "full":
+            return head.weight
+        return head.weight[self.end : self.end + 1]
 
     def _decoder(self, memory: EncoderMemory, score_type: str) -> BeamDecoder:
-        """What the search steps through."""
+        """What the search steps through; ``joint`` is normalised as the loss is."""
         start = self.backbone.text_table.weight[0]
-        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
+        log_probs = partial(self.vocabulary.log_probs, score_type=score_type, words=self._words())
         return BeamDecoder(self.backbone, memory, start, self.vocabulary.embed_code, log_probs)
 
     # --- self_improve: the tokenizer's own task, text -> codes ------------------------------------

@@ -163,6 +163,28 @@ def test_losses_over_fewer_tokens(folder):
     torch.testing.assert_close(loss, -own.mean(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("loss_vocab", ["full", "codes"])
+@torch.no_grad()
+def test_joint_scores_are_those_of_the_loss(folder, loss_vocab):
+    """Codes compete in the search with what they compete with in the loss."""
+    model, _, _ = made(folder, loss_vocab=loss_vocab, score_type="joint")
+    history, length = users(model)
+    target = torch.tensor([1, 5, 9, 11, 20, 2])
+    scores = exact_scores(model.item_logits(history, length), model.trie, score_type="joint")
+    memory = model._memory(*model.source(history, length))
+    states, labels = model._teach(memory, target, len(model.level_sizes))
+    words = model.backbone.text_table.weight
+    if loss_vocab == "codes":
+        words = words[[model.end]]
+        labels = torch.where(labels == model.end, 0, labels - model.n_text + 1)
+    table = torch.cat([words, model.vocabulary.embedding])
+    log_probs = (states * model.backbone.d_model**-0.5 @ table.T).log_softmax(-1)
+    of_tokens = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # [6, L + 1]
+    own = scores.gather(1, target.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(own, of_tokens[:, :-1].sum(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.loss(history, length, target), -of_tokens.mean())
+
+
 # --- the start ----------------------------------------------------------------------------------
 
 
