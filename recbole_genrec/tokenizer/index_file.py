@@ -20,11 +20,13 @@ from torch import Tensor
 
 from recbole_genrec.data.index_files import files_of_index, numbers_file
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import ContentKeys
+from recbole_genrec.settings.tokenizer_keys import Policy, TokenizerSettings
 from recbole_genrec.storage.digests import file_digest, read_bytes
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import collision_stats
+from recbole_genrec.tokenizer.collision import collision_stats, parse_policies
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -36,15 +38,29 @@ MOST_CODES = 2**20
 logger = getLogger(__name__)
 
 
+class IndexFileSettings(TokenizerSettings):
+    """Keys of ``tokenizer: <file>.json``."""
+
+    collision: list[str] | Policy | None = key(
+        "policies for items with the same code words; without extra_token they share their codes",
+        affects="tokenizer",
+        default=None,
+        neutral=None,
+    )
+
+
 class IndexFile(ItemTokenizer):
     """Codes from an index file (``tokenizer: <file>.json``).
 
     Items of the file that the data lacks are left out. Items with the same code words get an extra
-    token.
+    token, in the order of their raw ids, unless ``collision`` names other policies alone: then they
+    share their codes, as in the runs of LETTER and LC-Rec.
     """
 
     name = "index"
     uses_text = False
+    settings_class = IndexFileSettings
+    settings: IndexFileSettings
 
     @property
     def file(self) -> Path:
@@ -52,8 +68,15 @@ class IndexFile(ItemTokenizer):
         return Path(ContentKeys.of(self.config).tokenizer).expanduser()
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:
-        """What the files hold."""
-        return {"files": [file_digest(file) for file in files_of_index(self.file)]}
+        """What the files hold, and what becomes of equal codes where that is not the default."""
+        files: dict[str, Any] = {"files": [file_digest(file) for file in files_of_index(self.file)]}
+        return files if self._tells_apart else {**files, "collision": ["none"]}
+
+    @property
+    def _tells_apart(self) -> bool:
+        """Whether items with the same code words get an extra token."""
+        policies = self.settings.collision
+        return policies is None or "extra_token" in parse_policies(policies)
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Read the codes.
@@ -61,7 +84,8 @@ class IndexFile(ItemTokenizer):
         Raises:
             DataError: the file is no index, or lacks items of the data.
         """
-        items = content.tokens[1:]
+        ordered = content.by_raw_id().tokens
+        items = ordered[1:]
         words = _by_raw_id(self.file, _read(self.file), items)
         surplus = len(words.keys() - set(items))
         if surplus:
@@ -69,18 +93,15 @@ class IndexFile(ItemTokenizer):
         learned = _codes(self.file, {item: words[item] for item in items})
 
         sharing = collision_stats(learned)["colliding_items"]
-        policies = ["none"]
+        policies = ["extra_token"] if sharing and self._tells_apart else ["none"]
         if sharing:
-            policies = ["extra_token"]
+            what = "an extra token tells them apart" if self._tells_apart else "they keep them"
             logger.warning(
-                "%s: %d of %d items share all code words with another item; an extra token tells "
-                "them apart.",
-                self.file,
-                sharing,
-                len(items),
+                f"{self.file}: {sharing} of {len(items)} items share all code words with another "
+                f"item; {what} (collision)."
             )
         sizes = (learned.amax(0) + 1).tolist()
-        return ItemCodes.build(learned, sizes, content.tokens, policies)
+        return ItemCodes.build(learned, sizes, ordered, policies).aligned(content.tokens)
 
     def encode(self, new: NewItems) -> Tensor:
         """Always an error: a file of codes holds no rule for new items."""

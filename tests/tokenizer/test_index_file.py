@@ -101,6 +101,21 @@ def test_items_that_share_code_words_get_an_extra_token(data, tmp_path, caplog):
     assert codes["i0"][:3] == codes["i1"][:3] and codes["i0"] != codes["i1"]
 
 
+def test_items_share_their_codes_where_the_paper_says_so(data, tmp_path, caplog):
+    """LETTER: four code words an item, published with duplicates."""
+    index = {f"i{n}": words(n) for n in range(N)}
+    index["i1"] = index["i0"]
+    file = write_index(tmp_path, index)
+    with caplog.at_level(logging.WARNING):
+        model = model_of(data, tmp_path, file, collision=["sinkhorn"])[0]
+    assert "2 of 40 items share all code words with another item; they keep them" in caplog.text
+    codes = read_codes(model)
+    assert codes == {**EXPECTED, "[PAD]": [0, 0, 0], "i1": EXPECTED["i0"]}
+    assert model.trie.leaf_width == 2
+    again = model_of(data, tmp_path, file)[0]
+    assert again.codes.shape[1] == 4, "another key, another result"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
