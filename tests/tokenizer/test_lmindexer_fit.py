@@ -95,6 +95,12 @@ def test_the_index_column_is_as_large_as_the_largest_leaf():
         assert indices == list(range(len(indices))), "counted in the order of the raw ids"
 
 
+@pytest.mark.parametrize(("n_items", "size"), [(32, 128), (20_000, 128), (20_001, 512)])
+def test_sizes_that_follow_the_catalogue(n_items, size):
+    assert LMIndexerTokenizer.sizes_asked("auto", n_items) == [size, size]
+    assert LMIndexerTokenizer.sizes_asked([3, 4], n_items) == [3, 4]
+
+
 def test_no_code_is_a_text_token(fitted):
     """Rows of codes are a table behind the text table, which may have padding rows."""
     indexer, _, _ = fitted

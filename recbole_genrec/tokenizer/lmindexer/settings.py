@@ -13,6 +13,11 @@ FROM_SCRATCH = ("indexer_backbone", "scratch")
 class LMIndexerTokenizerSettings(CodeKeys, TokenizerSettings):
     """The language model has keys of its own, so that any generator can take these codes."""
 
+    codebook_sizes: list[int] | Literal["auto"] = key(  # type: ignore[assignment]
+        "one alphabet size per learned level; auto = 2 of 128, of 512 above 20,000 items",
+        ge=1,
+        affects="tokenizer",
+    )
     indexer_backbone: str = key(
         "language model that learns the codes: 'scratch', or folder or hub id of a T5",
         affects="tokenizer",

@@ -37,6 +37,7 @@ from recbole_genrec.backbone.encoder_decoder.build import load_text_encoder_deco
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
+from recbole_genrec.tokenizer.code_sizes import AUTO, sizes_asked
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import parse_policies
 from recbole_genrec.tokenizer.lmindexer.inspection import (
@@ -55,6 +56,10 @@ from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
+
+
+LARGE = 20_000
+"""Items above which ``codebook_sizes: auto`` asks for more codes."""
 
 
 class LMIndexerTokenizer(ItemTokenizer):
@@ -76,7 +81,7 @@ class LMIndexerTokenizer(ItemTokenizer):
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.sizes = tuple(self.settings.codebook_sizes)
+        self.sizes: tuple[int, ...] = ()
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
 
@@ -84,6 +89,18 @@ class LMIndexerTokenizer(ItemTokenizer):
         """The settings that the codes depend on, and what the backbone's folder holds."""
         identity = backbone_identity(self.settings.indexer_backbone)
         return {**super().config_key(switches), "indexer_backbone": identity}
+
+    @classmethod
+    def sizes_asked(cls, sizes: Sequence[int] | str, *counts: int) -> list[int]:
+        """As the base's; ``auto`` is two of 128, of 512 above 20,000 items.
+
+        Args:
+            sizes: value of ``codebook_sizes``.
+            *counts: number of items first.
+        """
+        if sizes != AUTO:
+            return sizes_asked(sizes)
+        return [512 if counts[0] > LARGE else 128] * 2
 
     # --- the fit ------------------------------------------------------------------------------
 
@@ -96,7 +113,8 @@ class LMIndexerTokenizer(ItemTokenizer):
         ordered = content.by_raw_id()
         texts = ordered.text[1:]
         n_different = len(set(texts))
-        self.sizes = tuple(min(size, n_different) for size in self.settings.codebook_sizes)
+        asked = self.sizes_asked(self.settings.codebook_sizes, len(texts))
+        self.sizes = tuple(min(size, n_different) for size in asked)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             network = self._network(texts)
