@@ -18,6 +18,7 @@ from recbole_genrec.data.times import is_date, read_time
 from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.artefacts import META
+from recbole_genrec.storage.digests import file_digest
 
 RESERVED = frozenset(
     [
@@ -84,6 +85,11 @@ def files_read(config, values: dict) -> list[Path]:
     if tokenizer.suffix == INDEX_ENDING:
         files += files_of_index(tokenizer)
     return files
+
+
+def file_digests(config, values: dict) -> dict[str, str]:
+    """Digests by path of the files of :func:`files_read` that exist; arguments as there."""
+    return {str(file): file_digest(file) for file in files_read(config, values) if file.is_file()}
 
 
 def interaction_files(config) -> list[Path]:

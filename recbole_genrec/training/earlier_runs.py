@@ -5,31 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recbole_genrec.data.inter_files import file_digests
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.settings.classification import named_values
-from recbole_genrec.storage.artefacts import read_json
+from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
 RESUME = ".resume.pth"
+
+FEW = 3
+"""Settings in which a run may differ that was perhaps meant (our choice)."""
 
 
 def finished_result(config: Any) -> dict[str, Any] | None:
     """The result of a run of the same settings that has ended; ``None`` without one.
 
+    Where it lies beside the checkpoint and ``result_file`` names another place, it is also put
+    there.
+
     Args:
         config: a ``GenRecConfig``.
+
+    Raises:
+        ConfigError: the run has ended, and its result is not to be found.
     """
     name = config.run_name()
     folder = Path(config.settings.checkpoint_dir)
-    if not (folder / f"{name}.pth").is_file() or (folder / f"{name}{RESUME}").is_file():
+    checkpoint = folder / f"{name}.pth"
+    if not checkpoint.is_file() or (folder / f"{name}{RESUME}").is_file():
         return None
-    file = Path(config.settings.result_file or folder / f"{name}.json")
-    if not file.is_file():
-        return None
-    result = read_json(file)
-    if Path(str(result.get("checkpoint"))).stem != name:
-        return None
-    return result
+    beside = folder / f"{name}.json"
+    asked = Path(config.settings.result_file or beside)
+    for file in (asked, beside):
+        result = read_json(file) if file.is_file() else {}
+        if Path(str(result.get("checkpoint"))).stem == name:
+            if file != asked:
+                write_json(asked, result)
+            return result
+    raise ConfigError(
+        f"There is nothing to resume: {checkpoint} is a finished run of these settings, and its "
+        f"result is neither in {beside} nor in the present --result_file. Test it again by "
+        f"evaluate --checkpoint={checkpoint}, or leave out --resume to train from the beginning."
+    )
 
 
 def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
@@ -40,7 +57,8 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         name: of the run.
 
     Raises:
-        ConfigError: such a run has ended, so that its state is gone.
+        ConfigError: such a run has ended, so that its state is gone; or an interrupted run of these
+            settings read other files.
     """
     folder = Path(config.settings.checkpoint_dir)
     pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
@@ -51,9 +69,13 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
             stored = load_checkpoint(file)
         except ArtefactError:
             continue
-        if differing_keys(config, stored) != ["epochs"]:
+        keys = differing_keys(config, stored)
+        is_interrupted = file.name.endswith(RESUME)
+        if is_interrupted and keys in ([], ["epochs"]):
+            _check_files(config, stored, file)
+        if keys != ["epochs"]:
             continue
-        if not file.name.endswith(RESUME):
+        if not is_interrupted:
             if file.with_name(file.stem + RESUME).is_file():
                 continue  # it was interrupted
             raise ConfigError(
@@ -66,6 +88,59 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         if int(stored["epoch"]) < config.settings.epochs:
             return file
     return None
+
+
+def nothing_to_resume(config: Any, file: Path) -> str:
+    """What a run says that was asked to resume and begins, with the run that may have been meant.
+
+    Args:
+        config: a ``GenRecConfig``.
+        file: the resume file that is not there.
+    """
+    text = f"Nothing to resume: there is no {file}. Starting from the beginning."
+    nearest: tuple[list[str], Path, dict[str, Any]] | None = None
+    pattern = f"{config.settings.model}-{config.settings.dataset}-*{RESUME}"
+    for other in sorted(file.parent.glob(pattern)):
+        try:
+            stored = load_checkpoint(other)
+        except ArtefactError:
+            continue
+        keys = differing_keys(config, stored)
+        if keys and (nearest is None or len(keys) < len(nearest[0])):
+            nearest = keys, other, stored
+    if nearest is None or len(nearest[0]) > FEW:
+        return text
+    keys, other, stored = nearest
+    there = ", ".join(f"{key} ({(stored.get('config') or {}).get(key)} there)" for key in keys)
+    return f"{text} The interrupted run {other} differs in {there}."
+
+
+def files_of_run(config: Any) -> dict[str, str]:
+    """Digests by path of the files that a run reads.
+
+    Args:
+        config: a ``GenRecConfig``.
+    """
+    return file_digests(config, named_values(config.declarations, config.plain()))
+
+
+def _check_files(config: Any, stored: dict[str, Any], file: Path) -> None:
+    """Refuse to go on with a run that was interrupted over other files.
+
+    Raises:
+        ConfigError: names them.
+    """
+    before = stored.get("files")
+    if before is None:  # a run of an earlier version
+        return
+    now = files_of_run(config)
+    changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    if changed:
+        raise ConfigError(
+            f"There is nothing to resume on these files: {file} is an interrupted run of these "
+            f"settings, and since it began {', '.join(changed)} changed. Put the files back to go "
+            f"on with it, or leave out --resume to train from the beginning."
+        )
 
 
 def differing_keys(config: Any, stored: dict[str, Any]) -> list[str]:

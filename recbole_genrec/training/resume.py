@@ -5,6 +5,7 @@ It is saved before each epoch and inside long ones.
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from recbole_genrec.runtime import interrupts, processes
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
+from recbole_genrec.training.earlier_runs import files_of_run
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.weight_average import WeightAverage
 
@@ -94,6 +96,7 @@ class ResumePoints:
         self.trainer = trainer
         self.file = file
         self.active = False
+        self._files: dict[str, str] | None = None  # digests of what the run reads
         self._saved_at = time.monotonic()
         # State of the generator of the data loader before the present epoch.
         self._loader_state: Tensor | None = None
@@ -203,6 +206,9 @@ class ResumePoints:
         random = {"process_0": rng_state(), "streams": processes.streams()}
         if not trainer.writes:
             return
+        if self._files is None:  # the first save, before anything is learned
+            self._files = files_of_run(trainer.config)
+            self._set_aside_earlier()
         scheduler = None
         if trainer.scheduler is not None:
             scheduler = trainer.scheduler.state_dict()
@@ -211,6 +217,7 @@ class ResumePoints:
             {
                 "run": trainer.run_name,
                 "config": trainer.config.plain(),
+                "files": self._files,
                 "epoch": epoch,
                 "batch": batch,
                 "sums": sums,
@@ -228,6 +235,22 @@ class ResumePoints:
                 "cpu_seconds": trainer.cpu_seconds,
                 "history": trainer.history,
             },
+        )
+
+    def _set_aside_earlier(self) -> None:
+        """Keep the file of an interrupted run that this one, which begins anew, would replace."""
+        try:
+            state = load_checkpoint(self.file)
+        except ArtefactError:
+            return
+        if not state.get("epoch") and not state.get("batch"):
+            return
+        kept = self.file.with_name(f"{self.file.name}.old")
+        os.replace(self.file, kept)
+        self.trainer.logger.warning(
+            f"A run of these settings was interrupted in epoch {state['epoch']}; this one begins "
+            f"anew. What it had learned is kept as {kept}. To go on from there, stop this run, "
+            f"rename that file to {self.file.name}, and add --resume."
         )
 
     def restore(self, train_data: Any, earlier: Path | None = None) -> None:
@@ -266,6 +289,7 @@ class ResumePoints:
             self._random = state["random"]
             self.restore_random_states()
 
+        self._files = state.get("files") or files_of_run(self.trainer.config)
         where = f"epoch {self.trainer.start_epoch}"
         if state["batch"]:
             where += f", batch {state['batch']}"

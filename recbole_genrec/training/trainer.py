@@ -23,7 +23,7 @@ from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import write_checkpoint
 from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
-from recbole_genrec.training.earlier_runs import resume_file_with_fewer_epochs
+from recbole_genrec.training.earlier_runs import nothing_to_resume, resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
 from recbole_genrec.training.list_evaluation import CLIP
@@ -184,7 +184,7 @@ class GenRecTrainer(EvaluatingTrainer):
         if earlier is not None:
             self.resume_points.take_over(train_data, earlier)
             return
-        self.logger.info(f"Nothing to resume: there is no {file}. Starting from the beginning.")
+        self.logger.warning(nothing_to_resume(self.config, file))
 
     def resume_checkpoint(self, resume_file: str) -> None:
         """RecBole's way to name the file to continue from; :meth:`fit` restores the state."""

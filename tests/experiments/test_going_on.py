@@ -271,3 +271,66 @@ def test_new_items_without_a_place(folder, tmp_path, monkeypatch):
         evaluate(first["checkpoint"], data_path=str(later))
     served = load_model(first["checkpoint"], data_path=str(later))
     assert served.histories["u61"] == ["i40"] and "i40" not in served.model.item_tokens
+
+
+# --- files that changed, and what is not lost -----------------------------------------------------
+
+
+def interrupted(folder, monkeypatch, epoch=1, **changes):
+    """A run that stops when an epoch begins."""
+    with monkeypatch.context() as patch:
+        stopped_after(epoch, patch)
+        with pytest.raises(Interrupted):
+            run(folder, **changes)
+    (file,) = Path("saved").glob("*.resume.pth")
+    return file
+
+
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_an_interrupted_run_does_not_go_on_over_other_files(folder, tmp_path, monkeypatch, epochs):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    interrupted(own, monkeypatch, epochs=2)
+    file = own / "toy" / "toy.inter"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    with pytest.raises(ConfigError, match=r"since it began .*toy\.inter changed"):
+        run(own, epochs=epochs, resume=True)
+    file.write_text("\n".join([header, *rows]) + "\n")
+    assert run(own, epochs=epochs, resume=True, lr_scheduler="constant")["epochs"]
+
+
+def test_a_new_start_keeps_what_an_interrupted_run_had_learned(folder, monkeypatch, caplog):
+    file = interrupted(folder, monkeypatch, epoch=2, epochs=3)
+    before = file.read_bytes()
+    whole = run(folder, epochs=3)
+    kept = file.with_name(f"{file.name}.old")
+    assert kept.read_bytes() == before and not file.is_file()
+    assert (
+        f"interrupted in epoch 2; this one begins anew. What it had learned is kept as {kept}"
+        in (caplog.text)
+    )
+    kept.rename(file)
+    Path(whole["checkpoint"]).with_suffix(".json").unlink()
+    resumed = run(folder, epochs=3, resume=True)
+    assert resumed["test_result"] == whole["test_result"]
+
+
+def test_a_finished_run_is_not_trained_again(folder, tmp_path):
+    first = run(folder, epochs=1)
+    weights = Path(first["checkpoint"]).read_bytes()
+    other = tmp_path / "other.json"
+    again = run(folder, epochs=1, resume=True, result_file=str(other))
+    assert again["test_result"] == first["test_result"]
+    assert json.loads(other.read_text())["test_result"] == first["test_result"]
+    other.unlink()
+    Path(first["checkpoint"]).with_suffix(".json").unlink()
+    with pytest.raises(ConfigError, match="is a finished run of these settings, and its result"):
+        run(folder, epochs=1, resume=True)
+    assert Path(first["checkpoint"]).read_bytes() == weights
+
+
+def test_the_run_that_may_have_been_meant_is_named(folder, monkeypatch, caplog):
+    file = interrupted(folder, monkeypatch, epochs=2, learning_rate=0.01)
+    run(folder, epochs=2, learning_rate=0.001, resume=True)
+    assert f"interrupted run {file} differs in learning_rate (0.01 there)." in caplog.text
