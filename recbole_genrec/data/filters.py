@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from logging import getLogger
 from typing import Any
 
+import pandas as pd
 from recbole.utils import FeatureType
 
 from recbole_genrec.errors import ConfigError
@@ -41,10 +44,41 @@ def filter_by_value(dataset: Any) -> None:
                 f"val_interval: {field} holds numbers, so it takes an interval such as "
                 f"--val_interval=\"{{{field}: '[3,inf)'}}\", not {interval!r}."
             )
-        for rows in dataset.field2feats(field):
+        tables = dataset.field2feats(field)
+        if kind == FeatureType.TOKEN:
+            kept = _tokens(field, interval)
+            _tell_unknown(field, kept, tables)
+        for rows in tables:
             if kind == FeatureType.TOKEN:
-                fits = rows[field].isin([str(value) for value in interval]).to_numpy()
+                fits = rows[field].isin(kept).to_numpy()
             else:
                 limits = dataset._parse_intervals_str(interval)
                 fits = dataset._within_intervals(rows[field].to_numpy(), limits)
             rows.drop(rows.index[~fits], inplace=True)
+
+
+def _tokens(field: str, values: Sequence[object]) -> list[str]:
+    """The tokens of a list of values to keep.
+
+    Raises:
+        ConfigError: a value is neither a text nor a whole number.
+    """
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise ConfigError(
+                f"val_interval: {field} holds tokens, and one of those to keep was read as "
+                f"{value!r}. Write it in quotes, as it stands in the file: "
+                f"--val_interval=\"{{'{field}': ['...']}}\"."
+            )
+    return [str(value) for value in values]
+
+
+def _tell_unknown(field: str, kept: Sequence[str], tables: Sequence[pd.DataFrame]) -> None:
+    """Warn of tokens to keep that are in no row."""
+    there = {token for rows in tables for token in rows[field].unique()}
+    unknown = [token for token in kept if token not in there]
+    if unknown:
+        getLogger().warning(
+            f"val_interval: {len(unknown)} of {len(kept)} values of {field} are in no row, for "
+            f"example {unknown[0]!r}."
+        )

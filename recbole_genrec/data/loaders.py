@@ -86,6 +86,7 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     )
     if file.exists():
         refuse_pickle(file)
+    _check_histories(config, dataset)
     hint = "RecBole cannot split it; check eval_args."
     with explained(config.settings.dataset, hint, DataError), without_recbole_settings():
         train, valid, test = data_preparation(config, dataset)
@@ -112,6 +113,24 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
         excluding_valid, test = excluding(config, split)
         valid = None if valid is None else excluding_valid
     return train, _validation_loader(config, valid), test
+
+
+def _check_histories(config, dataset) -> None:
+    """Refuse data in which nobody has a history, of which RecBole makes no rows at all.
+
+    Raises:
+        DataError: a sequential model, and no user has more than one interaction.
+    """
+    settings = config.settings
+    if settings.MODEL_TYPE != ModelType.SEQUENTIAL or settings.benchmark_filename is not None:
+        return
+    users = dataset.inter_feat[dataset.uid_field]
+    if len(set(users.tolist())) == len(users):
+        raise DataError(
+            f"Each user of {settings.dataset} has one interaction, so no history leads to a next "
+            f"item. {settings.model} needs users with four or more. Is "
+            f"USER_ID_FIELD: {dataset.uid_field} the column of the users, or that of orders?"
+        )
 
 
 def _training_loader(config, train, test_data, grouped: bool):

@@ -34,6 +34,11 @@ def check_settings(config) -> None:
             raise ConfigError(
                 "A generative model takes no negative samples: set train_neg_sample_args: ~."
             )
+        if values.get("transform") is not None:
+            raise ConfigError(
+                f"transform: {values['transform']} changes the histories in a batch, which the "
+                "methods of this package read as they are. Leave it out."
+            )
         config.model_class.check_config(values)
         config.model_class.check_settings(config.view(config.model_class.settings_class))
     elif values.get("candidate_file") is not None:

@@ -11,17 +11,23 @@ import yaml
 
 from recbole_genrec.errors import ConfigError
 
+_NUMBERED = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$")
+"""Digits that are no decimal number: with leading zeros, or with colons."""
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$")
 
 
 class YamlLoader(yaml.SafeLoader):
-    """Plain YAML (no Python tags) that reads ``1e-3`` as a number.
+    """Plain YAML (no Python tags) that reads ``1e-3`` as a number, ``007`` and ``1:30`` as texts.
 
-    RecBole changes ``yaml.FullLoader`` for the whole process instead.
+    YAML 1.1 takes ``010`` for an octal 8 and ``1:30`` for 90; here they are ids. RecBole changes
+    ``yaml.FullLoader`` for the whole process instead.
     """
 
 
 YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+for _first in "-+0123456789":
+    _resolvers = YamlLoader.yaml_implicit_resolvers[_first]
+    _resolvers.insert(0, ("tag:yaml.org,2002:str", _NUMBERED))
 
 
 def parse_value(text: str) -> object:

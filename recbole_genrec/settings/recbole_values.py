@@ -11,6 +11,15 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.rules import did_you_mean
 
 EVAL_ARGS = ("split", "order", "group_by", "mode")
+PARTS = ("valid", "test")
+TRANSFORM_KEYS = {
+    "mask_itemseq": ("mask_ratio",),
+    "crop_itemseq": ("eta",),
+    "reorder_itemseq": ("beta",),
+    "inverse_itemseq": (),
+    "user_defined": (),
+}
+"""What RecBole's changes of histories read."""
 NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
 PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
 WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
@@ -39,8 +48,12 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
     _check_split(eval_args.get("split"))
     modes = eval_args.get("mode", "full")
+    for part in modes if isinstance(modes, dict) else ():
+        if part not in PARTS:
+            hint = did_you_mean(str(part), PARTS)
+            raise ConfigError(f"eval_args: mode has no {part!r}; its keys are valid, test.{hint}")
     for mode in modes.values() if isinstance(modes, dict) else [modes]:
-        if not re.fullmatch(r"full|labeled|(uni|pop)\d+", str(mode)):
+        if not re.fullmatch(r"full|labeled|(uni|pop)[1-9]\d*", str(mode)):
             raise ConfigError(
                 f"eval_args: mode is {mode!r}; use full, uniN or popN "
                 "(N sampled negatives, for example uni100)."
@@ -49,6 +62,53 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             raise ConfigError(
                 "eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); "
                 "use full, uniN or popN."
+            )
+
+
+def _check_samples(eval_args: dict, topk: list[int]) -> None:
+    """Refuse lists that hold all sampled candidates, whose figures are perfect."""
+    modes = eval_args.get("mode", "full")
+    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+        sampled = re.fullmatch(r"(?:uni|pop)(\d+)", str(mode))
+        if sampled and max(topk) > int(sampled[1]):
+            raise ConfigError(
+                f"eval_args: mode {mode} ranks a target among {sampled[1]} sampled items, and topk "
+                f"{topk} asks for lists of {max(topk)}, which hold all of them. Sample more items, "
+                "or ask for shorter lists."
+            )
+
+
+def _check_clipping(clip: object) -> None:
+    """Refuse a value of ``clip_grad_norm`` that torch would misread."""
+    if clip is None or clip == {}:
+        return
+    form = "write --clip_grad_norm=\"{'max_norm': 1.0}\""
+    if not isinstance(clip, dict):
+        raise ConfigError(f"clip_grad_norm is {clip}; {form}.")
+    unknown = [name for name in clip if name not in ("max_norm", "norm_type")]
+    norm = clip.get("max_norm")
+    is_number = isinstance(norm, (int, float)) and not isinstance(norm, bool)
+    if unknown or not is_number or not float(norm or 0) > 0:
+        raise ConfigError(
+            f"clip_grad_norm is {clip}; max_norm must be a number above 0, and only norm_type may "
+            f"stand beside it: {form}."
+        )
+
+
+def _check_transform(values: dict) -> None:
+    """Refuse a change of histories that RecBole does not know, or whose key is missing."""
+    name = values.get("transform")
+    if name is None:
+        return
+    if name not in TRANSFORM_KEYS:
+        hint = did_you_mean(str(name), TRANSFORM_KEYS)
+        known = ", ".join(TRANSFORM_KEYS)
+        raise ConfigError(f"transform is {name!r}; it must be one of {known}.{hint}")
+    for key in TRANSFORM_KEYS[name]:
+        if values.get(key) is None:
+            raise ConfigError(
+                f"transform: {name} reads the key {key}, which {values['model']} does not have. "
+                "Leave transform out."
             )
 
 
@@ -139,7 +199,10 @@ def check_recbole_values(values: dict) -> None:
     Raises:
         ConfigError: one of them cannot be used.
     """
-    check_eval_args(values["eval_args"], values["eval_type"].name == "RANKING")
+    ranking = values["eval_type"].name == "RANKING"
+    check_eval_args(values["eval_args"], ranking)
+    if ranking:
+        _check_samples(values["eval_args"], values["topk"])
     names = [VALIDATION_LOSS, *metric_names(values["metrics"], values["topk"])]
     if str(values["valid_metric"]).lower() not in names:
         raise ConfigError(
@@ -152,11 +215,10 @@ def check_recbole_values(values: dict) -> None:
                 f"{name} makes RecBole write and read pickles, which this package never loads. "
                 "Leave it out."
             )
-    if not isinstance(values.get("clip_grad_norm") or {}, dict):
-        raise ConfigError(
-            f"clip_grad_norm is {values['clip_grad_norm']}; "
-            "write --clip_grad_norm=\"{'max_norm': 1.0}\"."
-        )
+    _check_clipping(values.get("clip_grad_norm"))
+    _check_transform(values)
+    if int(values.get("worker") or 0) < 0:
+        raise ConfigError(f"worker is {values['worker']}; it must be 0 or a number of processes.")
     _check_trackers(values)
     check_exclude_history(values)
     keep = values.get("rm_dup_inter")

@@ -67,6 +67,8 @@ REFUSED = [
     ({"val_interval": {"rating": "[3,inf)"}}, "'rating', which is not loaded.*load_col"),
     ({"val_interval": {"timestamp": [3, 4]}}, "timestamp holds numbers"),
     ({"val_interval": {"item_id": "[3,inf)"}}, "item_id holds tokens.*list"),
+    ({"val_interval": {"item_id": ["i1", False]}}, "was read as False. Write it in quotes"),
+    ({"val_interval": {"item_id": ["i1", 1000.0]}}, "was read as 1000.0. Write it in quotes"),
     ({"val_interval": ["a"]}, "val_interval"),
     ({"val_interval": {"timestamp": "3"}}, "write an interval"),
     ({"val_interval": {"timestamp": "[3,4]"}}, "No interaction of toy is left"),
@@ -100,6 +102,17 @@ def test_lists_of_tokens_filter(folder):
     assert split(folder, load_col=columns, val_interval={"rating": "[2,inf)"}) == expected_split(
         rows
     )
+
+
+def test_users_with_one_interaction_each(tmp_path):
+    write(tmp_path / "toy" / "toy.inter", [(f"order{n}", f"i{n % 7}", n) for n in range(40)])
+    write_items(tmp_path, "toy")
+    assert "Each user of toy has one interaction" in message(tmp_path)
+
+
+def test_tokens_to_keep_that_no_row_has_are_named(folder, caplog):
+    split(folder, val_interval={"item_id": ["i1", "i2", "i3", "i4", "i5", "zzz"]})
+    assert "1 of 6 values of item_id are in no row, for example 'zzz'" in caplog.text
 
 
 def test_numbers_in_a_list_of_tokens_are_tokens(tmp_path):

@@ -56,6 +56,7 @@ def write(path: Path, content: str) -> str:
         ("{max_norm: 1.0}", {"max_norm": 1.0}),
         ("{'max_norm': 1e-1}", {"max_norm": 0.1}),
         ("[1e-3, word]", [0.001, "word"]),
+        ("{id: [007, 010, 12, 1:30, 0]}", {"id": ["007", "010", 12, "1:30", 0]}),
         ("(1, 2)", (1, 2)),
         ("__import__('os').getcwd()", "__import__('os').getcwd()"),
         ("[!!python/object/apply:os.getcwd []]", "[!!python/object/apply:os.getcwd []]"),

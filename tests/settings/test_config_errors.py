@@ -254,6 +254,15 @@ def test_the_command_prints_help_and_errors(capsys):
         ({"item_inter_num_interval": "[5,inf)[7,8]"}, "item_inter_num_interval is"),
         ({"val_interval": {"rating": "[3,inf"}}, "val_interval: rating is"),
         ({"clip_grad_norm": 1}, "clip_grad_norm is 1; write"),
+        ({"clip_grad_norm": {"max_norm": -1}}, "max_norm must be a number above 0"),
+        ({"clip_grad_norm": {"maxnorm": 1}}, "max_norm must be a number above 0"),
+        ({"clip_grad_norm": {"max_norm": 1, "norm": 2}}, "only norm_type may stand beside it"),
+        ({"transform": "crop"}, "transform is 'crop'; it must be one of mask_itemseq"),
+        ({"transform": "crop_itemseq"}, "transform: crop_itemseq"),
+        ({"worker": -1}, "worker is -1"),
+        ({"eval_args": {"mode": "uni0"}}, "mode is 'uni0'; use full, uniN or popN"),
+        ({"eval_args": {"mode": "pop5"}}, "among 5 sampled items, and topk .* hold all of them"),
+        ({"eval_args": {"mode": {"valdi": "uni50"}}}, "mode has no 'valdi'.*Did you mean valid"),
     ],
 )
 def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
@@ -264,9 +273,9 @@ def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
 
 def test_parts_of_eval_args_keep_the_rest_of_the_protocol():
     whole = make()["eval_args"]
-    assert make(eval_args={"mode": "uni10"})["eval_args"] == {
+    assert make(eval_args={"mode": "uni100"})["eval_args"] == {
         **whole,
-        "mode": {"valid": "uni10", "test": "uni10"},
+        "mode": {"valid": "uni100", "test": "uni100"},
     }
     for intervals in ("[5,inf)", "(0, 1.5];[3,4)", "(-inf,-1]", "[1.3e9,Inf)"):
         assert make(val_interval={"rating": intervals}, user_inter_num_interval="[3,9]")[
@@ -281,3 +290,10 @@ def test_parts_of_eval_args_keep_the_rest_of_the_protocol():
         )["tail_ratio"]
         == 0.2
     )
+
+
+def test_changes_of_histories_are_for_models_that_read_them():
+    with pytest.raises(ConfigError, match="transform: inverse_itemseq changes the histories"):
+        make("STORE", transform="inverse_itemseq")
+    assert make("SASRec", transform="inverse_itemseq")["transform"] == "inverse_itemseq"
+    assert make("SASRec", clip_grad_norm={"max_norm": 0.5, "norm_type": 1})
