@@ -103,6 +103,7 @@ class SingleRun:
         self.stages = Stages()
         self.saved = saved
         self.command = command_of(argv=argv, **settings)
+        self.commit = commit()  # of the code that starts; a checkout may move on meanwhile
         self.config = GenRecConfig(argv=argv, **settings)
         self.generative = is_generative(self.config.model_class)
         self.writes = processes.rank() == 0
@@ -286,7 +287,7 @@ class SingleRun:
             "checkpoint": self.trainer.saved_model_file if self.saved else None,
             "ranks": self.ranks_name,
             "command": self.command,
-            "commit": commit(),
+            "commit": self.commit,
             "versions": versions(),
             "config": config.plain(),
         }
