@@ -173,8 +173,8 @@ class GenRecConfig(Config):
             )
         if not isinstance(dataset, str) or not FOLDER_NAME.fullmatch(dataset):
             raise ConfigError(
-                f"dataset {dataset!r} must be the name of one folder "
-                "(letters, digits, '-', '_', '.')."
+                f"dataset {dataset!r} must be the name of one folder (letters, digits, '-', '_', "
+                "'.'). A name like a number needs quotes in quotes: --dataset=\"'2024'\"."
             )
         if isinstance(model, str):
             model_class = get_model_class(self._other_generator(model, dataset))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recbole_genrec.data.item_text import render_item_text
-from recbole_genrec.data.preparation.own.columns import Columns, item_column
-from recbole_genrec.data.preparation.own.tables import read_table, text_of
+from recbole_genrec.data.preparation.own.columns import Columns, check_named, item_column
+from recbole_genrec.data.preparation.own.files import stored_name
+from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import load_model
@@ -26,7 +27,9 @@ class AddedItems:
         without_text: items whose columns of text are empty; they stay out.
         without_id: rows without an id.
         repeated: further rows of an item.
+        malformed: rows that cannot be read.
         output: the new checkpoint.
+        notes: what else people should know about the table.
     """
 
     read: int
@@ -35,7 +38,9 @@ class AddedItems:
     without_text: int
     without_id: int
     repeated: int
+    malformed: int
     output: Path | None
+    notes: list[str] = field(default_factory=list)
 
     def report(self) -> str:
         """The counts, for people."""
@@ -45,9 +50,11 @@ class AddedItems:
             (self.without_text, "have no text and stay out"),
             (self.without_id, "rows have no id"),
             (self.repeated, "rows repeat an item; the first counts"),
+            (self.malformed, "rows cannot be read"),
         ):
             if count:
                 lines.append(f"{count:>9,} {reason}")
+        lines += self.notes
         if self.output is None:
             lines.append("Nothing was written.")
         else:
@@ -65,7 +72,8 @@ def add_items_of(
     """Add the items of a table to a model; nothing is trained.
 
     Their texts are made of the columns that made the texts of the run (``item_text_fields``), and
-    the fitted tokenizer places them.
+    the fitted tokenizer places them. ``import`` stores a column ``Product Name`` as
+    ``Product_Name``; both names are found.
 
     Args:
         checkpoint: of a method of this package.
@@ -77,7 +85,7 @@ def add_items_of(
 
     Raises:
         ConfigError: the method cannot take in items without training, or knows no item texts.
-        DataError: the table or a column is missing.
+        DataError: the table or a column is missing, or a column or an id is unsure.
         ArtefactError: the checkpoint holds a model of RecBole, or the file cannot be written.
     """
     checkpoint = local_checkpoint(checkpoint)
@@ -93,7 +101,9 @@ def add_items_of(
             f"{checkpoint} was trained without item texts (item_text_fields), so a text gives a "
             "new item no place. Train again with the new items in the data."
         )
-    texts, counts = _texts_of(Path(items).expanduser(), item, fields, set(model.item_tokens))
+    table = read_table(Path(items).expanduser())
+    found = columns_of_fields(table, fields)
+    texts, counts = _texts_of(table, item, found, set(model.item_tokens))
     if texts:
         model.add_items(list(texts.values()), list(texts))
         if source.is_dir():
@@ -101,31 +111,53 @@ def add_items_of(
         else:
             model.save(target)
     written = target if texts else None
-    return AddedItems(**counts, added=list(texts), output=written)
+    notes = _notes(table, found)
+    return AddedItems(**counts, added=list(texts), output=written, notes=notes)
+
+
+def columns_of_fields(table: Table, fields: list[str]) -> dict[str, str | None]:
+    """The column of a table for each field of the item text; ``None`` where there is none.
+
+    Args:
+        table: of new items.
+        fields: ``item_text_fields`` of the run.
+
+    Raises:
+        DataError: the table has none of them, or two columns for one.
+    """
+    names = [str(name) for name in table.frame.columns]
+    found: dict[str, str | None] = {}
+    for name in fields:
+        fitting = [column for column in names if name in (column, stored_name(column))]
+        if len(fitting) > 1:
+            raise DataError(
+                f"{table.path} has several columns for the text field {name}: "
+                f"{', '.join(map(repr, fitting))}. Leave in one of them."
+            )
+        found[name] = fitting[0] if fitting else None
+    if not any(found.values()):
+        raise DataError(
+            f"{table.path} has none of the columns that make an item's text ({', '.join(fields)}); "
+            f"its columns are {', '.join(names)}."
+        )
+    return found
 
 
 def _texts_of(
-    file: Path, item: str | None, fields: list[str], known: set[str]
+    table: Table, item: str | None, found: dict[str, str | None], known: set[str]
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Texts of the new items of a table by raw id, and counts of the others."""
-    table = read_table(file)
-    columns = Columns(item=item)
-    key = item_column(table, columns)
-    missing = [field for field in fields if field not in table.frame]
-    if len(missing) == len(fields):
-        raise DataError(
-            f"{file} has none of the columns that make an item's text ({', '.join(fields)}); its "
-            f"columns are {', '.join(map(str, table.frame.columns))}."
-        )
+    if item is not None:
+        check_named(table, item, "item")
+    key = item_column(table, Columns(item=item))
     counts = {"known": 0, "without_text": 0, "without_id": 0, "repeated": 0}
-    counts["read"] = len(table.frame) + table.dropped.total()
-    counts["without_id"] += table.dropped.total()
-    present = [field for field in fields if field in table.frame]
+    counts["malformed"] = table.dropped.total()
+    counts["read"] = len(table.frame) + counts["malformed"]
+    cells = {name: table.frame[column].tolist() for name, column in found.items() if column}
     texts: dict[str, str] = {}
-    for row, raw in enumerate(table.frame[key].tolist()):
-        token = text_of(raw)
-        cells = {field: text_of(table.frame[field].iloc[row]) or "" for field in present}
-        text = render_item_text(cells, fields)
+    for row, token in enumerate(ids_of(table, key, "item")):
+        values = {name: text_of(column[row]) or "" for name, column in cells.items()}
+        text = render_item_text(values, list(found))
         if token is None:
             counts["without_id"] += 1
         elif token in known:
@@ -137,3 +169,18 @@ def _texts_of(
         else:
             texts[token] = text
     return texts, counts
+
+
+def _notes(table: Table, found: dict[str, str | None]) -> list[str]:
+    """Sentences about text columns that are missing, and about rows that cannot be read."""
+    notes = []
+    missing = [name for name, column in found.items() if column is None]
+    if missing:
+        names = ", ".join(map(str, table.frame.columns))
+        notes.append(
+            f"{table.path} has no column {', '.join(missing)}, so the texts of the new items lack "
+            f"it; its columns are {names}"
+        )
+    for reason, count in table.dropped.items():
+        notes.append(f"{count:,} rows: {reason}; the first is {table.examples[reason]}")
+    return notes

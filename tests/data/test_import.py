@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
-from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,8 +16,10 @@ from recbole_genrec.data.choices import histories
 from recbole_genrec.data.dataset import create_dataset
 from recbole_genrec.data.preparation.own.columns import Columns
 from recbole_genrec.data.preparation.own.importing import ImportOptions, import_tables
-from recbole_genrec.data.preparation.own.times import read_times
+from recbole_genrec.data.preparation.own.tables import read_table
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.experiments.loading import load_model
+from recbole_genrec.serving.new_items import columns_of_fields
 
 TITLES = [
     'Lamp, "warm", oil dark',
@@ -167,6 +167,56 @@ def test_a_folder_that_no_import_wrote_stays(tmp_path):
         import_tables(files, "ml-100k")
 
 
+@pytest.mark.parametrize("name", ["2024", "true", "None", "1e3", "1.5", "1_000", "0x10", "-5"])
+def test_a_name_that_run_would_not_take_for_a_word(tmp_path, name, capsys):
+    file = write(tmp_path / "c.csv", shop()[0])
+    assert main(["import", str(file), f"--name={name}"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert f"--name={name} reads as" in shown and f"as in shop-{name}" in shown
+    assert not Path("dataset").exists()
+    import_tables([file], f"shop-{name}")
+    assert main(["run", "--model=TIGER", f"--dataset={name}"]) == 2  # else any name may be imported
+    assert GenRecConfig(argv=["--model=TIGER", f"--dataset=shop-{name}"]).dataset == f"shop-{name}"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (["a", "b", "x0"], "Write one item a row; explode the list first"),
+        ([], "Write one item a row; explode the list first"),
+        ({"id": "a"}, "Write the id of the item into a column of its own"),
+        (True, "Name the column of ids with --item"),
+        (b"a", "Write the ids as texts"),
+    ],
+)
+def test_an_id_is_one_text_or_number(tmp_path, ending, cell, said):
+    if ending == "jsonl" and isinstance(cell, bytes):
+        return
+    rows = [{"user": "u1", "sku": cell}, {"user": "u1", "sku": cell}]
+    file = write(tmp_path / f"x.{ending}", rows)
+    with pytest.raises(DataError, match=rf"x\.{ending}, line 1: sku holds .* {said}"):
+        import_tables([file], "shop")
+    described = write(tmp_path / f"items.{ending}", [{"sku": cell, "title": "lamp"}])
+    clicks = write(tmp_path / "c.csv", [{"user": "u1", "sku": "a"}])
+    with pytest.raises(DataError, match=rf"items\.{ending}, line 1: sku holds .* {said}"):
+        import_tables([clicks, described], "shop")
+
+
+def test_the_line_of_a_list_in_place_of_an_id(tmp_path):
+    rows = [{"user": "u1", "sku": "a"}, {"user": ["u1"], "sku": "b"}]
+    with pytest.raises(DataError, match="line 2: user holds .*'u1'.* a list, .* one user a row"):
+        import_tables([write(tmp_path / "x.jsonl", rows)], "shop")
+
+
+def test_whole_numbers_and_texts_are_ids(tmp_path):
+    ids = ["a b", 3, 3.0, "3.0", 10**17]
+    rows = [{"user": "u1", "sku": sku} for sku in [*ids, None]]
+    done = import_tables([write(tmp_path / "x.jsonl", rows)], "shop")
+    assert done.dropped == {"no item": 1}
+    assert read_back()["u1"] == ["a b", "3", "3", "3.0", str(10**17)]
+
+
 def test_the_settings_of_a_dataset_lie_in_its_folder(tmp_path):
     clicks, items = shop()
     files = [write(tmp_path / "c.csv", clicks), write(tmp_path / "i.csv", items)]
@@ -199,38 +249,6 @@ def test_files_that_are_no_tables(tmp_path):
         import_tables([tmp_path / "x.json"], "shop", options=ImportOptions(encoding="latin1000"))
     with pytest.raises(DataError, match="does not exist"):
         import_tables([tmp_path / "nothing.csv"], "shop")
-
-
-DAY = datetime(2024, 5, 31, 12, 30, 15, tzinfo=timezone.utc)
-SECONDS = DAY.timestamp()
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        *(int(SECONDS), int(SECONDS * 1e3), int(SECONDS * 1e6), int(SECONDS) * 10**9),
-        *(f"{SECONDS}", "20240531123015", 20240531123015, 20240531123015.0),
-        *("2024-05-31T12:30:15", "2024-05-31 12:30:15Z", "2024-05-31T14:30:15+02:00"),
-        *("2024-05-31T05:30:15.000-0700", "2024-05-31 12:30:15 UTC", "20240531T123015Z"),
-        *("31.05.2024 12:30:15", "05/31/2024 12:30:15 PM", "Fri, 31 May 2024 12:30:15 GMT"),
-        *("May 31, 2024 12:30:15", DAY, DAY.replace(tzinfo=None)),
-    ],
-)
-def test_times(written):
-    assert read_times([written, written]).tolist() == [SECONDS] * 2
-
-
-def test_times_that_are_unsure():
-    with pytest.raises(DataError, match="mix milliseconds and seconds"):
-        read_times([1_700_000_000, 1_700_000_000_000])
-    with pytest.raises(DataError, match="can be read as .* Say which: --time_format"):
-        read_times(["01/02/2024", "03/04/2024"])
-    assert read_times(["01/02/2024"], "%d/%m/%Y").tolist() == [1706745600.0]
-    assert read_times(["13/02/2024", "03/04/2024"])[0] == 1707782400.0
-    assert read_times([20240531, 20240601])[1] - read_times([20240531])[0] == 86400
-    assert read_times([3, 1, 2]).tolist() == [3, 1, 2]  # positions
-    days = read_times(["2024-05-31", None, "never", "2024-06-01"])
-    assert np.isnan(days).tolist() == [False, True, True, False]
 
 
 SMALL = ("--epochs=1", "--d_model=32", "--n_heads=2", "--codebook_sizes=[8,8]", "--beam_width=20")
@@ -272,3 +290,37 @@ def test_a_shop_without_texts(tmp_path):
     for model in ("TIGER", "TimelineRec"):
         assert GenRecConfig(model, "bare")["tokenizer"] == "cid"
     assert main(["run", "--model=TimelineRec", "--dataset=bare", *SMALL[:3], "--epochs=1"]) == 0
+
+
+def test_add_items_finds_the_columns_that_import_renamed(tmp_path, capsys):
+    clicks, items = shop()
+    items = [
+        {"sku": row["sku"], "Product Name": row["title"], "brand": row["brand"]} for row in items
+    ]
+    files = [write(tmp_path / "clicks.csv", clicks), write(tmp_path / "items.csv", items)]
+    import_tables(files, "shop", Columns(texts=["Product Name", "brand"]))
+    assert main(["run", "--model=TimelineRec", "--dataset=shop", *SMALL]) == 0
+    checkpoint = next(Path("saved").glob("TimelineRec-shop-*.pth"))
+    new = {"sku": "0099", "Product Name": "Lamp, new", "brand": "brand 1"}
+    command = ["add-items", f"--checkpoint={checkpoint}", "--output=grown.pth"]
+    assert main([*command, f"--items={write(tmp_path / 'new.csv', [new])}"]) == 0
+    assert "has no column" not in capsys.readouterr().out
+    content = load_model("grown.pth").model.content
+    assert content.text[-1] == "Product_Name: Lamp, new, brand: brand 1"
+
+
+def test_columns_of_new_items(tmp_path):
+    def found(header: dict, fields: list[str]) -> dict[str, str | None]:
+        return columns_of_fields(read_table(write(tmp_path / "new.csv", [header])), fields)
+
+    fields = ["Product_Name", "timestamp_text", "brand"]
+    row = {"sku": 1, "Product Name": "a", "timestamp": "b", "brand": "c"}
+    assert list(found(row, fields).values()) == ["Product Name", "timestamp", "brand"]
+    stored = {"item_id": 1, "Product_Name": "a", "timestamp_text": "b"}
+    assert list(found(stored, fields).values()) == ["Product_Name", "timestamp_text", None]
+    with pytest.raises(
+        DataError, match="several columns .* Product_Name: 'Product Name', 'Product_"
+    ):
+        found({**row, "Product_Name": "d"}, fields)
+    with pytest.raises(DataError, match="has none of the columns .* its columns are sku, Brand"):
+        found({"sku": 1, "Brand": "c"}, fields)

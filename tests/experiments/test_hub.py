@@ -142,3 +142,26 @@ def test_new_items_of_a_table(exported, tmp_path, capsys):
         .with_name(f"{Path(result['checkpoint']).stem}-items.pth")
         .is_file()
     )
+
+
+def test_what_a_table_of_new_items_lacks_is_said(exported, tmp_path, capsys):
+    result, _ = exported
+    table = tmp_path / "new.csv"
+    table.write_text("sku,brand\ni90,brand2\ni91\n,brand1\n")
+    command = ["add-items", f"--checkpoint={result['checkpoint']}", f"--items={table}"]
+    command.append(f"--output={tmp_path / 'grown.pth'}")
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "3 rows read" in shown and "1 items added" in shown
+    assert "1 rows have no id" in shown and "1 rows cannot be read" in shown
+    malformed = "1 rows: malformed row (it has 1 cells, the header has 2)"
+    assert f"{malformed}; the first is new.csv, line 3" in shown
+    assert "new.csv has no column title, so the texts of the new items lack it" in shown
+
+    assert main([*command, "--item=skku"]) == 2
+    assert "has no column 'skku', which --item names" in capsys.readouterr().err
+    table = table.with_suffix(".jsonl")
+    table.write_text('{"sku": "i90", "title": "a"}\n{"sku": ["i91", "i92"], "title": "b"}\n')
+    assert main([*command[:2], f"--items={table}", command[3]]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "line 2: sku holds ['i91', 'i92'], a list, which is no id. Write one item a row" in said

@@ -11,9 +11,13 @@ import yaml
 
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.settings.parsing import parse_value
 from recbole_genrec.storage.atomic import atomic_write
 
 NAME = re.compile(r"(?!\.)[\w.-]+")
+TAKEN = ("item_id", "user_id", "timestamp")
+"""Columns that an import writes itself."""
+
 WITHOUT_TEXT = {
     "TIGER": {"tokenizer": "cid"},
     "TimelineRec": {"tokenizer": "cid", "item_parts": ["id"]},
@@ -27,12 +31,18 @@ def check_target(name: str, data_path: str | Path) -> Path:
     """The folder of a dataset that may be written.
 
     Raises:
-        ConfigError: the name cannot be that of a folder, or belongs to a known dataset.
+        ConfigError: the name cannot be that of a folder or of ``--dataset``, or belongs to a known
+            dataset.
         DataError: the folder holds files that no import wrote.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"--name={name} must be the name of one folder (letters, digits, '-', '_', '.')."
+        )
+    if parse_value(name) != name:
+        raise ConfigError(
+            f"--name={name} reads as {parse_value(name)!r}, not as a word, so that "
+            f"run --dataset={name} could not name it. Put a word in front, as in shop-{name}."
         )
     if name in RECIPES:
         raise ConfigError(f"--name={name} is a dataset that prepare makes. Choose another name.")
@@ -119,12 +129,18 @@ def _kind(field: str, texts: dict[str, dict[str, str]]) -> str:
     return "token"
 
 
+def stored_name(field: str) -> str:
+    """The name of a text column in the ``.item`` file, ``Product Name`` as ``Product_Name``."""
+    name = re.sub(r"[\s:]+", "_", field.strip()) or "text"
+    return f"{name}_text" if name in TAKEN else name
+
+
 def _column_names(fields: Sequence[str]) -> dict[str, str]:
-    """Names of columns that stand before ``:`` in a header; ``item_id`` is taken."""
+    """The stored names of text columns, each only once."""
     names: dict[str, str] = {}
     for field in fields:
-        name = re.sub(r"[\s:]+", "_", field.strip()) or "text"
-        while name in names.values() or name in ("item_id", "user_id", "timestamp"):
+        name = stored_name(field)
+        while name in names.values():
             name = f"{name}_text"
         names[field] = name
     return names

@@ -24,7 +24,7 @@ from recbole_genrec.data.preparation.own.columns import (
     text_columns,
 )
 from recbole_genrec.data.preparation.own.files import check_target, write_dataset
-from recbole_genrec.data.preparation.own.tables import Table, read_table, text_of
+from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of
 from recbole_genrec.data.preparation.own.times import read_times
 from recbole_genrec.errors import ConfigError, DataError
 
@@ -175,8 +175,8 @@ def _interactions(
         result.examples = {**table.examples, **result.examples}
         frame = pd.DataFrame(
             {
-                "user_id": [text_of(cell) for cell in table.frame[columns.user]],
-                "item_id": [text_of(cell) for cell in table.frame[columns.item]],
+                "user_id": ids_of(table, str(columns.user), "user"),
+                "item_id": ids_of(table, str(columns.item), "item"),
                 "place": [f"{table.path.name}, line {line}" for line in table.lines],
             },
             dtype=object,
@@ -282,8 +282,7 @@ def _item_texts(
     for table, key in zip(tables, ids, strict=True):
         present = [name for name in result.texts if name in table.frame]
         cells = [table.frame[name].tolist() for name in present]
-        for row, raw in enumerate(table.frame[key].tolist()):
-            item = text_of(raw)
+        for row, item in enumerate(ids_of(table, key, "item")):
             if item is None:
                 continue
             known = texts.setdefault(item, {})

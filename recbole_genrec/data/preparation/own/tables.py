@@ -21,6 +21,14 @@ from recbole_genrec.errors import DataError
 SEPARATORS = ("\t", ",", ";", "|")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
+NO_IDS = (
+    ((list, tuple, set, np.ndarray), "Write one {role} a row; explode the list first."),
+    ((dict,), "Write the id of the {role} into a column of its own."),
+    ((bytes,), "Write the ids as texts."),
+    ((bool, np.bool_), "Name the column of ids with --{role}."),
+)
+"""Cells that are no ids, and what to do."""
+
 PACKED = (".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
@@ -186,6 +194,28 @@ def _decoded(path: Path, encoding: str) -> str:
             f"{path} is not written in {encoding}: byte {error.start} does not fit. Give the "
             "encoding, for example --encoding=latin-1."
         ) from error
+
+
+def ids_of(table: Table, column: str, role: str) -> list[str | None]:
+    """The ids of a column, each a text or a number; ``None`` where a cell is missing or empty.
+
+    Args:
+        table: of interactions or of items.
+        column: one of its columns.
+        role: ``user`` or ``item``.
+
+    Raises:
+        DataError: a cell holds a list, an object, bytes or a truth value.
+    """
+    cells = table.frame[column].tolist()
+    for line, cell in zip(table.lines, cells, strict=True):
+        for types, remedy in NO_IDS:
+            if isinstance(cell, types):
+                raise DataError(
+                    f"{table.path}, line {line}: {column} holds {str(cell)[:60]}, a "
+                    f"{type(cell).__name__}, which is no id. {remedy.format(role=role)}"
+                )
+    return [text_of(cell) for cell in cells]
 
 
 def text_of(value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timezone
@@ -12,14 +13,21 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from recbole_genrec.data.preparation.own.forms import (
+    check_zeros,
+    form_of_digits,
+    seconds_of,
+    unsure,
+)
+from recbole_genrec.data.preparation.own.zones import check_zones, has_zone_name, plain_offset
 from recbole_genrec.data.times import read_time
 from recbole_genrec.errors import DataError
 
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 """Unix times from the first number on are in parts of a second: 1e11 seconds is the year 5138."""
 
-DIGITS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""Dates that are written as digits alone, by their length."""
+WHOLE = re.compile(r"^(\d+)\.0+$")
+"""A whole number, as columns with missing cells write it."""
 
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -39,11 +47,13 @@ def read_times(values: Sequence[object], written: str | None = None) -> np.ndarr
         float64 ``[n]``, NaN for cells that are missing or that no form fits.
 
     Raises:
-        DataError: several forms fit and give different times, or units are mixed.
+        DataError: several forms fit and give different times, units are mixed, digits have lost a
+            zero, or most times name a zone.
     """
-    if written is not None:
-        return _with_form(values, [written])
     texts = [_plain(value) for value in values]
+    if written is not None:
+        check_zeros(texts, written)
+        return _by_forms(texts, [written])
     real = [text for text in texts if text is not None]
     if not real:
         return np.full(len(texts), np.nan)
@@ -53,18 +63,19 @@ def read_times(values: Sequence[object], written: str | None = None) -> np.ndarr
         return np.array([_or_nan(_iso, text) for text in texts])
     if _most(real, lambda text: _mail_date(text) is not None):
         return np.array([_or_nan(_mail_date, text) for text in texts])
-    return _with_form(texts, [day + clock for day in DAYS for clock in CLOCKS])
+    return _by_forms(texts, [day + clock for day in DAYS for clock in CLOCKS])
 
 
 def _plain(value: object) -> str | None:
-    """A cell as text; dates of Python in ISO form."""
+    """A cell as text; dates of Python in ISO form, whole numbers without ``.0``."""
     if value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip() or None
+    text = str(value).strip()
+    return WHOLE.sub(r"\1", text) or None
 
 
 def _most(texts: Sequence[str], fits: Callable[[str], bool]) -> bool:
@@ -82,9 +93,9 @@ def _is_number(text: str) -> bool:
 def _numbers(texts: Sequence[str | None]) -> np.ndarray:
     """Unix times in any unit, dates written as digits, or positions."""
     real = [text for text in texts if text is not None and _is_number(text)]
-    form = DIGITS.get(len(real[0]))
-    if form is not None and all(_seconds_of(text, form) is not None for text in real):
-        read = partial(_seconds_of, form=form)
+    form = form_of_digits(real)
+    if form is not None:
+        read = partial(seconds_of, form=form)
         return np.array([_or_nan(read, text) for text in texts])
     units = Counter(_unit(text) for text in real if float(text) != 0)
     if len(units) > 1:
@@ -113,27 +124,16 @@ def _scaled(text: str | None, scale: float) -> float:
         return float(text) / scale
 
 
-def _seconds_of(text: str, form: str) -> float | None:
-    """A text of one form in seconds; ``None`` where the form does not fit, or no such day."""
-    try:
-        day = datetime.strptime(text, form)
-    except ValueError:
-        return None
-    if not 1900 <= day.year <= 2200:
-        return None
-    if day.tzinfo is None:
-        day = day.replace(tzinfo=timezone.utc)
-    return day.timestamp()
-
-
 def _iso(text: str) -> float | None:
-    """An ISO date in seconds; zones may be written in any of the ISO forms."""
+    """An ISO date in seconds; zones may be written in any of the ISO forms, not by name."""
     seconds = read_time(text)
     if seconds is not None:
         return None if _is_number(text) else seconds
     if not text[:4].isdigit() or "-" not in text[4:8]:
         return None
-    cleaned = text.removesuffix(" UTC").removesuffix(" GMT")
+    cleaned = plain_offset(text)
+    if has_zone_name(cleaned):
+        return None  # pandas would drop the zone
     try:
         moment = pd.Timestamp(cleaned)
     except (ValueError, OverflowError):
@@ -154,6 +154,8 @@ def _mail_date(text: str) -> float | None:
     if "," not in text:
         return None
     if moment.tzinfo is None:
+        if re.search("[A-Za-z]", text.split()[-1]) or has_zone_name(text):
+            return None  # Python drops PM, GMT+2, and a zone that it does not know
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()
 
@@ -163,20 +165,29 @@ def _or_nan(read: Callable[[str], float | None], text: str | None) -> float:
     return np.nan if seconds is None else seconds
 
 
-def _with_form(values: Sequence[object], forms: Sequence[str]) -> np.ndarray:
+def _by_forms(texts: Sequence[str | None], forms: Sequence[str]) -> np.ndarray:
+    """The times by one of the forms; names of zones are refused where most cannot be read."""
+    times = _with_form(texts, forms)
+    real = [(text, time) for text, time in zip(texts, times, strict=True) if text is not None]
+    unread = [text for text, time in real if np.isnan(time)]
+    if 2 * len(unread) > len(real):
+        check_zones(unread)
+    return times
+
+
+def _with_form(texts: Sequence[str | None], forms: Sequence[str]) -> np.ndarray:
     """The times by the form that most cells fit.
 
     Raises:
         DataError: two forms fit equally well and give different times.
     """
-    texts = [_plain(value) for value in values]
     sample = [text for text in texts if text is not None]
     fitting: list[tuple[int, str, np.ndarray]] = []
     for form in forms:
-        if len(forms) > 1 and not any(_seconds_of(text, form) is not None for text in sample[:50]):
+        if len(forms) > 1 and not any(seconds_of(text, form) is not None for text in sample[:50]):
             continue
         times = np.array(
-            [_or_nan(lambda text, form=form: _seconds_of(text, form), t) for t in texts]
+            [_or_nan(lambda text, form=form: seconds_of(text, form), t) for t in texts]
         )
         count = int(np.isfinite(times).sum())
         if count:
@@ -188,8 +199,5 @@ def _with_form(values: Sequence[object], forms: Sequence[str]) -> np.ndarray:
     form, times = chosen[0]
     for other, other_times in chosen[1:]:
         if not np.array_equal(times, other_times, equal_nan=True):
-            raise DataError(
-                f"The times, like {sample[0]!r}, can be read as {form} and as {other}. Say which: "
-                f"--time_format={form!r}."
-            )
+            raise unsure(sample[0], form, other)
     return times
