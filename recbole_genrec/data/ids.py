@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -75,19 +76,23 @@ def check_same_ids(stored: dict[str, list[str]], dataset, names: Sequence[str]) 
             )
 
 
-def read_ids(file: str) -> list[str]:
-    """Raw item ids, one a line, without repetitions; empty lines do not count.
+def read_ids(file: str, kind: Literal["item", "user"] = "item") -> list[str]:
+    """Raw ids, one a line, without repetitions; empty lines do not count.
+
+    Args:
+        file: a text file.
+        kind: what the ids are of, for the messages.
 
     Raises:
-        ConfigError: the file is missing, is no UTF-8 text, or names no item.
+        ConfigError: the file is missing, is no UTF-8 text, or names nothing.
     """
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{file} cannot be read ({error}). Give a text file with one raw item id a line."
+            f"{file} cannot be read ({error}). Give a text file with one raw {kind} id a line."
         ) from error
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
-        raise ConfigError(f"{file} names no item. Give one raw item id a line.")
+        raise ConfigError(f"{file} names no {kind}. Give one raw {kind} id a line.")
     return ids

@@ -137,10 +137,10 @@ class Benchmark:
         if not file.is_file():
             return False
         try:
-            checkpoint = read_json(file).get("checkpoint")
+            checkpoint = read_json(file, {"checkpoint": str})["checkpoint"]
         except ArtefactError:
             return False
-        if not checkpoint or Path(checkpoint).stem != run.run_name:
+        if Path(checkpoint).stem != run.run_name:
             return False
         return (ranks_folder(file) / META).is_file()
 

@@ -12,6 +12,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.storage.artefacts import read_json
 
 FORMAT = "recbole_genrec ensemble"
+ADVICE = "Make it again with recbole-genrec ensemble."
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class EnsembleFile:
         """The members that a file names.
 
         Raises:
-            ArtefactError: the file is damaged, or a checkpoint is missing.
+            ArtefactError: the file is damaged, names fewer than two members, or a checkpoint is
+                missing.
         """
-        content = read_json(path)
+        content = read_json(path, advice=ADVICE)
         try:
             members = content["members"]
             names = [str(member["checkpoint"]) for member in members]
@@ -55,6 +57,11 @@ class EnsembleFile:
                 f"{path} is no ensemble: it needs members with a checkpoint and a weight each. "
                 "recbole-genrec ensemble writes such a file."
             ) from error
+        if len(names) < 2:
+            raise ArtefactError(
+                f"{path} names {len(names)} members; an ensemble needs two checkpoints or more. "
+                f"{ADVICE}"
+            )
         folder = Path(path).parent
         checkpoints = tuple(str(folder / name) for name in names)
         for checkpoint in checkpoints:
@@ -77,7 +84,7 @@ def names_members(path: str | os.PathLike[str]) -> bool:
     Raises:
         ArtefactError: it is missing or damaged.
     """
-    content = read_json(path)
+    content = read_json(path, advice="Make it again with the command that wrote it.")
     return "members" in content and "test_result" not in content
 
 

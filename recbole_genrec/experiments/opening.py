@@ -13,8 +13,8 @@ from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.experiments.ensemble_file import names_members
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.objects import Result
-from recbole_genrec.report.runs import RESULT, STATE
-from recbole_genrec.storage.artefacts import read_json
+from recbole_genrec.report.runs import OBJECTS, RESULT, RESULT_ADVICE, STATE
+from recbole_genrec.storage.artefacts import check_content, read_json
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Any:
@@ -49,13 +49,14 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     Raises:
         ArtefactError: it is missing, damaged or no result of a run.
     """
-    content = read_json(path)
+    content = read_json(path, advice=RESULT_ADVICE)
     missing = RESULT - content.keys()
     if missing:
         raise ArtefactError(
             f"{path} is no result of a run: it has no {', '.join(sorted(missing))}. Name the JSON "
             "file that a run wrote beside its checkpoint."
         )
+    check_content(path, content, OBJECTS, RESULT_ADVICE)
     return Result(content)
 
 

@@ -24,6 +24,9 @@ from torch import Tensor
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 
+ADVICE = "Run or evaluate the model again with --save_ranks=True, which writes them anew."
+"""What to do about damaged ranks."""
+
 
 @dataclass(frozen=True)
 class UserRanks:
@@ -97,15 +100,12 @@ class UserRanks:
         Raises:
             ArtefactError: the folder is missing, damaged or holds something else.
         """
-        tensors, meta = load_artefact(folder)
+        tensors, meta = load_artefact(folder, ADVICE)
         loaded: UserRanks | None = None
         with contextlib.suppress(KeyError, TypeError, ValueError, zlib.error):
             loaded = _loaded(tensors, meta)
         if loaded is None:
-            raise ArtefactError(
-                f"{folder} holds no test ranks. "
-                f"Delete the folder and run the model again with --save_ranks=True."
-            )
+            raise ArtefactError(f"{folder} holds no test ranks. {ADVICE}")
         return loaded
 
     def by_case(self, metric: str) -> dict[tuple[str, str], float]:

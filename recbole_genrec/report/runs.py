@@ -8,14 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.report.comparable import check_comparable, distinct_names
 from recbole_genrec.report.ranks import UserRanks, ranks_folder
-from recbole_genrec.storage.artefacts import read_json
+from recbole_genrec.storage.artefacts import check_content, read_json
 
 STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
 # Keys that tell the result of a run from other JSON files.
 RESULT = {"model", "dataset", "seed", "config", "report", "test_result"}
+OBJECTS = {"config": dict, "report": dict, "test_result": dict}
+"""Keys of a result whose values are objects."""
+
+RESULT_ADVICE = (
+    "Run the model again, or evaluate its checkpoint with --result_file, which writes it anew."
+)
+STATE_ADVICE = (
+    "Give the command of the benchmark again, which keeps its finished runs, or name the folder "
+    "of its results."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def collect(
         The runs, and ``{"baseline": name, "threads": n}`` as far as a benchmark folder says so.
 
     Raises:
-        ArtefactError: a path is missing, or there is no result in it.
+        ArtefactError: a path is missing or damaged, or there is no result in it.
         ConfigError: a result is given twice, seeds of a run have other settings, or results of a
             dataset another protocol.
     """
@@ -78,7 +88,7 @@ def collect(
         if not (path / STATE).is_file():
             results += _results(path)
             continue
-        state = read_json(path / STATE)
+        state = read_json(path / STATE, {"runs": list}, STATE_ADVICE)
         runs += _benchmark_runs(path, state)
         for key in ("baseline", "threads"):
             if state.get(key) is not None:
@@ -131,31 +141,37 @@ def saved_ranks(run: Run) -> UserRanks | None:
 
 def _benchmark_runs(folder: Path, state: dict[str, Any]) -> list[Run]:
     """The runs of a benchmark, finished or not."""
-    runs = []
-    for entry in state["runs"]:
-        file = folder / entry["result"]
-        result = read_json(file) if entry["status"] == "done" else None
-        runs.append(
-            Run(
-                entry["name"],
-                entry["dataset"],
-                entry["seed"],
-                entry["model"],
-                entry["tokenizer"],
-                entry["status"],
-                entry["error"],
-                file,
-                result,
-            )
-        )
-    return runs
+    with explained(str(folder / STATE), STATE_ADVICE):
+        return [_benchmark_run(folder, entry) for entry in state["runs"]]
+
+
+def _benchmark_run(folder: Path, entry: dict[str, Any]) -> Run:
+    """The run of an entry of ``runs.json``."""
+    file = folder / entry["result"]
+    result = None
+    if entry["status"] == "done":
+        result = read_json(file, OBJECTS, RESULT_ADVICE)
+    return Run(
+        entry["name"],
+        entry["dataset"],
+        entry["seed"],
+        entry["model"],
+        entry["tokenizer"],
+        entry["status"],
+        entry["error"],
+        file,
+        result,
+    )
 
 
 def _results(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """The result files in a folder, or the one file, with their contents."""
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    contents = [(file, read_json(file)) for file in files]
-    return [(file, content) for file, content in contents if content.keys() >= RESULT]
+    contents = [(file, read_json(file, advice=RESULT_ADVICE)) for file in files]
+    results = [(file, content) for file, content in contents if content.keys() >= RESULT]
+    for file, content in results:
+        check_content(file, content, OBJECTS, RESULT_ADVICE)
+    return results
 
 
 def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:

@@ -58,7 +58,7 @@ def join_parts(files: Iterable[Path], output: Path) -> int:
         The number of rows.
 
     Raises:
-        ArtefactError: a part is damaged, or the file cannot be written.
+        ArtefactError: a part is missing or damaged, or the file cannot be written.
     """
     write = _write_parquet if output.suffix == ".parquet" else _write_text
     with atomic_write(output) as temporary:
@@ -117,5 +117,5 @@ def _read(part: Path) -> pa.Table:
         return pq.read_table(part)
     except (OSError, pa.ArrowInvalid) as error:
         raise ArtefactError(
-            f"{part} is damaged ({error}). Delete it and give the same command again."
+            f"{part} cannot be read ({error}). Delete it and give the command again that makes it."
         ) from error

@@ -1,16 +1,17 @@
 """``recommend --users``: the lists of many users in a file.
 
 The users are cut into parts. Each part is written as soon as it is done, to a folder beside the
-output, so that the same command goes on after a kill and writes the same file. Shards (``--shard``,
+output, so that the same command goes on after a kill and writes the same file. The folder is named
+after the key of the job: a command for other lists has a folder of its own. Shards (``--shard``,
 or the processes of ``torchrun``) take blocks of the users.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +22,16 @@ import torch
 from recbole_genrec.data.choices import Histories, histories_of
 from recbole_genrec.data.history_digests import changed_users, digests_of
 from recbole_genrec.data.ids import read_ids
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists import lists_bar
 from recbole_genrec.runtime import processes
+from recbole_genrec.serving.history_record import Record
 from recbole_genrec.serving.list_files import check_format, join_parts, join_shards, write_part
+from recbole_genrec.serving.part_folder import PartFolder
 from recbole_genrec.serving.shards import Shard
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import check_writable, made_once
@@ -37,7 +41,6 @@ PART = 1024
 """Users of a part: what a kill loses at most."""
 
 ALL, CHANGED = "all", "changed"
-MARK = "job.json"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def recommend_to_file(
     Raises:
         ConfigError: an unknown user or item, a wrong shard or ending, or the dataset's files are
             not there.
-        ArtefactError: the file cannot be written.
+        ArtefactError: the file cannot be written, or another process makes the same lists for it.
     """
     checkpoint = local_checkpoint(checkpoint)
     target = Path(output).expanduser()
@@ -118,7 +121,7 @@ def recommend_to_file(
         if not isinstance(users, str):
             named = users = list(users)
         elif users not in (ALL, CHANGED):
-            named = users = read_ids(users)
+            named = users = _users_of_file(users)
         served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)
         return job.carry_out(users, _identity(checkpoint), changes)
@@ -161,7 +164,13 @@ class _Job:
     def carry_out(
         self, users: str | Sequence[str], identity: str, changes: dict[str, object]
     ) -> WrittenLists:
-        """Make the lists that are missing and join all of them to the file."""
+        """Make the lists that are missing and join all of them to the file.
+
+        Args:
+            users: ``all``, ``changed``, or raw user ids.
+            identity: of the weights.
+            changes: settings that were replaced.
+        """
         histories = self.served.histories
         if histories is None:
             config = self.served.config
@@ -178,20 +187,35 @@ class _Job:
             digest(everybody, [now[user] for user in everybody]),
             [self.k, self.exclude_seen, self.candidates, self.shard.count],
         )
-        folder = self.target.with_name(f"{self.target.name}{self.shard.ending}.parts")
-        if processes.rank() == 0:
-            self._open_folder(folder, digest(key, processes.size()))
-        processes.wait_for_all()
-        counts = self._make_parts(folder, of_shard)
-        listed, resumed = (int(total) for total in processes.summed(counts))
+        # The number of processes and the size of a part say which users a part has.
+        cut = digest(key, processes.size(), PART)
+        folder = PartFolder(self.target, self.shard.ending, cut)
         first = processes.rank() == 0
-        result = WrittenLists(None, len(of_shard), listed, resumed, is_first_process=first)
-        if processes.rank() == 0:
-            result = self._join(folder, key, result)
-            if isinstance(users, str) and users in (ALL, CHANGED) and result.file is not None:
-                record.update(now)
+        with folder.held() if first else contextlib.nullcontext():
+            processes.wait_for_all()
+            counts = self._make_parts(folder, of_shard)
+            listed, resumed = (int(total) for total in processes.summed(counts))
+            result = WrittenLists(None, len(of_shard), listed, resumed, is_first_process=first)
+            if first:
+                with self._writing():
+                    result = self._join(folder, of_shard, key, result)
+                    if isinstance(users, str) and result.file is not None:
+                        record.update(now)
+                self._name_others(folder)
         processes.wait_for_all()
         return result
+
+    def _writing(self) -> contextlib.AbstractContextManager[bool]:
+        """One process at a time writes the output and what lies beside it."""
+        return made_once(self.target.with_name(f"{self.target.name}.joining"), self.log.info)
+
+    def _name_others(self, folder: PartFolder) -> None:
+        """Say which parts of other lists are left; their command may be at work, or go on later."""
+        for other in folder.others():
+            self.log.info(
+                f"{other} holds parts of other lists for {self.target}. Remove it, unless the "
+                "command that makes them is running or is to go on."
+            )
 
     def _chosen(
         self, users: str | Sequence[str], record: Record, histories: Histories
@@ -231,37 +255,34 @@ class _Job:
         chosen = list(dict.fromkeys(users))
         return chosen, digests_of(histories_of(histories, chosen))
 
-    def _open_folder(self, folder: Path, key: str) -> None:
-        """Keep the parts of an earlier call only where they are parts of the same work."""
-        mark = folder / MARK
-        if mark.is_file():
-            try:
-                same = read_json(mark).get("key") == key
-            except ArtefactError:
-                same = False
-            if same:
-                return
-            self.log.info(f"{folder} holds parts of other lists; they are made anew.")
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(mark, {"key": key})
+    def _parts(
+        self, folder: PartFolder, users: list[str], process: int
+    ) -> list[tuple[Path, list[str]]]:
+        """The files of a process, and the users of each; without users one empty file.
 
-    def _make_parts(self, folder: Path, users: list[str]) -> list[float]:
+        Args:
+            folder: where the files are.
+            users: those of all processes.
+            process: its number.
+        """
+        block = Shard(process + 1, processes.size()).block(users)
+        starts = range(0, max(1, len(block)), PART)
+        return [(folder.part(process, start), block[start : start + PART]) for start in starts]
+
+    def _make_parts(self, folder: PartFolder, users: list[str]) -> list[float]:
         """Write the parts of this process.
 
         Returns:
             How many users have a list, and how many of them had it already.
         """
-        rank = processes.rank()
-        block = Shard(rank + 1, processes.size()).block(users)
-        shows = self.served.model.list_options().show_progress and rank == 0
-        bar = lists_bar(len(block), shows)
+        parts = self._parts(folder, users, processes.rank())
+        shows = self.served.model.list_options().show_progress and processes.rank() == 0
+        bar = lists_bar(sum(len(part) for _, part in parts), shows)
         listed = resumed = 0
-        for start in range(0, max(1, len(block)), PART):
-            part = block[start : start + PART]
-            file = folder / f"{rank:04d}-{start:012d}.parquet"
+        for file, part in parts:
             count_file = file.with_suffix(".json")
             if file.is_file() and count_file.is_file():
-                count = read_json(count_file)["users"]
+                count = read_json(count_file, {"users": int})["users"]
                 resumed += count
                 bar.update(len(part))
             else:
@@ -281,35 +302,39 @@ class _Job:
         write_part(file, tables)
         return sum(table["user_id"].nunique() for table in tables)
 
-    def _join(self, folder: Path, key: str, result: WrittenLists) -> WrittenLists:
+    def _join(
+        self, folder: PartFolder, users: list[str], key: str, result: WrittenLists
+    ) -> WrittenLists:
         """Write the file of the users, or of this shard and then of all shards that are there."""
         file = self.shard.file(self.target)
-        join_parts(sorted(folder.glob("*.parquet")), file)
-        shutil.rmtree(folder, ignore_errors=True)
+        of_processes = [self._parts(folder, users, number) for number in range(processes.size())]
+        parts = [part for of_process in of_processes for part, _ in of_process]
         if self.shard.count == 1:
+            join_parts(parts, file)
+            folder.remove()
             return replace(result, file=file)
+
+        # A kill must not leave the mark of other lists beside these.
+        _mark_of(file).unlink(missing_ok=True)
+        join_parts(parts, file)
         write_json(_mark_of(file), {"key": key})
+        folder.remove()
         return replace(result, file=self._join_shards(key), shard_file=file)
 
     def _join_shards(self, key: str) -> Path | None:
         """Write the whole file when the shards of the same lists are all there.
-
-        Two shards may end at the same time: one of them joins.
 
         Returns:
             The whole file, or ``None``.
         """
         numbers = range(1, self.shard.count + 1)
         files = [Shard(number, self.shard.count).file(self.target) for number in numbers]
-        with made_once(self.target.with_name(f"{self.target.name}.joining"), self.log.info):
-            if not self.shard.file(self.target).is_file():
-                return self.target
-            if not all(_belongs(file, key) for file in files):
-                return None
-            join_shards(files, self.target)
-            for file in files:
-                _mark_of(file).unlink(missing_ok=True)
-                file.unlink(missing_ok=True)
+        if not all(_belongs(file, key) for file in files):
+            return None
+        join_shards(files, self.target)
+        for file in files:
+            _mark_of(file).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         return self.target
 
 
@@ -320,31 +345,32 @@ def _mark_of(file: Path) -> Path:
 
 def _belongs(file: Path, key: str) -> bool:
     mark = _mark_of(file)
-    return file.is_file() and mark.is_file() and read_json(mark).get("key") == key
+    if not file.is_file() or not mark.is_file():
+        return False
+    advice = f"Delete it, and make the lists of {file} again."
+    return read_json(mark, {"key": str}, advice)["key"] == key
 
 
-class Record:
-    """What the histories were when a file of lists was written, beside that file.
+def _users_of_file(file: str) -> list[str]:
+    """Raw user ids in the file that ``--users`` names.
 
-    Args:
-        output: the file of lists.
+    Raises:
+        ConfigError: it is not there, or is no list of ids.
     """
-
-    def __init__(self, output: Path) -> None:
-        self.file = output.with_name(f"{output.name}.histories.json")
-
-    def read(self) -> dict[str, int] | None:
-        """Digests of histories by raw user id; ``None`` without a record."""
-        if not self.file.is_file():
-            return None
-        return read_json(self.file)["histories"]
-
-    def update(self, digests: dict[str, int]) -> None:
-        """Take over the digests of all users of the data."""
-        write_json(self.file, {"histories": digests})
+    if not Path(file).exists():
+        raise ConfigError(
+            f"--users={file} is neither {ALL} nor {CHANGED}, and there is no file of this name. "
+            "Give one of these words, or a text file with one raw user id a line."
+        )
+    return read_ids(file, "user")
 
 
 def _identity(checkpoint: str) -> str:
     """What tells the weights of two checkpoints apart."""
     path = Path(checkpoint)
-    return folder_fingerprint(path) if path.is_dir() else file_digest(path)
+    if path.is_dir():
+        return folder_fingerprint(path)
+    if is_ensemble(path):
+        members = EnsembleFile.read(path).checkpoints
+        return digest(file_digest(path), [_identity(member) for member in members])
+    return file_digest(path)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +25,12 @@ from recbole_genrec.storage.digests import digest
 
 META = "meta.json"
 TENSORS_FILE = r"tensors-[0-9a-f]{12}\.safetensors"
+
+MADE_AGAIN = "Delete it; it is made again."
+"""What to do about a damaged file of a cache. No other file may be called so: nothing makes it."""
+
+KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+"""Types of :func:`read_json` in the words of JSON."""
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
@@ -41,27 +48,64 @@ def write_json(path: str | os.PathLike, content: object) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike) -> dict:
+def read_json(
+    path: str | os.PathLike,
+    required: Mapping[str, type] | None = None,
+    advice: str = MADE_AGAIN,
+) -> dict:
     """Read a JSON object.
 
     Args:
         path: the file to read.
+        required: names that the object must have, with the type of each value, one of
+            :data:`KINDS`.
+        advice: what to do about a damaged file, as a sentence. The default is for files of a cache.
 
     Returns:
         The object as a dictionary.
 
     Raises:
-        ArtefactError: the file is missing or damaged.
+        ArtefactError: the file is missing or damaged, or lacks a name.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtefactError(f"{path} does not exist.") from error
-    except (ValueError, OSError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}). Delete it; it is made again.") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}). {advice}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArtefactError(
+            f"{path} cannot be read ({reason}). Name a file that you may read."
+        ) from error
     if not isinstance(content, dict):
-        raise ArtefactError(f"{path} is damaged (not a JSON object). Delete it; it is made again.")
+        raise ArtefactError(f"{path} is damaged (not a JSON object). {advice}")
+    check_content(path, content, required or {}, advice)
     return content
+
+
+def check_content(
+    path: str | os.PathLike,
+    content: Mapping[str, object],
+    required: Mapping[str, type],
+    advice: str = MADE_AGAIN,
+) -> None:
+    """Refuse a JSON object that does not hold what is expected.
+
+    Args:
+        path: the file of the object, for the message.
+        content: what the file holds.
+        required: as in :func:`read_json`.
+        advice: as there.
+
+    Raises:
+        ArtefactError: a name is missing, or its value is of another type.
+    """
+    for name, kind in required.items():
+        if name not in content:
+            raise ArtefactError(f"{path} is damaged (it has no {name!r}). {advice}")
+        if not isinstance(content[name], kind):
+            raise ArtefactError(f"{path} is damaged ({name!r} is not {KINDS[kind]}). {advice}")
 
 
 def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], meta: dict) -> None:
@@ -100,11 +144,15 @@ def save_artefact(folder: str | os.PathLike, tensors: dict[str, torch.Tensor], m
             file.unlink(missing_ok=True)
 
 
-def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
+def load_artefact(
+    folder: str | os.PathLike, advice: str | None = None
+) -> tuple[dict[str, torch.Tensor], dict]:
     """Read what :func:`save_artefact` wrote.
 
     Args:
         folder: the folder of the artefact.
+        advice: what to do about a damaged one, as a sentence. The default is for the folders of a
+            cache: delete it.
 
     Returns:
         The tensors by name, and their description.
@@ -113,8 +161,8 @@ def load_artefact(folder: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         ArtefactError: a file is missing, truncated or edited.
     """
     folder = Path(folder)
-    header = read_json(folder / META)
-    hint = f"Delete the folder {folder}; it is made again."
+    hint = _hint(folder, advice)
+    header = read_json(folder / META, advice=hint)
     if not _is_header(header):
         raise ArtefactError(f"{folder / META} was edited or is damaged. {hint}")
 
@@ -136,6 +184,7 @@ def check_tensors(
     folder: str | os.PathLike,
     tensors: dict[str, torch.Tensor],
     shapes: dict[str, tuple[int | None, ...]],
+    advice: str | None = None,
 ) -> None:
     """Refuse an artefact whose checksums are right and whose tensors are not what is expected.
 
@@ -143,11 +192,12 @@ def check_tensors(
         folder: the folder of the artefact, for the message.
         tensors: what :func:`load_artefact` read.
         shapes: the shape of each expected tensor; None stands for any size.
+        advice: as in :func:`load_artefact`.
 
     Raises:
         ArtefactError: a tensor is missing, has another shape, or holds a number that is not finite.
     """
-    hint = f"Delete the folder {folder}; it is made again."
+    hint = _hint(folder, advice)
     for name, shape in shapes.items():
         if name not in tensors:
             raise ArtefactError(f"{folder} does not hold {name!r}. {hint}")
@@ -155,21 +205,31 @@ def check_tensors(
         same_rank = len(sizes) == len(shape)
         if not same_rank or any(b not in (None, a) for a, b in zip(sizes, shape, strict=True)):
             raise ArtefactError(f"{folder}: {name!r} has shape {sizes} instead of {shape}. {hint}")
-    check_finite(folder, tensors)
+    check_finite(folder, tensors, advice)
 
 
-def check_finite(folder: str | os.PathLike, tensors: dict[str, torch.Tensor]) -> None:
+def check_finite(
+    folder: str | os.PathLike, tensors: dict[str, torch.Tensor], advice: str | None = None
+) -> None:
     """Refuse an artefact with numbers that are not finite.
+
+    Args:
+        folder: the folder of the artefact, for the message.
+        tensors: what :func:`load_artefact` read.
+        advice: as in :func:`load_artefact`.
 
     Raises:
         ArtefactError: a tensor of ``tensors`` holds such a number.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtefactError(
-                f"{folder}: {name!r} holds numbers that are not finite. Delete the folder "
-                f"{folder}; it is made again."
-            )
+            hint = _hint(folder, advice)
+            raise ArtefactError(f"{folder}: {name!r} holds numbers that are not finite. {hint}")
+
+
+def _hint(folder: str | os.PathLike, advice: str | None) -> str:
+    """The advice about a damaged artefact; without one it belongs to a cache."""
+    return f"Delete the folder {folder}; it is made again." if advice is None else advice
 
 
 def _is_header(header: dict) -> bool:

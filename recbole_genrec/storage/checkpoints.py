@@ -21,6 +21,9 @@ from recbole_genrec.storage.atomic import atomic_write
 FORMAT = 1
 TENSOR = "__tensor__"
 
+EXPORT_AGAIN = "Copy the folder again from where it came, or export the checkpoint again."
+"""What to do about a damaged folder; nothing makes it again by itself."""
+
 
 def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
     """Write a checkpoint file that ``torch.load(weights_only=True)`` can read.
@@ -107,7 +110,7 @@ def _load_folder(folder: Path, device: torch.device | str) -> dict:
             f"{folder} holds no checkpoint: {META} is missing. Merged exports are for "
             "transformers; export without merging."
         )
-    tensors, meta = load_artefact(folder)
+    tensors, meta = load_artefact(folder, EXPORT_AGAIN)
     if meta.get("format") != FORMAT:
         raise ArtefactError(f"{folder} is not a checkpoint of this version of recbole_genrec.")
     content = _put_back(tensors, meta["content"], device)
@@ -117,8 +120,7 @@ def _load_folder(folder: Path, device: torch.device | str) -> dict:
             content["state_dict"].update({name: weights[there] for name, there in names.items()})
         except (OSError, SafetensorError, KeyError) as error:
             raise ArtefactError(
-                f"{folder / file} is missing, damaged or lacks a weight ({error}). "
-                "Export the checkpoint again."
+                f"{folder / file} is missing, damaged or lacks a weight ({error}). {EXPORT_AGAIN}"
             ) from error
     return content
 
@@ -172,8 +174,9 @@ def load_state(model: torch.nn.Module, state: dict, name: str = "The checkpoint"
         name: what holds the weights, as the subject of a sentence.
 
     Raises:
-        ArtefactError: names the weights that do not fit.
+        ArtefactError: names the weights that do not fit, or are not numbers.
     """
+    _check_numbers(state, name)
     left_out: set[str] = getattr(model, "frozen_names", set())
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -184,3 +187,15 @@ def load_state(model: torch.nn.Module, state: dict, name: str = "The checkpoint"
         raise ArtefactError(
             f"{name} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}."
         )
+
+
+def _check_numbers(state: dict, name: str) -> None:
+    """Refuse weights that are not numbers, whose lists would be arbitrary."""
+    for weight, value in state.items():
+        is_float = torch.is_tensor(value) and value.is_floating_point()
+        if is_float and bool(value.isnan().any()):
+            raise ArtefactError(
+                f"{name} holds values of {weight} that are not numbers (NaN), so its lists would "
+                "be arbitrary. Train again with a lower --learning_rate or --precision=fp32, or "
+                "take another checkpoint."
+            )

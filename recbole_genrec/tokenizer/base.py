@@ -15,7 +15,7 @@ from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.code_sizes import sizes_asked
-from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.codes import FIT_AGAIN, ItemCodes
 from recbole_genrec.tokenizer.cold_fit import fit_trained_items, trained_items
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
 from recbole_genrec.tokenizer.new_items import NewItems
@@ -178,8 +178,8 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
 
     def load(self, folder: str | os.PathLike) -> None:
         """Take over what :meth:`save` stored; :class:`ArtefactError` when it is damaged."""
-        tensors, meta = load_artefact(folder)
-        check_finite(folder, tensors)
+        tensors, meta = load_artefact(folder, FIT_AGAIN)
+        check_finite(folder, tensors, FIT_AGAIN)
         self.set_state(tensors, meta)
 
 

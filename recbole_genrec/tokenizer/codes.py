@@ -22,6 +22,7 @@ from recbole_genrec.tokenizer.collision import (
 
 PADDING = "[PAD]"
 KIND = "item_codes"
+FIT_AGAIN = "Fit the tokenizer again."
 COLLAPSE = 0.05
 """A level whose perplexity is below this share of its size counts as collapsed (our choice)."""
 
@@ -234,18 +235,23 @@ class ItemCodes:
         save_artefact(folder, {"codes": self.codes}, meta)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> ItemCodes:
+    def load(cls, folder: str | os.PathLike, advice: str = FIT_AGAIN) -> ItemCodes:
         """Read what :meth:`save` wrote.
 
-        :class:`ArtefactError` when it is damaged or something else.
+        Args:
+            folder: where it is.
+            advice: what to do about a damaged one, as a sentence.
+
+        Raises:
+            ArtefactError: it is damaged or something else.
         """
-        tensors, meta = load_artefact(folder)
+        tensors, meta = load_artefact(folder, advice)
         if meta.get("kind") != KIND:
             raise ArtefactError(
                 f"{folder} holds {meta.get('kind', 'something else')!r}, not item codes. Name the "
                 "folder that ItemCodes.save wrote."
             )
-        with explained(str(folder), "Fit the tokenizer again."):
+        with explained(str(folder), advice):
             return cls(
                 tensors["codes"],
                 tuple(meta["sizes"]),

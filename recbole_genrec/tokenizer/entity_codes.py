@@ -19,7 +19,7 @@ from recbole_genrec.errors import ArtefactError, DataError
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.base import Tokenizer
-from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.codes import FIT_AGAIN, ItemCodes
 from recbole_genrec.tokenizer.collision import item_groups
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class EntityCodes:
         Raises:
             ArtefactError: it is damaged or something else.
         """
-        shared = read_json(Path(folder) / ENTITIES).get("shared") is True
+        entities = read_json(Path(folder) / ENTITIES, advice=FIT_AGAIN)
+        shared = entities.get("shared") is True
         items, users = (ItemCodes.load(Path(folder) / name) for name in SIDES)
         return cls(items, users, shared)
 

@@ -88,7 +88,7 @@ def _load(
     tokenizer: Tokenizer[ContentT, CodesT], content: ContentT, folder: Path, key: str
 ) -> CodesT:
     hint = f"Delete the folder {folder}; it is made again."
-    if read_json(folder / MADE_FOR).get("key") != key:
+    if read_json(folder / MADE_FOR, advice=hint).get("key") != key:
         raise ArtefactError(
             f"{folder} was renamed or replaced: its codes belong to other items, settings or "
             f"another seed. {hint}"
@@ -98,9 +98,9 @@ def _load(
             codes = tokenizer.aligned(tokenizer.load_codes(folder / "codes"), content)
             tokenizer.load(folder / "tokenizer")
         if (folder / CURVES).is_file():
-            tokenizer.curves = read_json(folder / CURVES)
+            tokenizer.curves = read_json(folder / CURVES, advice=hint)
     except ArtefactError as error:
-        if str(folder) in str(error):
+        if hint in str(error):
             raise
         raise ArtefactError(f"{folder} cannot be used: {error} {hint}") from error
     return codes

@@ -19,6 +19,9 @@ from recbole_genrec.tokenizer.codes import ItemCodes
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
+COPY_AGAIN = "Copy the folder again from where it came, or fit the tokenizer that made it again."
+"""What to do about damaged codes of a folder that ``tokenizer`` names."""
+
 
 class RandomSettings(CodeKeys, TokenizerSettings):
     """Keys of ``tokenizer: random``."""
@@ -98,12 +101,12 @@ class StoredCodes(ItemTokenizer):
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """What the folder holds."""
-        header = read_json(self.folder / META)
+        header = read_json(self.folder / META, advice=COPY_AGAIN)
         return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Read the codes; :class:`ArtefactError` when they belong to other items."""
-        return ItemCodes.load(self.folder).aligned(content.tokens)
+        return ItemCodes.load(self.folder, COPY_AGAIN).aligned(content.tokens)
 
     def encode(self, new: NewItems) -> Tensor:
         """Always an error: stored codes hold no rule for new items."""

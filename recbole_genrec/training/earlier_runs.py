@@ -27,6 +27,7 @@ def finished_result(config: Any) -> dict[str, Any] | None:
         config: a ``GenRecConfig``.
 
     Raises:
+        ArtefactError: its result is damaged.
         ConfigError: the run has ended, and its result is not to be found.
     """
     name = config.run_name()
@@ -37,7 +38,8 @@ def finished_result(config: Any) -> dict[str, Any] | None:
     beside = folder / f"{name}.json"
     asked = Path(config.settings.result_file or beside)
     for file in (asked, beside):
-        result = read_json(file) if file.is_file() else {}
+        advice = f"Write it again: evaluate --checkpoint={checkpoint} --result_file={file}"
+        result = read_json(file, advice=advice) if file.is_file() else {}
         if Path(str(result.get("checkpoint"))).stem == name:
             if file != asked:
                 write_json(asked, result)

@@ -15,6 +15,7 @@ from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
+from recbole_genrec.experiments.ensemble_file import EnsembleFile
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
 from recbole_genrec.experiments.report import write_report
@@ -23,6 +24,8 @@ from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases
+from recbole_genrec.serving import lists as lists_room
+from recbole_genrec.storage.artefacts import write_json
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +164,18 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     assert opened["test_result"] == result["test_result"]
 
 
+def test_an_ensemble_whose_member_was_trained_anew_makes_other_lists(tmp_path):
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    file = tmp_path / "both.json"
+    checkpoints = str(tmp_path / "a.pth"), str(tmp_path / "b.pth")
+    write_json(file, EnsembleFile(checkpoints, (1.0, 2.0)).content(tmp_path))
+    before = lists_room._identity(str(file))
+    assert lists_room._identity(str(file)) == before
+    (tmp_path / "b.pth").write_bytes(b"trained anew")
+    assert lists_room._identity(str(file)) != before
+
+
 def test_members_may_number_users_differently(runs):
     """The second member is the first one with its users in the reverse order."""
     first, other = (load_recommender(runs["LightGCN"]) for _ in range(2))
@@ -221,5 +236,14 @@ def test_what_does_not_fit_is_refused(runs, home, tmp_path):
     (tmp_path / "b.json").write_text(json.dumps({"members": [{"checkpoint": "gone.pth"}]}))
     with pytest.raises(ArtefactError, match="is no ensemble"):
         evaluate(str(tmp_path / "b.json"))
+    for members in ([], [{"checkpoint": flat, "weight": 1}]):
+        (tmp_path / "b.json").write_text(json.dumps({"members": members}))
+        for use in (evaluate, load_recommender):
+            with pytest.raises(ArtefactError, match="needs two checkpoints or more. Make it again"):
+                use(str(tmp_path / "b.json"))
+    (tmp_path / "b.json").write_text('{"members": [')
+    for use in (evaluate, load_recommender, recbole_genrec.load):
+        with pytest.raises(ArtefactError, match="is damaged .* Make it again with"):
+            use(str(tmp_path / "b.json"))
     with pytest.raises(ConfigError, match="load_recommender"):
         load_data_and_model(str(tmp_path / "a.json"))

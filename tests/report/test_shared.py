@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_leaderboard import result_file
 
+import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.leaderboard import make_leaderboard
@@ -106,6 +107,38 @@ def test_damaged_ranks_without_names_are_refused(tmp_path):
 
 
 # --- folders --------------------------------------------------------------------------------------
+
+
+def test_damaged_results_are_to_be_written_again(folder, tmp_path):
+    file = folder / "a1.json"
+    whole = file.read_text()
+    content = json.loads(whole)
+    for text, reason in {
+        whole[:-30]: "is damaged",
+        json.dumps({**content, "config": None}): "'config' is not an object",
+        json.dumps({**content, "test_result": []}): "'test_result' is not an object",
+    }.items():
+        file.write_text(text)
+        for read in (make_leaderboard, share):
+            with pytest.raises(ArtefactError, match=f"{reason}.* Run the model again, or") as error:
+                read([folder])
+            assert "Delete" not in str(error.value)
+        with pytest.raises(ArtefactError, match="is damaged"):
+            recbole_genrec.load(file)
+
+
+def share(paths):
+    return share_results(paths, paths[0] / "shared")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"runs": null}', '{"runs": [3]}', '{"runs": [{}]}'])
+def test_a_damaged_list_of_runs_is_named(folder, tmp_path, text):
+    shared = tmp_path / "shared"
+    share_results([folder], shared)
+    (shared / "runs.json").write_text(text)
+    with pytest.raises(ArtefactError, match=r"runs\.json .* or name the folder of its results"):
+        make_leaderboard([shared])
+    assert make_leaderboard([shared / "results"])  # as the error says
 
 
 def test_a_shared_folder_gives_the_rows_of_the_results(folder, tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +17,7 @@ from toy import SMALL, TINY_OF, write_dataset
 
 from recbole_genrec.data.history_digests import changed_users, digests_of, digests_of_dataset
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, load_recommender, recommend
 from recbole_genrec.model.answers import best_of
@@ -122,8 +125,108 @@ def test_killed_and_resumed_gives_the_same_file(trained, tmp_path, monkeypatch):
     written = recommend_to_file(checkpoint, output, k=5)
     assert written.resumed == 32 and written.listed == 60
     assert output.read_bytes() == whole.read_bytes()
-    # parts of other lists are not taken over
-    assert recommend_to_file(checkpoint, output, k=6).resumed == 0
+
+
+class StoppedError(Exception):
+    """Ends a job of a test, as a kill does."""
+
+
+def during_part(monkeypatch, number, act):
+    """Call ``act()`` before the part of this number is written."""
+    write = lists_room.write_part
+    calls = []
+
+    def watched(path, tables):
+        calls.append(path)
+        if len(calls) == number:
+            act()
+        write(path, tables)
+
+    monkeypatch.setattr(lists_room, "PART", 16)
+    monkeypatch.setattr(lists_room, "write_part", watched)
+
+
+def stop():
+    raise StoppedError
+
+
+def test_jobs_for_one_output_do_not_share_parts(trained, tmp_path, monkeypatch, caplog):
+    checkpoint = trained[1]["TimelineRec"]
+    output = tmp_path / "recs.csv"
+
+    def other_lists():
+        with monkeypatch.context() as patch, pytest.raises(StoppedError):
+            during_part(patch, 3, stop)
+            recommend_to_file(checkpoint, output, k=5)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+        during_part(patch, 2, other_lists)
+        written = recommend_to_file(checkpoint, output, k=3)
+    assert written.resumed == 0
+    assert (pd.read_csv(output).groupby("user_id").size() == 3).all()
+
+    # the parts of the other lists are named, kept, and found again
+    (left,) = tmp_path.glob("*.parts")
+    assert f"{left} holds parts of other lists" in caplog.text
+    monkeypatch.setattr(lists_room, "PART", 16)
+    assert recommend_to_file(checkpoint, output, k=5).resumed == 32
+    assert (pd.read_csv(output).groupby("user_id").size() == 5).all()
+    assert not left.exists()
+
+
+def test_parts_of_another_size_are_not_taken_over(trained, tmp_path, monkeypatch):
+    checkpoint = trained[1]["Pop"]
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        during_part(patch, 2, stop)
+        recommend_to_file(checkpoint, tmp_path / "recs.csv", k=3)
+    assert recommend_to_file(checkpoint, tmp_path / "recs.csv", k=3).resumed == 0
+    assert pd.read_csv(tmp_path / "recs.csv").user_id.nunique() == 60
+
+
+@pytest.mark.parametrize("shard", [None, "1/2"])
+def test_the_same_job_twice_at_once_is_refused(trained, tmp_path, monkeypatch, shard):
+    checkpoint = trained[1]["Pop"]
+    output = tmp_path / "recs.csv"
+
+    def twice():
+        with pytest.raises(ArtefactError, match=r"makes the same lists for .*recs\.csv"):
+            recommend_to_file(checkpoint, output, k=3, shard=shard)
+        recommend_to_file(checkpoint, output, k=3, shard="2/2")  # other users
+
+    with monkeypatch.context() as patch:
+        during_part(patch, 2, twice)
+        written = recommend_to_file(checkpoint, output, k=3, shard=shard)
+    assert written.listed == written.users
+    if shard is None:
+        (tmp_path / "recs.shard-2-of-2.csv").unlink()
+        (tmp_path / "recs.shard-2-of-2.csv.json").unlink()
+    table = pd.read_csv(output)
+    assert table.user_id.nunique() == 60 and len(table) == 180
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"recs.csv", "recs.csv.histories.json"}
+
+
+def test_without_locks_the_lists_are_made(trained, tmp_path, monkeypatch):
+    def unsupported(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", unsupported)
+    recommend_to_file(trained[1]["Pop"], tmp_path / "recs.csv", k=3)
+    assert pd.read_csv(tmp_path / "recs.csv").user_id.nunique() == 60
+
+
+def test_a_part_that_is_gone_is_no_shorter_file(trained, tmp_path, monkeypatch):
+    output = tmp_path / "recs.csv"
+
+    def lose_the_first():
+        next(tmp_path.glob("*.parts/0000-000000000000.parquet")).unlink()
+
+    during_part(monkeypatch, 3, lose_the_first)
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        recommend_to_file(trained[1]["Pop"], output, k=3)
+    assert not output.exists()
+    assert recommend_to_file(trained[1]["Pop"], output, k=3).resumed == 60 - 16
+    assert pd.read_csv(output).user_id.nunique() == 60
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
@@ -145,6 +248,54 @@ def test_shards_make_one_file(trained, tmp_path, ending):
     for wrong in ("0/3", "4/3", "x"):
         with pytest.raises(ConfigError, match="must be written like 3/16"):
             recommend_to_file(checkpoint, output, shard=wrong)
+
+
+def test_a_killed_shard_of_other_lists_is_not_joined(trained, tmp_path, monkeypatch):
+    checkpoint = trained[1]["Pop"]
+    output = tmp_path / "recs.csv"
+    recommend_to_file(checkpoint, output, k=4, shard="2/2")
+    join = lists_room.join_parts
+
+    def killed_before_the_mark(parts, file):
+        join(parts, file)
+        raise StoppedError
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(lists_room, "join_parts", killed_before_the_mark)
+        recommend_to_file(checkpoint, output, k=3, shard="2/2")
+    assert recommend_to_file(checkpoint, output, k=4, shard="1/2").file is None
+    assert recommend_to_file(checkpoint, output, k=4, shard="2/2").file == output
+    assert (pd.read_csv(output).groupby("user_id").size() == 4).all()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"key": 3}', "{"])
+def test_a_damaged_mark_of_a_shard_is_refused(trained, tmp_path, content):
+    output = tmp_path / "recs.csv"
+    recommend_to_file(trained[1]["Pop"], output, k=4, shard="1/2")
+    (tmp_path / "recs.shard-1-of-2.csv.json").write_text(content)
+    with pytest.raises(ArtefactError, match="Delete it, and make the lists of .*shard-1-of-2.csv"):
+        recommend_to_file(trained[1]["Pop"], output, k=4, shard="2/2")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}", "it has no 'histories'"),
+        ('{"histories": null}', "'histories' is not an object"),
+        ('{"histories": [1]}', "'histories' is not an object"),
+        ("[]", "not a JSON object"),
+    ],
+)
+def test_a_damaged_record_changes_no_file(trained, tmp_path, content, reason):
+    output = tmp_path / "recs.csv"
+    recommend_to_file(trained[1]["TIGER"], output, k=3)
+    before = output.read_bytes()
+    (tmp_path / "recs.csv.histories.json").write_text(content)
+    with pytest.raises(ArtefactError, match=rf"histories.json is damaged \({reason}\)"):
+        recommend_to_file(trained[1]["TIGER"], output, "changed", k=3)
+    assert output.read_bytes() == before
+    recommend_to_file(trained[1]["TIGER"], output, "all", k=3)  # as the error says
+    assert recommend_to_file(trained[1]["TIGER"], output, "changed", k=3).users == 0
 
 
 def test_changed_users(trained, tmp_path):
@@ -184,6 +335,13 @@ def test_users_of_a_file(trained, tmp_path):
     users.write_text("u5\nstranger\n")
     with pytest.raises(ConfigError, match="There is no user 'stranger' in toy"):
         recommend_to_file(trained[1]["Pop"], output, str(users))
+    users.write_text(" \n")
+    with pytest.raises(ConfigError, match="names no user. Give one raw user id a line"):
+        recommend_to_file(trained[1]["Pop"], output, str(users))
+    with pytest.raises(ConfigError, match="--users=ALL is neither all nor changed.*user id a line"):
+        recommend_to_file(trained[1]["Pop"], output, "ALL")
+    with pytest.raises(ConfigError, match="cannot be read.*one raw user id a line"):
+        recommend_to_file(trained[1]["Pop"], output, str(tmp_path))
     with pytest.raises(ConfigError, match="must end in .parquet"):
         recommend_to_file(trained[1]["Pop"], tmp_path / "recs.xlsx")
 

@@ -12,12 +12,15 @@ import torch
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.storage.artefacts import (
     META,
+    check_finite,
+    check_tensors,
     load_artefact,
     read_json,
     save_artefact,
     write_json,
 )
 from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint_folder
 from recbole_genrec.storage.digests import digest
 
 TENSORS = {
@@ -100,6 +103,44 @@ def test_damaged_json_is_named(tmp_path, content):
         read_json(path)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"names": {}}', "[" * 100_000])
+def test_the_advice_is_that_of_the_caller(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_text(content)
+    with pytest.raises(
+        ArtefactError, match=r"file\.json is damaged .*\. Make it yourself\."
+    ) as error:
+        read_json(path, {"names": list}, "Make it yourself.")
+    assert "Delete" not in str(error.value)
+    with pytest.raises(ArtefactError, match="Delete it; it is made again"):
+        read_json(path, {"names": list})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "it has no 'names'"),
+        ({"names": None}, "'names' is not a list"),
+        ({"names": "ab", "count": 1}, "'names' is not a list"),
+        ({"names": []}, "it has no 'count'"),
+        ({"names": [], "count": "1"}, "'count' is not a whole number"),
+    ],
+)
+def test_required_names_and_types(tmp_path, content, reason):
+    path = tmp_path / "file.json"
+    write_json(path, content)
+    with pytest.raises(ArtefactError, match=reason):
+        read_json(path, {"names": list, "count": int})
+    write_json(path, {"names": [], "count": 1})
+    assert read_json(path, {"names": list, "count": int}) == {"names": [], "count": 1}
+
+
+def test_a_file_that_cannot_be_read_is_not_to_be_deleted(tmp_path):
+    with pytest.raises(ArtefactError, match="cannot be read") as error:
+        read_json(tmp_path)
+    assert "Delete" not in str(error.value)
+
+
 def test_digest_depends_on_content_only():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
     assert digest("a", "b") != digest("ab") and len(digest("a", size=8)) == 8
@@ -142,6 +183,36 @@ def test_edited_tensors(folder):
     blob(folder).write_bytes(bytes(content))
     with pytest.raises(ArtefactError, match="truncated or was edited"):
         load_artefact(folder)
+
+
+def test_an_artefact_that_nothing_makes_again_has_its_own_advice(folder):
+    advice = "Copy it again."
+    shapes = {"codes": (2, 4)}
+    damage = [
+        lambda: check_tensors(folder, TENSORS, shapes, advice),
+        lambda: check_tensors(folder, {}, shapes, advice),
+        lambda: check_finite(folder, {"codes": torch.tensor(torch.nan)}, advice),
+    ]
+    blob(folder).write_bytes(b"")
+    damage.append(lambda: load_artefact(folder, advice))
+    for read in damage:
+        with pytest.raises(ArtefactError, match=r"\. Copy it again\.$") as error:
+            read()
+        assert "Delete" not in str(error.value)
+    for content in ("{", "{}"):
+        (folder / META).write_text(content)
+        with pytest.raises(ArtefactError, match=r"\. Copy it again\.$"):
+            load_artefact(folder, advice)
+
+
+@pytest.mark.parametrize("which", ["meta", "tensors"])
+def test_a_damaged_export_is_not_to_be_deleted(tmp_path, which):
+    save_checkpoint_folder(tmp_path / "export", {"state_dict": TENSORS}, {})
+    file = tmp_path / "export" / META if which == "meta" else blob(tmp_path / "export")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ArtefactError, match="Copy the folder again .* or export") as error:
+        load_checkpoint(tmp_path / "export")
+    assert "Delete" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +261,13 @@ def test_a_checksum_of_something_that_is_no_safetensors_file(folder):
     edit_header(folder, sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(ArtefactError, match="is no safetensors file"):
         load_artefact(folder)
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    layer = torch.nn.Linear(2, 2)
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    load_state(layer, state)
+    state["bias"][1] = torch.nan
+    with pytest.raises(ArtefactError, match="holds values of bias that are not numbers"):
+        load_state(layer, state)
+    assert layer.bias.isfinite().all()

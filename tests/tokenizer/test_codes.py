@@ -276,7 +276,9 @@ def test_nothing_half_written_stays_and_damage_is_named(tmp_path):
     fit_or_load(CountingTokenizer(), Content(TOKENS), tmp_path, 1, lambda message: None)
     (blob,) = tmp_path.glob("*/codes/*.safetensors")
     blob.write_bytes(blob.read_bytes()[:-1])
-    with pytest.raises(ArtefactError, match="truncated or was edited"):
+    # all of the result is made again, not its folder of codes alone
+    advice = f"Delete the folder {blob.parent.parent}; it is made again"
+    with pytest.raises(ArtefactError, match=f"truncated or was edited.*{advice}"):
         fit_or_load(CountingTokenizer(), Content(TOKENS), tmp_path, 1)
 
 
@@ -329,6 +331,11 @@ def stored_codes(path):
 
 def test_stored_codes(tmp_path):
     content = Content(TOKENS)
+    small().save(tmp_path / "damaged")
+    next((tmp_path / "damaged").glob("*.safetensors")).write_bytes(b"")
+    with pytest.raises(ArtefactError, match="Copy the folder again") as error:
+        stored_codes(tmp_path / "damaged").fit(content)
+    assert "Delete" not in str(error.value)
     small().save(tmp_path / "mine")
     stored = stored_codes(tmp_path / "mine")
     assert stored.fit(Content(["[PAD]", "b", "c", "a"])).codes[1].tolist() == [2, 3, 0]

@@ -1,0 +1,88 @@
+"""The folder beside an output where the parts of a job lie until all of them are done."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from recbole_genrec.errors import ArtefactError
+from recbole_genrec.storage.atomic import LOCK, NO_LOCKS
+
+PARTS = ".parts"
+
+
+class PartFolder:
+    """Where one job keeps its parts.
+
+    The key of the job is in the name of the folder, so no job takes over the parts of another one,
+    and an interrupted job finds its own again.
+
+    Args:
+        output: the file that the parts become.
+        ending: of the shard, see :attr:`~recbole_genrec.serving.shards.Shard.ending`.
+        key: of the job.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, output: Path, ending: str, key: str) -> None:
+        self.output = output
+        self.ending = ending
+        self.path = output.with_name(f"{output.name}{ending}.{key}{PARTS}")
+
+    def part(self, process: int, start: int) -> Path:
+        """The file of a part.
+
+        Args:
+            process: number of the process that makes it.
+            start: number of its first user among the users of that process.
+        """
+        return self.path / f"{process:04d}-{start:012d}.parquet"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder for the time of the block.
+
+        The system releases the lock when this process ends, also after a kill.
+
+        Raises:
+            ArtefactError: another process holds it.
+        """
+        file = self.path.with_name(f".{self.path.name}{LOCK}")
+        lock = filelock.FileLock(file, fallback_to_soft=False)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise ArtefactError(
+                f"Another process makes the same lists for {self.output}. Wait for it, or name "
+                "another --output."
+            ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        try:
+            yield
+        finally:
+            # Removed first, so that nobody takes a lock of a file that is about to go.
+            with contextlib.suppress(OSError):
+                file.unlink()
+            lock.release()
+
+    def remove(self) -> None:
+        """Remove the parts, which the output holds now."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def others(self) -> list[Path]:
+        """Folders of parts of other jobs for the same output, interrupted or at work.
+
+        Those of earlier versions have no key in their names.
+        """
+        parent, name = self.output.parent, glob.escape(self.output.name + self.ending)
+        found = [*parent.glob(f"{name}{PARTS}"), *parent.glob(f"{name}.*{PARTS}")]
+        return sorted(folder for folder in found if folder != self.path)
