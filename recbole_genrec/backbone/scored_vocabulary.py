@@ -72,16 +72,17 @@ class ScoredVocabulary(nn.Module):
         """
         start, count = self.first[level], self.level_sizes[level]
         rows = self.output_table
-        layers = [rows.float()]
+        layers = [rows]
         if score_type != "joint":
-            layers = [rows.narrow(0, start, count).float()]
+            layers = [rows.narrow(0, start, count)]
             start = 0
         elif words is not None:
-            layers.insert(0, words.float())
+            layers = [words, rows]
             start += len(words)
         n_classes = sum(map(len, layers))
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.float() * self.scale
+            layers = [layer.float() for layer in layers]
             log_probs = cached_log_probs(states, layers, start, count, n_classes, temperature)
         return self.with_started(log_probs, level)
 

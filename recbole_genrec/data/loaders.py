@@ -124,8 +124,8 @@ def _check_histories(config, dataset) -> None:
     settings = config.settings
     if settings.MODEL_TYPE != ModelType.SEQUENTIAL or settings.benchmark_filename is not None:
         return
-    users = dataset.inter_feat[dataset.uid_field]
-    if len(set(users.tolist())) == len(users):
+    users = np.asarray(dataset.inter_feat[dataset.uid_field])
+    if len(users) and np.bincount(users).max() == 1:
         raise DataError(
             f"Each user of {settings.dataset} has one interaction, so no history leads to a next "
             f"item. {settings.model} needs users with four or more. Is "

@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import glob
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
-from recbole_genrec.errors import ArtefactError
-from recbole_genrec.storage.atomic import LOCK, NO_LOCKS
+from recbole_genrec.storage.atomic import held_alone
 
 PARTS = ".parts"
 
@@ -45,34 +41,17 @@ class PartFolder:
         """
         return self.path / f"{process:04d}-{start:012d}.parquet"
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out of the folder for the time of the block.
-
-        The system releases the lock when this process ends, also after a kill.
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes out of the folder for the time of a block.
 
         Raises:
-            ArtefactError: another process holds it.
+            ArtefactError: on entry, another process holds it.
         """
-        file = self.path.with_name(f".{self.path.name}{LOCK}")
-        lock = filelock.FileLock(file, fallback_to_soft=False)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout as error:
-            raise ArtefactError(
-                f"Another process makes the same lists for {self.output}. Wait for it, or name "
-                "another --output."
-            ) from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-        try:
-            yield
-        finally:
-            # Removed first, so that nobody takes a lock of a file that is about to go.
-            with contextlib.suppress(OSError):
-                file.unlink()
-            lock.release()
+        return held_alone(
+            self.path,
+            f"Another process makes the same lists for {self.output}. Wait for it, or name another "
+            "--output.",
+        )
 
     def remove(self) -> None:
         """Remove the parts, which the output holds now."""

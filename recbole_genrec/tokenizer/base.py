@@ -14,7 +14,7 @@ from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer.code_sizes import sizes_asked
+from recbole_genrec.tokenizer.code_sizes import AUTO, sizes_asked
 from recbole_genrec.tokenizer.codes import FIT_AGAIN, ItemCodes
 from recbole_genrec.tokenizer.cold_fit import fit_trained_items, trained_items
 from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
@@ -212,7 +212,12 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
             sizes: value of the key.
             *counts: number of items, and of what else gets codes, such as users.
         """
-        return sizes_asked(sizes, *counts)
+        return cls.auto_sizes(*counts) if sizes == AUTO else sizes_asked(sizes)
+
+    @classmethod
+    def auto_sizes(cls, *counts: int) -> list[int]:
+        """What ``codebook_sizes: auto`` asks for; counts as of :meth:`sizes_asked`."""
+        return sizes_asked(AUTO, *counts)
 
     @abstractmethod
     def encode(self, new: NewItems) -> Tensor:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.tokenizer.code_sizes import AUTO, effective_sizes, sizes_asked
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.vectors import RKMeansSettings, RKMeansTokenizer
 
 ITEMS_EACH = 750
@@ -41,15 +40,8 @@ class ClustersTokenizer(RKMeansTokenizer):
     settings: ClustersSettings
 
     @classmethod
-    def sizes_asked(cls, sizes: Sequence[int] | str, *counts: int) -> list[int]:
-        """As the base's; ``auto`` is a number of clusters.
-
-        Args:
-            sizes: value of ``codebook_sizes``.
-            *counts: number of items first.
-        """
-        if sizes != AUTO:
-            return sizes_asked(sizes)
+    def auto_sizes(cls, *counts: int) -> list[int]:
+        """A number of clusters; the first count is that of the items."""
         n_items = counts[0]
         few = min(n_items // ITEMS_EACH, math.isqrt(n_items))
         return list(effective_sizes(n_items, [max(FEWEST, few)]))

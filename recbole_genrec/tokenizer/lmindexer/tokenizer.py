@@ -37,7 +37,6 @@ from recbole_genrec.backbone.encoder_decoder.build import load_text_encoder_deco
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
-from recbole_genrec.tokenizer.code_sizes import AUTO, sizes_asked
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.collision import parse_policies
 from recbole_genrec.tokenizer.lmindexer.inspection import (
@@ -91,15 +90,8 @@ class LMIndexerTokenizer(ItemTokenizer):
         return {**super().config_key(switches), "indexer_backbone": identity}
 
     @classmethod
-    def sizes_asked(cls, sizes: Sequence[int] | str, *counts: int) -> list[int]:
-        """As the base's; ``auto`` is two of 128, of 512 above 20,000 items.
-
-        Args:
-            sizes: value of ``codebook_sizes``.
-            *counts: number of items first.
-        """
-        if sizes != AUTO:
-            return sizes_asked(sizes)
+    def auto_sizes(cls, *counts: int) -> list[int]:
+        """Two of 128, of 512 above 20,000 items; the first count is that of the items."""
         return [512 if counts[0] > LARGE else 128] * 2
 
     # --- the fit ------------------------------------------------------------------------------
