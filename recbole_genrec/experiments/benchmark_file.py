@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
+from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.settings.classification import benchmark_keys
 from recbole_genrec.settings.declaration import Key, Settings, key
@@ -83,6 +84,7 @@ class PlannedRun:
         seed: random seed.
         argv: arguments of its command.
         run_name: the name that its settings and data give the checkpoint.
+        config: all its settings.
     """
 
     name: str
@@ -92,6 +94,7 @@ class PlannedRun:
     seed: int
     argv: tuple[str, ...]
     run_name: str
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -132,17 +135,17 @@ class Benchmark:
         return checkpoint_folder(self.output, run.name) / f"{run.run_name}.resume.pth"
 
     def is_done(self, run: PlannedRun) -> bool:
-        """Whether the result of the same settings and data, and its ranks, are there."""
+        """Whether the result of the same settings and data, and the ranks it names, are there."""
         file = self.result(run)
         if not file.is_file():
             return False
         try:
-            checkpoint = read_json(file, {"checkpoint": str})["checkpoint"]
+            result = read_json(file, {"checkpoint": str})
         except ArtefactError:
             return False
-        if Path(checkpoint).stem != run.run_name:
+        if Path(result["checkpoint"]).stem != run.run_name:
             return False
-        return (ranks_folder(file) / META).is_file()
+        return not result.get("ranks") or (ranks_folder(file) / META).is_file()
 
 
 def file_stem(name: str, dataset: str, seed: int) -> str:
@@ -175,8 +178,8 @@ def read_benchmark(file: str | os.PathLike[str], **changes: object) -> Benchmark
         The runs, which are all ready to start.
 
     Raises:
-        ConfigError: an unknown or missing key, a bad value, two runs of one name, or a run whose
-            settings cannot work.
+        ConfigError: an unknown or missing key, a bad value, two runs of one name, a run whose
+            settings cannot work, or runs that cannot stand in one table.
     """
     only: Any = changes.pop("only", None)
     content: dict[str, Any] = {
@@ -204,6 +207,7 @@ def read_benchmark(file: str | os.PathLike[str], **changes: object) -> Benchmark
             f"{file}: a dataset or a seed is listed twice, or two names and datasets join to the "
             f"same file name. Remove or rename one of them."
         )
+    _check_tables([run for run in runs if run.name in (only or names)], str(file))
     threads = content.get("threads")
     if threads is None:  # share out all cores
         threads = max(1, (os.cpu_count() or 1) // content["processes"])
@@ -215,6 +219,16 @@ def read_benchmark(file: str | os.PathLike[str], **changes: object) -> Benchmark
         tuple(runs),
         tuple(only or names),
     )
+
+
+def _check_tables(runs: Sequence[PlannedRun], file: str) -> None:
+    """Check before the first training that the runs of each dataset make one leaderboard."""
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        settings = {run.name: run.config for run in runs if run.dataset == dataset}
+        try:
+            check_one_table(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{file}, {dataset}: {error}") from error
 
 
 def _entries(content: dict[str, Any], file: str) -> dict[str, dict[str, Any]]:
@@ -316,7 +330,7 @@ def _planned_run(
         **settings,
         "result_file": result_file(output, file_stem(name, dataset, seed)),
         "checkpoint_dir": checkpoint_folder(output, name),
-        "save_ranks": True,
+        "save_ranks": "auto",
         "show_progress": False,
     }
     argv = [f"--{option}={argument(value)}" for option, value in values.items()]
@@ -332,5 +346,12 @@ def _planned_run(
     elif entry.get("tokenizer") is not None:
         raise ConfigError(f"{where}: {model} has no item tokenizer; leave tokenizer out.")
     return PlannedRun(
-        name, model_name(model), tokenizer, dataset, seed, tuple(argv), config.run_name()
+        name,
+        model_name(model),
+        tokenizer,
+        dataset,
+        seed,
+        tuple(argv),
+        config.run_name(),
+        config.plain(),
     )

@@ -41,6 +41,7 @@ class Member:
         self.trained: Trained = load_data_and_model(checkpoint, valid_users=0, **changes)
         config, model = self.trained.config, self.trained.model
         check_scores(checkpoint, config)
+        config["dense_scores"] = True  # the sum needs a score of every item, not ranked lists
         self.items = raw_ids(self.trained.dataset)["items"]
         self.trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
         self.trainer.eval_collector.data_collect(self.trained.train)  # as fit does

@@ -12,6 +12,9 @@ from recbole_genrec.storage.artefacts import read_json
 TRAINING = ("train", "fit", "valid")
 """Stages of a run that belong to its training."""
 
+DECISION = "after_fit"
+"""The stage after it of methods that decide on the validation split."""
+
 
 def result_beside(checkpoint: Path) -> dict[str, Any]:
     """The result file of the run that wrote a checkpoint; empty where it is not there."""
@@ -31,7 +34,8 @@ def cost_of_trainings(checkpoints: Iterable[str]) -> dict[str, float]:
         checkpoints: files that runs wrote.
 
     Returns:
-        The stages of :data:`TRAINING`; empty where the result of one run is not there.
+        The stages of :data:`TRAINING`, and :data:`DECISION` where a run has it; empty where the
+        result of one run is not there.
     """
     total = dict.fromkeys(TRAINING, 0.0)
     for checkpoint in checkpoints:
@@ -40,4 +44,6 @@ def cost_of_trainings(checkpoints: Iterable[str]) -> dict[str, float]:
             if stage not in cost:
                 return {}
             total[stage] += cost[stage]
+        if DECISION in cost:
+            total[DECISION] = total.get(DECISION, 0.0) + cost[DECISION]
     return total

@@ -38,7 +38,9 @@ def best_value(metric: str, values: Iterable[float | None]) -> float | None:
 
 
 def best_epoch(result: Mapping[str, Any]) -> int | None:
-    """The epoch whose weights were tested: that of the best validation, the first of equal ones.
+    """The epoch whose weights were tested: that of the best validation, the last of equal ones.
+
+    RecBole stores an epoch that is as good as the best one before.
 
     Args:
         result: the content of a result file.
@@ -55,7 +57,7 @@ def best_epoch(result: Mapping[str, Any]) -> int | None:
     if not scores:
         return None
     choose = max if result.get("valid_score_bigger", True) else min
-    return choose(scores, key=scores.__getitem__)
+    return choose(reversed(scores), key=scores.__getitem__)
 
 
 def valid_metric(result: Mapping[str, Any]) -> str:

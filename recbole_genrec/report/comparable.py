@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.report.evaluated_data import different_data, evaluated_data
 from recbole_genrec.settings.classification import display_keys, named_values, shared_keys
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.digests import digest
@@ -43,13 +44,13 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     """Check that the runs may stand in one table.
 
     The seeds of a run must share its settings, and all results of a dataset the protocol of the
-    test.
+    test and its users and items.
 
     Raises:
         ConfigError: two results differ in these.
     """
     _check_groups(runs, _run_of_seeds, different_settings, "seeds of one run")
-    _check_groups(runs, _dataset, different_protocols, "rows of one table")
+    _check_groups(runs, _dataset, different_tests, "rows of one table")
     for dataset in {run.dataset for run in runs}:
         settings = {}
         for run in runs:
@@ -81,14 +82,23 @@ def _check_groups(
         first_file, first = firsts.setdefault(group_of(run), (run.file, config))
         keys = different_keys(first, config)
         if keys:
-            values = first.get(keys[0]), config.get(keys[0])
-            if keys[0] == "exclude_history":
-                values = history_masked(first), history_masked(config)
             raise ConfigError(
                 f"{first_file} and {run.file} cannot be {group}: they differ in "
-                f"{', '.join(keys)} ({values[0]} and {values[1]}). "
-                f"Make a leaderboard of each."
+                f"{_differences(keys, first, config)}. Make a leaderboard of each."
             )
+
+
+def _differences(keys: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Names of keys, with both values of the first."""
+    values = f"{_shown(keys[0], one)} and {_shown(keys[0], other)}"
+    return f"{', '.join(keys)} ({values})"
+
+
+def _shown(key: str, config: Mapping[str, Any]) -> object:
+    """The value of a key as far as it says how the run was tested."""
+    if key == "exclude_history":
+        return history_masked(config)
+    return {**config, **evaluated_data(config)}.get(key)
 
 
 def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -97,7 +107,12 @@ def different_settings(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [key for key in keys if digest(one[key]) != digest(other[key])]
 
 
-def different_protocols(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def different_tests(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys by which two runs were tested in another way, or on other users or items."""
+    return [*different_protocols(one, other), *different_data(one, other)]
+
+
+def different_protocols(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Keys of the protocol of the test with other values.
 
     How validation was done may differ from run to run.
@@ -119,7 +134,8 @@ def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
 
     Raises:
         ConfigError: the lists of some hold items of the history and those of others do not, the
-            models are tested on different rows, or one is not tested.
+            models are tested in different ways, on different rows or on different data, or one is
+            not tested.
     """
     untested = [name for name, values in settings.items() if values.get("hold_out") is False]
     if untested:
@@ -138,6 +154,15 @@ def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
     examples = {kind: name for name, kind in kinds.items()}
     if "interaction" in examples and "user" in examples:
         raise ConfigError(_different_rows(examples["interaction"], examples["user"]))
+    first_name, first = next(iter(settings.items()), ("", {}))
+    for name, values in settings.items():
+        keys = different_tests(first, values)
+        if keys:
+            raise ConfigError(
+                f"{first_name} and {name} cannot stand in one table: they differ in "
+                f"{_differences(keys, first, values)}. Set {keys[0]} for all models, or run them "
+                "apart."
+            )
 
 
 def kind_of_rows(values: Mapping[str, Any]) -> str:

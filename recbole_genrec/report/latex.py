@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_genrec.report.best import best_value
-from recbole_genrec.report.comparisons import CORRECTION, adjusted
+from recbole_genrec.report.comparisons import CORRECTION
 
 Row = dict[str, Any]
 SPECIAL = {
@@ -80,9 +80,7 @@ def _table(dataset: str, rows: Sequence[Row]) -> str:
 def _starred(rows: Sequence[Row]) -> set[str]:
     """Runs that differ from the baseline, after the correction for their number."""
     tested = [row for row in rows if row["against_baseline"]]
-    p_values = adjusted([row["against_baseline"]["p"] for row in tested])
-    pairs = zip(tested, p_values, strict=True)
-    return {row["run"] for row, p in pairs if p < SIGNIFICANT}
+    return {row["run"] for row in tested if row["against_baseline"]["p_adjusted"] < SIGNIFICANT}
 
 
 def _cell(value: Row | None, best: float | None) -> str:

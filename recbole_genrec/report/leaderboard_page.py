@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from recbole_genrec.report.best import best_value
-from recbole_genrec.report.comparisons import CORRECTION, adjusted
+from recbole_genrec.report.comparisons import CORRECTION
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.protocol import protocol_text
@@ -68,10 +68,7 @@ class Board:
         self.failed = [row for row in rows if row["failed"]]
         self.metrics = list(dict.fromkeys(name for row in self.done for name in row["test"]))
         self.coded = [row for row in self.done if row["codes"]]
-        tested = [row for row in self.done if row["against_baseline"]]
-        p_values = adjusted([row["against_baseline"]["p"] for row in tested])
-        self.tested = tested
-        self.adjusted = {row["run"]: p for row, p in zip(tested, p_values, strict=True)}
+        self.tested = [row for row in self.done if row["against_baseline"]]
         self._figures = figures
 
     @property
@@ -87,10 +84,11 @@ class Board:
         """How the runs were tested; one line where all were tested alike."""
         texts: dict[str, list[str]] = {}
         for row in self.done:
-            masked = row["details"]["history masked"]
-            texts.setdefault(
-                f"{protocol_text(row['details'])}, history masked: {masked}", []
-            ).append(row["run"])
+            details = row["details"]
+            text = f"{protocol_text(details)}, history masked: {details['history masked']}"
+            if "data" in details:
+                text += f", {details['data']}"
+            texts.setdefault(text, []).append(row["run"])
         if len(texts) == 1:
             return list(texts)
         return [f"{', '.join(runs)}: {text}" for text, runs in texts.items()]

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from recbole_genrec.report.figures.curves import training_curves
 from recbole_genrec.report.figures.metrics import metric_bars
-from recbole_genrec.report.outcome import STAGES
+from recbole_genrec.report.outcome import minutes_of
 
 
 class Result(dict[str, Any]):
@@ -86,9 +86,7 @@ def results_of(results: Mapping[str, Mapping[str, Any]]) -> Results:
 
 def _minutes(result: Result) -> float | None:
     seconds = result.get("seconds")
-    if not seconds:
-        return None
-    return sum(seconds.get(stage, 0.0) for stage in STAGES) / 60
+    return minutes_of(seconds) if seconds else None
 
 
 def _table(frame: pd.DataFrame) -> str:

@@ -12,7 +12,8 @@ from recbole_genrec.report.best import best_epoch, best_value, valid_metric
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import Comparison, compare
 
-STAGES = ("data", "model_and_tokenizer", "fit", "test")
+NOT_STAGES = ("train", "valid", "cpu")
+"""Entries of ``seconds`` that are parts of the stage ``fit``, or CPU time."""
 SMALLEST_P = 0.001
 
 Result = Mapping[str, Any]
@@ -71,7 +72,7 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
         if baseline is not None:
             cells += _distance(result, results[baseline], str(metric))
         cpu = result["seconds"].get("cpu")
-        minutes = sum(result["seconds"].get(stage, 0) for stage in STAGES) / 60
+        minutes = minutes_of(result["seconds"])
         cells += [shown_epoch(result), "" if cpu is None else f"{cpu / 60:.1f}", f"{minutes:.1f}"]
         rows.append(cells)
     note = ""
@@ -83,13 +84,13 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
     return Outcome(columns, rows, _best(results, metrics), note)
 
 
-def results_table(results: Mapping[str, Result]) -> str:
-    """Test metrics and costs of several runs as a Markdown table.
+def minutes_of(seconds: Mapping[str, float]) -> float:
+    """Wall time of all stages of a run, in minutes.
 
     Args:
-        results: name -> result of the run.
+        seconds: the entry of its result.
     """
-    return outcome(results).markdown()
+    return sum(value for name, value in seconds.items() if name not in NOT_STAGES) / 60
 
 
 def shown_epoch(result: Result) -> str:

@@ -11,6 +11,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import best_epoch, best_value
 from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tests
 from recbole_genrec.report.contents import Analysis, ReportEntry
+from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
 from recbole_genrec.report.protocol import protocol_text
@@ -24,7 +25,9 @@ STAGES = (
     ("model_and_tokenizer", "tokenizer and model"),
     ("fit", "training"),
     ("after_fit", "decisions after training"),
+    ("weights", "weights of the ensemble"),
     ("test", "test"),
+    ("test_by_user", "test by kind of user"),
 )
 CATALOGUE_LABELS = {
     "itemcoverage": "item coverage",
@@ -147,6 +150,8 @@ class RunView:
             ("seed", str(result["seed"])),
             ("parameters", f"{result['parameters']:,}"),
         ]
+        if data_text(config):
+            rows.append(("data", data_text(config)))
         if result.get("processes", 1) > 1:
             rows.append(("processes", str(result["processes"])))
         rows.append(("commit", str(result.get("commit") or "an installed package")))

@@ -12,6 +12,7 @@ from typing import Any
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
 from recbole_genrec.report.comparisons import adjusted
+from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.ranks import comparable
 from recbole_genrec.report.runs import Run, saved_ranks
 from recbole_genrec.report.significance import compare
@@ -48,6 +49,8 @@ RARE_DETAIL_KEYS = {
 }
 """Keys that are told where they differ from the usual value."""
 SEARCH_DETAIL_KEYS = ("beam_width", "score_type", "score_mode", "constraint")
+DECISIONS = ("after_fit", "weights")
+"""Stages after the training that decide on the validation split: of a method, of an ensemble."""
 
 UserMetrics = dict[int, dict[tuple[str, str], float]]  # seed -> (user, test item) -> metric
 
@@ -198,16 +201,18 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
 def _cpu_seconds(result: dict[str, Any]) -> dict[str, float | None]:
     """CPU seconds of each stage of a run.
 
-    ``tokenizer`` is its fit, also when the run took the stored result.
+    ``tokenizer`` is its fit, also when the run took the stored result. What is decided on the
+    validation split after the training counts as validation.
     """
     cpu = result.get("cpu_seconds") or {}
     training = cpu.get("train")
     if not training and "fit" in cpu:  # loops of RecBole's own (RecVAE) are not timed by epoch
         training = cpu["fit"] - cpu["valid"]
+    validation = [cpu[stage] for stage in ("valid", *DECISIONS) if stage in cpu]
     return {
         "tokenizer": result["report"].get("tokenizer", {}).get("fit_cpu_seconds"),
         "training": training,
-        "validation": cpu.get("valid"),
+        "validation": sum(validation) if validation else None,
         "test": cpu.get("test"),
     }
 
@@ -249,6 +254,9 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         settings["item_vectors"] = Path(settings["item_vectors"]).name
     else:
         settings.pop("item_vectors_use", None)
+    data = data_text(config)
+    if data:
+        settings["data"] = data
     return {
         "command": _command(first.get("command")),
         "commits": sorted({str(result["commit"]) for result in results}),

@@ -75,8 +75,8 @@ def _write(run: Run, folder: Path) -> Path:
     assert run.result is not None
     ranks = saved_ranks(run)
     file = _file(run, folder)
-    result = {key: value for key, value in run.result.items() if key not in NOT_SHARED}
-    result["config"] = without_paths(run.result["config"])
+    passed_on = {key: value for key, value in run.result.items() if key not in NOT_SHARED}
+    result = without_paths(passed_on)
     result["ranks"] = None
     if run.result.get("command"):
         words = shlex.split(str(run.result["command"]))

@@ -28,14 +28,15 @@ NOTES = (
     "Users: those with a test target (general models also rank for users with two interactions). "
     "± is the sample standard deviation over seeds. CPU-s are seconds of CPU time of one run (mean "
     "over seeds), all threads together; tokenizer is its fit, also where a run took the stored "
-    "result; validation is the sum over epochs. Certified: share of users whose top {place} is "
-    "proven to be the exact best of the model. Collisions are counted before repair. The text "
-    "encoder is used by the tokenizers that read sentence vectors."
+    "result; validation is the sum over epochs and of what is decided on that split afterwards. "
+    "Certified: share of users whose top {place} is proven to be the exact best of the model. "
+    "Collisions are counted before repair. The text encoder is used by the tokenizers that read "
+    "sentence vectors."
 )
 STAGES = ("tokenizer", "training", "validation", "test")
 PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH")
 # Details that stand elsewhere in the leaderboard.
-SHOWN_DETAILS = {"command", "commits", "versions", "history masked", *PROTOCOL_KEYS}
+SHOWN_DETAILS = {"command", "commits", "versions", "history masked", "data", *PROTOCOL_KEYS}
 
 
 def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None = None) -> str:
@@ -231,6 +232,8 @@ def _protocols(rows: Sequence[Row]) -> list[str]:
         if row["test"]:
             settings = [f"{key} {row['details'].get(key)}" for key in PROTOCOL_KEYS]
             settings.append(f"history masked: {row['details']['history masked']}")
+            if "data" in row["details"]:
+                settings.append(row["details"]["data"])
             texts.append(", ".join(settings))
     return [f"Test split under {text}." for text in dict.fromkeys(texts)]
 

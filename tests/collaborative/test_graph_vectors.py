@@ -25,7 +25,7 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.report.outcome import results_table
+from recbole_genrec.report.outcome import outcome
 from recbole_genrec.storage.artefacts import META
 
 SMALL = {"graph_dim": 6, "graph_epochs": 2, "graph_batch": 64, "graph_layers": 2}
@@ -370,7 +370,7 @@ def test_dot_and_cosine_are_rows_of_a_table(folder, tmp_path):
         **{key: str(value) for key, value in folders.items()},
     }
     results = run_recbole_genrec(",".join(names), "toy", config_dict=values)
-    rows = results_table(results).splitlines()[2:4]
+    rows = outcome(results).markdown().splitlines()[2:4]
     assert [row.split("|")[1].strip() for row in rows] == list(names)
     assert len(list((tmp_path / "cache").iterdir())) == 1  # the same vectors
     for name in names:

@@ -24,7 +24,7 @@ from recbole_genrec.experiments.benchmark import last_error, run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.settings.parsing import parse_value
-from recbole_genrec.storage.artefacts import META
+from recbole_genrec.storage.artefacts import META, write_json
 
 SMALL = {
     "MAX_ITEM_LIST_LENGTH": 8,
@@ -86,7 +86,7 @@ def test_the_plan_is_every_run_on_every_dataset_and_seed(folder):
         "--model=STORE",
         "--tokenizer=store",
         "--epochs=5",
-        "--save_ranks=True",
+        "--save_ranks=auto",
         "--resume",
         "--topk=[5, 10]",
     } <= set(last.argv)
@@ -253,6 +253,40 @@ def test_runs_failures_and_a_second_call_that_runs_nothing_again(folder, capsys,
     assert kept.is_done(kept.runs[0])
     Path("out/results/sas-toy-1.json").write_text("{")
     assert not kept.is_done(kept.runs[0])
+
+
+@pytest.mark.parametrize(
+    "eval_args", [{"mode": "uni20"}, {"split": {"RS": [0.6, 0.2, 0.2]}}], ids=str
+)
+def test_a_test_without_a_rank_for_each_user_is_done_without_ranks(folder, eval_args):
+    settings = {**SMALL, "epochs": 1, "eval_args": eval_args}
+    runs = content(folder)["runs"][1:]
+    plan = read_benchmark(write(content(folder, seeds=[1], settings=settings, runs=runs)))
+    (run,) = plan.runs
+    assert main(["run", *run.argv]) == 0
+    assert json.loads(plan.result(run).read_text())["ranks"] is None
+    assert plan.is_done(run)
+
+
+def test_a_run_whose_named_ranks_are_gone_is_not_done(folder):
+    plan = read_benchmark(write(content(folder, seeds=[1])))
+    run = plan.runs[0]
+    named = {"checkpoint": f"saved/{run.run_name}.pth", "ranks": "pop-toy-1.ranks"}
+    write_json(plan.result(run), named)
+    assert not plan.is_done(run)
+    write_json(plan.result(run), {**named, "ranks": None})
+    assert plan.is_done(run)
+
+
+def test_runs_that_make_no_table_are_refused_before_any_run(folder):
+    filtered = {**SASREC, "user_inter_num_interval": "[9,inf)"}
+    sampled = {**SASREC, "eval_args": {"mode": "uni20"}}
+    for settings, key in ((filtered, "user_inter_num_interval"), (sampled, "eval_args")):
+        runs = [*content(folder)["runs"], {"name": "b", "model": "SASRec", "settings": settings}]
+        file = write(content(folder, runs=runs))
+        with pytest.raises(ConfigError, match=f"plan.yaml, toy: pop and b cannot .* in {key}"):
+            read_benchmark(file)
+        assert read_benchmark(file, only=["b"])
 
 
 @pytest.fixture

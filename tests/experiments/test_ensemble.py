@@ -19,6 +19,7 @@ from recbole_genrec.experiments.ensemble_file import EnsembleFile
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
 from recbole_genrec.experiments.report import write_report
+from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model.catalogue import Catalogue
@@ -100,6 +101,18 @@ def test_a_model_added_to_itself_is_the_model(runs, home):
     assert twice["test_result"] == pytest.approx(alone, abs=1e-6)
 
 
+@pytest.mark.parametrize("dense", [False, "auto"])
+def test_members_whose_evaluations_hold_lists_are_added(runs, home, monkeypatch, dense):
+    """The sum needs the scores of all items, whatever the members or the catalogue ask for."""
+    checkpoints = [runs["TimelineRec"], runs["SASRec"]]
+    expected = make_ensemble(checkpoints, home / "dense.json", weights=[1.0, 2.0])
+    monkeypatch.setattr("recbole_genrec.training.list_evaluation.LARGE_CATALOGUE", 10)
+    file = home / f"lists-{dense}.json"
+    result = make_ensemble(checkpoints, file, weights=[1.0, 2.0], dense_scores=dense)
+    assert result["test_result"] == expected["test_result"]
+    assert evaluate(str(file), dense_scores=dense)["test_result"] == expected["test_result"]
+
+
 def test_weights_come_from_validation(runs, home):
     checkpoints = [runs["SASRec"], runs["TimelineRec"]]
     result = make_ensemble(checkpoints, home / "chosen.json")
@@ -162,6 +175,15 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     assert recbole_genrec.load(output).recommend(history, k=40) == rows
     opened = recbole_genrec.load(output.with_suffix(".result.json"))
     assert opened["test_result"] == result["test_result"]
+
+
+def test_what_members_decided_after_their_training_is_part_of_the_cost(tmp_path):
+    cost = {"data": 9.0, "train": 4.0, "fit": 6.0, "valid": 1.0, "test": 9.0}
+    write_json(tmp_path / "a.json", {"cpu_seconds": {**cost, "after_fit": 2.0}})
+    write_json(tmp_path / "b.json", {"cpu_seconds": cost})
+    both = cost_of_trainings([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")])
+    assert both == {"train": 8.0, "fit": 12.0, "valid": 2.0, "after_fit": 2.0}
+    assert cost_of_trainings([str(tmp_path / "b.pth")]).keys() == {"train", "fit", "valid"}
 
 
 def test_an_ensemble_whose_member_was_trained_anew_makes_other_lists(tmp_path):

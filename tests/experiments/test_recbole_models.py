@@ -18,7 +18,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.model.baselines.lightgcn import LightGCN
 from recbole_genrec.model.registry import get_model_class
-from recbole_genrec.report.outcome import results_table
+from recbole_genrec.report.outcome import outcome
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
 from recbole_genrec.training.trainer_class import get_trainer_class
@@ -107,7 +107,7 @@ def scores_and_targets(restored, which=-1):
 
 def test_several_models_in_one_call_give_one_table(runs):
     assert tuple(runs) == MODELS
-    table = results_table(runs).partition("\n\n")[0]
+    table = outcome(runs).markdown().partition("\n\n")[0]
     header, _, *rows = table.splitlines()
     headings = [cell.strip() for cell in header.split("|")]
     assert headings[1:6] == ["model", "recall@5", "recall@10", "recall@20", "ndcg@5"]

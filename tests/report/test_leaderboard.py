@@ -21,7 +21,9 @@ from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
+from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard import make_leaderboard
+from recbole_genrec.report.leaderboard_page import leaderboard_page
 from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
@@ -296,6 +298,33 @@ def test_p_values_are_corrected_for_the_number_of_rows(results):
     tests = [row["against_baseline"] for row in rows_of(results).values() if not row["is_baseline"]]
     corrected = false_discovery_control([test["p"] for test in tests])
     assert [test["p_adjusted"] for test in tests] == pytest.approx(list(corrected))
+
+
+def test_page_and_latex_show_the_corrected_p_of_the_rows(results):
+    result_file(results, "c1", "Pop", 1, 0.01, ranks={"x": 0, "y": 0, "z": 0})
+    rows = make_rows(collect([results])[0], "SASRec")
+    for row, corrected in zip(rows, (0.0123, None, 0.4), strict=True):
+        if corrected is not None:
+            row["against_baseline"]["p_adjusted"] = corrected
+    page = leaderboard_page(rows, "ndcg@10", 10)
+    assert '<td class="number best" data-value="0.0123">0.012</td>' in page
+    assert '<td class="number" data-value="0.4">0.400</td>' in page
+    assert "over the 2 runs of this table" in page
+    assert latex(rows).count("$^{*}$ &") == 1 and "STORE-store$^{*}$ &" in latex(rows)
+
+
+def test_what_is_decided_after_the_training_counts_as_validation(results):
+    content = json.loads((results / "a1.json").read_text())
+    costs = {**content["cpu_seconds"], "after_fit": 4.0}
+    write_json(results / "a1.json", {**content, "cpu_seconds": costs})
+    write_json(results / "a2.json", {**content, "seed": 2, "cpu_seconds": costs})
+    ensemble = {"data": 1.0, "weights": 2.0, "test": 3.0, "train": 50.0, "fit": 60.0, "valid": 8.0}
+    file = result_file(results, "e", "SASRec + Pop", 1, 0.01)
+    write_json(file, {**json.loads(file.read_text()), "cpu_seconds": ensemble})
+    rows = rows_of(results)
+    assert rows["SASRec"]["cpu_seconds"]["validation"] == 12.0
+    assert rows["SASRec + Pop"]["cpu_seconds"]["validation"] == 10.0
+    assert rows["STORE-store"]["cpu_seconds"]["validation"] == 8.0
 
 
 def test_a_flat_twin_is_named_by_what_its_items_are(results):

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toy import SMALL, write_dataset
 
-from recbole_genrec.report.outcome import outcome, shown_epoch
+from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.report.best import best_epoch
+from recbole_genrec.report.contents import ReportEntry
+from recbole_genrec.report.outcome import minutes_of, outcome, shown_epoch
+from recbole_genrec.report.page import RunView
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.runs import Run
 from recbole_genrec.report.significance import sign_flip_p
+from recbole_genrec.report.templating import Figures
+from recbole_genrec.storage.checkpoints import load_checkpoint
 
 USERS = tuple(f"u{number}" for number in range(40))
 
@@ -70,6 +78,42 @@ def test_epochs_and_costs(results):
     assert shown_epoch({"epochs": [], "config": {}}) == ""
     lower = {**results["Ours"], "valid_score_bigger": False}
     assert shown_epoch(lower) == "1 of 3"
+
+
+def test_of_equal_epochs_the_last_is_the_best():
+    epochs = [{"epoch": at, "valid": {"ndcg@10": score}} for at, score in enumerate([1, 2, 2, 0])]
+    assert best_epoch({"epochs": epochs, "valid_score_bigger": True}) == 3
+    losses = [{"epoch": at, "valid": {"loss": loss}} for at, loss in enumerate([2, 1, 1, 3])]
+    config = {"valid_metric": "loss"}
+    assert best_epoch({"epochs": losses, "valid_score_bigger": False, "config": config}) == 3
+
+
+def test_the_best_epoch_is_the_one_that_is_stored(tmp_path):
+    values = {**SMALL, "data_path": str(write_dataset(tmp_path)), "checkpoint_dir": str(tmp_path)}
+    values.pop("item_text_fields")
+    values |= {"epochs": 3, "learning_rate": 0.0, "hidden_size": 16, "inner_size": 16}
+    result = run_recbole_genrec("SASRec", "toy", config_dict=values)
+    assert len({epoch["valid"]["ndcg@10"] for epoch in result["epochs"]}) == 1
+    assert best_epoch(result) == load_checkpoint(result["checkpoint"])["epoch"] + 1 == 3
+    assert shown_epoch(result) == "3 of 3"
+
+
+def test_minutes_are_those_of_all_stages():
+    stages = {"data": 60.0, "model_and_tokenizer": 60.0, "fit": 120.0, "after_fit": 30.0}
+    stages |= {"test": 60.0, "test_by_user": 30.0}
+    inside = {"train": 80.0, "valid": 40.0, "cpu": 700.0}
+    assert minutes_of({**stages, **inside}) == pytest.approx(sum(stages.values()) / 60)
+    assert minutes_of({"data": 6.0, "weights": 18.0, "test": 6.0}) == pytest.approx(0.5)
+
+
+def test_the_report_shows_every_stage():
+    seconds = {"data": 1.0, "model_and_tokenizer": 2.0, "fit": 3.0, "after_fit": 4.0}
+    seconds |= {"weights": 5.0, "test": 6.0, "test_by_user": 7.0}
+    inside = {"train": 2.0, "valid": 1.0, "cpu": 99.0}
+    content = {"test_result": {}, "seconds": {**seconds, **inside}}
+    run = Run("a", "toy", 1, "SETRec", result=content)
+    view = RunView("run-0", ReportEntry("a", run), None, Figures(), "ndcg@10")
+    assert [wall for _, wall, _, _ in view.times] == list(seconds.values())
 
 
 def test_without_ranks_there_is_a_distance_and_no_p(results):

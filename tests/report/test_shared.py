@@ -153,6 +153,7 @@ def test_it_names_no_path_and_no_user(folder, tmp_path):
     content = json.loads((folder / "a1.json").read_text())
     content["command"] += " --init_from=/home/me/x.pth '--item_vectors=/home/me/my vectors.npy'"
     content["checkpoint"] = "/home/me/saved/SASRec.pth"
+    content["changes"] = {"data_path": "/home/me/data"}  # what `evaluate` was told
     content["test_by_user"] = {USERS[0]: {"ndcg@10": 1.0}}
     (folder / "a1.json").write_text(json.dumps(content))
     share_results([folder], tmp_path / "shared")
