@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.data.idle_keys import load_filtering_files, without_idle_filter
-from recbole_genrec.data.inter_files import files_read
+from recbole_genrec.data.run_names import run_name
 from recbole_genrec.data.training_rows import use_batch_targets
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.config_checks import check_settings
@@ -40,7 +40,6 @@ from recbole_genrec.runtime.recbole_repairs import (
 from recbole_genrec.settings.classification import (
     inherited_keys,
     merged,
-    named_values,
     shared_keys,
 )
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
@@ -51,7 +50,6 @@ from recbole_genrec.settings.property_files import of_dataset, shipped
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shared_keys import SharedSettings
-from recbole_genrec.storage.digests import digest, file_digest
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.registry import is_path
 
@@ -377,24 +375,5 @@ class GenRecConfig(Config):
         return {name: plain_value(self.final_config_dict[name]) for name in self._stored_names}
 
     def run_name(self) -> str:
-        """``<Model>-<dataset>-<hash>``: the same settings and files give the same name.
-
-        That is how ``--resume`` finds its run. A run whose files stand under the name that an
-        earlier version gave, with the keys of switches that are off, goes on under that name.
-        """
-        name = self._name(switches=True)
-        earlier = self._name(switches=False)
-        if self.settings.resume and not self._has_files(name) and self._has_files(earlier):
-            return earlier
-        return name
-
-    def _has_files(self, name: str) -> bool:
-        folder = Path(self.settings.checkpoint_dir)
-        return any((folder / f"{name}{ending}").is_file() for ending in (".pth", ".resume.pth"))
-
-    def _name(self, switches: bool) -> str:
-        values = named_values(self.declarations, self.plain(), switches)
-        if self.settings.local_steps:  # else the numbers do not depend on how many there are
-            values["processes"] = processes.planned_size(self.settings)
-        digests = [file_digest(file) for file in files_read(self, values) if file.is_file()]
-        return f"{self.model}-{self.dataset}-{digest(values, digests, size=8)}"
+        """The name of the run, see :func:`recbole_genrec.data.run_names.run_name`."""
+        return run_name(self)

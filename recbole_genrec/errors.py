@@ -38,6 +38,10 @@ class ArtefactError(GenRecError):
     """
 
 
+class HeldError(ArtefactError):
+    """Another process is at work on the same files."""
+
+
 class BackboneError(GenRecError):
     """A language model or sentence encoder cannot be built or loaded."""
 

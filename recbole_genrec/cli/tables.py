@@ -13,13 +13,12 @@ BEST = "bold green"
 NUMBERS = frozenset("0123456789.,+-% ")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table.
 
     Args:
         columns: the headings.
         rows: the cells of each row.
-        title: a line above it.
     """
     console = Console()
     right = []
@@ -27,9 +26,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         cells = [row[place] for row in rows]
         right.append(_is_numeric(cells))
     if not console.is_terminal:
-        print(plain_table(columns, rows, right, title))
+        print(plain_table(columns, rows, right))
         return
-    table = Table(title=title or None, title_justify="left")
+    table = Table()
     for heading, is_right in zip(columns, right, strict=True):
         justify = "right" if is_right else "left"
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -64,7 +63,7 @@ def print_outcome(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def plain_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], title: str
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
 ) -> str:
     """Cells in aligned columns, without colour.
 
@@ -72,7 +71,6 @@ def plain_table(
         columns: the headings.
         rows: the cells of each row.
         right: which columns stand at their right end.
-        title: a line above it; may be empty.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     lines = []
@@ -84,8 +82,6 @@ def plain_table(
             else:
                 cells.append(cell.ljust(width))
         lines.append("  ".join(cells).rstrip())
-    if title:
-        lines.insert(0, title)
     return "\n".join(lines)
 
 

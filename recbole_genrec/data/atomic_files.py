@@ -65,6 +65,10 @@ class FileFormat:
         )
 
 
+PLAIN = FileFormat()
+"""Tabs between columns, UTF-8, spaces between words."""
+
+
 class Row(NamedTuple):
     """One row of a table.
 

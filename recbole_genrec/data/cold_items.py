@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.item_table import item_file, item_file_ids
-from recbole_genrec.data.item_text import PLACEHOLDER, read_item_texts
+from recbole_genrec.data.item_text import PLACEHOLDER, has_item_texts, read_texts_of
 from recbole_genrec.errors import DataError
 
 
@@ -53,20 +52,9 @@ def texts_of(config: Any, items: Sequence[str]) -> list[str]:
         config: a ``GenRecConfig``.
         items: raw ids.
     """
-    fields = config.settings.item_text_fields
-    if not fields or not item_file(config).is_file():
+    if not has_item_texts(config):
         return [PLACEHOLDER] * len(items)
-    file_format = FileFormat.of(config)
-    read = read_item_texts(
-        item_file(config),
-        fields,
-        ["", *items],
-        config.settings.ITEM_ID_FIELD,
-        file_format.separator,
-        file_format.encoding,
-        required=False,
-    )
-    return read.texts[1:]
+    return read_texts_of(config, ["", *items], required=False).texts[1:]
 
 
 def items_in_training(dataset: Any) -> Tensor:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_genrec.data.atomic_files import FileFormat
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.data.interaction_content import InteractionContent
 from recbole_genrec.data.interactions import Interactions
-from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.item_text import has_item_texts, read_texts_of
 from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.text_encoder import encode_texts
 from recbole_genrec.data.text_pooling import encode_items, encoding_of
@@ -85,17 +85,8 @@ class ItemContent(InteractionContent):
         """
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         settings = SharedSettings.of(config)
-        path = Path(settings.data_path) / f"{settings.dataset}.item"
-        if needed or (settings.item_text_fields and path.is_file()):
-            file_format = FileFormat.of(config)
-            read = read_item_texts(
-                path,
-                settings.item_text_fields,
-                tokens,
-                dataset.iid_field,
-                file_format.separator,
-                file_format.encoding,
-            )
+        if needed or has_item_texts(config):
+            read = read_texts_of(config, tokens)
             texts, titles = read.texts, read.titles
         else:
             texts, titles = ["", *tokens[1:]], None
@@ -174,8 +165,7 @@ class ItemContent(InteractionContent):
 
     def by_raw_id(self) -> ItemContent:
         """:meth:`of_rows` in the order of the raw ids, whatever numbers the items have."""
-        rows = range(1, len(self.tokens))
-        return self.of_rows([0, *sorted(rows, key=self.tokens.__getitem__)])
+        return self.of_rows(rows_in_order_of_ids(self.tokens))
 
     @property
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ from recbole_genrec.data.evaluation_rows import (
     rows_are_interactions,
     with_first_events,
 )
+from recbole_genrec.data.exact_times import RankedTimes
 from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
@@ -30,15 +31,15 @@ from recbole_genrec.data.item_table import item_file_ids
 from recbole_genrec.data.numbering import frames_of
 from recbole_genrec.data.preparation.offers import how_to_get
 from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit, history_column
-from recbole_genrec.data.times import EXACT, in_order_of_events, ranks
+from recbole_genrec.data.times import in_order_of_events
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 
-class OrderedDataset(RowsAtOnce):
+class OrderedDataset(RankedTimes, RowsAtOnce):
     """What stands before RecBole's own class: reading, order of events, files that are split.
 
     Rows stand in the order of events (:func:`in_order_of_events`), filters see the real times, and
-    everything after them sees ranks, which float32 holds exactly.
+    everything after them sees ranks, which stay exact.
 
     Attributes:
         known_ids: raw ids that a checkpoint knows; they keep its numbers, and new ones follow.
@@ -178,9 +179,6 @@ class OrderedDataset(RowsAtOnce):
                 self.feat_name_list.remove(name)
 
     def _remap_ID_all(self) -> None:  # noqa: N802 (RecBole's name)
-        if self.time_field in self.inter_feat:
-            times = self.inter_feat[self.time_field].to_numpy()
-            self.inter_feat[self.time_field] = ranks(times)
         self._drop_bare_features()
         super()._remap_ID_all()
 
@@ -204,12 +202,6 @@ class OrderedDataset(RowsAtOnce):
     def _item_file_ids(self) -> pd.DataFrame:
         ids = np.array(item_file_ids(self.config), dtype=object)
         return pd.DataFrame({self.iid_field: ids})
-
-    def _normalize(self) -> None:
-        times = self.inter_feat.get(self.time_field)
-        super()._normalize()
-        if times is not None and times.max() > EXACT:
-            self.inter_feat[self.time_field] = times
 
     # --- training on everything -----------------------------------------------------------------
 

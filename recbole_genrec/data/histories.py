@@ -306,20 +306,3 @@ def unreachable_targets(valid: Any, test: Any) -> dict[str, int] | None:
                 "user's history and count as missed."
             )
     return counts
-
-
-def items_of_user(dataset: Any, user: str) -> list[str]:
-    """Raw ids of all items that the rows of a user name, each once.
-
-    Args:
-        dataset: RecBole's dataset of a sequential model, after its loaders were made.
-        user: raw id of a user of the dataset.
-    """
-    rows = dataset.inter_feat
-    number = dataset.field2token_id[dataset.uid_field][str(user)]
-    rows = rows[rows[dataset.uid_field] == number]
-    columns = [dataset.iid_field, f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"]
-    if WHOLE_HISTORY in rows:
-        columns.append(WHOLE_HISTORY)
-    items = torch.cat([rows[name].flatten() for name in columns]).unique()
-    return [str(token) for token in dataset.id2token(dataset.iid_field, items[items > 0].numpy())]

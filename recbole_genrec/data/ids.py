@@ -34,6 +34,11 @@ def raw_ids(dataset) -> dict[str, list[str]]:
     return {name: list(map(str, dataset.field2id_token[field])) for name, field in fields.items()}
 
 
+def rows_in_order_of_ids(tokens: Sequence[str]) -> list[int]:
+    """Rows of raw ids in the order of these ids, whatever numbers they have; the first stays."""
+    return [0, *sorted(range(1, len(tokens)), key=tokens.__getitem__)]
+
+
 def rows_by_token(
     values: torch.Tensor, tokens: Sequence[str], order: Sequence[str], dim: int = 0
 ) -> torch.Tensor:

@@ -12,13 +12,9 @@ import pandas as pd
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
-from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
 from recbole_genrec.data.plain_tables import Coded, as_frame, read_plain
 from recbole_genrec.data.times import is_date, read_time
-from recbole_genrec.data.vector_files import files_of_vectors
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.storage.artefacts import META
-from recbole_genrec.storage.digests import file_digest
 
 RESERVED = frozenset(
     [
@@ -63,33 +59,6 @@ class Interactions:
     frame: pd.DataFrame
     kinds: dict[str, str]
     lines: np.ndarray
-
-
-def files_read(config, values: dict) -> list[Path]:
-    """Files that a run with these settings reads, whether or not they exist.
-
-    Args:
-        config: a ``GenRecConfig``.
-        values: the values that make the name of the run; keys that end in ``_file`` name a file.
-    """
-    folder = Path(config.settings.data_path)
-    files = interaction_files(config)
-    files += [folder / f"{config.dataset}{ending}" for ending in (".item", ".user")]
-    for name, value in values.items():
-        if name.endswith("_file") and isinstance(value, str):
-            files.append(Path(value))
-    if values.get("item_vectors"):
-        files += files_of_vectors(Path(str(values["item_vectors"])).expanduser())
-    tokenizer = Path(str(values.get("tokenizer")))
-    files.append(tokenizer / META)  # codes of a folder
-    if tokenizer.suffix == INDEX_ENDING:
-        files += files_of_index(tokenizer)
-    return files
-
-
-def file_digests(config, values: dict) -> dict[str, str]:
-    """Digests by path of the files of :func:`files_read` that exist; arguments as there."""
-    return {str(file): file_digest(file) for file in files_read(config, values) if file.is_file()}
 
 
 def interaction_files(config) -> list[Path]:

@@ -10,13 +10,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
+from recbole_genrec.data.atomic_files import PLAIN, AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 NO_TEXT_NEEDED = (
-    "or choose what needs no item text (--tokenizer=cid; --tokenizer_input=cf for codes of vectors)"
+    "or choose what needs no item text: --item_text_fields=~ with --tokenizer=cid, or with "
+    "--tokenizer_input=cf for codes of vectors"
 )
 
 
@@ -49,8 +50,7 @@ def read_item_table(
     path: str | Path,
     only: Collection[str] | None = None,
     item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str = "utf-8",
+    file_format: FileFormat = PLAIN,
 ) -> ItemTable:
     """Read an atomic ``.item`` file, keeping the rows of the raw item ids ``only``.
 
@@ -61,15 +61,14 @@ def read_item_table(
         path: the file.
         only: raw item ids whose rows are kept, None for all.
         item_field: name of the column of item ids.
-        separator: what stands between columns.
-        encoding: of the file.
+        file_format: how the file is written.
 
     Raises:
         DataError: the file is missing, empty, has no item id column, or most rows are too long.
     """
     path = Path(path)
     _check_there(path)
-    file = AtomicFile(path, FileFormat(separator, encoding))
+    file = AtomicFile(path, file_format)
     table = ItemTable(_parse_header(file))
     if item_field not in table.kinds:
         raise DataError(
@@ -81,8 +80,8 @@ def read_item_table(
     if 2 * table.long_rows > count:
         raise DataError(
             f"{path}: {table.long_rows} of {count} rows have more cells than the "
-            f"{len(table.kinds)} of the header. Is {separator!r} what stands between the columns "
-            "(--field_separator)? Cells that hold it need double quotes."
+            f"{len(table.kinds)} of the header. Is {file.separator!r} what stands between the "
+            "columns (--field_separator)? Cells that hold it need double quotes."
         )
     table.replaced_characters = file.replaced_characters
     return table
@@ -150,14 +149,8 @@ def item_file_ids(config) -> list[str]:
     Raises:
         DataError: see :func:`read_item_table`.
     """
-    file_format = FileFormat.of(config)
-    table = read_item_table(
-        item_file(config),
-        None,
-        config.settings.ITEM_ID_FIELD,
-        file_format.separator,
-        file_format.encoding,
-    )
+    item_field = config.settings.ITEM_ID_FIELD
+    table = read_item_table(item_file(config), None, item_field, FileFormat.of(config))
     return [item for item in table.rows if item]
 
 

@@ -10,9 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
+from recbole_genrec.data.atomic_files import PLAIN, FileFormat
 from recbole_genrec.data.inter_files import RESERVED
-from recbole_genrec.data.item_table import NO_TEXT_NEEDED, ItemTable, read_item_table
+from recbole_genrec.data.item_table import (
+    NO_TEXT_NEEDED,
+    ItemTable,
+    item_file,
+    read_item_table,
+)
 from recbole_genrec.errors import DataError
 
 PLACEHOLDER = "item"
@@ -52,8 +59,7 @@ def read_item_texts(
     fields: Sequence[str] | str | None,
     tokens: Sequence[str],
     item_field: str = "item_id",
-    separator: str = "\t",
-    encoding: str = "utf-8",
+    file_format: FileFormat = PLAIN,
     required: bool = True,
 ) -> ItemTexts:
     """The text of every item, made of the columns ``fields`` in that order.
@@ -67,8 +73,7 @@ def read_item_texts(
         fields: column names (``item_text_fields``); a single name may be given as a string.
         tokens: raw item ids by RecBole item id; entry 0 is the padding item.
         item_field: name of the item id column.
-        separator: what stands between columns (``field_separator``).
-        encoding: of the file (``encoding``).
+        file_format: how the file is written.
         required: whether one item at least must have text.
 
     Raises:
@@ -77,7 +82,7 @@ def read_item_texts(
     fields = [fields] if isinstance(fields, str) else list(fields or ())
     _check_named(path, fields)
     items = list(tokens[1:])
-    table = read_item_table(path, set(items), item_field, separator, encoding)
+    table = read_item_table(path, set(items), item_field, file_format)
     _check_columns(path, fields, table)
     texts = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
     filled = [text for text in texts if text]
@@ -105,10 +110,33 @@ def read_item_texts(
         stray_quotes=table.stray_quotes,
         replaced_characters=table.replaced_characters,
         missing_values=_missing_values(table, fields),
-        encoding=encoding,
+        encoding=file_format.encoding,
     )
     _log(path, result)
     return result
+
+
+def has_item_texts(config: Any) -> bool:
+    """Whether the settings name columns of the ``.item`` file for texts, and the file is there."""
+    return bool(config.settings.item_text_fields) and item_file(config).is_file()
+
+
+def read_texts_of(config: Any, tokens: Sequence[str], required: bool = True) -> ItemTexts:
+    """The texts of items from the ``.item`` file of a run, see :func:`read_item_texts`.
+
+    Args:
+        config: a ``GenRecConfig``.
+        tokens: raw item ids; entry 0 is the padding item.
+        required: whether one item at least must have text.
+    """
+    return read_item_texts(
+        item_file(config),
+        config.settings.item_text_fields,
+        tokens,
+        config.settings.ITEM_ID_FIELD,
+        FileFormat.of(config),
+        required,
+    )
 
 
 def _check_named(path: str | Path, fields: list[str]) -> None:

@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.data.evaluation_rows import RowLoader, rows_are_interactions
 from recbole_genrec.data.histories import excluding
+from recbole_genrec.data.sampled_candidates import draw_same_candidates
 from recbole_genrec.data.training_rows import (
     LengthGroupedLoader,
     TargetLoader,
@@ -33,7 +34,6 @@ __all__ = [
     "make_loaders",
     "row_mask",
     "seen_and_unseen",
-    "user_history",
 ]
 
 
@@ -90,6 +90,8 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
     hint = "RecBole cannot split it; check eval_args."
     with explained(config.settings.dataset, hint, DataError), without_recbole_settings():
         train, valid, test = data_preparation(config, dataset)
+    for part in (valid, test):
+        draw_same_candidates(part, config.settings.seed)
     split = (train, valid, test)
     if rows_are_interactions(config):
         valid, test = (RowLoader(config, part._dataset, part._sampler) for part in (valid, test))
@@ -242,28 +244,3 @@ def seen_and_unseen(config, loader) -> dict:
         part = data.copy(interactions)
         loaders[name] = type(loader)(config, part, loader._sampler, shuffle=False)
     return loaders
-
-
-def user_history(dataset, user: str) -> list[str]:
-    """Raw item ids of a user, oldest first."""
-    ids = dataset.field2token_id[dataset.uid_field]
-    if str(user) not in ids:
-        raise ConfigError(
-            f"There is no user {user!r} in {dataset.dataset_name}. Use --history=item,item,... for "
-            "people outside it."
-        )
-    # after the loaders: one row per prefix
-    of_user = dataset.inter_feat[dataset.uid_field] == ids[str(user)]
-    if not of_user.any():
-        raise ConfigError(
-            f"User {user!r} has a single interaction in {dataset.dataset_name}. Use "
-            "--history=item,... instead."
-        )
-    interactions = dataset.copy(dataset.inter_feat[of_user])
-    rows = interactions.inter_feat
-    last = by_user_and_time(interactions)[-1]
-    history = rows[f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"][
-        last, : int(rows[dataset.item_list_length_field][last])
-    ]
-    items = torch.cat([history, rows[dataset.iid_field][last : last + 1]])
-    return [str(token) for token in dataset.id2token(dataset.iid_field, items.numpy())]

@@ -81,8 +81,8 @@ def ranks(times: np.ndarray) -> np.ndarray:
     """1, 2, ... in the order of the times; equal times have equal ranks.
 
     RecBole keeps floats as float32, which tells neither Unix seconds nor dates written as digits
-    apart. Ranks are exact there; more of them than :data:`EXACT` stay whole numbers, which RecBole
-    does not turn into float32.
+    apart. Ranks are exact there; more of them than :data:`EXACT` are whole numbers, which
+    :class:`~recbole_genrec.data.exact_times.RankedTimes` keeps.
 
     Args:
         times: float64 ``[n]``.

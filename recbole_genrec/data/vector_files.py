@@ -57,10 +57,7 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
             frame = pd.read_parquet(file)
         return _from_frame(file, frame, id_column)
     if file.suffix == ".csv":
-        read_bytes(file)
-        with explained(str(file), "Expected a CSV file with a header.", DataError):
-            frame = pd.read_csv(file, dtype={0: str}, keep_default_na=False)
-        return _from_frame(file, frame, id_column)
+        return _from_frame(file, _csv(file, id_column), id_column)
     return _from_lines(file)
 
 
@@ -103,6 +100,29 @@ def _ids_of(file: Path) -> list[str]:
 # --- tables ---------------------------------------------------------------------------------------
 
 
+def _csv(file: Path, id_column: str | None) -> pd.DataFrame:
+    """A CSV file, its ids as they are written: ``007`` stays ``007``.
+
+    Raises:
+        DataError: it has no header, or one that is shorter than the rows.
+    """
+    read_bytes(file)
+    with explained(str(file), "Expected a CSV file with a header.", DataError):
+        header = pd.read_csv(file, nrows=0)
+        chosen = _column_of_ids(list(header.columns), id_column)
+        frame = pd.read_csv(file, dtype={chosen: str}, keep_default_na=False)
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{file} has rows with more cells than its header. Give every column a name, that of "
+            "the ids too."
+        )
+    return frame
+
+
+def _column_of_ids(columns: list[str], id_column: str | None) -> str:
+    return next((name for name in (id_column, *ID_COLUMNS) if name in columns), columns[0])
+
+
 def _from_frame(
     file: Path, frame: pd.DataFrame, id_column: str | None
 ) -> tuple[list[str], np.ndarray]:
@@ -114,7 +134,7 @@ def _from_frame(
             f"{file} has {len(frame)} rows and the columns {', '.join(columns)}. Expected a column "
             "of ids, and one column of lists or several of numbers."
         )
-    chosen = next((name for name in (id_column, *ID_COLUMNS) if name in columns), columns[0])
+    chosen = _column_of_ids(columns, id_column)
     ids = frame[chosen]
     if not (pd.api.types.is_integer_dtype(ids) or ids.map(lambda value: type(value) is str).all()):
         raise DataError(

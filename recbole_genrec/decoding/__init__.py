@@ -20,11 +20,12 @@ from recbole_genrec.decoding.closed_codes import (
 from recbole_genrec.decoding.edges import edge_leaf_scores, segment_log_softmax
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
-from recbole_genrec.decoding.likelihood import item_cross_entropy, smoothed_cross_entropy
+from recbole_genrec.decoding.likelihood import item_cross_entropy
 from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.log_probs import cached_log_probs
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
 from recbole_genrec.decoding.search import beam_search
+from recbole_genrec.decoding.smoothing import ranking_guided_loss, smoothed_cross_entropy
 from recbole_genrec.decoding.trie import ItemTrie
 from recbole_genrec.decoding.whole_catalogue import best_of_all
 
@@ -50,6 +51,7 @@ __all__ = [
     "histories_of",
     "item_cross_entropy",
     "path_scores",
+    "ranking_guided_loss",
     "sampled_candidates",
     "segment_log_softmax",
     "smoothed_cross_entropy",

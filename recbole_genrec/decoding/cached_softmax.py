@@ -28,13 +28,11 @@ def cached_cross_entropy(
     vectors: Tensor,
     target: Tensor,
     *,
-    bias: Tensor | None = None,
     mask: Tensor | None = None,
     label_smoothing: float = 0.0,
-    temperature: float = 1.0,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Tensor:
-    """Mean over rows of ``-log softmax((states @ vectors.T + bias) / temperature)[target]``.
+    """Mean over rows of ``-log softmax(states @ vectors.T)[target]``.
 
     On a GPU the kernels of Liger or cut-cross-entropy do it where they are installed, else torch.
 
@@ -42,11 +40,9 @@ def cached_cross_entropy(
         states: ``[P, d]``.
         vectors: of all classes (items or codes), ``[n, d]``.
         target: class of each row, int64 ``[P]``.
-        bias: of all classes, ``[n]``.
         mask: bool ``[n]`` or ``[P, n]``; True = the class does not compete. A target must.
         label_smoothing: share of the probability that is spread evenly over the classes that
             compete.
-        temperature: divides the logits.
         chunk_rows: rows whose logits are computed together.
 
     Returns:
@@ -57,15 +53,10 @@ def cached_cross_entropy(
     # Rounded logits would let many classes tie.
     dtype = torch.promote_types(states.dtype, torch.float32)
     with torch.autocast(states.device.type, enabled=False):
-        scaled = states if temperature == 1.0 else states / temperature
-        if bias is not None and temperature != 1.0:
-            bias = bias / temperature
-        if scaled.is_cuda:
-            return _on_gpu(scaled, vectors, target, bias, mask, label_smoothing)
-        if bias is not None:
-            bias = bias.to(dtype)
+        if states.is_cuda:
+            return _on_gpu(states, vectors, target, mask, label_smoothing)
         loss: Tensor = _CachedCrossEntropy.apply(
-            scaled.to(dtype), vectors.to(dtype), bias, target, mask, label_smoothing, chunk_rows
+            states.to(dtype), vectors.to(dtype), target, mask, label_smoothing, chunk_rows
         )
         return loss
 
@@ -78,7 +69,6 @@ class _CachedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         states: Tensor,
         vectors: Tensor,
-        bias: Tensor | None,
         target: Tensor,
         mask: Tensor | None,
         label_smoothing: float,
@@ -87,7 +77,7 @@ class _CachedCrossEntropy(torch.autograd.Function):
         """The loss; its gradients are kept for :meth:`backward`."""
         states, vectors = states.contiguous(), vectors.contiguous()
         n_rows, n_classes = len(states), len(vectors)
-        sums = _Sums(states, vectors, bias, mask, label_smoothing, any(ctx.needs_input_grad[:3]))
+        sums = _Sums(states, vectors, mask, label_smoothing, any(ctx.needs_input_grad[:2]))
         chunk_rows = min(chunk_rows, n_rows)
         buffer = states.new_empty(n_classes * chunk_rows)
         for start in range(0, n_rows, chunk_rows):
@@ -95,14 +85,14 @@ class _CachedCrossEntropy(torch.autograd.Function):
             size = rows.stop - rows.start
             sums.add(rows, buffer[: n_classes * size].view(n_classes, size))
         sums.add_targets(target)
-        ctx.save_for_backward(sums.for_states, sums.for_vectors, sums.for_bias)
+        ctx.save_for_backward(sums.for_states, sums.for_vectors)
         return sums.loss / n_rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients times that of the loss."""
-        gradients: list[Tensor | None] = [None] * 7
+        gradients: list[Tensor | None] = [None] * 6
         for place, saved in enumerate(ctx.saved_tensors):
             if ctx.needs_input_grad[place]:
                 gradients[place] = saved * (gradient / len(ctx.saved_tensors[0]))
@@ -115,7 +105,6 @@ class _Sums:
     Args:
         states: ``[P, d]``.
         vectors: ``[n, d]``.
-        bias: ``[n]`` or none.
         mask: as in :func:`cached_cross_entropy`.
         smoothing: label smoothing.
         learns: whether gradients are needed.
@@ -125,22 +114,18 @@ class _Sums:
         self,
         states: Tensor,
         vectors: Tensor,
-        bias: Tensor | None,
         mask: Tensor | None,
         smoothing: float,
         learns: bool,
     ) -> None:
-        self.states, self.vectors, self.bias = states, vectors, bias
+        self.states, self.vectors = states, vectors
         self.mask, self.smoothing, self.learns = mask, smoothing, learns
         self.loss = states.new_zeros(())
         self.for_states: Tensor | None = None
         self.for_vectors: Tensor | None = None
-        self.for_bias: Tensor | None = None
         if learns:
             self.for_states = torch.empty_like(states)
             self.for_vectors = torch.zeros_like(vectors)
-        if learns and bias is not None:
-            self.for_bias = torch.zeros_like(bias)
 
     def add(self, rows: slice, logits: Tensor) -> None:
         """A chunk, without what only the targets give.
@@ -151,11 +136,7 @@ class _Sums:
         """
         states = self.states[rows]
         turned = states.T * BASE_2  # [d, rows]
-        if self.bias is None:
-            torch.mm(self.vectors, turned, out=logits)
-        else:
-            bias = self.bias.unsqueeze(1)
-            torch.addmm(bias, self.vectors, turned, beta=BASE_2, out=logits)
+        torch.mm(self.vectors, turned, out=logits)
         hidden = self._hidden(rows)
         if hidden is not None:
             logits.masked_fill_(hidden, -torch.inf)
@@ -184,8 +165,6 @@ class _Sums:
         torch.mm(logits.T, self.vectors, out=out)
         out.mul_(scale.unsqueeze(1))
         self.for_vectors.addmm_(logits, states * scale.unsqueeze(1))
-        if self.for_bias is not None:
-            self.for_bias.addmv_(logits, scale)
 
     def _hidden(self, rows: slice) -> Tensor | None:
         """The classes of a chunk that do not compete, ``[n, 1]`` or ``[n, rows]``."""
@@ -214,15 +193,10 @@ class _Sums:
         share = 1 - self.smoothing
         vectors = self.vectors[target]  # [P, d]
         logits = (self.states * vectors).sum(1)
-        if self.bias is not None:
-            logits = logits + self.bias[target]
         self.loss -= share * logits.sum()
         if self.for_states is not None and self.for_vectors is not None:
             self.for_states.sub_(vectors, alpha=share)
             self.for_vectors.index_add_(0, target, self.states, alpha=-share)
-        if self.for_bias is not None:
-            ones = torch.ones_like(logits)
-            self.for_bias.index_add_(0, target, ones, alpha=-share)
 
 
 # --- GPU ------------------------------------------------------------------------------------------
@@ -232,21 +206,22 @@ def _on_gpu(
     states: Tensor,
     vectors: Tensor,
     target: Tensor,
-    bias: Tensor | None,
     mask: Tensor | None,
     label_smoothing: float,
 ) -> Tensor:
     """The same loss by a kernel that is installed, or by torch."""
+    dtype = torch.promote_types(states.dtype, torch.float32)
     if mask is None:
         liger = _installed("liger_kernel.transformers")
         if liger is not None:
+            # it computes logits in the type of the states
             fused = liger.LigerFusedLinearCrossEntropyLoss(label_smoothing=label_smoothing)
-            return fused(vectors.to(states.dtype), states, target, bias)
+            return fused(vectors.to(dtype), states.to(dtype), target)
         cut = _installed("cut_cross_entropy")
-        if cut is not None and not label_smoothing and states.dtype in HALF:
-            same = None if bias is None else bias.to(states.dtype)
-            return cut.linear_cross_entropy(states, vectors.to(states.dtype), target, bias=same)
-    return _by_torch(states, vectors, target, bias, mask, label_smoothing)
+        is_half = states.dtype in HALF and vectors.dtype == states.dtype  # nothing is rounded
+        if cut is not None and not label_smoothing and is_half:
+            return cut.linear_cross_entropy(states, vectors, target)
+    return _by_torch(states.to(dtype), vectors.to(dtype), target, mask, label_smoothing)
 
 
 HALF = (torch.float16, torch.bfloat16)
@@ -257,14 +232,10 @@ def _by_torch(
     states: Tensor,
     vectors: Tensor,
     target: Tensor,
-    bias: Tensor | None,
     mask: Tensor | None,
     label_smoothing: float,
 ) -> Tensor:
-    dtype = torch.promote_types(states.dtype, torch.float32)
-    logits = states.to(dtype) @ vectors.to(dtype).T
-    if bias is not None:
-        logits = logits + bias.to(dtype)
+    logits = states @ vectors.T
     if mask is None:
         return cross_entropy(logits, target, label_smoothing=label_smoothing)
     log_probs = logits.masked_fill(mask, -torch.inf).log_softmax(1)

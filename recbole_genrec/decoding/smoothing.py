@@ -1,7 +1,7 @@
-"""Cross-entropy with label smoothing (Szegedy et al., CVPR 2016) where not all classes compete.
+"""Cross-entropy of codes: label smoothing where not all classes compete, and a temperature.
 
-torch's own would spread the smoothed share over classes of logit -inf too, which makes the loss
-infinite.
+Label smoothing (Szegedy et al., CVPR 2016) of torch would spread the smoothed share over classes of
+logit -inf too, which makes the loss infinite.
 """
 
 from __future__ import annotations
@@ -38,3 +38,27 @@ def smoothed_losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> T
     of_label = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     # (1 - s) (lse - label) + s (lse - mean)
     return losses + smoothing * (of_label - mean)
+
+
+def ranking_guided_loss(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
+
+    This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
+
+    Args:
+        logits: ``[..., V]``.
+        labels: ``[...]``; -100 is ignored.
+        temperature: divides the logits.
+        smoothing: label smoothing over the tokens that compete.
+    """
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    logits, labels = logits.flatten(0, -2), labels.flatten()
+    if smoothing == 0:
+        return cross_entropy(logits, labels)
+    counts = labels != -100
+    return smoothed_cross_entropy(logits[counts], labels[counts], smoothing)

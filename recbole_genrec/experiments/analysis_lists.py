@@ -162,6 +162,8 @@ def _example(
             history.append(Item(token, token))
     listed = []
     for number in lists[row, :SHOWN_LIST].tolist():
+        if number == 0:
+            continue  # too few items are left for this place
         item = table.item(number)
         listed.append(ListedItem(item, item.token == target))
     return Example(

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from recbole_genrec.experiments.benchmark_file import Benchmark, PlannedRun
 from recbole_genrec.report.runs import STATE, Run, state_row
 from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import held_alone
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 POLL_SECONDS = 0.1
@@ -38,9 +39,17 @@ def run_benchmark(benchmark: Benchmark, report: Callable[[str], None] = tqdm.wri
 
     Returns:
         How many runs failed.
+
+    Raises:
+        HeldError: another process carries out a benchmark in the same folder.
     """
-    schedule = Schedule(benchmark, report)
-    with _ending_on_signals():
+    state = benchmark.output / STATE
+    refusal = (
+        f"Another process carries out a benchmark in {benchmark.output}: it writes {state}. Wait "
+        "until it has ended or stop it, or name another --output."
+    )
+    with held_alone(state, refusal, report), _ending_on_signals():
+        schedule = Schedule(benchmark, report)
         try:
             schedule.carry_out()
         finally:

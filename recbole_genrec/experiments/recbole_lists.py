@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -11,10 +9,8 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.choices import Histories
-from recbole_genrec.data.item_table import item_file
-from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.item_text import has_item_texts, read_texts_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.answers import ListOptions, Ranked, best_of
 from recbole_genrec.model.catalogue import Catalogue
@@ -90,25 +86,11 @@ class RecBoleLists(CatalogueLists):
     def list_titles(self) -> list[str]:
         """Titles by item id, from the ``.item`` file where it is there."""
         if self._titles is None:
-            self._titles = self._read_titles()
+            self._titles = [""] * self.n_items
+            if has_item_texts(self.config):
+                read = read_texts_of(self.config, self.item_tokens, required=False)
+                self._titles = read.titles
         return self._titles
-
-    def _read_titles(self) -> list[str]:
-        fields = self.config.settings.item_text_fields
-        path = item_file(self.config)
-        if not fields or not Path(path).is_file():
-            return [""] * self.n_items
-        file_format = FileFormat.of(self.config)
-        read = read_item_texts(
-            path,
-            fields,
-            self.item_tokens,
-            self.config["ITEM_ID_FIELD"],
-            file_format.separator,
-            file_format.encoding,
-            required=False,
-        )
-        return read.titles
 
     def list_options(self) -> ListOptions:
         """What the settings say about lists."""

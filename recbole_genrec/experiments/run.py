@@ -54,7 +54,7 @@ def run_recbole_genrec(
     arguments = parse_arguments(list(argv or []))
     config_file_list = config_files(config_file_list, arguments)
     if model is None:
-        model = _named_model(arguments, config_dict or {}, config_file_list)
+        model = named_model(arguments, config_dict or {}, config_file_list)
     several = isinstance(model, str) and "," in model
     if several:
         _check_no_result_file(arguments, config_dict or {})
@@ -129,10 +129,16 @@ def _find_classes(model: str | type | None) -> None:
             )
 
 
-def _named_model(
+def named_model(
     arguments: dict[str, Any], config_dict: dict[str, Any], files: list[str]
 ) -> str | None:
-    """The model that the settings name; arguments win over the dictionary, and that over files."""
+    """The model that the settings name; arguments win over the dictionary, and that over files.
+
+    Args:
+        arguments: of the command line.
+        config_dict: settings of a program.
+        files: YAML files, of which later ones win.
+    """
     for settings in (arguments, config_dict, *map(read_yaml, reversed(files))):
         if settings.get("model") is not None:
             return settings["model"]

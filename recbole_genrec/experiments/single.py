@@ -37,6 +37,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, n_parameters, versions
 from recbole_genrec.training.earlier_runs import finished_result
+from recbole_genrec.training.held_runs import held_run
 from recbole_genrec.training.local_steps import check_local_steps
 from recbole_genrec.training.optimiser import check_learner
 from recbole_genrec.training.trackers import Trackers
@@ -53,9 +54,18 @@ def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> di
 
     Returns:
         The result, which the first process also writes to the result file.
+
+    Raises:
+        HeldError: another process runs these settings.
     """
     run = SingleRun(saved, argv, **settings)
-    if run.config.settings.resume and saved:
+    with held_run(run.config, run.logger.warning):
+        return _result_of(run)
+
+
+def _result_of(run: SingleRun) -> dict[str, Any]:
+    """Carry a run out, or find the result of one that has ended."""
+    if run.config.settings.resume and run.saved:
         finished = finished_result(run.config)
         if finished is not None:
             run.logger.warning(

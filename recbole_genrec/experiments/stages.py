@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -149,17 +150,15 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
         (``GenRecModel.test_variants``); where there are several also ``test_variants``, the metrics
         of each, and ``test_range``, the lowest and the highest value of each metric.
     """
-    variants: Iterable[str] = ["all"]
-    if is_generative(type(trainer.model)):
-        variants = trainer.model.test_variants()  # prepares each variant as it hands out its name
-
     tests: dict[str, dict[str, float]] = {}
-    for name in variants:
-        tests[name] = trainer.evaluate(
-            test,
-            load_best_model=load_best_model,
-            show_progress=trainer.config.settings.show_progress,
-        )
+    # closed, so that a test that fails leaves the model as it was
+    with closing(_variants(trainer.model)) as variants:
+        for name in variants:
+            tests[name] = trainer.evaluate(
+                test,
+                load_best_model=load_best_model,
+                show_progress=trainer.config.settings.show_progress,
+            )
 
     first = next(iter(tests.values()))
     mean = {}
@@ -173,3 +172,11 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
             values = [metrics[metric] for metrics in tests.values()]
             entries["test_range"][metric] = [min(values), max(values)]
     return entries
+
+
+def _variants(model: Any) -> Generator[str, None, None]:
+    """Names of the ways to test a model, which is prepared as each name is handed out."""
+    if is_generative(type(model)):
+        yield from model.test_variants()
+    else:
+        yield "all"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.errors import ConfigError, GenRecError, HeldError
 from recbole_genrec.experiments.arguments import argument
-from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.run import named_model, run_recbole_genrec
 from recbole_genrec.experiments.search_space import Space, ends, read_space, setting
-from recbole_genrec.settings.parsing import config_files, parse_arguments
+from recbole_genrec.model.registry import model_name
+from recbole_genrec.runtime.processes import started_with_others
+from recbole_genrec.settings.parsing import config_files, parse_arguments, read_yaml
 from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import held_alone
 
 OPTIONS: dict[str, Any] = {
     "params_file": None,
@@ -47,17 +52,19 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
     Raises:
         ConfigError: hyperopt is missing, a setting is wrong (all are checked before the first
             run), or every trial failed.
+        HeldError: another search writes the same file, or another process does one of the runs.
     """
     arguments = parse_arguments(list(argv))
     options: dict[str, Any] = {key: arguments.get(key, default) for key, default in OPTIONS.items()}
     _check_options(options, arguments)
     space = read_space(options["params_file"])
-    _check_space(space, options, arguments)
+    _check_algorithm(space, options)
 
     settings = [word for word in argv if word[2:].partition("=")[0] not in OPTIONS]
     files = config_files(config_file_list, arguments)
     for changes in [{}, *ends(space)]:
         config = GenRecConfig(config_file_list=files, config_dict=changes, argv=settings)
+    _check_searched(space, str(options["params_file"]), arguments, files)
     if not config.settings.eval_step:
         raise ConfigError("The search compares validation scores: eval_step must be at least 1.")
     if config.settings.hold_out is False:
@@ -69,10 +76,25 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
         raise ConfigError(INSTALL)
 
     trials = Trials(space, settings, config_file_list, config)
-    _search(trials, space, options, config)
-    summary = trials.summary()
-    write_json(options["output_file"], summary)
+    with _held(options["output_file"]):
+        _search(trials, space, options, config)
+        summary = trials.summary()
+        write_json(options["output_file"], summary)
     return summary
+
+
+@contextlib.contextmanager
+def _held(output_file: str) -> Iterator[None]:
+    """Keep other searches from the output file; of several processes the first does so."""
+    if started_with_others() and os.environ["RANK"] != "0":
+        yield
+        return
+    refusal = (
+        f"Another process searches and is going to write {output_file}. Wait until it has ended or "
+        "stop it, or name another --output_file."
+    )
+    with held_alone(output_file, refusal, logging.getLogger().warning):
+        yield
 
 
 def _check_options(options: dict[str, Any], arguments: dict[str, object]) -> None:
@@ -90,19 +112,56 @@ def _check_options(options: dict[str, Any], arguments: dict[str, object]) -> Non
         raise ConfigError(f"algo is {options['algo']!r}; it must be exhaustive, random or bayes.")
 
 
-def _check_space(space: Space, options: dict[str, Any], arguments: dict[str, object]) -> None:
+def _check_algorithm(space: Space, options: dict[str, Any]) -> None:
     if options["algo"] == "exhaustive" and set(space) != {"choice"}:
         raise ConfigError(
             "algo: exhaustive tries listed values; with ranges use --algo=random or --algo=bayes "
             "and --max_evals."
         )
+
+
+def _check_searched(
+    space: Space, params_file: str, arguments: dict[str, object], files: list[str]
+) -> None:
+    """Refuse a searched key that does not reach the runs, whose trials would all be equal.
+
+    A setting ``Model.key`` wins over ``key``, wherever the two stand.
+
+    Args:
+        space: the parameters.
+        params_file: where they stand.
+        arguments: of the command line.
+        files: YAML files of every run.
+
+    Raises:
+        ConfigError: names the key and what stands in its way.
+    """
     searched = {key for entries in space.values() for key in entries}
     repeated = sorted(searched & arguments.keys())
     if repeated:
         raise ConfigError(
-            f"{', '.join(repeated)} stands in {options['params_file']} and on the command line. "
-            f"Remove one of the two."
+            f"{', '.join(repeated)} stands in {params_file} and on the command line. Remove one of "
+            "the two."
         )
+
+    model = model_name(str(named_model(arguments, {}, files)))
+    others: dict[str, Collection[str]] = {"on the command line": arguments}
+    others[f"in {params_file}"] = searched
+    for file in files:
+        others[f"in {file}"] = read_yaml(file)
+    for key in sorted(searched):
+        owner, dot, _ = key.partition(".")
+        if dot and owner != model:
+            raise ConfigError(
+                f"{key} stands in {params_file}, but {model} is trained, and no trial would differ "
+                f"from another. Name a key of {model}."
+            )
+        for place, keys in others.items():
+            if f"{model}.{key}" in keys:
+                raise ConfigError(
+                    f"{key} stands in {params_file}, and {model}.{key}, which wins over it, "
+                    f"{place}. Remove one of the two."
+                )
 
 
 class Trials:
@@ -141,6 +200,8 @@ class Trials:
             result = run_recbole_genrec(
                 config_file_list=self.config_file_list, config_dict=changes, argv=self.settings
             )
+        except HeldError:
+            raise  # says nothing about the parameters
         except GenRecError as error:
             trial["error"] = f"{type(error).__name__}: {error}"
             print(trial["error"])

@@ -10,38 +10,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.word_prefix import WordPrefix
-from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, smoothed_cross_entropy
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ranking_guided_loss
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
-
-
-def ranking_guided_loss(
-    logits: Tensor, labels: Tensor, temperature: float = 1.0, smoothing: float = 0.0
-) -> Tensor:
-    """Cross-entropy of ``logits / temperature``; temperature 1 is the plain cross-entropy.
-
-    This is the ranking-guided generation loss of LETTER (arXiv 2405.07314).
-
-    Args:
-        logits: ``[..., V]``.
-        labels: ``[...]``; -100 is ignored.
-        temperature: divides the logits.
-        smoothing: label smoothing over the tokens that compete.
-    """
-    if logits.dtype != torch.float64:
-        logits = logits.float()
-    if temperature != 1:
-        logits = logits / temperature
-    logits, labels = logits.flatten(0, -2), labels.flatten()
-    if smoothing == 0:
-        return cross_entropy(logits, labels)
-    counts = labels != -100
-    return smoothed_cross_entropy(logits[counts], labels[counts], smoothing)
 
 
 def words_loss(

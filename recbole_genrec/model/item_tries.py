@@ -78,6 +78,7 @@ class ItemTries:
 
     def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
         """The part of a trie for some item ids; the last one is kept for the next batch."""
+        items = items.to(trie.device)
         if self._among is not None:
             before, chosen, part = self._among
             if before is trie and torch.equal(chosen, items):

@@ -5,21 +5,21 @@ Its tokenizer has a semantic, a collaborative and a diversity loss.
 ==============================  ===========================================================
 paper                           here
 ==============================  ===========================================================
-semantic regularisation         ``tokenizer/rqvae.py``: ``RQVAE``
-collaborative regularisation    ``tokenizer/letter_loss.py``: ``LETTERLoss.collaborative``
-diversity regularisation        ``tokenizer/letter_loss.py``: ``diversity``,
+semantic regularisation         ``tokenizer/quantiser/rqvae.py``: ``RQVAE``
+collaborative regularisation    ``tokenizer/quantiser/letter_loss.py``:
+                                ``LETTERLoss.collaborative``
+diversity regularisation        ``tokenizer/quantiser/letter_loss.py``: ``diversity``,
                                 ``balanced_clusters``
 training of the tokenizer       ``tokenizer/letter_tokenizer.py``: ``LETTERTokenizer``
-ranking-guided generation loss  :func:`ranking_guided_loss`, key ``temperature``
+ranking-guided generation loss  ``decoding/smoothing.py``: ``ranking_guided_loss``,
+                                key ``temperature``
 generator                       ``generator: tiger`` (this class), ``timeline`` or ``lcrec``
 ==============================  ===========================================================
 """
 
 from __future__ import annotations
 
-from recbole_genrec.model.tiger import TIGER, ranking_guided_loss
-
-__all__ = ["LETTER", "ranking_guided_loss"]
+from recbole_genrec.model.tiger import TIGER
 
 
 class LETTER(TIGER):

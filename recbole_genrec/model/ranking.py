@@ -7,7 +7,6 @@ and :meth:`VectorRecommender.item_vectors`. Scores and kept vectors stand here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +93,8 @@ class VectorRecommender(GenRecModel):
 class WeightsCache:
     """A value that is computed from the weights of a model and kept until they change.
 
-    In training and with gradients nothing is kept.
+    What is kept is computed in float32, also under autocast: evaluations run under it, and
+    recommendations do not. In training and with gradients nothing is kept.
     """
 
     def __init__(self) -> None:
@@ -111,9 +111,10 @@ class WeightsCache:
             return compute()
         # torch counts the changes of a tensor in place, an optimiser step or a loaded state among
         # them; another tensor has another identity
-        tensors = chain(model.parameters(), model.buffers())
+        tensors = [*model.parameters(), *model.buffers()]
         version = tuple((id(tensor), tensor._version, tensor.device) for tensor in tensors)
         if self._value is None or version != self._version:
-            self._value = compute()
+            with torch.autocast(tensors[0].device.type, enabled=False):
+                self._value = compute()
             self._version = version
         return self._value

@@ -3,8 +3,8 @@
 ==============================  ===========================================================
 task of the paper               here
 ==============================  ===========================================================
-text-to-token (tokenization)    ``tokenizer/dense.py``: ``DenseTokenizer.dense``
-token-to-text (reconstruction)  ``tokenizer/dense.py``:
+text-to-token (tokenization)    ``tokenizer/quantiser/dense.py``: ``DenseTokenizer.dense``
+token-to-text (reconstruction)  ``tokenizer/quantiser/dense.py``:
                                 ``DenseTokenizer.reconstruction_loss``
 token-to-token                  :meth:`STORE.recommendation_loss`
 (recommendation)

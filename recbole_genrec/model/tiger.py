@@ -4,7 +4,7 @@
 paper                           here
 ==============================  ===========================================================
 semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means),
-                                ``tokenizer/rqvae.py``
+                                ``tokenizer/quantiser/rqvae.py``
 fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
 sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
                                 user token: key ``n_user_tokens``
@@ -32,14 +32,12 @@ from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.decoding import item_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.cold_sharing import ColdShareKeys, ColdSharing
-from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender, ranking_guided_loss
+from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
 from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
-
-__all__ = ["TIGER", "TIGERSettings", "ranking_guided_loss"]
 
 
 class TIGERSettings(
@@ -95,7 +93,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
 
         self.uses_users = settings.n_user_tokens > 0
         if self.uses_users:
-            # RecBole's user ids in training tell which token a user has.
+            # RecBole's user ids in training tell which token a user has; 0 = not in training.
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
 
         self.temperature = settings.temperature
@@ -157,7 +155,8 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
             length: number of items in each history ``[B]``.
-            user: RecBole's user ids ``[B]``; one that training has not seen, 0, has no token.
+            user: RecBole's user ids ``[B]``. Whom training has not seen has no token: somebody
+                without an id, 0, and a user of the data who came later.
 
         Returns:
             Tokens and mask ``[B, S]``, right-padded.
@@ -172,8 +171,9 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
         mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
 
         if self.uses_users and user is not None:
-            user_tokens = self.vocabulary.user_tokens(self.user_numbers[user])  # [B]
-            known = (user > 0).unsqueeze(1)  # [B, 1]
+            numbers = self.user_numbers[user]  # [B]
+            user_tokens = self.vocabulary.user_tokens(numbers)  # [B]
+            known = (numbers > 0).unsqueeze(1)  # [B, 1]
             with_user = torch.cat([user_tokens.unsqueeze(1), tokens], dim=1)
             tokens = torch.where(known, with_user, pad(tokens, (0, 1)))
             mask = torch.where(known, pad(mask, (1, 0), value=True), pad(mask, (0, 1)))
@@ -184,6 +184,21 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
         tokens, mask = self.source(history, length, user)
         states = self.backbone.encode(self.vocabulary.embed(tokens), mask)  # [B, S, d]
         return self.backbone.memory(states, mask)
+
+    def starting_weights(self, stored: dict) -> dict:
+        """As the base's; users whom the earlier training did not see take the next numbers.
+
+        Args:
+            stored: the ``state_dict`` of the earlier training.
+        """
+        weights = super().starting_weights(stored)
+        if "user_numbers" not in weights:
+            return weights
+        numbers = weights["user_numbers"].clone()
+        new = numbers == 0
+        new[0] = False  # padding
+        numbers[new] = numbers.max() + torch.arange(1, int(new.sum()) + 1, device=numbers.device)
+        return {**weights, "user_numbers": numbers}
 
     def trie_table(self) -> tuple[Tensor, tuple[int, ...]]:
         """Codes and alphabet sizes that the search follows.

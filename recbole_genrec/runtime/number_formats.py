@@ -12,6 +12,7 @@ def multiplies_bf16(device: str) -> bool:
         device: type of the device: ``cpu`` or ``cuda``.
     """
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # older GPUs emulate it, which takes longer than float32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return bool(is_supported())

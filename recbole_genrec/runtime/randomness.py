@@ -56,4 +56,7 @@ def set_rng_state(state: dict) -> None:
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *position))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])
+        # The state may come from a machine with more or fewer GPUs.
+        pairs = zip(range(torch.cuda.device_count()), state["cuda"], strict=False)
+        for device, generator in pairs:
+            torch.cuda.set_rng_state(generator.cpu(), device)

@@ -184,7 +184,6 @@ def check_tensors(
     folder: str | os.PathLike,
     tensors: dict[str, torch.Tensor],
     shapes: dict[str, tuple[int | None, ...]],
-    advice: str | None = None,
 ) -> None:
     """Refuse an artefact whose checksums are right and whose tensors are not what is expected.
 
@@ -192,12 +191,11 @@ def check_tensors(
         folder: the folder of the artefact, for the message.
         tensors: what :func:`load_artefact` read.
         shapes: the shape of each expected tensor; None stands for any size.
-        advice: as in :func:`load_artefact`.
 
     Raises:
         ArtefactError: a tensor is missing, has another shape, or holds a number that is not finite.
     """
-    hint = _hint(folder, advice)
+    hint = _hint(folder, None)
     for name, shape in shapes.items():
         if name not in tensors:
             raise ArtefactError(f"{folder} does not hold {name!r}. {hint}")
@@ -205,7 +203,7 @@ def check_tensors(
         same_rank = len(sizes) == len(shape)
         if not same_rank or any(b not in (None, a) for a, b in zip(sizes, shape, strict=True)):
             raise ArtefactError(f"{folder}: {name!r} has shape {sizes} instead of {shape}. {hint}")
-    check_finite(folder, tensors, advice)
+    check_finite(folder, tensors)
 
 
 def check_finite(

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import glob
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import filelock
 
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, HeldError
 
 TEMPORARY = ".tmp"
 LOCK = ".lock"
@@ -108,29 +109,40 @@ def made_once(path: str | os.PathLike, log: Callable[[str], None]) -> Iterator[b
 
 
 @contextlib.contextmanager
-def held_alone(path: str | os.PathLike, refusal: str) -> Iterator[None]:
+def held_alone(
+    path: str | os.PathLike, refusal: str, log: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Keep other processes out for the time of the block; unlike :func:`made_once` none waits.
 
     The system releases the lock when this process ends, also after a kill.
 
     Args:
         path: the file or folder that the block works on.
-        refusal: what another process is told.
+        refusal: what another process is told; the number of the one that holds it follows.
+        log: called with a sentence when locks are not available.
 
     Raises:
-        ArtefactError: another process holds it, or the lock file cannot be created.
+        HeldError: another process holds it.
+        ArtefactError: the lock file cannot be created.
     """
     path = Path(path)
-    lock = _lock(_lock_file(path.with_name(f".{path.name}")))
+    file = _lock_file(path.with_name(f".{path.name}"))
+    lock = _lock(file)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        holder = _holder(file)
         try:
             lock.acquire(blocking=False)
+            _sign(file)
         except filelock.Timeout as error:
-            raise ArtefactError(refusal) from error
+            raise HeldError(refusal + holder) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
+            if log is not None:
+                log(
+                    _without_locks(path, error, f"two processes at once may both write {path.name}")
+                )
     try:
         yield
     finally:
@@ -148,10 +160,26 @@ def _wait_for(lock: filelock.BaseFileLock, path: Path, log: Callable[[str], None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log(
-            f"{path.parent} lies on a file system without locks ({error.strerror}): "
-            f"two runs at once may both make {path.name}."
-        )
+        log(_without_locks(path, error, f"two runs at once may both make {path.name}"))
+
+
+def _without_locks(path: Path, error: OSError, risk: str) -> str:
+    """A sentence about a file system that refuses locks."""
+    return f"{path.parent} lies on a file system without locks ({error.strerror}): {risk}."
+
+
+def _sign(file: Path) -> None:
+    """Write into the file of a lock which process holds it, where the system lets it."""
+    with contextlib.suppress(OSError):
+        file.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
+
+
+def _holder(file: Path) -> str:
+    """A sentence about the process that signed the file of a lock; empty where none did."""
+    signature = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        signature = file.read_text(encoding="utf-8").strip()
+    return f" The other one is process {signature}." if signature else ""
 
 
 @contextlib.contextmanager

@@ -12,6 +12,9 @@ from recbole_genrec.errors import DataError
 EDGE = 2**20
 """Bytes at each end of a file that count for the fingerprint of its folder."""
 
+BLOCK = 2**20
+"""Bytes of a file that are read at once."""
+
 
 def digest(*values: object, size: int = 16) -> str:
     """Key under which a result is stored.
@@ -57,7 +60,14 @@ def file_digest(file: str | os.PathLike) -> str:
     Raises:
         DataError: the file cannot be read.
     """
-    return hashlib.sha256(read_bytes(file)).hexdigest()
+    sha256 = hashlib.sha256()
+    try:
+        with Path(file).open("rb") as stream:
+            while block := stream.read(BLOCK):  # checkpoints may be larger than the memory
+                sha256.update(block)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+    return sha256.hexdigest()
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.tokenizer.new_items import NewItems
 
@@ -29,6 +30,8 @@ def fit_trained_items(
 ) -> ItemCodes:
     """Codes of all items of ``content``, fitted to those of the training split.
 
+    The others are placed in the order of their raw ids: the numbering changes no item's codes.
+
     Args:
         tokenizer: of texts, or of vectors that every item has.
         content: of all items.
@@ -45,8 +48,9 @@ def fit_trained_items(
             "tokenizer_input: text, or tokenizer_fit_items: all."
         )
     trained = trained_items(content)
-    rows = [row for row, token in enumerate(content.tokens) if row > 0 and token in trained]
-    others = [row for row, token in enumerate(content.tokens) if row > 0 and token not in trained]
+    ordered = rows_in_order_of_ids(content.tokens)[1:]
+    rows = [row for row in ordered if content.tokens[row] in trained]
+    others = [row for row in ordered if content.tokens[row] not in trained]
     if not rows:
         raise DataError("tokenizer_fit_items: train_only, and no item has a training interaction.")
     if not others:

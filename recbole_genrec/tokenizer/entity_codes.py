@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.errors import ArtefactError, DataError
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.digests import digest
@@ -146,14 +147,26 @@ class EntityContent:
             raise DataError(f"The tokenizer needs vectors of the {side}, and got none.")
         return vectors
 
+    def by_raw_id(self) -> EntityContent:
+        """The same in the order of the raw ids, whatever numbers items and users have."""
+        item_rows, user_rows = (rows_in_order_of_ids(self.tokens(side)) for side in SIDES)
+        return replace(
+            self,
+            items=[self.items[row] for row in item_rows],
+            users=[self.users[row] for row in user_rows],
+            item_vectors=None if self.item_vectors is None else self.item_vectors[item_rows],
+            user_vectors=None if self.user_vectors is None else self.user_vectors[user_rows],
+        )
+
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the ids and of the vectors."""
+        """Digest of the ids and of the vectors, whatever their order."""
+        ordered = self.by_raw_id()
         values = [
             None if vectors is None else values_digest(vectors)
-            for vectors in (self.item_vectors, self.user_vectors)
+            for vectors in (ordered.item_vectors, ordered.user_vectors)
         ]
-        return digest(self.items, self.users, values)
+        return digest(ordered.items, ordered.users, values)
 
     @property
     def interactions_fingerprint(self) -> str:

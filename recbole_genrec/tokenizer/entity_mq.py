@@ -40,7 +40,8 @@ class EntityMQTokenizer(EntityTokenizer):
     Args:
         config: a ``GenRecConfig``, or values by key.
         seed: of everything random.
-        earlier: folder in which earlier versions of this package stored a quantiser of each side.
+        earlier: folder in which earlier versions of this package stored a quantiser of each side;
+            one is taken over that was fitted to the same rows in the same order.
 
     Attributes:
         quantisers: by side, after :meth:`fit` or :meth:`set_state`.
@@ -62,20 +63,23 @@ class EntityMQTokenizer(EntityTokenizer):
     def fit(self, content: EntityContent) -> EntityCodes:
         """Fit the quantiser of the items, then that of the users.
 
+        All in the order of the raw ids: the numbering changes nobody's codes.
+
         Raises:
             ConfigError: the codebooks cannot name all users or items.
         """
+        ordered = content.by_raw_id()
         codes = {}
         for side in SIDES:
-            vectors = content.vectors(side)
+            vectors = ordered.vectors(side)
             self.quantisers[side] = self._fitted(side, vectors)
             codes[side] = ItemCodes.build(
                 self.quantisers[side].encode(vectors[1:]),
                 self.quantisers[side].sizes,
-                content.tokens(side),
+                ordered.tokens(side),
                 "none",
             )
-        return EntityCodes(codes["items"], codes["users"])
+        return self.aligned(EntityCodes(codes["items"], codes["users"]), content)
 
     def _fitted(self, side: str, vectors: Tensor) -> MQQuantiser:
         quantiser = self.quantiser(side)

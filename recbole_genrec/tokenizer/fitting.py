@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import made_once, publish_folder
 from recbole_genrec.storage.digests import digest
@@ -31,7 +32,8 @@ def fit_or_load(
 
     The key is (content fingerprint, training interactions if they count, tokenizer, its settings,
     seed). A result appears in ``<folder_root>/<name>-<key>`` complete or not at all, and one
-    process at a time makes it. A fit that was killed continues.
+    process at a time makes it. A fit that was killed continues. The caller's random states stay as
+    they are.
 
     Args:
         tokenizer: takes over what the fit has learned.
@@ -45,12 +47,14 @@ def fit_or_load(
     """
     key = _chosen_key(tokenizer, content, Path(folder_root), seed, log)
     folder = Path(folder_root) / f"{tokenizer.name}-{key}"
-    with made_once(folder, log) as missing:
-        if missing:
-            codes = _fit(tokenizer, content, folder, key, seed, log)
-    if not missing:
-        codes = _load(tokenizer, content, folder, key)
-        log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
+    # What is drawn afterwards is the same after a fit, after one that went on, and after none.
+    with kept_randomness():
+        with made_once(folder, log) as missing:
+            if missing:
+                codes = _fit(tokenizer, content, folder, key, seed, log)
+        if not missing:
+            codes = _load(tokenizer, content, folder, key)
+            log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
 
     log(codes.report())
     for warning in codes.warnings():

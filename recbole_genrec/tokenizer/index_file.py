@@ -69,8 +69,12 @@ class IndexFile(ItemTokenizer):
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """What the files hold, and what becomes of equal codes where that is not the default."""
-        files: dict[str, Any] = {"files": [file_digest(file) for file in files_of_index(self.file)]}
-        return files if self._tells_apart else {**files, "collision": ["none"]}
+        files = files_of_index(self.file)
+        values: dict[str, Any] = {"files": [file_digest(file) for file in files]}
+        if len(files) > 1:
+            # Earlier versions took a number without a line for a raw id, and stored such codes.
+            values["without a line"] = "left out"
+        return values if self._tells_apart else {**values, "collision": ["none"]}
 
     @property
     def _tells_apart(self) -> bool:
@@ -86,10 +90,9 @@ class IndexFile(ItemTokenizer):
         """
         ordered = content.by_raw_id().tokens
         items = ordered[1:]
-        words = _by_raw_id(self.file, _read(self.file), items)
-        surplus = len(words.keys() - set(items))
-        if surplus:
-            logger.info("%s: %d items that are not in the data are left out", self.file, surplus)
+        index = _read(self.file)
+        words = _by_raw_id(self.file, index, items)
+        _say_left_out(self.file, index, words, items)
         learned = _codes(self.file, {item: words[item] for item in items})
 
         sharing = collision_stats(learned)["colliding_items"]
@@ -138,6 +141,9 @@ def _read(file: Path) -> dict[str, Any]:
 def _by_raw_id(file: Path, index: Mapping[str, Any], items: Sequence[str]) -> dict[str, Any]:
     """The entries of the index by raw item id.
 
+    With a file of raw ids the keys are numbers, and one without a line there is nobody's: it may
+    look like the raw id of another item.
+
     Raises:
         DataError: items of the data have no entry.
     """
@@ -145,21 +151,43 @@ def _by_raw_id(file: Path, index: Mapping[str, Any], items: Sequence[str]) -> di
     numbers = numbers_file(file)
     if numbers.is_file():
         raw_id = _raw_ids(numbers)
-        words = {raw_id.get(item, item): entry for item, entry in index.items()}
+        words = {raw_id[number]: entry for number, entry in index.items() if number in raw_id}
     missing = [item for item in items if item not in words]
     if missing:
         names = ", ".join(missing[:5])
-        hint = "Its keys must be the item ids of the data."
-        if not numbers.is_file() and all(item.isdecimal() for item in index):
-            hint = (
-                f"Its items are numbers. Put {numbers.name} beside it, with a line for each item "
-                "(id in the data, a tab, number), or write the ids of the data into the file."
-            )
         raise DataError(
             f"{file} has no code words for {len(missing)} of {len(items)} items of the data "
-            f"({names}); its first items are {', '.join(list(words)[:3])}. {hint}"
+            f"({names}); its first items are {', '.join(list(index)[:3])}. {_remedy(file, index)}"
         )
     return words
+
+
+def _remedy(file: Path, index: Mapping[str, Any]) -> str:
+    """What to do about items without an entry."""
+    numbers = numbers_file(file)
+    if numbers.is_file():
+        return (
+            f"Its items are the numbers of {numbers}, which needs a line for each (id in the data, "
+            "a tab, number). If they are ids of the data, take that file away."
+        )
+    if all(item.isdecimal() for item in index):
+        return (
+            f"Its items are numbers. Put {numbers.name} beside it, with a line for each item "
+            "(id in the data, a tab, number), or write the ids of the data into the file."
+        )
+    return "Its keys must be the item ids of the data."
+
+
+def _say_left_out(
+    file: Path, index: Mapping[str, Any], words: Mapping[str, Any], items: Sequence[str]
+) -> None:
+    """Log how many entries of the index no item of the data takes."""
+    left_out = len(index) - len(items)
+    if not left_out:
+        return
+    unnamed = len(index) - len(words)
+    where = f", {unnamed} of them without a line in {numbers_file(file)}" if unnamed else ""
+    logger.info("%s: %d items that are not in the data are left out%s", file, left_out, where)
 
 
 def _raw_ids(file: Path) -> dict[str, str]:
@@ -169,18 +197,20 @@ def _raw_ids(file: Path) -> dict[str, str]:
         DataError: names the first bad line.
     """
     raw_id: dict[str, str] = {}
+    seen: set[str] = set()
     lines = read_bytes(file).decode("utf-8-sig", "replace").splitlines()
     for place, line in enumerate(lines, start=1):
         item, _, number = line.rpartition("\t")
         number = number.strip()
         if not line.strip():
             continue
-        if not item or not number.isdecimal() or number in raw_id:
+        if not item or not number.isdecimal() or number in raw_id or item in seen:
             raise DataError(
-                f"{file}, line {place}: expected an item id, a tab and a number that no other line "
-                f"has, got {line!r:.80}."
+                f"{file}, line {place}: expected an item id, a tab and a number, both of which no "
+                f"other line has, got {line!r:.80}."
             )
         raw_id[number] = item
+        seen.add(item)
     return raw_id
 
 

@@ -79,6 +79,9 @@ class LETTERStage(RQVAEStage):
             cf = self.cf[rows]
             cf_rows = self.cf_rows[rows]
         labels = self.track["labels"]
+        if labels is not None:
+            # those of a fit that continues come from a file, to the CPU
+            labels = [of_level.to(self.x.device) for of_level in labels]
         return self.letter_loss(
             self.network, self.x[rows], cf, cf_rows, labels, generator=self.generator
         )

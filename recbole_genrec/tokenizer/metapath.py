@@ -147,9 +147,10 @@ class MetaPathTokenizer(ItemTokenizer):
             settings.tokenizer_lr,
             self.seed,
         )
-        torch.manual_seed(self.seed)
-        network = SkipGram(graph.n_nodes, settings.path_dim).to(self.settings.device or "cpu")
-        self.loop().train(SkipGramStage(network, walks, how))
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            network = SkipGram(graph.n_nodes, settings.path_dim).to(self.settings.device or "cpu")
+            self.loop().train(SkipGramStage(network, walks, how))
         return network.centres.weight.detach().cpu().clone()
 
     def _n_clusters(self, n_nodes: int) -> int:

@@ -311,7 +311,7 @@ class MQQuantiser:
             settings.tokenizer_dropout,
         )
         if settings.vq == "mq":
-            return MQ(*arguments, settings.official_compat)
+            return MQ(*arguments, official_compat=settings.official_compat)
         if settings.official_compat:
             raise ConfigError(
                 "official_compat is what the released program does, which has no vq: rq. Leave one "

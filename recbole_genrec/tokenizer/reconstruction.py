@@ -96,6 +96,7 @@ def dense_tokens(
     )
 
 
+@torch.random.fork_rng()  # a loss draws tokens to mask, also where none is
 @torch.no_grad()
 def reconstruction_quality(
     network: DenseTokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from logging import Logger
 from typing import Any, Protocol
 
@@ -100,7 +101,7 @@ def read_checkpoint(trainer: CheckpointedTrainer, path: str, run_name: str | Non
         run_name: the run that it must belong to; ``None`` = any.
 
     Raises:
-        ArtefactError: the file is damaged, or belongs to another run.
+        ArtefactError: the file is damaged, or belongs to another run or another training of it.
     """
     checkpoint = load_checkpoint(path, trainer.device)
     with explained(f"The checkpoint {path}", "Train the model again."):
@@ -109,7 +110,32 @@ def read_checkpoint(trainer: CheckpointedTrainer, path: str, run_name: str | Non
                 f"{path} belongs to {checkpoint['run']}, another run: it was renamed or replaced. "
                 "Train again."
             )
+        if run_name is not None:
+            _check_score(trainer, path, float(checkpoint["best_valid_score"]))
         load_state(trainer.model, trainer.replicas.weights(checkpoint["state_dict"]))
         # LightGCN's cached embeddings, Pop's counts.
         trainer.model.load_other_parameter(checkpoint["other_parameter"])
         trainer.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {path}")
+
+
+def _check_score(trainer: CheckpointedTrainer, path: str, score: float) -> None:
+    """Refuse weights that another process has put in the place of this training's own.
+
+    Locks keep other processes away, but not on every file system.
+
+    Args:
+        trainer: whose best score is known; infinite before a validation.
+        path: of the checkpoint.
+        score: the one it holds.
+
+    Raises:
+        ArtefactError: the scores differ.
+    """
+    best = float(trainer.best_valid_score)
+    if math.isfinite(best) and score != best:
+        raise ArtefactError(
+            f"{path} holds weights with the validation score {score:g}, but the best score of this "
+            f"training is {best:g}: another process has written the file, or the run was killed "
+            "before it could note this score. Train again in another --checkpoint_dir, without "
+            "--resume."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.inter_files import file_digests
+from recbole_genrec.data.read_files import digests_read, further_paths, written_after
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.settings.classification import named_values
 from recbole_genrec.storage.artefacts import read_json, write_json
@@ -118,12 +118,12 @@ def nothing_to_resume(config: Any, file: Path) -> str:
 
 
 def files_of_run(config: Any) -> dict[str, str]:
-    """Digests by path of the files that a run reads.
+    """Digests by path of the files and folders that a run reads.
 
     Args:
         config: a ``GenRecConfig``.
     """
-    return file_digests(config, named_values(config.declarations, config.plain()))
+    return digests_read(config, named_values(config.declarations, config.plain()))
 
 
 def _check_files(config: Any, stored: dict[str, Any], file: Path) -> None:
@@ -137,6 +137,11 @@ def _check_files(config: Any, stored: dict[str, Any], file: Path) -> None:
         return
     now = files_of_run(config)
     changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    # Earlier versions stored no digests of some files: there the time of writing has to do.
+    further = further_paths(config, named_values(config.declarations, config.plain()))
+    unknown = [path for path in further if str(path) not in before]
+    older = {str(path) for path in unknown} - {str(path) for path in written_after(unknown, file)}
+    changed = [path for path in changed if path not in older]
     if changed:
         raise ConfigError(
             f"There is nothing to resume on these files: {file} is an interrupted run of these "

@@ -13,7 +13,9 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
+from recbole_genrec.training.catalogue_metrics import FilledEvaluator
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights
+from recbole_genrec.training.collector import TensorCollector
 from recbole_genrec.training.list_evaluation import ranked_batch
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.validation_loss import validation_loss
@@ -41,6 +43,11 @@ class EvaluatingTrainer(Trainer):
     seconds: dict[str, float]
     cpu_seconds: dict[str, float]
     history: list[dict[str, Any]]
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.eval_collector = TensorCollector(config)
+        self.evaluator = FilledEvaluator(config)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The number format of the key ``precision``."""

@@ -23,7 +23,8 @@ from recbole_genrec.runtime import interrupts, processes
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.training.earlier_runs import files_of_run
+from recbole_genrec.training.earlier_runs import RESUME, files_of_run
+from recbole_genrec.training.held_runs import held_resume_file
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.weight_average import WeightAverage
 
@@ -289,7 +290,8 @@ class ResumePoints:
             self._random = state["random"]
             self.restore_random_states()
 
-        self._files = state.get("files") or files_of_run(self.trainer.config)
+        # Files of earlier versions lack some digests.
+        self._files = {**files_of_run(self.trainer.config), **(state.get("files") or {})}
         where = f"epoch {self.trainer.start_epoch}"
         if state["batch"]:
             where += f", batch {state['batch']}"
@@ -303,13 +305,15 @@ class ResumePoints:
             earlier: the resume file of that run. Its checkpoint gets the name of this run.
         """
         trainer = self.trainer
-        self.restore(train_data, earlier)
-        best = earlier.with_name(earlier.name.replace(".resume.pth", ".pth"))
-        if best.is_file() and trainer.writes:
-            named = {"run": trainer.run_name, "config": trainer.config.plain()}
-            here = self.file.with_name(f"{trainer.run_name}.pth")
-            save_checkpoint(here, {**load_checkpoint(best), **named})
-        processes.wait_for_all()
+        name = earlier.name.removesuffix(RESUME)
+        with held_resume_file(earlier, name, trainer.logger.warning):
+            self.restore(train_data, earlier)
+            best = earlier.with_name(f"{name}.pth")
+            if best.is_file() and trainer.writes:
+                named = {"run": trainer.run_name, "config": trainer.config.plain()}
+                here = self.file.with_name(f"{trainer.run_name}.pth")
+                save_checkpoint(here, {**load_checkpoint(best), **named})
+            processes.wait_for_all()
         if trainer.scheduler is not None:
             trainer.logger.warning(
                 "From here on the learning rate follows the schedule of the new number of epochs; "

@@ -22,7 +22,7 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import write_checkpoint
-from recbole_genrec.training.collector import Silent, TensorCollector, scratch_folder
+from recbole_genrec.training.collector import Silent, scratch_folder
 from recbole_genrec.training.earlier_runs import nothing_to_resume, resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
@@ -92,7 +92,6 @@ class GenRecTrainer(EvaluatingTrainer):
         if not self.writes:
             self.tensorboard.close()
             self.tensorboard = Silent()
-        self.eval_collector = TensorCollector(config)
         folder = Path(self.settings.checkpoint_dir)
         self.run_name: str = config.run_name()
         self.saved_model_file = str(folder / f"{self.run_name}.pth")

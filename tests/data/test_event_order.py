@@ -11,7 +11,7 @@ from event_data import HEADER, events, expected_split, sequences, split, write, 
 from toy import TINY_OF
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import times
+from recbole_genrec.data import exact_times, times
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -127,14 +127,56 @@ def test_ranks_are_exact_also_where_float32_is_not(monkeypatch):
     assert times.ranks(values).tolist() == [3, 1, 3, 2] and times.ranks(values).dtype == np.int64
 
 
-def test_more_times_than_float32_tells_apart(tmp_path, monkeypatch):
+FAR = 2**28
+"""From here on float32 has every 32nd whole number alone."""
+
+
+def add_times(monkeypatch):
+    """From now on there are ``FAR`` other times before those of a file."""
+
+    def far(values):
+        return times.ranks(values).astype(np.int64) + FAR
+
+    monkeypatch.setattr(exact_times, "ranks", far)
+
+
+def with_ties():
+    """Events in the order of a file, which holds those of a user from the last to the first.
+
+    Two of each user happen at one time, so that the file says which of them comes first.
+    """
+    rows = []
+    for user, items in sequences(events()).items():
+        own = [(user, item, 1000 + place) for place, item in enumerate(items)]
+        rows += [*own[:1:-1], own[0], (*own[1][:2], 1000)]
+    return rows
+
+
+@pytest.mark.parametrize("normalize", [None, True])
+def test_more_times_than_float32_tells_apart(tmp_path, monkeypatch, normalize):
     """Ranks beyond the limit stay whole numbers in all that RecBole does with them."""
-    rows = events()
-    write(tmp_path / "toy" / "toy.inter", in_order(rows, "shuffled"))
-    monkeypatch.setattr(times, "EXACT", 10)
-    monkeypatch.setattr("recbole_genrec.data.dataset.EXACT", 10)
-    for normalize in (None, True):
-        assert split(tmp_path, normalize_all=normalize) == expected_split(rows)
+    add_times(monkeypatch)
+    rows = with_ties()
+    write(tmp_path / "toy" / "toy.inter", rows)
+    assert split(tmp_path, normalize_all=normalize) == expected_split(rows)
+
+
+@pytest.mark.parametrize("args", [{"RS": [0.8, 0.1, 0.1]}, {"TS": [0.6, 0.2, 0.2]}])
+def test_splits_by_ratio_with_more_times_than_float32_tells_apart(tmp_path, monkeypatch, args):
+    write(tmp_path / "toy" / "toy.inter", in_order(events(), "shuffled"))
+    settings = {"eval_args": {"order": "TO", "mode": "full", "split": args, "group_by": "user"}}
+    expected = split(tmp_path, "Pop", **settings)
+    add_times(monkeypatch)
+    assert split(tmp_path, "Pop", **settings) == expected
+
+
+def test_a_model_trains_on_more_times_than_float32_tells_apart(tmp_path, monkeypatch):
+    write(tmp_path / "toy" / "toy.inter", events())
+    settings = {"data_path": str(tmp_path), "gpu_id": "", "show_progress": False, "epochs": 1}
+    results = [run_recbole_genrec("SASRec", "toy", config_dict=settings, saved=False)]
+    add_times(monkeypatch)
+    results.append(run_recbole_genrec("SASRec", "toy", config_dict=settings, saved=False))
+    assert results[0]["test_result"] == results[1]["test_result"]
 
 
 def test_files_without_ties_number_items_and_users_alike(tmp_path):

@@ -14,7 +14,6 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.histories import (
     EXCLUDED,
     Histories,
-    items_of_user,
     unreachable_targets,
 )
 from recbole_genrec.data.loaders import create_dataset, make_loaders
@@ -148,9 +147,6 @@ def test_files_that_are_split_leave_out_whole_histories(tmp_path, model, history
             (user, items[place]): [frozenset(items[:place])] for user, items in sequences.items()
         }
         assert excluded(dataset, loader) == expected
-    if model == "SASRec":
-        for user, items in sequences.items():
-            assert set(items_of_user(dataset, user)) == set(items)
 
 
 def test_batches_of_our_models_carry_the_items(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_genrec.data import content as content_module
+from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.item_text import read_item_texts
 from recbole_genrec.data.preparation.sources import recbole_folder
@@ -82,7 +83,8 @@ def test_header_cells_without_type_and_item_column_anywhere(tmp_path):
 
 def test_columns_stand_where_field_separator_says(tmp_path):
     path = write(tmp_path, "item_id:token,title:token_seq\na,Red_soap\n")
-    assert read_item_texts(path, ["title"], ["[PAD]", "a"], separator=",").texts == ["", "Red soap"]
+    texts = read_item_texts(path, ["title"], ["[PAD]", "a"], file_format=FileFormat(","))
+    assert texts.texts == ["", "Red soap"]
 
 
 def test_ml_100k_of_the_recbole_package():
@@ -162,7 +164,14 @@ def make_content(tmp_path, tokens=("[PAD]", "a", "b"), **keys):
     write(tmp_path, HEADER + "a\tFirst\tA\tX\nb\tSecond\tB\tY\n")
     dataset = SimpleNamespace(iid_field="item_id", field2id_token={"item_id": np.array(tokens)})
     return ItemContent.from_dataset(
-        dataset, Config(data_path=str(tmp_path), dataset="toy", item_text_fields=["title"], **keys)
+        dataset,
+        Config(
+            data_path=str(tmp_path),
+            dataset="toy",
+            ITEM_ID_FIELD="item_id",
+            item_text_fields=["title"],
+            **keys,
+        ),
     )
 
 

@@ -18,10 +18,10 @@ from event_data import (
     write,
     write_items,
 )
-from toy import TINY_OF, toy_config
+from toy import TINY_OF
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import DataError, GenRecError
 from recbole_genrec.experiments.run import run_recbole_genrec
 
@@ -140,24 +140,6 @@ def test_general_models_read_the_same_files_and_items(tmp_path, with_history):
     found = split(tmp_path, "Pop", **BENCHMARK)
     expected = sorted((row[0], (), row[1]) for row in parts["train"])
     assert found["train"] == expected
-
-
-@pytest.mark.parametrize("order", ["as written", "reversed", "shuffled"])
-@pytest.mark.parametrize("with_history", [False, True])
-def test_recommend_takes_the_latest_history(tmp_path, order, with_history):
-    rows = positions(events())
-    parts = histories(rows) if with_history else leave_one_out(rows)
-    if order == "reversed":
-        parts = {part: rows[::-1] for part, rows in parts.items()}
-    if order == "shuffled":
-        parts = shuffled(parts)
-    write_parts(tmp_path, parts, WITH_HISTORY if with_history else HEADER)
-    write_items(tmp_path, "toy")
-    config = toy_config(tmp_path, "TIGER", **{**BENCHMARK, "MAX_ITEM_LIST_LENGTH": 20})
-    dataset = create_dataset(config)
-    make_loaders(config, dataset, True)
-    for user, items in sequences(rows).items():
-        assert user_history(dataset, user) == items
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -67,6 +67,29 @@ def test_whole_numbers_are_ids(tmp_path):
     assert read_vectors(tmp_path / "emb.parquet", "asin")[0] == ["3", "1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("header", "id_column"),
+    [("item_id,v0,v1", None), ("v0,item_id,v1", None), ("v0,v1,asin", "asin"), ("x,v0,v1", None)],
+)
+def test_ids_of_a_csv_file_keep_their_zeros_in_any_column(tmp_path, header, id_column):
+    place = [not name.startswith("v") for name in header.split(",")].index(True)
+    lines = [header]
+    for token, row in zip(("007", "08"), ROWS.tolist(), strict=False):
+        cells = list(map(str, row))
+        lines.append(",".join([*cells[:place], token, *cells[place:]]))
+    (tmp_path / "emb.csv").write_text("\n".join(lines) + "\n")
+    ids, vectors = read_vectors(tmp_path / "emb.csv", id_column)
+    assert ids == ["007", "08"]
+    np.testing.assert_array_equal(vectors, ROWS[:2])
+
+
+@pytest.mark.parametrize("text", ["v0,v1\n007,0.1,0.2\n", "item_id,v0\n007,0.1,0.2,0.3\n", ""])
+def test_a_csv_file_without_a_whole_header_is_refused(tmp_path, text):
+    (tmp_path / "emb.csv").write_text(text)
+    with pytest.raises(DataError, match=r"emb\.csv .*header"):
+        read_vectors(tmp_path / "emb.csv")
+
+
 def bad_npy(folder, array, ids=IDS):
     np.save(folder / "emb.npy", array)
     (folder / "emb.ids").write_text("\n".join(ids))

@@ -5,6 +5,7 @@ line's item.
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from recbole_genrec.decoding import SearchLog, SearchResult
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import recommend
+from recbole_genrec.model.item_tries import ItemTries
 
 NAMES = [f"i{number}" for number in (3, 4, 8, 11, 15, 16, 21, 27, 33, 38, 39)]
 
@@ -71,6 +73,23 @@ def test_scores_within_the_candidates(folder, file):
     sums = [model.full_sort_predict(batch)[:, members].exp().sum(1) for model in (whole, within)]
     assert (sums[0] < 0.99).all() and sums[1] == pytest.approx(torch.ones(len(sums[1])), abs=1e-4)
     assert within.report()["search"]["subset_norm"] == "subset"
+
+
+def test_candidates_go_to_the_device_of_the_trie(monkeypatch):
+    """The file is read on the CPU; ``meta`` stands for a GPU here."""
+
+    def equal(one, other):
+        assert one.device == other.device
+        return one.shape == other.shape
+
+    monkeypatch.setattr(torch, "equal", equal)  # meta tensors hold nothing to compare
+    seen = []
+    trie = SimpleNamespace(device=torch.device("meta"), subset=lambda *given: seen.append(given))
+    tries = ItemTries(SimpleNamespace(subset_norm="full"), torch.tensor([3, 4]))
+    tries.of_candidates(trie)
+    tries.among(trie, torch.tensor([5], device="meta"))
+    tries.among(trie, torch.tensor([5]))
+    assert [items.device.type for items, _ in seen] == ["meta", "meta"]
 
 
 def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):

@@ -99,6 +99,22 @@ def test_bad_parameter_files(line):
         ("learning_rate choice [0.01,-1]", [], "learning_rate is -1"),
         ("learning_rat choice [0.01]", [], "Did you mean learning_rate"),
         ("epochs choice [1,2]", [], "epochs stands in space.test and on the command line"),
+        (
+            "learning_rate choice [0.01]",
+            ["--SASRec.learning_rate=0.5"],
+            "learning_rate stands in space.test, and SASRec.learning_rate, which wins over it, on",
+        ),
+        (
+            "SASRec.learning_rate choice [0.01]",
+            ["--SASRec.learning_rate=0.5"],
+            "SASRec.learning_rate stands in space.test and on the command line",
+        ),
+        (
+            "learning_rate choice [0.01]\nSASRec.learning_rate choice [0.5]",
+            [],
+            "SASRec.learning_rate, which wins over it, in space.test",
+        ),
+        ("GRU4Rec.learning_rate choice [0.01]", [], "but SASRec is trained, and no trial would"),
         ("learning_rate loguniform -8,0", [], "exhaustive tries listed values"),
         ("learning_rate choice [0.01]", ["--algo=grid"], "algo is 'grid'"),
         ("learning_rate choice [0.01]", ["--result_file=x.json"], "names one file"),
@@ -109,6 +125,24 @@ def test_wrong_searches_are_refused_before_the_first_run(folder, text, more, mes
     write(text + "\n")
     with pytest.raises(ConfigError, match=message):
         tune(arguments(folder, *more))
+
+
+@pytest.mark.parametrize("owner", ["SASRec", "GRU4Rec"])
+def test_a_section_of_a_config_file_wins_over_a_trial(folder, monkeypatch, owner):
+    monkeypatch.setattr(tuning, "_search", lambda trials, *_: trials.entries.append({"score": 0}))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: name == "hyperopt" or find(name, *rest)
+    )
+    monkeypatch.setattr(tuning.Trials, "summary", lambda trials: {"trials": trials.entries})
+    write("learning_rate choice [0.01]\n")
+    Path("own.yaml").write_text(f"{owner}.learning_rate: 0.5\n")
+    argv = arguments(folder, "--config_files=own.yaml", "--GRU4Rec.learning_rate=0.1")
+    if owner == "GRU4Rec":  # another method's
+        assert tune(argv)["trials"] == [{"score": 0}]
+        return
+    with pytest.raises(ConfigError, match=r"SASRec\.learning_rate, .*, in own\.yaml\. Remove one"):
+        tune(argv)
 
 
 def test_settings_of_config_files_are_checked_before_the_first_run(folder, tmp_path):

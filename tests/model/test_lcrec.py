@@ -6,6 +6,7 @@ Prompts and tasks: ``test_lcrec_prompts.py``.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import BackboneError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.experiments.stages import metrics_of_test
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.model.lcrec.instructions import Case
 from recbole_genrec.model.lcrec.templates import pieces_of
@@ -297,6 +299,20 @@ def test_several_templates_are_tested_one_by_one(make, folder, tmp_path):
     )
     with pytest.raises(ConfigError, match="seqrec has templates 0 to 2"):
         make(test_prompt_ids=[7])
+
+
+def test_a_test_that_fails_leaves_the_first_template(make):
+    model, config, _ = make(test_prompt_ids=[0, 2])
+
+    def evaluate(*_, **__):
+        if model.prompt == 2:
+            raise MemoryError
+        return {"recall@10": 0.5}
+
+    trainer = SimpleNamespace(model=model, config=config, evaluate=evaluate)
+    with pytest.raises(MemoryError) as failure:  # whoever holds the error holds its frames
+        metrics_of_test(trainer, None, load_best_model=False)
+    assert model.prompt == 0, failure
 
 
 # --- what it learns -------------------------------------------------------------------------------

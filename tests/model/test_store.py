@@ -9,7 +9,7 @@ from toy import TINY, toy_config, toy_model, write_dataset
 
 from recbole_genrec.backbone import load_causal_lm
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.loaders import create_dataset, make_loaders, user_history
+from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.decoding import exact_scores, path_scores
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -355,17 +355,6 @@ def test_checkpoint_alone_restores_ranking_and_tokenizer(folder, tmp_path, monke
     assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
     old = model.tokenizer.encode(NewItems(model.content.text[1:]))
     assert torch.equal(old, model.codes[1:, :3])  # the stage-1 tokenizer still runs after stage 3
-
-
-def test_a_users_history_is_everything_in_the_data(folder):
-    config = toy_config(folder)
-    dataset = create_dataset(config)
-    make_loaders(config, dataset, True)
-    lines = [
-        line.split("\t") for line in (folder / "toy" / "toy.inter").read_text().splitlines()[1:]
-    ]
-    for user in ("u0", "u7"):
-        assert user_history(dataset, user) == [item for name, item, _ in lines if name == user][-9:]
 
 
 def test_new_items_change_nothing_and_can_be_found(folder):

@@ -8,9 +8,10 @@ from golden.loading_t5 import arrays
 from toy import toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.decoding import path_scores
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.decoding import path_scores, ranking_guided_loss
 from recbole_genrec.errors import BackboneError, ConfigError
-from recbole_genrec.model.tiger import ranking_guided_loss
+from recbole_genrec.model.tiger import TIGER
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,33 @@ def test_a_stranger_has_the_same_list_in_every_way(folder):
     assert lists["stranger"]["score"].tolist() != pytest.approx(
         lists["u1"]["score"].tolist(), abs=1e-5
     )
+
+
+def test_a_user_who_came_after_the_training_has_no_token(folder, tmp_path):
+    model, *_ = toy_model(folder, "TIGER", n_user_tokens=7)
+    later = write_dataset(tmp_path)
+    rows = "".join(f"late\ti{item}\t{item}\n" for item in range(3, 12))
+    with (later / "toy" / "toy.inter").open("a") as stream:
+        stream.write(rows)
+    config = toy_config(later, "TIGER", n_user_tokens=7)
+    dataset = make_loaders(config, create_dataset(config), True)[0]._dataset
+    history, length = torch.tensor([[1, 2, 3]] * 3), torch.tensor([3, 3, 3])
+
+    loaded = TIGER.from_checkpoint(config, dataset, model.checkpoint())
+    late, known = map(loaded.user_tokens.index, ("late", "u5"))
+    tokens, mask = loaded.source(history, length, torch.tensor([late, known, 0]))
+    n = 3 * model.codes.shape[1]
+    assert mask.sum(1).tolist() == [n, n + 1, n]
+    assert torch.equal(tokens[0], tokens[2]) and tokens[0].max() < loaded.vocabulary.n_outputs
+    before = model.source(history[:1], length[:1], torch.tensor([model.user_tokens.index("u5")]))
+    assert tokens[1][0] == before[0][0, 0]
+
+    going_on = TIGER.from_checkpoint(config, dataset, model.checkpoint(), begins=True)
+    numbers = going_on.user_numbers
+    assert numbers[late] == len(model.user_tokens) and numbers[0] == 0
+    assert numbers[known] == loaded.user_numbers[known]
+    tokens, mask = going_on.source(history, length, torch.tensor([late, known, 0]))
+    assert mask.sum(1).tolist() == [n + 1, n + 1, n]
 
 
 def test_the_same_temperature_in_training_and_search(folder):

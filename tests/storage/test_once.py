@@ -14,8 +14,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from recbole_genrec.errors import ArtefactError
-from recbole_genrec.storage.atomic import atomic_write, made_once, publish_folder
+from recbole_genrec.errors import ArtefactError, HeldError
+from recbole_genrec.storage.atomic import atomic_write, held_alone, made_once, publish_folder
 
 
 def hold(folder: Path) -> None:
@@ -26,8 +26,9 @@ def hold(folder: Path) -> None:
 
 
 @pytest.fixture
-def holder(tmp_path) -> Iterator[BaseProcess]:
-    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path,))
+def holder(tmp_path, request) -> Iterator[BaseProcess]:
+    work = getattr(request, "param", hold)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(tmp_path,))
     process.start()
     while not (tmp_path / "ready").exists():
         assert process.is_alive()
@@ -36,6 +37,13 @@ def holder(tmp_path) -> Iterator[BaseProcess]:
     yield process
     process.kill()
     process.join()
+
+
+def hold_alone(folder: Path) -> None:
+    """Body of a process that works on ``result`` alone, and never ends."""
+    with held_alone(folder / "result", "unused"):
+        (folder / "ready").touch()
+        time.sleep(600)
 
 
 def names(folder: Path) -> list[str]:
@@ -73,6 +81,27 @@ def test_a_file_of_a_living_writer_stays_until_it_is_killed(tmp_path, holder):
     assert [name for name in names(tmp_path) if "other" in name] == ["other"]
 
 
+@pytest.mark.parametrize("holder", [hold_alone], indirect=True)
+def test_a_refusal_names_the_holder_until_it_is_killed(tmp_path, holder):
+    for _ in range(2):  # a refusal leaves the lock as it is
+        with (
+            pytest.raises(
+                HeldError, match=f"Name another. The other one is process {holder.pid} on "
+            ),
+            held_alone(tmp_path / "result", "Name another."),
+        ):
+            pass
+    holder.kill()
+    holder.join()
+    with (
+        held_alone(tmp_path / "result", "Name another."),
+        pytest.raises(HeldError, match=f"process {os.getpid()} on "),
+        held_alone(tmp_path / "result", "Name another."),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
 def test_an_error_of_the_maker_frees_the_lock(tmp_path):
     with pytest.raises(ZeroDivisionError), made_once(tmp_path / "result", print):
         raise ZeroDivisionError
@@ -98,6 +127,10 @@ def test_a_file_system_without_locks_is_used_and_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(filelock.FileLock, "acquire", unsupported)
     log: list[str] = []
+    for path in ("alone", "unnamed"):
+        with held_alone(tmp_path / path, "unused", log.append if path == "alone" else None):
+            pass
+    assert "without locks (No locks available): two processes at once may" in log.pop()
     leftover = tmp_path / ".result.0123456789ab.tmp"
     leftover.mkdir()
     with made_once(tmp_path / "result", log.append) as missing:

@@ -45,6 +45,18 @@ def test_the_fit_sees_the_trained_items_alone(name, partly):
     assert torch.equal(codes.codes[-COLD:, :2], learned)
 
 
+def test_the_numbering_of_cold_items_changes_no_codes(partly):
+    """They have equal texts, so that each takes what the one before leaves."""
+    text = [*partly.text[:-COLD], *[partly.text[-1]] * COLD]
+    source = replace(partly, text=text)
+    codes = []
+    for rows in (range(41), [0, *range(40, 0, -1)]):
+        made = tokenizer("rkmeans", tokenizer_fit_items="train_only", collision=["extra_token"])
+        fitted = made.fit_content(source.of_rows(list(rows)))
+        codes.append(dict(zip(fitted.tokens, fitted.codes.tolist(), strict=True)))
+    assert codes[0] == codes[1]
+
+
 def test_the_trained_items_are_part_of_the_key(partly, content, tmp_path):  # noqa: F811
     keys = {}
     for name, source in {"partly": partly, "content": content}.items():

@@ -91,11 +91,46 @@ def test_shared_codes_are_of_one_entity_each(tmp_path):
     assert EntityCodes(items, codes_of([[2, 3]], "u")).warnings() == []
 
 
+# --- the order of the rows ------------------------------------------------------------------------
+
+
+def renumbered(data: EntityContent) -> EntityContent:
+    """The same items and users with other numbers."""
+    generator = torch.Generator().manual_seed(5)
+    items, users = (
+        [0, *(1 + torch.randperm(len(data.tokens(side)) - 1, generator=generator)).tolist()]
+        for side in SIDES
+    )
+    return EntityContent(
+        [data.items[row] for row in items],
+        [data.users[row] for row in users],
+        data.item_vectors[items],
+        data.user_vectors[users],
+    )
+
+
+def test_the_numbering_changes_nobodys_codes_and_no_key():
+    data = content(200, 120)
+    other = renumbered(data)
+    values = {**settings(), "codebook_sizes": [16, 16], "tokenizer_epochs": 20}
+    first = EntityMQTokenizer(values, 3).fit(data)
+    second = EntityMQTokenizer(values, 3).fit(other)
+    assert second.items.tokens == other.items != data.items and second.users.tokens == other.users
+    assert same(second.aligned(data.items, data.users), first)
+    assert other.fingerprint == data.fingerprint
+
+    swapped = replace(data, items=[data.items[0], *reversed(data.items[1:])])
+    assert swapped.fingerprint != data.fingerprint, "vectors belong to other items"
+    bare = EntityContent(data.items, data.users)
+    assert bare.by_raw_id().item_vectors is None
+    assert renumbered(data).by_raw_id().users == sorted(data.users)
+
+
 # --- the tokenizer in the store -------------------------------------------------------------------
 
 
 def test_fitted_once_and_loaded_again(tmp_path, monkeypatch):
-    data, log = content(), []
+    data, log = content().by_raw_id(), []
     first = EntityMQTokenizer(settings(), 3)
     codes = fit_or_load(first, data, tmp_path, 3, log.append)
     assert "being fitted to 30 items and 20 users" in log[0]
@@ -133,7 +168,8 @@ def test_everything_that_counts_is_part_of_the_key(tmp_path, change):
 
 
 def test_what_an_earlier_version_stored_is_taken_over(tmp_path, monkeypatch, caplog):
-    data = content()
+    """Where its rows were in the order of the raw ids: another order gave other codes."""
+    data = content().by_raw_id()
     for number, side in enumerate(SIDES):
         quantiser = MQQuantiser(settings(), 3 + number, side)
         quantiser.fit(data.vectors(side), lambda _: None)

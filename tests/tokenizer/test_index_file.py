@@ -9,10 +9,12 @@ import os
 import pytest
 from toy import toy_config, toy_model, write_dataset
 
+from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.stages import start_summary
 from recbole_genrec.model.registry import get_model_class
+from recbole_genrec.tokenizer import make_tokenizer
 
 N = 40
 
@@ -20,6 +22,10 @@ N = 40
 def words(number: int) -> list[str]:
     """Unique words of an item: two levels of eight codes and one of two."""
     return [f"<a_{number % 8}>", f"<b_{number // 8}>", f"<c_{number % 2}>"]
+
+
+def words_as_numbers(number: int) -> list[int]:
+    return [number % 8, number // 8, number % 2]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def read_codes(model) -> dict[str, list[int]]:
     return {item: model.codes[row].tolist() for row, item in enumerate(model.item_tokens)}
 
 
-EXPECTED = {f"i{n}": [n % 8, n // 8, n % 2] for n in range(N)}
+EXPECTED = {f"i{n}": words_as_numbers(n) for n in range(N)}
 
 
 # case 51
@@ -51,7 +57,7 @@ def test_code_words_by_raw_id(data, tmp_path, form):
     make = {
         "words": words,
         "one text": lambda n: "".join(words(n)),
-        "numbers": lambda n: [n % 8, n // 8, n % 2],
+        "numbers": words_as_numbers,
     }[form]
     file = write_index(tmp_path, {f"i{n}": make(n) for n in range(N)})
     model, config, loaders = model_of(data, tmp_path, file)
@@ -73,6 +79,32 @@ def test_numbers_with_the_file_of_raw_ids_that_lcrec_publishes(data, tmp_path, c
     codes.pop("[PAD]")
     assert codes == EXPECTED
     assert "1 items that are not in the data are left out" in caplog.text
+
+
+def test_a_number_without_a_line_is_no_raw_id(tmp_path, caplog):
+    """Raw ids are numbers too: number 1 belongs to another item than raw id 1."""
+    file = write_index(tmp_path, {str(n): words(n) for n in range(4)})
+    (tmp_path / "toy.item2id").write_text("1\t0\n7\t2\nsold out\t3\n")
+    content = ItemContent(["[PAD]", "7", "1"], ["", "7", "1"])
+    with caplog.at_level(logging.INFO):
+        codes = make_tokenizer({"tokenizer": file, "collision": None}, 1).fit(content)
+    assert codes.codes.tolist() == [[0, 0, 0], words_as_numbers(2), words_as_numbers(0)]
+    assert "2 items that are not in the data are left out, 1 of them without a line" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("i0\t0\ni0\t1\n", r"toy\.item2id, line 2: expected .* which no other line has"),
+        ("i0\t0\ni1\t0\n", r"toy\.item2id, line 2: expected .* which no other line has"),
+        ("i0\t0\n", r"39 of 40 items .*first items are 0, i1, i2.*take that file away"),
+    ],
+)
+def test_a_file_of_raw_ids_that_does_not_fit_is_refused(data, tmp_path, lines, message):
+    file = write_index(tmp_path, {f"i{n}" if n else "0": words(n) for n in range(N)})
+    (tmp_path / "toy.item2id").write_text(lines)
+    with pytest.raises(DataError, match=message):
+        model_of(data, tmp_path, file)
 
 
 # case 51

@@ -1,6 +1,7 @@
 """LETTER's losses against the published numbers and values computed by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from golden.loading import load_golden, our_name, rqvae_from_golden
 from torch import nn
 
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.tokenizer.letter_tokenizer import LETTERStage
 from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
 from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss, diversity, draw_positives
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
@@ -222,6 +224,20 @@ def test_a_projection_bridges_other_dimensions():
         and {"projection.weight", "projection.bias"} == dict(letter.named_parameters()).keys()
     )
     assert close(losses["cf"], LETTERLoss().collaborative(model(x)[1], projection(cf)), 1e-12)
+
+
+def test_labels_of_a_fit_that_continues_go_to_the_device_of_the_items():
+    """A file gives them back on the CPU; ``meta`` stands for a GPU here."""
+    stage = object.__new__(LETTERStage)
+    stage.x = torch.zeros(5, 3, device="meta")
+    stage.cf = stage.cf_rows = stage.network = stage.generator = None
+    stage.choice = SimpleNamespace(track={"labels": [torch.zeros(4), torch.zeros(6)]})
+    stage.letter_loss = lambda network, x, cf, rows, labels, generator: labels
+    labels = stage.losses(torch.arange(2))
+    assert [of_level.device.type for of_level in labels] == ["meta", "meta"]
+
+    stage.choice.track["labels"] = None  # without the diversity term
+    assert stage.losses(torch.arange(2)) is None
 
 
 def test_errors():

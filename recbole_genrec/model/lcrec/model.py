@@ -277,10 +277,12 @@ class LCRec(CausalRecommender):
         Yields:
             The name of each, while it is the one that is tested.
         """
-        for number in self.test_prompts:
-            self.prompt = number
-            yield f"prompt {number}"
-        self.prompt = self.test_prompts[0]
+        try:
+            for number in self.test_prompts:
+                self.prompt = number
+                yield f"prompt {number}"
+        finally:
+            self.prompt = self.test_prompts[0]
 
     # --- self_improve: codes from the words of an item --------------------------------------------
 

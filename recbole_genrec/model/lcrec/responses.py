@@ -22,12 +22,12 @@ from recbole_genrec.decoding import (
     ItemTrie,
     cached_log_probs,
     item_cross_entropy,
+    ranking_guided_loss,
 )
 from recbole_genrec.decoding.log_probs import OutputLayer
 from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
-from recbole_genrec.model.tiger import ranking_guided_loss
 from recbole_genrec.runtime.processes import balanced
 
 Sample = tuple[Template, Case]

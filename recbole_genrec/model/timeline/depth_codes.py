@@ -106,12 +106,15 @@ class DepthCodes(TimelineStates):
         """What the search steps through, from ``states [B, d]``."""
 
         def log_probs(state: Tensor, level: int, prefixes: Tensor) -> Tensor:
-            values = logits(state, level, prefixes)
-            if self.trie.levels[level].counted is None:
-                return values.log_softmax(-1)
-            counted = counted_codes(self.trie, level, prefixes)
-            competing = torch.where(counted, values, self._code_logits(state, level))
-            return values - competing.logsumexp(-1, keepdim=True)
+            # bf16 and fp16 would let many codes tie
+            with torch.autocast(state.device.type, enabled=False):
+                state = state.float()
+                values = logits(state, level, prefixes)
+                if self.trie.levels[level].counted is None:
+                    return values.log_softmax(-1)
+                counted = counted_codes(self.trie, level, prefixes)
+                competing = torch.where(counted, values, self._code_logits(state, level))
+                return values - competing.logsumexp(-1, keepdim=True)
 
         return TimelineDecoder(self.depth, states, log_probs, self._child)
 

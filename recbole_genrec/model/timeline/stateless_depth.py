@@ -43,10 +43,12 @@ class StatelessDepth:
         return states
 
     def read(self, carried: Tensor, level: int) -> Tensor:
-        """The states that give the logits of a level, ``[..., M d]``."""
-        stream_states = carried.chunk(len(self.trees), dim=-1)
-        pairs = zip(self.trees, stream_states, strict=True)
-        return torch.cat([tree.state(part, level) for tree, part in pairs], dim=-1)
+        """The states that give the logits of a level, float32 ``[..., M d]``."""
+        # float32, as where one product scores all items
+        with torch.autocast(carried.device.type, enabled=False):
+            stream_states = carried.float().chunk(len(self.trees), dim=-1)
+            pairs = zip(self.trees, stream_states, strict=True)
+            return torch.cat([tree.state(part, level) for tree, part in pairs], dim=-1)
 
     def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
         """What a query carries after one more code: the same."""
@@ -63,13 +65,16 @@ class StatelessDepth:
         Returns:
             float32 ``[..., V_level]``; codes that continue no item are not read.
         """
+        states = states.float()
         ones = torch.ones_like(states[..., :1])
         total: Tensor | None = None
-        for products, part in zip(
-            self.products, states.chunk(len(self.trees), dim=-1), strict=True
-        ):
-            of_stream = products.logits(torch.cat([part, ones], dim=-1), level, nodes)
-            total = of_stream if total is None else total + of_stream
+        # bf16 and fp16 would let many codes tie
+        with torch.autocast(states.device.type, enabled=False):
+            for products, part in zip(
+                self.products, states.chunk(len(self.trees), dim=-1), strict=True
+            ):
+                of_stream = products.logits(torch.cat([part, ones], dim=-1), level, nodes)
+                total = of_stream if total is None else total + of_stream
         logits = total / len(self.trees)
         is_counted = counted_codes(self.trie, level, nodes)
         mass = logits.masked_fill(~is_counted, -torch.inf).logsumexp(-1, keepdim=True)

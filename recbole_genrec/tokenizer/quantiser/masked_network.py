@@ -10,6 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster
 
@@ -17,12 +18,49 @@ from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster
 class MaskedNetwork(CodebookNetwork):
     """An autoencoder of collaborative vectors, part of which is hidden from it in training.
 
-    Attributes:
+    Args:
+        d_in: D, dimensions of the collaborative vectors.
+        sizes: L_k, codes of each of the K codebooks.
+        d_code: d, dimensions of the codes.
+        hidden: widths between ``d_in`` and ``d_code`` in an encoder; the decoder mirrors them.
         mask_ratio: rho, probability with which an input value is hidden in training, drawn for each
             sample and dimension.
+        beta: weight of the commitment loss.
+        dropout: in front of each ReLU.
+
+    Raises:
+        ConfigError: no codebook, or a width or size below 1.
     """
 
-    mask_ratio: float
+    def __init__(
+        self,
+        d_in: int,
+        sizes: Sequence[int],
+        d_code: int,
+        hidden: Sequence[int] = (128, 256),
+        mask_ratio: float = 0.2,
+        beta: float = 0.25,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [d_in, *hidden, d_code]
+        if not sizes or min(*widths, *sizes) < 1:
+            raise ConfigError(
+                f"{type(self).__name__}: layer widths {widths} and codebook_sizes {list(sizes)} "
+                "must be 1 or more."
+            )
+        self.sizes = tuple(sizes)
+        self.mask_ratio = mask_ratio
+        self.beta = beta
+        self.encoder = self._encoder(widths, dropout)
+        self.decoder = batch_norm_network(widths[::-1], dropout)
+        self.codebooks = nn.ParameterList(
+            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
+        )
+
+    def _encoder(self, widths: Sequence[int], dropout: float) -> nn.Module:
+        """One network for all codebooks."""
+        return batch_norm_network(widths, dropout)
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -8,52 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.kmeans import squared_distances
-from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork, batch_norm_network
+from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import residual_path
 
 
 class MaskedRQ(MaskedNetwork):
     """Masked input, one encoder, K residual codebooks with straight-through, and a decoder.
 
-    Args:
-        d_in: D, dimensions of the collaborative vectors.
-        sizes: L_k, codes of each of the K codebooks.
-        d_code: d, dimensions of the codes.
-        hidden: widths between ``d_in`` and ``d_code`` in the encoder; the decoder mirrors them.
-        mask_ratio: rho, probability with which an input value is hidden in training.
-        beta: weight of the commitment loss.
-        dropout: in front of each ReLU.
+    The arguments are those of :class:`MaskedNetwork`.
     """
-
-    def __init__(
-        self,
-        d_in: int,
-        sizes: Sequence[int],
-        d_code: int,
-        hidden: Sequence[int] = (128, 256),
-        mask_ratio: float = 0.2,
-        beta: float = 0.25,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        widths = [d_in, *hidden, d_code]
-        if not sizes or min(*widths, *sizes) < 1:
-            raise ConfigError(
-                f"RQ: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more."
-            )
-        self.sizes = tuple(sizes)
-        self.mask_ratio = mask_ratio
-        self.beta = beta
-        self.encoder = batch_norm_network(widths, dropout)
-        self.decoder = batch_norm_network(widths[::-1], dropout)
-        self.codebooks = nn.ParameterList(
-            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
-        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.

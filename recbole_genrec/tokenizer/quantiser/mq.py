@@ -6,12 +6,12 @@ K encoders and codebooks side by side, one decoder.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.kmeans import squared_distances
 from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork, batch_norm_network
 
@@ -20,46 +20,19 @@ class MQ(MaskedNetwork):
     """Masked input, K encoders with a codebook each, and a decoder of the sum of the codes.
 
     Args:
-        d_in: D, dimensions of the collaborative vectors.
-        sizes: L_k, codes of each of the K codebooks.
-        d_code: d, dimensions of the codes.
-        hidden: widths between ``d_in`` and ``d_code`` in each encoder; the decoder mirrors them.
-        mask_ratio: rho, probability with which an input value is hidden in training, drawn for each
-            sample and dimension.
-        beta: weight of the commitment loss.
-        dropout: in front of each ReLU.
+        args: see :class:`MaskedNetwork`.
+        kwargs: see :class:`MaskedNetwork`.
         official_compat: no straight-through gradient and no commitment loss, hence encoders that
             never learn, as in the released program.
     """
 
-    def __init__(
-        self,
-        d_in: int,
-        sizes: Sequence[int],
-        d_code: int,
-        hidden: Sequence[int] = (128, 256),
-        mask_ratio: float = 0.2,
-        beta: float = 0.25,
-        dropout: float = 0.0,
-        official_compat: bool = False,
-    ) -> None:
-        super().__init__()
-        widths = [d_in, *hidden, d_code]
-        if not sizes or min(*widths, *sizes) < 1:
-            raise ConfigError(
-                f"MQ: layer widths {widths} and codebook_sizes {list(sizes)} must be 1 or more."
-            )
-        self.sizes, self.mask_ratio, self.beta, self.official_compat = (
-            tuple(sizes),
-            mask_ratio,
-            beta,
-            official_compat,
-        )
-        self.encoder = _SideBySide(batch_norm_network(widths, dropout) for _ in self.sizes)
-        self.decoder = batch_norm_network(widths[::-1], dropout)
-        self.codebooks = nn.ParameterList(
-            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
-        )
+    def __init__(self, *args: Any, official_compat: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.official_compat = official_compat
+
+    def _encoder(self, widths: Sequence[int], dropout: float) -> nn.Module:
+        """One network for each codebook."""
+        return _SideBySide(batch_norm_network(widths, dropout) for _ in self.sizes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
