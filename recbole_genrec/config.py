@@ -192,7 +192,7 @@ class GenRecConfig(Config):
         other = GENERATORS.get((model, str(self._user_value("generator", model))))
         if other is None:
             return model
-        settings = self._external_for(model)
+        settings = {**self._external_for(model), **self._external_of(other)}
         settings.pop("generator", None)
         files = (shipped(f"model/{model}"), self._sizes(model, dataset))
         chosen = tokenizer_values(files, settings)
@@ -313,18 +313,21 @@ class GenRecConfig(Config):
     def _external_for(self, model: str) -> dict:
         """The user's keys with ``Model.key`` resolved for this model."""
         for_all: dict = {}
-        for_this: dict = {}
         for name, value in self.external_config_dict.items():
             owner, dot, key = name.partition(".")
             if not dot:
                 for_all[name] = value
-            elif owner == model:
-                for_this[key] = value
             elif owner not in model_names():
                 near = nearest(owner, model_names())
                 hint = f" Did you mean {near[0]}.{key}?" if near else ""
                 raise ConfigError(f"{name}: there is no model {owner!r}.{hint}")
-        return {**for_all, **for_this}
+        return {**for_all, **self._external_of(model)}
+
+    def _external_of(self, model: str) -> dict:
+        """The user's keys that name this model, ``Model.key``, without its name."""
+        start = f"{model}."
+        keys = self.external_config_dict.items()
+        return {name.removeprefix(start): value for name, value in keys if name.startswith(start)}
 
     # --- the typed view --------------------------------------------------------------------------
 

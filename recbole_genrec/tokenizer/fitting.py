@@ -54,6 +54,7 @@ def fit_or_load(
                 codes = _fit(tokenizer, content, folder, key, seed, log)
         if not missing:
             codes = _load(tokenizer, content, folder, key)
+            _progress_file(folder).unlink(missing_ok=True)  # of a run killed when it had stored
             log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
 
     log(codes.report())
@@ -72,7 +73,7 @@ def _fit(
 ) -> CodesT:
     log(f"Tokenizer {tokenizer.name} is being fitted to {tokenizer.describe(content)}.")
     started = time.process_time()
-    tokenizer.progress = FitProgress(folder.parent / f"fit-{folder.name}.pth", key)
+    tokenizer.progress = FitProgress(_progress_file(folder), key)
     codes = tokenizer.aligned(tokenizer.fit_content(content, log), content)
     tokenizer.quality["fit_cpu_seconds"] = time.process_time() - started
 
@@ -86,6 +87,11 @@ def _fit(
     tokenizer.progress.clear()
     log(f"Tokenizer {tokenizer.name} fitted, stored in {folder}.")
     return codes
+
+
+def _progress_file(folder: Path) -> Path:
+    """Where the fit of the result in ``folder`` keeps how far it is."""
+    return folder.parent / f"fit-{folder.name}.pth"
 
 
 def _load(
@@ -128,8 +134,8 @@ def _chosen_key(
         return digest(content.fingerprint, interactions, tokenizer.name, settings, seed)
 
     def is_there(key: str) -> bool:
-        name = tokenizer.name
-        return (root / f"{name}-{key}").exists() or (root / f"fit-{name}-{key}.pth").exists()
+        folder = root / f"{tokenizer.name}-{key}"
+        return folder.exists() or _progress_file(folder).exists()
 
     current, earlier = key(switches=True), key(switches=False)
     if current != earlier and not is_there(current) and is_there(earlier):

@@ -526,7 +526,7 @@ def test_two_machines(folder):
     [
         (
             {"tokenizer_lr": 1e30},
-            "GenRecError: STORE's tokenizer loss is nan",
+            "GenRecError: STORE tokenizer: the loss is nan",
         ),  # process 0 fails while the other waits
         ({"learning_rate": 1e30, "code_lr": 1e30}, "GenRecError: The training loss is"),
     ],

@@ -394,3 +394,7 @@ def test_another_generator_reads_the_same_codes(generator):
         assert differing == [] and other["model"] == GENERATORS["LETTER", generator]
     assert make("LETTER", preset="paper", generator="lcrec")["test_prompt_ids"] == 0
     assert make("LETTER", generator=generator, tokenizer_epochs=3)["tokenizer_epochs"] == 3
+    name = GENERATORS["LETTER", generator]
+    of_both = {"epochs": 1, "LETTER.epochs": 2, f"{name}.epochs": 3, f"{name}.seed": 4}
+    config = make("LETTER", generator=generator, **of_both)
+    assert (config["epochs"], config["seed"]) == (3, 4)

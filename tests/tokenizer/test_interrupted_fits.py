@@ -127,6 +127,10 @@ def test_a_tokenizer(name, folder, tmp_path, monkeypatch, caplog):
     assert remaining == 0 and not saved.exists()
     assert same(again, tensors) and quality_again == quality
 
+    saved.touch()  # as a run leaves it that is killed when it has stored its result
+    fit("killed")
+    assert not saved.exists()
+
 
 @pytest.mark.parametrize(("at", "remaining"), [(3, 24), (17, 10), (13, 14), (27, 0)])
 def test_the_tokenizer_of_users_and_items(folder, tmp_path, monkeypatch, at, remaining):
