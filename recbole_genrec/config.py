@@ -49,6 +49,7 @@ from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, shipped
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
+from recbole_genrec.settings.shapes import SHAPES, completed_shape
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.registry import is_path
@@ -229,6 +230,9 @@ class GenRecConfig(Config):
             default = self.internal_config_dict["eval_args"]
             self.external_config_dict["eval_args"] = {**default, **eval_args}
         self._declare(model_class)
+        for name in self.external_config_dict.keys() & set(SHAPES):
+            given, default = self.external_config_dict[name], self.internal_config_dict.get(name)
+            self.external_config_dict[name] = completed_shape(name, given, default)
         loss = self._get_final_config_dict().get("loss_type")
         needed = loss == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
@@ -292,6 +296,8 @@ class GenRecConfig(Config):
                 if name not in self.internal_config_dict:
                     self.internal_config_dict[name] = value
                     self.places[name] = f"{file}.yaml"
+                given = self.internal_config_dict[name]
+                self.internal_config_dict[name] = completed_shape(name, given, value)
             classes.append(chosen.settings_class)
         self.declarations = merged(*classes)
         for name, declared in self.declarations.items():
@@ -304,7 +310,8 @@ class GenRecConfig(Config):
         for name, value in content.items():
             if isinstance(value, dict) and (name in MODELS or name[:1].isupper()):
                 continue
-            self.internal_config_dict[name] = value
+            default = self.internal_config_dict.get(name)
+            self.internal_config_dict[name] = completed_shape(name, value, default)
             self.places[name] = place
 
     def _user_value(self, key: str, model: str) -> object:

@@ -39,6 +39,7 @@ class ItemContent(InteractionContent):
     ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds
     their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
     everything else comes from ids and texts.
+    ``text_kinds``: RecBole's types of the columns that made the texts, empty where not known.
     ``users``: raw ids of the dataset's users, entry 0 is the padding user.
     ``file_vectors``: the vectors of ``item_vectors`` once they are read, or as a checkpoint has
     them; ``added_vectors``: those that came with added items.
@@ -59,6 +60,7 @@ class ItemContent(InteractionContent):
     encoder_precision: str = "fp32"
     encoder_batch_size: int = 64
     pooled_fields: tuple[str, ...] = ()
+    text_kinds: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -87,9 +89,9 @@ class ItemContent(InteractionContent):
         settings = SharedSettings.of(config)
         if needed or has_item_texts(config):
             read = read_texts_of(config, tokens)
-            texts, titles = read.texts, read.titles
+            texts, titles, kinds = read.texts, read.titles, read.kinds
         else:
-            texts, titles = ["", *tokens[1:]], None
+            texts, titles, kinds = ["", *tokens[1:]], None, {}
         return cls(
             tokens=tokens,
             text=texts,
@@ -98,6 +100,7 @@ class ItemContent(InteractionContent):
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
             titles=titles,
+            text_kinds=kinds,
         )
 
     @classmethod
@@ -123,6 +126,7 @@ class ItemContent(InteractionContent):
             device=settings.device or "cpu",
             show_progress=settings.show_progress is not False,
             titles=titles,
+            text_kinds=dict(stored.get("text_kinds") or {}),
             file_vectors=vectors,
         )
 
@@ -138,6 +142,7 @@ class ItemContent(InteractionContent):
             "tokens": self.tokens[:n_items],
             "texts": self.text[:n_items],
             "titles": titles,
+            "text_kinds": self.text_kinds,
         }
         if self.item_vectors is not None:
             content["vector_width"] = self.item_vectors.width

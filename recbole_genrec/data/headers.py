@@ -33,7 +33,7 @@ def read_header(
     where = f"{path}, line {line}"
     cells = [cell.split(":") for cell in columns]
     names = [cell[0].strip() for cell in cells]
-    _check_separator(where, columns, separator)
+    check_separator(where, columns, separator)
     _check_names(where, names, roles, separator)
     corrected = separator.join(
         f"{name}:{roles.get(name) or _likely_type(name, cell)}"
@@ -59,13 +59,23 @@ def read_header(
     return kinds
 
 
-def _check_separator(where: str, columns: Sequence[str], separator: str) -> None:
-    """Refuse a header that is written with another separator, and name it."""
+def check_separator(where: str, columns: Sequence[str], separator: str) -> None:
+    """Refuse a header that is written with another separator, and name it.
+
+    Args:
+        where: file and line, for messages.
+        columns: the header's cells, as ``separator`` cuts them.
+        separator: what should stand between columns.
+
+    Raises:
+        DataError: something else stands between columns.
+    """
     written = _SEPARATOR.match(separator.join(columns))
     if written and written.group(1) != separator:
         raise DataError(
             f"{where}: the columns are separated by {written.group(1)!r}, not by {separator!r}. "
-            f"Give --field_separator='{written.group(1)}'."
+            f"Give --field_separator={written.group(1)!r}; the files of a dataset (.inter, .item) "
+            "need one separator, so write anew those that have another."
         )
 
 

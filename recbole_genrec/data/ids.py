@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from recbole_genrec.data.cells import is_quoted, unquoted
 from recbole_genrec.errors import ArtefactError, ConfigError
+
+_WORD = re.compile(r'\s*("(?:[^"]|"")*"(?=\s*(?:,|\Z))|[^,]*?)\s*(,|\Z)')
+"""A word of a list, and the comma after it; between quotes commas are part of the word."""
+
+
+@dataclass(frozen=True)
+class IdText:
+    """Raw ids that somebody typed: one id, commas and all, or several with commas between them.
+
+    Args:
+        text: ``7,4``, or ``7,"Smith, J."``.
+    """
+
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        """The ids where they are several: ``7``, and ``Smith, J.``."""
+        words, start = [], 0
+        while word := _WORD.match(self.text, start):
+            cell = word[1]
+            words.append(unquoted(cell) if is_quoted(cell) else cell)
+            start = word.end()
+            if not word[2]:
+                break
+        return words
+
+    @property
+    def possible(self) -> list[str]:
+        """Every id that the text may name."""
+        return list(dict.fromkeys([self.text, *self.words]))
+
+    def among(self, is_known: Callable[[str], bool]) -> list[str]:
+        """The ids that are meant: the whole text where it is one, or else its words."""
+        return [self.text] if is_known(self.text) else self.words
 
 
 def raw_id(value: object) -> str:

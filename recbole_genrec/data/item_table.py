@@ -10,14 +10,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_genrec.data.atomic_files import PLAIN, AtomicFile, FileFormat
+from recbole_genrec.data.atomic_files import PLAIN, TYPES, AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
+from recbole_genrec.data.headers import check_separator
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 NO_TEXT_NEEDED = (
-    "or choose what needs no item text: --item_text_fields=~ with --tokenizer=cid, or with "
-    "--tokenizer_input=cf for codes of vectors"
+    "or choose what needs no item text: with --item_text_fields=~ the models TokenRec and MetaID, "
+    "or TIGER, LCRec and TimelineRec with --tokenizer=cid"
 )
 
 
@@ -143,6 +144,21 @@ def item_file(config) -> Path:
     return Path(config.settings.data_path) / f"{config.settings.dataset}.item"
 
 
+def item_columns(path: str | Path, file_format: FileFormat = PLAIN) -> dict[str, str]:
+    """RecBole's type of each column of an ``.item`` file, by name; its rows are not read.
+
+    Args:
+        path: the file.
+        file_format: how the file is written.
+
+    Raises:
+        DataError: the file is missing, or its header cannot be read.
+    """
+    path = Path(path)
+    _check_there(path)
+    return _parse_header(AtomicFile(path, file_format))
+
+
 def item_file_ids(config) -> list[str]:
     """Raw ids of all rows of the ``.item`` file.
 
@@ -155,14 +171,24 @@ def item_file_ids(config) -> list[str]:
 
 
 def _parse_header(file: AtomicFile) -> dict[str, str]:
-    """``name:type`` cells to ``{name: type}``; a cell without a type is a token."""
+    """``name:type`` cells to ``{name: type}``; a cell without a type is a token.
+
+    Raises:
+        DataError: another separator stands in the header, a name stands in it twice, or a type is
+            none of RecBole's.
+    """
+    where = f"{file.path}, line {file.header_line}"
+    check_separator(where, file.columns, file.separator)
     kinds: dict[str, str] = {}
     for cell in file.columns:
         name, _, kind = cell.strip().partition(":")
         if name in kinds:
+            raise DataError(f"{where}: there are several columns {name!r}. Rename one.")
+        kinds[name] = kind.strip() or "token"
+        if kinds[name] not in TYPES:
             raise DataError(
-                f"{file.path}, line {file.header_line}: there are several columns {name!r}. Rename "
-                "one."
+                f"{where}: column {name!r} has the type {kinds[name]!r}; the types are "
+                f"{', '.join(TYPES)}. If the type shows several columns, {file.separator!r} does "
+                "not stand between them: --field_separator names what does."
             )
-        kinds[name] = kind or "token"
     return kinds

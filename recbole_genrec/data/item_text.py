@@ -5,9 +5,8 @@ A generative method needs the plain text once, by item.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 from recbole_genrec.data.atomic_files import PLAIN, FileFormat
 from recbole_genrec.data.inter_files import RESERVED
 from recbole_genrec.data.item_table import (
-    NO_TEXT_NEEDED,
     ItemTable,
+    item_columns,
     item_file,
     read_item_table,
 )
+from recbole_genrec.data.text_advice import advice_without_fields
 from recbole_genrec.errors import DataError
+from recbole_genrec.settings.rules import nearest
 
 PLACEHOLDER = "item"
 """Text of an item that has none (STORE's rule)."""
@@ -37,6 +38,7 @@ class ItemTexts:
     ``titles``: the first field alone, the whole text where it is empty.
     ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included
     (their text is ``item``); ``duplicate_texts``: items whose text an item with a lower id has too;
+    ``kinds``: RecBole's types of the columns that made the texts, by name;
     the rest counts rows and characters of the file.
     """
 
@@ -52,6 +54,7 @@ class ItemTexts:
     replaced_characters: int
     missing_values: int = 0
     encoding: str = "utf-8"
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 def read_item_texts(
@@ -80,10 +83,10 @@ def read_item_texts(
         DataError: no file, no fields, an unknown field, no id column, or not one item has text.
     """
     fields = [fields] if isinstance(fields, str) else list(fields or ())
-    _check_named(path, fields)
+    _check_named(path, fields, item_field, file_format)
     items = list(tokens[1:])
     table = read_item_table(path, set(items), item_field, file_format)
-    _check_columns(path, fields, table)
+    _check_columns(path, fields, table, item_field)
     texts = [_render(table.rows.get(item, {}), fields, table.kinds) for item in items]
     filled = [text for text in texts if text]
     if required and not filled:
@@ -111,6 +114,7 @@ def read_item_texts(
         replaced_characters=table.replaced_characters,
         missing_values=_missing_values(table, fields),
         encoding=file_format.encoding,
+        kinds={name: table.kinds[name] for name in fields},
     )
     _log(path, result)
     return result
@@ -139,25 +143,39 @@ def read_texts_of(config: Any, tokens: Sequence[str], required: bool = True) -> 
     )
 
 
-def _check_named(path: str | Path, fields: list[str]) -> None:
+def check_texts_of(config: Any) -> None:
+    """Check that the settings of a run name columns that the header of its ``.item`` file has.
+
+    Args:
+        config: a ``GenRecConfig``.
+
+    Raises:
+        DataError: no fields, no file, or an unknown field.
+    """
+    path, file_format = item_file(config), FileFormat.of(config)
+    fields, item_field = config.settings.item_text_fields or [], config.settings.ITEM_ID_FIELD
+    _check_named(path, fields, item_field, file_format)
+    _check_columns(path, fields, ItemTable(item_columns(path, file_format)), item_field)
+
+
+def _check_named(
+    path: str | Path, fields: list[str], item_field: str, file_format: FileFormat
+) -> None:
     """:class:`DataError` where no columns are named."""
-    if fields:
-        return
-    missing = "" if Path(path).is_file() else ", a file that does not exist"
-    raise DataError(
-        f"`item_text_fields` is not set, so no item text can be made from {path}{missing}. "
-        f"Name its columns, e.g. `item_text_fields: [title, categories]`, {NO_TEXT_NEEDED}."
-    )
+    if not fields:
+        advice = advice_without_fields(path, item_field, file_format)
+        raise DataError(f"`item_text_fields` is not set, so items have no texts. {advice}")
 
 
-def _check_columns(path: str | Path, fields: list[str], table: ItemTable) -> None:
+def _check_columns(path: str | Path, fields: list[str], table: ItemTable, item_field: str) -> None:
     """:class:`DataError` where one of the fields is no column of the file."""
     for name in fields:
         if name not in table.kinds:
-            near = difflib.get_close_matches(name, table.kinds, n=1, cutoff=0.0)[0]
+            near = nearest(name, [column for column in table.kinds if column != item_field])
+            hint = f"; did you mean `{near[0]}`?" if near else "."
             raise DataError(
                 f"`item_text_fields` names `{name}`, which is no column of {path}. Its columns are "
-                f"{', '.join(table.kinds)}; did you mean `{near}`?"
+                f"{', '.join(table.kinds)}{hint}"
             )
 
 
@@ -181,14 +199,17 @@ def _missing_values(table: ItemTable, fields: list[str]) -> int:
     return sum(row[name].strip() in MISSING for row in rows for name in fields)
 
 
-def render_item_text(cells: dict[str, str], fields: list[str]) -> str:
+def render_item_text(
+    cells: dict[str, str], fields: list[str], kinds: dict[str, str] | None = None
+) -> str:
     """The text of one item outside the ``.item`` file, as :func:`read_item_texts` makes it.
 
     Args:
         cells: plain text by column; a missing column is empty.
         fields: columns of the text, in order.
+        kinds: RecBole's types of the columns; those that are not known count as ``token_seq``.
     """
-    return _render(cells, fields, dict.fromkeys(fields, "token_seq"))
+    return _render(cells, fields, {**dict.fromkeys(fields, "token_seq"), **(kinds or {})})
 
 
 def _shown(encoding: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
+from recbole_genrec.data.vector_files import files_of_vectors, has_other_columns, read_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.tokenizer_keys import ItemVectorKeys
 from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact, save_artefact
@@ -36,8 +36,11 @@ def vectors_replace_text(config: Any) -> bool:
 
 def item_vectors_identity(file: str) -> str:
     """Digest of what the file holds, for the keys of what is made from it."""
-    files = files_of_vectors(Path(file).expanduser())
-    return digest([file_digest(part) for part in files])
+    path = Path(file).expanduser()
+    parts = [file_digest(part) for part in files_of_vectors(path)]
+    if has_other_columns(path):
+        parts.append("columns by type")  # not what earlier versions read
+    return digest(parts)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.atomic_files import TYPES
+from recbole_genrec.data.atomic_files import PLAIN, TYPES, AtomicFile
 from recbole_genrec.errors import DataError, explained
 from recbole_genrec.storage.digests import read_bytes
 
@@ -27,6 +29,19 @@ def files_of_vectors(file: Path) -> list[Path]:
     return [file, *there[:1]]
 
 
+def has_other_columns(file: Path) -> bool:
+    """Whether columns that are no part of the vectors may stand in a file of lines.
+
+    Earlier versions took all of them for numbers of the vectors, so what they made of such a file
+    is no longer its content.
+    """
+    if file.suffix in (".npy", ".parquet", ".pq", ".csv") or not file.is_file():
+        return False
+    with open(file, encoding="utf-8-sig", errors="replace") as stream:
+        header = next((line for line in stream if line.strip()), "").rstrip("\r\n")
+    return _is_header(header) and header.count("\t") > 1
+
+
 def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], np.ndarray]:
     """Raw ids and their vectors.
 
@@ -34,7 +49,8 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
         file: ``.npy`` with the ids in ``<name>.ids.txt`` (one a line), ``.ids``, ``.txt`` or
             ``.json`` (a list) beside it; ``.parquet`` or ``.csv`` with a column of ids and either
             one column of lists or columns of numbers; any other name: lines
-            ``id<TAB>v1 v2 ... vd``, with RecBole's header or none.
+            ``id<TAB>v1 v2 ... vd``. Under a header of RecBole's, as ``.item`` files have, the
+            vectors are the only ``float_seq`` column, or the ``float`` columns.
         id_column: name of the column of ids; default: a usual name, or the first column.
 
     Returns:
@@ -58,7 +74,7 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
         return _from_frame(file, frame, id_column)
     if file.suffix == ".csv":
         return _from_frame(file, _csv(file, id_column), id_column)
-    return _from_lines(file)
+    return _from_lines(file, id_column)
 
 
 # --- numpy ----------------------------------------------------------------------------------------
@@ -206,19 +222,20 @@ def _checked(file: Path, ids: list[str], vectors: Any) -> tuple[list[str], np.nd
 # --- lines ----------------------------------------------------------------------------------------
 
 
-def _from_lines(file: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and vectors from lines ``id<TAB>v1 v2 ... vd``; tabs may stand between numbers too.
+def _from_lines(file: Path, id_column: str | None) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors from lines, with or without RecBole's header.
 
     Raises:
         DataError: names the first bad line.
     """
+    text = read_bytes(file).decode("utf-8-sig", "replace")
+    rows = _plain_rows(text)
+    if _is_header(text.lstrip("\r\n").split("\n", 1)[0]):
+        rows = _rows_below_header(file, id_column)
+
     vectors: dict[str, np.ndarray] = {}
     size = 0
-    lines = read_bytes(file).decode("utf-8-sig", "replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if number == 1 and _is_header(line):
-            continue
-        token, _, values = line.partition("\t")
+    for number, token, values in rows:
         try:
             vector = np.array(values.split(), dtype=np.float32)
         except ValueError:
@@ -238,4 +255,75 @@ def _from_lines(file: Path) -> tuple[list[str], np.ndarray]:
 
 def _is_header(line: str) -> bool:
     """Whether a line is a header in RecBole's form, ``item_id:token<TAB>vector:float_seq``."""
-    return all(cell.rpartition(":")[2] in TYPES and ":" in cell for cell in line.split("\t"))
+    cells = [cell.strip().strip('"') for cell in line.split("\t")]
+    return all(cell.rpartition(":")[2] in TYPES and ":" in cell for cell in cells)
+
+
+def _plain_rows(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and numbers of lines ``id<TAB>v1 v2``; tabs may stand between numbers too."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        token, _, values = line.partition("\t")
+        yield number, token, values
+
+
+def _rows_below_header(file: Path, id_column: str | None) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and numbers of the rows of a file in RecBole's form.
+
+    Raises:
+        DataError: it is unsure which columns make the vectors, or a row has other columns.
+    """
+    table = AtomicFile(file, PLAIN)
+    names = [column.rpartition(":")[0] for column in table.columns]
+    place = names.index(_column_of_ids(names, id_column))
+    chosen = _columns_of_vectors(file, table.columns, place)
+    last = len(names) - 1
+    for number, cells, problem in table.rows():
+        if problem is None and chosen[-1] < last and len(cells) > len(names):
+            problem = f"it has {len(cells)} cells, the header {len(names)}."
+        if problem is None and len(cells) <= max(place, *chosen):
+            problem = f"it has {len(cells)} cells, the header {len(names)}."
+        if problem is not None:
+            raise DataError(f"{file}, line {number}: {problem}")
+        # tabs may stand between the numbers of the last column
+        surplus = cells[len(names) :]
+        values = [cells[column] for column in chosen]
+        yield number, table.id(cells[place]), " ".join(values + surplus)
+
+
+def _columns_of_vectors(file: Path, columns: list[str], place: int) -> list[int]:
+    """Numbers of the columns that make the vectors: the only ``float_seq``, or every ``float``.
+
+    Args:
+        file: for the messages.
+        columns: header cells, ``name:type``.
+        place: number of the column of ids.
+
+    Raises:
+        DataError: there are several ``float_seq`` columns, or no column of numbers.
+    """
+    others = [number for number in range(len(columns)) if number != place]
+    names_of = {number: columns[number].rpartition(":")[0] for number in others}
+    of_type = {
+        kind: [number for number in others if columns[number].endswith(f":{kind}")]
+        for kind in ("float_seq", "float")
+    }
+    lists = of_type["float_seq"]
+    if len(lists) > 1:
+        names = ", ".join(names_of[number] for number in lists)
+        raise DataError(
+            f"{file} has several columns of type float_seq ({names}), and each may be the vectors. "
+            "Name a file that has one of them."
+        )
+    chosen = lists or of_type["float"] or others[: len(others) == 1]
+    if not chosen:
+        raise DataError(
+            f"{file} has no column of type float_seq among {', '.join(columns)}. The vectors need "
+            "one, such as `vector:float_seq`."
+        )
+    left_out = [names_of[number] for number in others if number not in chosen]
+    if left_out:
+        used = ", ".join(names_of[number] for number in chosen)
+        logging.getLogger().info(
+            f"{file}: the vectors are {used}; left out: {', '.join(left_out)}."
+        )
+    return chosen

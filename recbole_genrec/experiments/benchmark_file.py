@@ -32,6 +32,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
+from recbole_genrec.model.text_needs import check_item_texts
 from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.settings.classification import benchmark_keys
@@ -337,6 +338,7 @@ def _planned_run(
     argv.append("--resume")
     try:
         config = GenRecConfig(model, dataset, argv=argv)
+        check_item_texts(config)
     except GenRecError as error:
         raise ConfigError(f"{where}: {error}") from error
 

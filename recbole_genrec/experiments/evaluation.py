@@ -194,5 +194,6 @@ def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: 
         raise ArtefactError(
             f"The data has {missing} items that {checkpoint} does not know and that "
             f"{type(model).__name__} cannot add without training, so it cannot be tested on this "
-            "data. Train again, from these weights with --init_from."
+            "data. Train again from the beginning, without init_from, or give the data of its "
+            "training with --data_path."
         )

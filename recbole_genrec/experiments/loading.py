@@ -99,7 +99,7 @@ def restored(
         train, valid, test = make_loaders(config, dataset, generative)
         if generative:
             model = _model_of_ours(config, train._dataset, state)
-            take_in_new_items(config, model, dataset, bought)
+            take_in_new_items(config, model, dataset, bought, state["ids"])
             model.histories = bought
         else:
             model = _recbole_model(config, train._dataset, state)
@@ -259,12 +259,16 @@ def _histories_for(
         return plain.histories
     dataset = create_dataset(config, state["ids"])
     bought = histories(dataset)
-    take_in_new_items(config, model, dataset, bought)
+    take_in_new_items(config, model, dataset, bought, state["ids"])
     return bought
 
 
 def take_in_new_items(
-    config: GenRecConfig, model: GenRecModel, dataset: Dataset, bought: Histories
+    config: GenRecConfig,
+    model: GenRecModel,
+    dataset: Dataset,
+    bought: Histories,
+    ids: dict[str, list[str]],
 ) -> list[str]:
     """Add the items that the dataset has and the model lacks.
 
@@ -273,6 +277,8 @@ def take_in_new_items(
         model: is changed.
         dataset: RecBole's dataset, before or after its loaders were made.
         bought: raw item ids of each user.
+        ids: those of the checkpoint. Its users alone say where an item belongs: the model has
+            learned nothing of the others, even where the dataset numbers them.
 
     Returns:
         Raw ids of the items that stay out.
@@ -282,7 +288,8 @@ def take_in_new_items(
     if not new:
         return []
     users_of = buyers(bought, new)
-    users = [users_of[item] for item in new]
+    trained = set(ids["users"])
+    users = [[user for user in users_of[item] if user in trained] for item in new]
     return model.take_in(texts_of(config, new), new, users)
 
 

@@ -10,6 +10,7 @@ from recbole_genrec.data.preparation.offers import prepare_if_missing
 from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
 from recbole_genrec.model.registry import get_model_class, model_name
+from recbole_genrec.model.text_needs import check_item_texts
 from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.report.objects import Result, Results, results_of
 from recbole_genrec.runtime import processes
@@ -73,6 +74,8 @@ def run_recbole_genrec(
 
     for config in configs.values():
         prepare_if_missing(config, interaction_files(config))
+    for config in configs.values():
+        check_item_texts(config)
 
     results: dict[Any, dict[str, Any]] = {}
     first = next(iter(configs.values()))

@@ -13,6 +13,7 @@ from recbole_genrec.settings.declaration import Key
 from recbole_genrec.settings.older_names import change_older_names, fill_older_run
 from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, metric_names
+from recbole_genrec.settings.shapes import SHAPES
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer.registry import check_stored_name, tokenizer_class
 
@@ -44,6 +45,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
         if str(values["valid_metric"]).lower() not in (VALIDATION_LOSS, *names):
             values["valid_metric"] = changes.get("valid_metric") or names[0]
     config = GenRecConfig(model, dataset, config_dict=values)
+    for name in values.keys() & set(SHAPES) - changes.keys():
+        config[name] = values[name]  # all that the model had, also where it names no model_type
     config.is_stored = True
     return config
 

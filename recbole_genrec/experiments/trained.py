@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.ids import raw_id, read_ids
+from recbole_genrec.data.ids import IdText, raw_id, read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.hub import local_checkpoint
@@ -33,8 +33,8 @@ __all__ = [
 
 def recommend(
     checkpoint: str,
-    user: str | None = None,
-    history: list[str] | None = None,
+    user: str | IdText | None = None,
+    history: list[str] | IdText | None = None,
     k: int = 10,
     candidate_file: str | None = None,
     exclude_seen: bool | None = None,
@@ -44,8 +44,9 @@ def recommend(
 
     Args:
         checkpoint: as in :func:`load_data_and_model`.
-        user: raw id of a user of the dataset.
-        history: raw item ids, oldest first; the person need not be in the dataset.
+        user: raw id of a user of the dataset, also as somebody typed it.
+        history: raw item ids, oldest first, also as somebody typed them; the person need not be in
+            the dataset.
         k: how many items.
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
         exclude_seen: whether items of the history stay out; default as ``exclude_history`` says.
@@ -55,18 +56,40 @@ def recommend(
         ``[{"rank", "item", "text", "score", ...}]``, best first; from a search ``certified`` too.
 
     Raises:
-        ConfigError: an unknown user or item id, an empty history or file, or not exactly one of
-            user and history; a model of RecBole that knows people by their user ids alone.
+        ConfigError: an unknown user or item id, several users, an empty history or file, or not
+            exactly one of user and history; a model of RecBole that knows people by their user ids
+            alone.
     """
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
     candidates = None if candidate_file is None else read_ids(candidate_file)
     served = load_recommender(checkpoint, candidate_file=None, **changes)
+    if isinstance(history, IdText):
+        history = history.among(served.model.catalogue.has_item)
     if history is not None:
         return served.model.recommend(
             list(history), k=k, candidates=candidates, exclude_seen=exclude_seen
         )
+    if isinstance(user, IdText):
+        user = _one_user(user, served)
     return recommend_for_user(served, user, k, candidates, exclude_seen)
+
+
+def _one_user(user: IdText, served: Served) -> str:
+    """The raw id of the user that was typed.
+
+    Raises:
+        ConfigError: several were.
+    """
+    if served.histories is None:
+        return user.text
+    users = user.among(served.histories.__contains__)
+    if len(users) > 1:
+        raise ConfigError(
+            f"There is no user {user.text!r}, and the lists of several users go to a file: add "
+            "--output=lists.tsv."
+        )
+    return users[0]
 
 
 def recommend_for_user(
@@ -128,7 +151,7 @@ def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) ->
     model.save_pretrained(folder, merge, {"README.md": card})
 
 
-def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str, Any]]:
+def inspect(checkpoint: str, items: list[str] | IdText, **changes: Any) -> list[dict[str, Any]]:
     """Let a model that learned to describe items (LCRec) describe them from their codes alone.
 
     Args:
@@ -149,4 +172,6 @@ def inspect(checkpoint: str, items: list[str], **changes: Any) -> list[dict[str,
             f"{checkpoint} holds {served.config.settings.model}, which does not describe items; "
             f"inspect works for LCRec."
         )
+    if isinstance(items, IdText):
+        items = items.among(served.model.catalogue.has_item)
     return served.model.inspect_items(items)

@@ -62,7 +62,7 @@ class WarmStart:
             model = self.config.model_class.from_checkpoint(
                 self.config, dataset, self.state, begins=True
             )
-            left_out = take_in_new_items(self.config, model, dataset, bought)
+            left_out = take_in_new_items(self.config, model, dataset, bought, self.ids)
         if left_out:
             raise ArtefactError(
                 f"init_from: {len(left_out)} items of the data, for example {left_out[0]!r}, are "

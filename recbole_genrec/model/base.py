@@ -18,6 +18,7 @@ from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.decoding import histories_of, without_targets
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.recommending import Recommending
+from recbole_genrec.model.text_needs import text_line
 from recbole_genrec.training.list_evaluation import MOST_SCORES
 
 Validate = Callable[[], dict[str, float]]
@@ -240,7 +241,7 @@ class GenRecModel(Recommending):
     @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
-        return {"item text": ", ".join(config.settings.item_text_fields or ["none"])}
+        return {"item text": text_line(config)}
 
     # --- RecBole's interface ----------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class Catalogue:
                 "It stands in the .item file but occurs in no interaction, so it is not in the "
                 "catalogue. Add it with add_items, or train with --catalogue=item_file."
             )
-        return "Give ids of the .item file."
+        return "Give ids of the data."
 
     def has_item(self, token: str) -> bool:
         """Whether a raw item id is known."""

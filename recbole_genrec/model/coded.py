@@ -74,8 +74,7 @@ class CodedModel(GenRecModel):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         tokenizer = make_tokenizer(config, config.settings.seed)
-        needs_text = tokenizer.uses_text or self.needs_item_texts(config)
-        super().__init__(config, dataset, stored, needs_text)
+        super().__init__(config, dataset, stored, self.requires_texts(config))
         self._tries = ItemTries(self.settings, self._read_candidates())
         self._popularity: Tensor | None = None
         self.tokenizer = tokenizer
@@ -89,6 +88,12 @@ class CodedModel(GenRecModel):
         init_seed(self.settings.seed, self.settings.reproducibility)
         if stored is None:
             self._say_unread_vectors(tokenizer.uses_item_vectors)
+
+    @classmethod
+    def requires_texts(cls, config) -> bool:
+        """The tokenizer needs item texts, or the model itself does."""
+        tokenizer = make_tokenizer(config, config.settings.seed)
+        return tokenizer.uses_text or cls.needs_item_texts(config)
 
     @classmethod
     def needs_item_texts(cls, config) -> bool:

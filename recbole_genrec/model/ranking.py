@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -37,6 +38,12 @@ class VectorRecommender(GenRecModel):
         self._ranked_vectors = WeightsCache()
         if stored is None:
             self._say_unread_vectors()
+
+    @classmethod
+    def requires_texts(cls, config) -> bool:
+        """As the base's; content vectors are made of texts, unless those of a file replace them."""
+        of_texts = cls.reads_vectors(config) and not vectors_replace_text(config)
+        return of_texts or super().requires_texts(config)
 
     # --- what a method writes ---------------------------------------------------------------------
 

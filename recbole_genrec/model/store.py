@@ -388,7 +388,7 @@ class STORE(CausalRecommender):
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the language model."""
         settings = cls.settings_class.of(config)
-        backbone = f"{settings.backbone}, tuning {settings.tuning}"
+        backbone = f"{settings.language_model}, tuning {settings.tuning}"
         return {**super().describe(config), "backbone": backbone}
 
 

@@ -116,6 +116,16 @@ class StoredModel(SequentialRecommender):
         return False
 
     @classmethod
+    def requires_texts(cls, config) -> bool:
+        """Whether a training needs item texts, for the model or for its tokenizer."""
+        return cls.reads_text(config)
+
+    @classmethod
+    def uses_texts(cls, config) -> bool:
+        """Whether item texts are read where there are some."""
+        return cls.requires_texts(config)
+
+    @classmethod
     def reads_vectors(cls, config) -> bool:
         """Whether the model reads content vectors itself, besides what a tokenizer does."""
         return False

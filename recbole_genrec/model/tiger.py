@@ -244,5 +244,4 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
     def describe(cls, config) -> dict[str, str]:
         """The base's lines and the backbone."""
         settings = cls.settings_class.of(config)
-        backbone = f"{settings.backbone}, {settings.backbone_config}"
-        return {**super().describe(config), "backbone": backbone}
+        return {**super().describe(config), "backbone": settings.language_model}

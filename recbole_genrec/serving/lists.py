@@ -21,7 +21,7 @@ import torch
 
 from recbole_genrec.data.choices import Histories, histories_of
 from recbole_genrec.data.history_digests import changed_users, digests_of
-from recbole_genrec.data.ids import read_ids
+from recbole_genrec.data.ids import IdText, read_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint
@@ -78,7 +78,7 @@ class WrittenLists:
 def recommend_to_file(
     checkpoint: str,
     output: str | os.PathLike,
-    users: str | Sequence[str] = ALL,
+    users: str | Sequence[str] | IdText = ALL,
     k: int = 20,
     exclude_seen: bool | None = None,
     candidate_file: str | None = None,
@@ -94,7 +94,7 @@ def recommend_to_file(
             :meth:`~recbole_genrec.model.lists.UserLists.recommend_all`.
         users: ``all`` users of the data; ``changed``, those whose history is another one than when
             the file was last written, or, without such a file, than in training; a file of raw
-            user ids, one a line; or a list of raw user ids.
+            user ids, one a line; or a list of raw user ids, also as somebody typed it.
         k: length of each list.
         exclude_seen: whether items of a user's history stay out; default as ``exclude_history``.
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
@@ -118,11 +118,15 @@ def recommend_to_file(
         if processes.rank() == 0:
             check_writable(target)
         named = None
-        if not isinstance(users, str):
+        if isinstance(users, IdText):
+            named = users.possible
+        elif not isinstance(users, str):
             named = users = list(users)
         elif users not in (ALL, CHANGED):
             named = users = _users_of_file(users)
         served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
+        if isinstance(users, IdText):
+            users = users.among((served.histories or {}).__contains__)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)
         return job.carry_out(users, _identity(checkpoint), changes)
 

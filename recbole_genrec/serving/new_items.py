@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import load_model
+from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.storage.atomic import check_writable
+from recbole_genrec.tokenizer.metapath import MetaPathTokenizer
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def add_items_of(
         target = Path(output).expanduser()
     check_writable(target)
     model = load_model(checkpoint, **changes).model
+    _check_places_by_text(model, checkpoint)
     fields = model.config["item_text_fields"]
     if not fields:
         raise ConfigError(
@@ -103,7 +107,8 @@ def add_items_of(
         )
     table = read_table(Path(items).expanduser())
     found = columns_of_fields(table, fields)
-    texts, counts = _texts_of(table, item, found, set(model.item_tokens))
+    known = set(model.item_tokens)
+    texts, counts = _texts_of(table, item, found, known, model.content.text_kinds)
     if texts:
         model.add_items(list(texts.values()), list(texts))
         if source.is_dir():
@@ -113,6 +118,41 @@ def add_items_of(
     written = target if texts else None
     notes = _notes(table, found)
     return AddedItems(**counts, added=list(texts), output=written, notes=notes)
+
+
+def _check_places_by_text(model: GenRecModel, checkpoint: str) -> None:
+    """Refuse a method whose items have their places by something else than their texts.
+
+    Raises:
+        ConfigError: says what works instead.
+    """
+    if model.places_by_text:
+        return
+    tokenizer = getattr(model, "tokenizer", None)
+    name = model.config.settings.model
+    if tokenizer is not None:
+        name += f" with tokenizer: {tokenizer.name}"
+
+    message = (
+        f"{checkpoint} holds {name}, which gives items no place by their texts alone, so "
+        "add-items has no use for a table of items. Put the interactions of the new items into "
+        "the data and train again"
+    )
+    by_users = "users" in inspect.signature(model.add_items).parameters
+    if tokenizer is not None:
+        by_users = isinstance(tokenizer, MetaPathTokenizer)
+    if by_users:
+        message += (
+            ", or call recommend on that data, which adds them where training knew their users. In "
+            "Python: model.add_items(texts, ids, users=...), the users in training who chose each "
+            "item"
+        )
+    elif getattr(getattr(tokenizer, "settings", None), "tokenizer_input", None) in ("cf", "graph"):
+        message += (
+            ". In Python: model.add_items(texts, ids, vectors=...), a vector of each item by the "
+            "collaborative model that the tokenizer was fitted to"
+        )
+    raise ConfigError(f"{message}.")
 
 
 def columns_of_fields(table: Table, fields: list[str]) -> dict[str, str | None]:
@@ -144,7 +184,11 @@ def columns_of_fields(table: Table, fields: list[str]) -> dict[str, str | None]:
 
 
 def _texts_of(
-    table: Table, item: str | None, found: dict[str, str | None], known: set[str]
+    table: Table,
+    item: str | None,
+    found: dict[str, str | None],
+    known: set[str],
+    kinds: dict[str, str],
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Texts of the new items of a table by raw id, and counts of the others."""
     if item is not None:
@@ -157,7 +201,7 @@ def _texts_of(
     texts: dict[str, str] = {}
     for row, token in enumerate(ids_of(table, key, "item")):
         values = {name: text_of(column[row]) or "" for name, column in cells.items()}
-        text = render_item_text(values, list(found))
+        text = render_item_text(values, list(found), kinds)
         if token is None:
             counts["without_id"] += 1
         elif token in known:

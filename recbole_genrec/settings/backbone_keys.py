@@ -16,8 +16,18 @@ class BackboneKeys(Settings):
 
     backbone: str = key("'scratch', a folder, or a hub id", affects=WEIGHTS)
     backbone_config: dict = key(
-        "settings of a backbone from scratch", affects=WEIGHTS, only_if=FROM_SCRATCH
+        "settings of a backbone from scratch; without model_type they change single values of the "
+        "default",
+        affects=WEIGHTS,
+        only_if=FROM_SCRATCH,
     )
+
+    @property
+    def language_model(self) -> str:
+        """Which language model, for the summary of a run."""
+        if self.backbone != "scratch":
+            return self.backbone
+        return f"scratch, {self.backbone_config}"
 
 
 class CausalBackboneKeys(BackboneKeys):

@@ -299,11 +299,14 @@ class MetaPathTokenizer(ItemTokenizer):
         return torch.stack([self._mean_of_users(users, row) for users in new.users])
 
     def _mean_of_users(self, users: Sequence[str], row: dict[str, int]) -> Tensor:
-        unknown = [user for user in users if user not in row]
-        if unknown:
-            raise ConfigError(f"There is no user {unknown[0]!r} in the dataset.")
-        vectors = self.user_vectors[[row[user] for user in users]]  # [m, d]
-        return mean_of_known(vectors.unsqueeze(0))[0]
+        """Mean ``[d]`` of the users that training knew; zero for an item that nobody chose."""
+        rows = [row[user] for user in users if user in row]
+        if len(users) and not rows:
+            raise ConfigError(
+                f"Training knew none of the users of a new item ({', '.join(users[:3])}), so they "
+                "say nothing about its place. Give users of the training data."
+            )
+        return mean_of_known(self.user_vectors[rows].unsqueeze(0))[0]
 
     # --- the store ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from recbole_genrec.data import content as content_module
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.item_text import read_item_texts, render_item_text
 from recbole_genrec.data.preparation.sources import recbole_folder
 from recbole_genrec.errors import DataError
 
@@ -34,6 +34,16 @@ def test_rendering_of_several_fields_skips_empty_ones_and_resolves_underscores(t
     assert result.texts[1] == "categories: Hair Care Shampoo, title: One two, brand: snake_case"
     assert result.texts[2] == "title: Only title"
     assert read_item_texts(path, "title", ["[PAD]", "a"]).texts == ["", "One two"]
+
+
+def test_a_new_item_is_rendered_by_the_types_of_the_file(tmp_path):
+    path = write(tmp_path, HEADER + "a\tred_soap\tac_me\tx\n")
+    fields = ["title", "brand"]
+    result = read_item_texts(path, fields, ["[PAD]", "a"])
+    assert result.kinds == {"title": "token_seq", "brand": "token"}
+    cells = {"title": "red_soap", "brand": "ac_me"}
+    assert render_item_text(cells, fields, result.kinds) == result.texts[1]
+    assert render_item_text(cells, fields) == "title: red soap, brand: ac me"
 
 
 def test_quotes_are_ordinary_characters(tmp_path):
@@ -108,8 +118,27 @@ def test_ml_100k_of_the_recbole_package():
             r"no item file .*toy\.item.*--data_path.*/toy\.item, or choose what needs no "
             r"item text",
         ),
-        (HEADER, [], ["[PAD]", "a"], r"item_text_fields. is not set.*needs no item text"),
-        (HEADER, None, ["[PAD]", "a"], r"item_text_fields. is not set"),
+        (
+            HEADER,
+            [],
+            ["[PAD]", "a"],
+            r"item_text_fields. is not set.*toy\.item are title, brand, categories: .*"
+            r"--item_text_fields=\"\[title, brand, categories\]\", .*needs no item text: .*MetaID",
+        ),
+        (
+            "item_id:token\t2024:token\n",
+            None,
+            ["[PAD]", "a"],
+            r"--item_text_fields=\"\['2024'\]\"",
+        ),
+        (None, None, ["[PAD]", "a"], r"There is no item file .*toy\.item; write one with a column"),
+        (
+            "item_id:token\tv:float_seq\tprice:float\n",
+            None,
+            ["[PAD]", "a"],
+            r"no column of texts .*v:float_seq, price:float\. "
+            r".*those of v in place.*--item_vectors=.*toy\.item",
+        ),
         (
             HEADER,
             ["titel"],
@@ -122,6 +151,30 @@ def test_ml_100k_of_the_recbole_package():
             ["title"],
             ["[PAD]", "a"],
             r"line 1 has no item id column `item_id:token`; its columns are title",
+        ),
+        (
+            "item_id:token\tname:token\n",
+            ["title"],
+            ["[PAD]", "a"],
+            r"`title`, which is no column of .*\. Its columns are item_id, name\.$",
+        ),
+        (
+            "item_id:token,title:token_seq\na,Soap\n",
+            ["title"],
+            ["[PAD]", "a"],
+            r"line 1: the columns are separated by ','.*field_separator=','.*need one separator",
+        ),
+        (
+            "item_id:token;movie-title:token_seq\na;Soap\n",
+            ["movie-title"],
+            ["[PAD]", "a"],
+            r"line 1: column 'item_id' has the type 'token;movie-title:token_seq'.*field_separator",
+        ),
+        (
+            "item_id:token\ttitle:text\n",
+            ["title"],
+            ["[PAD]", "a"],
+            r"line 1: column 'title' has the type 'text'; the types are token, token_seq",
         ),
         ("", ["title"], ["[PAD]", "a"], r"is empty: a header line"),
         (
@@ -193,6 +246,15 @@ def test_content_from_dataset_is_lazy_and_encodes_once(tmp_path, monkeypatch):
     assert calls == []
     assert content.embeddings() is content.embeddings()
     assert calls == [(["", "First", "Second"], "some/model", "kept", "cpu")]
+
+
+def test_a_checkpoint_keeps_the_types_of_the_text_columns(tmp_path):
+    content = make_content(tmp_path)
+    stored = content.stored(content.n_items)
+    assert stored["text_kinds"] == {"title": "token_seq"}
+    assert ItemContent.from_checkpoint(stored, Config()).text_kinds == {"title": "token_seq"}
+    del stored["text_kinds"]
+    assert ItemContent.from_checkpoint(stored, Config()).text_kinds == {}
 
 
 def test_fingerprint_covers_ids_texts_and_their_order(tmp_path):

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_genrec.data.item_vectors import ItemVectors
-from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
+from recbole_genrec.data.item_vectors import ItemVectors, item_vectors_identity
+from recbole_genrec.data.vector_files import files_of_vectors, has_other_columns, read_vectors
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.storage.digests import digest, file_digest
 
 IDS = ["i1", "007", "x y"]
 ROWS = np.array([[1, 2.5], [-3, 0], [0.125, 4]], dtype=np.float32)
@@ -65,6 +66,60 @@ def test_whole_numbers_are_ids(tmp_path):
     table = pd.DataFrame({"vector": ROWS.tolist(), "asin": [3, 1, 2]})
     table.to_parquet(tmp_path / "emb.parquet")
     assert read_vectors(tmp_path / "emb.parquet", "asin")[0] == ["3", "1", "2"]
+
+
+# a file of RecBole's form beside other columns, its ids anywhere
+@pytest.mark.parametrize(
+    ("header", "row", "left_out"),
+    [
+        ("item_id:token\tvec:float_seq\tprice:float", "{id}\t{vector}\t99", "price"),
+        ("price:float\tvec:float_seq\titem_id:token", "\t{vector}\t{id}", "price"),
+        (
+            "title:token_seq\titem_id:token\tvec:float_seq",
+            "big 7 lamp\t{id}\t{vector}",
+            "title",
+        ),
+        ("item_id:token\tx:float\tbrand:token\ty:float", "{id}\t{x}\t7\t{y}", "brand"),
+        ('"item_id:token"\t"vec:float_seq"', '"{id}"\t{vector}', None),
+    ],
+)
+def test_other_columns_are_no_part_of_the_vectors(tmp_path, caplog, header, row, left_out):
+    caplog.set_level("INFO")
+    written = [
+        row.format(id=token, vector=f"{x} {y}", x=x, y=y)
+        for token, (x, y) in zip(IDS, ROWS.tolist(), strict=True)
+    ]
+    file = tmp_path / "toy.item"
+    file.write_text("\n".join([header, *written]) + "\n")
+    ids, vectors = read_vectors(file)
+    assert ids == IDS
+    np.testing.assert_array_equal(vectors, ROWS)
+    assert (f"left out: {left_out}." in caplog.text) == (left_out is not None)
+
+
+def test_what_earlier_versions_made_of_other_columns_has_another_key(tmp_path):
+    file = tmp_path / "toy.item"
+    file.write_text("item_id:token\tvec:float_seq\tprice:float\ni1\t1 2\t3\n")
+    assert has_other_columns(file)
+    assert item_vectors_identity(str(file)) != digest([file_digest(file)])
+    file.write_text("item_id:token\tvec:float_seq\ni1\t1 2\n")
+    assert item_vectors_identity(str(file)) == digest([file_digest(file)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item_id:token\ta:float_seq\tb:float_seq\ni1\t1 2\t3\n", r"float_seq \(a, b\)"),
+        ("item_id:token\ta:token\tb:token\ni1\tx\ty\n", "no column of type float_seq"),
+        ("item_id:token\tv:float_seq\tp:float\ni1\t1\t2\t3\n", "line 2: it has 4 cells"),
+        ("p:float\titem_id:token\tv:float_seq\n1\ti1\n", "line 2: it has 2 cells"),
+    ],
+)
+def test_unsure_columns_are_named(tmp_path, text, message):
+    file = tmp_path / "toy.item"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_vectors(file)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_the_plan_is_every_run_on_every_dataset_and_seed(folder):
             "model": "STORE",
             "tokenizer": "store",
             "seeds": [7],
-            "settings": {"epochs": 5},
+            "settings": {"epochs": 5, "item_text_fields": ["title"]},
         },
     ]
     plan = read_benchmark(write(content(folder, baseline="pop", processes=2, threads=1, runs=runs)))
@@ -168,6 +168,10 @@ def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
         (
             {"runs": [{"name": "a", "model": "STORE", "settings": {"beam_with": 20}}]},
             "Did you mean beam_width",
+        ),
+        (
+            {"runs": [{"name": "a", "model": "STORE"}]},
+            "run a: STORE needs texts of items.*title, brand",
         ),
         ({"settings": {"Pop.seed": 3}}, "Pop.seed in settings"),
         ({"settings": {"resume": True}}, "resume in settings"),

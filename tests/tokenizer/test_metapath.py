@@ -245,8 +245,12 @@ def test_new_items_take_free_ranks_near_their_users():
     assert nobody.tolist() == [[tokenizer.n_clusters, 0]]
     with pytest.raises(ConfigError, match="users who chose it"):
         tokenizer.place(NewItems(["a"]), items.codes[1:], items.sizes)
-    with pytest.raises(ConfigError, match="no user 'nobody'"):
+    with pytest.raises(ConfigError, match="knew none of the users of a new item \\(nobody\\)"):
         tokenizer.encode(NewItems(["a"], users=[["nobody"]]))
+    some_new, _ = tokenizer.place(
+        NewItems(["a"], users=[["nobody", *users]]), items.codes[1:], items.sizes
+    )
+    assert some_new.tolist() == [[cluster, size]]
     with pytest.raises(ConfigError, match="finite numbers"):
         tokenizer.encode(NewItems(["a"], torch.ones(1, 3)))
 

@@ -108,10 +108,12 @@ class CausalBackbone(nn.Module):
             BackboneError: it has none.
         """
         if self.max_positions is not None and length > self.max_positions:
+            room = 1 << (length - 1).bit_length()  # also for the next batches
             raise BackboneError(
                 f"A sequence of {length} tokens does not fit the backbone's {self.max_positions} "
-                "positions. Lower MAX_ITEM_LIST_LENGTH or the text lengths, "
-                "or raise max_position_embeddings in backbone_config."
+                "positions. Lower MAX_ITEM_LIST_LENGTH or the text lengths. One from scratch "
+                f'has more with --backbone_config="{{max_position_embeddings: {room}}}"; its other '
+                "settings stay."
             )
 
     def forward(

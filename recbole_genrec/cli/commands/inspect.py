@@ -13,24 +13,29 @@ from recbole_genrec.cli.options import (
     DataPathOption,
     ModelOption,
     checkpoint_changes,
-    split_words,
 )
 
 
 def inspect(
     checkpoint: CheckpointOption,
-    item: Annotated[str, typer.Option("--item", help="raw item ids, separated by commas")],
+    item: Annotated[
+        str,
+        typer.Option(
+            "--item", help="raw item ids, separated by commas (quotes around one that has a comma)"
+        ),
+    ],
     model: ModelOption = None,
     data_path: DataPathOption = None,
     backbone: BackboneOption = None,
 ) -> None:
     """What LCRec says about an item when it sees its codes alone, beside the true title."""
+    from recbole_genrec.data.ids import IdText
     from recbole_genrec.experiments.trained import inspect as described
     from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
     quiet_pandas_warnings()
     changes = checkpoint_changes(model, data_path, backbone)
-    for row in described(checkpoint, split_words(item), **changes):
+    for row in described(checkpoint, IdText(item), **changes):
         print(f"{row['item']}  {row['codes']}")
         print(f"  generated: {row['generated']}")
         print(f"  true:      {row['text']}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,10 @@ from recbole_genrec.cli.options import (
     DataPathOption,
     ModelOption,
     checkpoint_changes,
-    split_words,
 )
+
+if TYPE_CHECKING:  # --help imports no torch
+    from recbole_genrec.data.ids import IdText
 
 
 def recommend(
@@ -34,14 +36,20 @@ def recommend(
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", help="raw user id of the dataset; several with commas go to --output"
+            "--user",
+            help="raw user id of the dataset; several with commas (quotes around an id that has "
+            "one) go to --output",
         ),
     ] = None,
     all_users: Annotated[
         bool, typer.Option("--all_users", help="older form of --users=all")
     ] = False,
     history: Annotated[
-        str | None, typer.Option("--history", help="raw item ids with commas, oldest first")
+        str | None,
+        typer.Option(
+            "--history",
+            help="raw item ids with commas (quotes around an id that has one), oldest first",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -103,20 +111,22 @@ def recommend(
         print(written.sentence())
 
 
-def _people(users: str | None, user: str | None, all_users: bool) -> str | list[str] | None:
-    """Whose lists are wanted: a word or a file of ``--users``, or raw ids."""
+def _people(users: str | None, user: str | None, all_users: bool) -> str | IdText | None:
+    """Whose lists are wanted: a word or a file of ``--users``, or raw ids as they were typed."""
+    from recbole_genrec.data.ids import IdText
+
     if [users is not None, user is not None, all_users].count(True) > 1:
         raise typer.BadParameter("give one of --users, --user and --all_users")
     if all_users:
         return "all"
     if user is not None:
-        return split_words(user)
+        return IdText(user)
     return users
 
 
 def _print_list(
     checkpoint: str,
-    people: str | list[str] | None,
+    people: str | IdText | None,
     history: str | None,
     top: int,
     candidate_file: str | None,
@@ -124,18 +134,14 @@ def _print_list(
     changes: dict[str, Any],
 ) -> None:
     """Show the list of one user or history."""
+    from recbole_genrec.data.ids import IdText
     from recbole_genrec.errors import ConfigError
     from recbole_genrec.experiments.trained import recommend as recommend_one
 
-    if isinstance(people, str) or (people is not None and len(people) > 1):
+    if isinstance(people, str):
         raise ConfigError("The lists of several users go to a file: add --output=lists.tsv.")
-    one_user: str | None = None
-    if people is not None:
-        one_user = people[0]
-    items: list[str] | None = None
-    if history is not None:
-        items = split_words(history)
-    rows = recommend_one(checkpoint, one_user, items, top, candidate_file, exclude_seen, **changes)
+    items = None if history is None else IdText(history)
+    rows = recommend_one(checkpoint, people, items, top, candidate_file, exclude_seen, **changes)
     for row in rows:
         print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
 

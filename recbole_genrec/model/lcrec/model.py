@@ -365,6 +365,11 @@ class LCRec(CausalRecommender):
         lcrec = {"prompts": self.prompt_texts, "vocabulary": vocabulary}
         return {**super().other_parameter(), "lcrec": lcrec}
 
+    @classmethod
+    def uses_texts(cls, config) -> bool:
+        """Tasks with texts train where there are some."""
+        return True
+
     # --- settings ---------------------------------------------------------------------------------
 
     @classmethod
@@ -386,6 +391,6 @@ class LCRec(CausalRecommender):
         settings = cls.settings_class.of(config)
         return {
             **super().describe(config),
-            "backbone": f"{settings.backbone}, tuning {settings.tuning}",
+            "backbone": f"{settings.language_model}, tuning {settings.tuning}",
             "tasks": ", ".join(settings.tasks),
         }

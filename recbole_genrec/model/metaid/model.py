@@ -293,7 +293,7 @@ class MetaID(EncoderDecoderRecommender):
             **super().describe(config),
             "tokenizer": f"{settings.tokenizer}, {settings.codebook_sizes[0]} clusters of users "
             "and items",
-            "backbone": f"{settings.backbone}, {settings.backbone_config}",
+            "backbone": settings.language_model,
             "tasks": f"sequential, direct with weight {settings.direct_weight}; augmentation: "
             f"{augmentation}",
         }

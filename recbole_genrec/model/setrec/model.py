@@ -31,7 +31,6 @@ from torch.nn.functional import embedding
 from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base
 from recbole_genrec.data.item_text import PLACEHOLDER
-from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
 from recbole_genrec.model.ranking import VectorRecommender
@@ -79,9 +78,7 @@ class SETRec(VectorRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = SETRecSettings.of(config)
-        reads_text = bool(settings.n_sem) and not vectors_replace_text(config)
-        needs_text = reads_text and stored is None
-        super().__init__(config, dataset, stored, needs_text)
+        super().__init__(config, dataset, stored, stored is None and self.requires_texts(config))
         self.places_by_text = settings.n_sem > 0
         encodes = is_encoder_decoder(settings)
         self.pretrain_tokenizer()
@@ -385,7 +382,7 @@ class SETRec(VectorRecommender):
         return {
             **super().describe(config),
             "item tokens": f"{settings.n_cf} collaborative, {settings.n_sem} semantic, continuous",
-            "backbone": f"{settings.backbone}, {settings.backbone_config}, {settings.tuning}",
+            "backbone": f"{settings.language_model}, tuning {settings.tuning}",
             "attention": f"mask {settings.setrec_mask}, positions {settings.setrec_position}",
             "ranking": f"inner products over all items, beta {settings.beta}",
         }

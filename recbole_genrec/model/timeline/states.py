@@ -21,6 +21,7 @@ from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.text_alignment import TextAlignment
 from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
 from recbole_genrec.runtime.number_formats import multiplies_bf16
+from recbole_genrec.tokenizer import tokenizer_class
 
 
 class TimelineStates(GenerativeRecommender):
@@ -257,6 +258,17 @@ class TimelineStates(GenerativeRecommender):
         """
         plan = Plan(cls.settings_class.of(config))
         return plan.reads_texts or super().reads_vectors(config)
+
+    @classmethod
+    def uses_texts(cls, config) -> bool:
+        """As the base's; a further tree may be of texts.
+
+        Args:
+            config: the settings of the run.
+        """
+        further = cls.settings_class.of(config).tokenizers or ()
+        of_texts = any(tokenizer_class(name).uses_text for name in further)
+        return of_texts or super().uses_texts(config)
 
     @classmethod
     def reads_text(cls, config) -> bool:

@@ -90,8 +90,7 @@ class TokenRec(SelfCoding):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = TokenRecSettings.of(config)
-        reads_words = settings.self_improve and settings.si_embed_text == "text"
-        super().__init__(config, dataset, stored, needs_text=reads_words)
+        super().__init__(config, dataset, stored, self.requires_texts(config))
         self.register_load_state_dict_pre_hook(_rename_old_weights)
         self.entities = self.pretrain_tokenizer(dataset)
         self.tokenizer_curves = self.entities.curves
@@ -368,6 +367,12 @@ class TokenRec(SelfCoding):
         }
 
     @classmethod
+    def requires_texts(cls, config) -> bool:
+        """The words of texts are read by ``si_embed_text: text`` alone."""
+        settings = cls.settings_class.of(config)
+        return settings.self_improve and settings.si_embed_text == "text"
+
+    @classmethod
     def check_config(cls, values: dict) -> None:
         """As the base's, and settings of the tokenizer that are for item codes alone."""
         super().check_config(values)
@@ -387,7 +392,7 @@ class TokenRec(SelfCoding):
             "tokenizer": f"{settings.tokenizer}, codebooks {settings.codebook_sizes}, "
             "one set for items and one for users",
             **super().describe(config),
-            "backbone": f"{settings.backbone}, {settings.backbone_config}",
+            "backbone": settings.language_model,
             "ranking": f"cosine over all items, eval_prompt {settings.eval_prompt}",
             **self_improvement_line(settings),
         }

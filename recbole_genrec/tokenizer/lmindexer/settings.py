@@ -23,7 +23,10 @@ class LMIndexerTokenizerSettings(CodeKeys, TokenizerSettings):
         affects="tokenizer",
     )
     indexer_config: dict = key(
-        "settings of that language model from scratch", affects="tokenizer", only_if=FROM_SCRATCH
+        "settings of that language model from scratch; without model_type they change single "
+        "values of the default",
+        affects="tokenizer",
+        only_if=FROM_SCRATCH,
     )
     indexer_vocab_size: int = key(
         "tokens of its text vocabulary", ge=300, affects="tokenizer", only_if=FROM_SCRATCH

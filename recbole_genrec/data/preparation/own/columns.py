@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from recbole_genrec.data.preparation.own.tables import Table, text_of
+from recbole_genrec.data.preparation.own.tables import Table
 from recbole_genrec.errors import DataError
 from recbole_genrec.settings.rules import nearest
 
@@ -130,46 +130,11 @@ def item_column(table: Table, columns: Columns) -> str:
         return str(columns.item)
     guess = guessed(names, ITEMS)
     if guess is None:
+        question = f"{table.path}: which column holds the items? Its columns are {', '.join(names)}"
+        if columns.item is None:
+            raise DataError(f"{question}. Say --item=COLUMN.")
         raise DataError(
-            f"{table.path}: which column holds the items? Its columns are {', '.join(names)}; "
-            f"none is called {columns.item!r}, as in the interactions. Rename it so."
+            f"{question}; none is called {columns.item!r}, as in the interactions. Rename it so."
         )
     columns.guesses.append(f"items of {table.path.name}: {guess} (guessed)")
     return guess
-
-
-def text_columns(tables: Sequence[Table], columns: Columns, taken: set[str]) -> list[str]:
-    """The columns that make the item text.
-
-    Args:
-        tables: those that describe items.
-        columns: what was named.
-        taken: columns that mean something else.
-
-    Raises:
-        DataError: a named column is in none of the tables.
-    """
-    names = list(dict.fromkeys(name for table in tables for name in table.frame.columns))
-    if columns.texts is not None:
-        for name in columns.texts:
-            if name not in names:
-                check_named(tables[0], name, "text")
-        return columns.texts
-    free = [name for name in names if name not in taken]
-    plain = {plain_name(name): name for name in reversed(free)}
-    texts = [plain[name] for name in TEXTS if name in plain]
-    if not texts:
-        texts = [name for name in free if _holds_words(tables, name)]
-    if texts:
-        listed = ",".join(texts)
-        columns.guesses.append(f"text: {listed} (guessed; --text names others)")
-    return texts
-
-
-def _holds_words(tables: Sequence[Table], name: str) -> bool:
-    """Whether the first cells of a column hold letters."""
-    for table in tables:
-        if name in table.frame.columns:
-            cells = [text_of(cell) for cell in table.frame[name][:100]]
-            return any(cell and re.search(r"[^\W\d_]{2}", cell) for cell in cells)
-    return False

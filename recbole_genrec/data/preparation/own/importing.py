@@ -21,9 +21,9 @@ from recbole_genrec.data.preparation.own.columns import (
     find_interaction_columns,
     is_interactions,
     item_column,
-    text_columns,
 )
 from recbole_genrec.data.preparation.own.files import check_target, write_dataset
+from recbole_genrec.data.preparation.own.item_texts import text_columns
 from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of
 from recbole_genrec.data.preparation.own.times import read_times
 from recbole_genrec.errors import ConfigError, DataError
@@ -276,7 +276,8 @@ def _item_texts(
     ]
     roles = (columns.user, columns.item, columns.time, columns.rating)
     taken = {name for name in (*roles, *ids) if name is not None}
-    result.texts = text_columns(tables, columns, taken)
+    event_item = None if others else columns.item
+    result.texts = text_columns(tables, columns, taken, event_item)
     texts: dict[str, dict[str, str]] = {}
     repeated = 0
     for table, key in zip(tables, ids, strict=True):

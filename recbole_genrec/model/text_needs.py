@@ -1,0 +1,47 @@
+"""Whether a run reads texts of items: checked before it trains, and said in its summary."""
+
+from __future__ import annotations
+
+from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.item_text import check_texts_of
+from recbole_genrec.errors import DataError
+from recbole_genrec.model.registry import is_generative
+
+
+def check_item_texts(config) -> None:
+    """Refuse a run that needs texts of items which its data and settings do not give.
+
+    Data that is not there yet is not looked at.
+
+    Args:
+        config: a ``GenRecConfig``.
+
+    Raises:
+        DataError: says who needs texts, which columns there are, and what needs no texts.
+    """
+    if not is_generative(config.model_class) or not config.model_class.requires_texts(config):
+        return
+    if not all(file.is_file() for file in interaction_files(config)):
+        return
+    try:
+        check_texts_of(config)
+    except DataError as error:
+        raise DataError(f"{_reader(config)} needs texts of items. {error}") from error
+
+
+def text_line(config) -> str:
+    """The columns of item texts, and whether anything reads them."""
+    fields = config.settings.item_text_fields
+    if not fields:
+        return "none"
+    line = ", ".join(fields)
+    if config.model_class.uses_texts(config):
+        return line
+    return f"{line} (shown in lists, not read by {_reader(config)})"
+
+
+def _reader(config) -> str:
+    """The method, with its tokenizer where it offers several."""
+    name = config.model_class.__name__
+    chosen = config.model_class.needs_tokenizer and not config.declarations["tokenizer"].choices
+    return f"{name} with tokenizer: {config.settings.tokenizer}" if chosen else name
