@@ -267,7 +267,7 @@ def test_new_items_without_a_place(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cls, "add_items", refuse)
     with pytest.raises(ArtefactError, match="2 items of the data, for example .*no place"):
         run(later, init_from=first["checkpoint"])
-    with pytest.raises(ArtefactError, match="The data has 2 items .*--init_from"):
+    with pytest.raises(ArtefactError, match="The data has 2 items .*again from the beginning"):
         evaluate(first["checkpoint"], data_path=str(later))
     served = load_model(first["checkpoint"], data_path=str(later))
     assert served.histories["u61"] == ["i40"] and "i40" not in served.model.item_tokens
