@@ -15,8 +15,8 @@ from recbole_genrec.data.times import ranks
 class RankedTimes:
     """What stands before RecBole's dataset so that it sees ranks, see :func:`~.times.ranks`.
 
-    Ranks that are whole numbers are too many for float32 and stay whole numbers: RecBole does not
-    normalise them, and no tensor rounds them.
+    Where there are more ranks than float32 tells apart, they are int64 and stay so: RecBole does
+    not normalise them, and no tensor rounds them.
     """
 
     inter_feat: Any

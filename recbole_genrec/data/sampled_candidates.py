@@ -19,7 +19,8 @@ class SameCandidates:
     RecBole draws a user's candidates from numpy's common generator when a batch is made, so they
     depend on all that has been drawn before. Here they follow from the seed, the part and the user:
     every epoch, every model, every batch size and every number of processes has the same ones, and
-    nothing else that is drawn depends on them.
+    nothing else that is drawn depends on them. They are drawn as numbers of items, which follow the
+    order of the file: another order of its rows gives other candidates.
 
     Args:
         sampler: RecBole's sampler of validation or test.

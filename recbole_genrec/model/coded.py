@@ -78,6 +78,7 @@ class CodedModel(GenRecModel):
         self._tries = ItemTries(self.settings, self._read_candidates())
         self._popularity: Tensor | None = None
         self.tokenizer = tokenizer
+        self.places_by_users = tokenizer.places_by_users
         self.places_by_text = tokenizer.uses_text or not tokenizer.uses_interactions
         self.item_codes = self.pretrain_tokenizer(dataset)
         self.tokenizer_curves = self.tokenizer.curves

@@ -54,6 +54,7 @@ class StoredModel(SequentialRecommender):
         content: texts and vectors of the items.
         catalogue: raw ids of the items and users.
         settings_class: declares the keys of the method, over those that all methods share.
+        places_by_users: whether new items are placed by the users who chose them.
         settings: the typed values of these keys.
         trained_on: digests of the histories that the checkpoint's data had, by raw user id.
         tables: buffers that have a row for each of the ``"items"`` or ``"users"``. A loaded model
@@ -68,6 +69,7 @@ class StoredModel(SequentialRecommender):
     vectors_are_weights: ClassVar[bool] = False
 
     settings_class: ClassVar[type[SharedSettings]] = SharedSettings
+    places_by_users: bool = False
     settings: SharedSettings
     n_items: int
     trained_on: dict[str, int] | None = None

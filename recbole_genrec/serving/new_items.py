@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import load_model
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.storage.atomic import check_writable
-from recbole_genrec.tokenizer.metapath import MetaPathTokenizer
 
 
 @dataclass(frozen=True)
@@ -138,16 +136,13 @@ def _check_places_by_text(model: GenRecModel, checkpoint: str) -> None:
         "add-items has no use for a table of items. Put the interactions of the new items into "
         "the data and train again"
     )
-    by_users = "users" in inspect.signature(model.add_items).parameters
-    if tokenizer is not None:
-        by_users = isinstance(tokenizer, MetaPathTokenizer)
-    if by_users:
+    if model.places_by_users:
         message += (
             ", or call recommend on that data, which adds them where training knew their users. In "
             "Python: model.add_items(texts, ids, users=...), the users in training who chose each "
             "item"
         )
-    elif getattr(getattr(tokenizer, "settings", None), "tokenizer_input", None) in ("cf", "graph"):
+    elif model.config["tokenizer_input"] in ("cf", "graph"):
         message += (
             ". In Python: model.add_items(texts, ids, vectors=...), a vector of each item by the "
             "collaborative model that the tokenizer was fitted to"

@@ -74,6 +74,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         defaults: values of these keys for a tokenizer from outside this package, which has no
             file in ``properties/tokenizer/``.
         uses_interactions: whether the codes depend on the training interactions too.
+        places_by_users: whether new items are placed by the users who chose them.
         quality: figures of the fit for the result file.
         curves: losses of the stages of the fit, by stage and loss; empty where they are not known.
         progress: where the fit notes how far it has come.
@@ -84,6 +85,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     settings: TokenizerSettings
     defaults: dict[str, Any] = {}
     uses_interactions = False
+    places_by_users = False
 
     def __init__(self, config: Any, seed: int) -> None:
         self.config = config

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
-from recbole_genrec.storage.artefacts import load_artefact
-from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.entity_codes import (
     SIDES,
     EntityCodes,
     EntityContent,
     EntityTokenizer,
-    values_digest,
 )
 from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
@@ -40,8 +36,6 @@ class EntityMQTokenizer(EntityTokenizer):
     Args:
         config: a ``GenRecConfig``, or values by key.
         seed: of everything random.
-        earlier: folder in which earlier versions of this package stored a quantiser of each side;
-            one is taken over that was fitted to the same rows in the same order.
 
     Attributes:
         quantisers: by side, after :meth:`fit` or :meth:`set_state`.
@@ -51,9 +45,8 @@ class EntityMQTokenizer(EntityTokenizer):
     settings_class = EntityMQSettings
     settings: EntityMQSettings
 
-    def __init__(self, config: Any, seed: int, earlier: Path | None = None) -> None:
+    def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.earlier = earlier
         self.quantisers: dict[str, MQQuantiser] = {}
 
     def quantiser(self, side: str) -> MQQuantiser:
@@ -83,33 +76,10 @@ class EntityMQTokenizer(EntityTokenizer):
 
     def _fitted(self, side: str, vectors: Tensor) -> MQQuantiser:
         quantiser = self.quantiser(side)
-        log = logging.getLogger().info
-        folder = self._earlier_folder(quantiser, vectors)
-        if folder is not None:
-            quantiser.set_state(*load_artefact(folder))
-            log(
-                f"MQ of the {side} not fitted again: taken over from {folder}, where an earlier "
-                "version of this package stored it. That folder is no longer needed."
-            )
-            return quantiser
         started = time.process_time()
-        quantiser.fit(vectors, log)
+        quantiser.fit(vectors, logging.getLogger().info)
         quantiser.quality["fit_cpu_seconds"] = time.process_time() - started
         return quantiser
-
-    def _earlier_folder(self, quantiser: MQQuantiser, vectors: Tensor) -> Path | None:
-        """Where an earlier version stored the same quantiser, if it did."""
-        if self.earlier is None:
-            return None
-        declared = quantiser.settings.declared()
-        known = {
-            name: value
-            for name, value in vars(quantiser.settings).items()
-            if value != declared[name].neutral
-        }
-        key = digest(values_digest(vectors), known, quantiser.seed)
-        folder = self.earlier / f"mq-{quantiser.name}-{key}"
-        return folder if folder.is_dir() else None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Both quantisers."""

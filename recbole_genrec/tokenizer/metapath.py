@@ -82,6 +82,7 @@ class MetaPathTokenizer(ItemTokenizer):
     name = "metapath"
     uses_text = False
     uses_interactions = True
+    places_by_users = True
     settings_class = MetaPathSettings
     settings: MetaPathSettings
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from interruptions import interrupted_in
 from toy import toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
@@ -14,11 +15,9 @@ from recbole_genrec.data.read_files import digests_read
 from recbole_genrec.data.run_names import name_of, run_name
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
-from recbole_genrec.runtime.interrupts import Interrupted
 from recbole_genrec.settings.classification import named_values
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
-from recbole_genrec.training.resume import ResumePoints
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +99,8 @@ def interrupted(monkeypatch, folder, **changes) -> Path:
     Returns:
         Its resume file.
     """
-    save = ResumePoints.save
-
-    def stop(points, epoch, *position) -> None:
-        save(points, epoch, *position)
-        if epoch == 1:
-            raise Interrupted(2)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ResumePoints, "save", stop)
-        with pytest.raises(Interrupted):
-            run(folder, **changes)
+    with interrupted_in(1, monkeypatch):
+        run(folder, **changes)
     (file,) = Path("saved").glob("*.resume.pth")
     return file
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import interrupted_in
 from test_second_day import second_day, settings
 from toy import write_dataset
 
@@ -20,8 +21,6 @@ from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model, load_model
-from recbole_genrec.runtime.interrupts import Interrupted
-from recbole_genrec.training.resume import ResumePoints
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +117,11 @@ def test_a_warm_start_of_another_model(folder):
         run(folder, init_from=first["checkpoint"])
 
 
-def stopped_after(epoch, monkeypatch):
-    """Interrupt the training when ``epoch`` begins."""
-    save = ResumePoints.save
-
-    def save_and_stop(self, number, *args):
-        save(self, number, *args)
-        if number == epoch:
-            raise Interrupted(2)
-
-    monkeypatch.setattr(ResumePoints, "save", save_and_stop)
-
-
 # case 50
 def test_an_interrupted_run_goes_on_with_more_epochs(folder, monkeypatch):
     schedule = {"lr_scheduler": "constant"}  # another one would stretch over all epochs
-    with monkeypatch.context() as patch:
-        stopped_after(1, patch)
-        with pytest.raises(Interrupted):
-            run(folder, epochs=2, **schedule)
+    with interrupted_in(1, monkeypatch):
+        run(folder, epochs=2, **schedule)
     resumed = run(folder, epochs=4, resume=True, **schedule)
     assert [epoch["epoch"] for epoch in resumed["epochs"]] == [0, 1, 2, 3]
     whole = run(folder, epochs=4, checkpoint_dir="whole", **schedule)
@@ -278,10 +263,8 @@ def test_new_items_without_a_place(folder, tmp_path, monkeypatch):
 
 def interrupted(folder, monkeypatch, epoch=1, **changes):
     """A run that stops when an epoch begins."""
-    with monkeypatch.context() as patch:
-        stopped_after(epoch, patch)
-        with pytest.raises(Interrupted):
-            run(folder, **changes)
+    with interrupted_in(epoch, monkeypatch):
+        run(folder, **changes)
     (file,) = Path("saved").glob("*.resume.pth")
     return file
 

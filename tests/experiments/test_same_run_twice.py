@@ -9,6 +9,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from interruptions import interrupted_in
 from processes import together
 from toy import write_dataset
 
@@ -24,7 +25,6 @@ from recbole_genrec.runtime.interrupts import Interrupted
 from recbole_genrec.storage.atomic import held_alone
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.training.held_runs import held_run
-from recbole_genrec.training.resume import ResumePoints
 
 SASREC = {
     "hidden_size": 16,
@@ -106,17 +106,8 @@ def test_two_runs_do_not_write_one_result_file(folder):
 
 
 def test_a_run_that_another_process_goes_on_with_is_not_taken_over(folder, monkeypatch):
-    save = ResumePoints.save
-
-    def stop(points, epoch, *position) -> None:
-        save(points, epoch, *position)
-        if epoch == 1:
-            raise Interrupted(2)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ResumePoints, "save", stop)
-        with pytest.raises(Interrupted):
-            run(folder)
+    with interrupted_in(1, monkeypatch):
+        run(folder)
     (file,) = Path("saved").glob("*.resume.pth")
     with (
         held_alone(file.with_name(file.name.removesuffix(".resume.pth")), "held"),

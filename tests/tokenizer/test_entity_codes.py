@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import pytest
@@ -11,14 +10,11 @@ import torch
 from recbole_genrec.errors import ArtefactError, DataError
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
-from recbole_genrec.storage.artefacts import save_artefact
-from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import ItemCodes, fit_or_load
 from recbole_genrec.tokenizer.entity_codes import (
     SIDES,
     EntityCodes,
     EntityContent,
-    values_digest,
 )
 from recbole_genrec.tokenizer.entity_mq import EntityMQTokenizer
 from recbole_genrec.tokenizer.mq_quantiser import MQQuantiser
@@ -165,26 +161,6 @@ def test_everything_that_counts_is_part_of_the_key(tmp_path, change):
         data = replace(data, **{change: [*data.tokens(change)[:-1], "other"]})
     fit_or_load(EntityMQTokenizer(values, seed), data, tmp_path, seed, lambda _: None)
     assert len(list(tmp_path.glob("mq-entities-*"))) == 2
-
-
-def test_what_an_earlier_version_stored_is_taken_over(tmp_path, monkeypatch, caplog):
-    """Where its rows were in the order of the raw ids: another order gave other codes."""
-    data = content().by_raw_id()
-    for number, side in enumerate(SIDES):
-        quantiser = MQQuantiser(settings(), 3 + number, side)
-        quantiser.fit(data.vectors(side), lambda _: None)
-        values = {**vars(quantiser.settings)}
-        for newer in ("vq", "tokenizer_lr_scheduler", "tokenizer_warmup_ratio"):
-            values.pop(newer)  # they did not exist then
-        key = digest(values_digest(data.vectors(side)), values, quantiser.seed)
-        save_artefact(tmp_path / f"mq-{side}-{key}", *quantiser.state())
-    fresh = EntityMQTokenizer(settings(), 3).fit(data)
-    monkeypatch.setattr(MQQuantiser, "fit", lambda *_: pytest.fail("fitted again"))
-    tokenizer = EntityMQTokenizer(settings(), 3, earlier=tmp_path)
-    with caplog.at_level(logging.INFO):
-        codes = fit_or_load(tokenizer, data, tmp_path, 3, lambda _: None)
-    assert same(codes, fresh)
-    assert caplog.text.count("where an earlier version of this package stored it") == 2
 
 
 def test_missing_inputs_are_named():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,7 +77,7 @@ class Entities:
         values = vars(EntityMQSettings.of(config))
         counts = [len(names) - 1 for names in tokens.values()]
         values = {**values, "codebook_sizes": sizes_asked(values["codebook_sizes"], *counts)}
-        tokenizer = EntityMQTokenizer(values, settings.seed, earlier=Path(folder))
+        tokenizer = EntityMQTokenizer(values, settings.seed)
         codes = fit_or_load(tokenizer, content, folder, settings.seed, log)
         entities = cls(graph, tokenizer.quantisers, codes, graph.items[:0])
         entities.curves = tokenizer.curves

@@ -73,6 +73,7 @@ class TokenRec(SelfCoding):
 
     needs_tokenizer = True
     uses_users = True
+    places_by_users = True
     tables: ClassVar[dict[str, str]] = {
         "codes": "items",
         "user_codes": "users",
