@@ -26,6 +26,7 @@ from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, entries_without_training
+from recbole_genrec.training.held_runs import held_output
 
 BATCH = 256
 """Users whose scores of all members are added at once."""
@@ -62,11 +63,24 @@ def make_ensemble(
     Raises:
         ConfigError: models that do not fit each other, or wrong weights.
         ArtefactError: a checkpoint is missing or damaged.
+        HeldError: another process is going to write the same ensemble.
     """
-    stages = Stages()
     target = Path(output)
     if target.suffix != ".json":
         raise ConfigError(f"output is {target}; an ensemble is a .json file.")
+    with held_output(target, "output", logging.getLogger().warning):
+        return _made_ensemble(checkpoints, target, weights, command, changes)
+
+
+def _made_ensemble(
+    checkpoints: Sequence[str],
+    target: Path,
+    weights: Sequence[float] | None,
+    command: str | None,
+    changes: dict[str, Any],
+) -> dict[str, Any]:
+    """See :func:`make_ensemble`."""
+    stages = Stages()
     result_file = target.with_suffix(".result.json")
     check_writable(target)
     check_writable(result_file)

@@ -33,6 +33,7 @@ from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, entries_without_training
+from recbole_genrec.training.held_runs import held_output
 from recbole_genrec.training.trainer_class import get_trainer_class
 
 MOVABLE = ("backbone",)
@@ -63,20 +64,33 @@ def evaluate(
         ConfigError: a key that says how the model was trained, a wrong value, or ``save_ranks``
             without a result file.
         ArtefactError: items were added to the model after its training.
+        HeldError: another process is going to write the same result file.
     """
-    if result_file is not None:
-        check_writable(result_file)
-    elif changes.get("save_ranks") is True:
-        raise ConfigError(
-            "save_ranks stores ranks beside a result file. Give --result_file=F.json."
-        )
-    if is_ensemble(checkpoint):
-        result = _evaluate_ensemble(checkpoint, result_file, changes)
-    else:
-        result = _evaluate_model(checkpoint, model_class, result_file, changes)
-    if result_file is not None and processes.rank() == 0:
-        write_json(result_file, result)
+    if result_file is None:
+        if changes.get("save_ranks") is True:
+            raise ConfigError(
+                "save_ranks stores ranks beside a result file. Give --result_file=F.json."
+            )
+        return Result(_evaluated(checkpoint, model_class, None, changes))
+
+    check_writable(result_file)
+    with held_output(result_file, "result_file", logging.getLogger().warning):
+        result = _evaluated(checkpoint, model_class, result_file, changes)
+        if processes.rank() == 0:
+            write_json(result_file, result)
     return Result(result)
+
+
+def _evaluated(
+    checkpoint: str,
+    model_class: type | str | None,
+    result_file: str | Path | None,
+    changes: dict[str, Any],
+) -> dict[str, Any]:
+    """The result of a test of a model or an ensemble; its ranks are written."""
+    if is_ensemble(checkpoint):
+        return _evaluate_ensemble(checkpoint, result_file, changes)
+    return _evaluate_model(checkpoint, model_class, result_file, changes)
 
 
 def _evaluate_model(

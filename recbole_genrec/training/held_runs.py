@@ -1,8 +1,9 @@
-"""One process at a time writes the files of a run; two would test and resume what is not theirs."""
+"""One process at a time writes the files of a run or a test; two would mix what they write."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,7 @@ def held_run(config: Any, log: Callable[[str], None]) -> Iterator[None]:
     }
     result = Path(config.settings.result_file or f"{run}.json")
     if result.absolute() != Path(f"{run}.json").absolute():
-        refusals[result] = (
-            f"Another run is going to write its result to {result} too. Wait until it has ended or "
-            "stop it, or name another --result_file."
-        )
+        refusals[result] = _written_by_another(result, "result_file")
     with _held_by_first(refusals, log):
         yield
 
@@ -57,6 +55,30 @@ def held_resume_file(file: Path, name: str, log: Callable[[str], None]) -> Itera
     )
     with _held_by_first({file.with_name(name): refusal}, log):
         yield
+
+
+@contextlib.contextmanager
+def held_output(file: str | os.PathLike, key: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Keep other processes from the files that a command is going to write.
+
+    Args:
+        file: the first of them.
+        key: the command's option that names it.
+        log: called with a sentence when locks are not available.
+
+    Raises:
+        HeldError: another process is going to write it.
+    """
+    with _held_by_first({Path(file): _written_by_another(file, key)}, log):
+        yield
+
+
+def _written_by_another(file: str | os.PathLike, key: str) -> str:
+    """What the second of two processes is told that have the same file to write."""
+    return (
+        f"Another process is going to write {file} too. Wait until it has ended or stop it, or "
+        f"name another --{key}."
+    )
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, HeldError, ProcessError
 from recbole_genrec.experiments import benchmark, tuning
 from recbole_genrec.experiments.benchmark_file import Benchmark
+from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.single import SingleRun
 from recbole_genrec.experiments.trained import evaluate
@@ -99,7 +100,7 @@ def test_other_settings_and_reading_are_free(folder):
 def test_two_runs_do_not_write_one_result_file(folder):
     with (
         held_alone("result.json", "held"),
-        pytest.raises(HeldError, match=r"result to result\.json too.*--result_file"),
+        pytest.raises(HeldError, match=r"going to write result\.json too.*--result_file"),
     ):
         run(folder, result_file="result.json")
     assert not list(Path("saved").glob("*.pth"))
@@ -213,3 +214,29 @@ def test_a_trial_that_another_process_runs_is_no_bad_trial(folder, search):
     ):
         tuning.tune(search)
     assert not Path("tuning.json").exists()
+
+
+# --- tests and ensembles --------------------------------------------------------------------------
+
+
+def test_two_tests_do_not_write_one_result_file(folder):
+    checkpoint = run(folder)["checkpoint"]
+    with (
+        held_alone("again.json", "held"),
+        pytest.raises(HeldError, match=r"going to write again\.json too.*--result_file"),
+    ):
+        evaluate(checkpoint, result_file="again.json", data_path=str(folder))
+    assert not Path("again.json").exists()
+    assert evaluate(checkpoint, data_path=str(folder))["test_result"]
+    assert evaluate(checkpoint, result_file="again.json", data_path=str(folder))["test_result"]
+    assert Path("again.json").exists()
+
+
+def test_two_ensembles_do_not_write_one_file(folder):
+    checkpoint = run(folder)["checkpoint"]
+    with (
+        held_alone("both.json", "held"),
+        pytest.raises(HeldError, match=r"going to write both\.json too.*--output"),
+    ):
+        make_ensemble([checkpoint, checkpoint], "both.json", data_path=str(folder))
+    assert not list(Path().glob("both*"))
