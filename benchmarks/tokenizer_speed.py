@@ -169,7 +169,7 @@ def measured(name: str, folder: Path, vectors: Vectors) -> dict[str, Any]:
     losses = [_losses(name, network, values, x[batch], batch, vectors) for batch in batches]
     means = {part: statistics.mean(loss[part] for loss in losses) for part in losses[0]}
 
-    codes = network.encode(x)
+    codes = network.assign(x)
     perplexities = [_perplexity(column) for column in codes.unbind(1)]
     stats = collision_stats(codes)
     return {

@@ -31,6 +31,8 @@ OWN_PAGES = {
 OPTIONS = ["parallel-codes.md", "methods-self-improvement.md"]
 COPIED = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 COPIED |= {"CHANGELOG.md": "changelog.md"}
+PLAIN = ["CITATION.cff"]
+"""Files at the top of the repository that the site has as they are."""
 
 
 def on_config(config: Any) -> Any:
@@ -56,14 +58,17 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {**_method_pages(), **_tokenizer_pages(), **_result_pages(), "cli.md": _cli_page()}
     for source, target in COPIED.items():
         pages[target] = _moved_links((ROOT / source).read_text(encoding="utf-8"))
+    pages |= {name: (ROOT / name).read_text(encoding="utf-8") for name in PLAIN}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Fill in the list of all keys; links to results stay inside the site."""
+    """Fill in the list of all keys; links out of ``docs/`` stay inside the site."""
     markdown = markdown.replace("](../benchmarks/results/", "](results/")
+    for source, target in {**COPIED, **{name: name for name in PLAIN}}.items():
+        markdown = markdown.replace(f"](../{source}", f"]({target}")
     if page.file.src_uri != "keys.md":
         return markdown
     return markdown.replace("<!-- all keys -->", _all_keys())

@@ -46,7 +46,7 @@ from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Setting
 from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
-from recbole_genrec.settings.property_files import of_dataset, shipped
+from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shapes import SHAPES, completed_shape
@@ -131,7 +131,7 @@ class GenRecConfig(Config):
             check_method(self.model_class)
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
-        load_filtering_files(self.final_config_dict, self.external_config_dict)
+        load_filtering_files(self)
         follow_older_names(self.final_config_dict, self.external_config_dict)
         use_batch_targets(self)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
@@ -268,6 +268,13 @@ class GenRecConfig(Config):
 
     # --- ours ------------------------------------------------------------------------------------
 
+    def is_chosen(self, name: str) -> bool:
+        """Whether the user gave a key, also in the YAML file of the dataset's folder."""
+        own = own_settings(self.dataset, self._data_path(self.model))
+        in_own = name in own or name in (own.get(self.model) or {})
+        in_force = self.places.get(name, "").startswith("dataset/")
+        return name in self.external_config_dict or (in_own and in_force)
+
     def _sizes(self, model: str, dataset: str) -> dict:
         """The settings of ``model`` beyond its own file: published, or chosen for the dataset."""
         if self._is_published(model):
@@ -280,7 +287,10 @@ class GenRecConfig(Config):
 
     def _dataset_values(self, model: str, dataset: str) -> dict:
         """Our settings for a dataset, below those of the YAML file in its own folder."""
-        return of_dataset(dataset, self._user_value("data_path", model) or "dataset")
+        return of_dataset(dataset, self._data_path(model))
+
+    def _data_path(self, model: str) -> object:
+        return self._user_value("data_path", model) or "dataset"
 
     def _declare(self, model_class: Any) -> None:
         """Collect the declarations of the method and of its tokenizer, and the defaults of both."""

@@ -18,12 +18,13 @@ from recbole_genrec.runtime import processes
 ROOT = Path(__file__).parent.parent
 
 
-def together(work: Callable, *arguments, nproc: int = 2) -> None:
+def together(work: Callable, *arguments, nproc: int = 2, start_method: str = "spawn") -> None:
     """``work(*arguments)`` in joined processes; an assertion that fails in one of them fails
-    here.
+    here. ``start_method: fork`` takes arguments that cannot be pickled.
     """
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    mp.spawn(_member, (nproc, store.port, work, arguments), nprocs=nproc)
+    member = (nproc, store.port, work, arguments)
+    mp.start_processes(_member, member, nprocs=nproc, start_method=start_method)
 
 
 def _member(rank: int, nproc: int, port: int, work: Callable, arguments: tuple) -> None:

@@ -13,7 +13,6 @@ queries that are decoded at     ``decode(..., positions=zeros(Q), sees=only_itse
 once and see only themselves
 vectors added at the input      ``read(table[ids] + strength * projection(vectors[ids]), valid)``
 text in, codes or text out      ``text_table``, ``text_logits``, :class:`CodeTable`
-a search over codes             ``code_decoder(source, valid, ...)``
 ==============================  ==================================================================
 
 A mask ``sees`` is bool (False hides a token) or float (a number added to the attention score).
@@ -26,8 +25,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
-from recbole_genrec.decoding.protocol import CodeDecoder
-
 EmbedCode = Callable[[Tensor, int], Tensor]
 LogProbs = Callable[[Tensor, int], Tensor]
 TransformersModule: TypeAlias = Any
@@ -38,7 +35,11 @@ class Memory(Protocol):
     """The sources of B users as their queries read them."""
 
     def select(self, rows: Tensor) -> Memory:
-        """The memory of some of the users."""
+        """The memory of some of the users.
+
+        Args:
+            rows: int64 ``[B']``, places of the users among the B.
+        """
         ...
 
 
@@ -120,26 +121,6 @@ class Backbone(Protocol[MemoryT]):
         """
         ...
 
-    def code_decoder(
-        self,
-        source: Tensor,
-        valid: Tensor,
-        start: Tensor | None,
-        embed_code: EmbedCode,
-        log_probs: LogProbs,
-    ) -> CodeDecoder:
-        """Next-code log-probabilities for the search, whose beams are further queries.
-
-        Args:
-            source: embeddings ``[B, S, d_in]``.
-            valid: bool ``[B, S]``, as in :meth:`read`.
-            start: embedding ``[d_in]`` of the token that opens a path; a decoder-only model, whose
-                paths continue the source, takes ``None``.
-            embed_code: ``(codes [...], level) -> [..., d_in]``.
-            log_probs: ``(states [..., d_out], level) -> float32 [..., V_level]``.
-        """
-        ...
-
 
 class CodeTable(Protocol):
     """Item codes as a vocabulary of their own, beside the text vocabulary or instead of it."""
@@ -159,5 +140,16 @@ class CodeTable(Protocol):
     def log_probs(
         self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
     ) -> Tensor:
-        """Log-probabilities of one level's codes in float32."""
+        """Log-probabilities of one level's codes.
+
+        Args:
+            hidden: states ``[..., d_out]``.
+            level: number of the level, counted from 0.
+            score_type: ``joint`` normalises over the whole vocabulary, ``level`` and
+                ``renormalised`` over the codes of the level.
+            temperature: divides the logits.
+
+        Returns:
+            float32 ``[..., V_level]``.
+        """
         ...

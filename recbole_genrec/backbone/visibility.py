@@ -58,14 +58,30 @@ def restricted(sees: Tensor, valid: Tensor) -> Tensor:
 
 
 def as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as numbers that are added to the scores; one that is float already stays."""
+    """A mask as numbers that are added to the scores.
+
+    Args:
+        mask: bool, or float, of any shape; a float one stays as it is.
+        dtype: of the numbers.
+
+    Returns:
+        Of the shape of ``mask``: 0 where it is True, -inf where it is False.
+    """
     if mask.is_floating_point():
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)
 
 
 def joined(masks: list[Tensor], dim: int) -> Tensor:
-    """Masks beside or below each other; float as soon as one of them is float."""
+    """Masks beside or below each other.
+
+    Args:
+        masks: bool or float, of the same shape but for ``dim``.
+        dim: along which they are joined.
+
+    Returns:
+        Float as soon as one of them is float, else bool.
+    """
     numbers = [mask for mask in masks if mask.is_floating_point()]
     if numbers:
         masks = [as_numbers(mask, numbers[0].dtype) for mask in masks]

@@ -23,7 +23,7 @@ from recbole_genrec.collaborative.training_split import (
     read_sequences,
     training_split,
 )
-from recbole_genrec.data.training_rows import TargetLoader
+from recbole_genrec.data.training_rows import TargetLoader, check_growing
 from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
@@ -184,8 +184,12 @@ def sasrec_loader(config, data) -> TrainDataLoader:
     Args:
         config: its settings.
         data: all rows of the split, those of a user together and the shortest prefix first.
+
+    Raises:
+        DataError: ``windows``, and the rows of a user are not the prefixes of one history.
     """
     rows = config.settings.train_rows
     if rows == "all":
         return TrainDataLoader(config, data, None, shuffle=True)
+    check_growing(config, data, "cf_rows")
     return TargetLoader(config, data, None, shuffle=True, rows=rows)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_genrec.data.loaders import by_user_and_time, create_dataset, make_loaders
+from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.loaders import by_user_and_time, create_dataset, training_data
 from recbole_genrec.runtime.randomness import kept_randomness
 
 # --- interactions -----------------------------------------------------------------------------
@@ -23,8 +24,7 @@ def training_split(config):
 
     All rows (prefix -> next item) before each user's held-out ones, whatever its ``train_rows``.
     """
-    dataset = create_dataset(config)
-    return make_loaders(config, dataset, grouped=False, evaluated=False)[0].counted
+    return training_data(config, create_dataset(config))
 
 
 def read_sequences(config) -> dict[str, list[str]]:
@@ -51,7 +51,7 @@ def training_sequences(data) -> dict[str, list[str]]:
     users = data.id2token(data.uid_field, rows[data.uid_field].numpy()).tolist()
     targets = data.id2token(data.iid_field, rows[data.iid_field].numpy()).tolist()
     histories, lengths = (
-        rows[_history_field(data)].numpy(),
+        rows[history_column(data.config)].numpy(),
         rows[data.item_list_length_field].tolist(),
     )
     sequences = {}
@@ -88,7 +88,7 @@ def edges_only(data, sequences: dict[str, list[str]]):
     # no history: to a row whose history is one item long RecBole's inter_matrix would add an edge
     # to this item
     columns |= {data.item_list_length_field: torch.zeros(len(pairs), dtype=torch.long)}
-    columns |= {_history_field(data): torch.zeros(len(pairs), 1, dtype=torch.long)}
+    columns |= {history_column(data.config): torch.zeros(len(pairs), 1, dtype=torch.long)}
     copy = data.copy(Interaction(columns))
     padding = data.field2id_token[data.iid_field][0]
     tokens = {
@@ -107,7 +107,7 @@ def only_trained_items(data):
     RecBole numbers items by their first appearance in the whole file. Held-out interactions would
     thereby decide which random start an item gets and how many items the softmax has.
     """
-    item, history = data.iid_field, _history_field(data)
+    item, history = data.iid_field, history_column(data.config)
     rows = data.inter_feat[_by_user(data)]
     ids = torch.cat([rows[item], rows[history].flatten()]).unique()
     ids = ids[ids > 0].numpy()
@@ -125,10 +125,6 @@ def only_trained_items(data):
         item: np.array([data.field2id_token[item][0], *tokens[order]]),
     }
     return copy
-
-
-def _history_field(data) -> str:
-    return data.iid_field + data.config.settings.LIST_SUFFIX
 
 
 def _by_user(data) -> np.ndarray:

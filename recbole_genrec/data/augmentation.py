@@ -3,6 +3,9 @@
 recbole/data/dataset/sequential_dataset.py: ``data_augmentation`` and recbole/data/dataset/
 dataset.py: ``leave_one_out`` walk over all interactions one by one. The rows, their columns and
 their order are the same here.
+
+One thing differs: every model holds out the same interactions. A sequential model's first row is a
+user's second interaction, so RecBole tests a general model on users of two interactions, too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,13 @@ from torch import Tensor
 
 from recbole_genrec.data.event_rows import EventRows, HistoryColumns
 
+HELD_OUT = {
+    "valid_and_test": ("valid", "test"),
+    "valid_only": ("valid",),
+    "test_only": ("test",),
+}
+"""The parts that get a row of each user, in the order of time, by the value of ``LS``."""
+
 
 class RowsAtOnce:
     """What stands before RecBole's dataset so that rows are made and split all at once."""
@@ -29,15 +39,23 @@ class RowsAtOnce:
         else:
             method()
 
-    def split_last_two(self: Any, group_by: str) -> list[Any]:
+    def split_last(self: Any, group_by: str, mode: str) -> list[Any]:
         """RecBole's leave-one-out split into training, validation and test.
 
         Args:
             group_by: the column whose values tell users apart.
+            mode: a key of :data:`HELD_OUT`.
         """
-        splits = leave_out(self.inter_feat[group_by].numpy(), 2)
+        n_kept = 1 if self._is_sequential else 2
+        held_out = HELD_OUT[mode]
+        training, *others = leave_out(
+            self.inter_feat[group_by].numpy(), len(held_out), n_kept=n_kept
+        )
+        splits = {"train": training, **dict(zip(held_out, others, strict=True))}
         self._drop_unused_col()
-        return [self.copy(taken(self.inter_feat, rows)) for rows in splits]
+        none = training[:0]
+        parts = [splits.get(name, none) for name in ("train", "valid", "test")]
+        return [self.copy(taken(self.inter_feat, rows)) for rows in parts]
 
 
 def augment(dataset: Any) -> None:
@@ -94,14 +112,15 @@ def taken(rows: Interaction, index: Tensor) -> Interaction:
     return Interaction({name: values[index] for name, values in rows.interaction.items()})
 
 
-def leave_out(users: np.ndarray, n_held_out: int) -> list[Tensor]:
+def leave_out(users: np.ndarray, n_held_out: int, n_kept: int = 1) -> list[Tensor]:
     """The rows that are for training, and the last of each user one by one.
 
-    Users stand in the order of their first rows. Each keeps at least one row for training.
+    Users stand in the order of their first rows.
 
     Args:
         users: user of each row ``[n]``.
         n_held_out: rows of a user that are held out, where there are enough.
+        n_kept: rows that each user keeps for training, where there are as many.
 
     Returns:
         Row numbers of the ``n_held_out + 1`` splits.
@@ -113,7 +132,7 @@ def leave_out(users: np.ndarray, n_held_out: int) -> list[Tensor]:
     order = np.argsort(first, kind="stable")
     sizes = count[order]
     from_end = np.repeat(sizes.cumsum(), sizes) - np.arange(len(users))  # the last row has 1
-    held_out = np.repeat(np.minimum(n_held_out, sizes - 1), sizes)
+    held_out = np.repeat((sizes - n_kept).clip(0, n_held_out), sizes)
     splits = [by_user[from_end > held_out]]
     for place in range(n_held_out, 0, -1):
         splits.append(by_user[(from_end == place) & (held_out >= place)])

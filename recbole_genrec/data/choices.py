@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.joined_rows import joined_rows
 from recbole_genrec.data.presplit import WHOLE_HISTORY
 
 
@@ -93,19 +95,16 @@ Histories = Mapping[str, Sequence[str]]
 """Raw item ids of each user, oldest first, by raw user id."""
 
 
-def histories(dataset: Any) -> Mapping[str, list[str]]:
+def histories(dataset: Any) -> EventHistories:
     """Raw item ids of each user, oldest first.
 
     Args:
         dataset: RecBole's dataset before its loaders are made, so that its rows are those of the
             files. In files that are split a row may carry a history.
     """
-    events = ordered_events(dataset)
+    users, items = ordered_events(dataset)
     user_tokens = dataset.field2id_token[dataset.uid_field]
     item_tokens = dataset.field2id_token[dataset.iid_field]
-    if events is None:
-        return _from_last_rows(*_rows_with_histories(dataset), user_tokens, item_tokens)
-    users, items = events
     starts = np.flatnonzero(np.diff(users, prepend=-1))
     names, counts = users[starts], np.diff(starts, append=len(users))
     numbers = dataset.field2token_id[dataset.uid_field]
@@ -126,59 +125,34 @@ def chosen_items(bought: Histories) -> set[str]:
     return {item for history in bought.values() for item in history}
 
 
-def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """Users and items of all events by user, oldest first, as RecBole's numbers.
 
     Args:
         dataset: RecBole's dataset before its loaders are made.
-
-    Returns:
-        ``None`` where rows carry histories.
     """
     frame: pd.DataFrame = dataset.inter_feat
-    if _history_column(dataset) in frame:
-        return None
     users = frame[dataset.uid_field].to_numpy()
     items = frame[dataset.iid_field].to_numpy()
     keys = [users]
     if dataset.time_field in frame:
         keys.insert(0, frame[dataset.time_field].to_numpy())
+    before = _told_histories(dataset)
+    if before is not None:
+        keys.insert(0, before.map(len).to_numpy())
     order = np.lexsort(keys)  # stable: rows of the same time stay in the order of the file
-    return users[order], items[order]
+    users, items = users[order], items[order]
+    if before is None:
+        return users, items
+    return joined_rows(users, items, before.to_numpy()[order])
 
 
-def _history_column(dataset: Any) -> str:
-    if WHOLE_HISTORY in dataset.inter_feat:
-        return WHOLE_HISTORY
-    return f"{dataset.iid_field}{dataset.config.settings.LIST_SUFFIX}"
-
-
-def _rows_with_histories(dataset: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Users, items and histories before them, by user, the longest history last."""
-    frame: pd.DataFrame = dataset.inter_feat
-    users = frame[dataset.uid_field].to_numpy()
-    before = frame[_history_column(dataset)]
-    keys = [before.map(len).to_numpy()]
-    if dataset.time_field in frame:
-        keys.append(frame[dataset.time_field].to_numpy())
-    order = np.lexsort([*keys, users])
-    items = frame[dataset.iid_field].to_numpy()
-    return users[order], items[order], before.to_numpy()[order]
-
-
-def _from_last_rows(
-    users: np.ndarray,
-    items: np.ndarray,
-    before: np.ndarray,
-    user_tokens: np.ndarray,
-    item_tokens: np.ndarray,
-) -> dict[str, list[str]]:
-    """The history and the item of each user's last row."""
-    lists = {}
-    for user, item, history in zip(users, items, before, strict=True):
-        tokens = item_tokens[[*history, item]]
-        lists[str(user_tokens[user])] = [str(token) for token in tokens]
-    return lists
+def _told_histories(dataset: Any) -> pd.Series | None:
+    """What each row says of its user's history; ``None`` where rows say nothing."""
+    for name in (WHOLE_HISTORY, history_column(dataset.config)):
+        if name in dataset.inter_feat:
+            return dataset.inter_feat[name]
+    return None
 
 
 def buyers(bought: Histories, items: Sequence[str]) -> dict[str, list[str]]:

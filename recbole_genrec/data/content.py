@@ -150,12 +150,42 @@ class ItemContent(InteractionContent):
                 content["vectors"] = torch.from_numpy(self._of_file(n_items))
         return content
 
+    def added(self, first: int) -> dict[str, Any]:
+        """What :meth:`extend`, :meth:`set_titles` and :meth:`add_vectors` took in.
+
+        Args:
+            first: internal id of the first of these items.
+        """
+        content: dict[str, Any] = {
+            "tokens": self.tokens[first:],
+            "texts": self.text[first:],
+            "titles": None if self.titles is None else self.titles[first:],
+        }
+        if self.added_vectors is not None:
+            content["vectors"] = torch.from_numpy(self.added_vectors)
+        return content
+
     def extend(self, texts: list[str], tokens: list[str]) -> None:
-        """Texts and raw ids of items that the dataset does not have, with the next ids."""
+        """Texts and raw ids of items that the dataset does not have, with the next ids.
+
+        A whole text is the title too, until :meth:`set_titles` gives another.
+        """
         self.tokens += tokens
         self.text += texts
         if self.titles is not None:
             self.titles += texts
+
+    def set_titles(self, items: Sequence[int], titles: Sequence[str]) -> None:
+        """Titles of items that :meth:`extend` took in.
+
+        Args:
+            items: internal ids.
+            titles: the first field of each text; an empty one changes nothing.
+        """
+        if self.titles is None:
+            return
+        for item, title in zip(items, titles, strict=True):
+            self.titles[item] = title or self.titles[item]
 
     def of_rows(self, rows: Sequence[int]) -> ItemContent:
         """The content of some items, with vectors of their own; the padding item comes first."""
@@ -179,6 +209,11 @@ class ItemContent(InteractionContent):
         See :func:`recbole_genrec.data.text_encoder.encoder_identity`.
         """
         return digest(self.tokens, self.text)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the items have texts or vectors; if not, raw ids stand for their texts."""
+        return self.titles is not None or self.item_vectors is not None
 
     def embeddings(self) -> np.ndarray:
         """Content vectors, float32 ``[n_items, D]``, row 0 zero; made on first use and kept.

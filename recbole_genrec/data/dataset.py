@@ -15,7 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.augmentation import RowsAtOnce
+from recbole_genrec.data.augmentation import HELD_OUT, RowsAtOnce
 from recbole_genrec.data.evaluation_rows import (
     first_events,
     rows_are_interactions,
@@ -26,11 +26,12 @@ from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.idle_keys import idle_keys
+from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
 from recbole_genrec.data.item_table import item_file_ids
 from recbole_genrec.data.numbering import frames_of
 from recbole_genrec.data.preparation.offers import how_to_get
-from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit, history_column
+from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit
 from recbole_genrec.data.times import in_order_of_events
 from recbole_genrec.errors import ConfigError, DataError, explained
 
@@ -221,12 +222,12 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         return [self.copy(self.inter_feat)] * 3
 
     def leave_one_out(self, group_by, leave_one_mode) -> list:
-        """As RecBole's; all rows without ``hold_out``."""
+        """The same held-out interactions for every model; all rows without ``hold_out``."""
         if self.config.settings.hold_out is False:
             return self._everything()
-        if leave_one_mode != "valid_and_test" or group_by is None:
+        if leave_one_mode not in HELD_OUT or group_by is None:
             return super().leave_one_out(group_by, leave_one_mode)
-        return self.split_last_two(group_by)
+        return self.split_last(group_by, leave_one_mode)
 
     def split_by_ratio(self, ratios, group_by=None) -> list:
         """As RecBole's; all rows without ``hold_out``."""
@@ -269,6 +270,8 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         self.inter_feat[self.item_list_length_field] = self.inter_feat[history].map(len)
 
     def _change_feat_format(self) -> None:
+        if WHOLE_HISTORY in self.inter_feat and not self.config.settings.exclude_history:
+            self._del_col(self.inter_feat, WHOLE_HISTORY)
         super()._change_feat_format()
         if self.config.settings.benchmark_filename is None or not self._is_sequential:
             return

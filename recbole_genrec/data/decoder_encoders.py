@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-NUMBERS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number formats by the value of the key ``text_encoder_precision``."""
 PADDING = "[PAD]"
 MODULES = "modules.json"
 """The file in which sentence-transformers stores how states become a vector."""

@@ -1,14 +1,17 @@
 """What a row of an evaluation is: a user, or a held-out interaction.
 
-Under a split by ratio a sequential model is tested on each held-out interaction, and RecBole's
-general models once a user, on all of them together. ``ratio_rows: interactions`` gives general
-models the rows of sequential ones: the first event of a user is never held out, the others are
-split, and each held-out one is a row of its own.
+Under a split by ratio, and in files that are split, a sequential model is tested on each held-out
+interaction, and RecBole's general models once a user, on all of them together.
+``ratio_rows: interactions`` gives general models the rows of sequential ones. Under a split by
+ratio the first event of a user is never held out, the others are split, and each held-out one is a
+row of its own. In files that are split each held-out row that has a history is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +20,24 @@ from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import ModelType
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.recbole_values import ranks_all_items
 
 
 def rows_are_interactions(config) -> bool:
-    """Whether a general model is evaluated on each held-out interaction of a split by ratio."""
+    """Whether a general model is evaluated on each held-out interaction."""
     sequential = config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
-    return not sequential and config.settings.ratio_rows == "interactions" and rows_by_ratio(config)
+    by_interaction = config.settings.ratio_rows == "interactions"
+    return not sequential and by_interaction and holds_out_several(config.final_config_dict)
 
 
-def rows_by_ratio(config) -> bool:
-    """Whether ``eval_args`` splits by ratio."""
-    split = config.settings.eval_args.get("split") or {}
-    return config.settings.benchmark_filename is None and bool({"RS", "TS"} & split.keys())
+def holds_out_several(values: Mapping[str, Any]) -> bool:
+    """Whether a user may have several held-out rows, else one, under leave-one-out.
+
+    Args:
+        values: the settings of a run.
+    """
+    split = (values.get("eval_args") or {}).get("split") or {}
+    return values.get("benchmark_filename") is not None or bool({"RS", "TS"} & split.keys())
 
 
 def check_ratio_rows(config) -> None:
@@ -41,11 +50,9 @@ def check_ratio_rows(config) -> None:
         return
     start = "ratio_rows: interactions gives general models the rows of sequential ones"
     args = config.settings.eval_args
-    modes = args.get("mode", "full")
-    modes = set(modes.values()) if isinstance(modes, dict) else {modes}
     if args.get("order") != "TO":
         raise ConfigError(f"{start}, which stand in the order of time. Use order: TO in eval_args.")
-    if modes != {"full"}:
+    if not ranks_all_items(args):
         raise ConfigError(f"{start}, which rank all items. Use mode: full in eval_args.")
     if not config.settings.repeatable:
         raise ConfigError(

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from recbole_genrec.data.atomic_files import TYPES
+from recbole_genrec.data.atomic_files import TYPES, AtomicFile
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.rules import did_you_mean
 
 _SEPARATOR = re.compile(rf"[^:]+:(?:{'|'.join(TYPES)})(\W+?)\w+:(?:{'|'.join(TYPES)})")
 NUMBERS = {"int", "integer", "long", "double", "number", "numeric", "real", "int64", "float64"}
@@ -55,6 +55,35 @@ def read_header(
             raise DataError(
                 f"{where}: column {name!r} has the type {kinds[name]}; {_REASONS[kind]} Write: "
                 f"{corrected}"
+            )
+    return kinds
+
+
+def header_kinds(file: AtomicFile) -> dict[str, str]:
+    """RecBole's type of each column of a file of features, by name, in its order.
+
+    A column without a type is a token.
+
+    Args:
+        file: the file.
+
+    Raises:
+        DataError: another separator stands in the header, a name stands in it twice, or a type is
+            none of RecBole's.
+    """
+    where = f"{file.path}, line {file.header_line}"
+    check_separator(where, file.columns, file.separator)
+    kinds: dict[str, str] = {}
+    for cell in file.columns:
+        name, _, kind = cell.strip().partition(":")
+        if name in kinds:
+            raise DataError(f"{where}: there are several columns {name!r}. Rename one.")
+        kinds[name] = kind.strip() or "token"
+        if kinds[name] not in TYPES:
+            raise DataError(
+                f"{where}: column {name!r} has the type {kinds[name]!r}; the types are "
+                f"{', '.join(TYPES)}. If the type shows several columns, {file.separator!r} does "
+                "not stand between them: --field_separator names what does."
             )
     return kinds
 
@@ -130,8 +159,7 @@ def check_columns(config, key: str) -> dict[str, Collection[str]]:
             )
         endings = ("inter", "item", "user", "kg", "link", "net")
         if ending not in (*endings, *(config["additional_feat_suffix"] or ())):
-            near = nearest(str(ending), endings)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(str(ending), endings)
             raise ConfigError(f"{key} names {ending!r}; files end in {', '.join(endings)}.{hint}")
     return value
 
@@ -168,8 +196,7 @@ def loaded_columns(
         return list(kinds)
     for name in load:
         if name not in kinds and name not in optional:
-            near = nearest(name, kinds)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, kinds)
             raise DataError(
                 f"{path}, line 1: load_col names the column {name!r}, which is not there; the "
                 f"columns are {', '.join(kinds)}.{hint}"

@@ -23,6 +23,7 @@ from recbole_genrec.data.evaluation_rows import (
     order_of_events,
     rows_are_interactions,
 )
+from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.presplit import WHOLE_HISTORY
 from recbole_genrec.errors import ConfigError
 
@@ -59,20 +60,45 @@ class Histories:
         self._position[order] = np.arange(len(order))
 
     def ends(self, users: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """How many items each of ``users`` has before ``places``."""
+        """How many items users have before places in the order of events.
+
+        Args:
+            users: int64 ``[n]``.
+            places: int64 ``[n]``, one for each of ``users``.
+
+        Returns:
+            int64 ``[n]``.
+        """
         span = 1 + max(self.places.max(initial=0), places.max(initial=0))
         keys = self.users * span + self.places  # ascending
         place = np.searchsorted(keys, users * span + places)
         return place - np.searchsorted(self.users, users)
 
     def gather(self, users: np.ndarray, ends: np.ndarray) -> list[Tensor]:
-        """The first ``ends`` items of each of ``users``."""
+        """The first items of users.
+
+        Args:
+            users: int64 ``[n]``.
+            ends: int64 ``[n]``, how many items of each.
+
+        Returns:
+            Item ids int64 ``[ends]`` of each user, in the order of their first appearance.
+        """
         starts = np.searchsorted(self.users, users)
         slices = zip(starts.tolist(), (starts + ends).tolist(), strict=True)
         return [torch.from_numpy(self.items[start:end]) for start, end in slices]
 
     def contain(self, users: np.ndarray, ends: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether ``items`` are among the first ``ends`` items of ``users``; bool."""
+        """Whether items are among the first ones of users.
+
+        Args:
+            users: int64 ``[n]``.
+            ends: int64 ``[n]``, how many items of each user count.
+            items: int64 ``[n]``, one for each of ``users``.
+
+        Returns:
+            bool ``[n]``.
+        """
         if not len(self.items):
             return np.zeros(len(users), dtype=bool)
         known_users, known_items = self._pairs
@@ -165,7 +191,7 @@ def training_counts(data: Any) -> dict[int, int]:
     """
     rows = data.inter_feat
     items = [rows[data.iid_field].numpy()]
-    history = f"{data.iid_field}{data.config.settings.LIST_SUFFIX}"
+    history = history_column(data.config)
     if history in rows:
         keys = [rows[data.item_list_length_field].numpy()]
         if data.time_field in rows:
@@ -199,9 +225,14 @@ def _of_interactions(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     """Histories by event of a general model's rows, and the place of each row."""
     first = datasets[0]
     users, items = (_joined(datasets, name) for name in (first.uid_field, first.iid_field))
-    places = order_of_events(users, _joined(datasets, first.time_field))
+    places = 2 * order_of_events(users, _times(datasets)) + 1
+    histories = Histories(users, items, places)
+    if WHOLE_HISTORY in first.inter_feat:
+        chosen = np.arange(len(users))
+        before = _joined_rows(datasets, WHOLE_HISTORY, chosen)
+        histories = _with_told(users, items, places, chosen, before)
     borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
-    return Histories(users, items, places), np.split(places, borders)
+    return histories, np.split(places, borders)
 
 
 def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
@@ -211,15 +242,10 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     """
     first = datasets[0]
     names = [first.uid_field, first.iid_field]
-    column = f"{first.iid_field}{config.settings.LIST_SUFFIX}"
+    column = history_column(config)
     users, items = (_joined(datasets, name) for name in names)
-    keys = [_joined(datasets, first.item_list_length_field)]
-    if first.time_field in first.inter_feat:
-        keys.append(_joined(datasets, first.time_field))
-    else:
-        sizes = [len(data.inter_feat) for data in datasets]
-        keys.append(np.arange(len(datasets)).repeat(sizes))
-    order = np.lexsort([*keys, users])
+    lengths = _joined(datasets, first.item_list_length_field)
+    order = np.lexsort([lengths, _times(datasets), users])
     places = np.empty(len(order), dtype=np.int64)
     places[order] = 2 * np.arange(len(order)) + 1
 
@@ -234,14 +260,37 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
         if WHOLE_HISTORY in first.inter_feat:
             column = WHOLE_HISTORY
     before = _joined_rows(datasets, column, chosen)  # [rows, longest history]
+    borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
+    return _with_told(users, items, places, chosen, before), np.split(places, borders)
+
+
+def _with_told(
+    users: np.ndarray, items: np.ndarray, places: np.ndarray, chosen: np.ndarray, before: np.ndarray
+) -> Histories:
+    """Histories of events, and of what some of their rows tell of the time before.
+
+    Args:
+        users: of all rows ``[n]``.
+        items: of all rows ``[n]``.
+        places: of all rows ``[n]``, odd numbers.
+        chosen: numbers of the rows that tell ``[m]``.
+        before: what they tell ``[m, longest history]``, 0 = no item.
+    """
     width = before.shape[1]
-    histories = Histories(
+    return Histories(
         np.concatenate([users, users[chosen].repeat(width)]),
         np.concatenate([items, before.reshape(-1)]),
         np.concatenate([places, (places[chosen] - 1).repeat(width)]),
     )
-    borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
-    return histories, np.split(places, borders)
+
+
+def _times(datasets: Sequence[Any]) -> np.ndarray:
+    """Times of all rows; the number of the split where there are none."""
+    first = datasets[0]
+    if first.time_field in first.inter_feat:
+        return _joined(datasets, first.time_field)
+    sizes = [len(data.inter_feat) for data in datasets]
+    return np.arange(len(datasets)).repeat(sizes)
 
 
 def _joined(datasets: Sequence[Any], name: str) -> np.ndarray:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_genrec.data.evaluation_rows import rows_by_ratio
+from recbole_genrec.data.evaluation_rows import holds_out_several
 from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.tokenizer_keys import ALIASES
@@ -21,20 +20,23 @@ FILTERS = {
 }
 """RecBole's filters, and their values that filter nothing."""
 
+BY_FILES = "filter_inter_by_user_or_item"
 USUAL_SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 
-def load_filtering_files(values: dict[str, Any], chosen: Mapping[str, object]) -> None:
+def load_filtering_files(config) -> None:
     """Let ``load_col`` take the ids of ``.item`` and ``.user`` where these have to filter.
 
     RecBole's default for ``filter_inter_by_user_or_item`` is True and does nothing, because
     ``load_col`` leaves these files out. Where someone asks for the filter it works.
 
     Args:
-        values: all settings; ``load_col`` is changed.
-        chosen: the settings that the user gave.
+        config: the settings of the run; ``load_col`` is changed.
     """
-    if chosen.get("filter_inter_by_user_or_item") is not True:
+    values, given = config.final_config_dict, config.external_config_dict
+    # The settings of a checkpoint or of a run say it by ``load_col``, see without_idle_filter.
+    is_settled = "load_col" in given and BY_FILES not in given
+    if is_settled or not _asks_for_filter(config):
         return
     load = values["load_col"]
     if not isinstance(load, dict):
@@ -46,6 +48,10 @@ def load_filtering_files(values: dict[str, Any], chosen: Mapping[str, object]) -
     values["load_col"] = load
 
 
+def _asks_for_filter(config) -> bool:
+    return config[BY_FILES] is True and config.is_chosen(BY_FILES)
+
+
 def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
     """Stored settings, without ``filter_inter_by_user_or_item`` where no file was there to filter.
 
@@ -55,7 +61,7 @@ def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
     load = values.get("load_col")
     if not isinstance(load, dict) or {"item", "user"} & load.keys():
         return values
-    return {name: value for name, value in values.items() if name != "filter_inter_by_user_or_item"}
+    return {name: value for name, value in values.items() if name != BY_FILES}
 
 
 def idle_keys(config) -> list[str]:
@@ -72,16 +78,16 @@ def idle_keys(config) -> list[str]:
         )
     n_targets = config.settings.batch_targets
     counts_targets = n_targets and training_rows(config) != "all"
-    is_chosen = "train_batch_size" in config.external_config_dict and not config.is_stored
+    is_chosen = config.is_chosen("train_batch_size") and not config.is_stored
     if counts_targets and is_chosen:
         sentences.append(
             f"train_batch_size does nothing beside batch_targets: {n_targets}, which counts "
             "targets instead of rows. Give another batch_targets, or batch_targets: 0."
         )
-    if config.settings.ratio_rows == "interactions" and not rows_by_ratio(config):
+    several = holds_out_several(config.final_config_dict)
+    if config.settings.ratio_rows == "interactions" and not several:
         sentences.append(
-            "ratio_rows does nothing here: the held-out rows come from the files or from "
-            "leave-one-out, and are the same for every model."
+            "ratio_rows does nothing here: leave-one-out holds out the same rows for every model."
         )
     return sentences
 
@@ -123,7 +129,7 @@ def _of_collisions(config) -> list[str]:
         f"{key} does nothing, because collision is {', '.join(names)}, without {policy}. Put "
         f"{policy} into collision, or leave {key} out."
         for key, policy in idle
-        if key == "extra_token_size" or key in config.external_config_dict
+        if key == "extra_token_size" or config.is_chosen(key)
     ]
 
 
@@ -133,16 +139,15 @@ def _of_columns(config) -> list[str]:
     sentences = []
     load = config.settings.load_col
     if isinstance(load, dict):
-        asked = config.external_config_dict.get("filter_inter_by_user_or_item") is True
+        asked = _asks_for_filter(config)
         if asked and not {"item", "user"} & load.keys():
             sentences.append(
-                f"filter_inter_by_user_or_item does nothing: there is neither {name}.item nor "
-                f"{name}.user beside the .inter file."
+                f"{BY_FILES} does nothing: there is neither {name}.item nor {name}.user beside the "
+                ".inter file, or load_col leaves them out."
             )
         elif asked and config.settings.benchmark_filename is not None:
             sentences.append(
-                "filter_inter_by_user_or_item does nothing beside benchmark_filename: filter the "
-                "files."
+                f"{BY_FILES} does nothing beside benchmark_filename: filter the files."
             )
         for ending, columns in (config["unload_col"] or {}).items():
             taken = load.get(ending, ())

@@ -72,6 +72,11 @@ def raw_ids(dataset) -> dict[str, list[str]]:
     return {name: list(map(str, dataset.field2id_token[field])) for name, field in fields.items()}
 
 
+def history_column(config) -> str:
+    """Name of the column of histories, in files and in RecBole's batches."""
+    return f"{config.settings.ITEM_ID_FIELD}{config.settings.LIST_SUFFIX}"
+
+
 def rows_in_order_of_ids(tokens: Sequence[str]) -> list[int]:
     """Rows of raw ids in the order of these ids, whatever numbers they have; the first stays."""
     return [0, *sorted(range(1, len(tokens)), key=tokens.__getitem__)]
@@ -80,9 +85,16 @@ def rows_in_order_of_ids(tokens: Sequence[str]) -> list[int]:
 def rows_by_token(
     values: torch.Tensor, tokens: Sequence[str], order: Sequence[str], dim: int = 0
 ) -> torch.Tensor:
-    """``values`` along ``dim``, from the order of ``tokens`` to that of ``order``.
+    """Rows of a table in another order of the raw ids.
 
-    Zero for its first entry and for unknown ones.
+    Args:
+        values: ``[..., n, ...]``, with the n rows along ``dim``.
+        tokens: raw id of each of the n rows.
+        order: the m raw ids to put them in, the first of them padding.
+        dim: where the rows stand.
+
+    Returns:
+        ``[..., m, ...]``; zero for padding and for ids that ``tokens`` does not have.
     """
     row = {token: number for number, token in enumerate(tokens)}
     rows = torch.tensor(

@@ -231,6 +231,36 @@ def _problem(row: Row, file: AtomicFile, width: int) -> str | None:
     return None
 
 
+def cell_value(cell: str, kind: str, between: str) -> object:
+    """The value of a cell that is neither an id nor a time.
+
+    Args:
+        cell: its text.
+        kind: RecBole's type of the column.
+        between: what stands between the words of a sequence.
+
+    Returns:
+        A text, ``None`` where it is missing; a number, NaN where it is missing; or an array of
+        words or of float64.
+
+    Raises:
+        ValueError: a number cannot be read.
+    """
+    if kind == "token":
+        return None if not cell or cell in RESERVED else cell
+    if kind == "float":
+        return float(cell) if cell.strip() and cell not in RESERVED else np.nan
+    words = [word for word in cell.split(between) if word]
+    if kind == "token_seq":
+        return np.array(words, dtype=object)
+    return np.array([float(word) for word in words], dtype=np.float64)
+
+
+def value_series(values: list, kind: str) -> pd.Series:
+    """Values of a column of RecBole's type ``kind``: float64 for ``float``, objects for others."""
+    return pd.Series(values, dtype="float64" if kind == "float" else "object")
+
+
 class _Column:
     """Values of one column, checked one by one."""
 
@@ -240,13 +270,8 @@ class _Column:
         self._between = sequence_separator
         self._values: list = []
         self._dates: bool | None = None
-        readers: dict[str, Callable[[str], str | None]] = {
-            "token": self._id if has_role else self._token,
-            "float": self._time if has_role else self._number,
-            "token_seq": self._words,
-            "float_seq": self._numbers,
-        }
-        self.add = readers[kind]
+        readers: dict[str, Callable[[str], str | None]] = {"token": self._id, "float": self._time}
+        self.add = readers.get(kind, self._plain) if has_role else self._plain
 
     @property
     def values(self) -> list:
@@ -255,9 +280,7 @@ class _Column:
 
     def series(self) -> pd.Series:
         """The values that were added."""
-        if self.add in (self._time, self._number):
-            return pd.Series(self._values, dtype="float64")
-        return pd.Series(self._values, dtype="object")
+        return value_series(self._values, self.kind)
 
     def _id(self, cell: str) -> str | None:
         if not cell.strip(string.whitespace) or cell in RESERVED:
@@ -282,29 +305,11 @@ class _Column:
         self._values.append(time)
         return None
 
-    def _token(self, cell: str) -> str | None:
-        empty = not cell or cell in RESERVED
-        value = None if empty else cell
+    def _plain(self, cell: str) -> str | None:
+        try:
+            value = cell_value(cell, self.kind, self._between)
+        except ValueError:
+            what = "a number" if self.kind == "float" else "a sequence of numbers"
+            return f"{cell!r} in {self.name!r} is not {what}."
         self._values.append(value)
-        return None
-
-    def _number(self, cell: str) -> str | None:
-        try:
-            number = float(cell) if cell.strip() and cell not in RESERVED else np.nan
-        except ValueError:
-            return f"{cell!r} in {self.name!r} is not a number."
-        self._values.append(number)
-        return None
-
-    def _words(self, cell: str) -> str | None:
-        words = [word for word in cell.split(self._between) if word]
-        self._values.append(np.array(words, dtype=object))
-        return None
-
-    def _numbers(self, cell: str) -> str | None:
-        try:
-            numbers = [float(word) for word in cell.split(self._between) if word]
-        except ValueError:
-            return f"{cell!r} in {self.name!r} is not a sequence of numbers."
-        self._values.append(np.array(numbers, dtype=np.float64))
         return None

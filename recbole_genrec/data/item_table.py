@@ -10,9 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recbole_genrec.data.atomic_files import PLAIN, TYPES, AtomicFile, FileFormat
+from recbole_genrec.data.atomic_files import PLAIN, AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
-from recbole_genrec.data.headers import check_separator
+from recbole_genrec.data.headers import header_kinds
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
@@ -70,7 +70,7 @@ def read_item_table(
     path = Path(path)
     _check_there(path)
     file = AtomicFile(path, file_format)
-    table = ItemTable(_parse_header(file))
+    table = ItemTable(header_kinds(file))
     if item_field not in table.kinds:
         raise DataError(
             f"{path}: line {file.header_line} has no item id column `{item_field}:token`; its "
@@ -156,7 +156,7 @@ def item_columns(path: str | Path, file_format: FileFormat = PLAIN) -> dict[str,
     """
     path = Path(path)
     _check_there(path)
-    return _parse_header(AtomicFile(path, file_format))
+    return header_kinds(AtomicFile(path, file_format))
 
 
 def item_file_ids(config) -> list[str]:
@@ -168,27 +168,3 @@ def item_file_ids(config) -> list[str]:
     item_field = config.settings.ITEM_ID_FIELD
     table = read_item_table(item_file(config), None, item_field, FileFormat.of(config))
     return [item for item in table.rows if item]
-
-
-def _parse_header(file: AtomicFile) -> dict[str, str]:
-    """``name:type`` cells to ``{name: type}``; a cell without a type is a token.
-
-    Raises:
-        DataError: another separator stands in the header, a name stands in it twice, or a type is
-            none of RecBole's.
-    """
-    where = f"{file.path}, line {file.header_line}"
-    check_separator(where, file.columns, file.separator)
-    kinds: dict[str, str] = {}
-    for cell in file.columns:
-        name, _, kind = cell.strip().partition(":")
-        if name in kinds:
-            raise DataError(f"{where}: there are several columns {name!r}. Rename one.")
-        kinds[name] = kind.strip() or "token"
-        if kinds[name] not in TYPES:
-            raise DataError(
-                f"{where}: column {name!r} has the type {kinds[name]!r}; the types are "
-                f"{', '.join(TYPES)}. If the type shows several columns, {file.separator!r} does "
-                "not stand between them: --field_separator names what does."
-            )
-    return kinds

@@ -6,7 +6,7 @@ A generative method needs the plain text once, by item.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -33,28 +33,25 @@ logger = getLogger(__name__)
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """Texts by RecBole item id (entry 0 is the padding item, ``""``) and what the file was like.
+    """Texts by RecBole item id, and the file they come from.
 
-    ``titles``: the first field alone, the whole text where it is empty.
-    ``missing_rows``: items without a row; ``empty_texts``: items without any text, those included
-    (their text is ``item``); ``duplicate_texts``: items whose text an item with a lower id has too;
-    ``kinds``: RecBole's types of the columns that made the texts, by name;
-    the rest counts rows and characters of the file.
+    Args:
+        texts: of the items; entry 0 is the padding item, ``""``.
+        titles: the first field alone, the whole text where it is empty.
+        kinds: RecBole's types of the columns that made the texts, by name.
+        missing_rows: items without a row.
+        empty_texts: items without any text, those included; their text is ``item``.
+        duplicate_texts: items whose text an item with a lower id has too.
+        table: the file, which counts its odd rows.
     """
 
     texts: list[str]
     titles: list[str]
+    kinds: dict[str, str]
     missing_rows: int
     empty_texts: int
     duplicate_texts: int
-    duplicate_rows: int
-    short_rows: int
-    long_rows: int
-    stray_quotes: int
-    replaced_characters: int
-    missing_values: int = 0
-    encoding: str = "utf-8"
-    kinds: dict[str, str] = field(default_factory=dict)
+    table: ItemTable
 
 
 def read_item_texts(
@@ -104,19 +101,13 @@ def read_item_texts(
             "",
             *(title or text or PLACEHOLDER for title, text in zip(titles, texts, strict=True)),
         ],
+        kinds={name: table.kinds[name] for name in fields},
         missing_rows=len(items) - len(table.rows),
         empty_texts=len(items) - len(filled),
         duplicate_texts=len(filled) - len(set(filled)),
-        duplicate_rows=table.duplicate_rows,
-        short_rows=table.short_rows,
-        long_rows=table.long_rows,
-        stray_quotes=table.stray_quotes,
-        replaced_characters=table.replaced_characters,
-        missing_values=_missing_values(table, fields),
-        encoding=file_format.encoding,
-        kinds={name: table.kinds[name] for name in fields},
+        table=table,
     )
-    _log(path, result)
+    _log(path, result, file_format.encoding)
     return result
 
 
@@ -193,10 +184,10 @@ def _render(row: dict[str, str], fields: list[str], kinds: dict[str, str]) -> st
     return ", ".join(f"{name}: {value}" for name, value in values.items() if value)
 
 
-def _missing_values(table: ItemTable, fields: list[str]) -> int:
-    """Number of cells of these columns that hold the name of a missing value."""
-    rows = table.rows.values()
-    return sum(row[name].strip() in MISSING for row in rows for name in fields)
+def _missing_values(result: ItemTexts) -> int:
+    """Number of cells of the texts that hold the name of a missing value."""
+    rows = result.table.rows.values()
+    return sum(row[name].strip() in MISSING for row in rows for name in result.kinds)
 
 
 def render_item_text(
@@ -216,19 +207,20 @@ def _shown(encoding: str) -> str:
     return "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 
-def _log(path: str | Path, result: ItemTexts) -> None:
+def _log(path: str | Path, result: ItemTexts, encoding: str) -> None:
     """Warn where something is wrong with the file; tell where texts are merely equal."""
+    table = result.table
     wrong = {
         f"items without text (they become `{PLACEHOLDER}`)": result.empty_texts,
         "items without a row": result.missing_rows,
-        "repeated rows (the first wins)": result.duplicate_rows,
-        "short rows": result.short_rows,
-        "long rows": result.long_rows,
-        "quotes that open a cell and do not close it": result.stray_quotes,
-        f"characters that are not {_shown(result.encoding)} (--encoding names the encoding)": (
-            result.replaced_characters
+        "repeated rows (the first wins)": table.duplicate_rows,
+        "short rows": table.short_rows,
+        "long rows": table.long_rows,
+        "quotes that open a cell and do not close it": table.stray_quotes,
+        f"characters that are not {_shown(encoding)} (--encoding names the encoding)": (
+            table.replaced_characters
         ),
-        "cells such as nan or NULL, which count as empty": result.missing_values,
+        "cells such as nan or NULL, which count as empty": _missing_values(result),
     }
     met = [f"{count} {what}" for what, count in wrong.items() if count]
     if met:

@@ -169,15 +169,24 @@ class ItemVectors:
             )
         return rows
 
+    def missing(self, tokens: Sequence[str]) -> list[str]:
+        """Those of some items that have no vector in the file, all of them where it is gone.
+
+        Args:
+            tokens: raw item ids.
+        """
+        if not self.file.is_file():
+            return list(tokens)
+        row_of = self._read[0]
+        return [token for token in tokens if token not in row_of]
+
     def _of_file(self, tokens: Sequence[str]) -> np.ndarray:
-        row_of: dict[str, int] = {}
-        if self.file.is_file():
-            row_of, vectors = self._read
-        missing = [token for token in tokens if token not in row_of]
+        missing = self.missing(tokens)
         if missing:
             raise ConfigError(
                 f"item_vectors: {len(missing)} of {len(tokens)} new items have no vector in "
                 f"{self.file} ({', '.join(missing[:5])}). Give add_items the vectors of the new "
                 "items, or add them to that file."
             )
+        row_of, vectors = self._read
         return vectors[[row_of[token] for token in tokens]]

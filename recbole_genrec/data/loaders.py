@@ -19,6 +19,7 @@ from recbole_genrec.data.training_rows import (
     LengthGroupedLoader,
     TargetLoader,
     WindowLoader,
+    check_growing,
     row_mask,
     training_rows,
 )
@@ -31,9 +32,12 @@ __all__ = [
     "by_user_and_time",
     "cold_users",
     "create_dataset",
+    "drawn_rows",
     "make_loaders",
+    "part_of",
     "row_mask",
     "seen_and_unseen",
+    "training_data",
 ]
 
 
@@ -79,20 +83,14 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
         dataset: from :func:`create_dataset`.
         grouped: whether the model is one of ours, which may get batches of similar length.
         evaluated: whether the parts for validation and test are needed.
+
+    Raises:
+        DataError: RecBole cannot split the data, or a part that is needed is empty.
+        ConfigError: settings that cannot go together on this data.
     """
-    file = (
-        Path(config.settings.checkpoint_dir)
-        / f"{config.settings.dataset}-for-{config.settings.model}-dataloader.pth"
-    )
-    if file.exists():
-        refuse_pickle(file)
-    _check_histories(config, dataset)
-    hint = "RecBole cannot split it; check eval_args."
-    with explained(config.settings.dataset, hint, DataError), without_recbole_settings():
-        train, valid, test = data_preparation(config, dataset)
+    split = train, valid, test = _prepared(config, dataset)
     for part in (valid, test):
         draw_same_candidates(part, config.settings.seed)
-    split = (train, valid, test)
     if rows_are_interactions(config):
         valid, test = (RowLoader(config, part._dataset, part._sampler) for part in (valid, test))
     train = _training_loader(config, train, test._dataset, grouped)
@@ -103,18 +101,55 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
         test = None
     for name, loader in (("training", train), ("validation", valid), ("test", test)):
         needed = name == "training" or evaluated
-        if needed and loader is not None and not len(loader._dataset):
-            raise DataError(
-                f"The {name} split of {config.settings.dataset} is empty under split "
-                f"{config.settings.eval_args['split']}. Leave-one-out (LS: valid_and_test) needs "
-                "users with three or more interactions; four or more give each a training, a "
-                "validation and a test step. --eval_step=0 trains without a validation part, "
-                "--hold_out=False on every interaction."
-            )
+        if needed and loader is not None:
+            _check_filled(config, name, loader._dataset)
     if config.settings.exclude_history and test is not None:
         excluding_valid, test = excluding(config, split)
         valid = None if valid is None else excluding_valid
     return train, _validation_loader(config, valid), test
+
+
+def training_data(config, dataset):
+    """All rows of the training split as RecBole's dataset, whatever ``train_rows`` chooses.
+
+    Args:
+        config: settings of the run.
+        dataset: from :func:`create_dataset`.
+
+    Raises:
+        DataError: RecBole cannot split the data, or there are no such rows.
+        ConfigError: settings that cannot go together on this data.
+    """
+    train, _, test = _prepared(config, dataset)
+    data = _without_cold_users(config, train._dataset, test._dataset)
+    _check_filled(config, "training", data)
+    return data
+
+
+def _prepared(config, dataset) -> tuple:
+    """RecBole's loaders."""
+    file = (
+        Path(config.settings.checkpoint_dir)
+        / f"{config.settings.dataset}-for-{config.settings.model}-dataloader.pth"
+    )
+    if file.exists():
+        refuse_pickle(file)
+    _check_histories(config, dataset)
+    hint = "RecBole cannot split it; check eval_args."
+    with explained(config.settings.dataset, hint, DataError), without_recbole_settings():
+        return data_preparation(config, dataset)
+
+
+def _check_filled(config, name: str, data) -> None:
+    """Refuse a part of the split without rows."""
+    if not len(data):
+        raise DataError(
+            f"The {name} split of {config.settings.dataset} is empty under split "
+            f"{config.settings.eval_args['split']}. Leave-one-out (LS: valid_and_test) needs "
+            "users with three or more interactions; four or more give each a training, a "
+            "validation and a test step. --eval_step=0 trains without a validation part, "
+            "--hold_out=False on every interaction."
+        )
 
 
 def _check_histories(config, dataset) -> None:
@@ -138,19 +173,11 @@ def _check_histories(config, dataset) -> None:
 def _training_loader(config, train, test_data, grouped: bool):
     """RecBole's training loader, or ours with fewer rows or with batches of similar length."""
     settings = config.settings
-    data = train._dataset
-    if settings.cold_users and settings.hold_out is False:
-        raise ConfigError(
-            "cold_users keeps users out of training to test them, and hold_out: False trains on "
-            "everything. Leave one of them out."
-        )
-    if settings.cold_users:
-        is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
-        data = data.copy(data.inter_feat[~is_cold])
-    every = data
+    every = data = _without_cold_users(config, train._dataset, test_data)
     rows = training_rows(config)
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
+        check_growing(config, data)
     keep = row_mask(data.inter_feat[data.uid_field], rows, settings.MAX_ITEM_LIST_LENGTH)
     if rows == "longest":
         _log_dropped(keep, data.inter_feat[settings.ITEM_LIST_LENGTH_FIELD][keep])
@@ -167,6 +194,20 @@ def _training_loader(config, train, test_data, grouped: bool):
         train = loader(config, data, train._sampler, shuffle=settings.shuffle)
     train.counted = every  # for metrics of popularity
     return train
+
+
+def _without_cold_users(config, data, test_data):
+    """The training split without the users whom ``cold_users`` keeps out."""
+    settings = config.settings
+    if not settings.cold_users:
+        return data
+    if settings.hold_out is False:
+        raise ConfigError(
+            "cold_users keeps users out of training to test them, and hold_out: False trains on "
+            "everything. Leave one of them out."
+        )
+    is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
+    return data.copy(data.inter_feat[~is_cold])
 
 
 def _log_dropped(keep: torch.Tensor, lengths: torch.Tensor) -> None:
@@ -198,9 +239,26 @@ def _validation_loader(config, valid):
     )
     if not 0 < users < len(data) or not ranks_sequences:
         return valid
-    chosen = np.random.default_rng(settings.seed).choice(len(data), users, replace=False)
-    subset = data.copy(data.inter_feat[torch.from_numpy(np.sort(chosen))])
-    return type(valid)(config, subset, valid._sampler, shuffle=False)
+    return part_of(config, valid, drawn_rows(len(data), users, settings.seed))
+
+
+def drawn_rows(n_rows: int, count: int, seed: int) -> torch.Tensor:
+    """Numbers of rows, drawn with the seed and ascending, int64 ``[count]``."""
+    drawn = np.random.default_rng(seed).choice(n_rows, count, replace=False)
+    return torch.from_numpy(np.sort(drawn))
+
+
+def part_of(config, loader, rows: torch.Tensor):
+    """An evaluation loader of some rows of another one.
+
+    Args:
+        config: settings of the run.
+        loader: of an evaluation.
+        rows: numbers int64 ``[n]``, or which rows, bool ``[rows of the loader]``.
+    """
+    data = loader._dataset
+    subset = data.copy(data.inter_feat[rows])
+    return type(loader)(config, subset, loader._sampler, shuffle=False)
 
 
 def cold_users(config, data) -> torch.Tensor:
@@ -238,9 +296,7 @@ def seen_and_unseen(config, loader) -> dict:
     """
     data = loader._dataset
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
-    rows = {"seen": data.inter_feat[~unseen], "unseen": data.inter_feat[unseen]}
-    loaders = {}
-    for name, interactions in rows.items():
-        part = data.copy(interactions)
-        loaders[name] = type(loader)(config, part, loader._sampler, shuffle=False)
-    return loaders
+    return {
+        "seen": part_of(config, loader, ~unseen),
+        "unseen": part_of(config, loader, unseen),
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.data.ids import history_column, raw_ids
 
 
 def frames_of(
@@ -62,7 +62,7 @@ class NumberedData:
 
     def _no_rows(self) -> Interaction:
         none = torch.zeros(0, dtype=torch.long)
-        history = f"{self.iid_field}{self.config.settings.LIST_SUFFIX}"
+        history = history_column(self.config)
         return Interaction(
             {
                 self.uid_field: none,

@@ -12,23 +12,17 @@ from logging import getLogger
 import numpy as np
 import pandas as pd
 
+from recbole_genrec.data.evaluation_rows import rows_are_interactions
+from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.inter_files import RESERVED, Interactions
+from recbole_genrec.data.padding import filling_item, filling_stranger
 from recbole_genrec.data.times import event_order
 from recbole_genrec.errors import DataError
 
 logger = getLogger(__name__)
 
-FILLERS = frozenset({"0", "-1", "pad", "<pad>", "padding", "[pad]", "none", "null", "nan", "na"})
-"""What people write, in lower case, where a history is shorter than others."""
-
-
 WHOLE_HISTORY = "whole_history"
 """Column of what a file says of a user's history, where the models get less or none of it."""
-
-
-def history_column(config) -> str:
-    """Name of the column of histories, in files and in RecBole's batches."""
-    return f"{config.settings.ITEM_ID_FIELD}{config.settings.LIST_SUFFIX}"
 
 
 class Presplit:
@@ -56,7 +50,7 @@ class Presplit:
         self._history = history_column(config)
         self._tables = tables
         self._sequential = sequential
-        self._keeps_whole = bool(config.settings.exclude_history)
+        self._needs_histories = sequential or rows_are_interactions(config)
         _check_same_columns(tables)
         self.kinds = dict(tables[0].kinds)
         self._frame = pd.concat([table.frame for table in tables], ignore_index=True)
@@ -84,17 +78,17 @@ class Presplit:
         Raises:
             DataError: no row of a part has a history.
         """
-        if self._sequential:
+        if self._needs_histories:
             self._add_histories()
-        elif self._has_histories:
-            self._keep_whole()
-            del self.kinds[self._history], self._frame[self._history]
         frame = self._frame.iloc[self._order]
         part = self._part[self._order]
-        if self._sequential:
+        if self._needs_histories:
             filled = (frame[self._history].map(len) > 0).to_numpy()
             self._report_empty(part, filled)
-            frame, part = frame[filled], part[filled]
+            kept = filled if self._sequential else filled | (part == 0)
+            frame, part = frame[kept], part[kept]
+        if not self._sequential and self._history in frame:
+            frame = self._moved_aside(frame)
         by_part = np.argsort(part, kind="stable")
         sizes = np.bincount(part, minlength=len(self._tables)).tolist()
         return frame.iloc[by_part].reset_index(drop=True), sizes
@@ -130,11 +124,18 @@ class Presplit:
                 self._limit,
             )
 
+    def _moved_aside(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a general model, which has no histories."""
+        del self.kinds[self._history]
+        if WHOLE_HISTORY in frame:
+            return frame.drop(columns=self._history)
+        self.kinds[WHOLE_HISTORY] = "token_seq"
+        return frame.rename(columns={self._history: WHOLE_HISTORY})
+
     def _keep_whole(self) -> None:
-        """Keep the histories of the files for ``exclude_history``."""
-        if self._keeps_whole:
-            self._frame[WHOLE_HISTORY] = self._frame[self._history]
-            self.kinds[WHOLE_HISTORY] = "token_seq"
+        """Keep the histories for ``exclude_history`` and for lists without known items."""
+        self._frame[WHOLE_HISTORY] = self._frame[self._history]
+        self.kinds[WHOLE_HISTORY] = "token_seq"
 
     def _built(self) -> pd.Series:
         """What each row's user did before, at most ``MAX_ITEM_LIST_LENGTH`` items."""
@@ -186,12 +187,21 @@ class Presplit:
                     raise DataError(f"{self._where(row)}: the history holds {item!r}. {_ADVICE}")
             known += any(item in targets for item in history)
         strangers = {item for history in histories for item in history} - targets
-        filler = _filler(histories, strangers)
+        filler = filling_stranger(histories, strangers)
         if filler is not None:
             row, item = filler
             raise DataError(
                 f"{self._where(row)}: item {item!r} fills up histories and is never a target. "
                 f"{_ADVICE}"
+            )
+        of_training = histories[: len(self._tables[0].frame)]
+        filler = filling_item(of_training)
+        if filler is not None:
+            row, item = filler
+            raise DataError(
+                f"{self._where(row)}: all histories of the file hold {len(histories[row])} items, "
+                f"and many have item {item!r} twice at the same end. It fills them up, although "
+                f"there is an item of this name. {_ADVICE}"
             )
         if not known:
             raise DataError(
@@ -208,33 +218,6 @@ class Presplit:
 
 
 _ADVICE = "Write histories without padding, oldest item first: each ends with the last item."
-
-
-def _filler(histories: list[np.ndarray], strangers: set[str]) -> tuple[int, str] | None:
-    """Row and id of padding: an id that is no target and fills an end of histories.
-
-    Two in a row at an end are padding; a single one is where it has a name that padding has, and
-    where it ends a history or all histories have the same length.
-
-    Args:
-        histories: ids of each row.
-        strangers: ids that are never a target.
-    """
-    lengths = {len(history) for history in histories}
-    for row, history in enumerate(histories):
-        if len(history) < 2:
-            continue
-        first, second, before, last = history[0], history[1], history[-2], history[-1]
-        for item, neighbour, may_be_single in (
-            (last, before, True),
-            (first, second, len(lengths) == 1 and len(histories) > 1),
-        ):
-            if item not in strangers:
-                continue
-            named = may_be_single and item.lower() in FILLERS
-            if item == neighbour or named:
-                return row, item
-    return None
 
 
 def _check_same_columns(tables: list[Interactions]) -> None:

@@ -15,7 +15,6 @@ import torch
 from tqdm.auto import tqdm
 
 from recbole_genrec.data.decoder_encoders import (
-    NUMBERS,
     give_padding,
     is_plain_decoder,
     pool_by_mean,
@@ -27,6 +26,7 @@ from recbole_genrec.data.encoding_figures import (
     report_encoding,
 )
 from recbole_genrec.errors import ArtefactError, BackboneError, DataError
+from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact, save_artefact
 from recbole_genrec.storage.atomic import made_once
 from recbole_genrec.storage.digests import digest, folder_fingerprint
@@ -253,7 +253,7 @@ def _load_encoder(encoder: str, folder: Path, device: str | torch.device, precis
     safe = {
         "trust_remote_code": False,
         "local_files_only": True,
-        "model_kwargs": {"use_safetensors": True, "dtype": NUMBERS[precision]},
+        "model_kwargs": {"use_safetensors": True, "dtype": NUMBER_FORMATS[precision]},
     }
     try:
         model = SentenceTransformer(str(folder), device=str(device), **safe)

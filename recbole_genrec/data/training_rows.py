@@ -9,6 +9,7 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.utils import ModelType
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.data.batching import (
     CHUNK_BATCHES,
@@ -16,7 +17,9 @@ from recbole_genrec.data.batching import (
     sorted_in_chunks,
     target_batches,
 )
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.data.event_rows import ROWS_AT_ONCE
+from recbole_genrec.data.ids import history_column
+from recbole_genrec.errors import ConfigError, DataError
 
 MASKED = ("BERT4Rec",)
 """Models of RecBole that mask positions of a row and learn these, as their papers do."""
@@ -66,14 +69,15 @@ def row_mask(users: Tensor, rows: str, max_length: int) -> Tensor:
     """Which of RecBole's training rows (prefix -> next item) to keep.
 
     Args:
-        users: user of each row; the rows of one user follow each other, shortest prefix first.
+        users: user of each row ``[n]``; the rows of one user follow each other, shortest prefix
+            first.
         rows: ``all``; ``longest`` = the last row of each user; ``windows`` = the last row and every
             ``max_length``-th one before it, so that each interaction of a long history lies in a
             row (our choice).
         max_length: longest history, in items.
 
     Returns:
-        bool tensor, one entry a row.
+        bool ``[n]``.
     """
     if rows == "all":
         return torch.ones_like(users, dtype=torch.bool)
@@ -84,6 +88,71 @@ def row_mask(users: Tensor, rows: str, max_length: int) -> Tensor:
     last_row = torch.nonzero(is_last).flatten()
     user_number = torch.cumsum(is_last, 0) - is_last.long()
     return (last_row[user_number] - torch.arange(len(users))) % max_length == 0
+
+
+def check_growing(config: Any, data: Any, key: str = "train_rows") -> None:
+    """Refuse files whose rows cannot share a history.
+
+    ``longest`` and ``windows`` take the rows of a user for the prefixes of one history. Rows that
+    are no such prefixes would be left out.
+
+    Args:
+        config: the settings of the run.
+        data: dataset of all rows; those of a user follow each other, shortest prefix first.
+        key: which says how rows are chosen.
+
+    Raises:
+        DataError: names the first row, and what to do.
+    """
+    settings = config.settings
+    if settings.benchmark_filename is None:
+        return
+    broken = ~follows_the_row_before(data, settings.MAX_ITEM_LIST_LENGTH)
+    if not broken.any():
+        return
+    rows = data.inter_feat
+    users = rows[data.uid_field]
+    row = int(broken.int().argmax())
+    user = str(data.id2token(data.uid_field, int(users[row])))
+    item = str(data.id2token(data.iid_field, int(rows[data.iid_field][row])))
+    argument, hint = f"--{key}", ""
+    if key == "train_rows":
+        argument = f"--{settings.model}.{key}"
+        longest = int(rows[data.item_list_length_field].max())
+        if follows_the_row_before(data, longest).all():
+            hint = f", or --MAX_ITEM_LIST_LENGTH={longest}, to which the files cut histories"
+    raise DataError(
+        f"{settings.dataset}, training file: the history of user {user!r} before item {item!r} is "
+        f"not that of the user's row before with its item at the end, and so for "
+        f"{len(users[broken].unique()):,} of {len(users.unique()):,} users. {key}: "
+        f"{settings.train_rows} takes the rows of a user for one growing history and would leave "
+        f"out the others. Use {argument}=all, which trains each row on its own item{hint}."
+    )
+
+
+def follows_the_row_before(data: Any, width: int) -> Tensor:
+    """Which histories are those of the row before and its item; the first rows of users are.
+
+    Args:
+        data: dataset of all rows; those of a user follow each other, shortest prefix first.
+        width: longest history, in items.
+
+    Returns:
+        bool ``[rows]``.
+    """
+    rows = data.inter_feat
+    histories, lengths = rows[history_column(data.config)], rows[data.item_list_length_field]
+    users, items = rows[data.uid_field], rows[data.iid_field]
+    follows = torch.ones(len(rows), dtype=torch.bool)
+    for here in torch.arange(1, len(rows)).split(ROWS_AT_ONCE):
+        before = here - 1
+        longer = pad(histories[before, :width], (0, 1))  # [n, width + 1]
+        longer[torch.arange(len(here)), lengths[before]] = items[before]
+        is_full = (lengths[before] == width).unsqueeze(1)
+        expected = torch.where(is_full, longer[:, 1:], longer[:, :-1])
+        same = (histories[here, :width] == expected).all(1)
+        follows[here] = same | (users[here] != users[before])
+    return follows
 
 
 class LengthGroupedLoader(TrainDataLoader):
@@ -179,7 +248,7 @@ class TargetLoader(TrainDataLoader):
         return -(-int(self._targets.sum()) // self.config.settings.batch_targets)
 
     def windows(self) -> tuple[Tensor, Tensor]:
-        """Row and number of targets of each window of this epoch."""
+        """Row int64 ``[W]`` and number of targets ``[W]`` of each window of this epoch."""
         draws = torch.rand(len(self._targets), generator=self.generator)
         user, end, length = cut_histories(self._begins, self._targets, self._width, draws)
         return self._first[user] + end - self._begins[user], length

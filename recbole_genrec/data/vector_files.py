@@ -13,7 +13,7 @@ import pandas as pd
 
 from recbole_genrec.data.atomic_files import PLAIN, TYPES, AtomicFile
 from recbole_genrec.errors import DataError, explained
-from recbole_genrec.storage.digests import read_bytes
+from recbole_genrec.storage.digests import check_readable, read_bytes
 
 ID_ENDINGS = (".ids.txt", ".ids", ".txt", ".json")
 """What the file of the ids of ``emb.npy`` is called: ``emb`` and one of these."""
@@ -68,7 +68,7 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
     if file.suffix == ".npy":
         return _checked(file, _ids_of(file), _numpy(file))
     if file.suffix in (".parquet", ".pq"):
-        read_bytes(file)  # says what is wrong with a file that cannot be opened
+        check_readable(file)
         with explained(str(file), "Expected a Parquet file.", DataError):
             frame = pd.read_parquet(file)
         return _from_frame(file, frame, id_column)
@@ -81,7 +81,7 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
 
 
 def _numpy(file: Path) -> np.ndarray:
-    read_bytes(file)
+    check_readable(file)
     with explained(str(file), "Expected an array of numbers that numpy.save wrote.", DataError):
         return np.load(file, allow_pickle=False)
 
@@ -122,7 +122,7 @@ def _csv(file: Path, id_column: str | None) -> pd.DataFrame:
     Raises:
         DataError: it has no header, or one that is shorter than the rows.
     """
-    read_bytes(file)
+    check_readable(file)
     with explained(str(file), "Expected a CSV file with a header.", DataError):
         header = pd.read_csv(file, nrows=0)
         chosen = _column_of_ids(list(header.columns), id_column)

@@ -20,7 +20,7 @@ from recbole_genrec.decoding.closed_codes import (
 from recbole_genrec.decoding.edges import edge_leaf_scores, segment_log_softmax
 from recbole_genrec.decoding.exact import exact_scores, exact_search, path_scores
 from recbole_genrec.decoding.grammar import grammar_search
-from recbole_genrec.decoding.likelihood import item_cross_entropy
+from recbole_genrec.decoding.likelihood import item_cross_entropy, level_logits
 from recbole_genrec.decoding.log import SearchLog
 from recbole_genrec.decoding.log_probs import cached_log_probs
 from recbole_genrec.decoding.protocol import SCORE_TYPES, CodeDecoder, SearchResult
@@ -50,6 +50,7 @@ __all__ = [
     "grammar_search",
     "histories_of",
     "item_cross_entropy",
+    "level_logits",
     "path_scores",
     "ranking_guided_loss",
     "sampled_candidates",

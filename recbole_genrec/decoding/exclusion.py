@@ -42,7 +42,12 @@ class Exclusion:
 
     @classmethod
     def of(cls, trie: ItemTrie, items: Tensor | None) -> Exclusion | None:
-        """The exclusion of ``items``, ``None`` where there is none."""
+        """The exclusion of some items; ``None`` where there is none.
+
+        Args:
+            trie: the items that may be returned.
+            items: int64 ``[B, H]``, what each user must not get, 0 = none; ``None`` for nobody.
+        """
         if items is None:
             return None
         return cls(trie, items.to(trie.device))

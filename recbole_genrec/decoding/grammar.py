@@ -74,7 +74,7 @@ def grammar_search(
         scores = candidates.gather(1, chosen)
         parents = chosen // level.size
         codes = chosen % level.size
-        nodes = _child(trie, depth, nodes.gather(1, parents), codes)
+        nodes = trie.child(depth, nodes.gather(1, parents), codes)
         nodes = nodes.masked_fill(scores == -torch.inf, -1)
         if depth + 1 < trie.depth:
             block = decoder.step(codes, parents)
@@ -95,26 +95,6 @@ def _closed_codes(trie: ItemTrie, exclusion: Exclusion, depth: int, nodes: Tenso
         return closed
     counts = torch.zeros(*nodes.shape, trie.sizes[depth], device=nodes.device)
     return counts.scatter_add_(2, children.codes, closed.float()) > 0
-
-
-def _child(trie: ItemTrie, depth: int, nodes: Tensor, codes: Tensor) -> Tensor:
-    """The nodes that codes lead to.
-
-    Args:
-        trie: the trie, or a subset.
-        depth: depth of ``nodes``.
-        nodes: int64 ``[B, Q]``, -1 = outside the catalogue.
-        codes: int64 ``[B, Q]``.
-
-    Returns:
-        int64 ``[B, Q]``, nodes of the next depth, -1 where there is none.
-    """
-    children = trie.children(depth, nodes)  # [B, Q, W]
-    slots = children.codes
-    if slots is None:
-        slots = torch.arange(trie.sizes[depth], device=codes.device)  # [W]
-    reached = torch.where(slots == codes.unsqueeze(-1), children.nodes, -1)  # [B, Q, W]
-    return reached.amax(-1).long()
 
 
 def _fill(trie: ItemTrie, leaves: Tensor, scores: Tensor, exclusion: Exclusion | None) -> Tensor:

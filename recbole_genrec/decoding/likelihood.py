@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
 from recbole_genrec.decoding.trie import ItemTrie
+
+
+def level_logits(
+    logits: Callable[[Tensor, int], Tensor], states: Tensor, temperature: float = 1.0
+) -> Iterator[Tensor]:
+    """The logits of each level from the states that predict its codes, computed when asked for.
+
+    Args:
+        logits: ``(states [P, d], level) -> [P, V_level]``.
+        states: ``[P, L, d]``.
+        temperature: divides the logits.
+
+    Yields:
+        ``[P, V_level]``.
+    """
+    for level, state in enumerate(states.unbind(1)):
+        yield logits(state, level) / temperature
 
 
 def item_cross_entropy(

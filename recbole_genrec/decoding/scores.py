@@ -85,11 +85,12 @@ def break_ties(trie: ItemTrie, scores: Tensor, rank: Tensor | float) -> Tensor:
 
     Args:
         trie: the trie of the leaves.
-        scores: float32, the scores of leaves.
-        rank: place of the item on its leaf, 0 = first; of the shape of ``scores``, or one for all.
+        scores: float32 ``[...]``, the scores of leaves.
+        rank: place of the item on its leaf, 0 = first; of a shape that broadcasts with that of
+            ``scores``, or one for all.
 
     Returns:
-        float32, the scores of the items.
+        float32, the scores of the items, of the shape of both together.
     """
     if not trie.max_rank:
         return scores
@@ -103,6 +104,9 @@ def break_item_ties(trie: ItemTrie, scores: Tensor) -> Tensor:
     Args:
         trie: the trie of the items.
         scores: float32 ``[B, n_items]``.
+
+    Returns:
+        float32 ``[B, n_items]``.
     """
     if not trie.max_rank:
         return scores

@@ -189,6 +189,23 @@ class ItemTrie:
             counted = torch.where(none, of_all, counted)
         return Children(codes, legal, counted)
 
+    def child(self, t: int, nodes: Tensor, codes: Tensor) -> Tensor:
+        """The nodes that codes lead to.
+
+        Args:
+            t: depth of the nodes.
+            nodes: int64 ``[...]``, -1 = dead.
+            codes: int64 ``[...]``.
+
+        Returns:
+            int64 ``[...]``, -1 where no item, or no member of a subset, has that prefix.
+        """
+        level = self.levels[t]
+        child = level.child(nodes, codes)
+        if level.allowed is not None:
+            child = torch.where(level.allowed[child], child, -1)
+        return child
+
     def counts(self, items: Tensor) -> Tensor:
         """Whether items count where probabilities are normalised; added ones do not."""
         if self.n_counted is None:

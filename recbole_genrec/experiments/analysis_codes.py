@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recbole_genrec.experiments.analysis_items import ItemTable, item_vectors
 from recbole_genrec.report.contents import Analysis, CodeNode, ItemMap, Level
+from recbole_genrec.tokenizer.codes import code_entropy
 
 MAPPED_ITEMS = 5000
 """Items on the map; of a larger catalogue so many are drawn (our choice)."""
@@ -57,12 +58,12 @@ def levels(codes: Tensor, sizes: tuple[int, ...]) -> list[Level]:
     """
     rows = []
     for level, size in enumerate(sizes):
-        counts = codes[:, level].unique(return_counts=True)[1].double()
-        shares = counts / counts.sum()
-        entropy = float(-(shares * shares.log()).sum())
+        column = codes[:, level]
+        used = len(column.unique())
+        perplexity = math.exp(code_entropy(column))
         prefixes = codes[:, : level + 1].unique(dim=0, return_counts=True)[1]
         sharing = int(prefixes[prefixes > 1].sum())
-        rows.append(Level(size, len(counts), math.exp(entropy), len(prefixes), sharing))
+        rows.append(Level(size, used, perplexity, len(prefixes), sharing))
     return rows
 
 

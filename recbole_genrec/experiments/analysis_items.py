@@ -39,7 +39,7 @@ class ItemTable:
             self.texts = list(model.content.text)
         else:
             self.tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-            self.texts = ["", *texts_of(config, self.tokens[1:])]
+            self.texts = ["", *texts_of(config, self.tokens[1:])[0]]
         self.titles = []
         for text, token in zip(self.texts, self.tokens, strict=True):
             self.titles.append(_title(text, token, fields))
@@ -80,6 +80,8 @@ def item_vectors(model: Any) -> tuple[np.ndarray, str] | None:
         return None
     if hasattr(model, "item_vectors"):
         return model.item_vectors().float().cpu().numpy(), "the vectors that the model ranks by"
+    if not model.content.is_described:
+        return None
     try:
         return np.asarray(model.content.embeddings(), dtype=np.float32), "the item texts"
     except GenRecError:

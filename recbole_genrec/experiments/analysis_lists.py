@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.histories import training_counts
+from recbole_genrec.data.loaders import drawn_rows, part_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis_items import ItemTable
 from recbole_genrec.experiments.loading import Trained
@@ -34,13 +34,10 @@ def chosen_users(config: Any, loader: Any, users: int | None) -> Any:
     """
     if loader is None:
         raise ConfigError("The run held nothing out (hold_out: False), so there are no test lists.")
-    data = loader._dataset
-    if users is None or users >= len(data):
+    n_rows = len(loader._dataset)
+    if users is None or users >= n_rows:
         return loader
-    draw = np.random.default_rng(config["seed"])
-    rows = np.sort(draw.choice(len(data), users, replace=False))
-    subset = data.copy(data.inter_feat[torch.from_numpy(rows)])
-    return type(loader)(config, subset, loader._sampler, shuffle=False)
+    return part_of(config, loader, drawn_rows(n_rows, users, config["seed"]))
 
 
 def analyse_lists(

@@ -17,10 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, checked_weights
 from recbole_genrec.experiments.ensemble_members import Case, Member, load_members
+from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.results_beside import cost_of_trainings
+from recbole_genrec.experiments.stored_settings import changes_of_results
 from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
 from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
@@ -46,6 +49,7 @@ def make_ensemble(
     output: str | os.PathLike,
     weights: Sequence[float] | None = None,
     command: str | None = None,
+    model_class: type | str | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """Choose weights on validation, test the sum, and write the ensemble and its result.
@@ -55,21 +59,25 @@ def make_ensemble(
         output: the JSON file of the ensemble; its result goes to ``<name>.result.json`` beside it.
         weights: one for each checkpoint; default: chosen on validation.
         command: the command line, for the result file.
-        **changes: settings to replace, of all members, for example ``exclude_history``.
+        model_class: the class of members from outside this package, or ``package.module:Class``.
+        **changes: settings to replace, of all members, for example ``exclude_history``. What
+            decides the result is kept in the file.
 
     Returns:
         The result, of the form of a run's.
 
     Raises:
-        ConfigError: models that do not fit each other, or wrong weights.
+        ConfigError: models that do not fit each other, wrong weights, or a key that says how
+            models are trained.
         ArtefactError: a checkpoint is missing or damaged.
         HeldError: another process is going to write the same ensemble.
     """
-    target = Path(output)
+    target = Path(output).expanduser()
     if target.suffix != ".json":
         raise ConfigError(f"output is {target}; an ensemble is a .json file.")
+    local = [local_checkpoint(checkpoint) for checkpoint in checkpoints]
     with held_output(target, "output", logging.getLogger().warning):
-        return _made_ensemble(checkpoints, target, weights, command, changes)
+        return _made_ensemble(local, target, weights, command, model_class, changes)
 
 
 def _made_ensemble(
@@ -77,6 +85,7 @@ def _made_ensemble(
     target: Path,
     weights: Sequence[float] | None,
     command: str | None,
+    model_class: type | str | None,
     changes: dict[str, Any],
 ) -> dict[str, Any]:
     """See :func:`make_ensemble`."""
@@ -84,7 +93,7 @@ def _made_ensemble(
     result_file = target.with_suffix(".result.json")
     check_writable(target)
     check_writable(result_file)
-    members = load_members(checkpoints, changes)
+    members = load_members(checkpoints, changes, model_class)
     stages.end("data")
     valid: float | None = None
     if weights is None:
@@ -92,7 +101,7 @@ def _made_ensemble(
     else:
         chosen = checked_weights(weights, len(members))
     stages.end("weights")
-    file = EnsembleFile(tuple(checkpoints), chosen)
+    file = EnsembleFile(tuple(checkpoints), chosen, changes_of_results(changes))
     result = tested(members, file, ranks_folder(result_file))
     stages.end("test")
 
@@ -139,6 +148,7 @@ def tested(
         "dataset": config.settings.dataset,
         "history_masked": history_masked(config.final_config_dict),
         "test_result": {name: float(value) for name, value in figures.items()},
+        "tested_pairs": pairs_of_test(first.trained.test),
         "seed": config.settings.seed,
         "ranks": None if ranks is None else ranks.name,
         "report": {},

@@ -1,10 +1,10 @@
-"""The file of an ensemble: checkpoints and their weights, as JSON."""
+"""The file of an ensemble: checkpoints, their weights and changed settings, as JSON."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,30 @@ ADVICE = "Make it again with recbole-genrec ensemble."
 
 @dataclass(frozen=True)
 class EnsembleFile:
-    """Members and weights.
+    """Members, weights and changed settings.
 
     Attributes:
         checkpoints: paths of the members' checkpoints.
         weights: one for each member, positive.
+        changes: settings that replace those of all members, by key or ``Model.key``.
     """
 
     checkpoints: tuple[str, ...]
     weights: tuple[float, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings to replace when members are loaded.
+
+        Args:
+            changes: what is asked for now. It wins, a plain key also over ``Model.key``.
+        """
+        kept = {
+            name: value
+            for name, value in self.changes.items()
+            if name.rpartition(".")[2] not in changes
+        }
+        return {**kept, **changes}
 
     def content(self, folder: str | os.PathLike) -> dict[str, Any]:
         """What :meth:`read` reads; paths are relative to the folder of the file.
@@ -37,7 +52,7 @@ class EnsembleFile:
             {"checkpoint": os.path.relpath(checkpoint, folder), "weight": weight}
             for checkpoint, weight in zip(self.checkpoints, self.weights, strict=True)
         ]
-        return {"format": FORMAT, "members": members}
+        return {"format": FORMAT, "members": members, "changes": self.changes}
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> EnsembleFile:
@@ -52,6 +67,7 @@ class EnsembleFile:
             members = content["members"]
             names = [str(member["checkpoint"]) for member in members]
             weights = tuple(float(member["weight"]) for member in members)
+            changes = dict(content.get("changes", {}))  # older files have none
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(
                 f"{path} is no ensemble: it needs members with a checkpoint and a weight each. "
@@ -70,7 +86,7 @@ class EnsembleFile:
                     f"{path} names {checkpoint}, which is not there. Move the checkpoints along "
                     "with the file, or make the ensemble again."
                 )
-        return cls(checkpoints, checked_weights(weights, len(checkpoints)))
+        return cls(checkpoints, checked_weights(weights, len(checkpoints)), changes)
 
 
 def is_ensemble(path: str | os.PathLike) -> bool:

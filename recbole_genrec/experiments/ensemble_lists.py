@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +12,21 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile
-from recbole_genrec.experiments.ensemble_members import check_scores
+from recbole_genrec.experiments.ensemble_members import (
+    check_scores,
+    log_probabilities,
+    make_known,
+)
 from recbole_genrec.experiments.loading import Served, load_recommender
 from recbole_genrec.experiments.recbole_lists import BATCH, CatalogueLists
-from recbole_genrec.model.answers import ListOptions, Ranked, best_of
+from recbole_genrec.model.answers import ListOptions
+from recbole_genrec.model.catalogue import Catalogue
 
 
 class EnsembleLists(CatalogueLists):
     """Members whose log-probabilities are added.
+
+    The items are those that all members know.
 
     Args:
         served: the members.
@@ -29,26 +38,29 @@ class EnsembleLists(CatalogueLists):
         self.weights = list(weights)
         first = self.served[0]
         self.config = first.config
-        self.catalogue = first.model.catalogue
+        self.catalogue = Catalogue(_common_items(served), first.model.catalogue.users)
         self.histories = first.histories
         self.uses_users = any(member.model.uses_users for member in self.served)
         self.max_seq_length = max(member.model.max_seq_length for member in self.served)
         self.trained_on = getattr(first.model, "trained_on", None)
-        self._items = [_items_of(member, first) for member in self.served]
-        self._users = [_users_of(member, first) for member in self.served]
+        device = first.config["device"]
+        self._items = [_items_of(member, self.catalogue).to(device) for member in self.served]
+        self._users = [_users_of(member, self.catalogue).to(device) for member in self.served]
 
     @classmethod
-    def load(cls, path: str, **changes: Any) -> Served:
+    def load(cls, path: str, model_class: type | str | None = None, **changes: Any) -> Served:
         """The ensemble of a file.
 
         Args:
             path: what ``recbole-genrec ensemble`` wrote.
-            **changes: settings to replace, of all members.
+            model_class: the class of members from outside this package.
+            **changes: settings to replace, of all members; the file's own hold for the others.
         """
         file = EnsembleFile.read(path)
+        make_known(model_class)
         served = []
         for checkpoint in file.checkpoints:
-            member = load_recommender(checkpoint, **changes)
+            member = load_recommender(checkpoint, **file.changed(changes))
             check_scores(checkpoint, member.config)
             served.append(member)
         lists = cls(served, file.weights)
@@ -67,11 +79,21 @@ class EnsembleLists(CatalogueLists):
 
     def list_titles(self) -> list[str]:
         """Titles by item id."""
-        return self.served[0].model.list_titles()
+        return self._titles
 
     def list_texts(self) -> list[str]:
         """Texts by item id."""
-        return self.served[0].model.list_texts()
+        return self._texts
+
+    @functools.cached_property
+    def _titles(self) -> list[str]:
+        titles = self.served[0].model.list_titles()
+        return [titles[item] for item in self._items[0].tolist()]
+
+    @functools.cached_property
+    def _texts(self) -> list[str]:
+        texts = self.served[0].model.list_texts()
+        return [texts[item] for item in self._items[0].tolist()]
 
     def list_options(self) -> ListOptions:
         """What the settings of the first member say about lists."""
@@ -86,7 +108,7 @@ class EnsembleLists(CatalogueLists):
         return rows
 
     @torch.no_grad()
-    def ranked_lists(
+    def list_scores(
         self,
         history: Tensor,
         length: Tensor,
@@ -94,52 +116,70 @@ class EnsembleLists(CatalogueLists):
         candidates: Tensor | None,
         excluded: Tensor | None = None,
         **user: Tensor,
-    ) -> list[Ranked]:
-        """The items of the highest weighted sums of log-probabilities."""
+    ) -> Tensor:
+        """Weighted sums of log-probabilities, ``[B, n_items]``."""
         total = torch.zeros((), device=history.device)
         for member, weight, items, users in zip(
             self.served, self.weights, self._items, self._users, strict=True
         ):
-            numbers = {name: users[value] for name, value in user.items()}
-            scores = _scores(member, items[history], length, numbers)
-            scores[:, 0] = -torch.inf
-            total = total + weight * torch.log_softmax(scores.float(), dim=1)[:, items]
-        return best_of(total, k, candidates, excluded)
+            model = member.model
+            recent, lengths = _last_items(items[history], length, model.max_seq_length)
+            numbers = {}
+            if model.uses_users:
+                numbers = {name: users[value] for name, value in user.items()}
+            among = None if candidates is None else items[candidates]
+            without = None if excluded is None else items[excluded]
+            scores = model.list_scores(recent, lengths, k, among, without, **numbers)
+            total = total + weight * log_probabilities(scores)[:, items]
+        return total
 
 
-def _items_of(member: Served, first: Served) -> Tensor:
-    """A member's id of each item of the first one, ``[n_items]``.
+def _common_items(served: Sequence[Served]) -> list[str]:
+    """Raw ids of the items that all members know, in the order of the first one.
 
     Raises:
-        ConfigError: the two do not know the same items.
+        ConfigError: there is none.
     """
-    here, there = first.model.item_tokens, member.model.item_tokens
-    if set(here) != set(there):
-        raise ConfigError("The members of this ensemble know different items. Train them anew.")
-    number = {token: row for row, token in enumerate(there)}
-    device = first.config["device"]
-    return torch.tensor([number[token] for token in here], device=device)
+    known = [set(member.model.item_tokens) for member in served]
+    common = set.intersection(*known)
+    if len(common) < 2:  # the padding item alone
+        raise ConfigError("The members of this ensemble have no item in common. Train them anew.")
+    others = set.union(*known) - common
+    if others:
+        example = min(others)
+        names = [
+            member.config["model"]
+            for member, items in zip(served, known, strict=True)
+            if example not in items
+        ]
+        logging.getLogger().warning(
+            f"{len(others)} items are not known to all members of the ensemble, for example "
+            f"{example!r}, which {' and '.join(names)} does not know; they are in no list and do "
+            "not count in histories. Train again to have them."
+        )
+    return [token for token in served[0].model.item_tokens if token in common]
 
 
-def _users_of(member: Served, first: Served) -> Tensor:
-    """A member's id of each user of the first one, ``[n_users]``; 0 = nobody it knows.
+def _items_of(member: Served, catalogue: Catalogue) -> Tensor:
+    """A member's id of each item of the ensemble, ``[n_items]``."""
+    number = {token: row for row, token in enumerate(member.model.item_tokens)}
+    return torch.tensor([number[token] for token in catalogue.items])
+
+
+def _users_of(member: Served, catalogue: Catalogue) -> Tensor:
+    """A member's id of each user of the ensemble, ``[n_users]``; 0 = nobody it knows.
 
     Members that were trained on different days number the same users differently.
     """
     numbers = {token: row for row, token in enumerate(member.model.catalogue.users) if row}
-    tokens = first.model.catalogue.users[1:]
-    device = first.config["device"]
-    return torch.tensor([0, *(numbers.get(token, 0) for token in tokens)], device=device)
+    return torch.tensor([0, *(numbers.get(token, 0) for token in catalogue.users[1:])])
 
 
-def _scores(member: Served, history: Tensor, length: Tensor, user: dict[str, Tensor]) -> Tensor:
-    """Scores of all items by a member, ``[B, n_items]``, from the last items that it reads."""
-    model = member.model
-    longest = model.max_seq_length
+def _last_items(history: Tensor, length: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """The last ``longest`` items of each history ``[B, T]``, right-padded, and their numbers."""
     start = (length - longest).clamp(min=0).unsqueeze(1)
     slots = torch.arange(min(longest, history.shape[1]), device=history.device)
     place = (start + slots).clamp(max=history.shape[1] - 1)
     lengths = length.clamp(max=longest)
     recent = history.gather(1, place).masked_fill(slots >= lengths.unsqueeze(1), 0)
-    known = user if model.uses_users else {}
-    return model.scores(recent[:, : int(lengths.max())], lengths, **known)
+    return recent[:, : int(lengths.max())], lengths

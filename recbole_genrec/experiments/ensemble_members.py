@@ -12,7 +12,10 @@ from torch import Tensor
 
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.loading import Trained, load_data_and_model
+from recbole_genrec.experiments.hub import opened
+from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.stored_settings import check_changes
+from recbole_genrec.model.outside import named_class
 from recbole_genrec.report.comparable import different_protocols, free_keys
 from recbole_genrec.report.ranks import evaluated_cases
 from recbole_genrec.storage.digests import digest
@@ -37,8 +40,10 @@ class Member:
 
     def __init__(self, checkpoint: str, changes: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
+        path, state = opened(checkpoint)
+        check_changes(path, state["config"], None, changes)
         # all users are loaded; which of them choose the weights is decided for all members
-        self.trained: Trained = load_data_and_model(checkpoint, valid_users=0, **changes)
+        self.trained: Trained = restored(path, state, None, {"valid_users": 0, **changes})
         config, model = self.trained.config, self.trained.model
         check_scores(checkpoint, config)
         config["dense_scores"] = True  # the sum needs a score of every item, not ranked lists
@@ -93,10 +98,11 @@ class Member:
         Raises:
             ConfigError: the two do not know the same items.
         """
-        if set(first.items) != set(self.items):
+        others = set(first.items) ^ set(self.items)
+        if others:
             raise ConfigError(
-                f"{first.checkpoint} and {self.checkpoint} know different items. Train both on "
-                "the same data."
+                f"{first.checkpoint} and {self.checkpoint} know different items ({len(others)}, "
+                f"for example {min(others)!r}). Train both on the same data."
             )
         number = {token: column for column, token in enumerate(self.items)}
         if self.items != first.items:
@@ -119,10 +125,34 @@ class Member:
             self.trainer.item_tensor = features.to(self.trainer.device)
         batch = self.trainer._full_sort_batch_eval(loader.collate_fn(rows))
         interaction, scores, target_rows, targets = batch
-        log_probs = torch.log_softmax(scores.float(), dim=1)
+        log_probs = log_probabilities(scores)
         if self._columns is not None:
             log_probs = log_probs[:, self._columns.to(log_probs.device)]
         return interaction, log_probs, target_rows, targets
+
+
+def log_probabilities(scores: Tensor) -> Tensor:
+    """Log-probabilities of all items, by a softmax of their scores.
+
+    Args:
+        scores: ``[B, n_items]``, -inf for items that have no place in a list, which stays; the
+            padding item is one of them.
+    """
+    scores = scores.float().clone()
+    scores[:, 0] = -torch.inf
+    log_probs = torch.log_softmax(scores, dim=1)
+    return log_probs.masked_fill(scores.isneginf(), -torch.inf)  # also where all of a row are
+
+
+def make_known(model_class: type | str | None) -> None:
+    """Let checkpoints of a class from outside this package load.
+
+    Args:
+        model_class: the class of one or more members, or ``package.module:Class``; ``None`` = all
+            are known.
+    """
+    if model_class is not None:
+        named_class(model_class)
 
 
 def check_scores(checkpoint: str, config: Any) -> None:
@@ -140,22 +170,27 @@ def check_scores(checkpoint: str, config: Any) -> None:
         raise ConfigError(
             f"{checkpoint} has cold_share: {share:g}, which gives items places in a list. An "
             "ensemble adds scores, and its list would not keep the share. Use "
-            f"--{config['model']}.cold_share=0."
+            f"--{config['model']}.cold_share=0 when it is made; its file keeps that."
         )
 
 
-def load_members(checkpoints: Sequence[str], changes: dict[str, Any]) -> list[Member]:
+def load_members(
+    checkpoints: Sequence[str], changes: dict[str, Any], model_class: type | str | None = None
+) -> list[Member]:
     """The members of an ensemble.
 
     Args:
         checkpoints: of two or more models.
         changes: settings to replace, of all of them.
+        model_class: the class of members from outside this package.
 
     Raises:
-        ConfigError: fewer than two, or models of other data, items, protocol or test rows.
+        ConfigError: fewer than two, models of other data, items, protocol or test rows, or a key
+            that says how they were trained.
     """
     if len(checkpoints) < 2:
         raise ConfigError("An ensemble needs two checkpoints or more.")
+    make_known(model_class)
     members = [Member(checkpoint, changes) for checkpoint in checkpoints]
     first = members[0]
     for member in members[1:]:

@@ -10,7 +10,8 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.data.histories import unreachable_targets
-from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.data.tested_pairs import pairs_of_test
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.command_line import command_of_test
 from recbole_genrec.experiments.ensemble import tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
@@ -20,24 +21,18 @@ from recbole_genrec.experiments.loading import restored
 from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
-from recbole_genrec.experiments.stored_settings import config_from_plain
-from recbole_genrec.model.outside import check_stored_class
+from recbole_genrec.experiments.stored_settings import check_changes
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.runtime import processes
-from recbole_genrec.settings.classification import evaluation_keys
 from recbole_genrec.settings.recbole_values import history_masked
-from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, entries_without_training
 from recbole_genrec.training.held_runs import held_output
 from recbole_genrec.training.trainer_class import get_trainer_class
-
-MOVABLE = ("backbone",)
-"""Keys that name a place whose content, not its name, decides the weights."""
 
 
 def evaluate(
@@ -66,6 +61,7 @@ def evaluate(
         ArtefactError: items were added to the model after its training.
         HeldError: another process is going to write the same result file.
     """
+    checkpoint = local_checkpoint(checkpoint)
     if result_file is None:
         if changes.get("save_ranks") is True:
             raise ConfigError(
@@ -73,6 +69,7 @@ def evaluate(
             )
         return Result(_evaluated(checkpoint, model_class, None, changes))
 
+    result_file = Path(result_file).expanduser()
     check_writable(result_file)
     with held_output(result_file, "result_file", logging.getLogger().warning):
         result = _evaluated(checkpoint, model_class, result_file, changes)
@@ -89,7 +86,7 @@ def _evaluated(
 ) -> dict[str, Any]:
     """The result of a test of a model or an ensemble; its ranks are written."""
     if is_ensemble(checkpoint):
-        return _evaluate_ensemble(checkpoint, result_file, changes)
+        return _evaluate_ensemble(checkpoint, model_class, result_file, changes)
     return _evaluate_model(checkpoint, model_class, result_file, changes)
 
 
@@ -101,9 +98,8 @@ def _evaluate_model(
 ) -> dict[str, Any]:
     """The test of one model with changes of its settings."""
     stages = Stages()
-    checkpoint = local_checkpoint(checkpoint)
     state = load_checkpoint(checkpoint)
-    _check_changes(checkpoint, state, model_class, changes)
+    check_changes(checkpoint, state["config"], model_class, changes)
     config, model, dataset, train, valid, test = restored(checkpoint, state, model_class, changes)
     if test is None:
         raise ConfigError(
@@ -141,6 +137,7 @@ def _evaluate_model(
         "changes": changes,
         "history_masked": history_masked(config.final_config_dict),
         "unreachable_targets": unreachable,
+        "tested_pairs": pairs_of_test(test),
         **metrics,
         "seed": config.settings.seed,
         "report": report,
@@ -150,14 +147,15 @@ def _evaluate_model(
 
 
 def _evaluate_ensemble(
-    path: str, result_file: str | Path | None, changes: dict[str, Any]
+    path: str,
+    model_class: type | str | None,
+    result_file: str | Path | None,
+    changes: dict[str, Any],
 ) -> dict[str, Any]:
     """The test of an ensemble with changes of all its members."""
     stages = Stages()
     file = EnsembleFile.read(path)
-    for checkpoint in file.checkpoints:
-        _check_changes(checkpoint, load_checkpoint(checkpoint), None, changes)
-    members = load_members(file.checkpoints, changes)
+    members = load_members(file.checkpoints, file.changed(changes), model_class)
     stages.end("data")
     first = members[0].trained
     ranks = None
@@ -177,23 +175,6 @@ def _evaluate_ensemble(
     }
 
 
-def _check_changes(
-    checkpoint: str,
-    state: dict[str, Any],
-    model_class: type | str | None,
-    changes: dict[str, object],
-) -> None:
-    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
-        check_stored_class(state["config"], model_class, checkpoint)
-        known = evaluation_keys(config_from_plain(state["config"]).declarations)
-    for name in changes:
-        if name not in known and name not in MOVABLE:
-            raise ConfigError(
-                f"{name} cannot be changed for a trained model. "
-                f"evaluate takes {', '.join(known)}.{did_you_mean(name, known)}"
-            )
-
-
 def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:
     if not is_generative(type(model)):
         return
@@ -207,7 +188,7 @@ def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: 
     if missing > 0:
         raise ArtefactError(
             f"The data has {missing} items that {checkpoint} does not know and that "
-            f"{type(model).__name__} cannot add without training, so it cannot be tested on this "
-            "data. Train again from the beginning, without init_from, or give the data of its "
-            "training with --data_path."
+            f"{type(model).__name__} could not add without training, so it cannot be tested on "
+            "this data. The log says what they lack: give it to them, train again from the "
+            "beginning, without init_from, or give the data of its training with --data_path."
         )

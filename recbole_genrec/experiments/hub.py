@@ -1,11 +1,17 @@
-"""Checkpoints by hub id: a folder of open formats, fetched once and kept by huggingface_hub."""
+"""Where checkpoints are: files, folders, and hub ids.
+
+What a hub id names is a folder of open formats, fetched once and kept by huggingface_hub.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.ensemble_file import is_ensemble
+from recbole_genrec.storage.checkpoints import load_checkpoint
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 OPEN_FORMATS = ["*.json", "*.safetensors", "*.md"]
@@ -35,3 +41,22 @@ def local_checkpoint(name: str) -> str:
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name, or "
             "copy the export here and name its folder."
         ) from error
+
+
+def opened(checkpoint: str) -> tuple[str, dict[str, Any]]:
+    """The path of a checkpoint, and its content.
+
+    Args:
+        checkpoint: as in :func:`local_checkpoint`.
+
+    Raises:
+        ArtefactError: it is missing or damaged.
+        ConfigError: it is an ensemble.
+    """
+    path = local_checkpoint(checkpoint)
+    if is_ensemble(path):
+        raise ConfigError(
+            f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
+            "load_recommender take it."
+        )
+    return path, load_checkpoint(path)

@@ -17,12 +17,13 @@ from recbole_genrec.data.choices import Histories, buyers, chosen_items, histori
 from recbole_genrec.data.cold_items import items_without_interactions, texts_of
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.data.plain_histories import plain_histories
-from recbole_genrec.errors import ArtefactError, ConfigError, explained
+from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.experiments.ensemble_file import is_ensemble
-from recbole_genrec.experiments.hub import local_checkpoint
+from recbole_genrec.experiments.hub import local_checkpoint, opened
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
@@ -75,13 +76,8 @@ def load_data_and_model(
             the model's class is from outside and nobody named it.
         ConfigError: the checkpoint's class has another name than ``model_class``.
     """
-    if is_ensemble(checkpoint):
-        raise ConfigError(
-            f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
-            "load_recommender take it."
-        )
-    checkpoint = local_checkpoint(checkpoint)
-    return restored(checkpoint, load_checkpoint(checkpoint), model_class, changes)
+    path, state = opened(checkpoint)
+    return restored(path, state, model_class, changes)
 
 
 def restored(
@@ -168,7 +164,12 @@ class Served(NamedTuple):
     histories: Histories | None
 
 
-def load_model(checkpoint: str, model_class: type | str | None = None, **changes: Any) -> Served:
+def load_model(
+    checkpoint: str,
+    model_class: type | str | None = None,
+    with_data: bool = True,
+    **changes: Any,
+) -> Served:
     """Load a checkpoint to recommend with it; the files of its dataset need not be there.
 
     The items are those of the checkpoint. Where the files are there, histories come from them, and
@@ -177,12 +178,14 @@ def load_model(checkpoint: str, model_class: type | str | None = None, **changes
     Args:
         checkpoint: as in :func:`load_data_and_model`.
         model_class: as in :func:`load_data_and_model`.
+        with_data: False: the files of the dataset are not looked at, and the items are those of
+            the checkpoint alone.
         **changes: settings to replace.
 
     Raises:
         ArtefactError: the file is damaged, or holds a model of RecBole.
     """
-    served = load_recommender(checkpoint, model_class, **changes)
+    served = load_recommender(checkpoint, model_class, with_data=with_data, **changes)
     if not isinstance(served.model, GenRecModel):
         name = served.config.settings.model
         raise ArtefactError(
@@ -195,6 +198,7 @@ def load_recommender(
     checkpoint: str,
     model_class: type | str | None = None,
     users: Sequence[str] | None = None,
+    with_data: bool = True,
     **changes: Any,
 ) -> Served:
     """Load a checkpoint of any model to recommend with it.
@@ -207,6 +211,7 @@ def load_recommender(
         model_class: as in :func:`load_data_and_model`.
         users: raw ids of the users whose histories are needed, which saves reading those of the
             others; default all.
+        with_data: as in :func:`load_model`, for models of this package.
         **changes: settings to replace.
 
     Returns:
@@ -214,11 +219,11 @@ def load_recommender(
         :class:`~recbole_genrec.experiments.recbole_lists.RecBoleLists`, and of an ensemble an
         :class:`~recbole_genrec.experiments.ensemble_lists.EnsembleLists`.
     """
+    checkpoint = local_checkpoint(checkpoint)
     if is_ensemble(checkpoint):
         from recbole_genrec.experiments.ensemble_lists import EnsembleLists  # loads its members
 
-        return EnsembleLists.load(checkpoint, **changes)
-    checkpoint = local_checkpoint(checkpoint)
+        return EnsembleLists.load(checkpoint, model_class, **changes)
     state = load_checkpoint(checkpoint)
     with explained(f"The checkpoint {checkpoint}", ADVICE):
         config = _config(checkpoint, state, model_class, changes)
@@ -227,9 +232,10 @@ def load_recommender(
             return Served(config, model, model.histories)
         model = _model_of_ours(config, None, state)
         bought = None
-        if all(file.is_file() for file in interaction_files(config)):
+        has_data = all(file.is_file() for file in interaction_files(config))
+        if with_data and has_data:
             bought = _histories_for(config, model, state, users)
-        else:
+        elif with_data:
             logging.getLogger().info(
                 f"The files of {config.settings.dataset} are not in {config.settings.data_path}; "
                 "the checkpoint is used alone."
@@ -269,6 +275,7 @@ def take_in_new_items(
     dataset: Dataset,
     bought: Histories,
     ids: dict[str, list[str]],
+    begins: bool = False,
 ) -> list[str]:
     """Add the items that the dataset has and the model lacks.
 
@@ -279,6 +286,7 @@ def take_in_new_items(
         bought: raw item ids of each user.
         ids: those of the checkpoint. Its users alone say where an item belongs: the model has
             learned nothing of the others, even where the dataset numbers them.
+        begins: whether a training begins, which takes items without a text as every training does.
 
     Returns:
         Raw ids of the items that stay out.
@@ -290,7 +298,10 @@ def take_in_new_items(
     users_of = buyers(bought, new)
     trained = set(ids["users"])
     users = [[user for user in users_of[item] if user in trained] for item in new]
-    return model.take_in(texts_of(config, new), new, users)
+    texts, titles = texts_of(config, new)
+    if begins:
+        texts = [text or PLACEHOLDER for text in texts]
+    return model.take_in(texts, new, titles, users)
 
 
 def _note_items(

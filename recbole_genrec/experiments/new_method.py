@@ -9,7 +9,7 @@ from string import Template
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import model_names
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import write_text
 
 
 def write_new_method(name: str, folder: str | Path = ".") -> list[Path]:
@@ -47,6 +47,5 @@ def write_new_method(name: str, folder: str | Path = ".") -> list[Path]:
     for path, template in zip(paths, templates.values(), strict=True):
         source = files("recbole_genrec.experiments") / "skeleton" / template
         text = Template(source.read_text(encoding="utf-8")).substitute(words)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return paths

@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Any:
         ArtefactError: there is nothing, or it is damaged or something else.
         ConfigError: settings for something that is no model.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     is_board = (place / STATE).is_file()
     is_result = place.suffix == ".json" and not names_members(place)
     if changes and (is_board or is_result):

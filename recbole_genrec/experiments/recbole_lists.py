@@ -10,9 +10,10 @@ from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import Histories
+from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.item_text import has_item_texts, read_texts_of
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.answers import ListOptions, Ranked, best_of
+from recbole_genrec.model.answers import ListOptions
 from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.model.lists import UserLists
 
@@ -104,29 +105,6 @@ class RecBoleLists(CatalogueLists):
             return super().listable(history, user)
         return user > 0
 
-    def ranked_lists(
-        self,
-        history: Tensor,
-        length: Tensor,
-        k: int,
-        candidates: Tensor | None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
-    ) -> list[Ranked]:
-        """The best items of each row, as RecBole's evaluation scores them.
-
-        Raises:
-            ConfigError: somebody new, and a model that knows people by their user ids alone.
-        """
-        users = user.get("user", torch.zeros_like(length))
-        if self._reads_users and not bool((users > 0).all()):
-            raise ConfigError(
-                f"{self.config['model']} knows people by their user ids alone, so it needs a user "
-                "of its training: give --user, or use a sequential model."
-            )
-        scores = self.scores(history, length, user=users)  # [B, n_items]
-        return best_of(scores, k, candidates, excluded)
-
     def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
         """Scores of all items, as RecBole's evaluation makes them.
 
@@ -137,14 +115,22 @@ class RecBoleLists(CatalogueLists):
 
         Returns:
             float32 ``[B, n_items]``.
+
+        Raises:
+            ConfigError: somebody new, and a model that knows people by their user ids alone.
         """
         config = self.config
         users = user.get("user", torch.zeros_like(length))
+        if self._reads_users and not bool((users > 0).all()):
+            raise ConfigError(
+                f"{config['model']} knows people by their user ids alone, so it needs a user of "
+                "its training: give --user, or use a sequential model."
+            )
         columns = {config["USER_ID_FIELD"]: users}
         if self.is_sequential:
             width = self.max_seq_length
             padded = torch.nn.functional.pad(history, (0, width - history.shape[1]))  # [B, width]
-            columns[f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"] = padded
+            columns[history_column(config)] = padded
             columns[config["ITEM_LIST_LENGTH_FIELD"]] = length
         batch = Interaction(columns).to(config["device"])
         try:

@@ -13,7 +13,7 @@ from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
 from recbole_genrec.report.runs import Run, collect, saved_ranks
-from recbole_genrec.storage.atomic import atomic_write, check_writable
+from recbole_genrec.storage.atomic import check_writable, write_text
 
 Paths = Iterable[str | os.PathLike[str]]
 
@@ -52,8 +52,7 @@ def write_report(
     check_writable(page)
     entries = make_entries(done, analysis, users, **changes)
     text = report_page(entries, baseline or about.get("baseline"))
-    with atomic_write(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(page, text)
     return page
 
 

@@ -17,6 +17,7 @@ from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.history_digests import digests_of_dataset
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
+from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice
 from recbole_genrec.experiments.rank_files import RankFile
@@ -98,6 +99,7 @@ class SingleRun:
         train: loader of the training split; ``valid`` and ``test`` likewise.
         histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
+        tested: number and digest of the pairs of the test; from ``prepare`` on.
         ranks: the file of the test users' ranks; from ``prepare`` on.
         model: the model; from ``build`` on.
         trainer: the trainer.
@@ -148,6 +150,7 @@ class SingleRun:
         if lengths in rows:  # general models have none
             self._say(*backbone_notice(self.config, rows[lengths]))
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
+        self.tested = pairs_of_test(self.test_loader)
         self.stages.end("data")
 
     def _say(self, sentence: str, warns: bool) -> None:
@@ -280,6 +283,7 @@ class SingleRun:
             "dataset": config.settings.dataset,
             "history_masked": history_masked(config.final_config_dict),
             "unreachable_targets": self.unreachable,
+            "tested_pairs": self.tested,
             "best_valid_score": self._best_valid_score(),
             "valid_score_bigger": config.settings.valid_metric_bigger,
             "best_valid_result": self._best_valid_result(),

@@ -15,7 +15,7 @@ from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
-from recbole_genrec.settings.recbole_values import history_masked
+from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
 
@@ -103,9 +103,7 @@ def _evaluation(config: GenRecConfig) -> str:
     settings = config.settings
     arguments = settings.eval_args
     split = ", ".join(f"{name}: {value}" for name, value in arguments["split"].items())
-    modes = arguments["mode"]
-    if isinstance(modes, dict):
-        modes = ", ".join(dict.fromkeys(map(str, modes.values())))
+    modes = ", ".join(dict.fromkeys(evaluation_modes(arguments).values()))
     text = f"split {split}, order {arguments['order']}, mode {modes}"
     negatives = config["train_neg_sample_args"] or {}
     if negatives.get("distribution", "none") != "none":

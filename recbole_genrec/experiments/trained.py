@@ -68,7 +68,7 @@ def recommend(
         history = history.among(served.model.catalogue.has_item)
     if history is not None:
         return served.model.recommend(
-            list(history), k=k, candidates=candidates, exclude_seen=exclude_seen
+            history, k=k, candidates=candidates, exclude_seen=exclude_seen
         )
     if isinstance(user, IdText):
         user = _one_user(user, served)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class WarmStart:
 
     Raises:
         ArtefactError: the checkpoint is missing or damaged.
-        ConfigError: it holds another model.
+        ConfigError: it holds another model, or may know what this run holds out.
     """
 
     def __init__(self, config: GenRecConfig) -> None:
@@ -44,7 +45,27 @@ class WarmStart:
                 f"init_from: {self.file} holds {model}, but {trained} is to be trained. "
                 "Name a checkpoint of the same model."
             )
+        self._check_held_out()
         self.ids: dict[str, list[str]] = self.state["ids"]
+
+    def _check_held_out(self) -> None:
+        """Refuse weights that may have been trained on interactions that this run holds out.
+
+        Raises:
+            ConfigError: names the settings that differ.
+        """
+        before = _held_out(self.state["config"])
+        now = _held_out(self.config.final_config_dict)
+        if not now["hold_out"]:
+            return
+        keys = [key for key in now if now[key] != before[key]]
+        if keys:
+            raise ConfigError(
+                f"init_from: {self.file} was trained with {keys[0]}: {before[keys[0]]}, and this "
+                f"run has {now[keys[0]]}. So its weights may know interactions that this run "
+                f"holds out to test them. Use the same {', '.join(keys)}, or train on everything "
+                "(--hold_out=False), which tests nothing."
+            )
 
     def build(self, dataset: Dataset, bought: Histories) -> AbstractRecommender:
         """The model with the weights of the checkpoint.
@@ -62,7 +83,7 @@ class WarmStart:
             model = self.config.model_class.from_checkpoint(
                 self.config, dataset, self.state, begins=True
             )
-            left_out = take_in_new_items(self.config, model, dataset, bought, self.ids)
+            left_out = take_in_new_items(self.config, model, dataset, bought, self.ids, begins=True)
         if left_out:
             raise ArtefactError(
                 f"init_from: {len(left_out)} items of the data, for example {left_out[0]!r}, are "
@@ -83,6 +104,23 @@ class WarmStart:
             weights[name] = _with_rows(name, weights[name], stored, sizes)
         model.load_state_dict(weights)
         return model
+
+
+def _held_out(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide which interactions a run does not train on.
+
+    Args:
+        config: settings of a run, also of a version that did not have all of these keys.
+    """
+    arguments = config["eval_args"]
+    values = {
+        "hold_out": config.get("hold_out", True),
+        "benchmark_filename": config.get("benchmark_filename"),
+        "cold_users": config.get("cold_users", 0),
+        **{f"eval_args: {part}": arguments.get(part) for part in ("split", "order", "group_by")},
+    }
+    drawn = bool(values["cold_users"]) or arguments.get("order") == "RO"
+    return {**values, "seed": config["seed"] if drawn else None}
 
 
 def _with_rows(

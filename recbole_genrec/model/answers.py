@@ -73,6 +73,32 @@ class Answering:
 
     # --- what a model has -------------------------------------------------------------------------
 
+    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+        """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at.
+
+        Args:
+            history: item ids ``[B, T]``, oldest first, right-padded with 0.
+            length: ``[B]``.
+            **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
+        """
+        raise NotImplementedError
+
+    def list_scores(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> Tensor:
+        """Scores of all items for lists of ``k``, ``[B, n_items]``; by default :meth:`scores`.
+
+        Arguments are those of :meth:`ranked_lists`. A search needs all of them, so that it finds
+        the items that may appear; the scores of the others mean nothing.
+        """
+        return self.scores(history, length, **user)
+
     def ranked_lists(
         self,
         history: Tensor,
@@ -82,7 +108,7 @@ class Answering:
         excluded: Tensor | None = None,
         **user: Tensor,
     ) -> list[Ranked]:
-        """The best items of each user.
+        """The best items of each user, by default those of the highest :meth:`list_scores`.
 
         Args:
             history: item ids ``[B, T]``, oldest first, right-padded with 0.
@@ -96,7 +122,8 @@ class Answering:
         Returns:
             For each user item ids with ``{"score": ...}`` and other columns, best first.
         """
-        raise NotImplementedError
+        scores = self.list_scores(history, length, k, candidates, excluded, **user)
+        return best_of(scores, k, candidates, excluded)
 
     def list_texts(self) -> list[str]:
         """The text of each item by its id."""
@@ -137,7 +164,7 @@ class Answering:
             ConfigError: an unknown id, an empty history or list, or a ``k`` below 1.
         """
         if excluded is None and exclude_seen is not None:
-            excluded = list(history) if exclude_seen else []
+            excluded = history if exclude_seen else []
         query = Query(history, k, candidates, user, excluded)
         return self.recommend_batch([query])[0]
 

@@ -7,7 +7,7 @@ A method writes :meth:`GenRecModel.loss` and ``scores``. Two bases stand on this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.decoding import histories_of, without_targets
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.decoding.topk import ordered_topk
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.new_items import TakesNewItems
 from recbole_genrec.model.recommending import Recommending
 from recbole_genrec.model.text_needs import text_line
 from recbole_genrec.training.list_evaluation import MOST_SCORES
@@ -24,10 +26,11 @@ from recbole_genrec.training.list_evaluation import MOST_SCORES
 Validate = Callable[[], dict[str, float]]
 
 
-class GenRecModel(Recommending):
+class GenRecModel(TakesNewItems, Recommending):
     """A sequential recommender of this package.
 
-    See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel`.
+    See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel` and of
+    :class:`~recbole_genrec.model.new_items.TakesNewItems`.
 
     Args:
         config: a ``GenRecConfig``.
@@ -40,7 +43,6 @@ class GenRecModel(Recommending):
             fitted first.
         tokenizer_curves: losses of the stages of the tokenizer's fit, by stage and loss; empty
             where they are not known.
-        places_by_text: whether :meth:`add_items` needs no more than the texts of new items.
         properties: values of keys, below those of the user; for classes outside this package, which
             may instead have a file ``<Class>.yaml`` beside their module.
         trains_without_history: whether :meth:`loss` reads :meth:`excluded_in_training`, so that
@@ -51,7 +53,6 @@ class GenRecModel(Recommending):
     generative = True
     input_type = InputType.POINTWISE
     needs_tokenizer: ClassVar[bool] = False
-    places_by_text: bool = False
     properties: ClassVar[dict[str, Any]] = {}
     trains_without_history: ClassVar[bool] = False
 
@@ -158,54 +159,6 @@ class GenRecModel(Recommending):
         The model is set to each way while that name is handed out.
         """
         yield "all"
-
-    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
-        """Make new items recommendable without training.
-
-        A method that can do so makes the rows of its :attr:`tables` and calls :meth:`append_items`.
-
-        Args:
-            texts: one text an item.
-            tokens: their raw ids; default ``new-<internal id>``.
-
-        Returns:
-            Internal ids of the new items.
-
-        Raises:
-            ConfigError: this method cannot.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} cannot take in new items without training. Add them to the "
-            "dataset and train again."
-        )
-
-    def take_in(
-        self, texts: Sequence[str], tokens: Sequence[str], users: Sequence[Sequence[str]]
-    ) -> list[str]:
-        """Add the items that the data of a later day has and the model lacks, where it can.
-
-        Args:
-            texts: one text an item.
-            tokens: their raw ids.
-            users: for each item the raw ids of the users who chose it.
-
-        Returns:
-            Raw ids of the items that stay out, each of which the log counts.
-        """
-        try:
-            self.add_items(texts, tokens, **self._facts_of_new_items(users))
-        except GenRecError as error:
-            self.logger.warning(
-                f"{len(tokens)} new items of the data stay out of the lists, for example "
-                f"{tokens[0]!r}: {error}"
-            )
-            return list(tokens)
-        self.logger.info(f"{len(tokens)} new items of the data were added without training.")
-        return []
-
-    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Further arguments of :meth:`add_items`; see :meth:`take_in`."""
-        return {}
 
     def report(self) -> dict:
         """What the result file says about the model beside its metrics."""
@@ -369,7 +322,7 @@ class GenRecModel(Recommending):
         """:meth:`best_items` of users who are ranked together; arguments as of :meth:`scores`."""
         scores = self._scores_of(history, length, excluded, **user)  # [B, n_items]
         scores = scores.index_fill(1, scores.new_zeros(1, dtype=torch.int64), -torch.inf)
-        best, items = scores.topk(k)  # as RecBole's collector does, also among equal scores
+        best, items = ordered_topk(scores, k)
         return items, best
 
     def _scores_of(

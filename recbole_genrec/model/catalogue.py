@@ -8,6 +8,8 @@ from recbole_genrec.data.ids import raw_id
 from recbole_genrec.data.inter_files import RESERVED
 from recbole_genrec.errors import ConfigError
 
+NO_UNICODE = "holds half a character (a lone surrogate), which UTF-8 cannot write"
+
 
 class Catalogue:
     """Raw ids by internal id; entry 0 is the padding item or user.
@@ -104,7 +106,8 @@ class Catalogue:
             tokens: their raw ids, texts or whole numbers; default ``new-<internal id>``.
 
         Raises:
-            ConfigError: ``texts`` is no list of texts, or an id is taken or missing.
+            ConfigError: ``texts`` is no list of texts, an id is taken or missing, or a file could
+                not hold an id or a text.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"texts must be a list with one text an item, got {texts!r:.80}.")
@@ -119,6 +122,9 @@ class Catalogue:
             raise ConfigError(
                 f"{len(texts)} new items need as many ids that no item has yet, got {names[:5]}."
             )
+        for name, text in zip(names, texts, strict=True):
+            if not _is_unicode(text):
+                raise ConfigError(f"The text of the new item {name!r} {NO_UNICODE}. Repair it.")
         return names
 
     def _check_names(self, names: Sequence[str]) -> None:
@@ -132,9 +138,20 @@ class Catalogue:
             reason = None
             if not name.strip() or name in RESERVED:
                 reason = "stands for a missing value or for padding in files"
-            elif "\t" in name or "\n" in name:
+            elif any(mark in name for mark in "\t\n\r"):
                 reason = "holds a tab or a line end"
+            elif not _is_unicode(name):
+                reason = NO_UNICODE
             elif name != name.strip() and name.strip() in known:
                 reason = f"differs from {name.strip()!r}, an item, in spaces alone"
             if reason is not None:
                 raise ConfigError(f"The id {name!r} of a new item {reason}. Give another id.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written, to a file or to an answer of the service."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

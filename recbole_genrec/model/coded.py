@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -156,13 +157,7 @@ class CodedModel(GenRecModel):
             )
             self._say_sizes(codes)
             return codes
-        self.tokenizer.set_state(
-            self.stored["tokenizer"]["tensors"], self.stored["tokenizer"]["meta"]
-        )
-        codes = ItemCodes(
-            **{**self.stored["item_codes"], "sizes": tuple(self.stored["item_codes"]["sizes"])}
-        )
-        return codes.aligned(self.item_tokens)
+        return self.tokenizer.restore(self.stored, self.item_tokens)
 
     def fitted_items(self) -> Tensor:
         """Ids of the items that the tokenizer was fitted to, or takes for such, int64 ``[n]``.
@@ -285,18 +280,13 @@ class CodedModel(GenRecModel):
 
     def other_parameter(self) -> dict:
         """As the base's, with the codes by raw item id and the state of the tokenizer."""
-        tensors, meta = self.tokenizer.state()
-        codes = {
-            **vars(self.item_codes),
-            "codes": self.codes.cpu(),
-            "sizes": list(self.level_sizes),
-            "tokens": list(self.item_tokens),
-        }
-        parameter = {
-            **super().other_parameter(),
-            "item_codes": codes,
-            "tokenizer": {"tensors": tensors, "meta": meta},
-        }
+        codes = replace(
+            self.item_codes,
+            codes=self.codes.cpu(),
+            sizes=self.level_sizes,
+            tokens=list(self.item_tokens),
+        )
+        parameter = {**super().other_parameter(), **self.tokenizer.checkpoint(codes)}
         if self._has_equal_codes():
             self.popularity()
         if self._popularity is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recbole_genrec.data.evaluation_rows import check_ratio_rows
+from recbole_genrec.data.training_rows import MASKED, training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.outside import is_outside
 from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer
@@ -28,6 +29,7 @@ def check_settings(config) -> None:
     check_ratio_rows(config)
     _check_training_without_history(config.model_class, values)
     _check_validation_loss(config.model_class, values)
+    _check_loss_at_every_position(config)
 
     if is_generative(config.model_class):
         if values["train_neg_sample_args"]["distribution"] != "none":
@@ -74,6 +76,19 @@ def _check_validation_loss(model_class: type, values: dict) -> None:
         "RecBole's, and its loss may need items that its validation rows lack. Name a metric, or "
         "set the key for one model of several, as in --LETTER.valid_metric=loss."
     )
+
+
+def _check_loss_at_every_position(config) -> None:
+    """Refuse RecBole's loss of pairs where every position of a row is a target."""
+    rows = training_rows(config)
+    if is_generative(config.model_class) or config.model in MASKED or rows == "all":
+        return
+    if config.final_config_dict.get("loss_type") == "BPR":
+        raise ConfigError(
+            f"train_rows: {rows} trains {config.model} with a softmax over all items at every "
+            "position; loss_type: BPR draws negatives for one target a row. Use "
+            f"--{config.model}.train_rows=all."
+        )
 
 
 def _check_names(config) -> None:

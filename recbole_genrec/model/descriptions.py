@@ -91,7 +91,8 @@ TOKENIZER_DESCRIPTIONS = {
         "LETTER, arXiv 2405.07314",
     ),
     "store": Description(
-        "dense tokens of a causal language model, PCA and k-means; for STORE and TimelineRec",
+        "dense tokens of a causal language model, PCA and k-means; for STORE, LCRec and "
+        "TimelineRec",
         "STORE, arXiv 2409.07276",
     ),
     "text-hierarchical": Description("a tree of k-means splits of sentence embeddings", "ours"),

@@ -139,12 +139,8 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         return added
 
     def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Who of the users in training chose each new item, for tokenizers of interactions."""
-        known = set(self.catalogue.users[1:])
-        known_users = []
-        for users_of_item in users:
-            known_users.append([user for user in users_of_item if user in known])
-        return {"users": known_users}
+        """Who chose each new item, for tokenizers of interactions."""
+        return {"users": users}
 
     def _content_vectors_of(self, tokens: Sequence[str], vectors: object) -> np.ndarray | None:
         """Vectors of new items for ``item_vectors``, given or in the file; ``None`` without it.

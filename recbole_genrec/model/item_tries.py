@@ -77,7 +77,12 @@ class ItemTries:
         return self._evaluated
 
     def among(self, trie: ItemTrie, items: Tensor) -> ItemTrie:
-        """The part of a trie for some item ids; the last one is kept for the next batch."""
+        """The part of a trie for some items; the last one is kept for the next batch.
+
+        Args:
+            trie: of all items.
+            items: ids of the members, int64 ``[n]``.
+        """
         items = items.to(trie.device)
         if self._among is not None:
             before, chosen, part = self._among

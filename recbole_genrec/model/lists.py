@@ -24,6 +24,7 @@ from recbole_genrec.model.list_tables import (
     People,
     lists_bar,
 )
+from recbole_genrec.model.queries import check_candidates, check_ids
 
 CHUNK = 2048
 """Users whose lists are made between two tables of :meth:`UserLists.recommend_batches`."""
@@ -63,7 +64,7 @@ class UserLists(Answering):
         self,
         users: Sequence[str] | Histories | None = None,
         k: int = 20,
-        exclude_seen: bool | None = True,
+        exclude_seen: bool | None = None,
         candidates: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """The best next items of many users, found in batches.
@@ -72,7 +73,7 @@ class UserLists(Answering):
             users: raw ids of users of the loaded data, or raw item ids by user, oldest first, of
                 anybody; default all users of the data.
             k: length of each list.
-            exclude_seen: whether items of a user's history stay out; ``None`` = as
+            exclude_seen: whether items of a user's history stay out; default as
                 ``exclude_history`` says.
             candidates: raw item ids to choose among; default all.
 
@@ -82,7 +83,8 @@ class UserLists(Answering):
             the model knows none has no rows.
 
         Raises:
-            ConfigError: an unknown user or candidate, a ``k`` below 1, or there is no data.
+            ConfigError: an unknown user or candidate, a text where a list of ids is meant, an empty
+                list of candidates, a ``k`` below 1, or there is no data.
         """
         tables = list(self.recommend_batches(users, k, exclude_seen, candidates))
         return pd.concat(tables, ignore_index=True)
@@ -91,7 +93,7 @@ class UserLists(Answering):
         self,
         users: Sequence[str] | Histories | None = None,
         k: int = 20,
-        exclude_seen: bool | None = True,
+        exclude_seen: bool | None = None,
         candidates: Sequence[str] | None = None,
         progress: tqdm | None = None,
         shared: tuple[Numbers, ListTable] | None = None,
@@ -105,9 +107,13 @@ class UserLists(Answering):
             candidates: as there.
             progress: a bar to move on; default a new one.
             shared: what :meth:`list_parts` gave, where this is called several times.
+
+        Raises:
+            ConfigError: as there.
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
+        check_candidates(candidates)
         self.eval()
         options = self.list_options()
         excludes = options.exclude_history
@@ -144,8 +150,7 @@ class UserLists(Answering):
             )
         if users is None:
             return list(self.histories), self.histories
-        if isinstance(users, str):
-            raise ConfigError(f"users must be a list of user ids, got {users!r}.")
+        check_ids("users", users, "user")
         tokens = [raw_id(user) for user in users]
         unknown = [user for user in tokens if user not in self.histories]
         if unknown:
@@ -202,4 +207,6 @@ def _by_raw_id(histories: Histories) -> Histories:
     """Histories that a program gave, whose keys need not be text."""
     if isinstance(histories, EventHistories):
         return histories
+    for user, items in histories.items():
+        check_ids(f"The history of user {user!r}", items)
     return {raw_id(user): items for user, items in histories.items()}

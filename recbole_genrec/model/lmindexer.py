@@ -39,6 +39,7 @@ from recbole_genrec.decoding import (
     ALL_OPEN,
     ClosedCodes,
     item_cross_entropy,
+    level_logits,
     smoothed_cross_entropy,
 )
 from recbole_genrec.errors import ConfigError
@@ -148,11 +149,7 @@ class LMIndexer(GenerativeRecommender):
             return balanced(loss, len(target))
 
         states, _ = self._teach(memory, target, self.codes.shape[1])  # [B, L + 1, d]
-        logits = (
-            self.vocabulary.logits(state, level)  # [B, V_level]
-            for level, state in enumerate(states[:, :-1].unbind(1))
-        )
-        blocks = closed.hide(logits)
+        blocks = closed.hide(level_logits(self.vocabulary.logits, states[:, :-1]))
         loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
         return balanced(loss, len(target))
 

@@ -137,7 +137,7 @@ def check_stored_class(stored: dict, model_class: type | str | None, checkpoint:
     """
     name = stored["model"]
     if model_class is not None:
-        named = _named_class(model_class)
+        named = named_class(model_class)
         if named.__name__ != name:
             raise ConfigError(
                 f"{checkpoint} holds a model of the class {name}, not {named.__name__}."
@@ -157,7 +157,15 @@ def check_stored_class(stored: dict, model_class: type | str | None, checkpoint:
     )
 
 
-def _named_class(model_class: type | str) -> type:
+def named_class(model_class: type | str) -> type:
+    """The class that a caller names, which is registered.
+
+    Args:
+        model_class: the class, or ``package.module:Class``.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
     if isinstance(model_class, type):
         return register(model_class)
     outside_class = find_outside(model_class)

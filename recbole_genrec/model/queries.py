@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,36 @@ from torch.nn.utils.rnn import pad_sequence
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.catalogue import Catalogue
+
+
+def check_ids(what: str, ids: Any, kind: Literal["item", "user"] = "item") -> None:
+    """Refuse what is no list of raw ids; a text would be read letter by letter.
+
+    Args:
+        what: name of the argument, for the message.
+        ids: its value.
+        kind: what the ids are of.
+
+    Raises:
+        ConfigError: it is a text, or no collection at all.
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
+        raise ConfigError(f"{what} must be a list of {kind} ids, got {ids!r:.80}.")
+
+
+def check_candidates(candidates: Any) -> None:
+    """Refuse what is no list of items to choose among; ``None`` means all items.
+
+    Raises:
+        ConfigError: as in :func:`check_ids`, or the list is empty.
+    """
+    if candidates is None:
+        return
+    check_ids("candidates", candidates)
+    if not len(candidates):
+        raise ConfigError(
+            "candidates is empty; give at least one item id, or leave it out for all items."
+        )
 
 
 @dataclass(frozen=True)
@@ -37,16 +67,15 @@ class Query:
         """Refuse a query that no model can answer.
 
         Raises:
-            ConfigError: an empty history or list of candidates, or a ``k`` below 1.
+            ConfigError: a text where a list of ids is meant, an empty history or list of
+                candidates, or a ``k`` below 1.
         """
-        if isinstance(self.history, str):
-            raise ConfigError(f"history must be a list of item ids, got {self.history!r}.")
+        check_ids("history", self.history)
         if not len(self.history):
             raise ConfigError("The history is empty; give at least one item id.")
-        if self.candidates is not None and not len(self.candidates):
-            raise ConfigError(
-                "candidates is empty; give at least one item id, or leave it out for all items."
-            )
+        check_candidates(self.candidates)
+        if self.excluded is not None:
+            check_ids("excluded", self.excluded)
         if self.k < 1:
             raise ConfigError(f"k is {self.k}; it must be at least 1.")
 

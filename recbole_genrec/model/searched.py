@@ -57,9 +57,12 @@ class SearchedModel(CodedModel):
 
         They are no candidates, or a search that does not follow the trie has not reached them.
         """
+        return self._unranked_score(self.search_trie)
+
+    def _unranked_score(self, trie: ItemTrie) -> float:
         if self.settings.constraint == "trie":
-            return outside_score(self.search_trie)
-        return unreached_score(self.search_trie)
+            return outside_score(trie)
+        return unreached_score(trie)
 
     def _best_of(
         self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
@@ -137,6 +140,24 @@ class SearchedModel(CodedModel):
         decoder = self.item_logits(history[:, : int(length.max())], length, **user)
         return self._search.best(decoder, trie, k, fill, excluded)
 
+    def list_scores(
+        self,
+        history: Tensor,
+        length: Tensor,
+        k: int,
+        candidates: Tensor | None,
+        excluded: Tensor | None = None,
+        **user: Tensor,
+    ) -> Tensor:
+        """As :meth:`scores`, of a search for ``k`` items or more.
+
+        Items that have no place in a list get -inf.
+        """
+        trie = self._trie_of(candidates)
+        k = max(k, *self.settings.topk)
+        full = self.search(history, length, k, True, trie, excluded, **user).full
+        return full.masked_fill(full <= self._unranked_score(trie), -torch.inf)
+
     def ranked_lists(
         self,
         history: Tensor,
@@ -150,11 +171,15 @@ class SearchedModel(CodedModel):
 
         ``certified`` says of an item that the list up to it is proven to be the exact best.
         """
-        trie = self.trie
-        if candidates is not None:
-            trie = self._tries.among(trie, candidates)
+        trie = self._trie_of(candidates)
         result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
         return lists_with_proof(result, k)
+
+    def _trie_of(self, candidates: Tensor | None) -> ItemTrie:
+        """The trie of the items to choose among; ``None`` = all."""
+        if candidates is None:
+            return self.trie
+        return self._tries.among(self.trie, candidates)
 
     @property
     def search_log(self) -> SearchLog:

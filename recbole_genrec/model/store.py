@@ -43,6 +43,7 @@ from recbole_genrec.decoding import (
     ALL_OPEN,
     ClosedCodes,
     item_cross_entropy,
+    level_logits,
     smoothed_cross_entropy,
 )
 from recbole_genrec.errors import ConfigError
@@ -152,11 +153,7 @@ class STORE(CausalRecommender):
 
         states, _ = self._code_states(ids, first)
         states = states.unflatten(0, (len(items), -1))  # [N, L, d_out]
-        logits = (
-            self.vocabulary.logits(state, level)  # [N, V_level]
-            for level, state in enumerate(states.unbind(1))
-        )
-        blocks = closed.hide(logits)
+        blocks = closed.hide(level_logits(self.vocabulary.logits, states))
         loss = item_cross_entropy(self.trie, items, blocks, self.label_smoothing)
         return balanced(loss, len(items))
 

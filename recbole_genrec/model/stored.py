@@ -91,8 +91,11 @@ class StoredModel(SequentialRecommender):
         )
         self.content.users = list(ids["users"])
         if stored:
-            self._extend_catalogue(stored["added"]["tokens"], stored["added"]["texts"])
-            self.content.add_vectors(stored["added"].get("vectors"))
+            added = stored["added"]
+            self._extend_catalogue(added["tokens"], added["texts"])
+            titles = added.get("titles") or added["texts"]  # earlier versions have none
+            self.content.set_titles(range(self.n_dataset_items, self.n_items), titles)
+            self.content.add_vectors(added.get("vectors"))
 
     def _item_content(self, dataset, needed: bool) -> ItemContent:
         """Texts of the dataset's items: those that the checkpoint holds, or those of the file."""
@@ -165,6 +168,9 @@ class StoredModel(SequentialRecommender):
 
         Returns:
             Internal ids of the new items.
+
+        Raises:
+            TypeError: rows for other buffers.
         """
         buffers = dict(self.named_buffers(recurse=False))
         rows_of = {**self.tables, **self.rows_by_id}
@@ -228,12 +234,8 @@ class StoredModel(SequentialRecommender):
         """RecBole's hook; nothing to do, because the constructor reads ``stored``."""
 
     def added_items(self) -> dict:
-        """Raw ids, texts and content vectors of the items that ``add_items`` made recommendable."""
-        texts = self.content.text[self.n_dataset_items :]
-        added: dict = {"tokens": list(self.catalogue.added), "texts": list(texts)}
-        if self.content.added_vectors is not None:
-            added["vectors"] = torch.from_numpy(self.content.added_vectors)
-        return added
+        """What ``content`` holds of the items that ``add_items`` made recommendable."""
+        return self.content.added(self.n_dataset_items)
 
     @property
     def frozen_names(self) -> set[str]:

@@ -29,7 +29,7 @@ from recbole_genrec.backbone import (
     load_encoder_decoder,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
-from recbole_genrec.decoding import item_cross_entropy
+from recbole_genrec.decoding import item_cross_entropy, level_logits
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.cold_sharing import ColdShareKeys, ColdSharing
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
@@ -124,11 +124,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             loss = self.token_loss(memory, target, closed)
         else:
             states, _ = self.teach(memory, target)  # [B, L', d]
-            logits = (
-                self.vocabulary.logits(state, level) / self.temperature  # [B, V_level]
-                for level, state in enumerate(states.unbind(1))
-            )
-            blocks = closed.hide(logits)
+            blocks = closed.hide(level_logits(self.vocabulary.logits, states, self.temperature))
             loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
         return balanced(loss, len(target))
 
@@ -237,7 +233,8 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             )
         if settings.tokenizer == "store":
             raise ConfigError(
-                "tokenizer: store trains a causal language model; use it with STORE or TimelineRec."
+                "tokenizer: store trains a causal language model; use it with STORE, LCRec or "
+                "TimelineRec."
             )
 
     @classmethod

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from recbole_genrec.data.evaluation_rows import holds_out_several
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.evaluated_data import different_data, evaluated_data
 from recbole_genrec.settings.classification import display_keys, named_values, shared_keys
-from recbole_genrec.settings.recbole_values import history_masked
+from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
 from recbole_genrec.storage.digests import digest
 
 PROTOCOL_KEYS = ("eval_args", "repeatable", "candidate_file")  # which items are ranked for whom
@@ -44,13 +45,15 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     """Check that the runs may stand in one table.
 
     The seeds of a run must share its settings, and all results of a dataset the protocol of the
-    test and its users and items.
+    test and its users and items. Results of earlier versions do not say which pairs of a user and
+    an item were tested; their settings are compared alone.
 
     Raises:
         ConfigError: two results differ in these.
     """
     _check_groups(runs, _run_of_seeds, different_settings, "seeds of one run")
     _check_groups(runs, _dataset, different_tests, "rows of one table")
+    _check_tested_pairs(runs)
     for dataset in {run.dataset for run in runs}:
         settings = {}
         for run in runs:
@@ -85,6 +88,37 @@ def _check_groups(
             raise ConfigError(
                 f"{first_file} and {run.file} cannot be {group}: they differ in "
                 f"{_differences(keys, first, config)}. Make a leaderboard of each."
+            )
+
+
+def _check_tested_pairs(runs: Sequence[ComparedRun]) -> None:
+    """Check that all results of a dataset whose pairs are known were tested on the same ones.
+
+    Under a random order the pairs follow from the seed, so seeds are compared apart.
+
+    Raises:
+        ConfigError: two were not.
+    """
+    firsts: dict[Hashable, tuple[Path | None, dict[str, Any]]] = {}
+    for run in runs:
+        if run.result is None or run.result.get("tested_pairs") is None:
+            continue
+        pairs = run.result["tested_pairs"]
+        order = (run.result["config"].get("eval_args") or {}).get("order")
+        group = run.dataset, run.result["seed"] if order == "RO" else None
+        first_file, first = firsts.setdefault(group, (run.file, pairs))
+        if first["digest"] != pairs["digest"]:
+            raise ConfigError(
+                f"{first_file} and {run.file} cannot be rows of one table: the users and items of "
+                f"their tests are others ({first['pairs']:,} and {pairs['pairs']:,} pairs). The "
+                f"data of {run.dataset} changed between the two, or the models are tested on "
+                "other rows. Run the older one again, or make a leaderboard of each."
+            )
+        if first["lists"] != pairs["lists"]:
+            raise ConfigError(
+                f"{first_file} and {run.file} cannot be rows of one table: {first['lists']:,} and "
+                f"{pairs['lists']:,} lists are judged by {pairs['pairs']:,} pairs, once by all "
+                "held-out items of a user together. Use --ratio_rows=interactions."
             )
 
 
@@ -168,12 +202,12 @@ def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
 def kind_of_rows(values: Mapping[str, Any]) -> str:
     """What a test row is, under the split of a run.
 
-    Under leave-one-out a row is a user and its last item, for every model.
+    Under leave-one-out a row is a user and its last item, for every model. Files that are split may
+    hold several rows of a user.
     """
-    split = (values.get("eval_args") or {}).get("split") or {}
-    if values.get("benchmark_filename") is not None or not {"RS", "TS"} & split.keys():
+    if not holds_out_several(values):
         return "last item"
-    kind = values["MODEL_TYPE"]
+    kind = values.get("MODEL_TYPE")
     by_interaction = values.get("ratio_rows") == "interactions"
     if by_interaction or getattr(kind, "name", kind) == "SEQUENTIAL":
         return "interaction"
@@ -182,10 +216,10 @@ def kind_of_rows(values: Mapping[str, Any]) -> str:
 
 def _different_rows(by_interaction: str, by_user: str) -> str:
     return (
-        f"eval_args splits by ratio: {by_interaction} is tested on each held-out interaction of a "
-        f"user, {by_user} once on all of them together, so the same list gives other figures. "
-        "Use --ratio_rows=interactions, which tests all models on each held-out interaction, or "
-        "split: {LS: valid_and_test}."
+        "Under a split by ratio, and in the files of benchmark_filename, a user may have several "
+        f"held-out interactions: {by_interaction} is tested on each of them, {by_user} once on all "
+        "of them together, so the same list gives other figures. Use --ratio_rows=interactions, "
+        "which tests all models on each held-out interaction."
     )
 
 
@@ -193,10 +227,7 @@ def _of_test(value: object) -> object:
     """``eval_args`` with the mode of the test alone; other values as they are."""
     if not isinstance(value, dict):
         return value
-    mode = value.get("mode")
-    if isinstance(mode, dict) and "test" in mode:
-        return {**value, "mode": mode["test"]}
-    return value
+    return {**value, "mode": evaluation_modes(value)["test"]}
 
 
 def distinct_names(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genrec.data.idle_keys import FILTERS
+from recbole_genrec.data.idle_keys import BY_FILES, FILTERS
 
-BY_FILES = "filter_inter_by_user_or_item"
 NEUTRAL: dict[str, Any] = {
     "benchmark_filename": None,
     **FILTERS,

@@ -13,11 +13,11 @@ import plotly.graph_objects as go
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard_page import leaderboard_page
-from recbole_genrec.report.rows import main_metric, make_rows, place
+from recbole_genrec.report.rows import main_metric, make_rows, mean_metrics, place
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.tables import csv_text, markdown
 from recbole_genrec.storage.artefacts import write_json
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import write_text
 
 Paths = Iterable[str | os.PathLike[str]]
 
@@ -60,8 +60,7 @@ class Leaderboard:
         """Mean metrics of each run, best first, by dataset and name."""
         rows = []
         for row in self.rows:
-            means = {name: value["mean"] for name, value in row["test"].items()}
-            rows.append({"dataset": row["dataset"], "run": row["run"], **means})
+            rows.append({"dataset": row["dataset"], "run": row["run"], **mean_metrics(row)})
         return pd.DataFrame(rows).set_index(["dataset", "run"])
 
     def plot(self, dataset: str | None = None) -> go.Figure:
@@ -74,7 +73,7 @@ class Leaderboard:
         values = {}
         for row in self.rows:
             if row["dataset"] == dataset and row["test"]:
-                values[row["run"]] = {name: value["mean"] for name, value in row["test"].items()}
+                values[row["run"]] = mean_metrics(row)
         return metric_bars(values)
 
     def to_html(self) -> str:
@@ -90,10 +89,10 @@ class Leaderboard:
         folder = Path(output)
         content = {**self.about, "metric": self.metric, "rows": self.rows}
         write_json(folder / "leaderboard.json", content)
-        _write_text(folder / "leaderboard.md", str(self))
-        _write_text(folder / "leaderboard.csv", csv_text(self.rows))
-        _write_text(folder / "leaderboard.html", self.to_html())
-        _write_text(folder / "leaderboard.tex", self.to_latex())
+        write_text(folder / "leaderboard.md", str(self))
+        write_text(folder / "leaderboard.csv", csv_text(self.rows))
+        write_text(folder / "leaderboard.html", self.to_html())
+        write_text(folder / "leaderboard.tex", self.to_latex())
 
 
 def make_leaderboard(
@@ -110,8 +109,3 @@ def make_leaderboard(
     if output is not None:
         leaderboard.write(output)
     return str(leaderboard)
-
-
-def _write_text(file: Path, text: str) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")

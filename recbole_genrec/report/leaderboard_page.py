@@ -11,6 +11,7 @@ from recbole_genrec.report.comparisons import CORRECTION
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.protocol import protocol_text
+from recbole_genrec.report.rows import mean_metrics
 from recbole_genrec.report.tables import STAGES
 from recbole_genrec.report.templating import Figures, render
 
@@ -74,9 +75,7 @@ class Board:
     @property
     def figure(self) -> Any:
         """Bars of all metrics."""
-        values = {}
-        for row in self.done:
-            values[row["run"]] = {name: value["mean"] for name, value in row["test"].items()}
+        values = {row["run"]: mean_metrics(row) for row in self.done}
         return self._figures(metric_bars(values), f"metrics on {self.dataset}")
 
     @property

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import best_epoch, best_value
 from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tests
 from recbole_genrec.report.contents import Analysis, ReportEntry
@@ -15,10 +14,9 @@ from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
 from recbole_genrec.report.protocol import protocol_text
-from recbole_genrec.report.rows import main_metric, place
+from recbole_genrec.report.rows import check_baseline, main_metric, place
 from recbole_genrec.report.templating import Figures, render
 from recbole_genrec.settings.recbole_values import history_masked
-from recbole_genrec.settings.rules import did_you_mean
 
 STAGES = (
     ("data", "data"),
@@ -73,9 +71,7 @@ def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> 
 def _baseline(entries: Sequence[ReportEntry], name: str | None) -> ReportEntry:
     if name is not None:
         names = [entry.name for entry in entries]
-        if name not in names:
-            hint = did_you_mean(name, names)
-            raise ConfigError(f"baseline {name!r} is no run; there are {', '.join(names)}.{hint}")
+        check_baseline(names, name)
         return entries[names.index(name)]
     for entry in entries:
         if not entry.result["report"]:  # a model of RecBole

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recbole_genrec.settings.recbole_values import evaluation_modes
+
 
 def protocol_text(config: Mapping[str, Any]) -> str:
     """How a run was tested.
@@ -17,9 +19,7 @@ def protocol_text(config: Mapping[str, Any]) -> str:
     words = [", ".join(f"{name}: {value}" for name, value in split.items())]
     if "LS" in split:
         words = [f"leave one out ({split['LS']})"]
-    mode = eval_args.get("mode")
-    if isinstance(mode, dict):
-        mode = mode.get("test")
+    mode = evaluation_modes(eval_args)["test"]
     if mode == "full":
         words.append("all items are ranked")
     else:

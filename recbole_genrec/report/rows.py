@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str
     Raises:
         ConfigError: ``baseline`` is the name of no run.
     """
-    _check_baseline(runs, baseline)
+    check_baseline([run.name for run in runs], baseline)
     metric = main_metric(runs)
     rows = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
@@ -78,12 +78,26 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str
     return rows
 
 
-def _check_baseline(runs: Sequence[Run], baseline: str | None) -> None:
-    names = list(dict.fromkeys(run.name for run in runs))
+def check_baseline(names: Sequence[str], baseline: str | None) -> None:
+    """Check that there is a run to test against.
+
+    Args:
+        names: of the runs; one may stand there several times.
+        baseline: name of the run to test against, ``None`` for none.
+
+    Raises:
+        ConfigError: ``baseline`` is the name of no run.
+    """
     if baseline is None or baseline in names:
         return
+    names = list(dict.fromkeys(names))
     hint = did_you_mean(baseline, names)
     raise ConfigError(f"baseline {baseline!r} is no run; there are {', '.join(names)}.{hint}")
+
+
+def mean_metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    """Mean of each test metric of a row of :func:`make_rows`."""
+    return {name: value["mean"] for name, value in row["test"].items()}
 
 
 def _rows_of_dataset(

@@ -16,9 +16,10 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.comparable import check_comparable
-from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.report.runs import STATE, Run, check_unique, collect, saved_ranks, state_row
 from recbole_genrec.storage.artefacts import write_json
+from recbole_genrec.storage.atomic import held_alone
 from recbole_genrec.storage.digests import digest
 
 NOT_SHARED = ("checkpoint", "test_by_user")
@@ -32,7 +33,8 @@ def share_results(
 ) -> list[Path]:
     """Add finished runs, and the ranks that they kept, to a folder that may be passed on.
 
-    A run of the same name, dataset and seed in the folder is replaced.
+    A run of the same name, dataset and seed in the folder is replaced. Settings are compared as the
+    folder holds them: of an absolute path its last part alone.
 
     Args:
         paths: as in :func:`~recbole_genrec.report.runs.collect`.
@@ -47,6 +49,7 @@ def share_results(
         ArtefactError: a path is missing, or holds no result.
         ConfigError: no run has finished, two are the same seed of ``name``, or the runs cannot
             stand in one table with those of the folder.
+        HeldError: another process adds results to the folder.
     """
     folder = Path(folder)
     runs, about = collect(paths)
@@ -55,37 +58,53 @@ def share_results(
         raise ConfigError("No run has finished, so there is nothing to share.")
     if name is not None:
         finished = [replace(run, name=name) for run in finished]
-        check_unique(finished)
+    shared = [_without_places(run) for run in finished]
+    check_unique(shared)
+    check_comparable(finished)  # their paths tell files of one name apart
 
-    present: list[Run] = []
-    if (folder / STATE).is_file():
-        present, before = collect([folder])
-        about = {**before, **about}
-    check_comparable([*present, *finished])
+    refusal = f"Another process adds results to {folder}. Give the command again when it has ended."
+    with held_alone(folder / STATE, refusal):
+        present: list[Run] = []
+        if (folder / STATE).is_file():
+            present, before = collect([folder])
+            about = {**before, **about}
+        check_comparable([*present, *shared])
 
-    added = {run.key for run in finished}
-    kept = [run for run in present if run.key not in added]
-    files = [_write(run, folder) for run in finished]
-    _write_state([*kept, *finished], about, folder)
+        added = {run.key for run in shared}
+        kept = [run for run in present if run.key not in added]
+        all_ranks = [saved_ranks(run) for run in finished]
+        files = [_write(run, ranks, folder) for run, ranks in zip(shared, all_ranks, strict=True)]
+        _write_state([*kept, *shared], about, folder)
     return files
 
 
-def _write(run: Run, folder: Path) -> Path:
-    """Write the result of a run, and its ranks."""
+def _without_places(run: Run) -> Run:
+    """A finished run as it is passed on: without paths of a machine and ids of users."""
     assert run.result is not None
-    ranks = saved_ranks(run)
-    file = _file(run, folder)
     passed_on = {key: value for key, value in run.result.items() if key not in NOT_SHARED}
     result = without_paths(passed_on)
-    result["ranks"] = None
     if run.result.get("command"):
         words = shlex.split(str(run.result["command"]))
         result["command"] = shlex.join(without_paths(words))
+    name = " ".join(without_paths(run.name.split(" ")))
+    return replace(run, name=name, result=result)
+
+
+def _write(run: Run, ranks: UserRanks | None, folder: Path) -> Path:
+    """Write the result of a run, and its ranks.
+
+    Args:
+        run: what :func:`_without_places` gave.
+        ranks: those that the run kept.
+        folder: the shared folder.
+    """
+    assert run.result is not None
+    file = _file(run, folder)
+    place = None
     if ranks is not None:
         place = ranks_folder(file)
         ranks.without_names().save(place)
-        result["ranks"] = place.name
-    write_json(file, result)
+    write_json(file, {**run.result, "ranks": place and place.name})
     return file
 
 
@@ -119,6 +138,14 @@ def without_paths(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     key, equals, path = value.partition("=")
-    if equals and Path(path).is_absolute():
-        return f"{key}={Path(path).name}"
-    return Path(value).name if Path(value).is_absolute() else value
+    if equals:
+        return f"{key}={_last_part(path)}"
+    return _last_part(value)
+
+
+def _last_part(text: str) -> str:
+    """The last part of an absolute path; other texts, such as a separator ``/``, as they are."""
+    path = Path(text)
+    if path.is_absolute() and re.search(r"\w", path.name):
+        return path.name
+    return text

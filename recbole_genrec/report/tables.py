@@ -25,10 +25,10 @@ UNTESTED = (
     "--save_ranks=True."
 )
 NOTES = (
-    "Users: those with a test target (general models also rank for users with two interactions). "
-    "± is the sample standard deviation over seeds. CPU-s are seconds of CPU time of one run (mean "
-    "over seeds), all threads together; tokenizer is its fit, also where a run took the stored "
-    "result; validation is the sum over epochs and of what is decided on that split afterwards. "
+    "Users: those with a test target. ± is the sample standard deviation over seeds. CPU-s are "
+    "seconds of CPU time of one run (mean over seeds), all threads together; tokenizer is its fit, "
+    "also where a run took the stored result; validation is the sum over epochs and of what is "
+    "decided on that split afterwards. "
     "Certified: share of users whose top {place} is proven to be the exact best of the model. "
     "Collisions are counted before repair. The text encoder is used by the tokenizers that read "
     "sentence vectors."

@@ -113,7 +113,6 @@ def run_recboles(
         arguments: what it is called with.
     """
     from recbole_genrec.runtime.memory import keep_freed_memory
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
     reports = dist.TCPStore("localhost", report_port, is_master=False)
     os.environ.update(environment, LOCAL_RANK=str(local_rank), RANK=str(offset + local_rank))
@@ -121,7 +120,6 @@ def run_recboles(
         cores = os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(environment["LOCAL_WORLD_SIZE"])))
     keep_freed_memory()
-    quiet_pandas_warnings()
     try:
         with handled_signals(watched=True):
             result = run(**arguments)

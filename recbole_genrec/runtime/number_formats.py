@@ -1,8 +1,11 @@
-"""Which number formats the hardware multiplies."""
+"""Number formats by name, and which of them the hardware multiplies."""
 
 from __future__ import annotations
 
 import torch
+
+NUMBER_FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Number formats by the value of a key that names a precision."""
 
 
 def multiplies_bf16(device: str) -> bool:

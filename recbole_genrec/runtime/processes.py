@@ -373,10 +373,10 @@ def exchanged(block: Tensor) -> list[Tensor]:
     """The blocks of all processes.
 
     Args:
-        block: that of this process, on the CPU; all processes have the same shape.
+        block: that of this process, ``[...]`` on the CPU; all processes have the same shape.
 
     Returns:
-        One block for each process, in their order.
+        One ``[...]`` for each process, in their order.
     """
     if size() == 1:
         return [block]

@@ -14,7 +14,14 @@ from recbole_genrec.serving.batcher import ClosedError, QueueFullError
 
 
 class SlowError(GenRecError):
-    """The answer did not come in time."""
+    """The answer did not come in time.
+
+    Args:
+        seconds: how long it was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"There was no answer within {seconds:g} s. Try again later.")
 
 
 def status_of(error: GenRecError) -> int:

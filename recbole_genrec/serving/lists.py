@@ -19,23 +19,23 @@ from typing import Any
 
 import torch
 
-from recbole_genrec.data.choices import Histories, histories_of
 from recbole_genrec.data.history_digests import changed_users, digests_of
-from recbole_genrec.data.ids import IdText, read_ids
+from recbole_genrec.data.ids import IdText, raw_id, read_ids
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists import lists_bar
+from recbole_genrec.model.queries import check_ids
 from recbole_genrec.runtime import processes
 from recbole_genrec.serving.history_record import Record
-from recbole_genrec.serving.list_files import check_format, join_parts, join_shards, write_part
+from recbole_genrec.serving.job_key import items_key, settings_key, weights_key
+from recbole_genrec.serving.list_files import check_format, join_parts, write_part
 from recbole_genrec.serving.part_folder import PartFolder
-from recbole_genrec.serving.shards import Shard
+from recbole_genrec.serving.shards import Shard, join_finished, write_shard
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.atomic import check_writable, made_once
-from recbole_genrec.storage.digests import digest, file_digest, folder_fingerprint
+from recbole_genrec.storage.digests import digest
 
 PART = 1024
 """Users of a part: what a kill loses at most."""
@@ -71,7 +71,8 @@ class WrittenLists:
         if self.resumed:
             text += f", {self.resumed:,} of them from before an interruption,"
         if self.file is None:
-            return f"{text} written to {self.shard_file}; the other shards are not there yet."
+            missing = "the other shards of these lists are not all there yet."
+            return f"{text} written to {self.shard_file}; {missing}"
         return f"{text} written to {self.file}"
 
 
@@ -94,7 +95,8 @@ def recommend_to_file(
             :meth:`~recbole_genrec.model.lists.UserLists.recommend_all`.
         users: ``all`` users of the data; ``changed``, those whose history is another one than when
             the file was last written, or, without such a file, than in training; a file of raw
-            user ids, one a line; or a list of raw user ids, also as somebody typed it.
+            user ids, one a line; or a list of raw user ids, also as somebody typed it. The ids of a
+            list may be whole numbers.
         k: length of each list.
         exclude_seen: whether items of a user's history stay out; default as ``exclude_history``.
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
@@ -121,14 +123,15 @@ def recommend_to_file(
         if isinstance(users, IdText):
             named = users.possible
         elif not isinstance(users, str):
-            named = users = list(users)
+            check_ids("users", users, "user")
+            named = users = [raw_id(user) for user in users]
         elif users not in (ALL, CHANGED):
             named = users = _users_of_file(users)
         served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
         if isinstance(users, IdText):
             users = users.among((served.histories or {}).__contains__)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)
-        return job.carry_out(users, _identity(checkpoint), changes)
+        return job.carry_out(users, weights_key(checkpoint), changes)
 
 
 class _Job:
@@ -166,13 +169,13 @@ class _Job:
         return self.served.model.list_parts()
 
     def carry_out(
-        self, users: str | Sequence[str], identity: str, changes: dict[str, object]
+        self, users: str | Sequence[str], weights: str, changes: dict[str, Any]
     ) -> WrittenLists:
         """Make the lists that are missing and join all of them to the file.
 
         Args:
             users: ``all``, ``changed``, or raw user ids.
-            identity: of the weights.
+            weights: their digest.
             changes: settings that were replaced.
         """
         histories = self.served.histories
@@ -183,12 +186,14 @@ class _Job:
                 "Give --data_path, the folder that holds the dataset's folder."
             )
         record = Record(self.target)
-        everybody, now = self._chosen(users, record, histories)
+        now = digests_of(histories)
+        everybody = self._chosen(users, record, now)
         of_shard = self.shard.block(everybody)
         key = digest(
-            identity,
-            digest(sorted(changes.items())),
-            digest(everybody, [now[user] for user in everybody]),
+            weights,
+            settings_key(changes),
+            items_key(self.served),
+            digest(everybody, now),
             [self.k, self.exclude_seen, self.candidates, self.shard.count],
         )
         # The number of processes and the size of a part say which users a part has.
@@ -221,18 +226,19 @@ class _Job:
                 "command that makes them is running or is to go on."
             )
 
-    def _chosen(
-        self, users: str | Sequence[str], record: Record, histories: Histories
-    ) -> tuple[list[str], dict[str, int]]:
-        """Raw ids of the users that ``users`` means, and digests of their histories.
+    def _chosen(self, users: str | Sequence[str], record: Record, now: dict[str, int]) -> list[str]:
+        """Raw ids of the users that ``users`` means.
 
-        With ``all`` and ``changed`` the digests are those of everybody.
+        Args:
+            users: ``all``, ``changed``, or raw user ids.
+            record: of the histories that the output was made from.
+            now: digests of the histories by raw user id.
         """
         if not isinstance(users, str):
-            return self._known(list(users), histories)
-        now = digests_of(histories)
+            self._check_known(users, now)
+            return list(dict.fromkeys(users))
         if users == ALL:
-            return list(now), now
+            return list(now)
         before = record.read()
         since = f"{self.target} was last written"
         if before is None:
@@ -246,18 +252,15 @@ class _Job:
             before = {}
         changed = changed_users(now, before)
         self.log.info(f"{len(changed):,} of {len(now):,} users have changed since {since}.")
-        return changed, now
+        return changed
 
-    def _known(self, users: list[str], histories: Histories) -> tuple[list[str], dict[str, int]]:
-        """Users that were named, each once, and digests of their histories."""
-        unknown = [user for user in users if user not in histories]
+    def _check_known(self, users: Sequence[str], now: dict[str, int]) -> None:
+        unknown = [user for user in users if user not in now]
         if unknown:
             raise ConfigError(
                 f"There is no user {unknown[0]!r} in {self.served.config['dataset']} "
                 f"({len(unknown)} of {len(users)} ids are unknown)."
             )
-        chosen = list(dict.fromkeys(users))
-        return chosen, digests_of(histories_of(histories, chosen))
 
     def _parts(
         self, folder: PartFolder, users: list[str], process: int
@@ -310,49 +313,16 @@ class _Job:
         self, folder: PartFolder, users: list[str], key: str, result: WrittenLists
     ) -> WrittenLists:
         """Write the file of the users, or of this shard and then of all shards that are there."""
-        file = self.shard.file(self.target)
         of_processes = [self._parts(folder, users, number) for number in range(processes.size())]
         parts = [part for of_process in of_processes for part, _ in of_process]
         if self.shard.count == 1:
-            join_parts(parts, file)
+            join_parts(parts, self.target)
             folder.remove()
-            return replace(result, file=file)
-
-        # A kill must not leave the mark of other lists beside these.
-        _mark_of(file).unlink(missing_ok=True)
-        join_parts(parts, file)
-        write_json(_mark_of(file), {"key": key})
+            return replace(result, file=self.target)
+        write_shard(parts, self.shard, self.target, key)
         folder.remove()
-        return replace(result, file=self._join_shards(key), shard_file=file)
-
-    def _join_shards(self, key: str) -> Path | None:
-        """Write the whole file when the shards of the same lists are all there.
-
-        Returns:
-            The whole file, or ``None``.
-        """
-        numbers = range(1, self.shard.count + 1)
-        files = [Shard(number, self.shard.count).file(self.target) for number in numbers]
-        if not all(_belongs(file, key) for file in files):
-            return None
-        join_shards(files, self.target)
-        for file in files:
-            _mark_of(file).unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
-        return self.target
-
-
-def _mark_of(file: Path) -> Path:
-    """The small file that says which lists a shard belongs to."""
-    return file.with_name(f"{file.name}.json")
-
-
-def _belongs(file: Path, key: str) -> bool:
-    mark = _mark_of(file)
-    if not file.is_file() or not mark.is_file():
-        return False
-    advice = f"Delete it, and make the lists of {file} again."
-    return read_json(mark, {"key": str}, advice)["key"] == key
+        joined = join_finished(self.shard, self.target, key, self.log)
+        return replace(result, file=joined, shard_file=self.shard.file(self.target))
 
 
 def _users_of_file(file: str) -> list[str]:
@@ -367,14 +337,3 @@ def _users_of_file(file: str) -> list[str]:
             "Give one of these words, or a text file with one raw user id a line."
         )
     return read_ids(file, "user")
-
-
-def _identity(checkpoint: str) -> str:
-    """What tells the weights of two checkpoints apart."""
-    path = Path(checkpoint)
-    if path.is_dir():
-        return folder_fingerprint(path)
-    if is_ensemble(path):
-        members = EnsembleFile.read(path).checkpoints
-        return digest(file_digest(path), [_identity(member) for member in members])
-    return file_digest(path)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_genrec.data.item_text import render_item_text
 from recbole_genrec.data.preparation.own.columns import Columns, check_named, item_column
 from recbole_genrec.data.preparation.own.files import stored_name
 from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of
-from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import load_model
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.storage.atomic import check_writable
+from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.training.held_runs import held_output
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,24 @@ def add_items_of(
 
     Their texts are made of the columns that made the texts of the run (``item_text_fields``), and
     the fitted tokenizer places them. ``import`` stores a column ``Product Name`` as
-    ``Product_Name``; both names are found.
+    ``Product_Name``; both names are found. The files of the dataset are not read: what counts is
+    what the checkpoint holds.
 
     Args:
         checkpoint: of a method of this package.
         items: a CSV, TSV, Parquet or JSON lines file with a column of ids and those of the text.
         output: the new checkpoint (a folder where ``checkpoint`` is one); default
-            ``<checkpoint>-items.pth`` beside it.
+            ``<checkpoint>-items.pth`` beside it. A file that is there is replaced only where it
+            was made here too and all items that it had added are in the new one as well.
         item: the column of ids; default guessed.
         **changes: settings to replace.
 
     Raises:
-        ConfigError: the method cannot take in items without training, or knows no item texts.
+        ConfigError: the method cannot take in items without training, or knows no item texts; or
+            the new checkpoint would replace something else.
         DataError: the table or a column is missing, or a column or an id is unsure.
         ArtefactError: the checkpoint holds a model of RecBole, or the file cannot be written.
+        HeldError: another process is going to write the same file.
     """
     checkpoint = local_checkpoint(checkpoint)
     source = Path(checkpoint)
@@ -95,7 +103,15 @@ def add_items_of(
     if output is not None:
         target = Path(output).expanduser()
     check_writable(target)
-    model = load_model(checkpoint, **changes).model
+    with held_output(target, "output", logging.getLogger().warning):
+        return _add(checkpoint, Path(items).expanduser(), target, item, changes)
+
+
+def _add(
+    checkpoint: str, items: Path, target: Path, item: str | None, changes: dict[str, Any]
+) -> AddedItems:
+    """What :func:`add_items_of` does; arguments as of it, ``target`` is the new checkpoint."""
+    model = load_model(checkpoint, with_data=False, **changes).model
     _check_places_by_text(model, checkpoint)
     fields = model.config["item_text_fields"]
     if not fields:
@@ -103,19 +119,76 @@ def add_items_of(
             f"{checkpoint} was trained without item texts (item_text_fields), so a text gives a "
             "new item no place. Train again with the new items in the data."
         )
-    table = read_table(Path(items).expanduser())
+    table = read_table(items)
     found = columns_of_fields(table, fields)
     known = set(model.item_tokens)
-    texts, counts = _texts_of(table, item, found, known, model.content.text_kinds)
-    if texts:
-        model.add_items(list(texts.values()), list(texts))
-        if source.is_dir():
+    new, counts = _texts_of(table, item, found, known, model.content.text_kinds)
+    if new:
+        _check_nothing_lost(target, model, known.union(new))
+        added = model.add_items([row.text for row in new.values()], list(new))
+        model.content.set_titles(added, [row.title for row in new.values()])
+        if Path(checkpoint).is_dir():
             model.save_pretrained(target)
         else:
             model.save(target)
-    written = target if texts else None
+    written = target if new else None
     notes = _notes(table, found)
-    return AddedItems(**counts, added=list(texts), output=written, notes=notes)
+    return AddedItems(**counts, added=list(new), output=written, notes=notes)
+
+
+def _check_nothing_lost(target: Path, model: GenRecModel, items: Collection[str]) -> None:
+    """Refuse to replace a checkpoint that holds more than added items which the new one has too.
+
+    So a job may write its output again, or go on from it, and no trained model is replaced.
+
+    Args:
+        target: where the new checkpoint goes.
+        model: the model before the new items.
+        items: raw ids of the new checkpoint.
+
+    Raises:
+        ConfigError: names the file and what to do.
+    """
+    if not target.exists():
+        return
+    name, dataset = model.config.settings.model, model.config.settings.dataset
+    earlier = _items_added_to(target, name, dataset)
+    lost = [item for item in earlier if item not in items]
+    if earlier and not lost:
+        return
+    if lost:
+        raise ConfigError(
+            f"{target} exists and holds {len(lost)} added items that the new file would lack, for "
+            f"example {lost[0]!r}. Go on from it with --checkpoint={target}, or name another "
+            "--output."
+        )
+    raise ConfigError(
+        f"{target} exists and is no file that add-items made of {name} on {dataset}, so it is not "
+        "replaced. Name another --output."
+    )
+
+
+def _items_added_to(file: Path, model: str, dataset: str) -> list[str]:
+    """Raw ids of the items that a checkpoint holds beyond those of its training.
+
+    Args:
+        file: anything.
+        model: name of the method.
+        dataset: name of the dataset.
+
+    Returns:
+        None of them where the file is no checkpoint of that method on that dataset.
+    """
+    if file.is_dir():  # an export is never replaced
+        return []
+    try:
+        state = load_checkpoint(file)
+    except ArtefactError:
+        return []
+    config = state.get("config") or {}
+    if (config.get("model"), config.get("dataset")) != (model, dataset):
+        return []
+    return state["other_parameter"]["added"]["tokens"]
 
 
 def _check_places_by_text(model: GenRecModel, checkpoint: str) -> None:
@@ -178,13 +251,25 @@ def columns_of_fields(table: Table, fields: list[str]) -> dict[str, str | None]:
     return found
 
 
+class NewText(NamedTuple):
+    """What a table says about a new item.
+
+    Attributes:
+        text: the fields of its text, in order.
+        title: the first of them, or the whole text.
+    """
+
+    text: str
+    title: str
+
+
 def _texts_of(
     table: Table,
     item: str | None,
     found: dict[str, str | None],
     known: set[str],
     kinds: dict[str, str],
-) -> tuple[dict[str, str], dict[str, int]]:
+) -> tuple[dict[str, NewText], dict[str, int]]:
     """Texts of the new items of a table by raw id, and counts of the others."""
     if item is not None:
         check_named(table, item, "item")
@@ -193,21 +278,23 @@ def _texts_of(
     counts["malformed"] = table.dropped.total()
     counts["read"] = len(table.frame) + counts["malformed"]
     cells = {name: table.frame[column].tolist() for name, column in found.items() if column}
-    texts: dict[str, str] = {}
+    fields = list(found)
+    new: dict[str, NewText] = {}
     for row, token in enumerate(ids_of(table, key, "item")):
         values = {name: text_of(column[row]) or "" for name, column in cells.items()}
-        text = render_item_text(values, list(found), kinds)
+        text = render_item_text(values, fields, kinds)
         if token is None:
             counts["without_id"] += 1
         elif token in known:
             counts["known"] += 1
-        elif token in texts:
+        elif token in new:
             counts["repeated"] += 1
         elif not text:
             counts["without_text"] += 1
         else:
-            texts[token] = text
-    return texts, counts
+            title = render_item_text(values, fields[:1], kinds)
+            new[token] = NewText(text, title or text)
+    return new, counts
 
 
 def _notes(table: Table, found: dict[str, str | None]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -71,9 +71,7 @@ class Service:
         try:
             return await asyncio.wait_for(waiting, self.options.timeout)
         except asyncio.TimeoutError:
-            raise SlowError(
-                f"There was no answer within {self.options.timeout:g} s. Try again later."
-            ) from None
+            raise SlowError(self.options.timeout) from None
 
     async def result(self, future: Future) -> Any:
         """The result of one future; its error is raised."""
@@ -81,6 +79,22 @@ class Service:
         if isinstance(result, BaseException):
             raise result
         return result
+
+    async def change(self, task: Callable[[], Any]) -> Any:
+        """The result of a call that changes the model.
+
+        Only its time in the queue is limited. A call that has begun cannot be taken back, so that
+        its result is waited for.
+
+        Raises:
+            SlowError: it had not begun in time, and never will.
+        """
+        future = self.batcher.call(task)
+        result = asyncio.wrap_future(future)
+        await asyncio.wait([result], timeout=self.options.timeout)
+        if future.cancel():
+            raise SlowError(self.options.timeout)
+        return await result
 
     async def recommend_batch(self, bodies: list[schemas.RecommendBody]) -> list[dict[str, Any]]:
         """A list or an error for each of some bodies."""
@@ -206,8 +220,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/items", status_code=201, responses=ERRORS)
     async def add_item(body: schemas.NewItemBody) -> schemas.ItemAnswer:
         """Make a new item recommendable at once, from its text; kept until the service ends."""
-        future = service.batcher.call(lambda: service.recommender.add_item(body.text, body.item))
-        return schemas.ItemAnswer(**await service.result(future))
+        added = await service.change(lambda: service.recommender.add_item(body.text, body.item))
+        return schemas.ItemAnswer(**added)
 
     @app.get("/items")
     def items(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.rules import did_you_mean
 
 OTHER_NAMES = {
     "lr": "learning_rate",
@@ -105,5 +105,4 @@ def advice(name: str, known: set[str]) -> str:
         return f" {CHANGED[lowered]}."
     if OTHER_NAMES.get(lowered) in known:
         return f" Did you mean {OTHER_NAMES[lowered]}?"
-    near = nearest(name, known)
-    return f" Did you mean {near[0]}?" if near else ""
+    return did_you_mean(name, known)

@@ -20,14 +20,18 @@ def of_dataset(name: str, data_path: object) -> dict:
         name: of the dataset.
         data_path: folder of all datasets; its ``<name>/<name>.yaml`` counts.
     """
-    values = shipped(f"dataset/{name}")
-    file = own_file(name, data_path)
-    return {**values, **read_yaml(file)} if file.is_file() else values
+    return {**shipped(f"dataset/{name}"), **own_settings(name, data_path)}
 
 
-def own_file(name: str, data_path: object) -> Path:
-    """The YAML file in the folder of a dataset, whether or not it is there."""
-    return Path(str(data_path)).expanduser() / name / f"{name}.yaml"
+def own_settings(name: str, data_path: object) -> dict:
+    """Keys of the YAML file in the folder of a dataset; ``{}`` if there is no such file.
+
+    Args:
+        name: of the dataset.
+        data_path: folder of all datasets.
+    """
+    file = Path(str(data_path)).expanduser() / name / f"{name}.yaml"
+    return read_yaml(file) if file.is_file() else {}
 
 
 def _read_like(file: Path) -> dict:

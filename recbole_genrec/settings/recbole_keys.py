@@ -97,7 +97,7 @@ class RecBoleKeys(Settings):
     show_progress: bool = key(
         "progress bars", affects="display", evaluate=True, set_by_benchmark=True
     )
-    state: str = key("level of the log", affects="display")
+    state: str = key("level of the log", affects="display", evaluate=True)
     worker: int = key("processes that load batches", affects="display")
     log_wandb: bool = key("whether Weights & Biases is used", affects="display", inherited=False)
     wandb_project: str = key("project of Weights & Biases", affects="display")

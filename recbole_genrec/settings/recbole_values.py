@@ -47,12 +47,12 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             known = ", ".join(EVAL_ARGS)
             raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
     _check_split(eval_args.get("split"))
-    modes = eval_args.get("mode", "full")
+    modes = eval_args.get("mode")
     for part in modes if isinstance(modes, dict) else ():
         if part not in PARTS:
             hint = did_you_mean(str(part), PARTS)
             raise ConfigError(f"eval_args: mode has no {part!r}; its keys are valid, test.{hint}")
-    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+    for mode in evaluation_modes(eval_args).values():
         if not re.fullmatch(r"full|labeled|(uni|pop)[1-9]\d*", str(mode)):
             raise ConfigError(
                 f"eval_args: mode is {mode!r}; use full, uniN or popN "
@@ -67,8 +67,7 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
 
 def _check_samples(eval_args: dict, topk: list[int]) -> None:
     """Refuse lists that hold all sampled candidates, whose figures are perfect."""
-    modes = eval_args.get("mode", "full")
-    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+    for mode in evaluation_modes(eval_args).values():
         sampled = re.fullmatch(r"(?:uni|pop)(\d+)", str(mode))
         if sampled and max(topk) > int(sampled[1]):
             raise ConfigError(
@@ -112,16 +111,28 @@ def _check_transform(values: dict) -> None:
             )
 
 
+def evaluation_modes(eval_args: Mapping[str, Any]) -> dict[str, str]:
+    """What is ranked, by part: the mode of ``valid`` and that of ``test``.
+
+    Where one of them is given alone, both have it; where none is, both are ``full``.
+
+    Args:
+        eval_args: value of the key.
+    """
+    mode: Any = eval_args.get("mode", "full")
+    if not isinstance(mode, dict):
+        return {"valid": mode, "test": mode}
+    valid: Any = mode.get("valid", mode.get("test", "full"))
+    return {"valid": valid, "test": mode.get("test", valid)}
+
+
 def ranks_all_items(eval_args: Any) -> bool:
     """Whether validation and test rank all items, not samples.
 
     Args:
         eval_args: value of the key.
     """
-    modes = eval_args.get("mode", "full")
-    if isinstance(modes, dict):
-        return all(mode == "full" for mode in modes.values())
-    return modes == "full"
+    return set(evaluation_modes(eval_args).values()) == {"full"}
 
 
 def _check_split(split: object) -> None:
@@ -174,8 +185,7 @@ def check_exclude_history(values: dict) -> None:
     """
     if not values["exclude_history"]:
         return
-    modes = values["eval_args"].get("mode", "full")
-    for mode in modes.values() if isinstance(modes, dict) else [modes]:
+    for mode in evaluation_modes(values["eval_args"]).values():
         if mode != "full":
             raise ConfigError(
                 f"exclude_history: True needs eval_args with mode: full; with mode {mode} lists "

@@ -66,8 +66,8 @@ class TrainingKeys(Settings):
         inherited=True,
     )
     ratio_rows: Literal["users", "interactions"] = key(
-        "what a general model is tested on under a split by ratio: a user with all held-out "
-        "items, or each held-out interaction, as sequential models are",
+        "what a general model is tested on under a split by ratio and in files that are split: a "
+        "user with all held-out items, or each held-out interaction, as sequential models are",
         affects="data",
         default="users",
         neutral="users",

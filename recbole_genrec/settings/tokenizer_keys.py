@@ -109,6 +109,15 @@ class CodeKeys(Settings):
         neutral=None,
     )
 
+    @property
+    def collision_options(self) -> dict[str, Any]:
+        """What :meth:`~recbole_genrec.tokenizer.codes.ItemCodes.build` takes of the keys."""
+        return {
+            "policies": self.collision,
+            "spare": self.dedup_spare,
+            "size": self.extra_token_size,
+        }
+
 
 class FitItemKeys(Settings):
     """Which items a tokenizer is fitted to."""
@@ -122,8 +131,8 @@ class FitItemKeys(Settings):
     )
 
 
-class RepairKeys(Settings):
-    """The repair of collisions by Sinkhorn: ``collision: sinkhorn``."""
+class RepairKeys(CodeKeys):
+    """The shape of the codes, and the repair of collisions: ``collision: sinkhorn``."""
 
     sinkhorn_epsilon: float = key(
         "regularisation of Sinkhorn in the repair of collisions",
@@ -144,9 +153,10 @@ class RepairKeys(Settings):
     )
 
     @property
-    def repair_options(self) -> dict[str, Any]:
-        """What :func:`~recbole_genrec.tokenizer.collision.resolve_collisions` takes of them."""
+    def collision_options(self) -> dict[str, Any]:
+        """As of :class:`CodeKeys`, and how Sinkhorn repairs collisions."""
         return {
+            **super().collision_options,
             "epsilon": self.sinkhorn_epsilon or REPAIR_EPSILON,
             "iterations": self.sinkhorn_iterations,
             "max_rounds": self.sinkhorn_rounds,

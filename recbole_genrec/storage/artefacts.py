@@ -20,7 +20,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as dump_safetensors
 
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import atomic_write, write_text
 from recbole_genrec.storage.digests import digest
 
 META = "meta.json"
@@ -43,9 +43,8 @@ def write_json(path: str | os.PathLike, content: object) -> None:
     Raises:
         ArtefactError: the file cannot be written.
     """
-    with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    write_text(path, text + "\n")
 
 
 def read_json(

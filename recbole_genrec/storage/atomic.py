@@ -44,6 +44,20 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write text atomically, as UTF-8.
+
+    Args:
+        path: the file to write.
+        text: its content.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def publish_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Yield an empty folder beside ``folder``; rename it on success, remove it on error.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_genrec.errors import DataError
@@ -42,10 +44,21 @@ def read_bytes(file: str | os.PathLike) -> bytes:
     Raises:
         DataError: the file cannot be read.
     """
-    try:
+    with _readable(file):
         return Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+
+
+def check_readable(file: str | os.PathLike) -> None:
+    """Open a file of the user and close it again.
+
+    Args:
+        file: the file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _readable(file), open(file, "rb"):
+        pass
 
 
 def file_digest(file: str | os.PathLike) -> str:
@@ -61,13 +74,19 @@ def file_digest(file: str | os.PathLike) -> str:
         DataError: the file cannot be read.
     """
     sha256 = hashlib.sha256()
+    with _readable(file), open(file, "rb") as stream:
+        while block := stream.read(BLOCK):  # checkpoints may be larger than the memory
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def _readable(file: str | os.PathLike) -> Iterator[None]:
+    """:class:`DataError` where the system refuses to read the file."""
     try:
-        with Path(file).open("rb") as stream:
-            while block := stream.read(BLOCK):  # checkpoints may be larger than the memory
-                sha256.update(block)
+        yield
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
-    return sha256.hexdigest()
 
 
 def folder_fingerprint(folder: Path) -> str:

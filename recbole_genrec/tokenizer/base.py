@@ -75,6 +75,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
             file in ``properties/tokenizer/``.
         uses_interactions: whether the codes depend on the training interactions too.
         places_by_users: whether new items are placed by the users who chose them.
+        made_elsewhere: whether the codes are read and not learned here.
         quality: figures of the fit for the result file.
         curves: losses of the stages of the fit, by stage and loss; empty where they are not known.
         progress: where the fit notes how far it has come.
@@ -86,6 +87,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
     defaults: dict[str, Any] = {}
     uses_interactions = False
     places_by_users = False
+    made_elsewhere = False
 
     def __init__(self, config: Any, seed: int) -> None:
         self.config = config
@@ -114,7 +116,7 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         """The loop through which everything that is trained goes, so that a killed fit continues.
 
         Args:
-            precision: ``bf16`` or ``fp16`` for autocast.
+            precision: ``bf16`` or ``fp16`` for autocast; ``None`` and ``fp32`` are float32.
         """
         device = self.settings.device or "cpu"
         return TrainingLoop(self.progress, device, precision, self.shows_progress)
@@ -288,3 +290,28 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
     def load_codes(self, folder: str | os.PathLike) -> ItemCodes:
         """As the base says."""
         return ItemCodes.load(folder)
+
+    # --- the checkpoint of a model ------------------------------------------------------------
+
+    def checkpoint(self, codes: ItemCodes) -> dict[str, Any]:
+        """Codes and :meth:`state` as plain values and tensors.
+
+        Args:
+            codes: the present ones of the model.
+        """
+        tensors, meta = self.state()
+        return {"item_codes": codes.plain(), "tokenizer": {"tensors": tensors, "meta": meta}}
+
+    def restore(self, checkpoint: dict[str, Any], tokens: Sequence[str]) -> ItemCodes:
+        """Undo :meth:`checkpoint`.
+
+        Args:
+            checkpoint: with what :meth:`checkpoint` gave.
+            tokens: raw item ids in the order of the rows, "[PAD]" first.
+
+        Raises:
+            ArtefactError: the codes belong to other items.
+        """
+        state = checkpoint["tokenizer"]
+        self.set_state(state["tensors"], state["meta"])
+        return ItemCodes.of_plain(checkpoint["item_codes"]).aligned(tokens)

@@ -139,10 +139,10 @@ class ItemCodes:
         are constant.
         """
         real = self.codes[1:]
-        entropy = [_entropy(column) for column in real.unbind(1)]
+        entropy = [code_entropy(column) for column in real.unbind(1)]
         nmi = torch.eye(self.n_levels).tolist()
         for a, b in itertools.combinations(range(self.n_levels), 2):
-            shared = entropy[a] + entropy[b] - _entropy(real[:, a] * self.sizes[b] + real[:, b])
+            shared = entropy[a] + entropy[b] - code_entropy(real[:, a] * self.sizes[b] + real[:, b])
             nmi[a][b] = nmi[b][a] = (
                 max(0.0, 2 * shared / (entropy[a] + entropy[b])) if entropy[a] + entropy[b] else 0.0
             )
@@ -223,6 +223,22 @@ class ItemCodes:
         """
         return replace(self, codes=torch.cat([self.codes, codes]), tokens=[*self.tokens, *tokens])
 
+    def plain(self) -> dict[str, Any]:
+        """The attributes as plain values and tensors, for a checkpoint."""
+        return {**vars(self), "sizes": list(self.sizes)}
+
+    @classmethod
+    def of_plain(cls, stored: dict[str, Any]) -> ItemCodes:
+        """Undo :meth:`plain`.
+
+        Args:
+            stored: what :meth:`plain` gave.
+
+        Raises:
+            ArtefactError: it is no table of codes.
+        """
+        return cls(**{**stored, "sizes": tuple(stored["sizes"])})
+
     def save(self, folder: str | os.PathLike) -> None:
         """Store as an artefact: safetensors and JSON."""
         meta = {
@@ -268,7 +284,7 @@ def _wrong(what: str) -> ArtefactError:
     )
 
 
-def _entropy(codes: Tensor) -> float:
+def code_entropy(codes: Tensor) -> float:
     """Shannon entropy of ``codes [n]`` in nats."""
     share = codes.unique(return_counts=True)[1].double() / len(codes)
     return max(0.0, -float((share * share.log()).sum()))

@@ -34,9 +34,13 @@ Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Ten
 
 
 def parse_policies(value: str | Sequence[str]) -> list[str]:
-    """The list of policies that ``collision: value`` names, aliases replaced.
+    """The policies that a value of the key ``collision`` names, aliases replaced.
 
-    :class:`ConfigError` when it makes no sense.
+    Args:
+        value: one name, or several in order.
+
+    Raises:
+        ConfigError: an unknown name, no name, or names that exclude each other.
     """
     policies: list[str] = []
     for name in [value] if isinstance(value, str) or value is None else value:
@@ -57,9 +61,17 @@ def parse_policies(value: str | Sequence[str]) -> list[str]:
 
 
 def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Group rows of ``codes [n, M]`` by equality.
+    """Group rows by equality.
 
-    ``(group of each row [n], group sizes [G])``, groups in lexicographic order.
+    Args:
+        codes: int64 ``[n, M]``.
+
+    Returns:
+        The group of each row int64 ``[n]`` and the sizes of the groups ``[G]``, which are in
+        lexicographic order of their codes.
+
+    Raises:
+        DataError: no rows.
     """
     if not len(codes):
         raise DataError("There are no codes: the catalogue has no item.")
@@ -73,11 +85,14 @@ def item_groups(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def collision_stats(codes: Tensor) -> dict:
-    """Figures of ``codes [n, M]``.
+    """Figures of the codes of a catalogue.
 
     Levels, items, unique ids, items that share their id, their share (``collision_rate``), the
     largest group, and the share of items that some papers count, all but one of each group
     (``excess_rate``: LETTER's and LC-Rec's ``(n - distinct) / n``).
+
+    Args:
+        codes: int64 ``[n, M]``.
 
     Raises:
         DataError: no rows.
@@ -98,6 +113,11 @@ def collision_stats(codes: Tensor) -> dict:
 def check_capacity(n_items: int, sizes: Sequence[int], policies: str | Sequence[str]) -> None:
     """Refuse sizes that cannot name all items.
 
+    Args:
+        n_items: number of items.
+        sizes: alphabet size of each level.
+        policies: value of the key ``collision``.
+
     Raises:
         ConfigError: ``policies`` end with ``nearest_free`` and ``sizes`` cannot name ``n_items``
             items.
@@ -117,19 +137,31 @@ def resolve_collisions(
     *,
     distances: Distances | None = None,
     spare: int = 0,
-    cap: int | None = None,
     size: int | None = None,
     epsilon: float = 0.003,
     iterations: int = 50,
     max_rounds: int = 20,
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """Apply ``policies`` in order to ``codes [n, M]`` with alphabets ``sizes``.
+    """Apply policies in order.
 
-    Returns the new codes and sizes.
+    Args:
+        codes: learned codes int64 ``[n, M]``.
+        sizes: alphabet size of each level.
+        policies: value of the key ``collision``.
+        distances: of the items to the codes, for ``nearest_free`` and ``sinkhorn``.
+        spare: as of :func:`add_extra_token`.
+        size: as of :func:`add_extra_token`.
+        epsilon: as of :func:`repair_collisions`.
+        iterations: as of :func:`repair_collisions`.
+        max_rounds: as of :func:`repair_collisions`.
 
-    ``distances`` (needed by ``nearest_free`` and ``sinkhorn``) are squared; ``spare``, ``cap`` and
-    ``size`` are for :func:`add_extra_token`, the others for :func:`repair_collisions`.
-    :class:`ConfigError` when the codes cannot name all items.
+    Returns:
+        Codes ``[n, M]``, or ``[n, M + 1]`` with an extra token, and the size of each level.
+
+    Raises:
+        ConfigError: an unknown policy, a policy without the distances that it needs, or the codes
+            cannot name all items.
+        DataError: no items.
     """
     policies = parse_policies(policies)
     sizes = learned = tuple(int(size) for size in sizes)
@@ -143,7 +175,7 @@ def resolve_collisions(
         elif policy == "extra_token" and (
             len(policies) == 1 or int(item_groups(codes)[1].max()) > 1
         ):
-            codes, extra = add_extra_token(codes, spare, cap, size)
+            codes, extra = add_extra_token(codes, spare, size)
             sizes = (*sizes, extra)
     return codes, sizes
 
@@ -167,15 +199,20 @@ def _rank_after(ranked: Sequence[Sequence[int]], prefix: tuple[int, ...]) -> Seq
     return ranked[len(prefix)]
 
 
-def add_extra_token(
-    codes: Tensor, spare: int = 0, cap: int | None = None, size: int | None = None
-) -> tuple[Tensor, int]:
-    """Append a level that counts the items with the same ``codes [n, M]`` in row order.
+def add_extra_token(codes: Tensor, spare: int = 0, size: int | None = None) -> tuple[Tensor, int]:
+    """Append a level that counts the items with the same codes, 0, 1, 2, ... in row order.
 
-    Returns ``([n, M + 1], size)``; the level counts 0, 1, 2, ...
+    Args:
+        codes: int64 ``[n, M]``.
+        spare: values beside those of the largest group, for new items.
+        size: values of the level (TIGER: 256); ``None`` = the largest group and ``spare``.
 
-    Its alphabet is the largest group plus ``spare`` values for new items, at most ``cap``, or it
-    has ``size`` values (TIGER: 256); :class:`ConfigError` when a group is larger.
+    Returns:
+        Codes ``[n, M + 1]``, and the number of values of the new level.
+
+    Raises:
+        ConfigError: more items share their codes than ``size``.
+        DataError: no items.
     """
     group, count = item_groups(codes)
     largest = int(count.max())
@@ -185,32 +222,33 @@ def add_extra_token(
             f"{codes[group == count.argmax()][0].tolist()}. Raise it or codebook_sizes; a group "
             "this large often means that the tokenizer collapsed."
         )
-    if cap is not None and largest > cap:
-        raise ConfigError(
-            f"collision: {largest} items share the codes "
-            f"{codes[group == count.argmax()][0].tolist()}, but the extra token has {cap} "
-            "values only. Raise its cap or codebook_sizes; a group this large often means that the "
-            "tokenizer collapsed."
-        )
     order = torch.argsort(group, stable=True)
     index = torch.empty_like(group)
     index[order] = torch.arange(len(codes)) - (count.cumsum(0) - count)[group[order]]
     if size is None:
         size = largest + spare
-    if cap is not None:
-        size = min(size, cap)
     return torch.cat([codes, index[:, None]], dim=1), size
 
 
 def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> Tensor:
-    """Make ``codes [n, M]`` unique.
+    """Make codes unique: the item of a group that is nearest to its centroid stays, others move.
 
-    The item of a group that is nearest to its centroid stays, the others move, nearest first.
+    The nearest of them moves first. A moving item takes the nearest centroid of the last level that
+    makes its codes unique; when none is free the level before gives way to its next-nearest
+    centroid, and so on. "Nearest" item is by the last level's distance, ties by row; groups go by
+    their first row (our choice, unpublished).
 
-    A moving item takes the nearest centroid of the last level that makes its codes unique; when
-    none is free the level before gives way to its next-nearest centroid, and so on. "Nearest" item
-    is by the last level's distance, ties by row; groups go by their first row (our choice,
-    unpublished).
+    Args:
+        codes: int64 ``[n, M]``.
+        sizes: alphabet size of each level.
+        distances: of the items to the codes.
+
+    Returns:
+        int64 ``[n, M]``.
+
+    Raises:
+        ConfigError: there are more items than ids.
+        DataError: no items.
     """
     group, count = item_groups(codes)
     rows = torch.nonzero(count[group] > 1).flatten()
@@ -236,14 +274,23 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
 def codes_for_new_items(
     existing: Tensor, sizes: Sequence[int], new: Tensor, distances: Distances | None = None
 ) -> tuple[Tensor, int]:
-    """Codes of new items beside ``existing [n, L]``, which do not change (our choice, unpublished).
+    """Codes of new items beside those that are there (our choice, unpublished).
 
-    Returns ``(codes [m, L], fallbacks)``.
+    With L = M + 1 the extra level takes its next free value. An item whose codes have no free value
+    left falls back to the rule of :func:`nearest_free`. Where equal codes are allowed (``none``)
+    there is nothing to do: append ``new`` as it is.
 
-    ``new [m, M]`` are the learned codes; with L = M + 1 the extra level takes its next free value.
-    An item whose codes have no free value left falls back to the rule of :func:`nearest_free`,
-    which needs ``distances`` of the new items; ``fallbacks`` counts these. Where equal codes are
-    allowed (``none``) there is nothing to do: append ``new`` as it is.
+    Args:
+        existing: codes ``[n, L]``, which do not change.
+        sizes: alphabet size of each of the L levels.
+        new: learned codes int64 ``[m, M]`` of the new items.
+        distances: of the new items to the codes; ``None`` = there are none.
+
+    Returns:
+        Codes int64 ``[m, L]``, and how many items fell back.
+
+    Raises:
+        ConfigError: an item must fall back and there are no distances, or no codes are free.
     """
     n_learned, sizes, fallbacks, result = new.shape[1], tuple(sizes), 0, []
     table = FreeCodes(existing, sizes)
@@ -269,10 +316,17 @@ def codes_for_new_items(
 def sinkhorn_round(
     codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int
 ) -> Tensor:
-    """One round of repair.
+    """One round of repair: each group of equal codes gets new last codes by Sinkhorn on its rows.
 
-    Each group of equal ``codes [n, M]`` gets new last codes by Sinkhorn on its own rows of
-    ``distances [n, K]``.
+    Args:
+        codes: int64 ``[n, M]``.
+        distances: of the items to the codes of the last level ``[n, K]``, or a function of row
+            numbers ``[r]`` that gives ``[r, K]``.
+        epsilon: as of :func:`~recbole_genrec.tokenizer.quantiser.sinkhorn.sinkhorn`.
+        iterations: as there.
+
+    Returns:
+        int64 ``[n, M]``.
     """
     group, count = item_groups(codes)
     order = torch.argsort(group, stable=True)
@@ -293,13 +347,18 @@ def repair_collisions(
     iterations: int,
     max_rounds: int,
 ) -> Tensor:
-    """At most ``max_rounds`` times :func:`sinkhorn_round`, until ``codes [n, M]`` are unique.
+    """Rounds of :func:`sinkhorn_round` until the codes are unique; only the last level changes.
 
-    Levels before the last never change.
+    Args:
+        codes: int64 ``[n, M]``.
+        last_level_distances: as ``distances`` of :func:`sinkhorn_round`, squared.
+        epsilon: as of :func:`sinkhorn_round`.
+        iterations: as of :func:`sinkhorn_round`.
+        max_rounds: rounds, at most.
 
-    Returns the round with most unique ids, the latest of equal ones (the released implementation
-    returns the last round; our choice). ``last_level_distances [n, K]`` (squared) may be a function
-    of row numbers.
+    Returns:
+        Codes int64 ``[n, M]`` of the round with most unique ids, the latest of equal ones (the
+        released implementation returns the last round; our choice).
     """
     best, most = codes, len(item_groups(codes)[1])
     for _ in range(max_rounds):

@@ -67,7 +67,7 @@ class EntityMQTokenizer(EntityTokenizer):
             vectors = ordered.vectors(side)
             self.quantisers[side] = self._fitted(side, vectors)
             codes[side] = ItemCodes.build(
-                self.quantisers[side].encode(vectors[1:]),
+                self.quantisers[side].assign(vectors[1:]),
                 self.quantisers[side].sizes,
                 ordered.tokens(side),
                 "none",

@@ -58,7 +58,13 @@ def fit_or_load(
             log(f"Tokenizer {tokenizer.name} not fitted again: reused from {folder}.")
 
     log(codes.report())
-    for warning in codes.warnings():
+    warnings = codes.warnings()
+    if tokenizer.made_elsewhere:
+        warnings.append(
+            "These codes were learned elsewhere, perhaps from the interactions that this run is "
+            "tested on. Say in a table where they come from."
+        )
+    for warning in warnings:
         log(f"WARNING: {warning}")
     return codes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -17,36 +17,27 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, RepairKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import RepairKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
-from recbole_genrec.tokenizer.vectors import VectorTokenizer
+from recbole_genrec.tokenizer.vectors import FittedQuantiserTokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 
-class TextHierarchicalTokenizer(VectorTokenizer):
+class TextHierarchicalTokenizer(FittedQuantiserTokenizer):
     """Hierarchical k-means on sentence embeddings: items of similar text share a prefix."""
 
     name = "text-hierarchical"
+    quantiser_class = HierarchicalKMeans
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Split the items level by level."""
         self.quantiser = HierarchicalKMeans.fit(x, self.settings.codebook_sizes, self.seed)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Scaling and tree."""
-        tensors, meta = super().state()
-        return {**tensors, **self.quantiser.tensors()}, meta
 
-    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Undo :meth:`state`."""
-        super().set_state(tensors, meta)
-        self.quantiser = HierarchicalKMeans.from_tensors(tensors)
-
-
-class CIDSettings(RepairKeys, CodeKeys, TokenizerSettings):
+class CIDSettings(RepairKeys, TokenizerSettings):
     """Keys of ``tokenizer: cid``."""
 
     spectral_dim: int = key("eigenvectors of the co-occurrence graph", ge=2, affects="tokenizer")

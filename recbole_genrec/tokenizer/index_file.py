@@ -59,6 +59,7 @@ class IndexFile(ItemTokenizer):
 
     name = "index"
     uses_text = False
+    made_elsewhere = True
     settings_class = IndexFileSettings
     settings: IndexFileSettings
 

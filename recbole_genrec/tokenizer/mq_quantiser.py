@@ -217,7 +217,7 @@ class MQQuantiser:
         self.network = network.cpu().eval()
         self.quality |= stage.track
         self._measure(real, log)
-        return self.encode(vectors)
+        return self.assign(vectors)
 
     def _sizes_for(self, real: Tensor) -> list[int]:
         """Codes of each codebook for the vectors ``real [n, D]``."""
@@ -237,7 +237,7 @@ class MQQuantiser:
 
     def _measure(self, real: Tensor, log: Callable[[str], None]) -> None:
         """Figures of the fit to the vectors ``real [n, D]``."""
-        codes = self.encode(real)
+        codes = self.assign(real)
         near, chance = agreement(codes, real, self.seed)
         used = [len(column.unique()) for column in codes.unbind(1)]
         share = collision_stats(codes)["unique_ids"] / len(codes)
@@ -259,14 +259,12 @@ class MQQuantiser:
         """Codes of each codebook."""
         return self.network.sizes
 
-    def encode(self, vectors: Tensor) -> Tensor:
+    def assign(self, vectors: Tensor) -> Tensor:
         """Codes of ``vectors [m, D]``, old or new, int64 ``[m, K]``.
 
         A function of each row alone; nothing learns.
         """
-        return self.network.encode(self._scaled(vectors))
-
-    assign = encode
+        return self.network.assign(self._scaled(vectors))
 
     def level_distances(self, vectors: Tensor) -> list[Tensor]:
         """Squared distances of ``vectors [m, D]`` to the codes, K tensors float64 ``[m, L_k]``."""
@@ -278,7 +276,7 @@ class MQQuantiser:
         return self.network.reconstruct(codes) * scale + self.centre
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What :meth:`encode` needs after a restart: tensors, and JSON-like values."""
+        """What :meth:`assign` needs after a restart: tensors, and JSON-like values."""
         tensors = {
             "centre": self.centre,
             "factor": self.factor,

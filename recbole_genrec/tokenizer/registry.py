@@ -9,7 +9,7 @@ from typing import Any
 from recbole_genrec.data.index_files import INDEX_ENDING
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
-from recbole_genrec.settings.rules import nearest
+from recbole_genrec.settings.rules import did_you_mean
 from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.tokenizer.base import ItemTokenizer
 
@@ -90,8 +90,7 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
     if outside is not None:
         return outside
     known = tokenizer_names()
-    near = nearest(name, known)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known)
     raise ConfigError(
         f"tokenizer is {name!r}; known are {', '.join(known)}, package.module:Class, a folder "
         f"with stored codes, or an index file (.json).{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import RateKeys
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
+from recbole_genrec.tokenizer.codes import code_entropy
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.epoch_choice import EpochChoice, Rule
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
@@ -125,18 +127,22 @@ class RQVAEStage(TrainingStage):
             "collisions": f"{look['excess_rate']:.1%}",
             "sharing": f"{look['collision_rate']:.1%}",
             "ids": str(look["distinct_ids"]),
+            "largest": str(look["largest_group"]),
+            "perplexity": "/".join(f"{value:.0f}" for value in look["perplexity"]),
         }
         return EpochEnd(is_best, stop, shown)
 
     def _look(self, epoch: int) -> dict[str, Any]:
-        self.codes = self.network.eval().encode(self.x).cpu()
+        self.codes = self.network.eval().assign(self.x).cpu()
         stats = collision_stats(self.codes)
         return {
             "epoch": epoch,
             "collision_rate": stats["collision_rate"],
             "excess_rate": stats["excess_rate"],
             "distinct_ids": stats["unique_ids"],
+            "largest_group": stats["largest_group"],
             "used": [len(column.unique()) for column in self.codes.unbind(1)],
+            "perplexity": [math.exp(code_entropy(column)) for column in self.codes.unbind(1)],
         }
 
     def _refuse_collapse(self, epoch: int) -> None:

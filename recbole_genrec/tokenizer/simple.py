@@ -49,14 +49,7 @@ class RandomTokenizer(ItemTokenizer):
         tokens = [content.tokens[0], *sorted(content.tokens[1:])]
         self.sizes = effective_sizes(len(tokens) - 1, self.settings.codebook_sizes)
         learned = self._draw(len(tokens) - 1, self.seed)
-        return ItemCodes.build(
-            learned,
-            self.sizes,
-            tokens,
-            self.settings.collision,
-            spare=self.settings.dedup_spare,
-            size=self.settings.extra_token_size,
-        )
+        return ItemCodes.build(learned, self.sizes, tokens, **self.settings.collision_options)
 
     def encode(self, new: NewItems) -> Tensor:
         """Random codes of new items, drawn apart from the fitted ones."""
@@ -86,10 +79,15 @@ class StoredCodes(ItemTokenizer):
 
     name = "stored"
     uses_text = False
+    made_elsewhere = True
 
     @property
     def folder(self) -> Path:
-        """Where the codes are; a checkpoint holds them itself, and does not ask."""
+        """Where the codes are; a checkpoint holds them itself, and does not ask.
+
+        Raises:
+            ConfigError: there are none.
+        """
         path = Path(ContentKeys.of(self.config).tokenizer)
         for folder in (path, path / "codes"):
             if (folder / META).is_file():
@@ -105,11 +103,20 @@ class StoredCodes(ItemTokenizer):
         return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
 
     def fit(self, content: ItemContent) -> ItemCodes:
-        """Read the codes; :class:`ArtefactError` when they belong to other items."""
+        """Read the codes.
+
+        Raises:
+            ArtefactError: they are damaged, or belong to other items.
+            ConfigError: there are none.
+        """
         return ItemCodes.load(self.folder, COPY_AGAIN).aligned(content.tokens)
 
     def encode(self, new: NewItems) -> Tensor:
-        """Always an error: stored codes hold no rule for new items."""
+        """Always an error: stored codes hold no rule for new items.
+
+        Raises:
+            ConfigError: always.
+        """
         folder = ContentKeys.of(self.config).tokenizer
         raise ConfigError(
             f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made "

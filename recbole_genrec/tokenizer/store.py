@@ -39,7 +39,6 @@ from recbole_genrec.errors import ArtefactError
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
-    CodeKeys,
     FitItemKeys,
     RateKeys,
     RepairKeys,
@@ -66,7 +65,7 @@ COLLAPSED = 0.05
 
 
 class STORETokenizerSettings(
-    CausalBackboneKeys, RateKeys, FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings
+    CausalBackboneKeys, RateKeys, FitItemKeys, RepairKeys, TokenizerSettings
 ):
     """Keys of ``tokenizer: store``."""
 
@@ -205,11 +204,8 @@ class STORETokenizer(ItemTokenizer):
             self._assign(dense),
             sizes,
             tokens,
-            settings.collision,
             distances=partial(self._distances, dense),
-            spare=settings.dedup_spare,
-            size=settings.extra_token_size,
-            **settings.repair_options,
+            **settings.collision_options,
         )
 
     def _assign(self, dense: Tensor) -> Tensor:

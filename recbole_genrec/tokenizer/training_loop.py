@@ -20,12 +20,10 @@ from tqdm.auto import tqdm
 
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.runtime import interrupts
+from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.settings.tokenizer_keys import RateKeys
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.training.optimiser import make_schedule
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number types of autocast by the value of the key ``precision``; every other value is float32."""
 
 Result = TypeVar("Result")
 
@@ -147,7 +145,7 @@ class TrainingLoop:
     Args:
         progress: where they are noted.
         device: of the networks.
-        precision: ``bf16`` or ``fp16`` for autocast; everything else is float32.
+        precision: ``bf16`` or ``fp16`` for autocast; ``None`` and ``fp32`` are float32.
         show_progress: whether bars are shown.
     """
 
@@ -160,7 +158,7 @@ class TrainingLoop:
     ) -> None:
         self.progress = progress
         self.device_type = torch.device(device).type
-        self.dtype = PRECISIONS.get(precision or "")
+        self.dtype = NUMBER_FORMATS[precision or "fp32"]
         self.show_progress = show_progress
 
     def train(self, stage: TrainingStage) -> None:
@@ -244,9 +242,10 @@ class TrainingLoop:
         stage.network.train()
         stage.begin_epoch(epoch)
         batches = stage.batches(epoch)
+        is_mixed = self.dtype != torch.float32
         means: dict[str, float] = {}
         for rows in batches:
-            with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
+            with torch.autocast(self.device_type, self.dtype, enabled=is_mixed):
                 losses = stage.losses(rows)
             total = losses["total"]
             stage.check_finite(float(total.detach()), epoch)

@@ -21,7 +21,6 @@ from recbole_genrec.data.text_pooling import encode_items, pooled_fields
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
-    CodeKeys,
     FitItemKeys,
     RepairKeys,
     TokenizerSettings,
@@ -62,7 +61,7 @@ class Quantiser(Protocol):
         """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
 
 
-class VectorSettings(FitItemKeys, RepairKeys, CodeKeys, TokenizerSettings):
+class VectorSettings(FitItemKeys, RepairKeys, TokenizerSettings):
     """Keys of every tokenizer of item vectors."""
 
     tokenizer_input: Literal["text", "cf", "graph"] = key(
@@ -171,11 +170,8 @@ class VectorTokenizer(ItemTokenizer):
             learned,
             self.quantiser.sizes,
             [content.tokens[row] for row in (0, *self.order)],
-            settings.collision,
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
-            spare=settings.dedup_spare,
-            size=settings.extra_token_size,
-            **settings.repair_options,
+            **settings.collision_options,
         )
         return codes.aligned(content.tokens)
 
@@ -260,6 +256,29 @@ class VectorTokenizer(ItemTokenizer):
         return vectors
 
 
+class FittedQuantiserTokenizer(VectorTokenizer):
+    """A tokenizer whose quantiser is stored as its tensors, without a network.
+
+    Attributes:
+        quantiser_class: class of ``quantiser``, with ``tensors()`` and ``from_tensors()``.
+    """
+
+    quantiser_class: ClassVar[Any]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Scaling and quantiser."""
+        tensors, meta = super().state()
+        return {**tensors, **self.quantiser.tensors()}, meta
+
+    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Undo :meth:`state`."""
+        super().set_state(tensors, meta)
+        scale = ("centre", "factor")
+        self.quantiser = self.quantiser_class.from_tensors(
+            {name: value for name, value in tensors.items() if name not in scale}
+        )
+
+
 class RKMeansSettings(VectorSettings):
     """Keys of ``tokenizer: rkmeans``."""
 
@@ -273,13 +292,14 @@ class RKMeansSettings(VectorSettings):
     )
 
 
-class RKMeansTokenizer(VectorTokenizer):
+class RKMeansTokenizer(FittedQuantiserTokenizer):
     """Residual k-means, no training.
 
     The libraries cornac and GRID report it within a few percent of RQ-VAE (our default).
     """
 
     name = "rkmeans"
+    quantiser_class = ResidualKMeans
     settings_class = RKMeansSettings
     settings: RKMeansSettings
 
@@ -292,19 +312,6 @@ class RKMeansTokenizer(VectorTokenizer):
             rows = generator.choice(len(x), settings.kmeans_rows, replace=False)
             x = x[torch.from_numpy(np.sort(rows))]
         self.quantiser = ResidualKMeans.fit(x, sizes, self.seed, settings.pca_dim)
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Scaling and codebooks."""
-        tensors, meta = super().state()
-        return {**tensors, **self.quantiser.tensors()}, meta
-
-    def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Undo :meth:`state`."""
-        super().set_state(tensors, meta)
-        scale = ("centre", "factor")
-        self.quantiser = ResidualKMeans.from_tensors(
-            {name: value for name, value in tensors.items() if name not in scale}
-        )
 
 
 def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:

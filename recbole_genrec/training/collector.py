@@ -16,7 +16,7 @@ from recbole.evaluator.collector import DataStruct
 
 from recbole_genrec.data.histories import training_counts
 from recbole_genrec.runtime.processes import gathered
-from recbole_genrec.training.list_evaluation import RankedLists, hits_in
+from recbole_genrec.training.list_evaluation import RankedLists, hits_in, needs_whole_rows
 
 PER_USER = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 """What the collector keeps for each user."""
@@ -91,26 +91,28 @@ class TensorCollector(Collector):
         positive_u: torch.Tensor,
         positive_i: torch.Tensor,
     ) -> None:
-        """As RecBole's, with nothing in places for which too few items are left.
+        """As RecBole's, from lists in which equal scores have an order and places may stay empty.
 
-        RecBole fills such places with any items of score -inf, and a target among them counts as a
-        hit. Targets of score -inf are ranked last. Ranked lists take the place of scores where an
-        evaluation holds no scores of all items.
+        RecBole leaves the order of equal scores open, where ``recommend`` ranks them by their ids.
+        It fills places for which too few items are left with any items of score -inf, and a target
+        among them counts as a hit. Targets of score -inf are ranked last. Ranked lists take the
+        place of scores where an evaluation holds no scores of all items.
         """
+        put = self.data_struct.update_tensor
         if isinstance(scores_tensor, RankedLists):
-            for name, value in self._of_lists(scores_tensor, positive_u, positive_i).items():
-                self.data_struct.update_tensor(name, value)
+            ranked = scores_tensor
+        elif scores_tensor.dim() == 1:  # of given pairs
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
-        unfilled: dict[str, torch.Tensor] = {}
-        if scores_tensor.dim() == 2:  # else single scores, of given pairs
-            k = max(self.topk)
-            if bool(((scores_tensor > -torch.inf).sum(1) < k).any()):
-                lists = RankedLists.of(scores_tensor, k).without(None, scores_tensor.shape[1])
-                unfilled = self._of_lists(lists, positive_u, positive_i)
-            rank_last(scores_tensor, positive_u, positive_i)
-        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        for name, value in unfilled.items():
-            self.data_struct.replace_tensor(name, value)
+        else:
+            ranked = RankedLists.of(scores_tensor, max(self.topk))
+            ranked = ranked.without(None, scores_tensor.shape[1])
+            if needs_whole_rows(self):
+                rank_last(scores_tensor, positive_u, positive_i)
+                super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+                put = self.data_struct.replace_tensor
+        for name, value in self._of_lists(ranked, positive_u, positive_i).items():
+            put(name, value)
 
     def _of_lists(
         self, ranked: RankedLists, positive_u: torch.Tensor, positive_i: torch.Tensor

@@ -16,7 +16,7 @@ from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.catalogue_metrics import FilledEvaluator
 from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights
 from recbole_genrec.training.collector import TensorCollector
-from recbole_genrec.training.list_evaluation import ranked_batch
+from recbole_genrec.training.list_evaluation import check_numbers, ranked_batch
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.validation_loss import validation_loss
 
@@ -107,6 +107,11 @@ class EvaluatingTrainer(Trainer):
 
     def _full_sort_batch_eval(self, batched_data):
         return ranked_batch(self, batched_data, super()._full_sort_batch_eval)
+
+    def _neg_sample_batch_eval(self, batched_data):
+        scored = super()._neg_sample_batch_eval(batched_data)
+        check_numbers(scored[1])
+        return scored
 
     def after_fit(self, valid_data, saved: bool) -> None:
         """Let the model decide on the validation split what its training leaves open.

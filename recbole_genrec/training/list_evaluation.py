@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from torch import Tensor
 
+from recbole_genrec.decoding.topk import ordered_topk
 from recbole_genrec.errors import ConfigError, GenRecError
 
 LARGE_CATALOGUE = 50_000
@@ -42,8 +43,8 @@ class RankedLists(NamedTuple):
 
     @classmethod
     def of(cls, scores: Tensor, k: int) -> RankedLists:
-        """The best of scores of all items ``[B, n_items]``, as RecBole's collector takes them."""
-        best, items = torch.topk(scores, k, dim=-1)
+        """The best of scores of all items ``[B, n_items]``; equal ones by ascending id."""
+        best, items = ordered_topk(scores, k)
         return cls(items, best)
 
     def without(
@@ -55,7 +56,8 @@ class RankedLists(NamedTuple):
         it. None of them is a hit.
 
         Args:
-            seen: rows and item ids that leave the lists, too; ``None`` = none.
+            seen: rows ``[S]`` of ``items``, and the item id ``[S]`` that leaves each of them, too;
+                ``None`` = none.
             n_items: number of items, the padding item included.
             floor: score up to which items leave the lists.
         """
@@ -121,16 +123,24 @@ def takes_lists(dense: bool | Literal["auto"], collector: Collector, n_items: in
     """
     if dense is True:
         return False
-    needs_rows = any(collector.register.need(name) for name in WHOLE_ROWS)
     if dense is False:
-        if needs_rows:
+        if needs_whole_rows(collector):
             raise ConfigError(
                 f"dense_scores: False holds lists of max(topk) items, and metrics "
                 f"{collector.config['metrics']} need the scores of all items. Leave out GAUC and "
                 "metrics of single scores, or use dense_scores: auto."
             )
         return True
-    return n_items > LARGE_CATALOGUE and not needs_rows
+    return n_items > LARGE_CATALOGUE and not needs_whole_rows(collector)
+
+
+def needs_whole_rows(collector: Collector) -> bool:
+    """Whether a metric reads the scores of all items.
+
+    Args:
+        collector: which knows what the metrics need.
+    """
+    return any(collector.register.need(name) for name in WHOLE_ROWS)
 
 
 def ranked_lists(
@@ -145,7 +155,8 @@ def ranked_lists(
     Args:
         model: one of ours with ``best_items``, or one of RecBole's.
         interaction: the batch, on the device of the model.
-        seen: rows and item ids that leave the lists; ``None`` = none.
+        seen: rows ``[S]`` of the batch, and the item id ``[S]`` that leaves the list of each;
+            ``None`` = none.
         k: length of the lists.
         n_items: number of items, the padding item included.
 

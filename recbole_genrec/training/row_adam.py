@@ -32,8 +32,11 @@ def coalesced(gradient: Tensor) -> Tensor:
     """A sparse gradient with each row once, in rising order.
 
     Args:
-        gradient: of a table. Autograd loses the mark of one whose rows are rising already, and
-            torch would sort them again.
+        gradient: of a table, sparse ``[n_rows, ...]``, whose values are ``[R, ...]``. Autograd
+            loses the mark of one whose rows are rising already, and torch would sort them again.
+
+    Returns:
+        Sparse ``[n_rows, ...]``.
     """
     rows = gradient._indices()[0]
     if gradient.is_coalesced() or not bool((rows.diff() > 0).all()):

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ConfigError, GenRecError, explained_memory
 from recbole_genrec.runtime import processes
+from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.checkpoint import write_checkpoint
@@ -40,7 +41,6 @@ from recbole_genrec.training.row_adam import clip_gradients, row_optimiser
 from recbole_genrec.training.time_limit import TimeIsUp, TimeLimit
 from recbole_genrec.training.weight_average import WeightAverage, anew_after_refresh
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ANOTHER_TASK = (
     "local_steps: {} trains on another task before its epochs (align_mode: alternate), which is "
     "not divided among processes. Use --align_mode=joint, or leave local_steps at 0."
@@ -97,7 +97,7 @@ class GenRecTrainer(EvaluatingTrainer):
         self.saved_model_file = str(folder / f"{self.run_name}.pth")
         self.resume_points = ResumePoints(self, folder / f"{self.run_name}.resume.pth")
         self.accumulation = self.settings.gradient_accumulation_steps or 1
-        self.dtype = DTYPES[self.settings.precision or "fp32"]
+        self.dtype = NUMBER_FORMATS[self.settings.precision or "fp32"]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.scheduler: LRScheduler | None = None
         self.seconds = {"train": 0.0, "valid": 0.0}

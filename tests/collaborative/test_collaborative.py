@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
 from toy import toy_config, write_dataset
 
 from recbole_genrec.collaborative import training as training_module
-from recbole_genrec.collaborative import training_split as split_module
 from recbole_genrec.collaborative.training import settings_that_count
 from recbole_genrec.collaborative.training_interactions import (
     TrainingInteractions,
@@ -299,11 +299,7 @@ def test_random_states_handlers_and_checkpoints_stay_as_they_are(folder):
 
 
 def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
-    def guarded(config, dataset, grouped, evaluated):
-        assert not evaluated
-        return make_loaders(config, dataset, grouped, evaluated)[0], None, None
-
-    monkeypatch.setattr(split_module, "make_loaders", guarded)
+    monkeypatch.setattr(FullSortEvalDataLoader, "collate_fn", lambda *_: pytest.fail("read"))
     monkeypatch.setattr(
         training_module.GenRecTrainer, "_valid_epoch", lambda *_: pytest.fail("validated")
     )

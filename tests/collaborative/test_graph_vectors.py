@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import toy
+from recbole.data.dataloader import FullSortEvalDataLoader
 from test_collaborative import ONLY_HELD_OUT, read_users, settings, write_users
 from test_collaborative import folder as folder  # noqa: PLC0414
 from toy import write_dataset
 
 from recbole_genrec.collaborative import lightgcn_vectors as module
 from recbole_genrec.collaborative import training as training_module
-from recbole_genrec.collaborative import training_split as split_module
 from recbole_genrec.collaborative.lightgcn_vectors import GraphVectors, TrainingGraph, graph_vectors
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.collaborative.training_split import edges_only, read_sequences, training_split
@@ -338,11 +338,7 @@ def test_damaged_vectors_are_refused(folder):
 
 def test_validation_and_test_loaders_are_never_read(folder, monkeypatch):
     _, data = make(folder, "one")
-    monkeypatch.setattr(
-        split_module,
-        "make_loaders",
-        lambda *rest, **more: (make_loaders(*rest, **more)[0], None, None),
-    )
+    monkeypatch.setattr(FullSortEvalDataLoader, "collate_fn", lambda *_: pytest.fail("read"))
     assert graph_vectors(graph_config(folder, "two"), data, print).items.any()
 
 

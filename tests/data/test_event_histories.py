@@ -40,6 +40,7 @@ def events():
         for time, item in enumerate(items):
             rows.append((USERS.tolist().index(user), ITEMS.tolist().index(item), time))
     frame = pd.DataFrame(rows, columns=["user", "item", "time"])
+    settings = SimpleNamespace(ITEM_ID_FIELD="item", LIST_SUFFIX="_list")
     dataset = SimpleNamespace(
         uid_field="user",
         iid_field="item",
@@ -47,7 +48,7 @@ def events():
         inter_feat=frame.sample(frac=1, random_state=2),
         field2id_token={"user": USERS, "item": ITEMS},
         field2token_id={"user": {user: number for number, user in enumerate(USERS)}},
-        config=SimpleNamespace(settings=SimpleNamespace(LIST_SUFFIX="_list")),
+        config=SimpleNamespace(settings=settings),
     )
     return histories(dataset)
 

@@ -64,7 +64,7 @@ def test_byte_order_mark_crlf_nul_empty_lines_and_bad_bytes(tmp_path):
     )
     result = read_item_texts(write(tmp_path, raw), ["title"], ["[PAD]", "a", "b"])
     assert result.texts == ["", "caf\ufffd é", "nul \ufffd"]
-    assert result.replaced_characters == 1  # the second one is in the file
+    assert result.table.replaced_characters == 1  # the second one is in the file
 
 
 def test_counts_of_malformed_rows(tmp_path, caplog):
@@ -75,7 +75,8 @@ def test_counts_of_malformed_rows(tmp_path, caplog):
     with caplog.at_level("INFO"):
         result = read_item_texts(path, ["title"], ["[PAD]", "a", "b", "c", "d"])
     assert result.texts == ["", "same", "same", "item", "item"]
-    assert (result.short_rows, result.long_rows, result.duplicate_rows) == (1, 1, 1)
+    table = result.table
+    assert (table.short_rows, table.long_rows, table.duplicate_rows) == (1, 1, 1)
     assert (result.missing_rows, result.empty_texts, result.duplicate_texts) == (1, 2, 1)
     assert (
         "2 items without text (they become `item`)" in caplog.text

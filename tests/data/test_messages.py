@@ -230,6 +230,24 @@ def test_the_filter_by_the_item_file_filters(tmp_path, caplog):
     assert split(tmp_path, **asked) == expected_split(kept)
 
 
+def test_a_datasets_own_file_chooses_too(tmp_path, caplog):
+    """As an argument does: in the run, in models that a stage trains, and after a checkpoint."""
+    rows = events()
+    write(tmp_path / "toy" / "toy.inter", rows)
+    write_items(tmp_path, "toy", n_items=15)
+    settings = {"data_path": str(tmp_path), "gpu_id": ""}
+    before = GenRecConfig("SASRec", "toy", config_dict=settings).plain()
+    own = ["filter_inter_by_user_or_item: True", "batch_targets: 512", "train_rows: windows"]
+    own.append("SASRec: {train_batch_size: 8}")
+    (tmp_path / "toy" / "toy.yaml").write_text("\n".join(own))
+    config = GenRecConfig("SASRec", "toy", config_dict=settings)
+    items = {item for _, item, _ in rows if int(item[1:]) < 15}
+    for same in (config, config.derived("SASRec"), config_from_plain(config.plain())):
+        assert set(create_dataset(same).field2id_token["item_id"][1:]) == items
+    assert "train_batch_size does nothing beside batch_targets" in caplog.text
+    assert create_dataset(config_from_plain(before)).item_num == 26
+
+
 def test_stored_settings_are_not_taken_for_chosen_ones(folder, caplog):
     config = GenRecConfig(
         "SASRec",

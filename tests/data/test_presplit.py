@@ -20,6 +20,7 @@ from event_data import (
 )
 from toy import TINY_OF
 
+from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import DataError, GenRecError
@@ -145,6 +146,65 @@ def test_general_models_read_the_same_files_and_items(tmp_path, with_history):
 # --- what is refused ------------------------------------------------------------------------------
 
 
+def sessions(n_users=8):
+    """Two sessions a user in each file, as prefix -> next item."""
+    found = {part: [] for part in PARTS}
+    for number, part in enumerate(PARTS):
+        for user in range(n_users):
+            for session in range(2):
+                items = [f"i{(3 * user + 7 * session + number + n) % 25}" for n in range(4)]
+                for place in range(1, 4):
+                    time = 100 * number + 10 * session + place
+                    row = (f"u{user}", items[place], " ".join(items[:place]), time)
+                    found[part].append(row)
+    return found
+
+
+@pytest.mark.parametrize("model", ["SASRec", "TimelineRec", "STORE"])
+@pytest.mark.parametrize("rows", ["windows", "longest"])
+def test_rows_that_do_not_grow_cannot_be_joined(tmp_path, model, rows):
+    write_parts(tmp_path, sessions(), WITH_HISTORY)
+    write_items(tmp_path, "toy")
+    message = (
+        "toy, training file: the history of user 'u0' before item 'i8' .* for 8 of 8 users. "
+        rf"train_rows: {rows} .* Use --{model}.train_rows=all, which trains each row on its own "
+        r"item\.$"
+    )
+    with pytest.raises(DataError, match=message):
+        split(tmp_path, model, train_rows=rows, **BENCHMARK)
+    found = split(tmp_path, model, **{f"{model}.train_rows": "all"}, **BENCHMARK)
+    assert len(found["train"]) == 8 * 2 * 3
+
+
+def test_histories_that_the_files_cut_can_be_windows_of_that_length(tmp_path):
+    parts = histories(positions(events()))
+    cut = {
+        part: [
+            (user, item, " ".join(history.split()[-3:]), time) for user, item, history, time in own
+        ]
+        for part, own in parts.items()
+    }
+    write_parts(tmp_path, cut, WITH_HISTORY)
+    with pytest.raises(DataError, match="or --MAX_ITEM_LIST_LENGTH=3, to which the files cut"):
+        split(tmp_path, train_rows="windows", **BENCHMARK)
+    split(tmp_path, train_rows="windows", MAX_ITEM_LIST_LENGTH=3, **BENCHMARK)
+    write_parts(tmp_path, parts, WITH_HISTORY)
+    for length in (3, 20):
+        split(tmp_path, train_rows="longest", MAX_ITEM_LIST_LENGTH=length, **BENCHMARK)
+
+
+def test_vectors_learn_from_rows_that_can_be_joined(tmp_path):
+    write_parts(tmp_path, sessions(), WITH_HISTORY)
+    write_items(tmp_path, "toy")
+    settings = {**TINY_OF["LETTER"], "data_path": str(tmp_path), **BENCHMARK}
+    settings |= {"cache_dir": str(tmp_path / "cache"), "cf_epochs": 1}
+    config = GenRecConfig("LETTER", "toy", config_dict=settings)
+    with pytest.raises(DataError, match="cf_rows: windows takes .* Use --cf_rows=all, which"):
+        TrainingInteractions(config).vectors()
+    config["cf_rows"] = "all"
+    assert len(TrainingInteractions(config).vectors()[0])
+
+
 def padded(parts, filler, width=12, left=False, more=0):
     """The histories filled up to one length."""
     found = {}
@@ -175,6 +235,27 @@ def test_a_single_filler_is_refused_too(tmp_path):
     write_parts(tmp_path, parts, WITH_HISTORY)
     with pytest.raises(DataError, match="item '0' fills up histories"):
         split(tmp_path, **BENCHMARK)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_with_the_name_of_an_item_is_refused(tmp_path, left):
+    rows = [(user, item.replace("i3", "0"), time) for user, item, time in positions(events())]
+    write_parts(tmp_path, padded(histories(rows), "0", left=left), WITH_HISTORY)
+    message = r"toy\.train\.inter, line 2: all histories of the file hold 12 items, and many have "
+    with pytest.raises(DataError, match=f"{message}item '0' twice at the same end.*without padd"):
+        split(tmp_path, **BENCHMARK)
+
+
+def test_items_that_are_chosen_twice_in_windows_of_one_length_are_items(tmp_path):
+    draw = random.Random(2)
+    parts = {}
+    for part in PARTS:
+        parts[part] = []
+        for user in range(60):
+            items = [f"i{min(draw.randrange(4), draw.randrange(4))}" for _ in range(7)]
+            parts[part].append((f"u{user}", items[-1], " ".join(items[:-1]), user))
+    write_parts(tmp_path, parts, WITH_HISTORY)
+    assert len(split(tmp_path, **BENCHMARK)["train"]) == 60
 
 
 def test_an_item_named_0_is_an_item(tmp_path):

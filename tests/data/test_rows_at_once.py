@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from event_data import rows_of, write
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from toy import SMALL, write_dataset
@@ -159,7 +160,7 @@ def test_rows_and_splits_are_those_of_recbole(tmp_path, monkeypatch, model, name
     monkeypatch.setattr(
         RowsAtOnce, "data_augmentation", lambda self: SequentialDataset.data_augmentation(self)
     )
-    monkeypatch.setattr(RowsAtOnce, "split_last_two", recbole_split)
+    monkeypatch.setattr(RowsAtOnce, "split_last", recbole_split)
     by_row = splits(tmp_path, model, **changes)
     for ours, recboles in zip(at_once, by_row, strict=True):
         assert ours.inter_feat.columns == recboles.inter_feat.columns
@@ -169,15 +170,17 @@ def test_rows_and_splits_are_those_of_recbole(tmp_path, monkeypatch, model, name
             assert torch.equal(mine, expected)
 
 
-def recbole_split(dataset, group_by):
+def recbole_split(dataset, group_by, mode):
+    assert mode == "valid_and_test"
     groups = dataset._grouped_index(dataset.inter_feat[group_by].numpy())
     parts = dataset._split_index_by_leave_one_out(groups, leave_one_num=2)
     dataset._drop_unused_col()
     return [dataset.copy(dataset.inter_feat[rows]) for rows in parts]
 
 
+@pytest.mark.parametrize("n_kept", [1, 2])
 @pytest.mark.parametrize("n_held_out", [1, 2, 3])
-def test_the_last_rows_of_users_are_left_out(n_held_out):
+def test_the_last_rows_of_users_are_left_out(n_held_out, n_kept):
     """Users of one to five rows, their rows scattered; RecBole's loop over groups."""
     generator = np.random.default_rng(n_held_out)
     users = generator.permutation(np.repeat(np.arange(20), generator.integers(1, 6, size=20)))
@@ -186,11 +189,30 @@ def test_the_last_rows_of_users_are_left_out(n_held_out):
         groups.setdefault(int(user), []).append(row)
     parts: list[list[int]] = [[] for _ in range(n_held_out + 1)]
     for rows in groups.values():
-        held_out = min(n_held_out, len(rows) - 1)
+        held_out = max(0, min(n_held_out, len(rows) - n_kept))
         parts[0] += rows[: len(rows) - held_out]
         for place, row in enumerate(rows[len(rows) - held_out :]):
             parts[n_held_out + 1 - held_out + place].append(row)
-    assert [part.tolist() for part in leave_out(users, n_held_out)] == parts
+    assert [part.tolist() for part in leave_out(users, n_held_out, n_kept)] == parts
+
+
+@pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
+def test_every_model_holds_out_the_same_interactions(tmp_path, mode):
+    """Users of one to six interactions; one of one or two is trained on, not tested."""
+    rows = []
+    for user in range(1, 13):
+        length = (user - 1) % 6 + 1
+        rows += [(f"u{user}", f"i{(user + step) % 9}", step) for step in range(length)]
+    write(tmp_path / "toy" / "toy.inter", rows)
+    by_model = []
+    for model in ("SASRec", "Pop", "BPR"):
+        changes = {"eval_args": {"split": {"LS": mode}}, "item_text_fields": None}
+        parts = splits(tmp_path, model, **changes)
+        held_out = [[pair[::2] for pair in rows_of(part)] for part in parts[1:]]
+        by_model.append([sorted(pairs) for pairs in held_out])
+    assert by_model[0] == by_model[1] == by_model[2]
+    sizes = {"valid_and_test": [6, 8], "valid_only": [8, 0], "test_only": [0, 8]}
+    assert [len(pairs) for pairs in by_model[0]] == sizes[mode]
 
 
 # --- rows without their histories -----------------------------------------------------------------

@@ -8,7 +8,9 @@ import pytest
 from event_data import split
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.atomic_files import PLAIN
 from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import DataError
 
@@ -235,6 +237,34 @@ def test_a_column_twice_in_the_item_file(tmp_path):
     header = "item_id:token\ttitle:token_seq\ttitle:token_seq"
     with pytest.raises(DataError, match=r"toy\.item, line 1: there are several columns 'title'"):
         texts(tmp_path, items(lambda number: f"soap {number}\tx", header=header))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("user_id:token\tage:float\tage:float\tzip:token", "there are several columns 'age'"),
+        ("user_id:token,age:float,size:float,zip:token", "the columns are separated by ','"),
+        ("user_id:token\tage:int\tsize:float\tzip:token", "column 'age' has the type 'int'"),
+    ],
+)
+def test_headers_of_files_of_features(tmp_path, header, message):
+    """A ``.user`` file gets the check of the ``.item`` file."""
+    path = tmp_path / "toy.user"
+    path.write_text(f"{header}\nu1\t3\t4\tX9\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"toy\.user, line 1: {message}"):
+        read_features(path, PLAIN, None)
+
+
+def test_cells_of_features(tmp_path):
+    path = tmp_path / "toy.user"
+    header = "user_id:token\tage:float\ttags:token_seq\tpath:float_seq"
+    path.write_text(f"{header}\nu1\t3\ta b\t1 2.5\nNA\tnan\n", encoding="utf-8")
+    frame, kinds = read_features(path, PLAIN, None)
+    assert kinds == dict(cell.split(":") for cell in header.split("\t"))
+    assert frame["user_id"].tolist() == ["u1", None]
+    assert frame["age"].dtype == "float64" and frame["age"].isna().tolist() == [False, True]
+    assert [list(words) for words in frame["tags"]] == [["a", "b"], []]
+    assert [list(numbers) for numbers in frame["path"]] == [[1.0, 2.5], []]
 
 
 def test_bytes_of_another_encoding_name_the_key(tmp_path, caplog):

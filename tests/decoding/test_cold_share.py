@@ -225,6 +225,7 @@ def test_sums_of_scores_and_samples_are_refused(run, tmp_path):
         make_ensemble(checkpoints, output, [1.0, 1.0])
     changes = {"TIGER.cold_share": 0.0}
     assert make_ensemble(checkpoints, output, [1.0, 1.0], **changes)["test_result"]
+    assert load_recommender(output).model  # the file keeps the change
     file = tmp_path / "file.json"
     write_json(file, EnsembleFile(tuple(checkpoints), (1.0, 1.0)).content(tmp_path))
     with pytest.raises(ConfigError, match="Use --TIGER.cold_share=0"):

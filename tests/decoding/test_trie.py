@@ -116,6 +116,24 @@ def test_layouts_agree_on_every_node(monkeypatch):
             assert torch.equal(found.long(), children)
 
 
+@pytest.mark.parametrize("budget_mb", [256, 0])
+def test_a_code_leads_where_the_children_say(budget_mb):
+    codes = torch.tensor([[0, 0], [0, 1], [0, 2], [2, 1], [3, 0], [3, 2]])
+    whole = ItemTrie(codes, (4, 3), budget_mb=budget_mb)
+    for trie in (whole, whole.subset(torch.tensor([2, 4]))):
+        for t, size in enumerate(trie.sizes):
+            nodes = torch.arange(-1, trie.levels[t].n_nodes)
+            listed, children, _ = trie.children(t, nodes)
+            expected = torch.full((len(nodes), size), -1)
+            for row, reached in enumerate(children.tolist()):
+                places = range(size) if listed is None else listed[row].tolist()
+                for code, child in zip(places, reached, strict=True):
+                    if child >= 0:
+                        expected[row, code] = child
+            pairs = nodes.unsqueeze(1).expand(-1, size), torch.arange(size).expand(len(nodes), -1)
+            assert torch.equal(trie.child(t, *pairs), expected)
+
+
 def test_layout_follows_branching_and_budget():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(64, (2000, 3), generator=generator)

@@ -15,7 +15,7 @@ from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.storage.artefacts import read_json
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-FILES = ["leaderboard.yaml", "levers.yaml", "store.yaml", "grouping.yaml"]
+FILES = sorted(file.name for file in FOLDER.glob("*.yaml"))
 TEXT = {"item_text_fields": ["title", "brand"]}
 SMALL = {
     **TEXT,

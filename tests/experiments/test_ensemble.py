@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from toy import SMALL, TINY_OF, write_dataset
 
 import recbole_genrec
 from recbole_genrec.cli import main
+from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
@@ -22,10 +26,11 @@ from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
+from recbole_genrec.model import outside
 from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases
-from recbole_genrec.serving import lists as lists_room
+from recbole_genrec.serving.job_key import weights_key
 from recbole_genrec.storage.artefacts import write_json
 
 
@@ -56,6 +61,28 @@ def runs(home):
         settings = {**values, **shared}
         results[model] = run_recbole_genrec(model, "toy", config_dict=settings)
     return {name: result["checkpoint"] for name, result in results.items()}
+
+
+@pytest.fixture(scope="module")
+def searched(home, runs):
+    """The file of an ensemble of two TIGERs with a narrow search, and their checkpoints."""
+    settings = {
+        **TINY_OF["TIGER"],
+        "data_path": str(home / "data"),
+        "checkpoint_dir": str(home / "saved"),
+        "cache_dir": str(home / "cache"),
+        "epochs": 1,
+        "topk": [3],
+        "valid_metric": "NDCG@3",
+        "beam_width": 3,
+    }
+    checkpoints = [
+        run_recbole_genrec("TIGER", "toy", config_dict={**settings, "seed": seed})["checkpoint"]
+        for seed in (1, 2)
+    ]
+    file = home / "searched.json"
+    make_ensemble(checkpoints, file, weights=[1.0, 1.0])
+    return str(file), checkpoints
 
 
 def log_probs(checkpoint):
@@ -177,6 +204,135 @@ def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
     assert opened["test_result"] == result["test_result"]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_lists_are_what_the_test_ranks(searched, masked):
+    file, checkpoints = searched
+    total = 0.0
+    for checkpoint in checkpoints:
+        _, model, *_, test = load_data_and_model(checkpoint, exclude_history=masked)
+        batch = next(iter(test))[0]
+        total = total + model.full_sort_predict(batch).log_softmax(1)
+    lists = load_recommender(file).model
+    tokens = lists.item_tokens
+    for row, best in enumerate(total.topk(3).indices.tolist()):
+        history = batch["item_id_list"][row, : batch["item_length"][row]].tolist()
+        excluded = [item for item in batch[EXCLUDED][row].tolist() if item] if masked else []
+        rows = lists.recommend(
+            [tokens[item] for item in history],
+            k=3,
+            excluded=[tokens[item] for item in excluded],
+        )
+        assert [shown["item"] for shown in rows] == [tokens[item] for item in best]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"exclude_seen": False}, {"candidates": [f"i{n}" for n in range(20)]}]
+)
+def test_longer_lists_are_those_of_all_scores(searched, options):
+    """Members search as wide as a list is long, among the items that may be in it."""
+    beams = load_recommender(searched[0]).model.recommend_all(k=10, **options)
+    exact = load_recommender(searched[0], score_mode="exact").model.recommend_all(k=10, **options)
+    assert beams["item_id"].tolist() == exact["item_id"].tolist()
+    assert len(beams) == 10 * beams["user_id"].nunique()
+
+
+def test_it_keeps_the_settings_that_it_was_judged_with(runs, searched, home):
+    checkpoints = [runs["TimelineRec"], runs["SASRec"]]
+    file = home / "masked-sum.json"
+    changes = {"exclude_history": True, "show_progress": False}
+    made = make_ensemble(checkpoints, file, weights=[1.0, 1.0], **changes)
+    assert json.loads(file.read_text())["changes"] == {"exclude_history": True}
+    again = evaluate(str(file))
+    assert made["history_masked"] and again["history_masked"]
+    assert again["test_result"] == made["test_result"]
+    assert not evaluate(str(file), exclude_history=False)["history_masked"]
+    history = ["i1", "i2", "i3"]
+    items = {row["item"] for row in recommend(str(file), history=history, k=40)}
+    assert items.isdisjoint(history) and len(items) == 37
+
+    kept = EnsembleFile(("a", "b"), (1.0, 1.0), {"TIGER.cold_share": 0, "topk": [3]})
+    assert kept.changed({"cold_share": 0.5}) == {"cold_share": 0.5, "topk": [3]}
+    with pytest.raises(ConfigError, match="hidden_size cannot be changed for a trained model"):
+        make_ensemble(checkpoints, file, weights=[1.0, 1.0], hidden_size=8)
+
+
+def test_paths_may_begin_with_the_home_folder(runs, home, tmp_path, monkeypatch):
+    for name in ("TimelineRec", "SASRec"):
+        shutil.copy(runs[name], tmp_path / f"{name}.pth")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(home)
+    checkpoints = ["~/TimelineRec.pth", "~/SASRec.pth"]
+    made = make_ensemble(checkpoints, "~/both.json", weights=[1.0, 1.0])
+    again = evaluate("~/both.json", result_file="~/again.json")
+    assert again["test_result"] == made["test_result"]
+    assert (tmp_path / "again.json").is_file() and not (home / "~").exists()
+    assert recommend("~/both.json", history=["i1", "i2"])
+    assert recbole_genrec.load("~/both.json").recommend(["i1", "i2"])
+
+
+def test_quiet_commands(runs, home, capsys):
+    checkpoints = f"--checkpoints={runs['TimelineRec']},{runs['SASRec']}"
+    file = home / "quiet.json"
+    assert main(["ensemble", checkpoints, "--weights=1,1", f"--output={file}", "--quiet"]) == 0
+    assert main(["evaluate", f"--checkpoint={file}", "--quiet"]) == 0
+    assert "history masked" in capsys.readouterr().out
+
+
+def test_a_new_item_that_a_member_lacks_stays_out(runs, searched, home, tmp_path, caplog):
+    """Ours takes it in without training, RecBole's cannot."""
+    later = tmp_path / "later"
+    shutil.copytree(home / "data", later)
+    with (later / "toy" / "toy.inter").open("a") as rows:
+        rows.write("u1\ti40\t98\nu2\ti40\t99\n")
+    with (later / "toy" / "toy.item").open("a") as rows:
+        rows.write("i40\tsoft soap no 40\tbrand4\n")
+    ours = searched[1][0]
+    assert load_recommender(ours, data_path=str(later)).model.catalogue.has_item("i40")
+    for number, members in enumerate([(ours, runs["SASRec"]), (runs["SASRec"], ours)]):
+        file = tmp_path / f"{number}.json"
+        write_json(file, EnsembleFile(members, (1.0, 1.0)).content(tmp_path))
+        with caplog.at_level(logging.WARNING):
+            lists = load_recommender(str(file), data_path=str(later)).model
+        assert "1 items are not known to all members" in caplog.text
+        assert "'i40', which SASRec does not know" in caplog.text
+        caplog.clear()
+        table = lists.recommend_all(k=40, exclude_seen=False)
+        assert set(table["item_id"]) == {f"i{item}" for item in range(40)}
+        titles = dict(zip(table["item_id"], table["title"], strict=True))
+        assert titles["i3"].startswith("red mirror")
+
+
+def test_a_member_that_needs_users_of_its_training_gets_no_other(runs, tmp_path):
+    file = tmp_path / "both.json"
+    members = runs["LightGCN"], runs["SASRec"]
+    write_json(file, EnsembleFile(members, (1.0, 1.0)).content(tmp_path))
+    with pytest.raises(ConfigError, match="LightGCN knows people by their user ids alone"):
+        recommend(str(file), history=["i1", "i2"])
+    assert recommend(str(file), user="u1")
+
+
+def test_a_class_from_outside_is_named_for_its_members_alone(
+    runs, home, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "model" / "outside"))
+    settings = {**SMALL, "data_path": str(home / "data"), "checkpoint_dir": str(tmp_path)}
+    name = "mean_text:MeanText"
+    own = run_recbole_genrec(name, "toy", config_dict={**settings, "epochs": 1})["checkpoint"]
+    monkeypatch.setattr(outside, "_classes", cache(outside._classes.__wrapped__))  # another process
+
+    file = tmp_path / "both.json"
+    words = ["ensemble", f"--checkpoints={runs['SASRec']},{own}", f"--output={file}"]
+    assert main([*words, "--weights=1,1"]) == 2
+    assert f"--model={name}" in capsys.readouterr().err
+    assert main([*words, "--weights=1,1", f"--model={name}"]) == 0
+    for use in (evaluate, load_recommender):
+        monkeypatch.setattr(outside, "_classes", cache(outside._classes.__wrapped__))
+        with pytest.raises(ArtefactError, match="not part of this package"):
+            use(str(file))
+        assert use(str(file), model_class=name)
+
+
 def test_what_members_decided_after_their_training_is_part_of_the_cost(tmp_path):
     cost = {"data": 9.0, "train": 4.0, "fit": 6.0, "valid": 1.0, "test": 9.0}
     write_json(tmp_path / "a.json", {"cpu_seconds": {**cost, "after_fit": 2.0}})
@@ -192,10 +348,10 @@ def test_an_ensemble_whose_member_was_trained_anew_makes_other_lists(tmp_path):
     file = tmp_path / "both.json"
     checkpoints = str(tmp_path / "a.pth"), str(tmp_path / "b.pth")
     write_json(file, EnsembleFile(checkpoints, (1.0, 2.0)).content(tmp_path))
-    before = lists_room._identity(str(file))
-    assert lists_room._identity(str(file)) == before
+    before = weights_key(str(file))
+    assert weights_key(str(file)) == before
     (tmp_path / "b.pth").write_bytes(b"trained anew")
-    assert lists_room._identity(str(file)) != before
+    assert weights_key(str(file)) != before
 
 
 def test_members_may_number_users_differently(runs):

@@ -117,6 +117,34 @@ def test_a_warm_start_of_another_model(folder):
         run(folder, init_from=first["checkpoint"])
 
 
+RATIO = {"split": {"RS": [8, 1, 1]}, "order": "TO", "group_by": "user", "mode": "full"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"hold_out": False}, {}, "trained with hold_out: False, and this run has True"),
+        (
+            {"eval_args": RATIO},
+            {},
+            "trained with eval_args: split: .*Use the same eval_args: split",
+        ),
+        ({"cold_users": 0.2}, {"cold_users": 0.2, "seed": 7}, "trained with seed: 2020, .* has 7"),
+        ({}, {"cold_users": 0.2}, "trained with cold_users: 0.* Use the same cold_users, seed, or"),
+    ],
+)
+def test_a_warm_start_from_weights_that_know_the_test(folder, before, now, message):
+    first = run(folder, "SASRec", epochs=0, **before)
+    with pytest.raises(ConfigError, match=message):
+        run(folder, "SASRec", init_from=first["checkpoint"], **now)
+
+
+def test_a_warm_start_that_tests_nothing_takes_any_weights(folder):
+    first = run(folder, "SASRec", epochs=0, eval_args=RATIO)
+    result = run(folder, "SASRec", epochs=0, init_from=first["checkpoint"], hold_out=False)
+    assert result["test_result"] == {}
+
+
 # case 50
 def test_an_interrupted_run_goes_on_with_more_epochs(folder, monkeypatch):
     schedule = {"lr_scheduler": "constant"}  # another one would stretch over all epochs
@@ -239,6 +267,16 @@ def test_run_prepares_what_it_knows(folder, tmp_path, monkeypatch, capsys):
     result = run_recbole_genrec("SASRec", "amazon-beauty", config_dict=options)
     assert (tmp_path / "empty" / "amazon-beauty" / "amazon-beauty.inter").is_file()
     assert result["test_result"]
+
+
+def test_a_training_that_goes_on_takes_new_items_without_a_text(folder, tmp_path):
+    """As one from the beginning does."""
+    first = run(folder)
+    later = second_day(tmp_path / "later", folder)
+    file = later / "toy" / "toy.item"
+    file.write_text(file.read_text().replace("i41\tdry brush no 41\tbrand4", "i41\t\t"))
+    again = run(later, init_from=first["checkpoint"])
+    assert "i41" in load_model(again["checkpoint"]).model.item_tokens
 
 
 def test_new_items_without_a_place(folder, tmp_path, monkeypatch):

@@ -151,6 +151,76 @@ def test_evaluations_without_such_rows_are_refused(folder, tmp_path, change, mes
         GenRecConfig("Pop", "toy", config_dict=settings(folder, tmp_path, "by-user", **change))
 
 
+FILES = {"benchmark_filename": ["train", "valid", "test"]}
+HEADER = "user_id:token\titem_id:token\ttimestamp:float"
+
+
+def write_part(folder, part, rows, header=HEADER):
+    lines = ["\t".join(map(str, row)) for row in rows]
+    (folder / "toy").mkdir(exist_ok=True)
+    (folder / "toy" / f"toy.{part}.inter").write_text("\n".join([header, *lines]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files with up to three held-out rows of a user, and users of the test file alone."""
+    folder = tmp_path_factory.mktemp("files")
+    parts: dict[str, list] = {"train": [], "valid": [], "test": []}
+    for user in range(1, 40):
+        for step in range(4 + user % 6):
+            part = "train" if step < 3 else "valid" if step == 3 else "test"
+            part = "test" if user % 8 == 0 else part
+            parts[part].append((f"u{user}", f"i{(3 * user + step * step) % 17}", step))
+    for part, rows in parts.items():
+        write_part(folder, part, rows)
+    return folder
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_files_that_are_split_have_the_rows_of_a_sequential_model(files, tmp_path, masked, timed):
+    changes = {**FILES, "exclude_history": masked}
+    if not timed:
+        changes["load_col"] = {"inter": ["user_id", "item_id"]}
+    general = rows_of(files, "BPR", "by-user", tmp_path, **changes)
+    sequential = rows_of(files, "SASRec", "by-user", tmp_path, **changes)
+    assert general == sequential
+    test = general[0][1]
+    users = Counter(user for user, *_ in test.elements())
+    assert users["u8"] == 5  # of six in the test file; nothing comes before the first
+    assert max(users.values()) > 1
+
+
+def test_files_with_histories_have_the_rows_of_a_sequential_model(tmp_path):
+    """Session-like rows, of which some have no history."""
+    header = HEADER.replace("timestamp", "item_id_list:token_seq\ttimestamp")
+    for start, part in enumerate(("train", "valid", "test")):
+        rows = []
+        for user in range(12):
+            items = [f"i{(user + 5 * start + step) % 19}" for step in range(5)]
+            for place in range(1 if part == "train" else 0, 5):
+                history = " ".join(items[:place])
+                rows.append((f"u{user}", items[place], history, 10 * start + place))
+        write_part(tmp_path, part, rows, header)
+    for masked in (True, False):
+        changes = {**FILES, "exclude_history": masked, "topk": [3], "valid_metric": "NDCG@3"}
+        general = rows_of(tmp_path, "BPR", "by-user", tmp_path, **changes)
+        assert general == rows_of(tmp_path, "SASRec", "by-user", tmp_path, **changes)
+        assert sum(general[0][1].values()) == 12 * 4
+
+
+def test_files_that_are_split_make_one_table_with_these_rows_alone(files, tmp_path):
+    values = settings(files, tmp_path, "by-user", metrics=["Recall"], valid_metric="Recall@7")
+    values |= {**FILES, "SASRec.hidden_size": 16, "SASRec.inner_size": 16}
+    values["ratio_rows"] = "users"
+    with pytest.raises(ConfigError, match="SASRec is tested on each of them, Pop once on all"):
+        run_recbole_genrec("SASRec,Pop", "toy", config_dict=values)
+    values["ratio_rows"] = "interactions"
+    results = run_recbole_genrec("SASRec,Pop", "toy", config_dict=values)
+    assert results["SASRec"]["tested_pairs"] == results["Pop"]["tested_pairs"]
+    assert {row["run"] for row in make_rows(collect([tmp_path])[0])} == {"SASRec", "Pop"}
+
+
 def test_leave_one_out_has_the_same_rows_anyway(folder, tmp_path, caplog):
     values = settings(folder, tmp_path, "by-user", eval_args={"split": {"LS": "valid_and_test"}})
     create_dataset(GenRecConfig("Pop", "toy", config_dict=values))

@@ -12,7 +12,7 @@ import pytest
 from toy import TINY_OF, write_dataset
 
 from recbole_genrec.cli import main
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import (
     evaluate,
@@ -114,6 +114,35 @@ def test_new_items_of_the_data_are_those_of_add_items(first, later):
     assert scores[1] == pytest.approx(scores[0], abs=1e-5) and len(scores[0]) == 42
 
 
+@pytest.mark.parametrize("model", ["TIGER", "TimelineRec", "SETRec"])
+def test_a_new_item_without_a_text_stays_out(first, later, caplog, model):
+    checkpoint = first[1][model]["checkpoint"]
+    file = later / "toy" / "toy.item"
+    rows = file.read_text().splitlines()
+    file.write_text("\n".join("i41\t\t" if row.startswith("i41\t") else row for row in rows) + "\n")
+    served = load_model(checkpoint, data_path=str(later)).model
+    assert served.item_tokens[-1] == "i40" and "i41" not in served.item_tokens
+    assert "1 new items of the data stay out of the lists, for example 'i41'" in caplog.text
+    assert "they have no text in the .item file" in caplog.text
+    with pytest.raises(ArtefactError, match="The data has 1 items .*The log says what they lack"):
+        evaluate(checkpoint, data_path=str(later), show_progress=False)
+
+    file.unlink()
+    assert load_model(checkpoint, data_path=str(later)).model.n_items == served.n_items - 1
+    assert "2 new items of the data stay out" in caplog.text
+
+
+def test_the_title_of_a_new_item_is_its_first_field(first, later, tmp_path):
+    model = load_model(first[1]["TIGER"]["checkpoint"], data_path=str(later)).model
+    model.add_items(["a text without fields"], ["plain"])
+    model.save(tmp_path / "added.pth")
+    again = load_model(str(tmp_path / "added.pth"), with_data=False).model
+    titles = {"i40": "soft soap no 40", "plain": "a text without fields"}
+    for item, title in titles.items():
+        for served in (model, again):
+            assert served.list_titles()[served.item_ids([item])[0]] == title
+
+
 def test_the_checkpoint_alone_serves(first, tmp_path):
     checkpoint = first[1]["TimelineRec"]["checkpoint"]
     here = recommend(checkpoint, history=["i3", "i9"])
@@ -180,6 +209,8 @@ def test_ids_and_texts_of_numpy_and_pandas(first, tmp_path):
         ("[PAD]", "a missing value or for padding"),
         ("a\tb", "a tab or a line end"),
         ("a\nb", "a tab or a line end"),
+        ("a\rb", "a tab or a line end"),
+        ("\ud800", "half a character"),
         ("i1 ", "differs from 'i1', an item, in spaces alone"),
         (float("nan"), "is no id"),
         (b"i90", "is no id"),
@@ -191,6 +222,13 @@ def test_ids_of_new_items_that_no_file_could_hold(first, name, words):
     with pytest.raises(ConfigError, match=words):
         model.add_items(["a thing"], [name])
     assert name not in model.item_tokens[1:]
+
+
+def test_a_text_of_a_new_item_that_no_file_could_hold(first):
+    model = load_model(first[1]["TIGER"]["checkpoint"]).model
+    with pytest.raises(ConfigError, match="The text of the new item 'b' holds half a character"):
+        model.add_items(["a thing", "\ud800"], ["a", "b"])
+    assert not {"a", "b"}.intersection(model.item_tokens)
 
 
 # case 49

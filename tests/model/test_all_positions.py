@@ -97,18 +97,23 @@ def test_a_window_stands_at_the_first_positions(folder):
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "reason"),
+    ("model", "reason"),
     [
-        ("NARM", {}, "its states at all positions cannot be read"),
-        ("GCSAN", {}, "the state of a position also depends on later items"),
-        ("LightSANs", {}, "the state of a position also depends on later items"),
-        ("SASRec", {"loss_type": "BPR"}, "draws negatives for one target a row"),
+        ("NARM", "its states at all positions cannot be read"),
+        ("GCSAN", "the state of a position also depends on later items"),
+        ("LightSANs", "the state of a position also depends on later items"),
     ],
 )
-def test_models_that_do_not_allow_it_are_refused(folder, model, changes, reason):
-    config, _, train = prepared(folder, model, **changes)
+def test_models_that_do_not_allow_it_are_refused(folder, model, reason):
+    config, _, train = prepared(folder, model)
     with pytest.raises(ConfigError, match=f"{reason}.*Use --{model}.train_rows=all"):
         build_model(config, train._dataset)
+
+
+def test_a_loss_of_pairs_is_refused_with_the_settings(folder):
+    reason = "draws negatives for one target a row. Use --SASRec.train_rows=all"
+    with pytest.raises(ConfigError, match=reason):
+        GenRecConfig("SASRec", "toy", config_dict=settings(folder, "SASRec", loss_type="BPR"))
 
 
 def test_bert4rec_and_general_models_train_as_before(folder):

@@ -225,6 +225,22 @@ def test_new_items_that_the_file_has_need_nothing(data, tmp_path, no_encoder):
     np.testing.assert_array_equal(model.content.embeddings()[-1:], NEW)
 
 
+@pytest.mark.parametrize("model_name", ["TIGER", "SETRec"])
+def test_an_item_without_a_vector_keeps_no_other_one_out(
+    data, tmp_path, no_encoder, caplog, model_name
+):
+    rows = np.concatenate([table(), NEW])
+    file = write_vectors(tmp_path, rows, [*(f"i{n}" for n in range(N)), "new"])
+    options = {"item_vectors": file}
+    if model_name == "TIGER":
+        options["tokenizer"] = "rkmeans"
+    model, *_ = make(data, tmp_path, model_name, **options)
+    left_out = model.take_in(["", ""], ["bare", "new"], ["", ""], [["u1"], ["u2"]])
+    assert left_out == ["bare"] and model.item_tokens[-1] == "new" and model.n_items == N + 2
+    assert "1 new items of the data stay out of the lists, for example 'bare'" in caplog.text
+    assert "emb.npy (item_vectors) has no vector of them" in caplog.text
+
+
 def test_codes_that_read_no_content_take_in_items_with_vectors(data, tmp_path, no_encoder):
     options = {"tokenizer": "random", "item_vectors": write_vectors(tmp_path)}
     model, *_ = make(data, tmp_path, **options)

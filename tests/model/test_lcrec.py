@@ -72,6 +72,12 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
         torch.testing.assert_close(gradients[name], p.grad, atol=2e-5, rtol=1e-3, msg=name)
 
 
+def test_stores_tokenizer_gives_it_codes(make):
+    model, _, loaders = make(tokenizer="store", tokenizer_epochs=1, tasks=["seqrec"])
+    assert model.tokenizer.name == "store" and model.item_codes.n_learned == 2
+    assert torch.isfinite(model.calculate_loss(next(iter(loaders[0]))))
+
+
 def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_targets(make):
     model, *_ = make(tasks=["seqrec"])
     template = model.instructions.templates.tasks["seqrec"][0]

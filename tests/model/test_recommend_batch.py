@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from toy import toy_model, write_dataset
@@ -83,6 +85,33 @@ def test_one_wrong_query_is_named(folder, tmp_path):
     model.entities.graph.item_degree[:] = 0
     with pytest.raises(DataError):
         model.recommend_batch([Query(["i1"])])
+
+
+def test_a_text_is_no_list_of_ids(folder, tmp_path):
+    model, _, _ = toy_model(folder, "TokenRec", cache_dir=str(tmp_path))
+    model.histories = {"u1": ["i1"]}
+    for wrong, what in [
+        (Query("12"), "history must be a list of item ids, got '12'"),
+        (Query(12), "history must be a list of item ids, got 12"),
+        (Query(["i1"], candidates="12"), "candidates must be a list of item ids, got '12'"),
+        (Query(["i1"], candidates=[]), "candidates is empty; give at least one item id"),
+        (Query(["i1"], excluded="12"), "excluded must be a list of item ids, got '12'"),
+    ]:
+        with pytest.raises(ConfigError, match=what):
+            model.recommend_batch([wrong])
+    with pytest.raises(ConfigError, match="history must be a list of item ids, got '12'"):
+        model.recommend("12", exclude_seen=True)
+    for arguments, what in [
+        ({"users": "u1"}, "users must be a list of user ids, got 'u1'"),
+        ({"users": {"me": "12"}}, "The history of user 'me' must be a list of item ids, got '12'"),
+        ({"users": {"me": ["i1"]}, "candidates": "12"}, "candidates must be a list of item ids"),
+        ({"users": {"me": ["i1"]}, "candidates": []}, "candidates is empty; give at least one"),
+    ]:
+        with pytest.raises(ConfigError, match=what):
+            model.recommend_all(**arguments)
+    for ids in (("i1", "i2"), np.array(["i1", "i2"]), pd.Series(["i1", "i2"], index=[7, 9])):
+        assert len(model.recommend(ids, k=2, candidates=ids, excluded=[])) == 2
+        assert len(model.recommend_all({"me": ids}, k=2, candidates=ids)) == 2
 
 
 def test_queries_that_differ_in_kind_are_not_ranked_together():

@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 import torch
-import torch.distributed as dist
+from processes import together
 from recbole.trainer import Trainer
 from toy import TINY_OF, toy_config, toy_model, write_dataset
 
@@ -24,6 +24,7 @@ from recbole_genrec.model.registry import get_model_class
 from recbole_genrec.model.self_improve.checks import check_method
 from recbole_genrec.model.self_improve.coder import ItemCoder
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
+from recbole_genrec.runtime import processes
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer import ItemCodes
 from recbole_genrec.training.resume import ResumePoints
@@ -525,11 +526,9 @@ def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
     assert_sound(model)
 
 
-def _refine_twice(rank, model):
-    """One of two forked processes."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{Path('meet').absolute()}", rank=rank, world_size=2
-    )
+def _refine_twice(model):
+    """In one of two processes."""
+    rank = processes.rank()
     model.config["seed"] += rank  # must change nothing
     model.config["checkpoint_dir"] = f"rank{rank}"
     torch.manual_seed(rank)
@@ -540,14 +539,13 @@ def _refine_twice(rank, model):
         (model.codes, int(model.codes_version), int(model.self_improvement.round), leaves),
         f"table{rank}",
     )
-    dist.destroy_process_group()
 
 
 def test_two_processes_have_one_table(folder, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     model, *_ = improving(folder, si_decode="sample")
     align(model, 5)
-    torch.multiprocessing.start_processes(_refine_twice, (model,), nprocs=2, start_method="fork")
+    together(_refine_twice, model, start_method="fork")
     first, second = (torch.load(f"table{rank}", weights_only=True) for rank in range(2))
     assert torch.equal(first[0], second[0]) and first[1:] == second[1:]
     assert first[1:3] == (2, 2) and not torch.equal(first[0], model.codes)

@@ -11,6 +11,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.decoding import beam_search, exact_scores, path_scores, segment_log_softmax
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.stored_settings import config_from_plain
+from recbole_genrec.model.timeline.tree import Stream, log_probs_of_streams
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
 RECIPE = {
@@ -168,7 +169,7 @@ def test_two_heads_add_their_log_probabilities(folder):
     with torch.no_grad():
         states = both.last_states(HISTORY, LENGTH, None)
         vectors = both._vectors()
-        tree = both.tree.log_probs(both.trie, states, vectors.edges[0])
+        tree = log_probs_of_streams(both.trie, [Stream(both.tree, states, vectors.edges[0])])
         flat = torch.log_softmax(states @ both.output_vectors()[1:].T, 1)
         scores = both.scores(HISTORY, LENGTH)
     torch.testing.assert_close(scores[:, 1:], tree[:, 1:] + flat, atol=1e-5, rtol=0)
@@ -330,7 +331,7 @@ def test_several_trees_score_as_one(folder, tree_scores):
         states = model.last_states(HISTORY, LENGTH, None)
         vectors = model._vectors()
         parts = [
-            tree.log_probs(trie, states, edges)
+            log_probs_of_streams(trie, [Stream(tree, states, edges)])
             for (tree, trie), edges in zip(model._trees(), vectors.edges, strict=True)
         ]
         scores = model.scores(HISTORY, LENGTH)[:, 1:]

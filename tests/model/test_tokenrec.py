@@ -320,7 +320,7 @@ def test_an_unknown_user_is_inferred_from_the_history(toy):
         scores = model.scores(history, length)
     for row in (0, 5):
         vector = model.entities.graph.new_user(history[row, : length[row]])
-        codes = model.entities.quantisers["users"].encode(vector.unsqueeze(0))
+        codes = model.entities.quantisers["users"].assign(vector.unsqueeze(0))
         template = torch.full_like(length[:1], 4)
         with torch.no_grad():
             z = model.read_prompts(
@@ -403,6 +403,14 @@ def test_new_items_by_vector_or_by_users(toy):
         model.recommend(["copy"])
     with pytest.raises(ConfigError, match="no item has yet, got .'copy'"):
         model.add_items(["again"], ["copy"], vectors=twin)
+
+
+def test_new_items_of_the_data_need_a_user_who_was_in_training(toy, caplog):
+    model, *_ = toy()
+    users = [["stranger"], ["stranger", "u1"]]
+    assert model.take_in(["", ""], ["alone", "known"], ["", ""], users) == ["alone"]
+    assert model.item_tokens[-1] == "known" and model.n_items == 42
+    assert "for example 'alone': no user who was in training chose them" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,40 @@ def test_models_on_other_data_are_refused_before_the_training(tmp_path):
     with pytest.raises(ConfigError, match=r"SASRec and Pop .* user_inter_num_interval .*\[9,inf\)"):
         run_recbole_genrec("SASRec,Pop", "toy", config_dict=values)
     assert not (tmp_path / "saved").exists()
+
+
+def with_pairs(file: Path, pairs: dict | None) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tested_pairs": pairs}))
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])  # a seed, or another row
+def test_data_that_changed_under_the_same_settings_makes_no_table(tmp_path, model):
+    pairs = [
+        {"pairs": 60, "lists": 60, "digest": "a"},
+        None,
+        {"pairs": 61, "lists": 61, "digest": "b"},
+    ]
+    for seed, (name, value) in enumerate(zip("abc", pairs, strict=True)):
+        result_file(tmp_path, name, model if name == "c" else "SASRec", seed, 0.01)
+        with_pairs(tmp_path / f"{name}.json", value)
+    with pytest.raises(
+        ConfigError, match=r"a\.json and .*c\.json .*60 and 61 pairs.*of toy changed"
+    ):
+        make_leaderboard([tmp_path])
+
+    with_pairs(tmp_path / "c.json", {**pairs[0], "lists": 50})
+    with pytest.raises(ConfigError, match="60 and 50 lists are judged by 60 pairs"):
+        make_leaderboard([tmp_path])
+
+    with_pairs(tmp_path / "c.json", pairs[0])
+    assert make_leaderboard([tmp_path])
+
+
+def test_each_seed_of_a_random_order_has_pairs_of_its_own(tmp_path):
+    for seed, name in enumerate("ab"):
+        result_file(tmp_path, name, "SASRec", seed, 0.01, eval_args={"order": "RO"})
+        with_pairs(tmp_path / f"{name}.json", {"pairs": 60, "lists": 60, "digest": name})
+    assert make_leaderboard([tmp_path])
 
 
 @pytest.mark.parametrize("folder", ["leaderboard", "leaderboard-masked", "codes"])

@@ -10,12 +10,13 @@ from test_leaderboard import result_file
 
 import recbole_genrec
 from recbole_genrec.cli import main
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError, HeldError
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, comparable
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.shared import share_results, without_paths
+from recbole_genrec.storage.atomic import held_alone
 
 USERS = tuple(f"A{number * 7919:013X}" for number in range(2000))
 TARGETS = tuple(f"B{number % 900:09d}" for number in range(2000))
@@ -201,6 +202,51 @@ def test_other_settings_under_one_name_are_refused_and_lose_nothing(folder, tmp_
         share_results([folder], shared, name="both")
 
 
+def test_further_seeds_may_lie_on_other_machines(folder, tmp_path):
+    shared = tmp_path / "shared"
+    for number, seed in enumerate((1, 2)):
+        place = tmp_path / f"machine{number}"
+        vectors = str(place / "v.npy")
+        result_file(place, "a", "SASRec", seed, 0.04, item_vectors=vectors, field_separator="/")
+        share_results([place], shared)
+    runs, _ = collect([shared])
+    assert [run.result["config"]["item_vectors"] for run in runs] == ["v.npy", "v.npy"]
+    assert runs[0].result["config"]["field_separator"] == "/"
+    result_file(tmp_path / "more", "a", "SASRec", 3, 0.04, item_vectors="/models/w.npy")
+    with pytest.raises(ConfigError, match=r"differ in item_vectors \(v.npy and w.npy\)"):
+        share_results([tmp_path / "more"], shared)
+
+
+def test_one_row_has_no_two_files_of_one_name(folder, tmp_path):
+    for name in ("a", "b"):
+        result_file(tmp_path / name, name, "SASRec", ord(name), 0.04, item_vectors=f"/{name}/v.npy")
+    with pytest.raises(ConfigError, match="cannot be seeds of one run: they differ in item_vec"):
+        share_results([tmp_path / "a", tmp_path / "b"], tmp_path / "shared", name="SASRec")
+    assert not (tmp_path / "shared").exists()
+
+
+def test_rows_are_not_named_after_places_of_a_machine(folder, tmp_path):
+    for number, file in enumerate(("v.npy", "w.npy")):
+        vectors = f"/home/me/{file}"
+        result_file(tmp_path / "two", file, "SASRec", number, 0.04, item_vectors=vectors)
+    share_results([tmp_path / "two"], tmp_path / "shared")
+    names = [run.name for run in collect([tmp_path / "shared"])[0]]
+    assert names == ["SASRec item_vectors=v.npy", "SASRec item_vectors=w.npy"]
+
+
+def test_one_process_at_a_time_adds_to_a_folder(folder, tmp_path):
+    shared = tmp_path / "shared"
+    share_results([folder / "a1.json"], shared)
+    with (
+        held_alone(shared / "runs.json", "as another process does"),
+        pytest.raises(HeldError, match="Another process adds results to .*shared. Give the com"),
+    ):
+        share_results([folder / "b1.json"], shared)
+    assert len(collect([shared])[0]) == 1
+    share_results([folder / "b1.json"], shared)
+    assert len(collect([shared])[0]) == 2
+
+
 def test_the_command_prints_the_table_of_the_folder(folder, tmp_path, capsys):
     shared = str(tmp_path / "shared")
     assert main(["leaderboard", str(folder / "a1.json"), f"--share={shared}"]) == 0
@@ -216,3 +262,8 @@ def test_paths_lose_their_folders():
     settings = {"a": "/x/y", "b": ["--k=/x/z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
     expected = {"a": "y", "b": ["--k=z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
     assert without_paths(settings) == expected
+
+
+@pytest.mark.parametrize("separator", ["/", "//", "/|", "--field_separator=/"])
+def test_separators_are_no_paths(separator):
+    assert without_paths(separator) == separator

@@ -21,6 +21,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, load_recommender, recommend
 from recbole_genrec.model.answers import best_of
+from recbole_genrec.serving import job_key, shards
 from recbole_genrec.serving import lists as lists_room
 from recbole_genrec.serving.lists import recommend_to_file
 
@@ -75,12 +76,42 @@ def test_the_lists_of_all_are_those_of_each(trained, model, exclude_seen):
 def test_candidates_and_people_from_elsewhere(trained, model):
     served = load_recommender(trained[1][model])
     people = {"me": ["i3", "i9", "gone"], "you": ["i5"], "nobody": ["gone"]}
-    table = served.model.recommend_all(people, k=3, candidates=["i1", "i2", "i3"])
+    table = served.model.recommend_all(people, 3, True, ["i1", "i2", "i3"])
     assert list(table.user_id.unique()) == ["me", "you"]
     assert set(table[table.user_id == "me"].item_id) == {"i1", "i2"}
     with pytest.raises(ConfigError, match="There is no user 'x' in the data"):
         served.model.recommend_all(["u1", "x"])
     assert load_data_and_model(trained[1][model]) is not None
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("model", ["TIGER", "SASRec"])
+def test_without_a_word_lists_follow_exclude_history_everywhere(trained, tmp_path, model, masked):
+    checkpoint = trained[1][model]
+    served = load_recommender(checkpoint, exclude_history=masked)
+    alone = served.model.recommend(served.histories["u3"], k=40, user="u3")
+    items = [row["item"] for row in alone]
+    assert set(items).isdisjoint(served.histories["u3"]) == masked
+    assert served.model.recommend_all(["u3"], k=40).item_id.tolist() == items
+    output = tmp_path / "recs.csv"
+    recommend_to_file(checkpoint, output, ["u3"], k=40, exclude_history=masked)
+    assert pd.read_csv(output).item_id.tolist() == items
+
+
+def test_users_whose_ids_are_numbers(tmp_path):
+    folder = write_dataset(tmp_path)
+    inter = folder / "toy" / "toy.inter"
+    header, *rows = inter.read_text().splitlines()
+    inter.write_text("\n".join([header, *[row.removeprefix("u") for row in rows]]) + "\n")
+    checkpoint = run_recbole_genrec("Pop", "toy", config_dict=settings(folder, "Pop"))["checkpoint"]
+    output = tmp_path / "recs.csv"
+    recommend_to_file(checkpoint, output, users=[np.int64(3), 4, "5"], k=2)
+    wanted = load_recommender(checkpoint).model.recommend_all([3, 4, 5], k=2)
+    assert pd.read_csv(output, dtype=str).user_id.tolist() == wanted.user_id.tolist()
+    with pytest.raises(ConfigError, match="users must be a list of user ids, got 3"):
+        recommend_to_file(checkpoint, output, users=3)
+    with pytest.raises(ConfigError, match="3.5 is no id"):
+        recommend_to_file(checkpoint, output, users=[3.5])
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl"])
@@ -95,7 +126,7 @@ def test_formats(trained, tmp_path, ending):
         "tsv": lambda file: pd.read_csv(file, sep="\t"),
         "jsonl": lambda file: pd.read_json(file, lines=True),
     }[ending](output)
-    wanted = load_recommender(checkpoint).model.recommend_all(k=5)
+    wanted = load_recommender(checkpoint).model.recommend_all(k=5, exclude_seen=True)
     pd.testing.assert_frame_equal(read, wanted, check_dtype=False, atol=1e-5)
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {output.name, f"{output.name}.histories.json"}
@@ -183,6 +214,76 @@ def test_parts_of_another_size_are_not_taken_over(trained, tmp_path, monkeypatch
     assert pd.read_csv(tmp_path / "recs.csv").user_id.nunique() == 60
 
 
+def copied(folder: Path, target: Path) -> Path:
+    """The dataset once more, with an item of a later day."""
+    (target / "toy").mkdir(parents=True)
+    for ending, row in {"inter": "new\tnova\t1\n", "item": "nova\tdark soap nova\tacme\n"}.items():
+        text = (folder / "toy" / f"toy.{ending}").read_text()
+        (target / "toy" / f"toy.{ending}").write_text(text + row)
+    return target
+
+
+@pytest.mark.parametrize("model", ["TIGER", "SETRec", "SASRec"])
+def test_parts_of_other_items_are_not_taken_over(trained, tmp_path, monkeypatch, model):
+    checkpoint = trained[1][model]
+    later = str(copied(trained[0], tmp_path / "later"))
+    output, users = tmp_path / "recs.csv", [f"u{number}" for number in range(40)]
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        during_part(patch, 3, stop)
+        recommend_to_file(checkpoint, output, users, k=41, data_path=later)
+    items = tmp_path / "later" / "toy" / "toy.item"
+    items.write_text(items.read_text().replace("soap", "mirror"))
+    monkeypatch.setattr(lists_room, "PART", 16)
+    assert recommend_to_file(checkpoint, output, users, k=41, data_path=later).resumed == 0
+    wanted = load_recommender(checkpoint, data_path=later).model.recommend_all(users, k=41)
+    pd.testing.assert_frame_equal(pd.read_csv(output), wanted, check_dtype=False, atol=1e-5)
+
+
+def test_parts_of_other_choices_are_not_taken_over(trained, tmp_path, monkeypatch):
+    """TokenRec places new items by those who chose them, whoever they are."""
+    checkpoint = trained[1]["TokenRec"]
+    later = str(copied(trained[0], tmp_path / "later"))
+    output, users = tmp_path / "recs.csv", [f"u{number}" for number in range(40)]
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        during_part(patch, 3, stop)
+        recommend_to_file(checkpoint, output, users, k=41, data_path=later)
+    with (tmp_path / "later" / "toy" / "toy.inter").open("a") as file:
+        file.write("u55\tnova\t99\n")
+    monkeypatch.setattr(lists_room, "PART", 16)
+    assert recommend_to_file(checkpoint, output, users, k=41, data_path=later).resumed == 0
+
+
+@pytest.mark.parametrize("model", ["TIGER", "SASRec"])
+def test_shards_of_machines_with_other_folders_join(trained, tmp_path, model):
+    checkpoint, output = trained[1][model], tmp_path / "recs.csv"
+    folders = [str(copied(trained[0], tmp_path / name)) for name in ("here", "there")]
+    recommend_to_file(checkpoint, output, k=3, shard="1/2", data_path=folders[0])
+    written = recommend_to_file(checkpoint, output, k=3, shard="2/2", data_path=folders[1])
+    assert written.file == output
+
+
+def test_shards_of_other_lists_are_named(trained, tmp_path, caplog):
+    checkpoint, output = trained[1]["Pop"], tmp_path / "recs.csv"
+    other = recommend_to_file(checkpoint, output, k=3, shard="2/2").shard_file
+    caplog.clear()
+    written = recommend_to_file(checkpoint, output, k=4, shard="1/2")
+    assert f"{other} holds other lists" in caplog.text and "for this shard too" in caplog.text
+    assert written.file is None and "the other shards of these lists are not" in written.sentence()
+
+
+def test_settings_count_by_what_their_files_hold(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "v.npy").write_bytes(b"vectors")
+    here, there = tmp_path / "here", tmp_path / "there"
+    for name in ("", "v.npy"):
+        assert job_key.content_of(str(here / name)) == job_key.content_of(str(there / name))
+    (there / "v.npy").write_bytes(b"others")
+    for name in ("", "v.npy"):
+        assert job_key.content_of(str(here / name)) != job_key.content_of(str(there / name))
+    assert job_key.content_of("exact") == "exact" and job_key.content_of(["v"]) == ["v"]
+
+
 @pytest.mark.parametrize("shard", [None, "1/2"])
 def test_the_same_job_twice_at_once_is_refused(trained, tmp_path, monkeypatch, shard):
     checkpoint = trained[1]["Pop"]
@@ -254,14 +355,14 @@ def test_a_killed_shard_of_other_lists_is_not_joined(trained, tmp_path, monkeypa
     checkpoint = trained[1]["Pop"]
     output = tmp_path / "recs.csv"
     recommend_to_file(checkpoint, output, k=4, shard="2/2")
-    join = lists_room.join_parts
+    join = shards.join_parts
 
     def killed_before_the_mark(parts, file):
         join(parts, file)
         raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(lists_room, "join_parts", killed_before_the_mark)
+        patch.setattr(shards, "join_parts", killed_before_the_mark)
         recommend_to_file(checkpoint, output, k=3, shard="2/2")
     assert recommend_to_file(checkpoint, output, k=4, shard="1/2").file is None
     assert recommend_to_file(checkpoint, output, k=4, shard="2/2").file == output

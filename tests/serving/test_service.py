@@ -6,6 +6,7 @@ import concurrent.futures
 import itertools
 import json
 import threading
+import time
 
 import pytest
 
@@ -248,6 +249,48 @@ def test_a_new_item_is_recommendable_at_once(tiger):
         assert client.get("/health").json()["n_items"] == tiger.model.n_items - 1
         assert client.post("/items", json={"text": "  "}).status_code == 422
         assert client.post("/items", json={"text": ""}).status_code == 422
+
+
+def test_an_item_that_no_answer_could_hold_is_refused(tiger):
+    taken = tiger.n_items
+    item = '{"text": "lamp", "item": "\\ud800"}'
+    with client_of(tiger) as client:
+        refused = client.post("/items", content=item, headers={"content-type": "application/json"})
+        assert refused.status_code == 422
+        assert "half a character" in refused.json()["error"]
+        assert client.get("/items").status_code == 200
+    assert tiger.n_items == taken
+
+
+def test_an_item_that_is_being_added_is_waited_for(tiger):
+    add, taken = tiger.add_item, tiger.n_items
+
+    def slow(text, item):
+        time.sleep(0.6)
+        return add(text, item)
+
+    tiger.add_item = slow
+    with client_of(tiger, timeout=0.2) as client:
+        made = client.post("/items", json={"text": "dry oil", "item": "007"})
+    assert made.status_code == 201 and made.json()["item"] == "007"
+    assert tiger.n_items == taken + 1
+
+
+def test_an_item_that_waits_too_long_is_not_added(tiger):
+    free, busy = slowed(tiger)
+    taken = tiger.n_items
+    with (
+        client_of(tiger, timeout=0.3) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as threads,
+    ):
+        before = threads.submit(client.post, "/recommend", json={"history": ["i1"]})
+        assert busy.wait(30)
+        answer = client.post("/items", json={"text": "dry oil"})
+        free.set()
+        before.result()
+    assert answer.status_code == 504
+    assert answer.json()["error"] == "There was no answer within 0.3 s. Try again later."
+    assert tiger.n_items == taken
 
 
 def test_the_walk_of_the_search(tiger, checkpoints):

@@ -15,6 +15,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.classification import shared_keys
 from recbole_genrec.settings.declaration import Key
+from recbole_genrec.settings.recbole_values import evaluation_modes
 from recbole_genrec.settings.rules import check_value, nearest
 
 
@@ -269,6 +270,14 @@ def test_what_recbole_would_leave_out_or_stumble_over(changes, message):
     for model in ("STORE", "SASRec"):
         with pytest.raises(ConfigError, match=message):
             make(model, **changes)
+
+
+@pytest.mark.parametrize("mode", [None, "uni50", {}, {"test": "pop99"}, {"valid": "uni99"}])
+def test_modes_of_validation_and_test_are_those_that_recbole_completes(mode):
+    given = {} if mode is None else {"mode": mode}
+    if isinstance(mode, str):
+        assert evaluation_modes(given) == {"valid": mode, "test": mode}
+    assert evaluation_modes(given) == make(eval_args=given)["eval_args"]["mode"]
 
 
 def test_parts_of_eval_args_keep_the_rest_of_the_protocol():

@@ -104,17 +104,6 @@ def test_extra_token_counts_equal_codes_in_item_order(catalogue, spare):
     assert new_sizes == (*sizes, max(seen.values()) + spare)
 
 
-def test_extra_token_cap():
-    codes = torch.tensor([[1, 2], [1, 2], [0, 0], [1, 2]])
-    assert resolve_collisions(codes, (3, 3), "extra_token", spare=9, cap=3)[1] == (3, 3, 3)
-    with pytest.raises(
-        ConfigError,
-        match=r"3 items share the codes \[1, 2\], but the extra token has 2 values only. "
-        r"Raise its cap",
-    ):
-        resolve_collisions(codes, (3, 3), "extra_token", cap=2)
-
-
 @settings(max_examples=100, deadline=None)
 @given(catalogues)
 def test_nearest_free_equals_the_rule_in_words(catalogue):

@@ -143,7 +143,7 @@ def test_fitted_once_and_loaded_again(tmp_path, monkeypatch):
     assert same(fit_or_load(second, data, tmp_path, 3, log.append), codes)
     for side in SIDES:
         vectors = data.vectors(side)
-        assert torch.equal(second.quantisers[side].encode(vectors)[1:], codes.side(side).codes[1:])
+        assert torch.equal(second.quantisers[side].assign(vectors)[1:], codes.side(side).codes[1:])
         assert second.quantisers[side].quality == first.quantisers[side].quality
 
 

@@ -69,6 +69,16 @@ def test_code_words_by_raw_id(data, tmp_path, form):
     assert model.report()["tokenizer"]["codebook_sizes_asked"] is None
 
 
+def test_each_run_says_that_the_codes_were_learned_elsewhere(data, tmp_path, caplog):
+    file = write_index(tmp_path, {f"i{n}": words(n) for n in range(N)})
+    for again in (False, True):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            model_of(data, tmp_path, file)
+        assert again == ("not fitted again" in caplog.text)
+        assert caplog.text.count("These codes were learned elsewhere, perhaps from the inter") == 1
+
+
 def test_numbers_with_the_file_of_raw_ids_that_lcrec_publishes(data, tmp_path, caplog):
     file = write_index(tmp_path, {str(N - n): words(n) for n in range(N + 1)})
     lines = [f"i{n}\t{N - n}" for n in range(N)]

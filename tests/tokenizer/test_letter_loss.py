@@ -30,7 +30,7 @@ def tiny(reduction="mean", n=20, seed=0):
         model = RQVAE(7, [6], 4, (8, 12), reduction=reduction).double()
         x, cf = torch.randn(n, 7).double(), torch.randn(n, 4).double()
     model.codebook_init(x)
-    return model, x, cf, [balanced_clusters(book, 3, 2, 6) for book in model.codebooks]
+    return model, x, cf, [balanced_clusters(book, 3) for book in model.codebooks]
 
 
 @pytest.mark.parametrize("mode", ["train_argmin", "train_sinkhorn", "eval"])

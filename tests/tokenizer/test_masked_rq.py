@@ -29,7 +29,7 @@ def test_losses_equal_the_formula_and_gradients_pass_straight_through():
     assert close(losses["codebook"], torch.stack(terms))
     assert close(losses["commitment"], torch.stack(terms))
     assert close(losses["total"], (x - recon).square().mean() + 1.3 * sum(terms))
-    assert torch.equal(model.encode(x), codes)
+    assert torch.equal(model.assign(x), codes)
 
     (gradient,) = torch.autograd.grad(losses["recon"], [model.encoder[-1].bias], retain_graph=True)
     entry = total.detach().requires_grad_()
@@ -63,7 +63,7 @@ def test_the_quantiser_learns_either(tmp_path):
     assert made.quality["shared_near"] > made.quality["shared_random"] + 0.5
     again = quantiser(vq="rq")
     again.set_state(*made.state())
-    assert torch.equal(again.encode(x), codes)
+    assert torch.equal(again.assign(x), codes)
     assert not torch.equal(quantiser().fit(x, quiet), codes)
     with pytest.raises(ConfigError, match="official_compat is what the released program does"):
         quantiser(vq="rq", official_compat=True).fit(x, quiet)

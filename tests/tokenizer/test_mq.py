@@ -63,7 +63,7 @@ def test_evaluation_equals_the_published_numbers():
     model = mq_from_golden(data)
     x = data["x"]
     recon, codes, losses = model(x)
-    assert torch.equal(codes, data["codes"]) and torch.equal(model.encode(x), data["codes"])
+    assert torch.equal(codes, data["codes"]) and torch.equal(model.assign(x), data["codes"])
     assert (
         close(model.encoder(x), data["z"])
         and close(recon, data["x_rec"])
@@ -80,7 +80,7 @@ def test_evaluation_equals_the_published_numbers():
         assert close(distances, (data["z"][k][:, None] - data[f"w:codebook.{k}"]).square().sum(-1))
     half = mq_from_golden(data).float()
     assert torch.equal(half(x.float())[1], data["codes"]) and torch.equal(
-        half.encode(x.float()), data["codes"]
+        half.assign(x.float()), data["codes"]
     )
 
 
@@ -188,9 +188,9 @@ def test_bad_shapes_are_refused():
 def test_codes_are_a_function_of_the_row(mode):
     model, x = network().train(mode), blobs(40).double()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    codes = model.encode(x)
-    assert torch.equal(torch.cat([model.encode(row[None]) for row in x]), codes)
-    assert torch.equal(model.encode(x.flip(0)).flip(0), codes) and torch.equal(
+    codes = model.assign(x)
+    assert torch.equal(torch.cat([model.assign(row[None]) for row in x]), codes)
+    assert torch.equal(model.assign(x.flip(0)).flip(0), codes) and torch.equal(
         model.eval()(x)[1], codes
     )
     assert all(
@@ -207,7 +207,7 @@ def test_start_is_k_means_on_all_latents_and_dead_codes_come_back():
     )
     assert model.encoder[1][1].momentum == 0.1
     for k, (z, book) in enumerate(zip(model.eval().encoder(x), model.codebooks, strict=True)):
-        codes = model.encode(x)[:, k]
+        codes = model.assign(x)[:, k]
         assert sorted(codes.unique().tolist()) == list(range(6))
         for code in range(6):  # a fixed point of k-means
             assert close(z[codes == code].mean(0), book[code], 1e-3)
@@ -218,7 +218,7 @@ def test_start_is_k_means_on_all_latents_and_dead_codes_come_back():
     assert (
         float(torch.cdist(revived, z).detach().min(1).values.max()) < 1e-6
     )  # outputs of the encoder
-    assert len(model.encode(x)[:, 1].unique()) == 6
+    assert len(model.assign(x)[:, 1].unique()) == 6
 
 
 # --- the quantiser --------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ def test_vectors_stay_and_codes_repeat():
         and codes.dtype == torch.long
         and int(codes.max()) < 8
     )
-    assert torch.equal(fitted.encode(vectors), codes)
-    assert torch.equal(torch.cat([fitted.encode(row[None]) for row in vectors[:30]]), codes[:30])
+    assert torch.equal(fitted.assign(vectors), codes)
+    assert torch.equal(torch.cat([fitted.assign(row[None]) for row in vectors[:30]]), codes[:30])
     assert torch.equal(vectors, before)
     assert torch.equal(quantiser().fit(vectors, quiet), codes) and not torch.equal(
         quantiser(seed=2).fit(vectors, quiet), codes
@@ -331,8 +331,8 @@ def test_state_survives_the_disk(tmp_path):
     restored = quantiser(seed=9)
     restored.set_state(*load_artefact(tmp_path / "mq"))
     new = blobs(n=30, seed=4)
-    assert torch.equal(restored.encode(vectors), codes) and torch.equal(
-        restored.encode(new), fitted.encode(new)
+    assert torch.equal(restored.assign(vectors), codes) and torch.equal(
+        restored.assign(new), fitted.assign(new)
     )
     assert restored.quality == fitted.quality and restored.sizes == (8, 8, 8)
     next((tmp_path / "mq").glob("*.safetensors")).write_bytes(b"half")

@@ -53,7 +53,7 @@ def test_forward_equals_the_published_numbers(mode):
     assert close(losses["quant"], plain)
     assert close(losses["total"], expected["recon_loss"] + data["quant_loss_weight"] * plain)
     if mode == "eval":
-        assert torch.equal(model.encode(data["x"]), expected["get_indices"])
+        assert torch.equal(model.assign(data["x"]), expected["get_indices"])
     if mode != "train_sinkhorn":
         for level, distances in enumerate(model.level_distances(data["x"])):
             reference = (
@@ -122,16 +122,16 @@ def test_encoding_is_a_function_of_the_row(monkeypatch):
     x[700] = x[3].clone()
     model = rqvae(sizes=(32, 32, 32), sinkhorn_epsilons=(0.0, 0.0, 0.01))
     model.codebook_init(x)
-    codes = model.encode(x)
+    codes = model.assign(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     assert (
         codes.dtype == torch.long and not codes.requires_grad and torch.equal(codes[700], codes[3])
     )
-    assert torch.equal(model.encode(x[order]), codes[order])
-    assert torch.equal(torch.cat([model.encode(part) for part in x.split(7)]), codes)
-    assert torch.equal(model.eval().encode(x), codes) and torch.equal(model(x)[2], codes)
+    assert torch.equal(model.assign(x[order]), codes[order])
+    assert torch.equal(torch.cat([model.assign(part) for part in x.split(7)]), codes)
+    assert torch.equal(model.eval().assign(x), codes) and torch.equal(model(x)[2], codes)
     monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.codebook_network.CHUNK", 500)
-    assert torch.equal(model.encode(x), codes)
+    assert torch.equal(model.assign(x), codes)
     assert torch.equal(
         torch.stack([level.argmin(1) for level in model.level_distances(x)], dim=1), codes
     )
@@ -163,7 +163,7 @@ def test_initial_codes_are_in_use_and_repeatable():
     with threadpool_limits(2):
         second.codebook_init(x, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first.codebooks, second.codebooks, strict=True))
-    codes = first.encode(x)
+    codes = first.assign(x)
     assert len(codes[:, 0].unique()) >= 0.8 * 256
     left = [distances.amin(1).mean() for distances in first.level_distances(x)]
     assert left[0] > left[1] > left[2]
@@ -176,14 +176,14 @@ def test_initial_codes_with_fewer_items_than_codes(n):
     assert [book.shape for book in model.codebooks] == [(64, 6), (64, 6)]
     assert all(torch.isfinite(book).all() for book in model.codebooks)
     if n == 100:
-        assert len(model.encode(x).unique(dim=0)) > 60
+        assert len(model.assign(x).unique(dim=0)) > 60
 
 
 def test_large_catalogues_start_from_a_sample(monkeypatch):
     monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.rqvae.INIT_ROWS", 200)
     model, x = rqvae(sizes=(16, 16)), blobs(n=1000)
     model.codebook_init(x)
-    assert len(model.encode(x)[:, 0].unique()) == 16
+    assert len(model.assign(x)[:, 0].unique()) == 16
 
 
 def test_dead_codes_move_to_residuals():
@@ -191,7 +191,7 @@ def test_dead_codes_move_to_residuals():
     model.codebook_init(x)
     with torch.no_grad():
         model.codebooks[0][4:] += 1000
-    codes, before = model.encode(x), [book.detach().clone() for book in model.codebooks]
+    codes, before = model.assign(x), [book.detach().clone() for book in model.codebooks]
     dead = [[code for code in range(16) if code not in column] for column in codes.unbind(1)]
     assert len(dead[0]) >= 12
     moved = model.revive_dead_codes(x, torch.Generator().manual_seed(0))
@@ -208,7 +208,7 @@ def test_dead_codes_move_to_residuals():
             nearest
         )
         residual = residual - before[level][codes[:, level]]
-    assert len(model.encode(x)[:, 0].unique()) == 16
+    assert len(model.assign(x)[:, 0].unique()) == 16
     assert (
         rqvae(sizes=(16, 16)).revive_dead_codes(x[:2].float(), torch.Generator())[0] >= 14
     )  # more dead codes than rows
@@ -218,7 +218,7 @@ def test_repair_from_level_distances():
     x = blobs(n=120)
     model = rqvae(sizes=(8, 16))
     model.codebook_init(x)
-    codes = model.encode(x)
+    codes = model.assign(x)
     levels = model.level_distances(x)
     repaired, sizes = resolve_collisions(codes, model.sizes, "nearest_free", distances=levels)
     assert (
@@ -271,7 +271,7 @@ def test_errors():
     x = blobs()
     x[5, 0] = float("inf")
     for use in (
-        rqvae().encode,
+        rqvae().assign,
         rqvae().codebook_init,
         lambda rows: rqvae().revive_dead_codes(rows, torch.Generator()),
     ):

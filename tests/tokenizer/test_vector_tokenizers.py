@@ -275,7 +275,7 @@ def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
     content.interactions = TrainingInteractions(content.interactions.run_config, lambda _: None)
     fitted = tokenizer("mq", tokenizer_input="graph")
     codes = fitted.fit(content)
-    learned = fitted.quantiser.encode(fitted._scaled(content.graph()[1:]))
+    learned = fitted.quantiser.assign(fitted._scaled(content.graph()[1:]))
     assert (
         torch.equal(codes.codes[1:, :2], learned)
         and codes.stats()["unique_ids"] == content.n_items - 1
@@ -424,7 +424,7 @@ def test_adagrad_starts_as_published():
 
 def test_a_collapse_is_seen_while_it_trains(monkeypatch):
     content, _ = synthetic(0)
-    monkeypatch.setattr(RQVAE, "encode", lambda _, x: torch.zeros(len(x), 3, dtype=torch.long))
+    monkeypatch.setattr(RQVAE, "assign", lambda _, x: torch.zeros(len(x), 3, dtype=torch.long))
     message = "collapsed by epoch 15: 120 items have 1 distinct ids"
     with pytest.raises(GenRecError, match=message):
         tokenizer("rqvae", **PUBLISHED, tokenizer_epochs=200).fit(content)

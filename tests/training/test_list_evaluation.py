@@ -12,12 +12,13 @@ from toy import SMALL, TINY_OF, toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model import base
 from recbole_genrec.model.code_search import CodeSearch
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.ranks import ranks_from_hits
 from recbole_genrec.training import list_evaluation
+from recbole_genrec.training.collector import TensorCollector
 from recbole_genrec.training.list_evaluation import hits_in, ranked_lists
 from recbole_genrec.training.trainer_class import get_trainer_class
 
@@ -218,6 +219,25 @@ def test_hits_equal_those_of_a_matrix():
     assert torch.equal(hits_in(lists, rows, targets, n_items), expected)
 
 
+@pytest.mark.parametrize("metrics", [["Recall"], ["Recall", "GAUC"]])
+def test_equal_scores_are_ranked_by_their_ids(folder, metrics):
+    options = {"data_path": str(folder), "metrics": metrics, "topk": [10]}
+    options["valid_metric"] = "Recall@10"
+    config = GenRecConfig("SASRec", "toy", config_dict=options)
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(4, (20, 41), generator=generator).float()
+    scores[:, 0] = -torch.inf
+    scores[3, 6:] = -torch.inf  # five items are left
+    users, targets = torch.arange(20), torch.randint(1, 41, (20,), generator=generator)
+    collector = TensorCollector(config)
+    collector.eval_batch_collect(scores.clone(), None, users, targets)
+    collector.get_data_struct()
+    for user, row in enumerate(scores.tolist()):
+        best = sorted(range(1, 41), key=lambda item: (-row[item], item))[:10]
+        hits = [row[item] > -torch.inf and item == targets[user] for item in best]
+        assert collector.hits[user].tolist() == [*hits, 1]
+
+
 def test_the_collector_holds_nothing_that_grows_with_items(folder, tmp_path):
     evaluations = Evaluations(folder, tmp_path, "TIGER")
     sizes = []
@@ -282,6 +302,15 @@ def test_an_item_of_the_history_is_never_a_hit(folder, tmp_path, way):
     assert data.get("rec.items").tolist() == [[2, 3, 4, 0], [1, 5, 0, 0], [1, 2, 3, 4]]
     hits = [[0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0, 0, 1, 0, 1]]
     assert data.get("rec.topk").tolist() == hits
+
+
+@pytest.mark.parametrize("mode", ["full", "uni20"])
+def test_scores_that_are_not_numbers_are_refused(folder, tmp_path, mode):
+    evaluations = Evaluations(folder, tmp_path, "BPR", eval_args={"mode": mode})
+    with torch.no_grad():
+        evaluations.model.item_embedding.weight[1::3] = torch.nan
+    with pytest.raises(GenRecError, match="scores that are not numbers"):
+        evaluations.metrics(True)
 
 
 class Shared(base.GenRecModel):

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone.beam_cache import BeamCache, KeysAreWritten
-from recbole_genrec.backbone.causal.decoder import CausalDecoder
 from recbole_genrec.backbone.causal.llama import is_llama, llama_states
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
 from recbole_genrec.backbone.causal.prompt_memory import PromptInput, PromptMemory
-from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.visibility import as_numbers, causal, restricted
 from recbole_genrec.errors import BackboneError
 
@@ -228,15 +227,11 @@ class CausalBackbone(nn.Module):
         self.check_length(int(lengths.max()))
         return LAYOUTS[packing](self, embeddings, lengths)
 
-    def hidden_states(
-        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> Tensor:
+    def hidden_states(self, embeddings: Tensor) -> Tensor:
         """Last states of the stack, before the output projection if there is one (OPT-350M).
 
         Args:
-            embeddings: ``[B, S, d_in]``.
-            mask: as in :meth:`forward`.
-            positions: as in :meth:`forward`.
+            embeddings: ``[B, S, d_in]``, right-padded; a token sees itself and those before it.
 
         Returns:
             ``[B, S, d_model]``.
@@ -244,12 +239,12 @@ class CausalBackbone(nn.Module):
         named = self.lm.named_modules()
         projection = next((module for name, module in named if name.endswith("project_out")), None)
         if projection is None:
-            return self(embeddings, mask, positions)
+            return self(embeddings)
 
         inputs: list[Tensor] = []
         hook = projection.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         try:
-            self(embeddings, mask, positions)
+            self(embeddings)
         finally:
             hook.remove()
         return inputs[0]
@@ -335,25 +330,6 @@ class CausalBackbone(nn.Module):
         states = self(queries, memory.query_mask(sees), positions, prompt)
         prompt.rewind(memory.valid.shape[1])
         return states
-
-    def code_decoder(
-        self,
-        source: Tensor,
-        valid: Tensor,
-        start: Tensor | None,
-        embed_code: EmbedCode,
-        log_probs: LogProbs,
-    ) -> CausalDecoder:
-        """As ``Backbone.code_decoder``; the last token of a prompt opens every path.
-
-        Raises:
-            BackboneError: a ``start``.
-        """
-        if start is not None:
-            raise BackboneError(
-                "A decoder-only model takes no start token; put it at the end of the prompt."
-            )
-        return CausalDecoder(self, source, valid.sum(1), embed_code, log_probs)
 
     # --- LoRA -------------------------------------------------------------------------------
 

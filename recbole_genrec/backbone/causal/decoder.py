@@ -8,17 +8,14 @@ only grows by the block and is never copied or reordered.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.backbone.beam_cache import visible_paths
+from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.prompts import read_prompts
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
-
-if TYPE_CHECKING:
-    from recbole_genrec.backbone.causal.backbone import CausalBackbone
 
 
 class CausalDecoder:

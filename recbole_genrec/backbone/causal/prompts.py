@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from recbole_genrec.backbone.beam_cache import BeamCache
+from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.packing import length_groups
-
-if TYPE_CHECKING:
-    from recbole_genrec.backbone.causal.backbone import CausalBackbone
 
 SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
 FEWEST = 256  # tokens of all prompts; fewer are read with their states (both our choice, measured)

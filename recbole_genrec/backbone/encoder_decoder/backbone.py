@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from recbole_genrec.backbone.dropout import cheapen
-from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.layers import (
     cross_attention,
     feed_forward,
@@ -27,7 +26,7 @@ from recbole_genrec.backbone.encoder_decoder.layers import (
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import ALL, LiveQueries
-from recbole_genrec.backbone.protocol import EmbedCode, LogProbs, TransformersModule
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.visibility import causal, restricted
 from recbole_genrec.errors import BackboneError
 
@@ -262,25 +261,6 @@ class EncoderDecoderBackbone(nn.Module):
         return self.decoder.dropout(self.decoder.final_layer_norm(hidden))
 
     # --- search -----------------------------------------------------------------------------
-
-    def code_decoder(
-        self,
-        source: Tensor,
-        valid: Tensor,
-        start: Tensor | None,
-        embed_code: EmbedCode,
-        log_probs: LogProbs,
-    ) -> BeamDecoder:
-        """As ``Backbone.code_decoder``, with ``start``.
-
-        Raises:
-            BackboneError: no ``start``.
-        """
-        if start is None:
-            raise BackboneError(
-                "An encoder-decoder needs the embedding of a start token that opens every path."
-            )
-        return BeamDecoder(self, self.read(source, valid), start, embed_code, log_probs)
 
     def compile_search(self) -> None:
         """Let ``torch.compile`` translate what the search runs.

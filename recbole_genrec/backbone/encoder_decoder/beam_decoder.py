@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone, EncoderMemory
 from recbole_genrec.backbone.encoder_decoder.path_cache import PathCache
 from recbole_genrec.backbone.live_queries import LiveQueries
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
-
-if TYPE_CHECKING:
-    from recbole_genrec.backbone.encoder_decoder.backbone import (
-        EncoderDecoderBackbone,
-        EncoderMemory,
-    )
 
 
 class BeamDecoder:

@@ -27,6 +27,7 @@ from recbole_genrec.cli.commands import (
     report,
     run,
     serve,
+    tokenize,
     tokenizers,
     tune,
 )
@@ -37,6 +38,7 @@ COMMANDS: list[Command] = [
     evaluate.COMMAND,
     ensemble.COMMAND,
     tune.COMMAND,
+    tokenize.COMMAND,
     benchmark.COMMAND,
     leaderboard.COMMAND,
     report.COMMAND,

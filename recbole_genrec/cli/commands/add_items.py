@@ -34,10 +34,8 @@ def add_items(
     backbone: BackboneOption = None,
 ) -> None:
     """Make new items recommendable at once: their texts get codes, nothing is trained."""
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
     from recbole_genrec.serving.new_items import add_items_of
 
-    quiet_pandas_warnings()
     changes = checkpoint_changes(model, data_path, backbone)
     print(add_items_of(checkpoint, items, output, item, **changes).report())
 

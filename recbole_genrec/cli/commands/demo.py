@@ -26,10 +26,8 @@ def demo(
     """
     from recbole_genrec.experiments.demo import run_demo
     from recbole_genrec.runtime.memory import keep_freed_memory
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
     keep_freed_memory()
-    quiet_pandas_warnings()
     results, page = run_demo(folder, quiet)
     print_outcome(results)
     checkpoint = results["TimelineRec"]["checkpoint"]

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
-from recbole_genrec.cli.options import QuietOption, quietly, split_words
+from recbole_genrec.cli.options import QuietOption, split_words
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
@@ -20,11 +20,10 @@ def ensemble(context: typer.Context, quiet: QuietOption = False) -> int:
 
     Weights are chosen on validation unless `--weights=1,2` gives them. `--output=F.json` is the
     ensemble: `evaluate` and `recommend` take it in place of a checkpoint, and `leaderboard` ranks
-    `F.result.json`. Other keys apply to all members, such as `--exclude_history=True`.
+    `F.result.json`. Other keys apply to all members, such as `--exclude_history=True`, and the
+    ensemble keeps them. `--model=package.module:Class` names the class of members from outside.
     """
-    if quiet:
-        context.args = quietly(context.args)
-    return trained(context, _ensemble)
+    return trained(context, _ensemble, quiet)
 
 
 def _ensemble(settings: list[str]) -> None:
@@ -37,6 +36,7 @@ def _ensemble(settings: list[str]) -> None:
     named = keys.pop("checkpoints", None)
     output = keys.pop("output", "ensemble.json")
     weights = keys.pop("weights", None)
+    model_class = keys.pop("model", None)
     if named is None:
         raise ConfigError("Which models? Give --checkpoints=a.pth,b.pth, the files of their runs.")
     checkpoints = named
@@ -47,7 +47,7 @@ def _ensemble(settings: list[str]) -> None:
     if weights is not None:
         weights = _numbers(as_list(weights))
     command = shlex.join(["recbole-genrec", *sys.argv[1:]])
-    result = make_ensemble(checkpoints, str(output), weights, command, **keys)
+    result = make_ensemble(checkpoints, str(output), weights, command, model_class, **keys)
     print_outcome({result["model"]: result})
     for member in result["members"]:
         print(f"  {member['model']:<24} weight {member['weight']:g}  {member['checkpoint']}")

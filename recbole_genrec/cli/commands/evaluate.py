@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
-from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.options import QuietOption
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
@@ -20,9 +20,7 @@ def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
     `--backbone=F` names the language model's folder when it has moved. `--result_file=F` writes a
     JSON, and the rank of each user's test item beside it, for `leaderboard` and `report`.
     """
-    if quiet:
-        context.args = quietly(context.args)
-    return trained(context, _evaluate)
+    return trained(context, _evaluate, quiet)
 
 
 def _evaluate(settings: list[str]) -> None:

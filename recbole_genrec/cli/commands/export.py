@@ -31,9 +31,7 @@ def export(
 ) -> None:
     """A trained language model as peft adapter and codes, or merged into one model."""
     from recbole_genrec.experiments.trained import export as write_export
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
-    quiet_pandas_warnings()
     changes = checkpoint_changes(model, data_path, backbone)
     write_export(checkpoint, to, merge, **changes)
     print(f"Exported to {to}")

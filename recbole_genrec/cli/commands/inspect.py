@@ -31,9 +31,7 @@ def inspect(
     """What LCRec says about an item when it sees its codes alone, beside the true title."""
     from recbole_genrec.data.ids import IdText
     from recbole_genrec.experiments.trained import inspect as described
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
-    quiet_pandas_warnings()
     changes = checkpoint_changes(model, data_path, backbone)
     for row in described(checkpoint, IdText(item), **changes):
         print(f"{row['item']}  {row['codes']}")

@@ -87,12 +87,9 @@ def recommend(
     Give one of `--users`, `--user` and `--history`. An interrupted command goes on where it was
     when it is given again.
     """
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
-
     people = _people(users, user, all_users)
     if (people is None) == (history is None):
         raise typer.BadParameter("give one of --users, --user and --history")
-    quiet_pandas_warnings()
     changes = checkpoint_changes(model, data_path, backbone)
     if output is None:
         if shard is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recbole_genrec.cli.command import TRAIN, Command
-from recbole_genrec.cli.options import QuietOption, quietly, split_words
+from recbole_genrec.cli.options import QuietOption, split_words
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
 
@@ -27,9 +27,7 @@ def run(
     `--preset=paper` takes the published setting, `--resume` continues an interrupted run.
     `recbole-genrec run --model=LETTER --help` lists the keys of a method.
     """
-    if quiet:
-        context.args = quietly(context.args)
-    return trained(context, partial(_run, with_report=report))
+    return trained(context, partial(_run, with_report=report), quiet)
 
 
 def _keys_of_a_method(settings: list[str]) -> str | None:

@@ -51,12 +51,10 @@ def serve(
                 "Run: pip install 'recbole-genrec[serve]'"
             )
     from recbole_genrec.runtime.memory import keep_freed_memory
-    from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
     from recbole_genrec.serving.options import ServiceOptions
     from recbole_genrec.serving.server import serve as run_service
 
     keep_freed_memory()
-    quiet_pandas_warnings()
     options = ServiceOptions(
         max_batch=max_batch, max_wait_ms=max_wait_ms, queue_size=queue_size, timeout=timeout
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from recbole_genrec.cli.command import TRAIN, Command
-from recbole_genrec.cli.options import QuietOption, quietly
+from recbole_genrec.cli.options import QuietOption
 from recbole_genrec.cli.training import trained
 
 
@@ -16,9 +16,7 @@ def tune(context: typer.Context, quiet: QuietOption = False) -> int:
     `--algo=exhaustive|random|bayes`, `--max_evals=10`, `--early_stop=10` (trials without
     improvement), `--output_file=tuning.json`; other keys are those of run.
     """
-    if quiet:
-        context.args = quietly(context.args)
-    return trained(context, _tune)
+    return trained(context, _tune, quiet)
 
 
 def _tune(settings: list[str]) -> None:

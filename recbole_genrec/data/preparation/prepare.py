@@ -35,7 +35,7 @@ from recbole_genrec.data.preparation.sources import (
     unpacked,
 )
 from recbole_genrec.errors import DataError
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import atomic_write, write_text
 
 logger = getLogger(__name__)
 
@@ -195,8 +195,7 @@ def _write_items(path: Path, rows: dict[str, dict[str, str]], types: dict[str, s
     for item, row in rows.items():
         cells = [row[field] for field in types]
         lines.append("\t".join([item, *cells]))
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    write_text(path, "\n".join([header, *lines]) + "\n")
 
 
 def _write_interactions(path: Path, frame: pd.DataFrame) -> None:

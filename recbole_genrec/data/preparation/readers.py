@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from recbole_genrec.data.cells import is_quoted, unquoted
 from recbole_genrec.data.item_table import read_item_table
 from recbole_genrec.errors import DataError
 
@@ -109,17 +110,11 @@ def _first_value(record: dict, names: tuple[str, ...]) -> object:
     """What ``record`` holds under the first of ``names`` that is not empty; else an empty text."""
     for name in names:
         value = record.get(name)
+        if isinstance(value, str) and is_quoted(value):
+            return unquoted(value)  # RecBole's copies keep the quotes of CSV files
         if value:
-            return _unquote(value) if isinstance(value, str) else value
+            return value
     return ""
-
-
-def _unquote(value: str) -> str:
-    """Undo CSV quoting, which RecBole's copies carry where a cell holds a double quote."""
-    inner = value[1:-1].replace('""', "")
-    if len(value) > 1 and value[0] == value[-1] == '"' and '"' not in inner:
-        return value[1:-1].replace('""', '"')
-    return value
 
 
 def _json_lines(path: Path) -> Iterator[dict]:

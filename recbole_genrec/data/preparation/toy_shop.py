@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import write_text
 
 NAME = "toy-shop"
 FIELDS = ("title", "hobby")
@@ -62,7 +62,7 @@ def write_toy_shop(data_path: str | Path, seed: int = SEED) -> Path:
     products = _products()
     lines = ["item_id:token\ttitle:token_seq\thobby:token"]
     lines += ["\t".join(product) for product in products]
-    _write(folder / f"{NAME}.item", lines)
+    write_text(folder / f"{NAME}.item", "\n".join(lines) + "\n")
 
     lines = ["user_id:token\titem_id:token\ttimestamp:float"]
     generator = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def write_toy_shop(data_path: str | Path, seed: int = SEED) -> Path:
         for number, product in enumerate(_purchases(generator)):
             time = FIRST_DAY + DAY * (customer + 3 * number)
             lines.append(f"c{customer}\t{products[product][0]}\t{time}")
-    _write(folder / f"{NAME}.inter", lines)
+    write_text(folder / f"{NAME}.inter", "\n".join(lines) + "\n")
     return folder
 
 
@@ -101,8 +101,3 @@ def _purchases(generator: np.random.Generator) -> list[int]:
             steps[which] = generator.integers(width)
         purchases.append(int(hobbies[which] * width + steps[which]))
     return purchases
-
-
-def _write(path: Path, lines: list[str]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -100,11 +100,6 @@ def with_all_positions(model_class: type, config, dataset) -> Any:
     rows = f"train_rows: {settings.train_rows}"
     advice = f"Use --{name}.train_rows=all."
     model = type(model_class.__name__, (AllPositions, model_class), {})(config, dataset)
-    if getattr(model, "loss_type", None) == "BPR":
-        raise ConfigError(
-            f"{rows} trains {name} with a softmax over all items at every position; "
-            f"loss_type: BPR draws negatives for one target a row. {advice}"
-        )
     model = model.to(settings.device)
     reason = _reason_against(model)
     if reason is not None:

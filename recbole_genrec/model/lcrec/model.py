@@ -46,13 +46,12 @@ from recbole_genrec.model.lcrec.templates import (
     with_prompt_set,
 )
 from recbole_genrec.model.lcrec.vocabulary import code_vocabulary
+from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 
 # How often a vocabulary from scratch sees the prompts: each of their words becomes one token.
 PROMPT_REPEATS = 100
-
-WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LCRec(CausalRecommender):
@@ -87,7 +86,10 @@ class LCRec(CausalRecommender):
         self.mixture = TaskMixture(settings, dataset, bool(self.content.titles), self.logger.info)
 
         self.backbone, self.text_tokenizer = build_backbone(
-            config, self._vocabulary_texts(), text_vocabulary, WEIGHTS[settings.weights_precision]
+            config,
+            self._vocabulary_texts(),
+            text_vocabulary,
+            NUMBER_FORMATS[settings.weights_precision],
         )
         self.tune_backbone()
         from_scratch = settings.backbone == "scratch"

@@ -22,6 +22,7 @@ from recbole_genrec.decoding import (
     ItemTrie,
     cached_log_probs,
     item_cross_entropy,
+    level_logits,
     ranking_guided_loss,
 )
 from recbole_genrec.decoding.log_probs import OutputLayer
@@ -283,10 +284,7 @@ class Responses:
         n_items = 0
         for response in responses:
             states = response.states.unflatten(0, (-1, n_tokens))  # [P, L + 1, d_out]
-            logits = (
-                self.vocabulary.logits(state, level) / self.settings.temperature
-                for level, state in enumerate(states[:, :-1].unbind(1))
-            )
+            logits = level_logits(self.vocabulary.logits, states[:, :-1], self.settings.temperature)
             blocks = response.closed.hide(logits)
             mean = item_cross_entropy(trie, response.items, blocks, self.smoothing)
             total = total + mean * len(states)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.user_text import KINDS, read_user_texts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.lcrec.instructions import Case
@@ -50,7 +51,7 @@ class TaskMixture:
         self.settings = settings
         rows = dataset.inter_feat
         item, length = dataset.iid_field, dataset.item_list_length_field
-        history = f"{item}{dataset.config.settings.LIST_SUFFIX}"
+        history = history_column(dataset.config)
 
         self.people: dict = {}
         asks_users = set(USER_TASKS) & set(settings.tasks)

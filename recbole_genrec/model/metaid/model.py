@@ -35,6 +35,7 @@ from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.model.metaid.diagnostics import diversity, item_pairs, memorisation
 from recbole_genrec.model.metaid.prompts import Prompts
 from recbole_genrec.model.metaid.vocabulary import AugmentedVocabulary
+from recbole_genrec.model.user_codes import codes_of_users
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
@@ -142,17 +143,14 @@ class MetaID(EncoderDecoderRecommender):
             user: RecBole's user ids ``[B]``; ``None`` for users who are new.
             history: item ids ``[B, T]``, right-padded with 0.
         """
-        if user is None:
-            user = history.new_zeros(len(history))
-        pairs = self.user_codes[user]
-        new = ~self.user_known[user]
-        if new.any():
-            pairs[new] = self._pairs_by_history(history[new].cpu()).to(pairs.device)
-        return pairs
+        return codes_of_users(
+            user, history, self.user_codes, self.user_known, self._pairs_by_history
+        )
 
     def _pairs_by_history(self, history: Tensor) -> Tensor:
         """Codes ``[B, 2]`` of new users; items that were added after the fit do not count."""
-        items = history.where(history < self.n_dataset_items, 0)
+        items = history.cpu()
+        items = items.where(items < self.n_dataset_items, 0)
         return self.tokenizer.new_pairs(mean_of_known(self.item_paths[items]))
 
     def reserved_codes(self) -> Tensor:

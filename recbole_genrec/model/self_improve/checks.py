@@ -165,8 +165,7 @@ def _say_unread_weight(model: SelfImproving, weight: str | None) -> None:
         model: the model to improve.
         weight: what weighs the task there.
     """
-    chosen = getattr(model.config, "external_config_dict", {})
-    if weight is None or "si_align_weight" not in chosen or model.config.is_stored:
+    if weight is None or model.config.is_stored or not model.config.is_chosen("si_align_weight"):
         return
     model.logger.warning(
         f"si_align_weight does nothing on {type(model).__name__}: the task item -> codes is in its "

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import SoftPrefix
@@ -40,7 +39,7 @@ from recbole_genrec.model.self_improve.old_checkpoints import rename_old_state
 from recbole_genrec.model.self_improve.prefixes import make_prefix
 from recbole_genrec.model.self_improve.refresh import new_codes, refined_codes
 from recbole_genrec.model.self_improve.schedule import refresh_epochs
-from recbole_genrec.runtime.processes import first_process_first
+from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
 from recbole_genrec.storage.digests import digest
 
@@ -187,6 +186,7 @@ class SelfImprovement(nn.Module):
             model: the model that holds this object.
             epoch: number of the epoch that follows, for the log.
         """
+        is_first = processes.rank() == 0
         random_states = rng_state()
         was_training = model.training
         model.eval()
@@ -195,13 +195,11 @@ class SelfImprovement(nn.Module):
             table = model.codes.clone()  # [n_items, L]
             entry: dict = {}
             # A broadcast alone would time out before the first process has finished.
-            with first_process_first("refreshing the codes"):
-                if _is_first_process():
+            with processes.first_process_first("refreshing the codes"):
+                if is_first:
                     generator = self._generator("refresh", int(self.round))
                     table, entry = refined_codes(model, generator, popularity)
-            if _has_several_processes():
-                dist.broadcast(table, 0)
-            self.replace_codes(model, table)
+            self.replace_codes(model, processes.from_first(table))
             if self.settings.si_reinit_unused:
                 started = start_unused_codes_anew(
                     model, self._generator("unused codes", int(self.round))
@@ -214,7 +212,7 @@ class SelfImprovement(nn.Module):
             model.train(was_training)
             set_rng_state(random_states)
 
-        if _is_first_process():
+        if is_first:
             self._record(model, {"round": int(self.round), "epoch": epoch, **entry})
 
     def replace_codes(self, model: SelfImproving, table: Tensor) -> None:
@@ -341,11 +339,3 @@ class SelfImprovement(nn.Module):
     def report(self) -> dict:
         """The log, and the number of the refresh that the model's codes come from."""
         return {"round": int(self.round), "refreshes": self.refreshes}
-
-
-def _has_several_processes() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _is_first_process() -> bool:
-    return not _has_several_processes() or dist.get_rank() == 0

@@ -14,7 +14,7 @@ from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
-from recbole_genrec.tokenizer import ItemCodes, NewItems, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer
 
 
 class FurtherCodes:
@@ -36,11 +36,7 @@ class FurtherCodes:
                 self.tokenizer, model.content, model.settings.cache_dir, seed, model.logger.info
             )
         else:
-            state = stored["tokenizer"]
-            self.tokenizer.set_state(state["tensors"], state["meta"])
-            values = stored["item_codes"]
-            codes = ItemCodes(**{**values, "sizes": tuple(values["sizes"])})
-            self.item_codes = codes.aligned(model.item_tokens)
+            self.item_codes = self.tokenizer.restore(stored, model.item_tokens)
         self._tries = ItemTries(model.settings, None)
         self._among: tuple[ItemTrie, ItemTrie] | None = None
 
@@ -93,10 +89,8 @@ class FurtherCodes:
 
     def stored(self) -> dict[str, Any]:
         """Codes and tokenizer for a checkpoint, as plain values and tensors."""
-        tensors, meta = self.tokenizer.state()
-        values = vars(replace(self.item_codes, tokens=list(self.model.item_tokens)))
-        codes = {**values, "sizes": list(self.item_codes.sizes)}
-        return {"item_codes": codes, "tokenizer": {"tensors": tensors, "meta": meta}}
+        codes = replace(self.item_codes, tokens=list(self.model.item_tokens))
+        return self.tokenizer.checkpoint(codes)
 
 
 def make_further_codes(model: Any) -> list[FurtherCodes]:

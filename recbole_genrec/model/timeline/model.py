@@ -181,6 +181,12 @@ class TimelineRec(TimelineHeads):
             self.text_stream.tree.grow(before, self.trie)
         return added
 
+    @property
+    def reads_new_texts(self) -> bool:
+        """As the base's; a further tree may be of texts."""
+        of_texts = any(codes.tokenizer.uses_text for codes in self.further_codes)
+        return of_texts or super().reads_new_texts
+
     @torch.no_grad()
     def add_items(
         self,

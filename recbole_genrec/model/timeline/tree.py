@@ -170,19 +170,6 @@ class StatelessTree(nn.Module):
 
     # --- scores -----------------------------------------------------------------------------------
 
-    def log_probs(self, trie: ItemTrie, states: Tensor, edges: TreeEdges) -> Tensor:
-        """Log-probabilities of all items, exact: one product with the edges of each level.
-
-        Args:
-            trie: of the items that may be returned.
-            states: ``[B, d]``.
-            edges: see :meth:`edges`.
-
-        Returns:
-            float32 ``[B, n_items]``; items outside the trie get a finite value below all others.
-        """
-        return log_probs_of_streams(trie, [Stream(self, states, edges)])
-
     def logits(self, states: Tensor, edges: TreeEdges, depth: int, chosen: Tensor) -> Tensor:
         """Logits of some edges of a level.
 

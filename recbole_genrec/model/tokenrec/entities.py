@@ -92,7 +92,7 @@ class Entities:
                 field.name: getattr(self.graph, field.name) for field in fields(GraphVectors)
             },
             "quantisers": {side: quantiser.state() for side, quantiser in self.quantisers.items()},
-            "codes": {side: _plain(self.codes.side(side)) for side in SIDES},
+            "codes": {side: self.codes.side(side).plain() for side in SIDES},
             "added": self.added,
         }
 
@@ -108,7 +108,7 @@ class Entities:
         Raises:
             ArtefactError: the state belongs to other items.
         """
-        items, users = (_codes(state["codes"][side]) for side in SIDES)
+        items, users = (ItemCodes.of_plain(state["codes"][side]) for side in SIDES)
         in_graph = len(tokens["items"]) - len(state["added"])
         order = {
             "item": (items.tokens[:in_graph], tokens["items"][:in_graph]),
@@ -167,7 +167,7 @@ class Entities:
         """
         # In float32 the user has the same codes as outside autocast.
         with torch.autocast(history.device.type, enabled=False):
-            return self.quantisers["users"].encode(self.graph.new_users(self._in_graph(history)))
+            return self.quantisers["users"].assign(self.graph.new_users(self._in_graph(history)))
 
     def check_new_user(self, history: Tensor) -> None:
         """:class:`DataError` when the item ids ``history [T]`` give no vector."""
@@ -202,7 +202,7 @@ class Entities:
                 f"The vector of item {token!r} is zero or no number, so the item can never be "
                 "recommended."
             )
-        codes = self.quantisers["items"].encode(vectors)
+        codes = self.quantisers["items"].assign(vectors)
         self.codes = replace(self.codes, items=self.codes.items.append(codes, tokens))
         self.added = torch.cat([self.added, vectors])
         return vectors, codes
@@ -232,11 +232,3 @@ class Entities:
             "tokenizer": {**stats["items"], **self.quantisers["items"].quality},
             "user_tokenizer": {**stats["users"], **self.quantisers["users"].quality},
         }
-
-
-def _plain(codes: ItemCodes) -> dict[str, Any]:
-    return {**vars(codes), "sizes": list(codes.sizes)}
-
-
-def _codes(plain: dict[str, Any]) -> ItemCodes:
-    return ItemCodes(**{**plain, "sizes": tuple(plain["sizes"])})

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from recbole.utils import init_seed
@@ -36,13 +36,13 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.model.recommending import Ranked
 from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.keys import TokenRecSettings
 from recbole_genrec.model.tokenrec.projection import ProjectionHead, cosine_loss, cosine_scores
 from recbole_genrec.model.tokenrec.prompt import Prompts
 from recbole_genrec.model.tokenrec.self_coding import SelfCoding
+from recbole_genrec.model.user_codes import codes_of_users
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
@@ -246,15 +246,11 @@ class TokenRec(SelfCoding):
 
     def _user_codes(self, user: Tensor | None, history: Tensor) -> Tensor:
         """Codes ``[B, K]`` of users by id, or by their history where the training has none."""
-        if user is None:
-            user = history.new_zeros(len(history))
-        codes = self.user_codes[user]
-        new = ~self.user_known[user]
-        if new.any():
-            codes[new] = self.entities.infer_users(history[new]).to(codes.device)
-        return codes
+        return codes_of_users(
+            user, history, self.user_codes, self.user_known, self.entities.infer_users
+        )
 
-    def ranked_lists(
+    def list_scores(
         self,
         history: Tensor,
         length: Tensor,
@@ -262,8 +258,8 @@ class TokenRec(SelfCoding):
         candidates: Tensor | None,
         excluded: Tensor | None = None,
         user: Tensor | None = None,
-    ) -> list[Ranked]:
-        """As the base's; scores are cosines.
+    ) -> Tensor:
+        """As the base's: cosines.
 
         Raises:
             DataError: a user is new, and the history has no item that occurs in training.
@@ -272,7 +268,7 @@ class TokenRec(SelfCoding):
             user = history.new_zeros(len(history))
         for new_history in history[~self.user_known[user]]:
             self.entities.check_new_user(new_history)
-        return super().ranked_lists(history, length, k, candidates, excluded, user=user)
+        return super().list_scores(history, length, k, candidates, excluded, user=user)
 
     def listable(self, history: Tensor, user: Tensor) -> Tensor:
         """Rows of users in training, and those whose history has an item that was."""
@@ -333,31 +329,20 @@ class TokenRec(SelfCoding):
         """Internal ids, int64 ``[n]``, of raw ones."""
         return torch.tensor([self.catalogue.user_id(user) for user in users], dtype=torch.long)
 
-    def take_in(
+    def lacks_of_new_items(
         self, texts: Sequence[str], tokens: Sequence[str], users: Sequence[Sequence[str]]
-    ) -> list[str]:
-        """As the base's; an item needs one user at least who was in training."""
-        known = set(self.catalogue.users[1:])
-        trained = self.user_known.tolist()
-        number = {token: row for row, token in enumerate(self.catalogue.users)}
-        left_out: list[str] = []
-        rows: list[tuple[str, str, list[str]]] = []
-        for text, token, chosen in zip(texts, tokens, users, strict=True):
-            usable = [user for user in chosen if user in known and trained[number[user]]]
-            if usable:
-                rows.append((text, token, usable))
-            else:
-                left_out.append(token)
-        if rows:
-            new_texts, new_tokens, new_users = zip(*rows, strict=True)
-            self.add_items(new_texts, new_tokens, users=new_users)
-            self.logger.info(f"{len(rows)} new items of the data were added without training.")
-        if left_out:
-            self.logger.warning(
-                f"{len(left_out)} new items of the data stay out of the lists, for example "
-                f"{left_out[0]!r}: no user who was in training chose them."
-            )
-        return left_out
+    ) -> dict[str, str]:
+        """An item needs one user at least who was in training, and nothing else."""
+        alone = [token for token, chosen in zip(tokens, users, strict=True) if not chosen]
+        return dict.fromkeys(alone, "no user who was in training chose them.")
+
+    def has_learned(self, user: str) -> bool:
+        """Whether a user has training interactions."""
+        return super().has_learned(user) and bool(self.user_known[self.catalogue.user_id(user)])
+
+    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Who chose each new item."""
+        return {"users": users}
 
     def other_parameter(self) -> dict:
         """As the base's, with vectors, codes and quantisers by raw id, and the wording."""

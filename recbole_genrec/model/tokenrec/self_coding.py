@@ -140,14 +140,18 @@ class SelfCoding(SelfImproving, VectorRecommender):
 
     # --- checkpoints and reports ------------------------------------------------------------------
 
+    def _update_entities(self) -> None:
+        """Give ``entities`` the codes of the present table: loaded weights bring their own."""
+        self.entities.codes = replace(self.entities.codes, items=self.item_codes)
+
     def other_parameter(self) -> dict:
         """As the base's; the stored item codes are those of the present table."""
-        self.item_codes = self.item_codes
+        self._update_entities()
         return super().other_parameter()
 
     def report(self) -> dict:
         """Tokenizer statistics for the result file, and the refreshes."""
-        self.item_codes = self.item_codes
+        self._update_entities()
         report = self.entities.report()
         if self.self_improvement is not None:
             report["self_improve"] = self.self_improvement.report()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from recbole_genrec.tokenizer.codes import code_entropy
 from recbole_genrec.tokenizer.collision import item_groups
 from recbole_genrec.tokenizer.lmindexer.network import IndexerNetwork
 from recbole_genrec.tokenizer.lmindexer.stages import Texts
@@ -148,8 +149,7 @@ def position_figures(
 
 def codebook_perplexity(codes: Tensor) -> float:
     """Exponential of the entropy of ``codes [N]``: how many are in use, as if evenly."""
-    shares = codes.unique(return_counts=True)[1].double() / len(codes)
-    return float((-(shares * shares.log()).sum()).exp())
+    return math.exp(code_entropy(codes))
 
 
 def distinct_share(prefix: Tensor, codes: Tensor) -> float:

@@ -122,9 +122,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             codes,
             self.sizes,
             ordered.tokens,
-            self.settings.collision,
-            spare=self.settings.dedup_spare,
-            size=self.settings.extra_token_size,
+            **self.settings.collision_options,
         ).aligned(content.tokens)
 
     def _train(self, network: IndexerNetwork, texts: Texts) -> Tensor:

@@ -11,14 +11,24 @@ from torch import Tensor
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows
 
+STARTS = 10
+"""k-means++ starts, the best of which counts."""
+ITERATIONS = 10
+"""Iterations of a start, at most."""
+
 
 def cluster_limits(n_codes: int, n_clusters: int = 10) -> tuple[int, int, int]:
-    """Clusters, their least and their largest size for a codebook of ``n_codes`` >= 2.
-
-    LETTER's 10 clusters of 10 to 60 for 256 codes.
+    """Sizes that clusters of codes may have: LETTER's 10 clusters of 10 to 60 for 256 codes.
 
     Smaller codebooks get fewer clusters, of two codes or more; larger ones up to twice the mean
     size (our choice, unpublished).
+
+    Args:
+        n_codes: of the codebook, 2 or more.
+        n_clusters: asked for.
+
+    Returns:
+        The number of clusters, their least and their largest size.
     """
     n_clusters = min(n_clusters, max(n_codes // 4, min(n_codes // 2, 2)))
     low = max(2, min(n_codes // 20, 10, n_codes // n_clusters))
@@ -26,50 +36,38 @@ def cluster_limits(n_codes: int, n_clusters: int = 10) -> tuple[int, int, int]:
 
 
 def balanced_clusters(
-    vectors: Tensor,
-    n_clusters: int = 10,
-    low: int | None = None,
-    high: int | None = None,
-    seed: int = 0,
-    n_init: int = 10,
-    max_iter: int = 10,
-    clustering: str = "own",
+    vectors: Tensor, n_clusters: int = 10, seed: int = 0, clustering: str = "own"
 ) -> Tensor:
-    """Constrained k-means of the code ``vectors [K, d]``.
+    """Constrained k-means of codes, within the sizes that :func:`cluster_limits` chooses.
 
-    The cluster of each code, int64 ``[K]`` on the device of ``vectors``.
+    The best of several k-means++ starts; each iteration assigns the codes at the least total cost
+    within the limits. A function of vectors and seed alone.
 
-    Every cluster has ``low`` to ``high`` codes; where a limit is not given, :func:`cluster_limits`
-    chooses it, and fewer clusters when there are few codes. Best of ``n_init`` k-means++ starts
-    with at most ``max_iter`` iterations, each of which assigns the codes at the least total cost
-    within the limits. A function of vectors and seed alone. ``clustering="library"`` leaves the
-    work to the k-means-constrained package. :class:`ConfigError` when the limits cannot be met,
-    :class:`DataError` for values that are no numbers.
+    Args:
+        vectors: of the codes ``[K, d]``.
+        n_clusters: number of clusters; fewer where there are few codes.
+        seed: of the starts.
+        clustering: ``own``, or ``library`` for the k-means-constrained package.
+
+    Returns:
+        The cluster of each code, int64 ``[K]`` on the device of ``vectors``.
+
+    Raises:
+        ConfigError: fewer than two codes, another ``clustering``, or the package is not there.
+        DataError: values that are no numbers.
     """
     check_rows(vectors)
     if len(vectors) < 2:
         raise ConfigError("Clusters of codes need codebook_sizes of 2 or more.")
-    fewer, *limits = cluster_limits(len(vectors), n_clusters)
-    if low is None and high is None:
-        n_clusters = fewer
-    if low is None:
-        low = limits[0]
-    if high is None:
-        high = limits[1]
-    if not 1 <= low <= high or not n_clusters * low <= len(vectors) <= n_clusters * high:
-        raise ConfigError(
-            f"{len(vectors)} codes do not fit into {n_clusters} clusters of {low} to {high}; "
-            "change the limits."
-        )
+    n_clusters, low, high = cluster_limits(len(vectors), n_clusters)
     points = vectors.detach().cpu().double().numpy()
     if clustering == "library":
-        labels = _library(points, n_clusters, low, high, seed, n_init, max_iter)
+        labels = _library(points, n_clusters, low, high, seed)
     elif clustering == "own":
-        seeds = np.random.SeedSequence(seed).generate_state(n_init)
+        seeds = np.random.SeedSequence(seed).generate_state(STARTS)
         with threadpool_limits(1):
             starts = [
-                _balanced_kmeans(points, n_clusters, low, high, int(start), max_iter)
-                for start in seeds
+                _balanced_kmeans(points, n_clusters, low, high, int(start)) for start in seeds
             ]
         labels = min(starts, key=lambda start: start[0])[1]
     else:
@@ -78,15 +76,23 @@ def balanced_clusters(
 
 
 def _balanced_kmeans(
-    points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, max_iter: int
+    points: np.ndarray, n_clusters: int, low: int, high: int, seed: int
 ) -> tuple[float, np.ndarray]:
     """k-means within the limits, from one k-means++ start.
 
-    Returns the sum of squared distances to the cluster means, and the cluster of each point.
+    Args:
+        points: float64 ``[K, d]``.
+        n_clusters: number of clusters.
+        low: least size of a cluster.
+        high: largest size of a cluster.
+        seed: of the start.
+
+    Returns:
+        The sum of squared distances to the cluster means, and the cluster of each point ``[K]``.
     """
     centres = kmeans_plusplus(points, n_clusters, random_state=seed)[0]
     labels = np.zeros(0, dtype=np.int64)
-    for _ in range(max_iter):
+    for _ in range(ITERATIONS):
         before = labels
         cost = np.square(points[:, None] - centres).sum(-1)  # [K, C]
         labels = assign_within(cost, low, high)
@@ -97,13 +103,19 @@ def _balanced_kmeans(
 
 
 def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Cluster of each row of ``cost [K, C]`` at the least total cost, int ``[K]``.
-
-    Every cluster gets ``low`` to ``high`` rows.
+    """Clusters of rows at the least total cost, within limits on their sizes.
 
     A minimum-cost flow by successive shortest paths: from the cheapest clusters, one row at a time
     leaves a cluster that is too large (or enters one that is too small) by the cheapest chain of
-    moves from cluster to cluster. Needs ``C * low <= K <= C * high``.
+    moves from cluster to cluster.
+
+    Args:
+        cost: of each row in each cluster ``[K, C]``.
+        low: rows of a cluster at least, ``C * low <= K``.
+        high: rows of a cluster at most, ``K <= C * high``.
+
+    Returns:
+        The cluster of each row, int ``[K]``.
     """
     labels, n_clusters = cost.argmin(1), cost.shape[1]
     price = np.full(
@@ -143,9 +155,7 @@ def assign_within(cost: np.ndarray, low: int, high: int) -> np.ndarray:
             changed.append(end)
 
 
-def _library(
-    points: np.ndarray, n_clusters: int, low: int, high: int, seed: int, n_init: int, max_iter: int
-) -> np.ndarray:
+def _library(points: np.ndarray, n_clusters: int, low: int, high: int, seed: int) -> np.ndarray:
     try:
         from k_means_constrained import KMeansConstrained
     except ImportError:
@@ -154,6 +164,11 @@ def _library(
             "'recbole-genrec[constrained-kmeans]'."
         ) from None
     kmeans = KMeansConstrained(
-        n_clusters, size_min=low, size_max=high, n_init=n_init, max_iter=max_iter, random_state=seed
+        n_clusters,
+        size_min=low,
+        size_max=high,
+        n_init=STARTS,
+        max_iter=ITERATIONS,
+        random_state=seed,
     )
     return kmeans.fit_predict(points)

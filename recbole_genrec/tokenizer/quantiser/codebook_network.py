@@ -42,12 +42,20 @@ class CodebookNetwork(nn.Module):
         ``[n, K_l]`` and nearest codes ``[n]``.
         """
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Nearest codes of ``x [n, D]``, int64 ``[n, L]`` on the device of ``x``.
+    def assign(self, x: Tensor) -> Tensor:
+        """Nearest codes of some vectors.
 
         A function of weights and row alone: computed in float64 and in evaluation mode, so that
-        neither batch size nor order nor the network's mode matters. :class:`DataError` for values
-        that are no finite numbers.
+        neither batch size nor order nor the network's mode matters.
+
+        Args:
+            x: ``[n, D]``.
+
+        Returns:
+            int64 ``[n, L]`` on the device of ``x``.
+
+        Raises:
+            DataError: values that are no finite numbers.
         """
         check_rows(x)
         chunks = []
@@ -56,10 +64,8 @@ class CodebookNetwork(nn.Module):
             chunks.append(torch.stack(codes, dim=1))
         return torch.cat(chunks).to(x.device)
 
-    assign = encode  # what a quantiser of vectors calls it
-
     def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Squared distances of the points that :meth:`encode` quantises to all codes.
+        """Squared distances of the points that :meth:`assign` quantises to all codes.
 
         L tensors float64 ``[n, K_l]``.
         """

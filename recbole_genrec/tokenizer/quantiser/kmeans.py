@@ -51,14 +51,22 @@ class PCAKMeans:
         n_init: int = 10,
         seed: int = 0,
     ) -> PCAKMeans:
-        """Fit on ``x [n, d]``.
-
-        PCA to ``pca_dim`` dimensions or fewer, L2 normalisation if ``l2``, k-means with at most
-        ``n_clusters``.
+        """PCA, L2 normalisation where it is asked for, and k-means.
 
         There are never more codes than distinct rows, and every code is used by some row. Same data
         and seed give the same result whatever the number of threads: the fit runs on one.
-        :class:`DataError` for values that are no finite numbers.
+
+        Args:
+            x: ``[n, d]``.
+            n_clusters: codes, at most.
+            pca_dim: dimensions of the PCA, at most.
+            l2: whether rows have length 1 after the PCA.
+            n_init: starts of k-means, the best of which counts.
+            seed: of everything random.
+
+        Raises:
+            ConfigError: ``n_clusters`` or ``pca_dim`` below 1.
+            DataError: no rows, or values that are no finite numbers.
         """
         if n_clusters < 1 or pca_dim < 1:
             raise ConfigError(
@@ -90,7 +98,7 @@ class PCAKMeans:
         return cls(mean, components, centroids[used], raw_means)
 
     def assign(self, x: Tensor) -> Tensor:
-        """Nearest code of each row, int64 ``[n]``; equal rows get equal codes."""
+        """Nearest code of each row of ``x [n, d]``, int64 ``[n]``; equal rows get equal codes."""
         rows, inverse = torch.unique(x.detach().cpu(), dim=0, return_inverse=True)
         chunks = rows.split(max(1, CHUNK // len(self.centroids)))
         return torch.cat([self.distances(chunk).argmin(1) for chunk in chunks])[inverse]
@@ -123,7 +131,14 @@ class PCAKMeans:
 
 
 def check_rows(x: Tensor) -> None:
-    """:class:`DataError` unless ``x [n, d]`` has rows and all of them are finite numbers."""
+    """Refuse rows that k-means cannot read.
+
+    Args:
+        x: ``[n, d]``.
+
+    Raises:
+        DataError: no rows, or values that are no finite numbers.
+    """
     bad = torch.nonzero(~torch.isfinite(x).all(1)).flatten()
     if len(bad) or len(x) == 0:
         raise DataError(
@@ -154,11 +169,20 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
 def cluster(
     points: Tensor, counts: Tensor, n_clusters: int, n_init: int, seed: int, max_iter: int = 300
 ) -> Tensor:
-    """Centroids ``[K, d']`` of ``points [n, d']`` weighted by ``counts [n]``, float64.
-
-    The distinct points while there are few enough.
+    """Centroids of weighted points; the distinct points themselves while there are few enough.
 
     The result depends on the number of threads; limit them to one.
+
+    Args:
+        points: ``[n, d']``.
+        counts: weight of each point ``[n]``.
+        n_clusters: centroids, at most.
+        n_init: starts, the best of which counts.
+        seed: of the starts.
+        max_iter: iterations of a start, at most.
+
+    Returns:
+        float64 ``[K, d']``.
     """
     distinct = torch.unique(points, dim=0) if len(points) > 1 else points
     if len(distinct) <= n_clusters:

@@ -74,6 +74,11 @@ class LETTERLoss(nn.Module):
         Returns:
             The losses of :meth:`RQVAE.forward`, with ``cf`` (0-d), ``div [L]``, and with ``quant``
             and ``total`` including them.
+
+        Raises:
+            ConfigError: ``cf`` or ``labels`` is needed and not there, or as of
+                :meth:`collaborative`.
+            DataError: as of :func:`draw_positives`.
         """
         if (self.alpha and cf is None) or (self.beta and labels is None):
             raise ConfigError("LETTERLoss needs cf unless alpha is 0, and labels unless beta is 0.")
@@ -92,12 +97,20 @@ class LETTERLoss(nn.Module):
         return losses
 
     def collaborative(self, z_q: Tensor, cf: Tensor, rows: Tensor | None = None) -> Tensor:
-        """L_CF.
+        """L_CF: in-batch cross-entropy of quantised latents against their collaborative vectors.
 
-        In-batch cross-entropy of the quantised latents ``z_q [n, d]`` against their own ``cf [n,
-        d]``.
+        In the precision of ``z_q``, whatever is around it.
 
-        Without any item in ``rows`` it is 0. In the precision of ``z_q``, whatever is around it.
+        Args:
+            z_q: quantised latents ``[n, d]``.
+            cf: collaborative vectors of the same items; after the projection ``[n, d]``.
+            rows: bool ``[n]``, items that take part; ``None`` = all.
+
+        Returns:
+            Scalar; 0 where no item takes part.
+
+        Raises:
+            ConfigError: the vectors have another size than the latents.
         """
         with torch.autocast(z_q.device.type, enabled=False):
             cf = self.projection(cf.detach().to(z_q.dtype))
@@ -116,12 +129,17 @@ class LETTERLoss(nn.Module):
 
 
 def diversity(codebooks: Iterable[Tensor], codes: Tensor, positives: Tensor) -> Tensor:
-    """L_Div of each level, ``[L]``.
+    """L_Div of each level: it pulls each chosen code to its positive, away from all others.
 
-    Pulls each chosen code to its positive, away from all other codes of the level.
+    Gradients reach the chosen codes and all others; a code is never compared with itself.
 
-    ``codes`` and ``positives`` are ``[n, L]``. Gradients reach the chosen codes and all others; a
-    code is never compared with itself.
+    Args:
+        codebooks: of the levels, L tensors ``[K_l, d]``.
+        codes: int64 ``[n, L]``.
+        positives: int64 ``[n, L]``.
+
+    Returns:
+        ``[L]``.
     """
     losses = []
     for book, chosen, positive in zip(codebooks, codes.unbind(1), positives.unbind(1), strict=True):
@@ -152,12 +170,18 @@ def _diversity(book: Tensor, chosen: Tensor, positive: Tensor) -> Tensor:
 def draw_positives(
     codes: Tensor, labels: Sequence[Tensor], generator: torch.Generator | None = None
 ) -> Tensor:
-    """For each of ``codes [n, L]`` another code of its cluster, uniformly, int64 ``[n, L]``.
+    """For each code another one of its cluster, drawn uniformly.
 
-    :class:`DataError` for a cluster of one code.
+    Args:
+        codes: int64 ``[n, L]``.
+        labels: cluster of each code, L tensors ``[K_l]``.
+        generator: draws on its device; ``None`` = torch's own, on the CPU.
 
-    ``labels``: cluster of each code, L tensors ``[K_l]``. Drawn on the device of ``generator`` (CPU
-    without one).
+    Returns:
+        int64 ``[n, L]``.
+
+    Raises:
+        DataError: a cluster has one code only.
     """
     device = "cpu" if generator is None else generator.device
     drawn = []

@@ -9,13 +9,23 @@ from recbole_genrec.errors import ConfigError, DataError
 
 
 def sinkhorn(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Balanced soft assignment Q of squared ``distances [..., B, K]`` in float64, times B.
-
-    LC-Rec, uniform semantic mapping.
+    """Balanced soft assignment Q, times B (LC-Rec, uniform semantic mapping).
 
     Distances are centred to [-1, 1] over each matrix, ``Q = exp(-d / epsilon)``; each iteration
     scales the rows (items) to sum 1/B, then the columns (codes) to sum 1/K, as the released
     implementation does.
+
+    Args:
+        distances: squared, of B items to K codes, ``[..., B, K]``.
+        epsilon: regularisation; the smaller, the harder the assignment.
+        iterations: of row and column scaling.
+
+    Returns:
+        float64 ``[..., B, K]``.
+
+    Raises:
+        DataError: a distance is no finite number.
+        ConfigError: ``epsilon`` is too small for float64.
     """
     distances = distances.double()
     low, high = distances.amin((-2, -1), keepdim=True), distances.amax((-2, -1), keepdim=True)
@@ -64,8 +74,18 @@ def _scaled_in_place(plan: Tensor, iterations: int) -> Tensor:
 
 
 def sinkhorn_codes(distances: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Code of each item ``[..., B]``.
+    """The code of each item: the largest entry of its row of :func:`sinkhorn`.
 
-    The largest entry of its row of :func:`sinkhorn`, the first of equal ones.
+    Args:
+        distances: as of :func:`sinkhorn`.
+        epsilon: as of :func:`sinkhorn`.
+        iterations: as of :func:`sinkhorn`.
+
+    Returns:
+        int64 ``[..., B]``; of equal entries the first.
+
+    Raises:
+        DataError: as of :func:`sinkhorn`.
+        ConfigError: as of :func:`sinkhorn`.
     """
     return sinkhorn(distances, epsilon, iterations).argmax(-1)

@@ -12,7 +12,7 @@ import yaml
 from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.parsing import parse_value
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import atomic_write, write_text
 
 NAME = re.compile(r"(?!\.)[\w.-]+")
 TAKEN = ("item_id", "user_id", "timestamp")
@@ -84,8 +84,7 @@ def write_dataset(
     if fields:
         values = {"item_text_fields": [columns[field] for field in fields]}
     text = f"{MARK}; keys of run may be added.\n{yaml.safe_dump(values, allow_unicode=True)}"
-    with atomic_write(folder / f"{name}.yaml") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / f"{name}.yaml", text)
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
