@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -64,6 +64,21 @@ def raw_id(value: object) -> str:
         f"{value!r} is no id: ids are texts or whole numbers. Convert them, for example with "
         "Series.astype(str)."
     )
+
+
+def check_ids(what: str, ids: Any, kind: Literal["item", "user"] = "item") -> None:
+    """Refuse what is no list of raw ids; a text would be read letter by letter.
+
+    Args:
+        what: name of the argument, for the message.
+        ids: its value.
+        kind: what the ids are of.
+
+    Raises:
+        ConfigError: it is a text, or no collection at all.
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
+        raise ConfigError(f"{what} must be a list of {kind} ids, got {ids!r:.80}.")
 
 
 def raw_ids(dataset) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_genrec.data.ids import raw_id
+from recbole_genrec.data.ids import check_ids, raw_id
 from recbole_genrec.data.inter_files import RESERVED
 from recbole_genrec.errors import ConfigError
 
@@ -45,8 +45,9 @@ class Catalogue:
             where: ends the error message, for example ``" in items.txt"``.
 
         Raises:
-            ConfigError: an unknown id; the message names the first one.
+            ConfigError: an unknown id, whose first one the message names, or no list of ids.
         """
+        check_ids("items", tokens)
         numbers = self._item_numbers()
         ids = [raw_id(token) for token in tokens]
         unknown = [token for token in ids if token not in numbers]
@@ -115,6 +116,7 @@ class Catalogue:
         if tokens is None:
             names = [f"new-{first + number}" for number in range(len(texts))]
         else:
+            check_ids("tokens", tokens)
             names = [raw_id(token) for token in tokens]
         self._check_names(names)
         distinct = len({*self.items, *names}) == first + len(names)

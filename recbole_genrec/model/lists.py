@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from recbole_genrec.data.choices import EventHistories, Histories
-from recbole_genrec.data.ids import raw_id
+from recbole_genrec.data.ids import check_ids, raw_id
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.answers import Answering, ListOptions, Ranked
 from recbole_genrec.model.list_tables import (
@@ -24,7 +24,7 @@ from recbole_genrec.model.list_tables import (
     People,
     lists_bar,
 )
-from recbole_genrec.model.queries import check_candidates, check_ids
+from recbole_genrec.model.queries import check_candidates
 
 CHUNK = 2048
 """Users whose lists are made between two tables of :meth:`UserLists.recommend_batches`."""

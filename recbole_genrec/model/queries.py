@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from recbole_genrec.data.ids import check_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.catalogue import Catalogue
-
-
-def check_ids(what: str, ids: Any, kind: Literal["item", "user"] = "item") -> None:
-    """Refuse what is no list of raw ids; a text would be read letter by letter.
-
-    Args:
-        what: name of the argument, for the message.
-        ids: its value.
-        kind: what the ids are of.
-
-    Raises:
-        ConfigError: it is a text, or no collection at all.
-    """
-    if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
-        raise ConfigError(f"{what} must be a list of {kind} ids, got {ids!r:.80}.")
 
 
 def check_candidates(candidates: Any) -> None:

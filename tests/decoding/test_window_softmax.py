@@ -87,7 +87,8 @@ def test_a_tree_has_one_loss_whatever_its_windows_are_computed_by(
     edges = model.edges(trie, torch.randn(91, 8, generator=generator))
 
     loss = torch.stack(model.level_losses(trie, states, items, edges)).sum()
-    scores = model.log_probs(trie, states, edges).gather(1, items.unsqueeze(1))
+    scores = tree.log_probs_of_streams(trie, [tree.Stream(model, states, edges)])
+    scores = scores.gather(1, items.unsqueeze(1))
     torch.testing.assert_close(loss, -scores.mean())
     parameters = [*model.own, *model.bias, model.scale]
     ours = torch.autograd.grad(loss, parameters, retain_graph=True)

@@ -109,6 +109,10 @@ def test_a_text_is_no_list_of_ids(folder, tmp_path):
     ]:
         with pytest.raises(ConfigError, match=what):
             model.recommend_all(**arguments)
+    with pytest.raises(ConfigError, match="items must be a list of item ids, got '12'"):
+        model.item_ids("12")
+    with pytest.raises(ConfigError, match="tokens must be a list of item ids, got 'ab'"):
+        model.catalogue.new_items(["one", "two"], tokens="ab")
     for ids in (("i1", "i2"), np.array(["i1", "i2"]), pd.Series(["i1", "i2"], index=[7, 9])):
         assert len(model.recommend(ids, k=2, candidates=ids, excluded=[])) == 2
         assert len(model.recommend_all({"me": ids}, k=2, candidates=ids)) == 2
