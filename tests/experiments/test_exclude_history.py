@@ -205,7 +205,7 @@ def test_a_table_never_mixes_the_two(runs, folder, tmp_path):
 
 def test_ratio_splits_do_not_mix_sequential_and_general_models():
     args = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user", "mode": "full"}
-    with pytest.raises(ConfigError, match="SASRec is tested on each held-out.*Pop once"):
+    with pytest.raises(ConfigError, match="SASRec is tested on each of them.*Pop once"):
         run_recbole_genrec("SASRec,Pop", "ml-100k", config_dict={"eval_args": args})
 
 
