@@ -22,7 +22,7 @@ class ServiceOptions:
         max_body: most bytes of a request; larger ones get the status 413.
         max_k: longest list that may be asked for.
         max_history: longest history.
-        max_candidates: most candidates of a query.
+        max_candidates: most candidates of a query, and most items that it leaves out.
     """
 
     max_batch: int = 32

@@ -84,6 +84,7 @@ class Recommender:
         k: int,
         candidates: Sequence[str] | None,
         exclude_seen: bool | None,
+        excluded: Sequence[str] | None = None,
     ) -> Query:
         """The query of a request; its ids are known and it can be answered.
 
@@ -94,6 +95,7 @@ class Recommender:
             candidates: raw ids to choose among.
             exclude_seen: whether the history's items are left out; default as the model was
                 evaluated.
+            excluded: raw ids that are left out besides; unknown ones cannot be in a list anyway.
 
         Raises:
             ConfigError: an unknown id, an empty history or list, or not exactly one of history and
@@ -105,13 +107,21 @@ class Recommender:
         items = list(history or [])
         if user is not None:
             items, person = self._chosen_by(user)
-        excluded: list[str] | None = None
-        if exclude_seen is not None:
-            excluded = items if exclude_seen else []
-        query = Query(items, k, candidates, person, excluded)
+        query = Query(items, k, candidates, person, self._left_out(items, exclude_seen, excluded))
         query.check()
         self.model.catalogue.item_ids([*items, *(candidates or [])])
         return query
+
+    def _left_out(
+        self, history: list[str], exclude_seen: bool | None, excluded: Sequence[str] | None
+    ) -> list[str] | None:
+        """The items that a list may not hold; ``None`` leaves it to the model's settings."""
+        if exclude_seen is None and excluded is None:
+            return None
+        if exclude_seen is None:
+            exclude_seen = self.model.list_options().exclude_history
+        known = [item for item in excluded or [] if self.model.catalogue.has_item(item)]
+        return [*history, *known] if exclude_seen else known
 
     def _chosen_by(self, user: str) -> tuple[list[str], str | None]:
         """What a user of the data has chosen, and the user's id where the model knows it."""

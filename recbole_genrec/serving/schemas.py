@@ -48,6 +48,9 @@ class RecommendBody(Body):
     exclude_seen: StrictBool | None = Field(
         None, description="leave the history's items out; default as the model was evaluated"
     )
+    excluded: list[Id] | None = Field(
+        None, description="leave these items out too, such as sold-out ones; unknown ids are passed"
+    )
 
 
 class BatchBody(Body):

@@ -57,8 +57,9 @@ class Service:
         _check_size("k", body.k, options.max_k)
         _check_size("the length of history", len(body.history or []), options.max_history)
         _check_size("the number of candidates", len(body.candidates or []), options.max_candidates)
+        _check_size("the number of excluded", len(body.excluded or []), options.max_candidates)
         return self.recommender.query(
-            body.history, body.user, body.k, body.candidates, body.exclude_seen
+            body.history, body.user, body.k, body.candidates, body.exclude_seen, body.excluded
         )
 
     async def results(self, futures: list[Future]) -> list[Any]:

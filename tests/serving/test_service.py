@@ -83,6 +83,12 @@ def test_options_of_a_query(tiger, checkpoints):
         assert len(ask(history=["i1"])) == 10
         seen = ask(user="u1", k=40, exclude_seen=False)
         unseen = ask(user="u1", k=40, exclude_seen=True)
+        sold_out = [row["item"] for row in ask(history=["i1"], k=3)]
+        others = ask(history=["i1"], k=5, excluded=[*sold_out, "gone"])
+        fewer = ask(history=["i1"], k=40, excluded=sold_out, exclude_seen=True)
+    assert plain(others) == plain(tiger.model.recommend(["i1"], k=5, excluded=sold_out))
+    left = tiger.model.recommend(["i1"], k=40, excluded=["i1", *sold_out])
+    assert plain(fewer) == plain(left) and len(left) == 40 - len({"i1", *sold_out})
     assert plain(seen) == plain(tiger.model.recommend(whole, k=40, excluded=[]))
     assert plain(unseen) == plain(tiger.model.recommend(whole, k=40, excluded=whole))
     first = rows[0]
@@ -110,6 +116,8 @@ def test_options_of_a_query(tiger, checkpoints):
         ({"history": [None]}, "history.0 is None"),
         ({"history": ["i1"], "exclude_seen": "yes"}, "exclude_seen is 'yes'"),
         ({"history": ["i1"] * 1001}, "at most 1000"),
+        ({"history": ["i1"], "excluded": ["i2"] * 10_001}, "number of excluded is 10001"),
+        ({"history": ["i1"], "excluded": "i2"}, "excluded is 'i2'"),
         ({"hystory": ["i1"]}, "no field 'hystory'"),
         ([], "must be a JSON object"),
         ("i1", "must be a JSON object"),
