@@ -52,6 +52,7 @@ class FittedTokenizer:
         purchases: the same share of items that follow each other in a training sequence.
         chance: the same share of two items of such pairs put together at random.
         fit_cpu_seconds: of the fit, which may have been an earlier one.
+        warnings: a sentence for each level that collapsed.
     """
 
     tokenizer: str
@@ -66,6 +67,7 @@ class FittedTokenizer:
     purchases: list[float]
     chance: list[float]
     fit_cpu_seconds: float | None
+    warnings: list[str]
 
 
 def tokenize(
@@ -164,6 +166,7 @@ def _figures(config: GenRecConfig) -> FittedTokenizer:
         purchases=shared_codes(learned, pairs),
         chance=shared_codes(learned, torch.stack([pairs[:, 0], mixed], 1)),
         fit_cpu_seconds=quality.get("fit_cpu_seconds"),
+        warnings=codes.warnings(),
     )
 
 

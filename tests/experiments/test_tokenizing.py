@@ -75,6 +75,12 @@ def test_a_run_takes_the_codes_from_the_cache(folder, capsys):
     assert sorted(Path(".cache").glob("rkmeans-*")) == folders and len(folders) == 1
 
 
+def test_levels_that_collapsed_are_named(folder, capsys, monkeypatch):
+    monkeypatch.setattr("recbole_genrec.tokenizer.codes.COLLAPSE", 2.0)
+    assert main(["tokenize", *words(folder, "--tokenizer=random")]) == 0
+    assert "random: LEVEL 0 OF THE CODES COLLAPSED" in capsys.readouterr().out
+
+
 def test_without_texts_there_are_no_neighbours(folder):
     argv = [word for word in words(folder) if not word.startswith("--item_text_fields")]
     rows = tokenize([*argv, "--item_text_fields=~", "--tokenizer=cid,random"])

@@ -46,7 +46,11 @@ def tokenize(context: typer.Context, quiet: QuietOption = False) -> int:
 def _tokenize(settings: list[str]) -> None:
     from recbole_genrec.experiments.tokenizing import tokenize as fitted
 
-    print_table(COLUMNS, [_cells(row) for row in fitted(settings)])
+    rows = fitted(settings)
+    print_table(COLUMNS, [_cells(row) for row in rows])
+    for row in rows:
+        for warning in row.warnings:
+            print(f"{row.tokenizer}: {warning}")
     print(NOTE)
 
 
