@@ -115,10 +115,18 @@ def tokenize(
 
 
 def _names(named: object) -> list[str | None]:
-    """The tokenizers in ``--tokenizer=a,b``; ``None`` stands for the method's own."""
+    """The tokenizers in ``--tokenizer=a,b`` or ``[a,b]``; ``None`` is the method's own.
+
+    Raises:
+        ConfigError: it names none.
+    """
     if named is None:
         return [None]
-    return [word.strip() for word in str(named).split(",") if word.strip()]
+    words = named if isinstance(named, list) else str(named).split(",")
+    names = [name for name in (str(word).strip() for word in words) if name]
+    if not names:
+        raise ConfigError("--tokenizer names no tokenizer. Give a name, or leave it out.")
+    return names
 
 
 def _check_has_codes(config: GenRecConfig) -> None:

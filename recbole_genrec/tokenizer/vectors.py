@@ -293,10 +293,7 @@ class RKMeansSettings(VectorSettings):
 
 
 class RKMeansTokenizer(FittedQuantiserTokenizer):
-    """Residual k-means, no training.
-
-    The libraries cornac and GRID report it within a few percent of RQ-VAE (our default).
-    """
+    """Residual k-means, no training (our default)."""
 
     name = "rkmeans"
     quantiser_class = ResidualKMeans

@@ -64,8 +64,9 @@ def test_figures_are_those_of_slow_counts(folder):
 def test_a_run_takes_the_codes_from_the_cache(folder, capsys):
     output = "--output=figures/codes.json"
     assert main(["tokenize", *words(folder, "--tokenizer=rkmeans,random", output)]) == 0
-    shown = capsys.readouterr().out
-    assert "bought next" in shown and "no generator" not in shown
+    lines = capsys.readouterr().out.splitlines()
+    assert "bought next" in lines[0]
+    assert [line.split()[0] for line in lines[2:4]] == ["rkmeans", "random"]
     rows = json.loads(Path("figures", "codes.json").read_text())
     assert [row["tokenizer"] for row in rows] == ["rkmeans", "random"]
     assert rows[1]["reconstruction_error"] is None
@@ -94,6 +95,13 @@ def test_of_a_large_catalogue_items_are_drawn(monkeypatch):
     assert len(pairs[:, 0].unique()) == 7 and len(pairs) == 70
     assert pairs.min() > 0 and pairs.max() < 41
     assert torch.equal(pairs, near_items(vectors, 1))
+
+
+def test_names_of_tokenizers(folder):
+    two = tokenize(words(folder, "--tokenizer=[random, rkmeans]"))
+    assert [row.tokenizer for row in two] == ["random", "rkmeans"]
+    with pytest.raises(ConfigError, match="--tokenizer names no tokenizer"):
+        tokenize(words(folder, "--tokenizer=,"))
 
 
 @pytest.mark.parametrize("model", ["TokenRec", "SASRec"])
