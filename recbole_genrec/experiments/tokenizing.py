@@ -123,7 +123,7 @@ def _names(named: object) -> list[str | None]:
     if named is None:
         return [None]
     words = named if isinstance(named, list) else str(named).split(",")
-    names = [name for name in (str(word).strip() for word in words) if name]
+    names: list[str | None] = [name for name in (str(word).strip() for word in words) if name]
     if not names:
         raise ConfigError("--tokenizer names no tokenizer. Give a name, or leave it out.")
     return names
