@@ -41,7 +41,9 @@ def read_sequences(config) -> dict[str, list[str]]:
 def training_sequences(data) -> dict[str, list[str]]:
     """Raw item ids by raw user id, users sorted.
 
-    The history of a user's first row, then the target of each row.
+    The history of a user's first row, then the target of each row. Files that come split may hold
+    rows that do not continue the row before, for example of several sessions of a user: what their
+    histories add is part of the sequence.
 
     Args:
         data: RecBole's training dataset with all its rows (not with ``train_rows: longest``, whose
@@ -49,18 +51,26 @@ def training_sequences(data) -> dict[str, list[str]]:
     """
     rows = data.inter_feat[_by_user(data)]
     users = data.id2token(data.uid_field, rows[data.uid_field].numpy()).tolist()
-    targets = data.id2token(data.iid_field, rows[data.iid_field].numpy()).tolist()
-    histories, lengths = (
-        rows[history_column(data.config)].numpy(),
-        rows[data.item_list_length_field].tolist(),
-    )
+    targets = rows[data.iid_field].tolist()
+    histories = rows[history_column(data.config)].numpy()
+    lengths = rows[data.item_list_length_field].tolist()
     sequences = {}
     for user, group in groupby(range(len(users)), key=users.__getitem__):
-        numbers = list(group)
-        first = numbers[0]
-        history = data.id2token(data.iid_field, histories[first, : lengths[first]]).tolist()
-        sequences[str(user)] = history + [targets[number] for number in numbers]
+        sequence: list[int] = []
+        for row in group:
+            history = histories[row, : lengths[row]].tolist()
+            sequence += _not_yet_in(sequence, history)
+            sequence.append(targets[row])
+        sequences[str(user)] = data.id2token(data.iid_field, sequence).tolist()
     return sequences
+
+
+def _not_yet_in(sequence: list[int], history: list[int]) -> list[int]:
+    """The end of ``history``, without the beginning with which ``sequence`` ends."""
+    for shared in range(min(len(sequence), len(history)), 0, -1):
+        if sequence[-shared:] == history[:shared]:
+            return history[shared:]
+    return history
 
 
 def edges_only(data, sequences: dict[str, list[str]]):

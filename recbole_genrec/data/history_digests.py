@@ -1,4 +1,4 @@
-"""Numbers that change when a user's history does: who must get a new list."""
+"""Numbers that change when a user's history does: who must get a new list, whose past is known."""
 
 from __future__ import annotations
 
@@ -45,10 +45,15 @@ def digests_of_dataset(dataset: Any) -> dict[str, int]:
 
 def _digests_of_events(events: EventHistories) -> dict[str, int]:
     """:func:`digests_of` histories that are columns of numbers."""
+    values = _digests(*_columns(events))
+    return dict(zip(events, values.tolist(), strict=True))
+
+
+def _columns(events: EventHistories) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The arguments of :func:`_digests`."""
     present, items = np.unique(events.chosen, return_inverse=True)
     tokens = [str(token) for token in events.item_tokens[present]]
-    values = _digests(items, events.counts, tokens)
-    return dict(zip(events, values.tolist(), strict=True))
+    return items, events.counts, tokens
 
 
 def changed_users(now: Mapping[str, int], before: Mapping[str, int]) -> list[str]:
@@ -61,28 +66,56 @@ def changed_users(now: Mapping[str, int], before: Mapping[str, int]) -> list[str
     return [user for user, value in now.items() if before.get(user) != value]
 
 
+def users_with_another_past(now: EventHistories, before: Mapping[str, int]) -> list[str]:
+    """Users whose history of today neither is the one of an earlier day nor begins with it.
+
+    Args:
+        now: histories of today.
+        before: digests of the earlier day by raw user id; users who are not in it are new.
+    """
+    users = list(now)
+    known = np.array([user in before for user in users], dtype=bool)
+    expected = np.array([before.get(user, 0) for user in users], dtype=np.int64)
+    same = _digests_of_prefixes(*_columns(now)) == expected.repeat(now.counts)
+    owner = np.arange(len(users)).repeat(now.counts)
+    continued = np.bincount(owner[same], minlength=len(users)) > 0
+    return [users[row] for row in np.flatnonzero(known & ~continued)]
+
+
 def _digests(items: np.ndarray, counts: np.ndarray, tokens: list[str]) -> np.ndarray:
-    """A number for each user.
+    """A number for each user; the arguments are those of :func:`_digests_of_prefixes`.
+
+    Returns:
+        int64 ``[n_users]``; 1 for a history without items.
+    """
+    values = np.ones(len(counts), dtype=np.int64)
+    ends = counts.cumsum()
+    some = counts > 0
+    values[some] = _digests_of_prefixes(items, counts, tokens)[ends[some] - 1]
+    return values
+
+
+def _digests_of_prefixes(items: np.ndarray, counts: np.ndarray, tokens: list[str]) -> np.ndarray:
+    """A number for each event: that of the history up to it.
 
     Args:
         items: numbers of the items of all users, user after user, oldest first.
-        counts: how many items each user has.
+        counts: how many items each user has, int64 ``[n_users]``.
         tokens: raw ids by number.
 
     Returns:
-        int64 ``[n_users]``.
+        int64 ``[n_events]``.
     """
     hashes = np.array([_hash(token) for token in tokens], dtype=np.uint64)
     longest = int(counts.max(initial=0))
     powers = np.ones(longest + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         np.cumprod(np.full(longest, BASE), out=powers[1:], dtype=np.uint64)
-        ends = counts.cumsum()
-        starts = ends - counts
-        places = np.arange(len(items)) - starts.repeat(counts)
+        starts = (counts.cumsum() - counts).repeat(counts)
+        places = np.arange(len(items)) - starts
         terms = hashes[items] * powers[places]  # modulo 2**64
         sums = np.concatenate([np.zeros(1, np.uint64), terms.cumsum(dtype=np.uint64)])
-        values = sums[ends] - sums[starts] + powers[counts]
+        values = sums[1:] - sums[starts] + powers[places + 1]
     return values.view(np.int64)
 
 

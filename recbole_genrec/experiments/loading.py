@@ -24,6 +24,7 @@ from recbole_genrec.data.plain_histories import plain_histories
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint, opened
+from recbole_genrec.experiments.other_pasts import sentence_about_other_pasts
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
@@ -91,7 +92,7 @@ def restored(
         config = _config(checkpoint, state, model_class, changes)
         dataset = create_dataset(config, state["ids"])
         generative = is_generative(config.model_class)
-        bought = histories(dataset) if generative else {}
+        bought = histories(dataset)
         train, valid, test = make_loaders(config, dataset, generative)
         if generative:
             model = _model_of_ours(config, train._dataset, state)
@@ -99,6 +100,9 @@ def restored(
             model.histories = bought
         else:
             model = _recbole_model(config, train._dataset, state)
+    sentence = sentence_about_other_pasts(config, state, bought)
+    if sentence:
+        logging.getLogger().warning(f"{checkpoint}: {sentence}")
     model = model.to(config.settings.device).eval()
     return Trained(config, model, dataset, train, valid, test)
 

@@ -14,7 +14,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import histories
 from recbole_genrec.data.cold_items import sentence_about_cold_items
 from recbole_genrec.data.histories import unreachable_targets
-from recbole_genrec.data.history_digests import digests_of_dataset
+from recbole_genrec.data.history_digests import digests_of
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
 from recbole_genrec.data.tested_pairs import pairs_of_test
@@ -97,6 +97,7 @@ class SingleRun:
         stages: time and memory of the stages.
         dataset: RecBole's dataset; from ``prepare`` on.
         train: loader of the training split; ``valid`` and ``test`` likewise.
+        bought: what the users have chosen; from ``prepare`` on.
         histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
         tested: number and digest of the pairs of the test; from ``prepare`` on.
@@ -127,8 +128,10 @@ class SingleRun:
         self._start_logging()
         self._seed()
         self.dataset = create_dataset(self.config, known_ids(self.warm_start))
-        self.bought = histories(self.dataset) if self.warm_start else {}
-        self.histories = digests_of_dataset(self.dataset)
+        self.bought = histories(self.dataset)
+        self.histories = digests_of(self.bought)
+        if self.warm_start is not None:
+            self._say(self.warm_start.sentence_about_histories(self.bought), True)
         loaders = make_loaders(self.config, self.dataset, self.generative)
         self.train, self.valid, self.test_loader = loaders
         self.logger.info(self.dataset)

@@ -10,10 +10,11 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import Histories
+from recbole_genrec.data.choices import EventHistories, Histories
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items
+from recbole_genrec.experiments.other_pasts import held_out_is_drawn, sentence_about_other_pasts
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
@@ -67,6 +68,25 @@ class WarmStart:
                 "(--hold_out=False), which tests nothing."
             )
 
+    def sentence_about_histories(self, bought: EventHistories) -> str:
+        """What the log says of data that the training of the weights did not end before.
+
+        Args:
+            bought: what the users have chosen.
+
+        Raises:
+            ConfigError: chance decides what is held out, and it decides anew on other data.
+        """
+        sentence = sentence_about_other_pasts(self.config, self.state, bought)
+        if not sentence:
+            return ""
+        if held_out_is_drawn(self.config.final_config_dict):
+            raise ConfigError(
+                f"init_from: {self.file}: {sentence} Train from the beginning, without init_from, "
+                "or train on everything (--hold_out=False), which tests nothing."
+            )
+        return f"init_from: {self.file}: {sentence}"
+
     def build(self, dataset: Dataset, bought: Histories) -> AbstractRecommender:
         """The model with the weights of the checkpoint.
 
@@ -113,14 +133,13 @@ def _held_out(config: Mapping[str, Any]) -> dict[str, Any]:
         config: settings of a run, also of a version that did not have all of these keys.
     """
     arguments = config["eval_args"]
-    values = {
+    return {
         "hold_out": config.get("hold_out", True),
         "benchmark_filename": config.get("benchmark_filename"),
         "cold_users": config.get("cold_users", 0),
         **{f"eval_args: {part}": arguments.get(part) for part in ("split", "order", "group_by")},
+        "seed": config["seed"] if held_out_is_drawn(config) else None,
     }
-    drawn = bool(values["cold_users"]) or arguments.get("order") == "RO"
-    return {**values, "seed": config["seed"] if drawn else None}
 
 
 def _with_rows(

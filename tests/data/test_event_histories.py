@@ -17,7 +17,11 @@ from recbole_genrec.data.choices import (
     histories,
     histories_of,
 )
-from recbole_genrec.data.history_digests import digests_of, digests_of_dataset
+from recbole_genrec.data.history_digests import (
+    digests_of,
+    digests_of_dataset,
+    users_with_another_past,
+)
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.data.plain_histories import plain_histories
@@ -70,6 +74,15 @@ def test_those_of_some_users_are_theirs_in_the_order_asked_for(events, users):
     assert dict(some) == {user: PLAIN[user] for user in users}
     assert digests_of(some) == {user: digests_of(PLAIN)[user] for user in users}
     assert chosen_items(some) == {item for user in users for item in PLAIN[user]}
+
+
+def test_a_past_is_another_one_unless_it_goes_on(events):
+    past = digests_of({**PLAIN, "gone": ["i1"]})
+    assert users_with_another_past(events, past) == []
+    some = {user: items[:-1] for user, items in PLAIN.items() if len(items) > 1}
+    assert users_with_another_past(events, digests_of(some)) == []
+    longer = {user: [*items, "i0"] for user, items in PLAIN.items()}
+    assert users_with_another_past(events, digests_of(longer)) == list(events)
 
 
 def test_users_of_an_item_are_those_of_plain_lists(events):

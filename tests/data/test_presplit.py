@@ -21,6 +21,7 @@ from event_data import (
 from toy import TINY_OF
 
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
+from recbole_genrec.collaborative.training_split import read_sequences
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import DataError, GenRecError
@@ -203,6 +204,13 @@ def test_vectors_learn_from_rows_that_can_be_joined(tmp_path):
         TrainingInteractions(config).vectors()
     config["cf_rows"] = "all"
     assert len(TrainingInteractions(config).vectors()[0])
+
+
+def test_all_sessions_of_a_user_are_its_training_sequence(tmp_path):
+    write_parts(tmp_path, sessions(1), WITH_HISTORY)
+    settings = {"data_path": str(tmp_path), **BENCHMARK}
+    found = read_sequences(GenRecConfig("SASRec", "toy", config_dict=settings))
+    assert found == {"u0": ["i0", "i1", "i2", "i3", "i7", "i8", "i9", "i10"]}
 
 
 def padded(parts, filler, width=12, left=False, more=0):

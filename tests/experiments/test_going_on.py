@@ -139,6 +139,35 @@ def test_a_warm_start_from_weights_that_know_the_test(folder, before, now, messa
         run(folder, "SASRec", init_from=first["checkpoint"], **now)
 
 
+def without_the_last_day(folder: Path, old: Path) -> Path:
+    """The same data before each user's last choice."""
+    target = folder / "toy"
+    shutil.copytree(old / "toy", target)
+    header, *rows = (target / "toy.inter").read_text().splitlines()
+    by_user: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: float(row.split("\t")[2])):
+        by_user.setdefault(row.split("\t")[0], []).append(row)
+    kept = [row for user in by_user.values() for row in user[:-1]]
+    (target / "toy.inter").write_text("\n".join([header, *kept]) + "\n")
+    return folder
+
+
+def test_weights_that_are_newer_than_the_data_are_noticed(folder, tmp_path, caplog):
+    sentence = "are not those of its training"
+    earlier = without_the_last_day(tmp_path / "earlier", folder)
+    first = run(earlier, "SASRec", epochs=0)
+    grown = run(folder, "SASRec", epochs=0, init_from=first["checkpoint"])
+    assert sentence not in caplog.text
+
+    run(earlier, "SASRec", epochs=0, init_from=grown["checkpoint"])
+    assert caplog.text.count(sentence) == 1
+    evaluate(grown["checkpoint"], data_path=str(earlier), show_progress=False)
+    assert caplog.text.count(sentence) == 2
+    drawn = run(earlier, "SASRec", epochs=0, cold_users=0.2)
+    with pytest.raises(ConfigError, match=f"{sentence}.*Train from the beginning"):
+        run(folder, "SASRec", init_from=drawn["checkpoint"], cold_users=0.2)
+
+
 def test_a_warm_start_that_tests_nothing_takes_any_weights(folder):
     first = run(folder, "SASRec", epochs=0, eval_args=RATIO)
     result = run(folder, "SASRec", epochs=0, init_from=first["checkpoint"], hold_out=False)
