@@ -307,7 +307,7 @@ def test_page_and_latex_show_the_corrected_p_of_the_rows(results):
         if corrected is not None:
             row["against_baseline"]["p_adjusted"] = corrected
     page = leaderboard_page(rows, "ndcg@10", 10)
-    assert '<td class="number best" data-value="0.0123">0.012</td>' in page
+    assert '<td class="number significant" data-value="0.0123">0.012</td>' in page
     assert '<td class="number" data-value="0.4">0.400</td>' in page
     assert "over the 2 runs of this table" in page
     assert latex(rows).count("$^{*}$ &") == 1 and "STORE-store$^{*}$ &" in latex(rows)

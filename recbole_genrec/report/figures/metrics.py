@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from recbole_genrec.report.figures.style import bare_figure, colour
+from recbole_genrec.report.figures.style import bare_figure, fill
 
 Interval = tuple[float, float]
 
@@ -38,7 +38,7 @@ def metric_bars(
             x=metrics,
             y=[of_run.get(name) for name in metrics],
             name=run,
-            marker={"color": colour(number)},
+            marker=fill(number),
             hovertemplate="%{x}: %{y:.4f}<extra>%{fullData.name}</extra>",
         )
         if any(above) or any(below):
@@ -65,8 +65,6 @@ def group_bars(
     figure = go.Figure()
     ticks = [f"{label}<br>({count:,})" for label, count in zip(labels, users, strict=True)]
     for number, (name, heights) in enumerate(values.items()):
-        figure.add_trace(
-            go.Bar(x=ticks, y=list(heights), name=name, marker={"color": colour(number)})
-        )
+        figure.add_trace(go.Bar(x=ticks, y=list(heights), name=name, marker=fill(number)))
     figure.update_xaxes(title_text=f"{title} (users)", type="category")
     return bare_figure(figure, height=340)

@@ -8,12 +8,20 @@ import plotly.graph_objects as go
 
 COLOURS = ("#3b7dd8", "#e07b39", "#2f9e6e", "#b5539c", "#8a7fd1", "#c9a227", "#4aa3a2", "#d1495b")
 """Readable on white and on black."""
+PATTERNS = ("", "/", ".", "x")
+"""Of the fill of bars, where there are more bars than colours."""
 GREY = "#8a8f98"
 
 
 def colour(number: int) -> str:
     """The colour of the n-th curve or run."""
     return COLOURS[number % len(COLOURS)]
+
+
+def fill(number: int) -> dict[str, object]:
+    """The marker of the n-th bar of a group; bars of one colour differ in their pattern."""
+    pattern = PATTERNS[number // len(COLOURS) % len(PATTERNS)]
+    return {"color": colour(number), "pattern": {"shape": pattern}}
 
 
 def bare_figure(figure: go.Figure, height: int = 320, legend: bool = True) -> go.Figure:
