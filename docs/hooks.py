@@ -44,7 +44,7 @@ def on_config(config: Any) -> Any:
     lists = {
         "METHODS": ["what-runs.md", *_method_pages(), "methods.md", *_choices(), *OPTIONS],
         "TOKENIZERS": list(_tokenizer_pages()),
-        "RESULTS": [*notes, *_result_pages()],
+        "RESULTS": [*notes, {"Reports of the benchmarks": _result_entries()}],
     }
     for entry in config["nav"]:
         for title, value in entry.items():
@@ -136,6 +136,11 @@ def _result_pages() -> dict[str, str]:
             text = f"# {file.stem}\n\n{text}"
         pages[f"results/{file.name}"] = text
     return pages
+
+
+def _result_entries() -> list[dict[str, str]]:
+    """The reports in the navigation, by the names of their files: some share a heading."""
+    return [{re.sub("[-_]", " ", Path(path).stem): path} for path in _result_pages()]
 
 
 def _cli_page() -> str:

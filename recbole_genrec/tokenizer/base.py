@@ -140,7 +140,15 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         declared = self.settings_class.declared()
         if switches:
             names = active(declared, values, names)
-        return {name: values[name] for name in names if values[name] != declared[name].neutral}
+        key = {name: values[name] for name in names if values[name] != declared[name].neutral}
+        if self.revision:
+            key["revision"] = self.revision
+        return key
+
+    @property
+    def revision(self) -> int:
+        """Part of the key: grows when the same settings give other codes than they did."""
+        return 0
 
     @classmethod
     def cache_key_names(cls) -> list[str]:

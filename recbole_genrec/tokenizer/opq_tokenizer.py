@@ -32,6 +32,7 @@ class OPQTokenizer(FittedQuantiserTokenizer):
     settings_class = OPQSettings
     settings: OPQSettings
     codes_are_path = False
+    revision = 1
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Rotation and codebooks."""

@@ -295,6 +295,11 @@ class RQVAETokenizer(VectorTokenizer):
     settings_class = RQVAESettings
     settings: RQVAESettings
 
+    @property
+    def revision(self) -> int:
+        """1 of a start from the first batch, which once filled too few codes."""
+        return int(self.settings.codebook_init == "first_batch")
+
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Codebooks start by k-means, as ``codebook_init`` says; then the RQ-VAE is trained."""
         device = self.settings.device or "cpu"

@@ -87,6 +87,12 @@ def test_published_tokens_and_losses_are_exact():
         torch.testing.assert_close(summed, expected, **exact)
 
 
+def test_a_batch_without_histories_has_nothing_to_rebuild():
+    tokens, _, _, (table, texts, history, _) = golden_pass()
+    loss = tokens.reconstruction_loss(table, texts, torch.zeros_like(history))
+    assert loss == 0
+
+
 def test_published_states_and_gradients():
     tokens, reader, golden, (table, texts, history, states) = golden_pass()
     close = {"atol": 1e-4, "rtol": 0}

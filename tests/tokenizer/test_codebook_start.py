@@ -128,7 +128,8 @@ def test_the_key_says_what_the_codebooks_start_from(start):
     if start == "constrained":
         expected, _ = constrained_codebooks(latents, network.sizes, 3, 0.05, 50)
     else:
-        expected = ResidualKMeans.fit(latents[rows], network.sizes, 3).codebooks
+        expected = ResidualKMeans.fit(latents[rows], network.sizes, 3, bounded=False).codebooks
+        assert [len(book) for book in expected] == list(network.sizes), "no code is a copy"
     for book, reference in zip(network.codebooks, expected, strict=True):
         torch.testing.assert_close(book.detach().double(), reference, atol=1e-4, rtol=1e-4)
     figures = made.quality["start"]

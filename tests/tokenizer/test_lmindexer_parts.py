@@ -9,7 +9,7 @@ from lmindexer import TINY_LM, tokenizer
 from recbole_genrec.backbone import EncoderDecoderBackbone, QueryStream, load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder.build import narrow_settings
 from recbole_genrec.tokenizer.lmindexer.inspection import distinct_share
-from recbole_genrec.tokenizer.lmindexer.losses import sibling_contrast
+from recbole_genrec.tokenizer.lmindexer.losses import batch_contrast, sibling_contrast
 from recbole_genrec.tokenizer.lmindexer.network import IndexerNetwork, random_view, with_end
 from recbole_genrec.tokenizer.lmindexer.quantiser import quantise
 from recbole_genrec.tokenizer.lmindexer.siblings import Siblings
@@ -55,6 +55,20 @@ def test_the_value_is_the_chosen_code_and_gradients_reach_all_rows():
 
 
 # --- reconstructor ------------------------------------------------------------------------------
+
+
+def test_half_precision_chooses_the_same_codes():
+    torch.manual_seed(0)
+    states, codebook = torch.randn(64, 32), torch.randn(16, 32)
+    _, codes = quantise(states, codebook)
+    contrast = batch_contrast(states, states.flip(1))
+    siblings = codebook.expand(64, -1, -1)[:, :4]
+    sibling = sibling_contrast(states, siblings, torch.ones(64, 3, dtype=torch.bool))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quantise(states, codebook)[1], codes)
+        assert torch.equal(batch_contrast(states, states.flip(1)), contrast)
+        again = sibling_contrast(states, siblings, torch.ones(64, 3, dtype=torch.bool))
+        assert torch.equal(again, sibling)
 
 
 def test_without_a_visible_token_only_the_id_counts(network, texts):

@@ -10,6 +10,7 @@ from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.quantiser.product_kmeans import (
     ProductKMeans,
+    balanced_directions,
     nearest_rotation,
     part_widths,
 )
@@ -65,6 +66,20 @@ def test_the_rotation_is_the_nearest_one():
         other = torch.linalg.qr(best + 0.1 * torch.randn(6, 6))[0]
         other = other * torch.sign((other * best).sum(0))
         assert distance(best) <= distance(other) + 1e-4
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.05, 20.0])
+def test_the_parts_have_similar_variance_whatever_the_unit(unit):
+    torch.manual_seed(3)
+    rows = torch.randn(400, 12) * torch.logspace(0, -2, 12)
+    widths = part_widths(12, 3)
+    directions = balanced_directions(rows * unit, torch.ones(400), widths)
+    assert torch.allclose(
+        directions.abs(), balanced_directions(rows, torch.ones(400), widths).abs()
+    )
+    logs = ((rows @ directions).var(0)).log()
+    products = [part.sum() for part in logs.split(widths)]
+    assert max(products) - min(products) < 0.1 * abs(min(products))
 
 
 def test_neither_order_nor_storing_changes_the_codes(tmp_path):

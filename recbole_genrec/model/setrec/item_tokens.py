@@ -99,7 +99,7 @@ class ItemTokens(nn.Module):
             history: rows of ``tokens``, ``[B, T]``, 0 = padding.
 
         Returns:
-            A scalar; 0 without semantic tokens.
+            A scalar; 0 without semantic tokens, and in a batch without histories.
         """
         if self.auto_encoder is None:
             return tokens.new_zeros(())
@@ -108,7 +108,7 @@ class ItemTokens(nn.Module):
         items = occurrences.nonzero().squeeze(1)  # [m]
         rebuilt = self.auto_encoder.decode(tokens[items, self.n_cf :])  # [m, d_text]
         errors = at_least_float32(rebuilt - texts[items]).square().mean(1)  # [m]
-        count = int(occurrences.sum())
+        count = max(int(occurrences.sum()), 1)
         loss = (errors * occurrences[items]).sum() / count
         return balanced(loss, count)
 

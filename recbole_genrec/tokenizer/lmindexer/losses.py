@@ -16,7 +16,7 @@ def reconstruction_loss(logits: Tensor, labels: Tensor) -> Tensor:
         logits: ``[..., V]``.
         labels: ``[...]``; -100 is ignored.
     """
-    return cross_entropy(_precise(logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+    return cross_entropy(precise(logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
 
 
 def batch_contrast(states: Tensor, again: Tensor) -> Tensor:
@@ -26,7 +26,8 @@ def batch_contrast(states: Tensor, again: Tensor) -> Tensor:
         states: continuous states ``h [B, d]``.
         again: states of the same items in a second pass with other dropout, ``h' [B, d]``.
     """
-    scores = _precise(states @ again.T)  # [B, B]
+    with torch.autocast(states.device.type, enabled=False):
+        scores = precise(states) @ precise(again).T  # [B, B]
     return cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
@@ -40,7 +41,9 @@ def sibling_contrast(states: Tensor, candidates: Tensor, valid: Tensor) -> Tenso
         candidates: ``[B, 1 + n, d]``, the item itself in a second pass first, then its siblings.
         valid: bool ``[B, n]``, which siblings are there.
     """
-    scores = _precise(torch.einsum("bd,bnd->bn", states, candidates))  # [B, 1 + n]
+    with torch.autocast(states.device.type, enabled=False):
+        # [B, 1 + n]
+        scores = torch.einsum("bd,bnd->bn", precise(states), precise(candidates))
     hidden = torch.cat([torch.zeros_like(valid[:, :1]), ~valid], dim=1)
     scores = scores.masked_fill(hidden, -torch.inf)
     target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
@@ -56,11 +59,11 @@ def commitment_loss(logits: Tensor, prefix: Tensor) -> Tensor:
         logits: of the language model over the codes of all earlier positions, ``[B, t - 1, C]``.
         prefix: flat indices of these codes ``[B, t - 1]``.
     """
-    return cross_entropy(_precise(logits).flatten(0, 1), prefix.flatten())
+    return cross_entropy(precise(logits).flatten(0, 1), prefix.flatten())
 
 
-def _precise(scores: Tensor) -> Tensor:
+def precise(values: Tensor) -> Tensor:
     """At least float32, whatever autocast has made of them."""
-    if scores.dtype == torch.float64:
-        return scores
-    return scores.float()
+    if values.dtype == torch.float64:
+        return values
+    return values.float()

@@ -84,6 +84,11 @@ class LMIndexerTokenizer(ItemTokenizer):
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
 
+    @property
+    def revision(self) -> int:
+        """1 of half precision, whose codes are chosen in float32 since then."""
+        return int(self.settings.precision not in (None, "fp32"))
+
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """The settings that the codes depend on, and what the backbone's folder holds."""
         identity = backbone_identity(self.settings.indexer_backbone)

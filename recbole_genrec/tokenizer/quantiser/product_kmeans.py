@@ -156,7 +156,8 @@ def balanced_directions(rows: Tensor, counts: Tensor, widths: Sequence[int]) -> 
     """Principal directions, ordered so that the parts have similar products of variances.
 
     The next direction of largest variance goes to the part whose product is the smallest so far
-    and which has room (Ge et al., section 3.2, eigenvalue allocation).
+    and which has room (Ge et al., section 3.2, eigenvalue allocation). The variances are scaled so
+    that the smallest is e: every direction makes a product larger, whatever the unit of the rows.
 
     Args:
         rows: ``[n, d]``.
@@ -169,7 +170,9 @@ def balanced_directions(rows: Tensor, counts: Tensor, widths: Sequence[int]) -> 
     weights = (counts / counts.sum()).double().unsqueeze(1)
     centred = rows.double() - (weights * rows.double()).sum(0)
     variances, directions = torch.linalg.eigh(centred.T @ (weights * centred))  # ascending
-    logs = variances.clamp_min(torch.finfo(torch.float32).eps).log()
+    smallest = variances[-1] * torch.finfo(torch.float32).eps
+    logs = variances.clamp_min(smallest).log()
+    logs = logs - logs.min() + 1
     members: list[list[int]] = [[] for _ in widths]
     products = [0.0] * len(widths)
     for direction in reversed(range(len(variances))):

@@ -63,6 +63,7 @@ class ResidualKMeans:
         pca_dim: int | None = None,
         n_init: int = 1,
         max_iter: int = 100,
+        bounded: bool = True,
     ) -> ResidualKMeans:
         """Fit on ``x [n, d]``.
 
@@ -73,6 +74,9 @@ class ResidualKMeans:
         distinct residuals, and every code is used. Neither the order of the rows nor the number of
         threads changes the result. :class:`DataError` for values that are no finite numbers,
         :class:`ConfigError` for sizes or dimensions below 1.
+
+        With ``bounded=False`` the number of rows does not bound the sizes, for rows that are a part
+        of the catalogue.
         """
         if not sizes or min(sizes) < 1 or (pca_dim is not None and pca_dim < 1):
             raise ConfigError(
@@ -93,7 +97,7 @@ class ResidualKMeans:
                     torch.from_numpy(pca.components_).contiguous(),
                 )
             residual, codebooks = cls((), mean, components).project(rows), []
-            for size in effective_sizes(len(x), sizes):
+            for size in effective_sizes(len(x), sizes) if bounded else sizes:
                 codebook = cluster(residual, counts, size, n_init, seed, max_iter)
                 used, codes = torch.unique(nearest(residual, codebook), return_inverse=True)
                 codebooks.append(codebook[used])

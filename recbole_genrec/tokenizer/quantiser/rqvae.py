@@ -150,9 +150,8 @@ class RQVAE(CodebookNetwork):
         """Set the codes by residual k-means on the latents of the rows ``x [n, D]``.
 
         TIGER, section 3.1, takes the first batch, which cannot fill 256 codes when it is small;
-        LETTER takes all items and clusters with bounds on their sizes. With few items k-means fills
-        only :func:`effective_sizes` codes of a level; the others become copies of random ones with
-        some noise (our choice, unpublished).
+        LETTER takes all items and clusters with bounds on their sizes. A level with more codes than
+        distinct rows gets copies of random ones with some noise (our choice, unpublished).
 
         Args:
             x: all items, or those of a batch.
@@ -175,7 +174,9 @@ class RQVAE(CodebookNetwork):
                 residual, self.sizes, seed, self.sinkhorn_epsilons[-1], self.sinkhorn_iterations
             )
         else:
-            fitted = ResidualKMeans.fit(residual, self.sizes, seed, max_iter=max_iter)
+            fitted = ResidualKMeans.fit(
+                residual, self.sizes, seed, max_iter=max_iter, bounded=False
+            )
             centroids_by_level = list(fitted.codebooks)
             codes = fitted.assign(residual)
 
