@@ -37,6 +37,7 @@ from recbole_genrec.runtime.recbole_repairs import (
     quiet_anomaly_detection,
     restore_numpy_aliases,
 )
+from recbole_genrec.settings import recbole_values
 from recbole_genrec.settings.classification import (
     inherited_keys,
     merged,
@@ -47,7 +48,6 @@ from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
-from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_eval_args, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shapes import SHAPES, completed_shape
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -226,15 +226,16 @@ class GenRecConfig(Config):
         if "eval_args" in self.external_config_dict:
             # RecBole would take its own default for each part that is left out
             eval_args = self.external_config_dict["eval_args"]
-            check_eval_args(eval_args)
+            recbole_values.check_eval_args(eval_args)
             default = self.internal_config_dict["eval_args"]
             self.external_config_dict["eval_args"] = {**default, **eval_args}
         self._declare(model_class)
         for name in self.external_config_dict.keys() & set(SHAPES):
             given, default = self.external_config_dict[name], self.internal_config_dict.get(name)
             self.external_config_dict[name] = completed_shape(name, given, default)
-        loss = self._get_final_config_dict().get("loss_type")
-        needed = loss == "BPR" or (
+        merged = self._get_final_config_dict()
+        recbole_values.check_metrics(merged)
+        needed = merged.get("loss_type") == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
         )
         negatives = dict(NEGATIVES) if needed else None
@@ -246,7 +247,7 @@ class GenRecConfig(Config):
         if (folder / f"{self.dataset}.inter").is_file():
             # RecBole takes its own copy of ml-100k, whatever data_path says
             self.final_config_dict["data_path"] = str(folder)
-        if str(self.final_config_dict["valid_metric"]).lower() == VALIDATION_LOSS:
+        if str(self.final_config_dict["valid_metric"]).lower() == recbole_values.VALIDATION_LOSS:
             self.final_config_dict["valid_metric_bigger"] = False
 
     def _init_device(self):
@@ -378,8 +379,8 @@ class GenRecConfig(Config):
         inherited = {name: value for name, value in values_here.items() if name in taken_over}
         inherited["data_path"] = str(Path(inherited["data_path"]).parent)
         inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
-        if self.settings.valid_metric.lower() == VALIDATION_LOSS:
-            inherited["valid_metric"] = ranking_metric(self.settings)
+        if self.settings.valid_metric.lower() == recbole_values.VALIDATION_LOSS:
+            inherited["valid_metric"] = recbole_values.ranking_metric(self.settings)
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
 
     def build_model(self, dataset: Any) -> Any:

@@ -17,11 +17,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+from recbole_genrec.data import text_encoding
 from recbole_genrec.model import outside
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_encoder_of_another_test() -> None:
+    """An encoder stays in memory for the next new items; tests put others in its place."""
+    text_encoding._KEPT.clear()
 
 
 @pytest.fixture(autouse=True)

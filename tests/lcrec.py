@@ -89,7 +89,8 @@ class ByHand:
 
     def codes(self, item):
         sizes, row = self.model.level_sizes, self.model.codes[item].tolist()
-        return [self.model.n_text + sum(sizes[:level]) + code for level, code in enumerate(row)]
+        n_text = self.model.text_and_codes.n_text
+        return [n_text + sum(sizes[:level]) + code for level, code in enumerate(row)]
 
     def listed(self, parts):
         separator = self.words(PROMPTS["separator"])

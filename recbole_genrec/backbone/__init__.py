@@ -13,12 +13,27 @@ from recbole_genrec.backbone.encoder_decoder.beam_decoder import BeamDecoder
 from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
 from recbole_genrec.backbone.encoder_decoder.query_stream import QueryStream
 from recbole_genrec.backbone.pretrained import PretrainedBackbone
-from recbole_genrec.backbone.protocol import Backbone, CodeTable, Memory
-from recbole_genrec.backbone.sequences import compose, constant, embed_mixed, stack_rows
+from recbole_genrec.backbone.protocol import Backbone
+from recbole_genrec.backbone.sequences import (
+    compose,
+    constant,
+    embed_mixed,
+    length_mask,
+    stack_rows,
+    whole,
+)
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
 from recbole_genrec.backbone.sources import backbone_identity, load_text_tokenizer
+from recbole_genrec.backbone.text_and_codes import TextAndCodes
 from recbole_genrec.backbone.text_table import TextTable
-from recbole_genrec.backbone.text_vocabulary import pad_rows, tokenise_texts, train_text_vocabulary
+from recbole_genrec.backbone.text_vocabulary import (
+    pad_rows,
+    serialised,
+    text_vocabulary,
+    token_ids,
+    tokenise_texts,
+    train_text_vocabulary,
+)
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
 
 __all__ = [
@@ -26,13 +41,12 @@ __all__ = [
     "BeamDecoder",
     "CausalBackbone",
     "CausalDecoder",
-    "CodeTable",
     "CodeVocabulary",
     "EncoderDecoderBackbone",
-    "Memory",
     "PretrainedBackbone",
     "QueryStream",
     "SoftPrefix",
+    "TextAndCodes",
     "TextTable",
     "TiedCodeVocabulary",
     "apply_tuning",
@@ -44,11 +58,16 @@ __all__ = [
     "constant",
     "embed_mixed",
     "greedy_text",
+    "length_mask",
     "load_causal_lm",
     "load_encoder_decoder",
     "load_text_tokenizer",
     "pad_rows",
+    "serialised",
     "stack_rows",
+    "text_vocabulary",
+    "token_ids",
     "tokenise_texts",
     "train_text_vocabulary",
+    "whole",
 ]

@@ -70,7 +70,8 @@ class ScoredVocabulary(nn.Module):
         Returns:
             float32 ``[..., level_sizes[level]]``.
         """
-        start, count = self.first[level], self.level_sizes[level]
+        start = self.first[level]
+        count = self.level_sizes[level]
         rows = self.output_table
         layers = [rows]
         if score_type != "joint":

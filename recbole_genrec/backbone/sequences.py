@@ -15,6 +15,18 @@ from torch.nn.functional import embedding, pad
 Segment = tuple[Tensor, Tensor]
 
 
+def whole(ids: Tensor) -> Segment:
+    """A segment without padding.
+
+    Args:
+        ids: ``[..., w]``.
+
+    Returns:
+        Ids and validity ``[..., w]``.
+    """
+    return ids, torch.ones_like(ids, dtype=torch.bool)
+
+
 def constant(ids: Tensor, rows: int) -> Segment:
     """A segment that is the same in every row.
 
@@ -25,8 +37,21 @@ def constant(ids: Tensor, rows: int) -> Segment:
     Returns:
         Ids and validity ``[rows, w]``.
     """
-    valid = torch.ones(rows, len(ids), dtype=torch.bool, device=ids.device)
-    return ids.expand(rows, -1), valid
+    return whole(ids.expand(rows, -1))
+
+
+def length_mask(lengths: Tensor, width: int) -> Tensor:
+    """Which places of right-padded rows count.
+
+    Args:
+        lengths: valid places of each row ``[...]``.
+        width: places of a row.
+
+    Returns:
+        bool ``[..., width]``.
+    """
+    places = torch.arange(width, device=lengths.device)
+    return places < lengths.unsqueeze(-1)
 
 
 def compose(*segments: Segment) -> tuple[Tensor, Tensor]:
@@ -65,12 +90,12 @@ def embed_mixed(ids: Tensor, text_table: torch.nn.Embedding, other: Tensor) -> T
     """Embed ids of :func:`compose`, each from its own table.
 
     Args:
-        ids: ``[B, S]``.
+        ids: ``[B, S]``, or ``[...]`` where ``other`` is the same for all.
         text_table: embedding of the text vocabulary, ``V`` rows.
         other: rows for the ids from V on, ``[C, d]`` for all, or ``[B, C, d]`` per row.
 
     Returns:
-        ``[B, S, d]``.
+        ``[B, S, d]``, or ``[..., d]``.
     """
     n_text = text_table.num_embeddings
     is_text = (ids < n_text).unsqueeze(-1)

@@ -48,7 +48,7 @@ class SoftPrefix(nn.Module):
             items: item ids ``[B]``.
         """
         vectors = self(items)
-        return vectors, torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        return vectors, vectors.new_ones(vectors.shape[:2], dtype=torch.bool)
 
     def forget(self) -> None:
         """Read the vectors again when they are next used, because there are more items."""

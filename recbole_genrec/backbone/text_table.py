@@ -52,9 +52,14 @@ class TextTable(nn.Module):
         """
         return self.ids[numbers], self.valid[numbers]
 
-    def append(self, texts: Sequence[str]) -> None:
-        """Add texts behind the last one."""
-        ids, valid = tokenise_texts(self.text_tokenizer, texts, self.max_length)
+    def extend_to(self, texts: Sequence[str]) -> None:
+        """Add the texts behind the last one.
+
+        Args:
+            texts: all of them by number; those that are there already stay.
+        """
+        new = texts[len(self) :]
+        ids, valid = tokenise_texts(self.text_tokenizer, new, self.max_length)
         device = self.ids.device
         self.ids = stack_rows([self.ids, ids.to(device)])
         self.valid = stack_rows([self.valid, valid.to(device)], fill=False)

@@ -49,22 +49,56 @@ def train_text_vocabulary(texts: Sequence[str], size: int) -> PreTrainedTokenize
     return wrap_text_vocabulary(bpe.to_str())
 
 
-def wrap_text_vocabulary(serialised: str) -> PreTrainedTokenizerBase:
+def wrap_text_vocabulary(stored: str) -> PreTrainedTokenizerBase:
     """The ``PreTrainedTokenizerFast`` of a vocabulary that was stored as JSON.
 
     Args:
-        serialised: JSON of the ``tokenizers`` library.
+        stored: JSON of the ``tokenizers`` library.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(serialised),
+        tokenizer_object=Tokenizer.from_str(stored),
         pad_token=PAD,
         unk_token=UNKNOWN,
         sep_token=SEPARATOR,
         eos_token=SEPARATOR,
     )
+
+
+def text_vocabulary(
+    texts: Sequence[str], size: int, stored: str | None = None
+) -> PreTrainedTokenizerBase:
+    """A text vocabulary as it was stored, or trained now.
+
+    Args:
+        texts: what it is trained on.
+        size: largest number of its tokens.
+        stored: JSON from :func:`serialised`; ``None`` = train one.
+    """
+    if stored is None:
+        return train_text_vocabulary(texts, size)
+    return wrap_text_vocabulary(stored)
+
+
+def serialised(text_tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text vocabulary as JSON of the ``tokenizers`` library.
+
+    Args:
+        text_tokenizer: a fast tokenizer of transformers.
+    """
+    return text_tokenizer.backend_tokenizer.to_str()
+
+
+def token_ids(text_tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text, without special tokens.
+
+    Args:
+        text_tokenizer: of the language model.
+        text: what is split.
+    """
+    return text_tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def tokenise_texts(
@@ -82,8 +116,7 @@ def tokenise_texts(
     """
     rows = []
     for text in texts:
-        ids = text_tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append(ids[:max_length])
+        rows.append(token_ids(text_tokenizer, text)[:max_length])
     return pad_rows(rows)
 
 

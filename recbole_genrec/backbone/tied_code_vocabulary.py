@@ -85,9 +85,11 @@ class TiedCodeVocabulary(ScoredVocabulary):
         Returns:
             ``[..., level_sizes[level]]`` or ``[..., n_outputs]``.
         """
-        start, count = 0, self.n_outputs
+        start = 0
+        count = self.n_outputs
         if level is not None:
-            start, count = self.first[level], self.level_sizes[level]
+            start = self.first[level]
+            count = self.level_sizes[level]
         return nn.functional.linear(hidden * self.scale, self.table.narrow(0, start, count))
 
     def level_rows(self, level: int) -> list[Tensor]:

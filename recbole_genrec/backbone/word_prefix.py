@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, embedding, pad
 from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.text_table import TextTable
+from recbole_genrec.backbone.text_vocabulary import serialised
 
 IGNORED = -100  # label of a token that is no target
 
@@ -73,7 +74,8 @@ class WordPrefix(nn.Module):
         """
         ids, valid = self.words(items)
         n_words = int(valid.sum(1).max())
-        ids, valid = ids[:, :n_words], valid[:, :n_words]
+        ids = ids[:, :n_words]
+        valid = valid[:, :n_words]
         inputs = pad(ids, (1, 0))
         labels = pad(ids.masked_fill(~valid, IGNORED), (0, 1), value=IGNORED)
         labels = labels.scatter(1, valid.sum(1, keepdim=True), self.end)
@@ -92,7 +94,7 @@ class WordPrefix(nn.Module):
 
     def vocabulary(self) -> str:
         """The vocabulary as JSON."""
-        return self.words.text_tokenizer.backend_tokenizer.to_str()
+        return serialised(self.words.text_tokenizer)
 
     def forget(self) -> None:
         """Nothing is kept that new items make stale; :meth:`extend` adds theirs."""
@@ -103,4 +105,4 @@ class WordPrefix(nn.Module):
         Args:
             texts: of all items; those that are there already stay.
         """
-        self.words.append(texts[len(self.words) :])
+        self.words.extend_to(texts)

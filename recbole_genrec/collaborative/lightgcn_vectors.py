@@ -200,7 +200,9 @@ class TrainingGraph:
     """
 
     def __init__(self, config, sequences: dict[str, list[str]], log: Callable[[str], None] = print):
-        self.run_config, self.sequences, self.log = config, sequences, log
+        self.run_config = config
+        self.sequences = sequences
+        self.log = log
         files = {kind: external_file(config, key) for kind, key in FILES.items()}
         if None in files.values() and any(files.values()):
             raise ConfigError(

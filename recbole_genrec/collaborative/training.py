@@ -86,6 +86,12 @@ def stored_vectors(
 
     Made by one process at a time.
 
+    Args:
+        folder: where they are kept.
+        key: digest of all that they depend on.
+        make: computes them where they are not there; tensors by name, and JSON-like values.
+        log: takes one line of text.
+
     Raises:
         ArtefactError: the folder is damaged, or belongs to another key.
     """

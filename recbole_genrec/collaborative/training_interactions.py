@@ -57,7 +57,8 @@ class TrainingInteractions:
     def __init__(self, config, log: Callable[[str], None] = print):
         self.settings = CollaborativeKeys.of(config)
         self.file = external_file(config, "cf_file")
-        self.run_config, self.log = config, log
+        self.run_config = config
+        self.log = log
 
     @cached_property
     def config(self):

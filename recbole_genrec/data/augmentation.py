@@ -18,7 +18,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_genrec.data.event_rows import EventRows, HistoryColumns
+from recbole_genrec.data.event_rows import EventRows, HistoryColumns, begins_user
 
 HELD_OUT = {
     "valid_and_test": ("valid", "test"),
@@ -98,8 +98,7 @@ def prefixes(users: Tensor, width: int) -> tuple[Tensor, Tensor]:
         For each row the place of its target and that of the first item of its history ``[rows]``.
     """
     places = torch.arange(len(users))
-    begins = torch.ones(len(users), dtype=torch.bool)
-    begins[1:] = users[1:] != users[:-1]
+    begins = begins_user(users)
     first = places[begins][begins.cumsum(0) - 1]  # of each interaction's user
     target = places[~begins]
     return target, torch.maximum(first[target], target - width)

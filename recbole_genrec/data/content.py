@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from recbole_genrec.data.interaction_content import InteractionContent
 from recbole_genrec.data.interactions import Interactions
 from recbole_genrec.data.item_text import has_item_texts, read_texts_of
 from recbole_genrec.data.item_vectors import ItemVectors
-from recbole_genrec.data.text_encoder import encode_texts
-from recbole_genrec.data.text_pooling import encode_items, encoding_of
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest
@@ -34,39 +32,40 @@ class ItemContent(InteractionContent):
 
     Entry 0 is the padding item with text ``""`` and a zero embedding.
 
-    ``pooled_fields``: fields of a text that are encoded apart and averaged, see
-    :mod:`~recbole_genrec.data.text_pooling`.
-    ``titles``: the first text field alone, ``None`` where the items have no text and ``text`` holds
-    their ids. ``interactions`` is where :meth:`collaborative` and :meth:`item_sequences` come from;
-    everything else comes from ids and texts.
-    ``text_kinds``: RecBole's types of the columns that made the texts, empty where not known.
-    ``users``: raw ids of the dataset's users, entry 0 is the padding user.
-    ``file_vectors``: the vectors of ``item_vectors`` once they are read, or as a checkpoint has
-    them; ``added_vectors``: those that came with added items.
+    Attributes:
+        tokens: raw item ids.
+        text: one text an item; the raw ids where the items have no text.
+        encoding: how texts become vectors.
+        cache_dir: folder under which their vectors are kept; ``None`` keeps nothing.
+        titles: the first text field alone; ``None`` where the items have no text.
+        interactions: where :meth:`collaborative`, :meth:`graph` and :meth:`item_sequences` come
+            from; everything else comes from ids and texts.
+        item_vectors: vectors of the user's own, or ``None``.
+        added_vectors: those that came with added items, ``[n_added, D]``.
+        file_vectors: those of ``item_vectors`` once they are read, or as a checkpoint has them.
+        users: raw ids of the dataset's users, entry 0 is the padding user.
+        text_kinds: RecBole's types of the columns that made the texts, empty where not known.
     """
 
     tokens: list[str]
     text: list[str]
-    text_encoder: str = "default"
+    encoding: TextEncoding = TextEncoding()
     cache_dir: str | Path | None = DEFAULT_CACHE
-    device: Any = "cpu"
-    show_progress: bool = True
     titles: list[str] | None = field(default=None, repr=False, compare=False)
     interactions: Interactions | None = field(default=None, repr=False, compare=False)
     item_vectors: ItemVectors | None = field(default=None, repr=False, compare=False)
     added_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     file_vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
     users: list[str] = field(default_factory=list, repr=False, compare=False)
-    encoder_precision: str = "fp32"
-    encoder_batch_size: int = 64
-    pooled_fields: tuple[str, ...] = ()
     text_kinds: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _embeddings: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
+    _n_first: int = field(default=0, init=False, repr=False, compare=False)
     _collaborative: tuple[np.ndarray, np.ndarray] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
+        self._n_first = len(self.text)
         if len(self.tokens) != len(self.text):
             raise DataError(
                 f"Item content needs one text per item id: {len(self.tokens)} ids, "
@@ -77,10 +76,14 @@ class ItemContent(InteractionContent):
     def from_dataset(cls, dataset: Any, config: Any, needed: bool = True) -> ItemContent:
         """Content of the items of a RecBole dataset.
 
-        Their raw ids stand for texts that are neither there nor ``needed``.
+        The texts stand in the file ``<data_path>/<dataset>.item`` (RecBole's ``data_path`` ends in
+        the dataset's folder).
 
-        Reads ``item_text_fields``, ``text_encoder`` and ``cache_dir`` of ``config`` and the file
-        ``<data_path>/<dataset>.item`` (RecBole's ``data_path`` ends in the dataset's folder).
+        Args:
+            dataset: a RecBole dataset.
+            config: a ``GenRecConfig``.
+            needed: whether the items must have texts; if not, raw ids stand for those that are not
+                there.
 
         Raises:
             DataError: see :func:`recbole_genrec.data.item_text.read_item_texts`.
@@ -95,10 +98,8 @@ class ItemContent(InteractionContent):
         return cls(
             tokens=tokens,
             text=texts,
-            **encoding_of(settings),
+            encoding=TextEncoding.of(settings),
             cache_dir=settings.cache_dir or DEFAULT_CACHE,
-            device=settings.device or "cpu",
-            show_progress=settings.show_progress is not False,
             titles=titles,
             text_kinds=kinds,
         )
@@ -121,10 +122,8 @@ class ItemContent(InteractionContent):
         return cls(
             tokens=list(stored["tokens"]),
             text=list(stored["texts"]),
-            **encoding_of(settings),
+            encoding=TextEncoding.of(settings),
             cache_dir=settings.cache_dir or DEFAULT_CACHE,
-            device=settings.device or "cpu",
-            show_progress=settings.show_progress is not False,
             titles=titles,
             text_kinds=dict(stored.get("text_kinds") or {}),
             file_vectors=vectors,
@@ -215,25 +214,42 @@ class ItemContent(InteractionContent):
         """Whether the items have texts or vectors; if not, raw ids stand for their texts."""
         return self.titles is not None or self.item_vectors is not None
 
+    def vectors(self, source: str) -> np.ndarray:
+        """Vectors of all items, float32 ``[n_items, D]``, row 0 = padding item.
+
+        Args:
+            source: ``text`` for :meth:`embeddings`, ``cf`` for :meth:`collaborative`, ``graph`` for
+                :meth:`graph`.
+        """
+        readers = {"text": self.embeddings, "cf": self.collaborative, "graph": self.graph}
+        return readers[source]()
+
     def embeddings(self) -> np.ndarray:
         """Content vectors, float32 ``[n_items, D]``, row 0 zero; made on first use and kept.
 
-        Sentence embeddings; with ``item_vectors`` those of the file, or both side by side.
+        Sentence embeddings; with ``item_vectors`` those of the file, or both side by side. Texts
+        that :meth:`extend` took in are encoded apart: a longer text in a batch would move the last
+        digits of the others.
 
         Raises:
-            BackboneError: see :func:`recbole_genrec.data.text_encoder.encode_texts`.
+            BackboneError: see :meth:`~recbole_genrec.data.text_encoding.TextEncoding.vectors`.
         """
         if self._embeddings is None:
-            self._embeddings = self._content_vectors()
+            self._embeddings = self._content_vectors(slice(self._n_first), keep=True)
+        n_known = len(self._embeddings)
+        if n_known < self.n_items:
+            added = self._content_vectors(slice(n_known, None), keep=False)
+            self._embeddings = np.concatenate([self._embeddings, added])
         return self._embeddings
 
-    def _content_vectors(self) -> np.ndarray:
+    def _content_vectors(self, rows: slice, keep: bool) -> np.ndarray:
+        texts = self.text[rows]
         if self.item_vectors is None:
-            return self._encoded(self.text)
-        vectors = self._file_vectors()
+            return self._encoded(texts, keep)
+        vectors = self._file_vectors()[rows]
         if not self.item_vectors.beside_text:
             return vectors
-        return np.concatenate([self._encoded(self.text), vectors], axis=1)
+        return np.concatenate([self._encoded(texts, keep), vectors], axis=1)
 
     def _file_vectors(self) -> np.ndarray:
         """Vectors of ``item_vectors``, and those that came with added items."""
@@ -250,19 +266,8 @@ class ItemContent(InteractionContent):
         return self.file_vectors
 
     def _encoded(self, texts: Sequence[str], keep: bool = True) -> np.ndarray:
-        cache_dir = None
-        if keep:
-            cache_dir = self.cache_dir
-        encode = partial(
-            encode_texts,
-            encoder=self.text_encoder,
-            cache_dir=cache_dir,
-            device=self.device,
-            show_progress=self.show_progress,
-            precision=self.encoder_precision,
-            batch_size=self.encoder_batch_size,
-        )
-        return encode_items(texts, self.pooled_fields, encode)
+        cache_dir = self.cache_dir if keep else None
+        return self.encoding.vectors(texts, cache_dir)
 
     def embed(self, texts: Sequence[str], vectors: np.ndarray | None = None) -> np.ndarray:
         """Content vectors of other items, made as :meth:`embeddings`, float32 ``[n, D]``.
@@ -307,8 +312,3 @@ class ItemContent(InteractionContent):
         if self.added_vectors is not None:
             rows = np.concatenate([self.added_vectors, rows])
         self.added_vectors = rows
-        self.forget_embeddings()
-
-    def forget_embeddings(self) -> None:
-        """Compute them again when they are next asked for: the texts have changed."""
-        self._embeddings = None

@@ -14,11 +14,11 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
-import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import ModelType
 
+from recbole_genrec.data.event_rows import begins_user
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.recbole_values import ranks_all_items
 
@@ -71,8 +71,7 @@ def first_events(dataset) -> tuple[Interaction, Interaction]:
     """
     dataset.sort(by=[dataset.uid_field, dataset.time_field])
     users = dataset.inter_feat[dataset.uid_field]
-    is_first = torch.ones(len(users), dtype=torch.bool)
-    is_first[1:] = users[1:] != users[:-1]
+    is_first = begins_user(users)
     others = dataset.inter_feat[~is_first]
     others.sort(by=dataset.time_field)
     return dataset.inter_feat[is_first], others
@@ -113,7 +112,8 @@ class RowLoader(FullSortEvalDataLoader):
         # What RecBole's constructor does for a sequential model; the one that it calls reads the
         # kind of the model once more.
         self.logger = getLogger()
-        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.uid_field = dataset.uid_field
+        self.iid_field = dataset.iid_field
         self.is_sequential = True
         self.sample_size = len(dataset)
         super(FullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)

@@ -73,8 +73,9 @@ class HistoryColumns(dict):
             chosen[name] = None
             if column is not None:
                 chosen[name] = column[numbers]
-        start, length = self.start[numbers], self.length[numbers]
-        return HistoryColumns(chosen, self.events, start, length, self.width)
+        return HistoryColumns(
+            chosen, self.events, self.start[numbers], self.length[numbers], self.width
+        )
 
 
 class EventRows(Interaction):
@@ -101,6 +102,17 @@ class EventRows(Interaction):
 
     def _reindex(self, index: Any) -> None:
         self.interaction = self.interaction.rows(row_numbers(index, self.length))
+
+
+def begins_user(users: Tensor) -> Tensor:
+    """Which rows are the first of their user, bool ``[n]``.
+
+    Args:
+        users: user of each row ``[n]``; the rows of a user follow each other.
+    """
+    begins = torch.ones_like(users, dtype=torch.bool)
+    begins[1:] = users[1:] != users[:-1]
+    return begins
 
 
 def row_numbers(index: Any, n_rows: int) -> Tensor:

@@ -24,6 +24,7 @@ from recbole_genrec.data.evaluation_rows import (
     rows_are_interactions,
 )
 from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.presplit import WHOLE_HISTORY
 from recbole_genrec.errors import ConfigError
 
@@ -45,14 +46,16 @@ class Histories:
 
     def __init__(self, users: np.ndarray, items: np.ndarray, places: np.ndarray):
         real = items > 0
-        users, items, places = users[real], items[real], places[real]
-        order = np.lexsort([places, items, users])
-        users, items, places = users[order], items[order], places[order]
-        first = np.ones(len(users), dtype=bool)
-        first[1:] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
-        users, items, places = users[first], items[first], places[first]
+        events = np.stack([users[real], items[real], places[real]])
+        by_pair = np.lexsort(events[::-1])
+        events = events[:, by_pair]
+        first = np.ones(events.shape[1], dtype=bool)
+        first[1:] = (events[:2, 1:] != events[:2, :-1]).any(0)
+        users, items, places = events[:, first]
         order = np.lexsort([places, users])
-        self.users, self.items, self.places = users[order], items[order], places[order]
+        self.users = users[order]
+        self.items = items[order]
+        self.places = places[order]
 
         # By user and item, and where each of these pairs stands in the order of events.
         self._pairs = users, items
@@ -120,10 +123,12 @@ class ExcludingLoader(RowLoader):
     def __init__(self, config, dataset, sampler, shuffle=False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         rows = dataset.inter_feat  # sorted by user where the model is general
-        self._users, self._ends = rows[dataset.uid_field].numpy(), rows[END].numpy()
+        self._users = rows[dataset.uid_field].numpy()
+        self._ends = rows[END].numpy()
         if not self.is_sequential:
             _, first = np.unique(self._users, return_index=True)
-            self._users, self._ends = self._users[first], self._ends[first]
+            self._users = self._users[first]
+            self._ends = self._ends[first]
         self._fills_columns = bool(getattr(config.model_class, "generative", False))
 
     def collate_fn(self, index):
@@ -144,10 +149,11 @@ class ExcludingLoader(RowLoader):
 
     def unreachable(self) -> int:
         """Number of targets that stand in their own history, so that no list can hold them."""
-        rows = self._dataset.inter_feat
-        users, ends = rows[self._dataset.uid_field].numpy(), rows[END].numpy()
-        items = rows[self._dataset.iid_field].numpy()
-        return int(self._dataset.histories.contain(users, ends, items).sum())
+        data = self._dataset
+        users = data.inter_feat[data.uid_field].numpy()
+        items = data.inter_feat[data.iid_field].numpy()
+        ends = data.inter_feat[END].numpy()
+        return int(data.histories.contain(users, ends, items).sum())
 
 
 def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
@@ -160,7 +166,7 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
     Raises:
         ConfigError: too few items are left for the lists.
     """
-    datasets = [loader._dataset for loader in loaders]
+    datasets = [dataset_of(loader) for loader in loaders]
     if config.settings.MODEL_TYPE == ModelType.SEQUENTIAL:
         histories, places = _of_rows(config, datasets)
     elif rows_are_interactions(config):
@@ -325,7 +331,7 @@ def _drop_whole_histories(datasets: Sequence[Any]) -> None:
 
 def _check_lists(config, loader: ExcludingLoader) -> None:
     """Refuse lists that the items left over do not fill."""
-    data = loader._dataset
+    data = dataset_of(loader)
     if not len(loader.lengths()):
         return  # a split without a validation part
     longest = int(loader.lengths().argmax())
@@ -347,7 +353,7 @@ def unreachable_targets(valid: Any, test: Any) -> dict[str, int] | None:
     loaders = {"valid": valid, "test": test}
     loaders = {name: loader for name, loader in loaders.items() if loader is not None}
     counts = {name: loader.unreachable() for name, loader in loaders.items()}
-    n_targets = {name: len(loader._dataset) for name, loader in loaders.items()}
+    n_targets = {name: len(dataset_of(loader)) for name, loader in loaders.items()}
     for name, count in counts.items():
         if count:
             getLogger().info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from recbole.utils import ModelType
 from recbole_genrec.data.evaluation_rows import holds_out_several
 from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.settings.plain import as_list
-from recbole_genrec.settings.tokenizer_keys import ALIASES
+from recbole_genrec.settings.search_keys import SearchKeys
+from recbole_genrec.settings.tokenizer_keys import (
+    ALIASES,
+    CodeKeys,
+    CollaborativeKeys,
+    FitKeys,
+)
 
 FILTERS = {
     "rm_dup_inter": None,
@@ -21,6 +28,10 @@ FILTERS = {
 """RecBole's filters, and their values that filter nothing."""
 
 BY_FILES = "filter_inter_by_user_or_item"
+CODE_KEYS = ("tokenizer", *CodeKeys.declared(), *FitKeys.declared())
+OF_EVERY_LIST = ("exclude_history", "search_batch_size", "dense_scores", "candidate_file")
+"""Keys of the search that other models read too, or refuse."""
+CONTENT_KEYS = ("backbone", "text_encoder", "text_pooling", *CollaborativeKeys.declared())
 USUAL_SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 
@@ -90,6 +101,52 @@ def idle_keys(config) -> list[str]:
             "ratio_rows does nothing here: leave-one-out holds out the same rows for every model."
         )
     return sentences
+
+
+def unread_keys(configs: Sequence[Any]) -> list[str]:
+    """Sentences about keys that a command gives, and that none of its models reads.
+
+    Args:
+        configs: the settings of each model of the command.
+    """
+    unread = [_unread(config) for config in configs]
+    read = set()
+    for config, reasons in zip(configs, unread, strict=True):
+        read |= config.external_config_dict.keys() - reasons.keys()
+    sentences = []
+    for config, reasons in zip(configs, unread, strict=True):
+        keys_of: dict[str, list[str]] = {}
+        for key, reason in reasons.items():
+            if key not in read and _is_given(config, key):
+                keys_of.setdefault(reason, []).append(key)
+        for reason, keys in keys_of.items():
+            verb = "does" if len(keys) == 1 else "do"
+            sentences.append(
+                f"{', '.join(keys)} {verb} nothing for {config.settings.model}, {reason}."
+            )
+    return sentences
+
+
+def _unread(config) -> dict[str, str]:
+    """Keys that the model of a run does not read, and why; of our models and RecBole's alone."""
+    reasons: dict[str, str] = {}
+    if "model_class" in config.final_config_dict:
+        return reasons  # a class from outside
+    search = [key for key in SearchKeys.declared() if key not in OF_EVERY_LIST]
+    if not getattr(config.model_class, "needs_tokenizer", False):
+        reasons |= dict.fromkeys([*CODE_KEYS, *search], "which has no codes")
+    elif not getattr(config.model_class, "searches_codes", False):
+        reasons |= dict.fromkeys(search, "which ranks all items, without a search")
+    if not getattr(config.model_class, "generative", False):
+        reasons |= dict.fromkeys(CONTENT_KEYS, "which reads no content of items")
+    return reasons
+
+
+def _is_given(config, key: str) -> bool:
+    """Whether the user gave a key for this model; other keys of a dataset's file are for all."""
+    of_section = f"dataset/{config.settings.dataset}.yaml, {config.settings.model}"
+    in_section = config.places.get(key) == of_section and config.is_chosen(key)
+    return key in config.external_config_dict or in_section
 
 
 def _beside_split_files(config) -> list[str]:

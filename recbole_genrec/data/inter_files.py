@@ -12,8 +12,16 @@ import pandas as pd
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
+from recbole_genrec.data.id_forms import check_spaces
 from recbole_genrec.data.plain_tables import Coded, as_frame, read_plain
-from recbole_genrec.data.times import is_date, read_time
+from recbole_genrec.data.times import (
+    LARGE,
+    is_date,
+    read_time,
+    rounded_alike,
+    warn_of_mixed_units,
+    whole_times,
+)
 from recbole_genrec.errors import ConfigError, DataError
 
 RESERVED = frozenset(
@@ -50,14 +58,17 @@ class Interactions:
 
     Args:
         path: the file.
-        frame: its loaded columns; ids are text, times and other numbers float64, sequences arrays.
+        frame: its loaded columns; ids are text, times and other numbers float64, large whole
+            times int64, sequences arrays.
         kinds: RecBole's type of each of these columns.
+        header: RecBole's type of each column of the file, those too that are not loaded.
         lines: line of the file of each row, int64 ``[n]``.
     """
 
     path: Path
     frame: pd.DataFrame
     kinds: dict[str, str]
+    header: dict[str, str]
     lines: np.ndarray
 
 
@@ -124,9 +135,14 @@ def read_interactions(
     if plain is not None:
         frame = as_frame(plain)
         first = file.header_line + 1
-        return Interactions(path, frame, kinds_of_names, np.arange(first, first + len(frame)))
-    frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
-    return Interactions(path, frame, kinds_of_names, lines)
+        lines = np.arange(first, first + len(frame))
+    else:
+        frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
+    for name in names:
+        if roles.get(name) == "float":
+            times = frame[name].to_numpy()
+            warn_of_mixed_units(times, lambda row: f"{path}, line {lines[row]}")
+    return Interactions(path, frame, kinds_of_names, kinds, lines)
 
 
 def read_coded_interactions(
@@ -194,26 +210,38 @@ def _read_lines(
     for column in columns:
         if column.kind == "token" and column.name in roles:
             _check_spaces(path, column, lines)
+        if column.kind == "float" and column.name in roles:
+            _check_told_apart(path, column, lines)
     frame = pd.DataFrame({column.name: column.series() for column in columns})
     return frame, np.array(lines)
 
 
 def _check_spaces(path: Path, column: _Column, lines: list[int]) -> None:
-    """Refuse ids that differ from others in spaces around them alone.
+    """See :func:`~.id_forms.check_spaces`."""
+
+    def where(name: str) -> str:
+        return f"{path}, line {lines[column.values.index(name)]}"
+
+    check_spaces(column.values, column.name, where)
+
+
+def _check_told_apart(path: Path, column: _Column, lines: list[int]) -> None:
+    """Refuse different times that are one number here, which would lose their order.
 
     Raises:
-        DataError: names the first line with such an id.
+        DataError: names the first two lines.
     """
-    ids = set(column.values)
-    spaced = {name for name in ids if name != name.strip() and name.strip() in ids}
-    if not spaced:
+    if column.series().dtype == np.int64:
         return
-    place = next(place for place, name in enumerate(column.values) if name in spaced)
-    name = column.values[place]
+    alike = rounded_alike(column.texts, column.values)
+    if alike is None:
+        return
+    first, second = alike
     raise DataError(
-        f"{path}, line {lines[place]}: {name!r} and {name.strip()!r} in {column.name!r} differ in "
-        f"spaces alone and would be two ids, as {len(spaced)} names of this column. Remove the "
-        "spaces."
+        f"{path}, lines {lines[first]} and {lines[second]}: the times {column.texts[first]!r} and "
+        f"{column.texts[second]!r} have more digits than a number of 64 bits, which makes them "
+        "equal and loses their order. Write times as whole numbers, such as nanoseconds since "
+        "1970, or as dates down to microseconds."
     )
 
 
@@ -269,6 +297,7 @@ class _Column:
         self.kind = kind
         self._between = sequence_separator
         self._values: list = []
+        self.texts: list[str] = []  # of times, as they are written
         self._dates: bool | None = None
         readers: dict[str, Callable[[str], str | None]] = {"token": self._id, "float": self._time}
         self.add = readers.get(kind, self._plain) if has_role else self._plain
@@ -279,7 +308,11 @@ class _Column:
         return self._values
 
     def series(self) -> pd.Series:
-        """The values that were added."""
+        """The values that were added; times float64, or where they are large int64."""
+        is_large = bool(self.texts) and max(map(abs, self._values)) >= LARGE
+        whole = whole_times(self.texts) if is_large else None
+        if whole is not None:
+            return pd.Series(whole)
         return value_series(self._values, self.kind)
 
     def _id(self, cell: str) -> str | None:
@@ -303,6 +336,7 @@ class _Column:
         if dates != self._dates:
             return f"its time {cell!r} is a date and others are numbers, or the other way round."
         self._values.append(time)
+        self.texts.append(cell)
         return None
 
     def _plain(self, cell: str) -> str | None:

@@ -6,6 +6,7 @@ them, so nothing about held-out interactions can be in them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact,
 from recbole_genrec.storage.atomic import made_once
 from recbole_genrec.storage.digests import digest, file_digest
 
+WHOLE = re.compile(r"^(\d+)\.0+$")
+"""A whole number as floats are written."""
 MOST_MISSING = 0.5
 """Share of the items that may lack a vector; beyond it the ids hardly belong to the data."""
 logger = getLogger(__name__)
@@ -84,7 +87,11 @@ class ItemVectors:
     def _read(self) -> tuple[dict[str, int], np.ndarray]:
         """The row by raw id, and the vectors float32 ``[n, D]``."""
         tokens, vectors = self._stored()
-        return {token: row for row, token in enumerate(tokens)}, vectors
+        row_of = {token: row for row, token in enumerate(tokens)}
+        for row, token in enumerate(tokens):
+            # a column of numbers with missing cells writes the id 7 as 7.0
+            row_of.setdefault(WHOLE.sub(r"\1", token), row)
+        return row_of, vectors
 
     def _stored(self) -> tuple[list[str], np.ndarray]:
         if self.cache_dir is None:

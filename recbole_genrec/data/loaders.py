@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.data.evaluation_rows import RowLoader, rows_are_interactions
 from recbole_genrec.data.histories import excluding
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.sampled_candidates import draw_same_candidates
 from recbole_genrec.data.training_rows import (
     LengthGroupedLoader,
@@ -61,11 +62,9 @@ def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
             rows[data.uid_field].numpy(), return_index=True, return_inverse=True
         )
         users = first[number]
-    keys = (
-        [data.item_list_length_field, data.time_field]
-        if data.time_field in rows
-        else [data.item_list_length_field]
-    )
+    keys = [data.item_list_length_field]
+    if data.time_field in rows:
+        keys.append(data.time_field)
     return np.lexsort([*(rows[key].numpy() for key in keys), users])
 
 
@@ -88,24 +87,31 @@ def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
         DataError: RecBole cannot split the data, or a part that is needed is empty.
         ConfigError: settings that cannot go together on this data.
     """
-    split = train, valid, test = _prepared(config, dataset)
+    split = _prepared(config, dataset)
+    train, valid, test = split
     for part in (valid, test):
         draw_same_candidates(part, config.settings.seed)
     if rows_are_interactions(config):
-        valid, test = (RowLoader(config, part._dataset, part._sampler) for part in (valid, test))
-    train = _training_loader(config, train, test._dataset, grouped)
-    holds_out = config.settings.hold_out is not False
-    if not holds_out or not len(valid._dataset) and not config.settings.eval_step:
+        valid = RowLoader(config, dataset_of(valid), valid._sampler)
+        test = RowLoader(config, dataset_of(test), test._sampler)
+    train = _training_loader(config, train, dataset_of(test), grouped)
+
+    if config.settings.hold_out is False:
         valid = None
-    if not holds_out:
         test = None
-    for name, loader in (("training", train), ("validation", valid), ("test", test)):
-        needed = name == "training" or evaluated
-        if needed and loader is not None:
-            _check_filled(config, name, loader._dataset)
+    elif not config.settings.eval_step and not len(dataset_of(valid)):
+        valid = None
+    needed = {"training": train}
+    if evaluated:
+        needed |= {"validation": valid, "test": test}
+    for name, loader in needed.items():
+        if loader is not None:
+            _check_filled(config, name, dataset_of(loader))
+
     if config.settings.exclude_history and test is not None:
         excluding_valid, test = excluding(config, split)
-        valid = None if valid is None else excluding_valid
+        if valid is not None:
+            valid = excluding_valid
     return train, _validation_loader(config, valid), test
 
 
@@ -121,7 +127,7 @@ def training_data(config, dataset):
         ConfigError: settings that cannot go together on this data.
     """
     train, _, test = _prepared(config, dataset)
-    data = _without_cold_users(config, train._dataset, test._dataset)
+    data = _without_cold_users(config, dataset_of(train), dataset_of(test))
     _check_filled(config, "training", data)
     return data
 
@@ -173,7 +179,8 @@ def _check_histories(config, dataset) -> None:
 def _training_loader(config, train, test_data, grouped: bool):
     """RecBole's training loader, or ours with fewer rows or with batches of similar length."""
     settings = config.settings
-    every = data = _without_cold_users(config, train._dataset, test_data)
+    every = _without_cold_users(config, dataset_of(train), test_data)
+    data = every
     rows = training_rows(config)
     if rows != "all":
         data = data.copy(data.inter_feat[by_user_and_time(data)])
@@ -232,7 +239,7 @@ def _validation_loader(config, valid):
     if valid is None:
         return None
     settings = config.settings
-    data = valid._dataset
+    data = dataset_of(valid)
     users = settings.valid_users or 0
     ranks_sequences = settings.MODEL_TYPE == ModelType.SEQUENTIAL and isinstance(
         valid, FullSortEvalDataLoader
@@ -256,7 +263,7 @@ def part_of(config, loader, rows: torch.Tensor):
         loader: of an evaluation.
         rows: numbers int64 ``[n]``, or which rows, bool ``[rows of the loader]``.
     """
-    data = loader._dataset
+    data = dataset_of(loader)
     subset = data.copy(data.inter_feat[rows])
     return type(loader)(config, subset, loader._sampler, shuffle=False)
 
@@ -294,7 +301,7 @@ def seen_and_unseen(config, loader) -> dict:
 
     Those in training, and those whom ``cold_users`` kept out.
     """
-    data = loader._dataset
+    data = dataset_of(loader)
     unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
     return {
         "seen": part_of(config, loader, ~unseen),

@@ -18,9 +18,12 @@ import pyarrow as pa
 from pyarrow import csv
 
 from recbole_genrec.data.atomic_files import AtomicFile
+from recbole_genrec.data.times import LARGE
 
 ODDITIES = (b'"', b"\r", b"\0", b"\n\n")
 """Bytes that only the reader of single lines understands: quotes, other line ends, empty lines."""
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 class Coded(NamedTuple):
@@ -56,20 +59,32 @@ def read_plain(
         reserved: words that are no ids.
 
     Returns:
-        Ids, and float64 numbers ``[n]``; ``None`` where the file has something unusual.
+        Ids, and numbers ``[n]``, float64 or where they are large int64; ``None`` where the file
+        has something unusual.
     """
     if not _is_plain(file, kinds, names, roles):
         return None
     try:
-        table = _table(file, kinds, names)
+        return _columns(file, kinds, names, reserved)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
         return None
+
+
+def _columns(
+    file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str], reserved: Container[str]
+) -> dict[str, Coded | np.ndarray] | None:
+    types = {name: TEXT if kinds[name] == "token" else pa.float64() for name in names}
+    table = _table(file, kinds, types)
     if not len(table):
         return None
     columns: dict[str, Coded | np.ndarray] = {}
     for name in names:
         column = table.column(name)
-        values = _ids(column, reserved) if kinds[name] == "token" else _times(column)
+        values: Coded | np.ndarray | None
+        if kinds[name] == "token":
+            values = _ids(column, reserved)
+        else:
+            values = _times(file, kinds, name, column.to_numpy())
         if values is None:
             return None
         columns[name] = values
@@ -105,15 +120,16 @@ def _is_plain(
     return not odd and not has_mark and header.count(b"\t") + 1 == len(kinds)
 
 
-def _table(file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str]) -> pa.Table:
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {name: text if kinds[name] == "token" else pa.float64() for name in names}
+def _table(
+    file: AtomicFile, kinds: Mapping[str, str], types: Mapping[str, pa.DataType]
+) -> pa.Table:
+    """The columns of a file that ``types`` names."""
     return csv.read_csv(
         file.path,
         csv.ReadOptions(column_names=list(kinds), skip_rows=1, block_size=2**24),
         csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False),
         csv.ConvertOptions(
-            column_types=types, include_columns=list(names), null_values=[], check_utf8=True
+            column_types=types, include_columns=list(types), null_values=[], check_utf8=True
         ),
     )
 
@@ -134,9 +150,23 @@ def _ids(column: pa.ChunkedArray, reserved: Container[str]) -> Coded | None:
     return Coded(texts, np.concatenate(codes))
 
 
-def _times(column: pa.ChunkedArray) -> np.ndarray | None:
-    """Numbers float64 ``[n]``; ``None`` where one is not finite."""
-    numbers = column.to_numpy()
+def _times(
+    file: AtomicFile, kinds: Mapping[str, str], name: str, numbers: np.ndarray
+) -> np.ndarray | None:
+    """Numbers ``[n]`` that keep the order of the file's; ``None`` where they may not.
+
+    Args:
+        file: the file.
+        kinds: RecBole's type of each column of the file.
+        name: of the column.
+        numbers: what float64 makes of the column ``[n]``.
+    """
     if not np.isfinite(numbers).all():
         return None
+    if np.abs(numbers).max() >= LARGE:
+        return _table(file, kinds, {name: pa.int64()}).column(name).to_numpy()
+    if (numbers % 1).any():
+        texts = _table(file, kinds, {name: TEXT}).column(name).unify_dictionaries()
+        if len(texts.chunk(0).dictionary) != len(np.unique(numbers)):
+            return None
     return numbers

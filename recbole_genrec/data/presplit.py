@@ -1,8 +1,8 @@
 """Interactions that come split into a training, a validation and a test file.
 
 ``benchmark_filename`` names them. RecBole expects a history in each row and models cut it or fail;
-here histories are built where the files have none, cut to ``MAX_ITEM_LIST_LENGTH`` for every model,
-and checked for padding.
+here histories are built where the files have none, and cut to ``MAX_ITEM_LIST_LENGTH`` for every
+model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import numpy as np
 import pandas as pd
 
 from recbole_genrec.data.evaluation_rows import rows_are_interactions
+from recbole_genrec.data.headers import check_alias
 from recbole_genrec.data.ids import history_column
-from recbole_genrec.data.inter_files import RESERVED, Interactions
-from recbole_genrec.data.padding import filling_item, filling_stranger
-from recbole_genrec.data.times import event_order
+from recbole_genrec.data.inter_files import Interactions
+from recbole_genrec.data.repeated_rows import check_repeated_rows
+from recbole_genrec.data.split_ids import check_ids
+from recbole_genrec.data.split_rows import SplitRows
+from recbole_genrec.data.times import event_order, warn_of_mixed_units
+from recbole_genrec.data.written_histories import check_histories
 from recbole_genrec.errors import DataError
 
 logger = getLogger(__name__)
@@ -40,25 +44,36 @@ class Presplit:
         kinds: RecBole's type of each column.
 
     Raises:
-        DataError: the files have different columns, or histories hold padding.
+        DataError: the files have different columns, ids that are written in several ways, common
+            rows, or histories that are none.
     """
 
     def __init__(self, tables: list[Interactions], config, sequential: bool):
-        self._user, self._item = config.settings.USER_ID_FIELD, config.settings.ITEM_ID_FIELD
-        self._time = config.settings.TIME_FIELD
-        self._limit = config.settings.MAX_ITEM_LIST_LENGTH
+        settings = config.settings
+        self._user = settings.USER_ID_FIELD
+        self._item = settings.ITEM_ID_FIELD
+        self._time = settings.TIME_FIELD
+        self._limit = settings.MAX_ITEM_LIST_LENGTH
         self._history = history_column(config)
         self._tables = tables
         self._sequential = sequential
         self._needs_histories = sequential or rows_are_interactions(config)
         _check_same_columns(tables)
         self.kinds = dict(tables[0].kinds)
-        self._frame = pd.concat([table.frame for table in tables], ignore_index=True)
-        self._part = np.repeat(np.arange(len(tables)), [len(table.frame) for table in tables])
         self._has_histories = self._history in self.kinds
-        if self._has_histories:
-            self._check_histories()
+        if self._needs_histories and not self._has_histories:
+            _check_other_columns(tables[0], self._history, check_alias(config, "alias_of_item_id"))
+        self._frame = pd.concat([table.frame for table in tables], ignore_index=True)
+        columns = (self._user, self._item, self._history, self._time)
+        rows = SplitRows(tables, self._frame, *columns)
+        if self._time in self._frame:
+            warn_of_mixed_units(self._frame[self._time].to_numpy(), rows.where)
+        self._part = rows.part
         self._order = self._order_of_events()
+        check_ids(rows)
+        if self._has_histories:
+            check_histories(rows, self._frame[self._history].tolist(), self._order)
+        check_repeated_rows(rows)
 
     def numbering(self) -> dict[str, pd.DataFrame]:
         """Ids of users and items in the order of events, by column: they give RecBole's numbers."""
@@ -174,51 +189,6 @@ class Presplit:
                     int(here.sum()),
                 )
 
-    # --- histories of the files -------------------------------------------------------------------
-
-    def _check_histories(self) -> None:
-        """Refuse padding, and histories whose ids are no items."""
-        histories = self._frame[self._history].tolist()
-        targets = set(self._frame[self._item])
-        known = 0
-        for row, history in enumerate(histories):
-            for item in history:
-                if item in RESERVED:
-                    raise DataError(f"{self._where(row)}: the history holds {item!r}. {_ADVICE}")
-            known += any(item in targets for item in history)
-        strangers = {item for history in histories for item in history} - targets
-        filler = filling_stranger(histories, strangers)
-        if filler is not None:
-            row, item = filler
-            raise DataError(
-                f"{self._where(row)}: item {item!r} fills up histories and is never a target. "
-                f"{_ADVICE}"
-            )
-        of_training = histories[: len(self._tables[0].frame)]
-        filler = filling_item(of_training)
-        if filler is not None:
-            row, item = filler
-            raise DataError(
-                f"{self._where(row)}: all histories of the file hold {len(histories[row])} items, "
-                f"and many have item {item!r} twice at the same end. It fills them up, although "
-                f"there is an item of this name. {_ADVICE}"
-            )
-        if not known:
-            raise DataError(
-                f"{self._where(0)}: not one id of the histories in {self._history!r} is a target "
-                f"in {self._item!r}; the first history is {list(histories[0])[:3]}. Check the ids, "
-                "and --seq_separator, which stands between them."
-            )
-
-    def _where(self, row: int) -> str:
-        part = int(self._part[row])
-        first = int(np.searchsorted(self._part, part))
-        table = self._tables[part]
-        return f"{table.path}, line {table.lines[row - first]}"
-
-
-_ADVICE = "Write histories without padding, oldest item first: each ends with the last item."
-
 
 def _check_same_columns(tables: list[Interactions]) -> None:
     first = tables[0]
@@ -231,6 +201,39 @@ def _check_same_columns(tables: list[Interactions]) -> None:
                 f"are {_header(first)}. The files of benchmark_filename need the same columns and "
                 "types."
             )
+
+
+def _check_other_columns(table: Interactions, history: str, aliases: list[str]) -> None:
+    """Refuse a list of items under another name than that of histories; report other lists.
+
+    Args:
+        table: a file without histories.
+        history: name of the column of histories.
+        aliases: columns that hold items.
+
+    Raises:
+        DataError: names the column and how it must be called.
+    """
+    lists = [name for name, kind in table.header.items() if kind == "token_seq" and name != history]
+    if not lists:
+        return
+    advice = (
+        f"Histories are read from {history!r} alone. Write {history}:token_seq in the header of "
+        "each file if these are the histories"
+    )
+    items = [name for name in lists if name in aliases]
+    if items:
+        raise DataError(
+            f"{table.path}, line 1: alias_of_item_id says that {items[0]!r} lists items, and it is "
+            f"not read as the history. {advice}; else take {items[0]!r} out of alias_of_item_id, "
+            "and histories are built from the rows."
+        )
+    logger.warning(
+        "%s, line 1: the lists in %s are not read as histories, which are built from the rows. %s.",
+        table.path,
+        ", ".join(map(repr, lists)),
+        advice,
+    )
 
 
 def _header(table: Interactions) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from recbole.data.dataloader import FullSortEvalDataLoader
 
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.storage.digests import digest
 
 
@@ -25,7 +26,7 @@ def pairs_of_test(loader: Any) -> dict[str, Any] | None:
     """
     if loader is None:
         return None
-    data = loader._dataset
+    data = dataset_of(loader)
     columns = []
     for field in (data.uid_field, data.iid_field):
         columns.append(data.id2token(field, data.inter_feat[field].numpy()).tolist())

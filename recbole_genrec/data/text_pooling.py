@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-
-from recbole_genrec.settings.tokenizer_keys import TextVectorKeys
 
 
 def pooled_fields(pooling: str | None, fields: Sequence[str] | None) -> tuple[str, ...]:
@@ -25,20 +22,6 @@ def pooled_fields(pooling: str | None, fields: Sequence[str] | None) -> tuple[st
     if pooling != "fields" or fields is None or len(fields) < 2:
         return ()
     return tuple(fields)
-
-
-def encoding_of(settings: TextVectorKeys) -> dict[str, Any]:
-    """How texts become vectors, as item content takes it.
-
-    Args:
-        settings: of the run.
-    """
-    return {
-        "text_encoder": settings.text_encoder or "default",
-        "encoder_precision": settings.text_encoder_precision or "fp32",
-        "encoder_batch_size": settings.text_encoder_batch_size or 64,
-        "pooled_fields": pooled_fields(settings.text_pooling, settings.item_text_fields),
-    }
 
 
 def field_values(text: str, fields: Sequence[str]) -> list[str]:
@@ -78,7 +61,7 @@ def encode_items(
         return encode(list(texts))
     values = [field_values(text, fields) for text in texts]
     vectors = encode([value for item in values for value in item])
-    counts = [len(item) for item in values]
-    starts = np.cumsum([0, *counts[:-1]])
+    counts = np.array([len(item) for item in values], dtype=np.int64)
+    starts = counts.cumsum() - counts
     sums = np.add.reduceat(vectors.astype(np.float64), starts, axis=0)
-    return (sums / np.array(counts)[:, None]).astype(np.float32)
+    return (sums / counts[:, None]).astype(np.float32)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from logging import getLogger
 
 import numpy as np
 import pandas as pd
 
 EXACT = 2**23
 """As many different ranks float32 holds exactly, also after RecBole's division by the largest."""
+
+LARGE = 2**53
+"""From here on float64 has every second whole number alone, or fewer."""
+
+APART = 300
+"""A unit of time is 1000 times the next; Unix times of one file differ by far less."""
+LEAST_UNIX = 1e7
+"""Smaller times may be positions, or relative to a start. As Unix seconds it is April 1970."""
+
+_BEYOND_MICROSECONDS = re.compile(r"[.,]\d{6}(\d+)")
 
 
 def read_time(text: str) -> float | None:
@@ -34,6 +48,72 @@ def is_date(text: str) -> bool:
     return False
 
 
+def exact_part(text: str) -> Decimal:
+    """What orders times that :func:`read_time` makes equal.
+
+    The value of a number; of a date the digits beyond the microsecond, which Python drops.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("nan")
+    if number.is_finite():
+        return number
+    digits = _BEYOND_MICROSECONDS.search(text)
+    return Decimal(f"0.{digits.group(1)}") if digits else Decimal(0)
+
+
+def whole_times(texts: Sequence[str]) -> np.ndarray | None:
+    """Times as int64 ``[n]``, which has all digits of nanoseconds and of dates with milliseconds.
+
+    Returns:
+        ``None`` where one is no whole number, or beyond int64.
+    """
+    try:
+        return np.array([int(text) for text in texts], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return None
+
+
+def rounded_alike(texts: Sequence[str], times: Sequence[float]) -> tuple[int, int] | None:
+    """The first two rows whose times differ and are the same number, so that their order is lost.
+
+    Args:
+        texts: as they are written ``[n]``.
+        times: what :func:`read_time` makes of them ``[n]``.
+    """
+    first: dict[float, int] = {}
+    for row, (text, time) in enumerate(zip(texts, times, strict=True)):
+        other = first.setdefault(time, row)
+        if texts[other] != text and exact_part(texts[other]) != exact_part(text):
+            return other, row
+    return None
+
+
+def warn_of_mixed_units(times: np.ndarray, where: Callable[[int], str]) -> None:
+    """Warn where some times are hundreds of times as large as all others.
+
+    Args:
+        times: of events ``[n]``.
+        where: the place of a row, for people.
+    """
+    unix = times[times >= LEAST_UNIX]
+    if not len(unix) or unix.max() < APART * float(unix.min()):
+        return
+    different = np.unique(unix)
+    jumps = np.flatnonzero(different[1:] >= APART * different[:-1].astype(np.float64))
+    if not len(jumps):
+        return
+    border = different[jumps[0] + 1]
+    small = int(((times >= LEAST_UNIX) & (times < border)).argmax())
+    large = int((times >= border).argmax())
+    getLogger().warning(
+        f"The time in {where(small)}, is {times[small]:.0f}, and in {where(large)}, is "
+        f"{times[large]:.0f}: seconds and milliseconds, or other units, seem to be mixed, and then "
+        "the order of events is wrong. Write all times in one unit."
+    )
+
+
 def event_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Row numbers by user and time; rows of one user at one time keep their order.
 
@@ -41,7 +121,7 @@ def event_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
 
     Args:
         users: user of each row ``[n]``.
-        times: float64 ``[n]``.
+        times: numbers ``[n]``.
     """
     by_time = np.argsort(times, kind="stable")
     user_number = pd.factorize(users[by_time])[0]
@@ -85,7 +165,7 @@ def ranks(times: np.ndarray) -> np.ndarray:
     :class:`~recbole_genrec.data.exact_times.RankedTimes` keeps.
 
     Args:
-        times: float64 ``[n]``.
+        times: numbers ``[n]``.
     """
     different, rank = np.unique(times, return_inverse=True)
     rank = rank.reshape(-1) + 1

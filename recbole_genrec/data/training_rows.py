@@ -17,7 +17,7 @@ from recbole_genrec.data.batching import (
     sorted_in_chunks,
     target_batches,
 )
-from recbole_genrec.data.event_rows import ROWS_AT_ONCE
+from recbole_genrec.data.event_rows import ROWS_AT_ONCE, begins_user
 from recbole_genrec.data.ids import history_column
 from recbole_genrec.errors import ConfigError, DataError
 
@@ -81,8 +81,7 @@ def row_mask(users: Tensor, rows: str, max_length: int) -> Tensor:
     """
     if rows == "all":
         return torch.ones_like(users, dtype=torch.bool)
-    is_last = torch.ones_like(users, dtype=torch.bool)
-    is_last[:-1] = users[1:] != users[:-1]
+    is_last = begins_user(users).roll(-1)  # before the first row of the next user
     if rows == "longest":
         return is_last
     last_row = torch.nonzero(is_last).flatten()
@@ -183,7 +182,8 @@ class WindowLoader(TrainDataLoader):
 
     def __init__(self, config, every, sampler, shuffle: bool, windows: Tensor):
         super().__init__(config, every.copy(every.inter_feat[windows]), sampler, shuffle=shuffle)
-        self._every, self._windows = every, windows
+        self._every = every
+        self._windows = windows
         users = every.inter_feat[every.uid_field]
         _, user, count = users.unique_consecutive(return_inverse=True, return_counts=True)
         self._last = (count.cumsum(0) - 1)[user[windows]]
@@ -201,7 +201,8 @@ class WindowLoader(TrainDataLoader):
         return torch.where(single, self._windows, moved)
 
     def __iter__(self) -> Iterator:
-        rows, order = self._moved(), torch.as_tensor(list(self.sampler))
+        rows = self._moved()
+        order = torch.as_tensor(list(self.sampler))
         lengths = self._every.inter_feat[self._every.item_list_length_field][rows]
         batches: Iterable[Tensor] = order.split(self.step)
         if self.config.settings.group_by_length:
@@ -231,7 +232,8 @@ class TargetLoader(TrainDataLoader):
         users = every.inter_feat[every.uid_field]
         start = every.inter_feat[row_mask(users, rows, width)]
         super().__init__(config, every.copy(start), sampler, shuffle=shuffle)
-        self._every, self._width = every, width
+        self._every = every
+        self._width = width
         _, count = users.unique_consecutive(return_counts=True)
         last = count.cumsum(0) - 1
         lengths = every.inter_feat[every.item_list_length_field]

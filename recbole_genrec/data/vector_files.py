@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,18 @@ import numpy as np
 import pandas as pd
 
 from recbole_genrec.data.atomic_files import PLAIN, TYPES, AtomicFile
+from recbole_genrec.data.vector_tables import (
+    TABLES,
+    column_of_ids,
+    has_other_numbers,
+    read_table,
+    say_left_out,
+)
 from recbole_genrec.errors import DataError, explained
 from recbole_genrec.storage.digests import check_readable, read_bytes
 
 ID_ENDINGS = (".ids.txt", ".ids", ".txt", ".json")
 """What the file of the ids of ``emb.npy`` is called: ``emb`` and one of these."""
-ID_COLUMNS = ("item_id", "item", "id", "user_id", "user")
 FORMS = "numpy (.npy with a file of ids), Parquet, CSV, or lines of id, tab, numbers"
 
 
@@ -30,13 +35,15 @@ def files_of_vectors(file: Path) -> list[Path]:
 
 
 def has_other_columns(file: Path) -> bool:
-    """Whether columns that are no part of the vectors may stand in a file of lines.
+    """Whether columns that are no part of the vectors may stand in a file.
 
     Earlier versions took all of them for numbers of the vectors, so what they made of such a file
     is no longer its content.
     """
-    if file.suffix in (".npy", ".parquet", ".pq", ".csv") or not file.is_file():
+    if file.suffix == ".npy" or not file.is_file():
         return False
+    if file.suffix in TABLES:
+        return has_other_numbers(file)
     with open(file, encoding="utf-8-sig", errors="replace") as stream:
         header = next((line for line in stream if line.strip()), "").rstrip("\r\n")
     return _is_header(header) and header.count("\t") > 1
@@ -48,10 +55,12 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
     Args:
         file: ``.npy`` with the ids in ``<name>.ids.txt`` (one a line), ``.ids``, ``.txt`` or
             ``.json`` (a list) beside it; ``.parquet`` or ``.csv`` with a column of ids and either
-            one column of lists or columns of numbers; any other name: lines
+            one column of lists or columns of numbers, called ``v0``, ``v1``, ... or the like where
+            there are others; any other name: lines
             ``id<TAB>v1 v2 ... vd``. Under a header of RecBole's, as ``.item`` files have, the
             vectors are the only ``float_seq`` column, or the ``float`` columns.
-        id_column: name of the column of ids; default: a usual name, or the first column.
+        id_column: name of the column of ids; default: a usual name, or the first column that is
+            not numbered.
 
     Returns:
         Ids, and float32 ``[n, d]``.
@@ -67,13 +76,8 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
         )
     if file.suffix == ".npy":
         return _checked(file, _ids_of(file), _numpy(file))
-    if file.suffix in (".parquet", ".pq"):
-        check_readable(file)
-        with explained(str(file), "Expected a Parquet file.", DataError):
-            frame = pd.read_parquet(file)
-        return _from_frame(file, frame, id_column)
-    if file.suffix == ".csv":
-        return _from_frame(file, _csv(file, id_column), id_column)
+    if file.suffix in TABLES:
+        return _checked(file, *read_table(file, id_column))
     return _from_lines(file, id_column)
 
 
@@ -111,83 +115,6 @@ def _ids_of(file: Path) -> list[str]:
     if not isinstance(content, list):
         raise DataError(f"{files[1]} holds no list. Expected a list of ids in the order of rows.")
     return [str(token) for token in content]
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _csv(file: Path, id_column: str | None) -> pd.DataFrame:
-    """A CSV file, its ids as they are written: ``007`` stays ``007``.
-
-    Raises:
-        DataError: it has no header, or one that is shorter than the rows.
-    """
-    check_readable(file)
-    with explained(str(file), "Expected a CSV file with a header.", DataError):
-        header = pd.read_csv(file, nrows=0)
-        chosen = _column_of_ids(list(header.columns), id_column)
-        frame = pd.read_csv(file, dtype={chosen: str}, keep_default_na=False)
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(
-            f"{file} has rows with more cells than its header. Give every column a name, that of "
-            "the ids too."
-        )
-    return frame
-
-
-def _column_of_ids(columns: list[str], id_column: str | None) -> str:
-    return next((name for name in (id_column, *ID_COLUMNS) if name in columns), columns[0])
-
-
-def _from_frame(
-    file: Path, frame: pd.DataFrame, id_column: str | None
-) -> tuple[list[str], np.ndarray]:
-    """Ids and vectors from a table with a column of ids."""
-    columns = [str(name) for name in frame.columns]
-    frame.columns = pd.Index(columns)
-    if len(columns) < 2 or frame.empty:
-        raise DataError(
-            f"{file} has {len(frame)} rows and the columns {', '.join(columns)}. Expected a column "
-            "of ids, and one column of lists or several of numbers."
-        )
-    chosen = _column_of_ids(columns, id_column)
-    ids = frame[chosen]
-    if not (pd.api.types.is_integer_dtype(ids) or ids.map(lambda value: type(value) is str).all()):
-        raise DataError(
-            f"{file}: column {chosen} is taken for the ids, but holds values that are neither text "
-            "nor whole numbers."
-        )
-    return _checked(file, ids.astype(str).tolist(), _numbers(file, frame.drop(columns=[chosen])))
-
-
-def _numbers(file: Path, frame: pd.DataFrame) -> np.ndarray:
-    """The only column of lists, or all columns as numbers, ``[n, d]``."""
-    lists = [name for name in frame.columns if _holds_lists(frame[name])]
-    if len(lists) > 1:
-        raise DataError(
-            f"{file} has several columns of lists ({', '.join(lists)}). Keep one of them."
-        )
-    if lists:
-        rows = frame[lists[0]].tolist()
-        widths = sorted({len(row) for row in rows})
-        if len(widths) > 1:
-            raise DataError(
-                f"{file}: the lists of column {lists[0]} have between {widths[0]} and "
-                f"{widths[-1]} numbers. Every vector needs equally many."
-            )
-        with explained(f"{file}, column {lists[0]}", "Expected lists of numbers.", DataError):
-            return np.array([np.asarray(row, dtype=np.float32) for row in rows])
-    words = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
-    if words:
-        raise DataError(
-            f"{file}: the columns {', '.join(words[:5])} hold no numbers. Leave out what is no "
-            "part of the vectors."
-        )
-    return frame.to_numpy(dtype=np.float32)
-
-
-def _holds_lists(column: pd.Series) -> bool:
-    return isinstance(column.iloc[0], (list, tuple, np.ndarray))
 
 
 def _checked(file: Path, ids: list[str], vectors: Any) -> tuple[list[str], np.ndarray]:
@@ -274,7 +201,7 @@ def _rows_below_header(file: Path, id_column: str | None) -> Iterator[tuple[int,
     """
     table = AtomicFile(file, PLAIN)
     names = [column.rpartition(":")[0] for column in table.columns]
-    place = names.index(_column_of_ids(names, id_column))
+    place = names.index(column_of_ids(names, id_column))
     chosen = _columns_of_vectors(file, table.columns, place)
     last = len(names) - 1
     for number, cells, problem in table.rows():
@@ -320,10 +247,6 @@ def _columns_of_vectors(file: Path, columns: list[str], place: int) -> list[int]
             f"{file} has no column of type float_seq among {', '.join(columns)}. The vectors need "
             "one, such as `vector:float_seq`."
         )
-    left_out = [names_of[number] for number in others if number not in chosen]
-    if left_out:
-        used = ", ".join(names_of[number] for number in chosen)
-        logging.getLogger().info(
-            f"{file}: the vectors are {used}; left out: {', '.join(left_out)}."
-        )
+    used = [names_of[number] for number in chosen]
+    say_left_out(file, used, [names_of[number] for number in others if number not in chosen])
     return chosen

@@ -25,7 +25,6 @@ def beam_search_auto(
     uncertified: str = "accept",
     score_type: str = "level",
     fill: bool = False,
-    chunk_size: int = 256,
     excluded: Tensor | None = None,
 ) -> SearchResult:
     """The ``k`` best items by a beam search that widens only where a list is not proven yet.
@@ -45,7 +44,6 @@ def beam_search_auto(
             list, or search it ``exact``.
         score_type: as in :func:`beam_search`.
         fill: as in :func:`beam_search`.
-        chunk_size: leaves that an exact search evaluates at once.
         excluded: as in :func:`beam_search`.
 
     Returns:
@@ -66,7 +64,7 @@ def beam_search_auto(
 
     result = search.reached.result(trie, exclusion)
     if uncertified == "exact":
-        _search_exactly(result, decoder, trie, k, options, chunk_size, excluded)
+        _search_exactly(result, decoder, trie, k, options, excluded)
     return result
 
 
@@ -153,7 +151,6 @@ def _search_exactly(
     trie: ItemTrie,
     k: int,
     options: SearchOptions,
-    chunk_size: int,
     excluded: Tensor | None,
 ) -> None:
     """Replace the lists in ``result`` that are not proven by exact ones."""
@@ -168,7 +165,6 @@ def _search_exactly(
         k,
         score_type=options.score_type,
         fill=options.fill,
-        chunk_size=chunk_size,
         excluded=excluded,
     )
     result.items[rows] = exact.items

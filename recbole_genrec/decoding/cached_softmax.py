@@ -75,8 +75,10 @@ class _CachedCrossEntropy(torch.autograd.Function):
         chunk_rows: int,
     ) -> Tensor:
         """The loss; its gradients are kept for :meth:`backward`."""
-        states, vectors = states.contiguous(), vectors.contiguous()
-        n_rows, n_classes = len(states), len(vectors)
+        states = states.contiguous()
+        vectors = vectors.contiguous()
+        n_rows = len(states)
+        n_classes = len(vectors)
         sums = _Sums(states, vectors, mask, label_smoothing, any(ctx.needs_input_grad[:2]))
         chunk_rows = min(chunk_rows, n_rows)
         buffer = states.new_empty(n_classes * chunk_rows)
@@ -118,8 +120,11 @@ class _Sums:
         smoothing: float,
         learns: bool,
     ) -> None:
-        self.states, self.vectors = states, vectors
-        self.mask, self.smoothing, self.learns = mask, smoothing, learns
+        self.states = states
+        self.vectors = vectors
+        self.mask = mask
+        self.smoothing = smoothing
+        self.learns = learns
         self.loss = states.new_zeros(())
         self.for_states: Tensor | None = None
         self.for_vectors: Tensor | None = None

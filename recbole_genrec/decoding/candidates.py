@@ -38,7 +38,8 @@ def grammar_candidates(
         before by another group. Equal scores of a group: smaller codes first.
     """
     check_search("level", width)
-    users, device = decoder.batch_size, decoder.device
+    users = decoder.batch_size
+    device = decoder.device
     codes = torch.zeros(users, groups, 1, 0, dtype=torch.int64, device=device)
     scores = torch.zeros(users, groups, 1, device=device)
     block = check_block(decoder.start(), users, 1, sizes[0], 0).unsqueeze(1)  # [B, 1, 1, V]
@@ -110,7 +111,8 @@ def sampled_candidates(
         codes and scores, as of :func:`grammar_candidates`.
     """
     check_search("level", draws)
-    users, device = decoder.batch_size, decoder.device
+    users = decoder.batch_size
+    device = decoder.device
     codes = []
     scores = torch.zeros(users, draws, device=device)
     block = check_block(decoder.start(), users, 1, sizes[0], 0).expand(-1, draws, -1)  # [B, K, V]

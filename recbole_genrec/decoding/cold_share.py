@@ -36,7 +36,8 @@ class ColdItems:
         cold = cold[cold > 0]
         of_group = self.group[cold]
         order = of_group.argsort(stable=True)
-        cold, of_group = cold[order], of_group[order]
+        cold = cold[order]
+        of_group = of_group[order]
         counts = torch.bincount(of_group, minlength=int(self.group.max()) + 1)
         place = torch.arange(len(cold), device=codes.device)
         place = place - (counts.cumsum(0) - counts)[of_group]
@@ -142,7 +143,8 @@ def _merged_lists(
     n_cold = torch.zeros_like(n_warm)
     below = torch.full((len(warm), 1), torch.inf, device=warm.device)
     lowest = torch.full_like(below, -torch.inf)
-    items, scores = [], []
+    items = []
+    scores = []
     for length in range(1, k + 1):
         next_cold = followers.gather(1, n_cold.clamp(max=followers.shape[1] - 1))  # [B, 1]
         place = places.gather(1, n_cold.clamp(max=followers.shape[1] - 1))

@@ -87,7 +87,8 @@ class Descent:
         self.options = options
         self.limits = limits
         self.exclusion = exclusion
-        users, device = decoder.batch_size, decoder.device
+        users = decoder.batch_size
+        device = decoder.device
 
         # The beams: one at the root, with nothing to lose yet.
         self.nodes = torch.zeros(users, 1, dtype=torch.int64, device=device)  # [B, Q]

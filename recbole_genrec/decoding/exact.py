@@ -172,7 +172,8 @@ def _chunk_scores(decoder: CodeDecoder, trie: ItemTrie, leaves: Tensor, score_ty
     Returns:
         float32 ``[B, C]``.
     """
-    calls, users = decoder_calls(trie, score_type), decoder.batch_size
+    calls = decoder_calls(trie, score_type)
+    users = decoder.batch_size
     nodes, parents = _nodes_above(trie, leaves)
     scores = torch.zeros(users, 1, device=decoder.device)
     for depth, level in enumerate(trie.levels):

@@ -151,6 +151,7 @@ def contains(values: Tensor, queries: Tensor) -> Tensor:
 
 def _count(values: Tensor, queries: Tensor) -> Tensor:
     """How often each of ``queries`` ``[B, C]`` is among ``values`` ``[B, H]``, ascending."""
-    values, queries = values.contiguous(), queries.contiguous()
+    values = values.contiguous()
+    queries = queries.contiguous()
     last = torch.searchsorted(values, queries, right=True)
     return last - torch.searchsorted(values, queries)

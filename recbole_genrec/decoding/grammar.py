@@ -58,7 +58,8 @@ def grammar_search(
             "score_type 'renormalised' sums over the trie's children, but this search is not "
             "constrained by the trie. Choose score_type 'level' or 'joint', or constraint 'trie'."
         )
-    users, device = decoder.batch_size, decoder.device
+    users = decoder.batch_size
+    device = decoder.device
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=device)  # -1 outside the catalogue
     scores = torch.zeros(users, 1, device=device)
     exclusion = Exclusion.of(trie, excluded)

@@ -114,7 +114,8 @@ def _powers(
         for tile in tiles:
             logits = _scaled_logits(states_part, tile, scale, memory)
             end = start + logits.shape[1]
-            left, right = max(start, first), min(end, first + count)
+            left = max(start, first)
+            right = min(end, first + count)
             if left < right:
                 columns = logits[:, left - start : right - start]
                 chosen_part[:, left - first : right - first] = columns

@@ -57,7 +57,8 @@ def ranking_guided_loss(
         logits = logits.float()
     if temperature != 1:
         logits = logits / temperature
-    logits, labels = logits.flatten(0, -2), labels.flatten()
+    logits = logits.flatten(0, -2)
+    labels = labels.flatten()
     if smoothing == 0:
         return cross_entropy(logits, labels)
     counts = labels != -100

@@ -84,7 +84,9 @@ def items_below(trie: ItemTrie, depth: int, nodes: Tensor) -> Tensor:
         depth: depth of the nodes.
         nodes: int64 ``[...]``, none of them dead.
     """
-    first, last = nodes, nodes + 1
+    first = nodes
+    last = nodes + 1
     for level in trie.levels[depth:]:
-        first, last = level.ptr[first].long(), level.ptr[last].long()
+        first = level.ptr[first].long()
+        last = level.ptr[last].long()
     return (trie.leaf_ptr[last] - trie.leaf_ptr[first]).long()

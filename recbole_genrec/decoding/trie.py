@@ -26,7 +26,7 @@ class ItemTrie:
 
     Args:
         codes: int64 ``[n_items, L]`` by item id; row 0 is the padding item. A row with a negative
-            code is an item without a tuple: it is left out and counted in ``n_without_codes``.
+            code is an item without a tuple: it is left out.
         sizes: alphabet size per level.
         items: item ids to insert; default all of 1 .. n_items - 1.
         budget_mb: memory limit of the dense tables together, in MiB, spent from the root down.
@@ -82,9 +82,7 @@ class ItemTrie:
             items = torch.arange(1, self.n_items)
         items = torch.unique(items.cpu())
         _check_ids(items, self.n_items)
-        coded = (codes[items] >= 0).all(1)
-        self.n_without_codes = int((~coded).sum())
-        order = items[coded]  # [R]
+        order = items[(codes[items] >= 0).all(1)]  # [R]
         if not len(order):
             raise DataError(
                 "No item has a code tuple, so there is nothing to search. "
@@ -290,13 +288,15 @@ class ItemTrie:
             bool ``[n_edges + 1]`` a level.
         """
         edges = []
-        leads, ptr = rows, self.leaf_ptr
+        leads = rows
+        ptr = self.leaf_ptr
         for level in reversed(self.levels):
             # An edge leads there if one of the entries below it does.
             below = torch.nn.functional.pad(leads.cumsum(0), (1, 0))
             edge = below[ptr[1:].long()] > below[ptr[:-1].long()]
             edges.append(edge)
-            leads, ptr = edge[:-1], level.ptr
+            leads = edge[:-1]
+            ptr = level.ptr
         return edges[::-1]
 
     def to(self, device: torch.device | str) -> ItemTrie:
@@ -335,7 +335,8 @@ def _build_levels(
     changed[1:] = rows[1:] != rows[:-1]
 
     levels = []
-    nodes, n_nodes = torch.zeros(len(rows), dtype=torch.int64), 1  # of each row, at this depth
+    nodes = torch.zeros(len(rows), dtype=torch.int64)  # of each row, at this depth
+    n_nodes = 1
     new = torch.zeros(len(rows), dtype=torch.bool)  # the prefix differs from that of the row above
     for depth, size in enumerate(sizes):
         new = new | changed[:, depth]
@@ -343,7 +344,8 @@ def _build_levels(
         if level.table is not None:
             budget -= level.table.nbytes
         levels.append(level)
-        nodes, n_nodes = new.cumsum(0) - 1, level.n_edges
+        nodes = new.cumsum(0) - 1
+        n_nodes = level.n_edges
 
     # The only leaf below a node with one child is the one below that child.
     leaf = torch.arange(n_nodes + 1, dtype=torch.int32)

@@ -143,14 +143,16 @@ class _Pass:
             yield self._alone(slice(row, row + size), slice(start, start + width))
 
         single = is_alone.nonzero().squeeze(1)
-        target, states = windows.target[single], self.states[single]
+        target = windows.target[single]
+        states = self.states[single]
         self.for_states[single] -= self.vectors[target]
         self.for_vectors.index_add_(0, target, states, alpha=-1)
         self.for_bias.index_add_(0, target, torch.ones_like(states[:, 0]), alpha=-1)
 
     def _alone(self, rows: slice, classes: slice) -> Tensor:
         """The sum over the rows of one window, whose logits are a small product."""
-        states, window = self.states[rows], self.vectors[classes]
+        states = self.states[rows]
+        window = self.vectors[classes]
         logits = torch.addmm(self.bias[classes], states, window.T)  # [size, width]
         log_probs = logits.log_softmax(1)
         mass = logits[:, 0] - log_probs[:, 0]  # of any class the same

@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole_genrec.data.choices import histories
 from recbole_genrec.data.dataset import create_dataset
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.experiments.analysis_codes import analyse_codes
 from recbole_genrec.experiments.analysis_items import ItemTable
@@ -55,7 +56,7 @@ def analyse(
     table = ItemTable(trained.config, trained.model, trained.dataset)
 
     analysis = Analysis()
-    analyse_codes(analysis, trained.model, table, trained.config["seed"])
+    analyse_codes(analysis, trained.model, table, trained.config.settings.seed)
     try:
         loader = chosen_users(trained.config, trained.test, users)
         trainer = _trainer(trained)
@@ -101,5 +102,5 @@ def _trainer(trained: Trained) -> Any:
 def _n_rows(loader: Any) -> int:
     if loader is None:
         return 0
-    data = loader._dataset
+    data = dataset_of(loader)
     return len(data.inter_feat[data.uid_field].unique())

@@ -33,7 +33,7 @@ class ItemTable:
     """
 
     def __init__(self, config: Any, model: Any, dataset: Any) -> None:
-        fields = list(config["item_text_fields"] or [])
+        fields = list(config.settings.item_text_fields or [])
         if is_generative(type(model)):
             self.tokens = list(model.item_tokens)
             self.texts = list(model.content.text)

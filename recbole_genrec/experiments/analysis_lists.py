@@ -9,6 +9,7 @@ import numpy as np
 
 from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.histories import training_counts
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.loaders import drawn_rows, part_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis_items import ItemTable
@@ -34,10 +35,10 @@ def chosen_users(config: Any, loader: Any, users: int | None) -> Any:
     """
     if loader is None:
         raise ConfigError("The run held nothing out (hold_out: False), so there are no test lists.")
-    n_rows = len(loader._dataset)
+    n_rows = len(dataset_of(loader))
     if users is None or users >= n_rows:
         return loader
-    return part_of(config, loader, drawn_rows(n_rows, users, config["seed"]))
+    return part_of(config, loader, drawn_rows(n_rows, users, config.settings.seed))
 
 
 def analyse_lists(
@@ -86,7 +87,7 @@ def analyse_lists(
     popularity = [trained_counts.get(numbers[target], 0) for target in targets]
     analysis.popularity = groups(popularity, POPULARITY_EDGES, ranks)
     analysis.history = groups([len(items) for items in before], HISTORY_EDGES, ranks)
-    draw = np.random.default_rng(trained.config["seed"])
+    draw = np.random.default_rng(trained.config.settings.seed)
     for row in draw.permutation(len(users))[:EXAMPLES]:
         analysis.examples.append(_example(int(row), ranks, lists, before, table, numbers))
 
@@ -134,11 +135,12 @@ def rank_metrics(ranks: UserRanks, members: np.ndarray | None = None) -> dict[st
     """
     places = sorted({k for k in (1, 5, 10, 20, 50) if k < ranks.depth} | {ranks.depth})
     metrics = {}
-    for name, of_users in (("recall", ranks.recall), ("ndcg", ranks.ndcg)):
-        for k in places:
-            values = of_users(k)
-            chosen = values if members is None else values[members]
-            metrics[f"{name}@{k}"] = float(chosen.mean())
+    names = [f"{name}@{k}" for name in ("recall", "ndcg") for k in places]
+    for metric in names:
+        values = ranks.values(metric)
+        if members is not None:
+            values = values[members]
+        metrics[metric] = float(values.mean())
     return metrics
 
 

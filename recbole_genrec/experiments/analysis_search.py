@@ -39,6 +39,27 @@ class Batch(NamedTuple):
     excluded: Tensor | None
 
 
+class Tally:
+    """Ranks of targets, and figures beside them, gathered batch by batch."""
+
+    def __init__(self) -> None:
+        self._ranks: list[np.ndarray] = []
+        self._figures: list[np.ndarray] = []
+
+    def add(self, ranks: np.ndarray, figures: np.ndarray) -> None:
+        """Take in the users of a batch: ranks int64 ``[B]``, figures ``[B]`` or ``[B, n]``."""
+        self._ranks.append(ranks)
+        self._figures.append(figures)
+
+    def ranks(self) -> np.ndarray:
+        """Ranks of all users, int64 ``[n_users]``."""
+        return np.concatenate(self._ranks)
+
+    def mean(self) -> np.ndarray:
+        """Means of the figures over the users."""
+        return np.concatenate(self._figures).mean(0)
+
+
 def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
     """Fill in the recall with given codes and the search by beam width.
 
@@ -48,17 +69,9 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         loader: the users to search for.
     """
     model = trained.model
-    if not isinstance(model, GenerativeRecommender):
-        analysis.left_out["search"] = "This model ranks without a search over codes."
-        return
-    if model.settings.constraint != "trie":
-        analysis.left_out["search"] = (
-            f"constraint is {model.settings.constraint}: beams may leave the catalogue, so nothing "
-            "is proven and no codes can be given."
-        )
-        return
-    if model.settings.candidate_file is not None:
-        analysis.left_out["search"] = "candidate_file: only some of the items are ranked."
+    reason = _why_left_out(model)
+    if reason is not None:
+        analysis.left_out["search"] = reason
         return
     depth = max(model.settings.topk)
     widths = _widths(model, depth)
@@ -67,28 +80,40 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         widths = []
     codes = model.trie_table()[0]
     groups = [first_codes(codes, count) for count in range(1, codes.shape[1] + 1)]
-    by_width: dict[int, list[np.ndarray]] = {width: [] for width in widths}
-    proven: dict[int, list[np.ndarray]] = {width: [] for width in widths}
-    by_level: list[list[np.ndarray]] = [[] for _ in groups]
-    sizes: list[list[np.ndarray]] = [[] for _ in groups]
+
+    by_width = {width: Tally() for width in widths}
+    by_level = [Tally() for _ in groups]
     for batch in _batches(model, loader):
-        for width in widths:
-            ranks, certified = _searched(model, batch, width, depth)
-            by_width[width].append(ranks)
-            proven[width].append(certified)
-        for level, (ranks, size) in enumerate(_ranks_with_codes(model, batch, groups)):
-            by_level[level].append(ranks)
-            sizes[level].append(size)
-    _fill_in(analysis, model, depth, by_width, proven)
-    analysis.searched_users = len(np.concatenate(by_level[0]))
+        for width, tally in by_width.items():
+            tally.add(*_searched(model, batch, width, depth))
+        for tally, counted in zip(by_level, _ranks_with_codes(model, batch, groups), strict=True):
+            tally.add(*counted)
+
+    for width, tally in by_width.items():
+        shares = dict(zip(model.settings.topk, tally.mean().tolist(), strict=True))
+        analysis.widths.append(BeamWidth(width, shares, _metrics(tally.ranks(), depth)))
+    analysis.searched_users = len(by_level[0].ranks())
     everything = float(model.n_items - 1)
     metrics_of_run = _metrics(_ranks_of_run(analysis, loader), depth)
     analysis.given_codes = [GivenCodes(0, everything, metrics_of_run)]
-    for level in range(len(groups)):
-        ranks = np.concatenate(by_level[level])
-        ranks = np.where(ranks > depth, 0, ranks)
-        mean_size = float(np.concatenate(sizes[level]).mean())
-        analysis.given_codes.append(GivenCodes(level + 1, mean_size, _metrics(ranks, depth)))
+    for n_codes, tally in enumerate(by_level, start=1):
+        ranks = tally.ranks()
+        metrics = _metrics(np.where(ranks > depth, 0, ranks), depth)
+        analysis.given_codes.append(GivenCodes(n_codes, float(tally.mean()), metrics))
+
+
+def _why_left_out(model: Any) -> str | None:
+    """Why there is no search to look at; ``None`` where there is one."""
+    if not isinstance(model, GenerativeRecommender):
+        return "This model ranks without a search over codes."
+    if model.settings.constraint != "trie":
+        return (
+            f"constraint is {model.settings.constraint}: beams may leave the catalogue, so nothing "
+            "is proven and no codes can be given."
+        )
+    if model.settings.candidate_file is not None:
+        return "candidate_file: only some of the items are ranked."
+    return None
 
 
 def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
@@ -198,21 +223,6 @@ def _scores(model: GenerativeRecommender, batch: Batch, items: Tensor) -> Tensor
     for chunk in items.split(QUERIES, 1):
         chunks.append(path_scores(batch.decoder, model.search_trie, chunk, score_type=score_type))
     return torch.cat(chunks, 1)
-
-
-def _fill_in(
-    analysis: Analysis,
-    model: GenerativeRecommender,
-    depth: int,
-    by_width: dict[int, list[np.ndarray]],
-    proven: dict[int, list[np.ndarray]],
-) -> None:
-    """The rows of the beam widths."""
-    for width, ranks in by_width.items():
-        shares = np.concatenate(proven[width]).mean(0)
-        certified = dict(zip(model.settings.topk, shares.tolist(), strict=True))
-        joined = np.concatenate(ranks)
-        analysis.widths.append(BeamWidth(width, certified, _metrics(joined, depth)))
 
 
 def _metrics(ranks: np.ndarray, depth: int) -> dict[str, float]:

@@ -323,7 +323,8 @@ def _planned_run(
 ) -> PlannedRun:
     """One run; its settings are checked."""
     output = Path(content["output"])
-    name, model = entry["name"], entry["model"]
+    name = entry["name"]
+    model = entry["model"]
     values = {
         "model": model,
         "dataset": dataset,

@@ -105,12 +105,12 @@ def skeleton(backbone: str) -> nn.Module | None:
     Args:
         backbone: folder or hub id.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    from recbole_genrec.backbone.sources import locate
+    from recbole_genrec.backbone.sources import stored_config
 
     try:
-        shape = AutoConfig.from_pretrained(locate(backbone), trust_remote_code=False)
+        shape = stored_config(backbone)
         shape.dtype = torch.float32
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape)

@@ -17,22 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, checked_weights
 from recbole_genrec.experiments.ensemble_members import Case, Member, load_members
 from recbole_genrec.experiments.hub import local_checkpoint
+from recbole_genrec.experiments.recbole_lists import BATCH
 from recbole_genrec.experiments.results_beside import cost_of_trainings
+from recbole_genrec.experiments.stages import candidates_of_test, tested_entries
 from recbole_genrec.experiments.stored_settings import changes_of_results
+from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
-from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, entries_without_training
 from recbole_genrec.training.held_runs import held_output
-
-BATCH = 256
-"""Users whose scores of all members are added at once."""
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights that are tried for each member beside the first, whose weight is 1."""
@@ -108,7 +106,7 @@ def _made_ensemble(
     models = [member.trained.model for member in members]
     result |= entries_without_training(stages, models, command)
     result["cpu_seconds"] = {**cost_of_trainings(checkpoints), **stages.cpu_seconds}
-    metric = f"ndcg@{_place(members)}"
+    metric = f"ndcg@{place(members[0].trained.config.settings.valid_metric)}"
     result["best_valid_score"] = valid
     result["best_valid_result"] = None if valid is None else {metric: valid}
     write_json(target, file.content(target.parent))
@@ -131,7 +129,8 @@ def tested(
         Entries of a result file.
     """
     first = members[0]
-    config, trainer = first.trained.config, first.trainer
+    config = first.trained.config
+    trainer = first.trainer
     cases = list(first.rows("test"))
     collector = trainer.eval_collector
     for batch in _batches(cases):
@@ -142,26 +141,20 @@ def tested(
         users, items = zip(*cases, strict=True)
         depth = max(config.settings.topk)
         UserRanks(ranks_from_hits(collector.hits), users, depth, items).save(ranks)
-    names = [member.name for member in members]
-    return {
-        "model": " + ".join(names),
-        "dataset": config.settings.dataset,
-        "history_masked": history_masked(config.final_config_dict),
-        "test_result": {name: float(value) for name, value in figures.items()},
-        "tested_pairs": pairs_of_test(first.trained.test),
-        "seed": config.settings.seed,
-        "ranks": None if ranks is None else ranks.name,
-        "report": {},
-        "members": [
-            {"model": name, "checkpoint": checkpoint, "weight": weight}
-            for name, checkpoint, weight in zip(names, file.checkpoints, file.weights, strict=True)
-        ],
-        "config": {
-            **config.plain(),
-            "model": " + ".join(names),
-            "members": [member.settings_name() for member in members],
-        },
-    }
+    metrics = {"test_result": {name: float(value) for name, value in figures.items()}}
+    ranks_name = None if ranks is None else ranks.name
+    entries = tested_entries(config, first.trained.test, metrics, {}, ranks_name)
+
+    name = " + ".join(member.name for member in members)
+    entries["model"] = name
+    entries["config"]["model"] = name
+    entries["config"]["members"] = [member.settings_name() for member in members]
+    entries["candidates"] = candidates_of_test(config)
+    entries["members"] = [
+        {"model": member.name, "checkpoint": checkpoint, "weight": weight}
+        for member, checkpoint, weight in zip(members, file.checkpoints, file.weights, strict=True)
+    ]
+    return entries
 
 
 def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]:
@@ -180,7 +173,7 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
         ConfigError: no case that all members have, or scores that are no numbers.
     """
     config = members[0].trained.config
-    place = _place(members)
+    k = place(config.settings.valid_metric)
     cases = _valid_cases(members, config.settings.seed)
     trials = torch.tensor(list(_trials(len(members))))  # [N, M]
     sums = torch.zeros(len(trials), dtype=torch.float64)
@@ -188,7 +181,7 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
         log_probs, rows, targets = _stacked(members, batch)  # [M, B, n_items]
         for number, weights in enumerate(trials):
             total = torch.einsum("m,mbn->bn", weights.to(log_probs), log_probs)
-            sums[number] += _ndcg(total, rows, targets, place)
+            sums[number] += _ndcg(total, rows, targets, k)
     if not bool(sums.isfinite().all()):
         raise ConfigError(
             "A member gives scores that are no numbers, so no weights can be chosen. Train it "
@@ -198,15 +191,10 @@ def choose_weights(members: Sequence[Member]) -> tuple[tuple[float, ...], float]
     score = float(sums[best]) / len(cases)
     chosen = tuple(trials[best].tolist())
     logging.getLogger().info(
-        f"Weights {chosen} of {len(trials)} tried, validation NDCG@{place} {score:.4f}; equal "
+        f"Weights {chosen} of {len(trials)} tried, validation NDCG@{k} {score:.4f}; equal "
         f"weights {float(sums[0]) / len(cases):.4f}"
     )
     return chosen, score
-
-
-def _place(members: Sequence[Member]) -> int:
-    """The length of the lists that choose the weights."""
-    return int(members[0].trained.config.settings.valid_metric.partition("@")[2] or 10)
 
 
 def _valid_cases(members: Sequence[Member], seed: int) -> list[Case]:
@@ -243,12 +231,12 @@ def _stacked(members: Sequence[Member], cases: Sequence[Case]) -> tuple[Tensor, 
     return torch.stack([log_probs.cpu() for _, log_probs, _, _ in batches]), rows, targets
 
 
-def _ndcg(scores: Tensor, rows: Tensor, targets: Tensor, place: int) -> float:
+def _ndcg(scores: Tensor, rows: Tensor, targets: Tensor, k: int) -> float:
     """Sum over targets of NDCG; items with an equal score stand before the target."""
     of_target = scores[rows, targets].unsqueeze(1)
     rank = (scores[rows] >= of_target).sum(1)  # 1 = first
     gain = 1 / torch.log2(rank + 1.0)
-    return float(torch.where(rank <= place, gain, 0.0).sum())
+    return float(torch.where(rank <= k, gain, 0.0).sum())
 
 
 def _summed(

@@ -17,8 +17,9 @@ from recbole_genrec.experiments.ensemble_members import (
     log_probabilities,
     make_known,
 )
-from recbole_genrec.experiments.loading import Served, load_recommender
+from recbole_genrec.experiments.loading import load_recommender
 from recbole_genrec.experiments.recbole_lists import BATCH, CatalogueLists
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.answers import ListOptions
 from recbole_genrec.model.catalogue import Catalogue
 
@@ -43,7 +44,7 @@ class EnsembleLists(CatalogueLists):
         self.uses_users = any(member.model.uses_users for member in self.served)
         self.max_seq_length = max(member.model.max_seq_length for member in self.served)
         self.trained_on = getattr(first.model, "trained_on", None)
-        device = first.config["device"]
+        device = first.config.settings.device
         self._items = [_items_of(member, self.catalogue).to(device) for member in self.served]
         self._users = [_users_of(member, self.catalogue).to(device) for member in self.served]
 
@@ -148,7 +149,7 @@ def _common_items(served: Sequence[Served]) -> list[str]:
     if others:
         example = min(others)
         names = [
-            member.config["model"]
+            member.config.settings.model
             for member, items in zip(served, known, strict=True)
             if example not in items
         ]

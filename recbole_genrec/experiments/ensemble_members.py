@@ -11,6 +11,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from torch import Tensor
 
 from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.hub import opened
 from recbole_genrec.experiments.loading import Trained, restored
@@ -44,7 +45,8 @@ class Member:
         check_changes(path, state["config"], None, changes)
         # all users are loaded; which of them choose the weights is decided for all members
         self.trained: Trained = restored(path, state, None, {"valid_users": 0, **changes})
-        config, model = self.trained.config, self.trained.model
+        config = self.trained.config
+        model = self.trained.model
         check_scores(checkpoint, config)
         config["dense_scores"] = True  # the sum needs a score of every item, not ranked lists
         self.items = raw_ids(self.trained.dataset)["items"]
@@ -56,7 +58,7 @@ class Member:
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.trained.config["model"]
+        return self.trained.config.settings.model
 
     def settings_name(self) -> str:
         """A name that all seeds of the same settings share."""
@@ -119,9 +121,9 @@ class Member:
         known = self.rows(split)
         rows = np.array([known[case] for case in cases])
         loader = self.loader(split)
-        self.trainer.tot_item_num = loader._dataset.item_num
+        self.trainer.tot_item_num = dataset_of(loader).item_num
         if self.trainer.item_tensor is None:
-            features = loader._dataset.get_item_feature()
+            features = dataset_of(loader).get_item_feature()
             self.trainer.item_tensor = features.to(self.trainer.device)
         batch = self.trainer._full_sort_batch_eval(loader.collate_fn(rows))
         interaction, scores, target_rows, targets = batch
@@ -170,7 +172,7 @@ def check_scores(checkpoint: str, config: Any) -> None:
         raise ConfigError(
             f"{checkpoint} has cold_share: {share:g}, which gives items places in a list. An "
             "ensemble adds scores, and its list would not keep the share. Use "
-            f"--{config['model']}.cold_share=0 when it is made; its file keeps that."
+            f"--{config.settings.model}.cold_share=0 when it is made; its file keeps that."
         )
 
 
@@ -200,7 +202,8 @@ def load_members(
 
 
 def _check_same_protocol(first: Member, other: Member) -> None:
-    one, two = first.trained.config.plain(), other.trained.config.plain()
+    one = first.trained.config.plain()
+    two = other.trained.config.plain()
     keys = different_protocols(one, two)
     if one["dataset"] != two["dataset"]:
         keys.insert(0, "dataset")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,27 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.data.histories import unreachable_targets
-from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.command_line import command_of_test
 from recbole_genrec.experiments.ensemble import tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.loading import restored
+from recbole_genrec.experiments.loading import Trained, restored
 from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.results_beside import cost_of_trainings
-from recbole_genrec.experiments.stages import check_topk, metrics_of_test, start_summary
+from recbole_genrec.experiments.stages import (
+    candidates_of_test,
+    check_topk,
+    metrics_of_test,
+    start_summary,
+    tested_entries,
+)
 from recbole_genrec.experiments.stored_settings import check_changes
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.runtime import processes
-from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint
@@ -98,52 +103,58 @@ def _evaluate_model(
 ) -> dict[str, Any]:
     """The test of one model with changes of its settings."""
     stages = Stages()
-    state = load_checkpoint(checkpoint)
-    check_changes(checkpoint, state["config"], model_class, changes)
-    config, model, dataset, train, valid, test = restored(checkpoint, state, model_class, changes)
-    if test is None:
-        raise ConfigError(
-            f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
-            "out to test it on."
-        )
-    check_topk(config, dataset)
-    _check_no_added_items(checkpoint, model, dataset)
-    ranks = None if result_file is None else RankFile(config, test)
-    logging.getLogger().info(start_summary(config, dataset))
-    unreachable = unreachable_targets(valid, test)
+    trained = _loaded(checkpoint, model_class, changes)
+    config = trained.config
+    model = trained.model
+    ranks = None if result_file is None else RankFile(config, trained.test)
+    candidates = candidates_of_test(config)
+    unreachable = unreachable_targets(trained.valid, trained.test)
     stages.end("data")
-
-    trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
-    collector = trainer.eval_collector
-    collector.data_collect(train)  # as fit does
-    if ranks is not None:
-        ranks.check(collector)
-    metrics = metrics_of_test(trainer, test, load_best_model=False)
-    trainer.tensorboard.close()
+    collector, metrics = _tested(trained, ranks)
     stages.end("test")
 
     ranks_name = None
     if ranks is not None and result_file is not None and processes.rank() == 0:
         ranks_name = ranks.write(collector, metrics, result_file)
     report = model.report() if is_generative(config.model_class) else {}
-    command = command_of_test(checkpoint, changes)
-    stored_in = None if result_file is None else str(result_file)
+    entries = tested_entries(config, trained.test, metrics, report, ranks_name)
+    entries["config"]["result_file"] = None if result_file is None else str(result_file)
     return {
-        **entries_without_training(stages, [model], command),
-        "model": config.settings.model,
-        "dataset": config.settings.dataset,
-        "checkpoint": str(checkpoint),
-        "cpu_seconds": {**cost_of_trainings([checkpoint]), **stages.cpu_seconds},
-        "changes": changes,
-        "history_masked": history_masked(config.final_config_dict),
+        **_entries_of_test(checkpoint, [checkpoint], changes, stages, [model]),
+        **entries,
+        "candidates": candidates,
         "unreachable_targets": unreachable,
-        "tested_pairs": pairs_of_test(test),
-        **metrics,
-        "seed": config.settings.seed,
-        "report": report,
-        "ranks": ranks_name,
-        "config": {**config.plain(), "result_file": stored_in},
     }
+
+
+def _loaded(checkpoint: str, model_class: type | str | None, changes: dict[str, Any]) -> Trained:
+    """A model and its data, which can be tested."""
+    state = load_checkpoint(checkpoint)
+    check_changes(checkpoint, state["config"], model_class, changes)
+    trained = restored(checkpoint, state, model_class, changes)
+    if trained.test is None:
+        raise ConfigError(
+            f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
+            "out to test it on."
+        )
+    check_topk(trained.config, trained.dataset)
+    _check_no_added_items(checkpoint, trained.model, trained.dataset)
+    logging.getLogger().info(start_summary(trained.config, trained.dataset))
+    return trained
+
+
+def _tested(trained: Trained, ranks: RankFile | None) -> tuple[Any, dict[str, Any]]:
+    """RecBole's collector after the test of a model, and the entries with the metrics."""
+    config = trained.config
+    trainer_class = get_trainer_class(config.model_class, config.settings.model)
+    trainer = trainer_class(config, trained.model)
+    collector = trainer.eval_collector
+    collector.data_collect(trained.train)  # as fit does
+    if ranks is not None:
+        ranks.check(collector)
+    metrics = metrics_of_test(trainer, trained.test, load_best_model=False)
+    trainer.tensorboard.close()
+    return collector, metrics
 
 
 def _evaluate_ensemble(
@@ -161,17 +172,37 @@ def _evaluate_ensemble(
     ranks = None
     if result_file is not None and first.config.settings.save_ranks:
         ranks = ranks_folder(result_file)
-    result = tested(members, file, ranks)
+    entries = tested(members, file, ranks)
     stages.end("test")
-    command = command_of_test(path, changes)
     models = [member.trained.model for member in members]
     return {
-        **entries_without_training(stages, models, command),
-        **result,
-        "checkpoint": str(path),
-        "cpu_seconds": {**cost_of_trainings(file.checkpoints), **stages.cpu_seconds},
-        "changes": changes,
+        **_entries_of_test(path, file.checkpoints, changes, stages, models),
+        **entries,
         "unreachable_targets": unreachable_targets(first.valid, first.test),
+    }
+
+
+def _entries_of_test(
+    path: str,
+    checkpoints: Sequence[str],
+    changes: dict[str, Any],
+    stages: Stages,
+    models: Sequence[AbstractRecommender],
+) -> dict[str, Any]:
+    """Entries that say what a test cost and how it is repeated.
+
+    Args:
+        path: of what was tested, a checkpoint or an ensemble.
+        checkpoints: whose trainings it took.
+        changes: of the settings.
+        stages: of the test.
+        models: what was tested.
+    """
+    return {
+        **entries_without_training(stages, models, command_of_test(path, changes)),
+        "checkpoint": str(path),
+        "cpu_seconds": {**cost_of_trainings(checkpoints), **stages.cpu_seconds},
+        "changes": changes,
     }
 
 

@@ -45,7 +45,9 @@ def key_list(method: str | None, argv: list[str]) -> str:
     if "model" in parse_arguments(argv):
         raise ConfigError("Name the method without --model: recbole-genrec keys LETTER.")
     settled = settled_keys(method or WITHOUT_KEYS, argv)
-    config, values, places = settled.config, settled.values, settled.places
+    config = settled.config
+    values = settled.values
+    places = settled.places
     if method is None:
         values["model"] = None
     else:

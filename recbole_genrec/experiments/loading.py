@@ -18,6 +18,7 @@ from recbole_genrec.data.cold_items import items_without_interactions, texts_of
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.data.plain_histories import plain_histories
@@ -26,6 +27,7 @@ from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint, opened
 from recbole_genrec.experiments.other_pasts import sentence_about_other_pasts
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.outside import check_stored_class
@@ -95,11 +97,11 @@ def restored(
         bought = histories(dataset)
         train, valid, test = make_loaders(config, dataset, generative)
         if generative:
-            model = _model_of_ours(config, train._dataset, state)
+            model = _model_of_ours(config, dataset_of(train), state)
             take_in_new_items(config, model, dataset, bought, state["ids"])
             model.histories = bought
         else:
-            model = _recbole_model(config, train._dataset, state)
+            model = _recbole_model(config, dataset_of(train), state)
     sentence = sentence_about_other_pasts(config, state, bought)
     if sentence:
         logging.getLogger().warning(f"{checkpoint}: {sentence}")
@@ -149,23 +151,6 @@ def load(checkpoint: str, **changes: Any) -> Any:
         ArtefactError: the checkpoint is missing or damaged.
     """
     return load_recommender(checkpoint, **changes).model
-
-
-class Served(NamedTuple):
-    """A model that recommends, and what its users have chosen so far.
-
-    :func:`load_model` gives one of ours, :func:`load_recommender` also one of RecBole.
-
-    Attributes:
-        config: the settings of its run, with the changes asked for.
-        model: the model in evaluation mode, on its device.
-        histories: raw item ids of each user, oldest first; ``None`` where the dataset's files are
-            not there.
-    """
-
-    config: GenRecConfig
-    model: Any
-    histories: Histories | None
 
 
 def load_model(
@@ -301,7 +286,9 @@ def take_in_new_items(
         return []
     users_of = buyers(bought, new)
     trained = set(ids["users"])
-    users = [[user for user in users_of[item] if user in trained] for item in new]
+    users = []
+    for item in new:
+        users.append([user for user in users_of[item] if user in trained])
     texts, titles = texts_of(config, new)
     if begins:
         texts = [text or PLACEHOLDER for text in texts]
@@ -327,9 +314,12 @@ def _note_items(
     known = set(model.item_tokens)
     gone = [item for item in items if item in known and item not in present]
     if gone:
-        logging.getLogger().info(
-            f"{len(gone)} items of the model have no interaction in the data, for example "
-            f"{gone[0]!r}; they stay in the lists unless candidates leave them out."
+        log = logging.getLogger()
+        tell = log.warning if len(gone) > len(known) / 2 else log.info
+        tell(
+            f"{len(gone)} of {len(known)} items of the model have no interaction in the data, for "
+            f"example {gone[0]!r}; they stay in the lists unless candidates (--candidate_file) "
+            "leave them out."
         )
     return [item for item in items if item not in known]
 
@@ -348,7 +338,7 @@ def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLis
         if sentence:
             logging.getLogger().warning(sentence)
     else:
-        data = make_loaders(config, dataset, False, evaluated=False)[0]._dataset
+        data = dataset_of(make_loaders(config, dataset, False, evaluated=False)[0])
     model = _recbole_model(config, data, state).to(config.settings.device).eval()
     return RecBoleLists(config, model, ids, bought, state.get("histories"))
 

@@ -16,7 +16,8 @@ def model_card(model: Any, result: Mapping[str, Any]) -> str:
         result: of its run, see :func:`~.results_beside.result_beside`.
     """
     values = model.config.final_config_dict
-    name, dataset = values["model"], values["dataset"]
+    name = values["model"]
+    dataset = values["dataset"]
     lines = [
         *("---", "library_name: recbole-genrec", "tags:", "- recommender-system"),
         *("- generative-recommendation", "- semantic-ids", "datasets:", f"- {dataset}", "---", ""),

@@ -64,10 +64,11 @@ class RecBoleLists(CatalogueLists):
         self.catalogue = Catalogue(ids["items"], ids["users"])
         self.histories = histories
         self.trained_on = trained_on
-        self.is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        settings = config.settings
+        self.is_sequential = settings.MODEL_TYPE == ModelType.SEQUENTIAL
         self.uses_users = True
-        self.max_seq_length = config["MAX_ITEM_LIST_LENGTH"]
-        self._reads_users = config["model"] not in SAME_FOR_ALL and hasattr(model, "n_users")
+        self.max_seq_length = settings.MAX_ITEM_LIST_LENGTH
+        self._reads_users = settings.model not in SAME_FOR_ALL and hasattr(model, "n_users")
         self._titles: list[str] | None = None
 
     @property
@@ -96,8 +97,9 @@ class RecBoleLists(CatalogueLists):
     def list_options(self) -> ListOptions:
         """What the settings say about lists."""
         settings = self.config.settings
-        shows = settings.show_progress is not False
-        return ListOptions(settings.exclude_history, BATCH, shows, self.config["device"])
+        return ListOptions(
+            settings.exclude_history, BATCH, settings.shows_progress, settings.device
+        )
 
     def listable(self, history: Tensor, user: Tensor) -> Tensor:
         """Rows of users in training, where the model knows users."""
@@ -119,20 +121,20 @@ class RecBoleLists(CatalogueLists):
         Raises:
             ConfigError: somebody new, and a model that knows people by their user ids alone.
         """
-        config = self.config
+        settings = self.config.settings
         users = user.get("user", torch.zeros_like(length))
         if self._reads_users and not bool((users > 0).all()):
             raise ConfigError(
-                f"{config['model']} knows people by their user ids alone, so it needs a user of "
+                f"{settings.model} knows people by their user ids alone, so it needs a user of "
                 "its training: give --user, or use a sequential model."
             )
-        columns = {config["USER_ID_FIELD"]: users}
+        columns = {settings.USER_ID_FIELD: users}
         if self.is_sequential:
             width = self.max_seq_length
             padded = torch.nn.functional.pad(history, (0, width - history.shape[1]))  # [B, width]
-            columns[history_column(config)] = padded
-            columns[config["ITEM_LIST_LENGTH_FIELD"]] = length
-        batch = Interaction(columns).to(config["device"])
+            columns[history_column(self.config)] = padded
+            columns[settings.ITEM_LIST_LENGTH_FIELD] = length
+        batch = Interaction(columns).to(settings.device)
         try:
             scores = self.model.full_sort_predict(batch)
         except NotImplementedError:
@@ -141,7 +143,8 @@ class RecBoleLists(CatalogueLists):
 
     def _score_each(self, batch: Interaction, n_users: int) -> Tensor:
         """Scores of models that score given pairs alone, as RecBole's trainer asks for them."""
+        settings = self.config.settings
         pairs = batch.repeat_interleave(self.n_items)
-        items = torch.arange(self.n_items, device=self.config["device"]).repeat(n_users)
-        pairs.update(Interaction({self.config["ITEM_ID_FIELD"]: items}))
+        items = torch.arange(self.n_items, device=settings.device).repeat(n_users)
+        pairs.update(Interaction({settings.ITEM_ID_FIELD: items}))
         return self.model.predict(pairs)

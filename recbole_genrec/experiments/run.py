@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.idle_keys import unread_keys
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.preparation.offers import prepare_if_missing
 from recbole_genrec.errors import ConfigError, explained_files
@@ -71,6 +73,9 @@ def run_recbole_genrec(
     }
     if several:
         _check_together(list(configs.values()))
+    if not processes.started_with_others():
+        for sentence in unread_keys(list(configs.values())):
+            getLogger().warning(sentence)
 
     for config in configs.values():
         prepare_if_missing(config, interaction_files(config))

@@ -16,16 +16,18 @@ from recbole_genrec.data.cold_items import sentence_about_cold_items
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.history_digests import digests_of
 from recbole_genrec.data.ids import raw_ids
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
-from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice
 from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.stages import (
+    candidates_of_test,
     check_topk,
     metrics_of_test,
     paper_scale_notice,
     start_summary,
+    tested_entries,
 )
 from recbole_genrec.experiments.warm_start import known_ids, warm_start
 from recbole_genrec.model.registry import build_model, is_generative
@@ -33,7 +35,6 @@ from recbole_genrec.report.console import side_by_side
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.logs import no_empty_logs
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
-from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, commit, n_parameters, versions
@@ -100,7 +101,8 @@ class SingleRun:
         bought: what the users have chosen; from ``prepare`` on.
         histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
-        tested: number and digest of the pairs of the test; from ``prepare`` on.
+        candidates: number and digest of the items that the test ranks, where these are not all;
+            from ``prepare`` on.
         ranks: the file of the test users' ranks; from ``prepare`` on.
         model: the model; from ``build`` on.
         trainer: the trainer.
@@ -148,12 +150,12 @@ class SingleRun:
         self.logger.info(start_summary(self.config, self.dataset))
         for notice in [*self.config.notices, paper_scale_notice(self.config)]:
             self._say(notice, True)
-        rows = self.train._dataset.inter_feat
+        rows = dataset_of(self.train).inter_feat
         lengths = self.config.settings.ITEM_LIST_LENGTH_FIELD
         if lengths in rows:  # general models have none
             self._say(*backbone_notice(self.config, rows[lengths]))
         self.unreachable = unreachable_targets(self.valid, self.test_loader)
-        self.tested = pairs_of_test(self.test_loader)
+        self.candidates = candidates_of_test(self.config)
         self.stages.end("data")
 
     def _say(self, sentence: str, warns: bool) -> None:
@@ -214,8 +216,8 @@ class SingleRun:
     def _model(self) -> AbstractRecommender:
         """The model before its training."""
         if self.warm_start is not None:
-            return self.warm_start.build(self.train._dataset, self.bought)
-        return build_model(self.config, self.train._dataset)
+            return self.warm_start.build(dataset_of(self.train), self.bought)
+        return build_model(self.config, dataset_of(self.train))
 
     def fit(self) -> None:
         """Train the model."""
@@ -269,7 +271,7 @@ class SingleRun:
         """Number and test metrics of the users in training and of those kept out of it."""
         metrics = {}
         for name, loader in seen_and_unseen(self.config, self.test_loader).items():
-            n_users = len(loader._dataset)
+            n_users = len(dataset_of(loader))
             metrics[name] = {
                 "users": n_users,
                 **self.trainer.evaluate(loader, load_best_model=False),
@@ -278,35 +280,30 @@ class SingleRun:
 
     def result(self) -> dict[str, Any]:
         """The content of the result file."""
-        config = self.config
+        tested = tested_entries(
+            self.config, self.test_loader, self.test_entries, self.report, self.ranks_name
+        )
         cpu_seconds = self._cpu_seconds()
         cpu_of_stages = sum(cpu_seconds[stage] for stage in self.stages.seconds)
         return {
-            "model": config.settings.model,
-            "dataset": config.settings.dataset,
-            "history_masked": history_masked(config.final_config_dict),
+            **tested,
+            "candidates": self.candidates,
             "unreachable_targets": self.unreachable,
-            "tested_pairs": self.tested,
             "best_valid_score": self._best_valid_score(),
-            "valid_score_bigger": config.settings.valid_metric_bigger,
+            "valid_score_bigger": self.config.settings.valid_metric_bigger,
             "best_valid_result": self._best_valid_result(),
-            **self.test_entries,
             "test_by_user": self.by_user,
-            "seed": config.settings.seed,
             "parameters": n_parameters(self.model),
             "processes": processes.size(),
-            "report": self.report,
             "tokenizer_curves": self._tokenizer_curves(),
             "seconds": {**self.stages.seconds, **self.trainer.seconds, "cpu": cpu_of_stages},
             "cpu_seconds": cpu_seconds,
             "peak_memory_mb": self.stages.memory,
             "epochs": self.trainer.history,
             "checkpoint": self.trainer.saved_model_file if self.saved else None,
-            "ranks": self.ranks_name,
             "command": self.command,
             "commit": self.commit,
             "versions": versions(),
-            "config": config.plain(),
         }
 
     def _tokenizer_curves(self) -> dict[str, dict[str, list[float]]]:

@@ -11,11 +11,14 @@ from recbole.data.dataset import Dataset
 from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.ids import read_ids
+from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice
 
@@ -105,7 +108,7 @@ def _evaluation(config: GenRecConfig) -> str:
     split = ", ".join(f"{name}: {value}" for name, value in arguments["split"].items())
     modes = ", ".join(dict.fromkeys(evaluation_modes(arguments).values()))
     text = f"split {split}, order {arguments['order']}, mode {modes}"
-    negatives = config["train_neg_sample_args"] or {}
+    negatives = settings.train_neg_sample_args or {}
     if negatives.get("distribution", "none") != "none":
         text += f"; training draws {negatives['sample_num']} {negatives['distribution']} negative"
     return text
@@ -113,7 +116,7 @@ def _evaluation(config: GenRecConfig) -> str:
 
 def paper_scale_notice(config: GenRecConfig) -> str:
     """A warning for a published setting on a CPU; empty elsewhere."""
-    if config["preset"] != "paper" or config.settings.device.type != "cpu":
+    if config.settings.preset != "paper" or config.settings.device.type != "cpu":
         return ""
     return (
         "preset paper is the published setting, made for GPUs: on a CPU it may take days. The line "
@@ -133,6 +136,23 @@ def _capped_codes(config: GenRecConfig, dataset: Dataset) -> dict[str, str]:
     sizes = tokenizer.sizes_asked(asked, n_items, dataset.user_num - 1)
     notice = sizes_notice(n_items, sizes, effective_sizes(n_items, sizes))
     return {"codes": notice} if notice else {}
+
+
+def candidates_of_test(config: GenRecConfig) -> dict[str, Any] | None:
+    """Number and digest of the items in ``candidate_file``, by which two tests are compared.
+
+    Args:
+        config: the settings of the test.
+
+    Returns:
+        ``{"items": their number, "digest": 16 hexadecimal digits}``; ``None`` where all items are
+        ranked.
+    """
+    file = config.settings.candidate_file
+    if file is None:
+        return None
+    items = sorted(set(read_ids(file)))
+    return {"items": len(items), "digest": digest(items)}
 
 
 def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[str, Any]:
@@ -170,6 +190,35 @@ def metrics_of_test(trainer: Trainer, test: Any, load_best_model: bool) -> dict[
             values = [metrics[metric] for metrics in tests.values()]
             entries["test_range"][metric] = [min(values), max(values)]
     return entries
+
+
+def tested_entries(
+    config: GenRecConfig,
+    test: Any,
+    metrics: dict[str, Any],
+    report: dict[str, Any],
+    ranks: str | None,
+) -> dict[str, Any]:
+    """Entries of a result that say what was tested, and what came out.
+
+    Args:
+        config: the settings of the test.
+        test: RecBole's loader of the test split, or ``None``.
+        metrics: entries with the metrics, as of :func:`metrics_of_test`.
+        report: what the model says about its codes and its search.
+        ranks: name of the folder that holds the ranks, where they are stored.
+    """
+    return {
+        "model": config.settings.model,
+        "dataset": config.settings.dataset,
+        "seed": config.settings.seed,
+        "history_masked": history_masked(config.final_config_dict),
+        "tested_pairs": pairs_of_test(test),
+        **metrics,
+        "report": report,
+        "ranks": ranks,
+        "config": config.plain(),
+    }
 
 
 def _variants(model: Any) -> Generator[str, None, None]:

@@ -43,7 +43,8 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     if values.get("tokenizer"):
         check_stored_name(str(values["tokenizer"]))
     values["data_path"] = str(Path(values["data_path"]).parent)
-    model, dataset = values.pop("model"), values.pop("dataset")
+    model = values.pop("model")
+    dataset = values.pop("dataset")
     fill_older_run(values, _keys_of_method(model, values.get("tokenizer")))
     values |= changes
     change_older_names(values, changes)

@@ -14,6 +14,7 @@ from torch import Tensor
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.dataset import create_dataset
 from recbole_genrec.data.inter_files import interaction_files
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.loaders import make_loaders
 from recbole_genrec.data.preparation.offers import prepare_if_missing
 from recbole_genrec.errors import ConfigError
@@ -123,7 +124,7 @@ def _names(named: object) -> list[str | None]:
     if named is None:
         return [None]
     words = named if isinstance(named, list) else str(named).split(",")
-    names: list[str | None] = [name for name in (str(word).strip() for word in words) if name]
+    names: list[str | None] = [str(word).strip() for word in words if str(word).strip()]
     if not names:
         raise ConfigError("--tokenizer names no tokenizer. Give a name, or leave it out.")
     return names
@@ -148,7 +149,7 @@ def _figures(config: GenRecConfig) -> FittedTokenizer:
     dataset = create_dataset(config)
     train = make_loaders(config, dataset, True)[0]
     init_seed(settings.seed, settings.reproducibility)
-    model = build_model(config, train._dataset)
+    model = build_model(config, dataset_of(train))
 
     codes = model.item_codes
     stats = codes.stats()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.ids import IdText, raw_id, read_ids
+from recbole_genrec.data.ids import IdText, read_ids
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import (
-    Served,
     Trained,
     load_data_and_model,
     load_model,
@@ -18,6 +17,7 @@ from recbole_genrec.experiments.loading import (
 )
 from recbole_genrec.experiments.model_card import model_card
 from recbole_genrec.experiments.results_beside import result_beside
+from recbole_genrec.experiments.served import Served
 
 __all__ = [
     "Trained",
@@ -99,32 +99,30 @@ def recommend_for_user(
     candidates: list[str] | None = None,
     exclude_seen: bool | None = None,
 ) -> list[dict[str, Any]]:
-    """The best next items for a user of the data; see :func:`recommend`.
+    """The best next items for a user of the data.
 
     Items of the user that the model does not know do not count.
+
+    Args:
+        served: the model and what its users have chosen.
+        user: raw id.
+        k: how many items.
+        candidates: raw ids of the items to choose among; default all items.
+        exclude_seen: as in :func:`recommend`.
+
+    Returns:
+        As :func:`recommend`.
 
     Raises:
         ConfigError: no such user, or no item of theirs is known.
     """
-    model, name = served.model, served.config.settings.dataset
-    person = raw_id(user)
-    if served.histories is None:
-        raise ConfigError(
-            f"The files of {name} are not in {served.config.settings.data_path}, so what user "
-            f"{person!r} has chosen is unknown. Give --data_path, or a history of item ids."
-        )
-    if person not in served.histories:
-        raise ConfigError(
-            f"There is no user {person!r} in {name}. Use --history=item,item,... for people "
-            "outside it."
-        )
-    known = set(model.item_tokens[1:])
-    items = [item for item in served.histories[person] if item in known]
-    if not items:
-        raise ConfigError(f"The model knows none of the items that user {person!r} has chosen.")
-    in_training = person if model.catalogue.has_user(person) else None
-    return model.recommend(
-        items, k=k, candidates=candidates, user=in_training, exclude_seen=exclude_seen
+    advice = (
+        "Use --history=item,item,... for people outside it, or --data_path where its files are "
+        f"not in {served.config.settings.data_path}."
+    )
+    items, person = served.chosen_by(user, advice)
+    return served.model.recommend(
+        items, k=k, candidates=candidates, user=person, exclude_seen=exclude_seen
     )
 
 

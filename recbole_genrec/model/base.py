@@ -121,7 +121,9 @@ class GenRecModel(TakesNewItems, Recommending):
     def optimiser_groups(self) -> list[dict]:
         """:meth:`parameter_groups`, and a last group of the parameters that they leave out."""
         groups = self.parameter_groups()
-        grouped = {id(parameter) for group in groups for parameter in group["params"]}
+        grouped: set[int] = set()
+        for group in groups:
+            grouped.update(map(id, group["params"]))
         ungrouped = [p for p in self.parameters() if p.requires_grad and id(p) not in grouped]
         if not ungrouped:
             return groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from recbole_genrec.data.ids import check_ids, raw_id
 from recbole_genrec.data.inter_files import RESERVED
@@ -110,7 +110,8 @@ class Catalogue:
             ConfigError: ``texts`` is no list of texts, an id is taken or missing, or a file could
                 not hold an id or a text.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        is_list = isinstance(texts, Collection) and not isinstance(texts, str | Mapping)
+        if not is_list or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"texts must be a list with one text an item, got {texts!r:.80}.")
         first = len(self.items)
         if tokens is None:

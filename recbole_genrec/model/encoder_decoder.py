@@ -21,16 +21,18 @@ from recbole_genrec.runtime.processes import balanced
 
 
 def words_loss(
-    backbone: EncoderDecoderBackbone, memory: EncoderMemory, words: WordPrefix, items: Tensor
+    backbone: EncoderDecoderBackbone, code_vectors: Tensor, words: WordPrefix, items: Tensor
 ) -> Tensor:
-    """Cross-entropy of the words of items under teacher forcing.
+    """Cross-entropy of the words of items given their codes, under teacher forcing.
 
     Args:
-        backbone: writes them.
-        memory: what it reads, ``B`` sources.
+        backbone: reads the codes and writes the words.
+        code_vectors: input vectors of the items' codes ``[B, L, d]``.
         words: of all items.
         items: item ids ``[B]``.
     """
+    valid = code_vectors.new_ones(code_vectors.shape[:2], dtype=torch.bool)
+    memory = backbone.read(code_vectors, valid)
     inputs, labels = words.teach(items)
     loss, count = words.loss(backbone.decode(inputs, memory), labels)
     return balanced(loss, count)
@@ -139,7 +141,6 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        codes = self.vocabulary.embed(self.vocabulary.tokens(self.codes[items]))  # [B, L, d]
-        mask = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        words = self.self_improvement.item_prefix
-        return words_loss(self.backbone, self.backbone.read(codes, mask), words, items)
+        tokens = self.vocabulary.tokens(self.codes[items])
+        code_vectors = self.vocabulary.embed(tokens)  # [B, L, d]
+        return words_loss(self.backbone, code_vectors, self.self_improvement.item_prefix, items)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from recbole_genrec.backbone import length_mask
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.model.code_search import (
     check_search_settings,
@@ -78,7 +79,7 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         following = torch.where(last, target.unsqueeze(1), pad(history[:, 1:], (0, 1)))  # [B, T]
         if self.has_one_target:
             return following, last
-        return following, position < length.unsqueeze(1)
+        return following, length_mask(length, history.shape[1])
 
     def list_code_words(self) -> list[str]:
         """The codes of each item by its id, ``12-7-250``."""
@@ -110,11 +111,11 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
             Internal ids of the new items. Codes and scores of all other items do not
             change.
         """
-        if not len(texts):
+        tokens = self.catalogue.new_items(texts, tokens)
+        if not tokens:
             return []
         if self.self_improvement is not None:
             self.self_improvement.check_new_items(self)
-        tokens = self.catalogue.new_items(texts, tokens)
         texts = [str(text) if text.strip() else PLACEHOLDER for text in texts]
         if vectors is not None:
             vectors = torch.as_tensor(vectors)

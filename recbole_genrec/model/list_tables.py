@@ -95,12 +95,20 @@ class ListTable:
             users: raw ids.
             lists: the list of each.
         """
-        counts = [len(best) for best in lists]
-        items = np.array([item for best in lists for item, _ in best], dtype=np.int64)
-        facts = [columns for best in lists for _, columns in best]
+        counts = []
+        ranks: list[int] = []
+        numbers = []
+        facts = []
+        for best in lists:
+            counts.append(len(best))
+            ranks += range(1, len(best) + 1)
+            for item, columns_of_item in best:
+                numbers.append(item)
+                facts.append(columns_of_item)
+        items = np.array(numbers, dtype=np.int64)
         columns = {
             "user_id": np.array(users, dtype=object).repeat(counts),
-            "rank": np.array([rank for count in counts for rank in range(1, count + 1)], np.int64),
+            "rank": np.array(ranks, dtype=np.int64),
             "item_id": self._items[items],
             "title": self._titles[items],
             "score": np.array([fact["score"] for fact in facts], dtype=np.float64),

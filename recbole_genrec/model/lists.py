@@ -186,7 +186,8 @@ class UserLists(Answering):
             history = pad_sequence([recent[row] for row in rows], batch_first=True)
             bar.update(len(rows))
             listable = self.listable(history, people.numbers[rows])
-            rows, history = rows[listable], history[listable]
+            rows = rows[listable]
+            history = history[listable]
             if not len(rows):
                 continue
             arguments = {}
@@ -196,7 +197,8 @@ class UserLists(Answering):
                 arguments["excluded"] = excluded.to(options.device)
             if self.uses_users:
                 arguments["user"] = people.numbers[rows].to(options.device)
-            history, length = history.to(options.device), lengths[rows].to(options.device)
+            history = history.to(options.device)
+            length = lengths[rows].to(options.device)
             ranked = self.ranked_lists(history, length, k, candidates, **arguments)
             for row, best in zip(rows.tolist(), ranked, strict=True):
                 lists[row] = best

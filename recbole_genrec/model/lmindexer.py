@@ -29,9 +29,12 @@ from recbole_genrec.backbone import (
     BeamDecoder,
     CodeVocabulary,
     EncoderDecoderBackbone,
+    TextAndCodes,
     TextTable,
     compose,
-    embed_mixed,
+    length_mask,
+    token_ids,
+    whole,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.sequences import Segment
@@ -43,11 +46,12 @@ from recbole_genrec.decoding import (
     smoothed_cross_entropy,
 )
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.common_keys import OneTargetSettings
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
-from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys
 from recbole_genrec.tokenizer.lmindexer.network import with_end
 from recbole_genrec.tokenizer.lmindexer.settings import LMIndexerTokenizerSettings
 from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
@@ -55,7 +59,7 @@ from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
 SEPARATOR = ". "
 
 
-class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, SharedSettings):
+class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, OneTargetSettings):
     """Keys of LMIndexer beside those of its tokenizer."""
 
     tokenizer: Literal["lmindexer"] = key("LMIndexer brings its own tokenizer", affects="tokenizer")
@@ -69,7 +73,6 @@ class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, SharedSettings):
     loss_vocab: Literal["full", "codes", "trie"] = key(
         "tokens among which a target competes", affects="training"
     )
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
 
 
 class LMIndexer(GenerativeRecommender):
@@ -95,21 +98,22 @@ class LMIndexer(GenerativeRecommender):
         self.backbone: EncoderDecoderBackbone = pretrained.backbone
         code_rows = pretrained.code_rows
         if not settings.init_from_tokenizer:
-            self.backbone, code_rows = self.tokenizer.fresh_backbone(), None
+            self.backbone = self.tokenizer.fresh_backbone()
+            code_rows = None
         if settings.compile_search:
             self.backbone.compile_search()
 
-        self.n_text = self.backbone.text_table.num_embeddings
         self.end = self.text_tokenizer.eos_token_id
         width = self.backbone.d_model
         self.vocabulary = CodeVocabulary(
             self.level_sizes, width, width, tied=True, scale=self.backbone.output_scale
         )
+        self.text_and_codes = TextAndCodes(self.backbone, self.vocabulary)
         self._start_codes(code_rows)
         self.item_texts = TextTable(
             self.text_tokenizer, self.content.text, settings.item_max_length
         )
-        separator = self.text_tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        separator = token_ids(self.text_tokenizer, SEPARATOR)
         self.register_buffer("separator", torch.tensor(separator), persistent=False)  # [w]
 
     @torch.no_grad()
@@ -180,7 +184,7 @@ class LMIndexer(GenerativeRecommender):
             Token ids ``[B, S]``, right-padded, and which of them count.
         """
         place = torch.arange(history.shape[1], device=history.device)
-        is_item = place < length.unsqueeze(1)  # [B, T]
+        is_item = length_mask(length, history.shape[1])  # [B, T]
         newest_first = (length.unsqueeze(1) - 1 - place).clamp(min=0)  # [B, T]
         items = history.gather(1, newest_first)  # [B, T]
         if self.settings.rec_input == "ids":
@@ -188,42 +192,33 @@ class LMIndexer(GenerativeRecommender):
             n_items = length.clamp(max=max(n_kept, 1))  # [B]
             oldest_first = (n_items.unsqueeze(1) - 1 - place).clamp(min=0)
             items = items.gather(1, oldest_first)
-            is_item = place < n_items.unsqueeze(1)
+            is_item = length_mask(n_items, history.shape[1])
 
         pieces, counts = self._pieces(items)  # [B, T, w]
         counts = counts & is_item.unsqueeze(-1)
         ids, lengths = compose((pieces.flatten(1), counts.flatten(1)))  # [B, S], [B]
         ids = ids[:, : self.settings.max_source_length - 1]
-        valid = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
+        valid = length_mask(lengths, ids.shape[1])
         return with_end((ids, valid), self.end)
 
     def _pieces(self, items: Tensor) -> Segment:
         """What stands for each item of a history, ``[B, T, w]``."""
-        codes = self._code_tokens(items)  # [B, T, L]
-        segments = [(codes, torch.ones_like(codes, dtype=torch.bool))]
+        codes = whole(self.text_and_codes.ids(self.codes[items]))  # [B, T, L]
         if self.settings.rec_input == "ids":
-            return segments[0]
-        separator = self.separator.expand(*items.shape, -1)  # [B, T, w]
-        follows = torch.ones_like(separator, dtype=torch.bool)
+            return codes
+        separator, follows = whole(self.separator.expand(*items.shape, -1))  # [B, T, w]
         follows[:, 0] = False  # nothing stands before the newest item
-        if self.settings.rec_input == "text":
-            segments = []
-        segments = [(separator, follows), *segments, self.item_texts(items)]
-        ids = torch.cat([ids for ids, _ in segments], dim=-1)
-        return ids, torch.cat([valid for _, valid in segments], dim=-1)
-
-    def _code_tokens(self, items: Tensor, levels: int | None = None) -> Tensor:
-        """Token ids of the items' codes, ``[..., levels]``."""
-        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
+        segments = [(separator, follows), self.item_texts(items)]
+        if self.settings.rec_input == "both":
+            segments.insert(1, codes)
+        ids, valid = zip(*segments, strict=True)
+        return torch.cat(ids, dim=-1), torch.cat(valid, dim=-1)
 
     # --- encoder and decoder ----------------------------------------------------------------------
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.inputs)
-
     def _memory(self, ids: Tensor, valid: Tensor) -> EncoderMemory:
         """The encoded sources, token ids ``[B, S]`` and which of them count."""
-        return self.backbone.read(self._embed(ids), valid)
+        return self.backbone.read(self.text_and_codes.embed(ids), valid)
 
     def _teach(self, memory: EncoderMemory, items: Tensor, levels: int) -> tuple[Tensor, Tensor]:
         """Teacher forcing: the items' tokens are both the decoder's input and its labels.
@@ -232,9 +227,10 @@ class LMIndexer(GenerativeRecommender):
             States ``[B, levels + 1, d]`` that predict the codes and the end token, and these
             tokens ``[B, levels + 1]``.
         """
-        labels = pad(self._code_tokens(items, levels), (0, 1), value=self.end)
+        codes = self.text_and_codes.ids(self.codes[items, :levels])
+        labels = pad(codes, (0, 1), value=self.end)
         inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
-        return self.backbone.decode(self._embed(inputs), memory), labels
+        return self.backbone.decode(self.text_and_codes.embed(inputs), memory), labels
 
     def _token_loss(
         self,
@@ -251,7 +247,8 @@ class LMIndexer(GenerativeRecommender):
         logits = closed.hide_tokens(logits, first)
         if self.settings.loss_vocab != "full":
             # Column 0 is the end token, the codes follow.
-            labels = torch.where(labels == self.end, 0, labels - self.n_text + 1)
+            codes = self.text_and_codes.code_numbers(labels)
+            labels = torch.where(labels == self.end, 0, codes + 1)
         logits = logits.float().flatten(0, 1)
         return smoothed_cross_entropy(logits, labels.flatten(), self.label_smoothing)
 
@@ -304,12 +301,11 @@ class LMIndexer(GenerativeRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        codes = self._code_tokens(items)
-        counts = torch.ones_like(codes, dtype=torch.bool)
-        memory = self._memory(*with_end((codes, counts), self.end))
+        codes = whole(self.text_and_codes.ids(self.codes[items]))
+        memory = self._memory(*with_end(codes, self.end))
         ids, valid = with_end(self.item_texts(items), self.end)  # [B, T + 1]
         inputs = pad(ids[:, :-1], (1, 0))  # the padding token starts the decoder
-        states = self.backbone.decode(self._embed(inputs), memory)
+        states = self.backbone.decode(self.text_and_codes.embed(inputs), memory)
         logits = self.backbone.text_logits(states[valid]).float()
         return balanced(smoothed_cross_entropy(logits, ids[valid]), int(valid.sum()))
 
@@ -321,7 +317,7 @@ class LMIndexer(GenerativeRecommender):
 
     def items_added(self, items: list[int]) -> None:
         """Take up the texts of new items."""
-        self.item_texts.append(self.content.text[len(self.item_texts) :])
+        self.item_texts.extend_to(self.content.text)
 
     @classmethod
     def check_config(cls, values: dict) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MODELS = {
-    "STORE": "recbole_genrec.model.store:STORE",
+    "STORE": "recbole_genrec.model.store.model:STORE",
     "TIGER": "recbole_genrec.model.tiger:TIGER",
     "LETTER": "recbole_genrec.model.letter:LETTER",
     "LCRec": "recbole_genrec.model.lcrec.model:LCRec",

@@ -59,7 +59,7 @@ class TakesNewItems(StoredModel):
         Returns:
             Raw ids of the items that stay out. The log says why, counts them and names one.
         """
-        users = [[user for user in chosen if self.has_learned(user)] for chosen in users]
+        users = [list(filter(self.has_learned, chosen)) for chosen in users]
         lacks: dict[str, str] = {}
         try:
             lacks = self.lacks_of_new_items(texts, tokens, users)

@@ -28,6 +28,12 @@ class VectorRecommender(GenRecModel):
 
     A method whose items are several vectors (SETRec) joins them to one: the inner product of the
     joined vectors is the sum of the inner products.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint.
+        needs_text: whether items must have texts.
     """
 
     settings_class = VectorMethodSettings

@@ -36,6 +36,6 @@ class Recommending(UserLists, StoredModel):
         return ListOptions(
             self.settings.exclude_history,
             self.rows_at_once(),
-            self.settings.show_progress is not False,
+            self.settings.shows_progress,
             self._weights_device(),
         )

@@ -58,11 +58,9 @@ def get_model_class(name: str) -> type:
     else:
         model_class = find_outside(name)
         if model_class is None:
-            near = nearest(name, model_names(), n=3) or list(MODELS)
-            raise ConfigError(
-                f"There is no model {name!r}. Did you mean {' or '.join(near)}? "
-                f"Ours: {', '.join(MODELS)}."
-            )
+            near = nearest(name, model_names(), n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ConfigError(f"There is no model {name!r}.{hint} Ours: {', '.join(MODELS)}.")
     quiet_anomaly_detection()
     return model_class
 

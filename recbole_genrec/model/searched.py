@@ -21,6 +21,8 @@ class SearchedModel(CodedModel):
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
+    searches_codes = True
+
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self._search = CodeSearch(self.settings)
@@ -75,7 +77,8 @@ class SearchedModel(CodedModel):
         if self.scores_every_item:
             return super()._best_of(k, history, length, excluded, **user)
         result = self.search(history, length, k, excluded=excluded, **user)
-        items, scores = result.items[:, :k], result.scores[:, :k]
+        items = result.items[:, :k]
+        scores = result.scores[:, :k]
         if self.settings.constraint != "trie":
             return items, scores
         short = (items == 0).any(1).nonzero().squeeze(1)  # [R]

@@ -26,22 +26,29 @@ from recbole_genrec.backbone import (
     BeamDecoder,
     EncoderDecoderBackbone,
     TiedCodeVocabulary,
+    length_mask,
     load_encoder_decoder,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.decoding import item_cross_entropy, level_logits
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.cold_sharing import ColdShareKeys, ColdSharing
+from recbole_genrec.model.common_keys import OneTargetSettings, TemperatureKeys
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
-from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys
 
 
 class TIGERSettings(
-    ColdShareKeys, CompiledSearchKeys, LabelSmoothingKeys, BackboneKeys, SharedSettings
+    ColdShareKeys,
+    CompiledSearchKeys,
+    TemperatureKeys,
+    LabelSmoothingKeys,
+    BackboneKeys,
+    OneTargetSettings,
 ):
     """Keys of TIGER and LETTER."""
 
@@ -55,11 +62,6 @@ class TIGERSettings(
     score_eos: bool = key("the end token counts in the score", affects="training")
     loss_vocab: Literal["full", "trie"] = key(
         "codes among which a target competes", affects="training"
-    )
-    temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
-    infer_temperature: float | Literal["match"] = key(
-        "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
     )
 
 
@@ -97,9 +99,6 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             self.register_buffer("user_numbers", torch.arange(len(self.user_tokens)))
 
         self.temperature = settings.temperature
-        self.infer_temperature = settings.infer_temperature
-        if self.infer_temperature == "match":
-            self.infer_temperature = self.temperature
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -139,7 +138,8 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             user: RecBole's user ids ``[B]``.
         """
         memory = self._memory(history, length, user)
-        return self.search_decoder(memory, self.settings.score_type, self.infer_temperature)
+        settings = self.settings
+        return self.search_decoder(memory, settings.score_type, settings.search_temperature)
 
     # --- encoder and decoder ----------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
         if end_token is not None:
             tokens = pad(tokens, (0, 1)).scatter(1, ends.unsqueeze(1), end_token)  # [B, T * L + 1]
             ends = ends + 1
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < ends.unsqueeze(1)
+        mask = length_mask(ends, tokens.shape[1])
 
         if self.uses_users and user is not None:
             numbers = self.user_numbers[user]  # [B]

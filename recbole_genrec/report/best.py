@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole.evaluator.register import metrics_dict
 
+from recbole_genrec.report.metric_names import kind
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
 
 
@@ -18,8 +19,8 @@ def lower_is_better(metric: str) -> bool:
     """
     if metric == VALIDATION_LOSS:
         return True
-    kind = metrics_dict.get(metric.partition("@")[0].lower())
-    return bool(getattr(kind, "smaller", False))
+    metric_class = metrics_dict.get(kind(metric).lower())
+    return bool(getattr(metric_class, "smaller", False))
 
 
 def best_value(metric: str, values: Iterable[float | None]) -> float | None:

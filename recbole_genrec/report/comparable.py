@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,11 +55,24 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     _check_groups(runs, _dataset, different_tests, "rows of one table")
     _check_tested_pairs(runs)
     for dataset in {run.dataset for run in runs}:
-        settings = {}
-        for run in runs:
-            if run.dataset == dataset and run.result is not None:
-                settings[run.name] = run.result["config"]
-        check_one_table(settings)
+        results = [(run.name, run.result) for run in runs if run.dataset == dataset and run.result]
+        settings = {name: _settings_of_test(result) for name, result in results}
+        several = {name for name, result in results if _may_join_rows(result)}
+        check_one_table(settings, one_row_a_user=settings.keys() - several)
+
+
+def _settings_of_test(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a result; of ``candidate_file`` what it held, where the result says so."""
+    settings = dict(result["config"])
+    if result.get("candidates") is not None:
+        settings["candidate_file"] = result["candidates"]
+    return settings
+
+
+def _may_join_rows(result: Mapping[str, Any]) -> bool:
+    """Whether a list of a test may have been judged by several held-out items of its user."""
+    pairs = result.get("tested_pairs")
+    return pairs is None or pairs["lists"] != pairs["pairs"]
 
 
 def _run_of_seeds(run: ComparedRun) -> Hashable:
@@ -81,7 +94,7 @@ def _check_groups(
     for run in runs:
         if run.result is None:
             continue
-        config = run.result["config"]
+        config = _settings_of_test(run.result)
         first_file, first = firsts.setdefault(group_of(run), (run.file, config))
         keys = different_keys(first, config)
         if keys:
@@ -160,11 +173,14 @@ def different_protocols(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
     return different
 
 
-def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
+def check_one_table(
+    settings: Mapping[str, Mapping[str, Any]], one_row_a_user: Container[str] = ()
+) -> None:
     """Check before the training that the results of several models may stand in one table.
 
     Args:
         settings: by name of the model.
+        one_row_a_user: names of models whose results show that no user had several test rows.
 
     Raises:
         ConfigError: the lists of some hold items of the history and those of others do not, the
@@ -184,8 +200,11 @@ def check_one_table(settings: Mapping[str, Mapping[str, Any]]) -> None:
             f"The history is masked for {names} alone, and such results cannot stand in one table "
             "with the others. Set exclude_history for all models, or run them apart."
         )
-    kinds = {name: kind_of_rows(values) for name, values in settings.items()}
-    examples = {kind: name for name, kind in kinds.items()}
+    examples = {}
+    for name, values in settings.items():
+        kind = kind_of_rows(values)
+        if kind != "user" or name not in one_row_a_user:
+            examples[kind] = name
     if "interaction" in examples and "user" in examples:
         raise ConfigError(_different_rows(examples["interaction"], examples["user"]))
     first_name, first = next(iter(settings.items()), ("", {}))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scipy.stats import false_discovery_control
 
 from recbole_genrec.report.contents import ReportEntry
 from recbole_genrec.report.ranks import UserRanks, comparable
-from recbole_genrec.report.significance import REPEATS, bootstrap_interval, compare
+from recbole_genrec.report.significance import REPEATS, Comparison, bootstrap_interval, compare
 
 CORRECTION = "Benjamini-Hochberg (false discovery rate)"
 """How p-values of several comparisons are adjusted."""
@@ -29,28 +28,14 @@ class PairedTest:
     Attributes:
         run: name of the run.
         metric: ``recall@k`` or ``ndcg@k``.
-        difference: mean difference over the users.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        p: two-sided p-value.
-        p_adjusted: corrected for the number of comparisons.
-        users: number of users.
+        comparison: of the two over the users.
+        p_adjusted: its p-value, corrected for the number of comparisons.
     """
 
     run: str
     metric: str
-    difference: float
-    low: float
-    high: float
-    p: float
+    comparison: Comparison
     p_adjusted: float
-    users: int
-
-
-def by_rank(metric: str, ranks: UserRanks) -> bool:
-    """Whether a metric follows from the ranks of one target a user."""
-    name, _, k = metric.partition("@")
-    return name in ("recall", "ndcg") and k.isdigit() and int(k) <= ranks.depth
 
 
 def metric_intervals(
@@ -64,13 +49,9 @@ def metric_intervals(
     """
     if ranks is None:
         return {}
-    intervals = {}
-    for metric in metrics:
-        if by_rank(metric, ranks):
-            name, _, k = metric.partition("@")
-            values = ranks.recall(int(k)) if name == "recall" else ranks.ndcg(int(k))
-            intervals[metric] = bootstrap_interval(values)
-    return intervals
+    return {
+        metric: bootstrap_interval(ranks.values(metric)) for metric in metrics if ranks.has(metric)
+    }
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
@@ -92,7 +73,7 @@ def paired_tests(
     """
     if baseline.ranks is None:
         return []
-    comparisons: list[tuple[str, str, Mapping[str, Any]]] = []
+    comparisons: list[tuple[str, str, Comparison]] = []
     for entry in entries:
         if entry is baseline or entry.ranks is None:
             continue
@@ -100,24 +81,13 @@ def paired_tests(
             continue
         own, others = comparable([entry.ranks, baseline.ranks])
         for metric in metrics:
-            if not (by_rank(metric, own) and by_rank(metric, others)):
+            if not (own.has(metric) and others.has(metric)):
                 continue
             comparison = compare({0: own.by_case(metric)}, {0: others.by_case(metric)})
             if comparison is not None:
-                comparisons.append((entry.name, metric, comparison.plain()))
-    corrected = adjusted([values["p"] for _, _, values in comparisons])
-    tests = []
-    for (run, metric, values), p_adjusted in zip(comparisons, corrected, strict=True):
-        tests.append(
-            PairedTest(
-                run,
-                metric,
-                values["difference"],
-                values["low"],
-                values["high"],
-                values["p"],
-                p_adjusted,
-                values["users"],
-            )
-        )
-    return tests
+                comparisons.append((entry.name, metric, comparison))
+    corrected = adjusted([comparison.p for _, _, comparison in comparisons])
+    return [
+        PairedTest(run, metric, comparison, p_adjusted)
+        for (run, metric, comparison), p_adjusted in zip(comparisons, corrected, strict=True)
+    ]

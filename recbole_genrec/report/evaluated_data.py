@@ -46,7 +46,8 @@ def different_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
         one: settings of a run.
         other: settings of another.
     """
-    values, others = evaluated_data(one), evaluated_data(other)
+    values = evaluated_data(one)
+    others = evaluated_data(other)
     return [key for key in NEUTRAL if values[key] != others[key]]
 
 

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard_page import leaderboard_page
-from recbole_genrec.report.rows import main_metric, make_rows, mean_metrics, place
+from recbole_genrec.report.metric_names import place
+from recbole_genrec.report.rows import main_metric, make_rows, mean_metrics
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.tables import csv_text, markdown
 from recbole_genrec.storage.artefacts import write_json

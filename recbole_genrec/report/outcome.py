@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.report.best import best_epoch, best_value, valid_metric
+from recbole_genrec.report.metric_names import is_of_rank
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.significance import Comparison, compare
 
@@ -105,7 +106,7 @@ def _main_metric(results: Mapping[str, Result], metrics: list[str]) -> str | Non
     """The validated metric where it is one of a user's rank, else the first such."""
     first = next(iter(results.values()))
     validated = valid_metric(first)
-    ranked = [name for name in metrics if name.startswith(("ndcg@", "recall@"))]
+    ranked = [name for name in metrics if is_of_rank(name)]
     if validated in ranked:
         return validated
     return ranked[0] if ranked else None
@@ -135,7 +136,8 @@ def _distance(result: Result, baseline: Result, metric: str) -> list[str]:
 
 def _compared(result: Result, baseline: Result, metric: str) -> Comparison | None:
     """The paired test over users, where both runs kept their ranks."""
-    one, other = _ranks(result), _ranks(baseline)
+    one = _ranks(result)
+    other = _ranks(baseline)
     if one is None or other is None:
         return None
     return compare({0: one.by_case(metric)}, {0: other.by_case(metric)})
@@ -143,7 +145,8 @@ def _compared(result: Result, baseline: Result, metric: str) -> Comparison | Non
 
 def _ranks(result: Result) -> UserRanks | None:
     """The stored ranks of a run that has just ended, in its own working folder."""
-    checkpoint, name = result.get("checkpoint"), result.get("ranks")
+    checkpoint = result.get("checkpoint")
+    name = result.get("ranks")
     if not name:
         return None
     file = (result.get("config") or {}).get("result_file") or checkpoint

@@ -13,8 +13,9 @@ from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
+from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.protocol import protocol_text
-from recbole_genrec.report.rows import check_baseline, main_metric, place
+from recbole_genrec.report.rows import check_baseline, main_metric
 from recbole_genrec.report.templating import Figures, render
 from recbole_genrec.settings.recbole_values import history_masked
 
@@ -134,7 +135,8 @@ class RunView:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """What the run was, by label."""
-        result, config = self.result, self.result["config"]
+        result = self.result
+        config = self.result["config"]
         masked = result.get("history_masked", history_masked(config))
         rows = [("model", result["model"])]
         if self.tokenizer is not None:
@@ -226,8 +228,11 @@ class RunView:
         levels = (self.tokenizer or {}).get("levels") or []
         if not levels:
             return None
-        columns = [[level[name] for level in levels] for name in ("size", "used", "perplexity")]
-        return self.figures(code_figures.usage_bars(*columns), "use of the codes of each level")
+        sizes = [level["size"] for level in levels]
+        used = [level["used"] for level in levels]
+        perplexities = [level["perplexity"] for level in levels]
+        figure = code_figures.usage_bars(sizes, used, perplexities)
+        return self.figures(figure, "use of the codes of each level")
 
     @property
     def map_figure(self) -> Any:
@@ -302,7 +307,7 @@ class RunView:
     @property
     def catalogue_places(self) -> list[int]:
         """Lengths of the lists that the catalogue's metrics look at."""
-        places = {int(name.partition("@")[2]) for name in self.analysis.catalogue}
+        places = {place(name) for name in self.analysis.catalogue}
         return sorted(places)
 
     @property

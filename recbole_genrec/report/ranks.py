@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.report.metric_names import is_of_rank, kind, place
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 
 ADVICE = "Run or evaluate the model again with --save_ranks=True, which writes them anew."
@@ -54,6 +56,19 @@ class UserRanks:
     def ndcg(self, k: int) -> np.ndarray:
         """NDCG@k of each user, float64 ``[n_users]``; k must not exceed ``depth``."""
         return np.where(self._within(k), 1 / np.log2(np.maximum(self.ranks, 1) + 1), 0.0)
+
+    def has(self, metric: str) -> bool:
+        """Whether a metric follows from these ranks."""
+        return is_of_rank(metric) and place(metric) <= self.depth
+
+    def values(self, metric: str) -> np.ndarray:
+        """A metric of each user, float64 ``[n_users]``.
+
+        Args:
+            metric: ``recall@k`` or ``ndcg@k``; k must not exceed ``depth``.
+        """
+        by_place = self.recall if kind(metric) == "recall" else self.ndcg
+        return by_place(place(metric))
 
     def _within(self, k: int) -> np.ndarray:
         if k > self.depth:
@@ -118,9 +133,7 @@ class UserRanks:
             The metric by (user, target); the target is empty where it is not known. Of ranks
             :meth:`without_names` by (digest of the cases, place among them).
         """
-        name, _, k = metric.partition("@")
-        values = self.recall(int(k)) if name == "recall" else self.ndcg(int(k))
-        return dict(zip(self._cases(), values.tolist(), strict=True))
+        return dict(zip(self._cases(), self.values(metric).tolist(), strict=True))
 
     def _cases(self) -> list[tuple[str, str]]:
         if self.cases_digest:
@@ -161,7 +174,8 @@ def _loaded(tensors: dict[str, Tensor], meta: dict[str, Any]) -> UserRanks:
     if "cases" in tensors:
         users, targets = _unpacked(tensors["cases"])
     else:
-        users, targets = meta["users"], meta.get("targets", [])
+        users = meta["users"]
+        targets = meta.get("targets", [])
     ranks = tensors["ranks"].numpy().astype(np.int64)
     if len(users) != len(ranks):
         raise ValueError("users and ranks differ in number")
@@ -212,8 +226,9 @@ def evaluated_cases(loader: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "Ranks and ensembles need eval_args with mode: full; sampled candidates give no rank "
             "among all items."
         )
-    data = loader._dataset
-    users, items = data.inter_feat[data.uid_field], data.inter_feat[data.iid_field]
+    data = dataset_of(loader)
+    users = data.inter_feat[data.uid_field]
+    items = data.inter_feat[data.iid_field]
     if len(users.unique()) != len(users):
         raise ConfigError(
             "Ranks and ensembles need one test target a user: eval_args with split: "

@@ -13,6 +13,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
 from recbole_genrec.report.comparisons import adjusted
 from recbole_genrec.report.evaluated_data import data_text
+from recbole_genrec.report.metric_names import is_of_rank, kind, place
 from recbole_genrec.report.ranks import comparable
 from recbole_genrec.report.runs import Run, saved_ranks
 from recbole_genrec.report.significance import compare
@@ -149,18 +150,13 @@ def main_metric(runs: Sequence[Run]) -> str:
     common = [name for name in tests[0] if name in names]
     if METRIC in common or not common:
         return METRIC
-    ndcg = [name for name in common if name.startswith("ndcg@")]
+    ndcg = [name for name in common if kind(name) == "ndcg"]
     return (ndcg or common)[0]
-
-
-def place(metric: str) -> int:
-    """The k of ``ndcg@k``; 10 of a metric without one."""
-    return int(metric.partition("@")[2] or 10)
 
 
 def _user_metrics(runs: Sequence[Run], metric: str) -> dict[str, UserMetrics]:
     """The metric of each user by name of the row, of the runs whose ranks were kept."""
-    if not metric.startswith(("ndcg@", "recall@")):
+    if not is_of_rank(metric):
         return {}
     kept = {run.key: ranks for run in runs if (ranks := saved_ranks(run)) is not None}
     metrics: dict[str, UserMetrics] = {}

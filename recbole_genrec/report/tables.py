@@ -190,7 +190,9 @@ def _codes(rows: Sequence[Row], metric: str) -> str:
 
 def _seeds(row: Row) -> str:
     """How many of the planned seeds are done."""
-    done, failed, pending = len(row["seeds"]), len(row["failed"]), len(row["pending"])
+    done = len(row["seeds"])
+    failed = len(row["failed"])
+    pending = len(row["pending"])
     text = f"{done}/{done + failed + pending}"
     if failed:
         text += f", {failed} FAILED"

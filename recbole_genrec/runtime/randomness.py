@@ -20,6 +20,18 @@ def kept_randomness() -> Iterator[None]:
         set_rng_state(state)
 
 
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch draws from ``seed``; the caller's random numbers go on as before.
+
+    Args:
+        seed: of what is built or trained inside.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def rng_state() -> dict:
     """States of Python's, numpy's and torch's random generators.
 

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.serving.batcher import ClosedError, QueueFullError
 
+INVALID_JSON = "The body is no valid JSON."
+
 
 class SlowError(GenRecError):
     """The answer did not come in time.
@@ -54,6 +56,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def of_route(request: Request, error: HTTPException) -> JSONResponse:
         sentences = {
+            400: f"{INVALID_JSON} Nesting has an end, and so have the digits of a number.",
             404: f"There is nothing at {request.url.path}. /openapi.json lists what there is.",
             405: f"{request.url.path} does not take {request.method}.",
         }
@@ -75,7 +78,7 @@ def sentence_about(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"][1:])
     kind = error["type"]
     if kind == "json_invalid":
-        return "The body is no valid JSON."
+        return INVALID_JSON
     if kind == "extra_forbidden":
         return f"There is no field {place!r} here. /openapi.json lists the fields."
     if kind == "missing":

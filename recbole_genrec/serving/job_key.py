@@ -7,7 +7,7 @@ from typing import Any
 
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
-from recbole_genrec.experiments.loading import Served
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.settings.classification import display_keys
 from recbole_genrec.storage.digests import digest, file_digest, folder_fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,19 +84,19 @@ def _write_text(files: list[Path], target: Path, ending: str) -> int:
     count = 0
     with open(target, "w", encoding="utf-8", newline="") as stream:
         for number, part in enumerate(files):
-            frame = _read(part).to_pandas()
-            count += len(frame)
-            _write_rows(frame, stream, ending, header=number == 0)
+            rows = _read(part)
+            count += rows.num_rows
+            _write_rows(rows, stream, ending, header=number == 0)
     return count
 
 
-def _write_rows(frame: pd.DataFrame, stream: IO[str], ending: str, header: bool) -> None:
+def _write_rows(rows: pa.Table, stream: IO[str], ending: str, header: bool) -> None:
     if ending == ".jsonl":
-        if len(frame):
-            frame.to_json(stream, orient="records", lines=True, force_ascii=False)
+        for row in rows.to_pylist():
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
         return
     separator = "," if ending == ".csv" else "\t"
-    frame.to_csv(stream, sep=separator, index=False, header=header, lineterminator="\n")
+    rows.to_pandas().to_csv(stream, sep=separator, index=False, header=header, lineterminator="\n")
 
 
 def join_shards(shards: list[Path], output: Path) -> None:

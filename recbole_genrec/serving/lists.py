@@ -23,7 +23,7 @@ from recbole_genrec.data.history_digests import changed_users, digests_of
 from recbole_genrec.data.ids import IdText, raw_id, read_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.loading import Served
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists import lists_bar
 from recbole_genrec.model.queries import check_ids
@@ -40,7 +40,8 @@ from recbole_genrec.storage.digests import digest
 PART = 1024
 """Users of a part: what a kill loses at most."""
 
-ALL, CHANGED = "all", "changed"
+ALL = "all"
+CHANGED = "changed"
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,9 @@ class _Job:
         """
         histories = self.served.histories
         if histories is None:
-            config = self.served.config
+            settings = self.served.config.settings
             raise ConfigError(
-                f"The files of {config['dataset']} are not in {config['data_path']}. "
+                f"The files of {settings.dataset} are not in {settings.data_path}. "
                 "Give --data_path, the folder that holds the dataset's folder."
             )
         record = Record(self.target)
@@ -258,7 +259,7 @@ class _Job:
         unknown = [user for user in users if user not in now]
         if unknown:
             raise ConfigError(
-                f"There is no user {unknown[0]!r} in {self.served.config['dataset']} "
+                f"There is no user {unknown[0]!r} in {self.served.config.settings.dataset} "
                 f"({len(unknown)} of {len(users)} ids are unknown)."
             )
 

@@ -113,7 +113,7 @@ def _add(
     """What :func:`add_items_of` does; arguments as of it, ``target`` is the new checkpoint."""
     model = load_model(checkpoint, with_data=False, **changes).model
     _check_places_by_text(model, checkpoint)
-    fields = model.config["item_text_fields"]
+    fields = model.config.settings.item_text_fields
     if not fields:
         raise ConfigError(
             f"{checkpoint} was trained without item texts (item_text_fields), so a text gives a "
@@ -151,7 +151,8 @@ def _check_nothing_lost(target: Path, model: GenRecModel, items: Collection[str]
     """
     if not target.exists():
         return
-    name, dataset = model.config.settings.model, model.config.settings.dataset
+    name = model.config.settings.model
+    dataset = model.config.settings.dataset
     earlier = _items_added_to(target, name, dataset)
     lost = [item for item in earlier if item not in items]
     if earlier and not lost:

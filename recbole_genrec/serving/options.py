@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from recbole_genrec.errors import ConfigError
@@ -38,5 +39,12 @@ class ServiceOptions:
         for field in fields(self):
             value = getattr(self, field.name)
             lowest = LOWEST.get(field.name, 1)
-            if not value >= lowest:
-                raise ConfigError(f"{field.name} is {value}; it must be at least {lowest}.")
+            if not lowest <= value < math.inf:
+                raise ConfigError(
+                    f"{field.name} is {value}; it must be a number of at least {lowest}."
+                )
+        if self.max_wait_ms / 1000 >= self.timeout:
+            raise ConfigError(
+                f"max_wait_ms is {self.max_wait_ms} and timeout {self.timeout} s: a query would "
+                "wait for others until its time is over. Use a shorter max_wait_ms."
+            )

@@ -62,6 +62,7 @@ class PartFolder:
 
         Those of earlier versions have no key in their names.
         """
-        parent, name = self.output.parent, glob.escape(self.output.name + self.ending)
+        parent = self.output.parent
+        name = glob.escape(self.output.name + self.ending)
         found = [*parent.glob(f"{name}{PARTS}"), *parent.glob(f"{name}.*{PARTS}")]
         return sorted(folder for folder in found if folder != self.path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.loading import Served
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.beam_trace import TracedLevel, trace_search
 from recbole_genrec.model.generative import GenerativeRecommender
@@ -25,11 +25,12 @@ class Recommender:
     """
 
     def __init__(self, served: Served) -> None:
+        self.served = served
         self.model = served.model
-        self.histories = served.histories
-        self.name = str(served.config["model"])
-        self.dataset = str(served.config["dataset"])
-        self.excludes_seen = bool(served.config.settings.exclude_history)
+        settings = served.config.settings
+        self.name = settings.model
+        self.dataset = settings.dataset
+        self.excludes_seen = settings.exclude_history
         tokens = self.model.catalogue.items
         self.titles = TitleIndex(tokens, [self._title(item) for item in range(len(tokens))])
         self.has_walk = self._walks()
@@ -106,7 +107,7 @@ class Recommender:
         person = None
         items = list(history or [])
         if user is not None:
-            items, person = self._chosen_by(user)
+            items, person = self.served.chosen_by(user, "Give a history.")
         query = Query(items, k, candidates, person, self._left_out(items, exclude_seen, excluded))
         query.check()
         self.model.catalogue.item_ids([*items, *(candidates or [])])
@@ -122,21 +123,6 @@ class Recommender:
             exclude_seen = self.model.list_options().exclude_history
         known = [item for item in excluded or [] if self.model.catalogue.has_item(item)]
         return [*history, *known] if exclude_seen else known
-
-    def _chosen_by(self, user: str) -> tuple[list[str], str | None]:
-        """What a user of the data has chosen, and the user's id where the model knows it."""
-        if self.histories is None:
-            raise ConfigError(
-                "The data of this model is not loaded, so what users have chosen is unknown. Give "
-                "a history."
-            )
-        if user not in self.histories:
-            raise ConfigError(f"There is no user {user!r} in {self.dataset}. Give a history.")
-        catalogue = self.model.catalogue
-        items = [item for item in self.histories[user] if catalogue.has_item(item)]
-        if not items:
-            raise ConfigError(f"The model knows none of the items that user {user!r} has chosen.")
-        return items, user if catalogue.has_user(user) else None
 
     def answer(self, queries: Sequence[Query]) -> list[list[dict[str, Any]]]:
         """The lists of some queries, each as ``recommend`` gives it, with titles and codes."""

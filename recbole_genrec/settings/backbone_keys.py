@@ -11,10 +11,15 @@ WITH_ADAPTER = ("tuning", "lora")
 WEIGHTS: tuple[Effect, ...] = ("tokenizer", "training")
 
 
-class BackboneKeys(Settings):
-    """Which language model."""
+class BackboneSourceKeys(Settings):
+    """Where a language model comes from."""
 
     backbone: str = key("'scratch', a folder, or a hub id", affects=WEIGHTS)
+
+
+class BackboneKeys(BackboneSourceKeys):
+    """Which language model."""
+
     backbone_config: dict = key(
         "settings of a backbone from scratch; without model_type they change single values of the "
         "default",

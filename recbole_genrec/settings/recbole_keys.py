@@ -1,4 +1,7 @@
-"""RecBole's own keys, as far as this package checks, reads or classifies them."""
+"""RecBole's own keys, as far as this package checks, reads or classifies them.
+
+Those of the machine: :mod:`~recbole_genrec.settings.machine_keys`.
+"""
 
 from __future__ import annotations
 
@@ -94,9 +97,6 @@ class RecBoleKeys(Settings):
     checkpoint_dir: str = key("folder for checkpoints", affects="display", set_by_benchmark=True)
     gpu_id: Any = key("number of the GPU", affects="display", evaluate=True)
     use_gpu: bool = key("whether a GPU is used", affects="display", evaluate=True)
-    show_progress: bool = key(
-        "progress bars", affects="display", evaluate=True, set_by_benchmark=True
-    )
     state: str = key("level of the log", affects="display", evaluate=True)
     worker: int = key("processes that load batches", affects="display")
     log_wandb: bool = key("whether Weights & Biases is used", affects="display", inherited=False)
@@ -109,7 +109,6 @@ class RecBoleKeys(Settings):
     )
 
     # --- what RecBole computes from other keys
-    device: Any = key("device of the run", affects="display", computed=True)
     local_rank: int = key("number of the process", affects="display", computed=True)
     MODEL_TYPE: Any = key("kind of the model", affects="training", computed=True)
     MODEL_INPUT_TYPE: Any = key("kind of the training rows", affects="training", computed=True)

@@ -40,7 +40,10 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
     """
     if not isinstance(eval_args, dict):
         known = ", ".join(EVAL_ARGS)
-        raise ConfigError(f"eval_args is {eval_args!r}; it must be a dictionary of {known}.")
+        raise ConfigError(
+            f"eval_args is {eval_args!r}; it must be a dictionary of {known}. To train on every "
+            "interaction and test nothing: --hold_out=False."
+        )
     for part in eval_args:
         if part not in EVAL_ARGS:
             hint = did_you_mean(str(part), EVAL_ARGS)
@@ -62,6 +65,37 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             raise ConfigError(
                 "eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); "
                 "use full, uniN or popN."
+            )
+
+
+def check_metrics(values: Mapping[str, Any]) -> None:
+    """Check ``metrics`` against those of RecBole, and against the way of the evaluation.
+
+    Args:
+        values: settings, before RecBole has looked at them.
+
+    Raises:
+        ConfigError: there is no such metric, or it does not judge a full ranking.
+    """
+    from recbole.evaluator.register import metric_types, metrics_dict
+    from recbole.utils import EvaluatorType
+
+    metrics = values["metrics"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    known = {name: metric.__name__ for name, metric in metrics_dict.items()}
+    of_rankings = [known[name] for name in known if metric_types[name] == EvaluatorType.RANKING]
+    ranks_all = "full" in evaluation_modes(values["eval_args"]).values()
+    for name in names:
+        if str(name).lower() not in known:
+            hint = did_you_mean(str(name), known.values())
+            raise ConfigError(
+                f"There is no metric {name!r}.{hint} RecBole's: {', '.join(known.values())}."
+            )
+        judges_values = metric_types[name.lower()] == EvaluatorType.VALUE
+        if judges_values and ranks_all:
+            raise ConfigError(
+                f"metrics: {name} judges predicted values, and eval_args has mode: full, which "
+                f"ranks all items. Use {', '.join(of_rankings)}."
             )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from recbole_genrec.settings.backbone_keys import BackboneSourceKeys
 from recbole_genrec.settings.declaration import Settings, key
+from recbole_genrec.settings.machine_keys import MachineKeys
 from recbole_genrec.settings.recbole_keys import RecBoleKeys
 from recbole_genrec.settings.search_keys import SearchKeys
 from recbole_genrec.settings.self_improve_keys import SelfImproveKeys
@@ -13,12 +15,13 @@ from recbole_genrec.settings.tokenizer_keys import (
     CollaborativeKeys,
     FitKeys,
     ItemVectorKeys,
+    PrecisionKeys,
     Schedule,
     TextVectorKeys,
 )
 
 
-class ContentKeys(ItemVectorKeys, TextVectorKeys):
+class ContentKeys(BackboneSourceKeys, ItemVectorKeys, TextVectorKeys):
     """What is known about items, and how they are named by codes."""
 
     catalogue: Literal["interactions", "item_file"] = key(
@@ -33,10 +36,9 @@ class ContentKeys(ItemVectorKeys, TextVectorKeys):
     generator: str = key(
         "generator, where a method offers several", affects="training", default=None
     )
-    backbone: str = key("'scratch', a folder, or a hub id", affects=("tokenizer", "training"))
 
 
-class TrainingKeys(Settings):
+class TrainingKeys(PrecisionKeys):
     """How a method is trained and which rows it sees."""
 
     preset: Literal["paper"] | None = key(
@@ -82,9 +84,6 @@ class TrainingKeys(Settings):
     )
     valid_users: int = key(
         "validate on this many users drawn once with the seed; 0 = all", ge=0, affects="training"
-    )
-    precision: Literal["fp32", "bf16", "fp16"] = key(
-        "number format of training and search", affects=("tokenizer", "training", "search")
     )
     lr_scheduler: Schedule = key("learning-rate schedule", affects="training")
     warmup_ratio: float = key(
@@ -197,6 +196,7 @@ class SharedSettings(
     FitKeys,
     CodeKeys,
     ContentKeys,
+    MachineKeys,
     RecBoleKeys,
 ):
     """The keys that every method reads; a method declares its own in a subclass."""

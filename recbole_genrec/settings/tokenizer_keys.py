@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from recbole_genrec.settings.declaration import GIVEN, Settings, key
+from recbole_genrec.settings.machine_keys import MachineKeys
 
 Policy = Literal[
     "sinkhorn", "nearest_free", "extra_token", "none", "dedup_token", "reassign", "both"
@@ -76,16 +77,11 @@ class TextVectorKeys(Settings):
     )
 
 
-class TokenizerSettings(ItemVectorKeys, TextVectorKeys):
+class TokenizerSettings(ItemVectorKeys, TextVectorKeys, MachineKeys):
     """The keys that every tokenizer reads; a tokenizer declares its own in a subclass.
 
     Those that affect ``tokenizer`` make its cache key.
     """
-
-    device: Any = key("device of the run", affects="display", computed=True)
-    show_progress: bool = key(
-        "progress bars", affects="display", evaluate=True, set_by_benchmark=True
-    )
 
 
 class CodeKeys(Settings):
@@ -190,6 +186,39 @@ class RateKeys(FitKeys):
         affects="tokenizer",
         default=0.0,
         neutral=0.0,
+    )
+
+
+class ScaleKeys(Settings):
+    """The scale of the vectors that a tokenizer quantises."""
+
+    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
+
+
+class CodebookNetworkKeys(ScaleKeys, RateKeys):
+    """An autoencoder with codebooks in the middle, and its training."""
+
+    hidden_sizes: list[int] = key(
+        "widths of an encoder between input and code; the decoder mirrors them",
+        ge=1,
+        affects="tokenizer",
+    )
+    code_dim: int = key("dimensions of a code", ge=1, affects="tokenizer")
+    commitment_weight: float = key(
+        "weight of the commitment loss (beta in TIGER and TokenRec, mu in LETTER)",
+        ge=0,
+        affects="tokenizer",
+    )
+    tokenizer_weight_decay: float = key(
+        "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
+    )
+
+
+class PrecisionKeys(Settings):
+    """The number format of a run, which tokenizers with a language model train in too."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = key(
+        "number format of training and search", affects=("tokenizer", "training", "search")
     )
 
 

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import repair_collisions
 from recbole_genrec.tokenizer.fitting import fit_or_load
-from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
-from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
-from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 from recbole_genrec.tokenizer.registry import (
     TOKENIZERS,
     make_tokenizer,
@@ -23,16 +19,12 @@ from recbole_genrec.tokenizer.registry import (
 
 __all__ = [
     "TOKENIZERS",
-    "LETTERLoss",
-    "RQVAE",
     "ItemCodes",
     "ItemTokenizer",
     "NewItems",
     "fit_or_load",
     "make_tokenizer",
     "register_tokenizer",
-    "repair_collisions",
-    "sinkhorn_codes",
     "tokenizer_class",
     "tokenizer_names",
 ]

@@ -118,13 +118,10 @@ class Tokenizer(ABC, Generic[ContentT, CodesT]):
         Args:
             precision: ``bf16`` or ``fp16`` for autocast; ``None`` and ``fp32`` are float32.
         """
-        device = self.settings.device or "cpu"
-        return TrainingLoop(self.progress, device, precision, self.shows_progress)
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether bars are shown."""
-        return self.settings.show_progress is not False
+        settings = self.settings
+        return TrainingLoop(
+            self.progress, settings.chosen_device, precision, settings.shows_progress
+        )
 
     # --- the store ----------------------------------------------------------------------------
 

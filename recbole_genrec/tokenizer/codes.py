@@ -122,14 +122,6 @@ class ItemCodes:
         """M, the levels that the tokenizer learned; an extra token comes after them."""
         return self.stats_before["levels"]
 
-    @property
-    def flat_offsets(self) -> Tensor:
-        """int64 ``[L]``.
-
-        ``codes + flat_offsets`` numbers all codes of all levels 0 .. ``sum(sizes)`` - 1.
-        """
-        return torch.tensor([0, *self.sizes[:-1]]).cumsum(0)
-
     def stats(self) -> dict:
         """``levels``: size, codes used, entropy (nats) and perplexity of each; ``nmi [L][L]``.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import RepairKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import RepairKeys, ScaleKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
 from recbole_genrec.tokenizer.vectors import FittedQuantiserTokenizer
@@ -37,11 +37,10 @@ class TextHierarchicalTokenizer(FittedQuantiserTokenizer):
         self.quantiser = HierarchicalKMeans.fit(x, self.settings.codebook_sizes, self.seed)
 
 
-class CIDSettings(RepairKeys, TokenizerSettings):
+class CIDSettings(ScaleKeys, RepairKeys, TokenizerSettings):
     """Keys of ``tokenizer: cid``."""
 
     spectral_dim: int = key("eigenvectors of the co-occurrence graph", ge=2, affects="tokenizer")
-    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
 
 
 class CIDTokenizer(TextHierarchicalTokenizer):

@@ -11,7 +11,8 @@ from recbole_genrec.settings.declaration import key
 from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
 from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
-from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAESettings, RQVAEStage, RQVAETokenizer
+from recbole_genrec.tokenizer.rqvae_stage import RQVAEStage
+from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAESettings, RQVAETokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import FitKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
@@ -148,9 +149,8 @@ class MetaPathTokenizer(ItemTokenizer):
             settings.tokenizer_lr,
             self.seed,
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            network = SkipGram(graph.n_nodes, settings.path_dim).to(self.settings.device or "cpu")
+        with seeded(self.seed):
+            network = SkipGram(graph.n_nodes, settings.path_dim).to(self.settings.chosen_device)
             self.loop().train(SkipGramStage(network, walks, how))
         return network.centres.weight.detach().cpu().clone()
 

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from recbole_genrec.data.scale import Scale
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import RateKeys, TokenizerSettings
+from recbole_genrec.settings.machine_keys import MachineKeys
+from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
 from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
@@ -24,7 +27,6 @@ from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
 from recbole_genrec.tokenizer.quantiser.masked_rq import MaskedRQ
 from recbole_genrec.tokenizer.quantiser.mq import MQ
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingLoop, TrainingStage
-from recbole_genrec.tokenizer.vectors import scale_of
 
 HELD_OUT = 5
 """One vector in so many is held out to choose the epoch."""
@@ -109,32 +111,19 @@ class MQStage(TrainingStage):
         return EpochEnd(best=is_best, shown={"loss": f"{loss:.4f}"})
 
 
-class MQKeys(RateKeys):
+class MQKeys(CodebookNetworkKeys):
     """Keys of an :class:`MQ` and its training."""
 
-    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
     codebook_sizes: list[int] | Literal["auto"] = key(
         "one alphabet size per learned level; auto = 3 of 256, of 512 above 10,000 users or items",
         ge=1,
         affects="tokenizer",
     )
-    hidden_sizes: list[int] = key(
-        "widths of each encoder between input and code; the decoder mirrors them",
-        ge=1,
-        affects="tokenizer",
-    )
-    code_dim: int = key("dimensions of a code", ge=1, affects="tokenizer")
     mask_ratio: float = key(
         "share of the input that is hidden in training", ge=0, le=0.99, affects="tokenizer"
     )
-    commitment_weight: float = key(
-        "weight of the commitment loss (beta)", ge=0, affects="tokenizer"
-    )
     tokenizer_dropout: float = key(
         "dropout in the tokenizer's network", ge=0, le=0.99, affects="tokenizer"
-    )
-    tokenizer_weight_decay: float = key(
-        "weight decay of the tokenizer's optimiser", ge=0, affects="tokenizer"
     )
     vq: Literal["mq", "rq"] = key(
         "mq: encoders and codebooks side by side; rq: one encoder and residual codebooks, the "
@@ -164,6 +153,7 @@ class MQQuantiser:
         quality: figures of the fit. ``distinct_share``: distinct tuples per vector; ``used``: codes
             in use, of each codebook; ``shared_near``, ``shared_random``: see :func:`agreement`;
             ``best_epoch`` and the ``loss`` of the held-out vectors there.
+        scale: of the vectors, after :meth:`fit` or :meth:`set_state`.
         sizes: codes of each codebook, never more than there are distinct vectors; after
             :meth:`fit`.
     """
@@ -178,9 +168,9 @@ class MQQuantiser:
         self.settings = MQKeys.of(config)
         self.seed = seed
         self.name = name
-        machine = TokenizerSettings.of(config)
-        self.device = machine.device or "cpu"
-        self.show_progress = machine.show_progress is not False
+        machine = MachineKeys.of(config)
+        self.device = machine.chosen_device
+        self.show_progress = machine.shows_progress
         self.progress = progress or FitProgress()
         self.quality: dict[str, Any] = {}
 
@@ -204,13 +194,10 @@ class MQQuantiser:
         """
         real = vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
         sizes = self._sizes_for(real)
-        centre, factor = scale_of(real.numpy(), self.settings.standardize)
-        self.centre = torch.from_numpy(centre)
-        self.factor = torch.from_numpy(factor)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        self.scale = Scale.of(real.numpy(), self.settings.standardize)
+        with seeded(self.seed):
             network = self._build(real.shape[1], sizes).to(self.device)
-            x = self._scaled(real).to(self.device)
+            x = self.scale.apply(real).to(self.device)
             stage = MQStage(self.name, network, x, self.settings, self.seed)
             loop = TrainingLoop(self.progress, self.device, show_progress=self.show_progress)
             loop.train(stage)
@@ -264,38 +251,32 @@ class MQQuantiser:
 
         A function of each row alone; nothing learns.
         """
-        return self.network.assign(self._scaled(vectors))
+        return self.network.assign(self.scale.apply(vectors))
 
     def level_distances(self, vectors: Tensor) -> list[Tensor]:
         """Squared distances of ``vectors [m, D]`` to the codes, K tensors float64 ``[m, L_k]``."""
-        return self.network.level_distances(self._scaled(vectors))
+        return self.network.level_distances(self.scale.apply(vectors))
 
     def reconstruct(self, codes: Tensor) -> Tensor:
         """Vectors that ``codes [m, K]`` stand for, float64 ``[m, D]``."""
-        scale = torch.where(self.factor == 0, 0.0, 1 / self.factor)
-        return self.network.reconstruct(codes) * scale + self.centre
+        return self.scale.undo(self.network.reconstruct(codes))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What :meth:`assign` needs after a restart: tensors, and JSON-like values."""
         tensors = {
-            "centre": self.centre,
-            "factor": self.factor,
+            **self.scale.tensors(),
             **with_prefix("network.", self.network.state_dict()),
         }
         return tensors, {"sizes": list(self.sizes), "quality": self.quality}
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
-        self.centre = tensors["centre"]
-        self.factor = tensors["factor"]
+        self.scale = Scale.from_tensors(tensors)
         self.quality = meta["quality"]
         # A stored tokenizer leaves the caller's random numbers as a fitted one does.
         with torch.random.fork_rng():
-            self.network = self._build(len(self.centre), meta["sizes"]).eval()
+            self.network = self._build(self.scale.width, meta["sizes"]).eval()
         self.network.load_state_dict(without_prefix("network.", tensors))
-
-    def _scaled(self, vectors: Tensor) -> Tensor:
-        return ((vectors.detach().cpu() - self.centre) * self.factor).float()
 
     def _build(self, d_in: int, sizes: list[int]) -> MaskedNetwork:
         settings = self.settings

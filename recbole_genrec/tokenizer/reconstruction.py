@@ -66,8 +66,8 @@ class ReconstructionStage(TrainingStage):
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """L_t2t of the items ``rows [B]``, trimmed to the longest text."""
         width = int(self.valid[rows].sum(1).max())
-        ids = self.ids[rows, :width].to(self.settings.device)  # [B, T]
-        mask = self.valid[rows, :width].to(self.settings.device)  # [B, T]
+        ids = self.ids[rows, :width].to(self.settings.chosen_device)  # [B, T]
+        mask = self.valid[rows, :width].to(self.settings.chosen_device)  # [B, T]
         if self.settings.placeholder == "one_pass":
             text = (ids, mask)
             dropout = self.settings.task_token_dropout
@@ -120,7 +120,7 @@ def reconstruction_quality(
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(ids), generator=generator)[:QUALITY_ROWS]
     others = chosen.roll(1)
-    device = settings.device
+    device = settings.chosen_device
     sums = torch.zeros(3, dtype=torch.float64)
     for rows, other in zip(chosen.split(QUALITY_BATCH), others.split(QUALITY_BATCH), strict=True):
         text, mask = ids[rows].to(device), valid[rows].to(device)

@@ -30,6 +30,10 @@ class RandomSettings(CodeKeys, TokenizerSettings):
 class RandomTokenizer(ItemTokenizer):
     """Uniform random codes: the control that shows what the content of the codes is worth.
 
+    Args:
+        config: a ``GenRecConfig``, or values by key.
+        seed: of the codes; new items draw from ``seed + 1``.
+
     Attributes:
         sizes: codes of each level.
     """

@@ -33,13 +33,17 @@ from recbole_genrec.backbone import (
     apply_tuning,
     backbone_identity,
     build_backbone,
+    serialised,
+    token_ids,
     tokenise_texts,
 )
 from recbole_genrec.errors import ArtefactError
+from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
     FitItemKeys,
+    PrecisionKeys,
     RateKeys,
     RepairKeys,
     TokenizerSettings,
@@ -65,11 +69,19 @@ COLLAPSED = 0.05
 
 
 class STORETokenizerSettings(
-    CausalBackboneKeys, RateKeys, FitItemKeys, RepairKeys, TokenizerSettings
+    CausalBackboneKeys, PrecisionKeys, RateKeys, FitItemKeys, RepairKeys, TokenizerSettings
 ):
     """Keys of ``tokenizer: store``."""
 
     text_max_len: int = key("text tokens per item in stage 1", ge=1, affects="tokenizer")
+    tokenizer_text_len: int | None = key(
+        "text tokens per item in stage 1, where text_max_len says something else of the generator "
+        "(LCRec: of a title); ~ = text_max_len",
+        ge=1,
+        affects="tokenizer",
+        default=None,
+        neutral=None,
+    )
     pca_dim: int = key("dimensions that k-means sees", ge=1, affects="tokenizer")
     pca_l2: bool = key("normalise before k-means", affects="tokenizer")
     task_token_dropout: float = key(
@@ -83,9 +95,11 @@ class STORETokenizerSettings(
         neutral="two_pass",
     )
     prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
-    precision: Literal["fp32", "bf16", "fp16"] = key(
-        "number format of training and search", affects=("tokenizer", "training", "search")
-    )
+
+    @property
+    def text_length(self) -> int:
+        """Text tokens per item in stage 1."""
+        return self.tokenizer_text_len or self.text_max_len
 
 
 class STORETokenizer(ItemTokenizer):
@@ -126,9 +140,13 @@ class STORETokenizer(ItemTokenizer):
         check_capacity(len(texts), self.sizes, self.settings.collision)
         network, ids, valid = self._network(texts, [*texts, *self.settings.prompts.values()])
         self._train(network, ids, valid)
-        dense = dense_tokens(network, ids, valid, self.settings.device)
+        dense = dense_tokens(network, ids, valid, self.settings.chosen_device)
         self.quality = reconstruction_quality(network, dense, ids, valid, self.settings, self.seed)
         return self.quantise(dense, ordered.tokens).aligned(content.tokens)
+
+    def describe(self, content: ItemContent) -> str:
+        """The number of items, and how much of their texts stage 1 reads."""
+        return f"{super().describe(content)}, {self.settings.text_length} text tokens of each"
 
     def _network(
         self, texts: Sequence[str], vocabulary_texts: Sequence[str] = ()
@@ -138,23 +156,21 @@ class STORETokenizer(ItemTokenizer):
         Returns:
             The network, text tokens int64 ``[N, T]``, and which of them are no padding ``[N, T]``.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             backbone, text_tokenizer = build_backbone(
                 self.config, vocabulary_texts, self.vocabulary
             )
             apply_tuning(backbone, self.config)
             sentence = self.settings.prompts["reconstruct"]
-            encoded = text_tokenizer(sentence, add_special_tokens=False)
-            prompt = torch.tensor(encoded["input_ids"])
+            prompt = torch.tensor(token_ids(text_tokenizer, sentence))
             network = DenseTokenizer(backbone, self.n_dense, prompt)
         if self.settings.backbone == "scratch":
-            self.vocabulary = text_tokenizer.backend_tokenizer.to_str()
+            self.vocabulary = serialised(text_tokenizer)
         if self.weights:
             network.load_state_dict(self.weights, strict=False)
         self.text_tokenizer = text_tokenizer
-        ids, valid = tokenise_texts(text_tokenizer, texts, self.settings.text_max_len)
-        return network.to(self.settings.device), ids, valid
+        ids, valid = tokenise_texts(text_tokenizer, texts, self.settings.text_length)
+        return network.to(self.settings.chosen_device), ids, valid
 
     def _train(self, network: DenseTokenizer, ids: Tensor, valid: Tensor) -> None:
         # No folder holds the random weights of a backbone from scratch.
@@ -162,10 +178,9 @@ class STORETokenizer(ItemTokenizer):
         stored = {name: p for name, p in network.named_parameters() if p.requires_grad or scratch}
         stage = ReconstructionStage(network, ids, valid, self.settings, self.seed)
         first = slice(self.settings.tokenizer_batch_size)
-        device = self.settings.device
+        device = self.settings.chosen_device
         network.scale_injection(ids[first].to(device), valid[first].to(device))
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             self.loop(self.settings.precision).train(stage)
         self.weights = {name: p.detach().cpu().clone() for name, p in stored.items()}
 
@@ -251,7 +266,7 @@ class STORETokenizer(ItemTokenizer):
 
     def _dense_of(self, texts: Sequence[str]) -> Tensor:
         network, ids, valid = self._network(list(texts))
-        return dense_tokens(network, ids, valid, self.settings.device)
+        return dense_tokens(network, ids, valid, self.settings.chosen_device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that :meth:`encode` and :meth:`hand_over` need."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.item_vectors import item_vectors_identity, vectors_replace_text
-from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
-from recbole_genrec.data.text_pooling import encode_items, pooled_fields
+from recbole_genrec.data.scale import Scale
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
     FitItemKeys,
     RepairKeys,
+    ScaleKeys,
     TokenizerSettings,
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
@@ -61,13 +62,12 @@ class Quantiser(Protocol):
         """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
 
 
-class VectorSettings(FitItemKeys, RepairKeys, TokenizerSettings):
+class VectorSettings(ScaleKeys, FitItemKeys, RepairKeys, TokenizerSettings):
     """Keys of every tokenizer of item vectors."""
 
     tokenizer_input: Literal["text", "cf", "graph"] = key(
         "vectors that are quantised", affects="tokenizer"
     )
-    standardize: bool = key("zero mean and unit variance in each dimension", affects="tokenizer")
 
 
 class VectorTokenizer(ItemTokenizer):
@@ -75,6 +75,11 @@ class VectorTokenizer(ItemTokenizer):
 
     Its sentence embedding, or a collaborative vector: ``tokenizer_input: cf`` from SASRec,
     ``graph`` from LightGCN. A subclass writes :meth:`learn`, which sets ``quantiser``.
+
+    Attributes:
+        scale: of the item vectors, after :meth:`fit` or :meth:`set_state`.
+        quantiser: of the scaled vectors, likewise.
+        order: rows of the content in the order of the raw item ids, after :meth:`fit`.
     """
 
     settings_class: ClassVar[type[VectorSettings]] = VectorSettings
@@ -86,19 +91,10 @@ class VectorTokenizer(ItemTokenizer):
         """The settings, and the text encoder's weights where it is used."""
         settings = super().config_key(switches)
         if self.uses_text:
-            settings["text_encoder"] = encoder_identity(
-                self.settings.text_encoder, self.settings.text_encoder_precision
-            )
-            if self._pooled_fields:
-                settings["text_pooling"] = list(self._pooled_fields)
+            settings |= TextEncoding.of(self.settings).key()
         if self.uses_item_vectors:
             settings["item_vectors"] = item_vectors_identity(str(self.settings.item_vectors))
         return settings
-
-    @property
-    def _pooled_fields(self) -> tuple[str, ...]:
-        """Fields of a text that are encoded apart."""
-        return pooled_fields(self.settings.text_pooling, self.settings.item_text_fields)
 
     @property
     def reads_content(self) -> bool:
@@ -136,8 +132,7 @@ class VectorTokenizer(ItemTokenizer):
 
     def vectors(self, content: ItemContent) -> np.ndarray:
         """What is quantised, ``[n_items, D]``, row 0 = padding item."""
-        source = {"text": content.embeddings, "cf": content.collaborative, "graph": content.graph}
-        return source[self.settings.tokenizer_input]()
+        return content.vectors(self.settings.tokenizer_input)
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Vectors to codes, then the collision policies, all in the order of the raw item ids.
@@ -184,8 +179,8 @@ class VectorTokenizer(ItemTokenizer):
         if not self.reads_content:
             without = (vectors == 0).all(1)
         known = vectors if without.all() else vectors[~without]
-        self.centre, self.factor = scale_of(known, self.settings.standardize)
-        x = self._scaled(vectors)
+        self.scale = Scale.of(known, self.settings.standardize)
+        x = self.scale.apply(vectors)
         x[torch.from_numpy(without)] = 0
         return x
 
@@ -205,23 +200,17 @@ class VectorTokenizer(ItemTokenizer):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and quantiser; a subclass adds what its quantiser is made of."""
         tensors, meta = super().state()
-        tensors["centre"] = torch.from_numpy(self.centre)
-        tensors["factor"] = torch.from_numpy(self.factor)
-        return tensors, meta
+        return {**tensors, **self.scale.tensors()}, meta
 
     def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
-        self.centre = tensors["centre"].numpy()
-        self.factor = tensors["factor"].numpy()
-
-    def _scaled(self, vectors: np.ndarray) -> Tensor:
-        return torch.from_numpy(((vectors - self.centre) * self.factor).astype(np.float32))
+        self.scale = Scale.from_tensors(tensors)
 
     def _new(self, new: NewItems) -> Tensor:
         """Scaled vectors float32 ``[n, D]`` of new items."""
         if new.vectors is not None:
-            return self._scaled(self._checked(new))
+            return self.scale.apply(self._checked(new))
         if self.uses_item_vectors:
             raise ConfigError(
                 f"item_vectors: the tokenizer {self.name} was fitted to vectors of "
@@ -233,21 +222,12 @@ class VectorTokenizer(ItemTokenizer):
                 "vectors, which new items do not have. Use tokenizer_input: text, or give the "
                 "vectors of the new items."
             )
-        encode = partial(
-            encode_texts,
-            encoder=self.settings.text_encoder,
-            device=self.settings.device or "cpu",
-            show_progress=False,
-            precision=self.settings.text_encoder_precision,
-            batch_size=self.settings.text_encoder_batch_size,
-        )
-        # Row 0 is the padding item.
-        texts = ["", *new.texts]
-        return self._scaled(encode_items(texts, self._pooled_fields, encode)[1:])
+        encoding = replace(TextEncoding.of(self.settings), show_progress=False)
+        return self.scale.apply(encoding.vectors(new.texts))
 
     def _checked(self, new: NewItems) -> np.ndarray:
         vectors = np.asarray(new.vectors, dtype=np.float32)
-        shape = (len(new), len(self.centre))
+        shape = (len(new), self.scale.width)
         if vectors.shape != shape or not np.isfinite(vectors).all():
             raise ConfigError(
                 f"{len(new)} new items with vectors of shape {list(vectors.shape)}: the tokenizer "
@@ -273,7 +253,7 @@ class FittedQuantiserTokenizer(VectorTokenizer):
     def set_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Undo :meth:`state`."""
         super().set_state(tensors, meta)
-        scale = ("centre", "factor")
+        scale = self.scale.tensors()
         self.quantiser = self.quantiser_class.from_tensors(
             {name: value for name, value in tensors.items() if name not in scale}
         )
@@ -309,16 +289,6 @@ class RKMeansTokenizer(FittedQuantiserTokenizer):
             rows = generator.choice(len(x), settings.kmeans_rows, replace=False)
             x = x[torch.from_numpy(np.sort(rows))]
         self.quantiser = ResidualKMeans.fit(x, sizes, self.seed, settings.pca_dim)
-
-
-def scale_of(vectors: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and factor of each column of ``vectors [n, D]``; 0 and 1 unless ``standardize``.
-
-    See :func:`~recbole_genrec.data.text_encoder.column_scale`.
-    """
-    if standardize:
-        return column_scale(vectors)
-    return np.zeros(vectors.shape[1]), np.ones(vectors.shape[1])
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:

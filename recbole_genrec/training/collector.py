@@ -154,9 +154,11 @@ def rank_last(scores: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor) -
         rows: row of each target.
         targets: item ids.
     """
-    rows, targets = rows.to(scores.device), targets.to(scores.device)
+    rows = rows.to(scores.device)
+    targets = targets.to(scores.device)
     hidden = scores[rows, targets] == -torch.inf
-    rows, targets = rows[hidden], targets[hidden]
+    rows = rows[hidden]
+    targets = targets[hidden]
     lowest = scores[rows].masked_fill(scores[rows] == -torch.inf, torch.inf).amin(1)
     lowest = lowest.masked_fill(lowest == torch.inf, 0)  # rows without any item
     scores[rows, targets] = lowest - lowest.abs() - 1

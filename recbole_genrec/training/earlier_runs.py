@@ -72,7 +72,7 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         except ArtefactError:
             continue
         keys = differing_keys(config, stored)
-        is_interrupted = file.name.endswith(RESUME)
+        is_interrupted = _is_interrupted(file)
         if is_interrupted and keys in ([], ["epochs"]):
             _check_files(config, stored, file)
         if keys != ["epochs"]:
@@ -95,26 +95,39 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
 def nothing_to_resume(config: Any, file: Path) -> str:
     """What a run says that was asked to resume and begins, with the run that may have been meant.
 
+    A finished run with another seed is no such run.
+
     Args:
         config: a ``GenRecConfig``.
         file: the resume file that is not there.
     """
     text = f"Nothing to resume: there is no {file}. Starting from the beginning."
     nearest: tuple[list[str], Path, dict[str, Any]] | None = None
-    pattern = f"{config.settings.model}-{config.settings.dataset}-*{RESUME}"
-    for other in sorted(file.parent.glob(pattern)):
+    pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
+    interrupted_first = sorted(
+        file.parent.glob(pattern), key=lambda path: (not _is_interrupted(path), path)
+    )
+    for other in interrupted_first:
         try:
             stored = load_checkpoint(other)
         except ArtefactError:
             continue
         keys = differing_keys(config, stored)
+        if "seed" in keys and not _is_interrupted(other):
+            continue
         if keys and (nearest is None or len(keys) < len(nearest[0])):
             nearest = keys, other, stored
     if nearest is None or len(nearest[0]) > FEW:
         return text
     keys, other, stored = nearest
     there = ", ".join(f"{key} ({(stored.get('config') or {}).get(key)} there)" for key in keys)
-    return f"{text} The interrupted run {other} differs in {there}."
+    kind = "interrupted" if _is_interrupted(other) else "finished"
+    return f"{text} The {kind} run {other} differs in {there}."
+
+
+def _is_interrupted(checkpoint: Path) -> bool:
+    """Whether a file is the state of a training that has not ended."""
+    return checkpoint.name.endswith(RESUME)
 
 
 def files_of_run(config: Any) -> dict[str, str]:

@@ -86,7 +86,8 @@ def ranked_batch(trainer: Any, batch: tuple, dense: Callable[[tuple], tuple]) ->
         ConfigError: see :func:`takes_lists`.
         GenRecError: the model gives scores that are not numbers.
     """
-    settings, n_items = trainer.settings, trainer.tot_item_num
+    settings = trainer.settings
+    n_items = trainer.tot_item_num
     if not takes_lists(settings.dense_scores, trainer.eval_collector, n_items):
         scored = dense(batch)
         check_numbers(scored[1])
@@ -199,7 +200,8 @@ def hits_in(lists: Tensor, rows: Tensor, targets: Tensor, n_items: int) -> Tenso
     Returns:
         int64 ``[B, k + 1]``; the last column counts the targets of the row.
     """
-    rows, targets = rows.to(lists.device), targets.to(lists.device)
+    rows = rows.to(lists.device)
+    targets = targets.to(lists.device)
     pairs = torch.unique(rows * n_items + targets)
     first = torch.arange(len(lists), device=lists.device) * n_items
     hits = torch.isin(first.unsqueeze(1) + lists, pairs)  # [B, k]

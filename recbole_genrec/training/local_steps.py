@@ -138,7 +138,8 @@ def own_batches(batches: Iterable[Any]) -> Iterator[Any]:
             together = []
     if not together:
         return
-    number, place = rank() % len(together), rank() // len(together)
+    number = rank() % len(together)
+    place = rank() // len(together)
     batch = together[number]
     sharers = len(range(number, size(), len(together)))
     yield batch if len(batch) < sharers else batch[torch.arange(place, len(batch), sharers)]

@@ -116,7 +116,8 @@ class RowSteps(Optimizer):
             state["exp_avg"] = torch.zeros_like(table)
             state["exp_avg_sq"] = torch.zeros_like(table)
         gradient = coalesced(table.grad)  # type: ignore[arg-type]
-        rows, values = gradient.indices()[0], gradient.values()  # [R], [R, ...]
+        rows = gradient.indices()[0]  # [R]
+        values = gradient.values()  # [R, ...]
         if not len(rows):
             return
         state["step"] += 1

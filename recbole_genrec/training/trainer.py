@@ -85,7 +85,8 @@ class GenRecTrainer(EvaluatingTrainer):
     def __init__(self, config: Any, model: Any) -> None:
         self.settings: SharedSettings = config.settings
         self.writes = processes.rank() == 0
-        fsdp, local_steps = bool(self.settings.fsdp), self.settings.local_steps or 0
+        fsdp = bool(self.settings.fsdp)
+        local_steps = self.settings.local_steps or 0
         self.replicas = Replicas(model, fsdp, local_steps)
         with nullcontext() if self.writes else scratch_folder():
             super().__init__(config, model)

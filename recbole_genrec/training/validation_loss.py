@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -30,9 +31,9 @@ def validation_loss(
         settings: of the run; ``train_batch_size`` rows are read at once.
         precision: the number format of the losses.
     """
-    rows = valid_data._dataset.inter_feat
+    rows = dataset_of(valid_data).inter_feat
     block = torch.tensor(processes.own_block(len(rows)), dtype=torch.long)
-    lengths = rows[valid_data._dataset.item_list_length_field][block]
+    lengths = rows[dataset_of(valid_data).item_list_length_field][block]
     order = block[torch.argsort(lengths, stable=True)]
 
     was_training = model.training

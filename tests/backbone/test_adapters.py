@@ -202,7 +202,7 @@ def test_a_merged_export_is_a_model_of_transformers_with_the_codes_as_words(
         AutoTokenizer.from_pretrained(tmp_path / "merged"),
     )
     items = json.loads((tmp_path / "merged" / "items.json").read_text())
-    rows = model.vocabulary.flat(model.codes[1:]) + model.n_text
+    rows = model.vocabulary.flat(model.codes[1:]) + model.text_and_codes.n_text
     assert list(items) == model.item_tokens[1:]
     assert tokenizer(list(items.values()), add_special_tokens=False)["input_ids"] == rows.tolist()
     assert (
@@ -213,7 +213,7 @@ def test_a_merged_export_is_a_model_of_transformers_with_the_codes_as_words(
     ids = torch.cat(
         [torch.tensor(tokenizer("red soap")["input_ids"]), rows[:3].flatten()]
     ).unsqueeze(0)
-    states = model.backbone(model._embed(ids))
+    states = model.backbone(model.text_and_codes.embed(ids))
     expected = torch.cat(
         [model.backbone.text_logits(states), model.vocabulary.logits(states)], dim=-1
     )
@@ -229,11 +229,11 @@ def test_a_tokenizer_smaller_than_the_table_keeps_the_place_of_the_codes(folder,
     lm.resize_token_embeddings(lm.config.vocab_size + 7, mean_resizing=False)
     lm.save_pretrained(base)
     model, *_ = toy_model(folder, "LCRec", backbone=base, tuning="lora")
-    assert len(model.text_tokenizer) == model.n_text - 7
+    assert len(model.text_tokenizer) == model.text_and_codes.n_text - 7
     model.save_pretrained(tmp_path / "merged", merge=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer.convert_tokens_to_ids(model.vocabulary.words) == list(
-        range(model.n_text, len(tokenizer))
+        range(model.text_and_codes.n_text, len(tokenizer))
     )
     model.text_tokenizer.add_tokens(["<a_0>"])
     with pytest.raises(BackboneError, match="already has words like <a_0>"):

@@ -6,7 +6,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 from decoders import CountOperators, random_codes
-from language_models import FAMILIES, SIZES, TEXTS, Generator
+from language_models import FAMILIES, SIZES, TEXTS, Generator, save_base
 
 from recbole_genrec.backbone import (
     CausalBackbone,
@@ -355,6 +355,20 @@ def test_a_saved_model_loads_back_from_its_folder(tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match="cannot be loaded.*safetensors"):
         load_causal_lm(str(folder))
+
+
+def test_a_setting_that_transformers_reads_under_another_name_is_one():
+    lm, _ = load_causal_lm("scratch", {**FAMILIES["llama"], "rope_theta": 500.0}, TEXTS, 300)
+    assert lm.config.rope_parameters["rope_theta"] == 500.0
+    with pytest.raises(BackboneError, match="opt has no setting rope_theta"):
+        load_causal_lm("scratch", {**FAMILIES["opt"], "rope_theta": 500.0}, TEXTS, 300)
+
+
+def test_a_damaged_text_tokenizer_says_so(tmp_path):
+    folder = save_base(tmp_path / "base", "opt")
+    (tmp_path / "base" / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    with pytest.raises(BackboneError, match="cannot be loaded.*files of its text tokenizer"):
+        load_causal_lm(folder)
 
 
 def test_what_cannot_be_loaded_says_why(monkeypatch):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from language_models import SIZES, TEXTS, text_vocabulary
+from language_models import SIZES, TEXTS, Generator, text_vocabulary
 
 from recbole_genrec.backbone import (
     CodeVocabulary,
+    TextAndCodes,
     compose,
     constant,
     embed_mixed,
+    length_mask,
+    serialised,
     tokenise_texts,
     train_text_vocabulary,
+    whole,
 )
-from recbole_genrec.backbone.text_vocabulary import wrap_text_vocabulary
+from recbole_genrec.backbone import text_vocabulary as stored_or_trained
 from recbole_genrec.errors import BackboneError
 
 
@@ -71,6 +75,32 @@ def test_compose_joins_valid_tokens():
     assert ids.tolist() == [row + [0] * (ids.shape[1] - len(row)) for row in expected]
 
 
+def test_masks_of_whole_and_of_padded_rows():
+    ids, valid = whole(torch.tensor([[[4, 0]], [[0, 7]]]))
+    assert ids.tolist() == [[[4, 0]], [[0, 7]]]
+    assert valid.shape == (2, 1, 2) and valid.dtype == torch.bool and valid.all()
+    lengths = torch.tensor([[2, 0], [5, -1]])
+    assert length_mask(lengths, 3).tolist() == [
+        [[True, True, False], [False, False, False]],
+        [[True, True, True], [False, False, False]],
+    ]
+
+
+def test_codes_stand_behind_the_text():
+    model = Generator("llama")
+    both = TextAndCodes(model.backbone, model.codes)
+    codes = torch.tensor([[5, 4, 3], [0, 0, 0]])
+    assert both.n_text == len(model.backbone.text_table.weight)
+    ids = both.ids(codes)
+    assert torch.equal(both.code_numbers(ids), model.codes.flat(codes))
+    assert torch.equal(both.code_numbers(both.ids(codes[:, :1])), codes[:, :1])
+    assert (both.code_numbers(model.ids) < 0).equal(model.ids < model.n_text)
+    rows = torch.cat([model.backbone.text_table.weight, model.codes.embedding])
+    for some in (ids, model.ids, ids[0], ids.unsqueeze(0)):
+        assert torch.equal(both.embed(some), rows[some])
+    assert not isinstance(both, torch.nn.Module)
+
+
 @pytest.mark.parametrize("per_row", [False, True])
 def test_embed_mixed_takes_each_id_from_its_own_table(per_row):
     text, other = torch.nn.Embedding(5, 3), torch.randn(4, 3).requires_grad_()
@@ -99,7 +129,7 @@ def test_text_vocabulary():
     ) and len(tokenizer) <= 300
     for text in [*TEXTS, "Crème brûlée 42 \N{EM DASH} never seen"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
-    again = wrap_text_vocabulary(train_text_vocabulary(TEXTS, 300).backend_tokenizer.to_str())
+    again = stored_or_trained([], 300, serialised(stored_or_trained(TEXTS, 300)))
     assert [again(text)["input_ids"] for text in TEXTS] == [
         tokenizer(text)["input_ids"] for text in TEXTS
     ]

@@ -30,7 +30,7 @@ def test_a_table_that_grows_equals_one_of_all_texts():
     tokenizer = text_vocabulary()
     for first, second in ((TEXTS, LONGER), (LONGER, TEXTS), (TEXTS, [])):
         table = TextTable(tokenizer, first, max_length=30)
-        table.append(second)
+        table.extend_to([*first, *second])
         whole = TextTable(tokenizer, [*first, *second], max_length=30)
         assert torch.equal(table.ids, whole.ids) and torch.equal(table.valid, whole.valid)
         assert table.valid.dtype == torch.bool
@@ -40,5 +40,5 @@ def test_texts_move_with_the_model_and_are_no_weights():
     table = TextTable(text_vocabulary(), TEXTS, max_length=30)
     assert not table.state_dict() and not list(table.parameters())
     moved = table.to("meta")
-    moved.append(LONGER)
+    moved.extend_to([*TEXTS, *LONGER])
     assert moved.ids.device.type == "meta" and len(moved) == len(TEXTS) + len(LONGER)

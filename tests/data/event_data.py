@@ -9,6 +9,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float"
+WITH_HISTORY = "user_id:token\titem_id:token\titem_id_list:token_seq\ttimestamp:float"
 PARTS = ("train", "valid", "test")
 
 Event = tuple[str, str, float]
@@ -64,6 +65,32 @@ def leave_one_out(rows: list[Event]) -> dict[str, list[Event]]:
     parts = {name: [row for row in rows if row in held[name]] for name in held}
     parts["train"] = [row for row in rows if not any(row in part for part in held.values())]
     return parts
+
+
+def positions(rows: list[Event]) -> list[Event]:
+    """The rows with positions 1, 2, ... of each user as times."""
+    count: dict[str, int] = {}
+    numbered = []
+    for user, item, _ in rows:
+        count[user] = count.get(user, 0) + 1
+        numbered.append((user, item, count[user]))
+    return numbered
+
+
+def histories(rows: list[Event]) -> dict[str, list[tuple]]:
+    """The rows of one file as prefix -> next item, in three parts."""
+    found = {part: [] for part in PARTS}
+    for user, items in sequences(rows).items():
+        for place in range(1, len(items)):
+            part = {1: "test", 2: "valid"}.get(len(items) - place, "train")
+            found[part].append((user, items[place], " ".join(items[:place]), place + 1))
+    return found
+
+
+def write_parts(folder: Path, parts, header: str = HEADER, name: str = "toy") -> None:
+    """The three files of a dataset that comes split."""
+    for part, rows in parts.items():
+        write(folder / name / f"{name}.{part}.inter", rows, header)
 
 
 def split(folder: Path, model: str = "SASRec", name: str = "toy", **changes):

@@ -13,7 +13,7 @@ from toy import toy_model, write_dataset
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from recbole_genrec.data.encoding_figures import different_vectors
-from recbole_genrec.data.text_encoder import encode_texts
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 
@@ -37,7 +37,7 @@ def encoder(tmp_path_factory):
 def said(encoder, texts, caplog, **options) -> list[logging.LogRecord]:
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        encode_texts(texts, encoder, show_progress=False, **options)
+        TextEncoding(encoder, show_progress=False).vectors(texts, **options)
     return [record for record in caplog.records if "loses part" in record.message]
 
 
@@ -147,10 +147,10 @@ def without_padding(folder, end: bool) -> str:
     ],
 )
 def test_an_encoder_without_a_padding_token_reads_texts_as_if_alone(tmp_path, caplog, end, message):
-    base = without_padding(tmp_path, end=end)
+    encoding = TextEncoding(without_padding(tmp_path, end=end), show_progress=False)
     texts = ["red soap", "a soft brush for dry skin"]
     with caplog.at_level(logging.INFO):
-        together = encode_texts(texts, base, show_progress=False)
+        together = encoding.vectors(texts)
     assert message in caplog.text
-    alone = np.concatenate([encode_texts([text], base, show_progress=False) for text in texts])
+    alone = np.concatenate([encoding.vectors([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-4)

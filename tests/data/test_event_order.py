@@ -7,7 +7,16 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from event_data import HEADER, events, expected_split, sequences, split, write, write_items
+from event_data import (
+    HEADER,
+    events,
+    expected_split,
+    leave_one_out,
+    sequences,
+    split,
+    write,
+    write_items,
+)
 from toy import TINY_OF
 
 from recbole_genrec.config import GenRecConfig
@@ -34,12 +43,38 @@ def digits(seconds):
     return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y%m%d%H%M%S")
 
 
+def digits_of_milliseconds(seconds):
+    """A date of 17 digits; float64 keeps one of four of them."""
+    return str(20240105103000000 + seconds - 1_600_000_000)
+
+
+def nanoseconds(seconds):
+    """Unix times that are 100 ns apart for each second."""
+    return str(1_700_000_000 * 10**9 + 100 * (seconds - 1_600_000_000))
+
+
 # cases 06 and 06d
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     "written",
-    [str, lambda time: str(1000 * time + 7), iso, digits, lambda time: f"{time / 3:.6f}"],
-    ids=["seconds", "milliseconds", "ISO dates", "digits", "fractions"],
+    [
+        str,
+        lambda time: str(1000 * time + 7),
+        iso,
+        digits,
+        lambda time: f"{time / 3:.6f}",
+        digits_of_milliseconds,
+        nanoseconds,
+    ],
+    ids=[
+        "seconds",
+        "milliseconds",
+        "ISO dates",
+        "digits",
+        "fractions",
+        "digits of milliseconds",
+        "nanoseconds",
+    ],
 )
 @pytest.mark.parametrize("normalize", [None, True])
 def test_times_keep_their_order_however_they_are_written(tmp_path, order, written, normalize):
@@ -87,6 +122,46 @@ def test_dates_and_numbers_are_not_mixed(tmp_path):
     write(tmp_path / "toy" / "toy.inter", rows)
     with pytest.raises(DataError, match=r"toy\.inter, line 9: its time '2024-05-31' is a date"):
         split(tmp_path)
+
+
+FINE = [
+    ("1700000000.123456781", "1700000000.123456782"),
+    ("20240105103000123456781", "20240105103000123456782"),
+    ("2024-01-05T10:30:00.123456781", "2024-01-05T10:30:00.123456782"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), FINE)
+def test_times_that_float64_makes_equal_are_refused(tmp_path, one, other):
+    rows = [("u1", "i1", one), ("u1", "i2", one), ("u1", "i3", other)]
+    write(tmp_path / "toy" / "toy.inter", rows)
+    with pytest.raises(DataError, match=rf"lines 2 and 4: the times '{one}' and '{other}' have"):
+        split(tmp_path)
+
+
+def test_seconds_and_milliseconds_in_one_file_are_noticed(tmp_path, caplog):
+    rows = events()
+    write(tmp_path / "toy" / "toy.inter", rows)
+    split(tmp_path)
+    positions = [(user, item, place) for place, (user, item, _) in enumerate(rows)]
+    write(tmp_path / "toy" / "toy.inter", positions)
+    split(tmp_path)
+    assert "seem to be mixed" not in caplog.text
+    rows[3:] = [(user, item, 1000 * time) for user, item, time in rows[3:]]
+    write(tmp_path / "toy" / "toy.inter", rows)
+    split(tmp_path)
+    places = ("line 2, is", "line 5, is")
+    assert all(place in caplog.text for place in places) and "seem to be mixed" in caplog.text
+
+
+def test_seconds_and_milliseconds_in_files_that_are_split_are_noticed(tmp_path, caplog):
+    parts = leave_one_out(events())
+    parts["test"] = [(user, item, 1000 * time) for user, item, time in parts["test"]]
+    for name, rows in parts.items():
+        write(tmp_path / "toy" / f"toy.{name}.inter", rows)
+    split(tmp_path, benchmark_filename=["train", "valid", "test"])
+    assert "toy.train.inter, line 2, is" in caplog.text
+    assert "toy.test.inter, line 2, is" in caplog.text
 
 
 def test_filters_see_the_times_of_the_file(tmp_path):

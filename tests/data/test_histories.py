@@ -19,7 +19,6 @@ from recbole_genrec.data.histories import (
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError
 
-LEAVE_ONE_OUT = {"LS": "valid_and_test"}
 RATIO = {"RS": [0.6, 0.2, 0.2]}
 SMALL = {"topk": [2], "valid_metric": "NDCG@2", "MAX_ITEM_LIST_LENGTH": 3, "gpu_id": ""}
 

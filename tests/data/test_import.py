@@ -104,6 +104,26 @@ def test_every_form_gives_the_same_dataset(tmp_path, ending):
             assert titles[item["sku"]] == " ".join(item["title"].split())
 
 
+@pytest.mark.parametrize("first", [START * 10**9, 20240105103000000])
+def test_times_finer_than_float64_keep_their_order(tmp_path, first):
+    """Nanoseconds, and milliseconds at the end of dates."""
+    clicks, _ = shop()
+    for click in clicks:
+        click["ts"] = str(first + (click["ts"] - START) // 60)
+    columns = Columns("customer", "sku", "ts", None, [])
+    import_tables([write(tmp_path / "c.csv", clicks)], "shop", columns)
+    assert read_back() == wanted(clicks)
+
+
+def test_dates_down_to_nanoseconds_keep_their_order(tmp_path):
+    clicks, _ = shop()
+    for click in clicks:
+        click["ts"] = f"2024-01-05T10:30:00.123456{click['ts'] - START:03d}"
+    columns = Columns("customer", "sku", "ts", None, [])
+    import_tables([write(tmp_path / "c.csv", clicks)], "shop", columns)
+    assert read_back() == wanted(clicks)
+
+
 def test_columns_are_guessed_and_said(tmp_path, capsys):
     clicks, items = shop()
     files = [write(tmp_path / "items.csv", items), write(tmp_path / "clicks.csv", clicks)]

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recbole_genrec.data import content as content_module
 from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.content import ItemContent
+from recbole_genrec.data.content import DEFAULT_CACHE, ItemContent
 from recbole_genrec.data.item_text import read_item_texts, render_item_text
 from recbole_genrec.data.preparation.sources import recbole_folder
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.errors import DataError
 
 HEADER = "item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq\n"
@@ -232,11 +232,11 @@ def make_content(tmp_path, tokens=("[PAD]", "a", "b"), **keys):
 def test_content_from_dataset_is_lazy_and_encodes_once(tmp_path, monkeypatch):
     calls = []
 
-    def fake(texts, encoder, cache_dir, **options):
-        calls.append((list(texts), encoder, cache_dir, options["device"]))
+    def fake(encoding, texts, cache_dir):
+        calls.append((list(texts), encoding.encoder, cache_dir, encoding.device))
         return np.ones((len(texts), 2), dtype=np.float32)
 
-    monkeypatch.setattr(content_module, "encode_texts", fake)
+    monkeypatch.setattr(TextEncoding, "vectors", fake)
     content = make_content(tmp_path, text_encoder="some/model", cache_dir="kept", device="cpu")
     assert (content.tokens, content.text, content.n_items) == (
         ["[PAD]", "a", "b"],
@@ -266,11 +266,8 @@ def test_fingerprint_covers_ids_texts_and_their_order(tmp_path):
         content.fingerprint
         != ItemContent(["[PAD]", "a", "b"], ["", "First", "Changed"]).fingerprint
     )
-    assert (content.text_encoder, content.cache_dir, content.device) == (
-        "default",
-        content_module.DEFAULT_CACHE,
-        "cpu",
-    )
+    assert content.encoding == TextEncoding()
+    assert content.cache_dir == DEFAULT_CACHE
 
 
 def test_content_needs_one_text_per_id():

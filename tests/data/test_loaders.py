@@ -285,24 +285,24 @@ def test_the_longest_row_of_a_user_is_found_wherever_it_stands(folder, tmp_path,
     if isinstance(order, dict):
         changes["eval_args"] = {**order, "mode": "full"}
     else:
-        target, rows = (
-            tmp_path / "toy",
-            [
-                f"u{n % 3}\t{' '.join(f'i{m}' for m in range(n // 3 + 1))}\ti{n // 3 + 1}"
-                for n in range(18)
-            ],
-        )
+        target = tmp_path / "toy"
         target.mkdir()
-        rows = {
-            "shuffled": [
-                rows[n] for n in torch.randperm(18, generator=torch.Generator().manual_seed(0))
-            ],
-            "reversed": rows[::-1],
+        rows = []
+        for n in range(24):
+            history = " ".join(f"i{m}" for m in range(n // 3 + 1))
+            rows.append(f"u{n % 3}\t{history}\ti{n // 3 + 1}")
+        places = {
+            "shuffled": torch.randperm(18, generator=torch.Generator().manual_seed(0)).tolist(),
+            "reversed": range(17, -1, -1),
         }[order]
-        for part in ("train", "valid", "test"):
-            (target / f"toy.{part}.inter").write_text(
-                "\n".join(["user_id:token\titem_id_list:token_seq\titem_id:token", *rows]) + "\n"
-            )
+        parts = {
+            "train": [rows[n] for n in places],
+            "valid": rows[18:21],
+            "test": rows[21:],
+        }
+        header = "user_id:token\titem_id_list:token_seq\titem_id:token"
+        for part, own in parts.items():
+            (target / f"toy.{part}.inter").write_text("\n".join([header, *own]) + "\n")
         (target / "toy.item").write_text((folder / "toy" / "toy.item").read_text())
         changes = {
             "benchmark_filename": ["train", "valid", "test"],

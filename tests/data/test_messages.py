@@ -18,8 +18,10 @@ from event_data import (
 )
 
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.idle_keys import unread_keys
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import GenRecError, explained
+from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.settings.aliases import CHANGED, OTHER_NAMES
 
@@ -195,6 +197,62 @@ def test_keys_of_policies_that_are_not_taken_say_so(folder, changes, words, capl
 def test_keys_that_do_nothing_say_so(folder, changes, words, caplog):
     split(folder, **changes)
     assert words in caplog.text
+
+
+def unread(folder, models, **changes):
+    """What is said of a command with these models."""
+    settings = {"data_path": str(folder), "gpu_id": "", "item_text_fields": ["title"], **changes}
+    return unread_keys([GenRecConfig(model, "toy", config_dict=settings) for model in models])
+
+
+OF_CODES = {"tokenizer": "rkmeans", "codebook_sizes": [8, 8], "beam_width": 50}
+
+
+@pytest.mark.parametrize(
+    ("models", "changes", "sentences"),
+    [
+        (["TIGER"], OF_CODES, []),
+        (["SETRec"], {"cf_dim": 8, "exclude_history": True}, []),
+        (
+            ["SETRec"],
+            {"tokenizer": "rkmeans", "score_mode": "beam"},
+            ["tokenizer, score_mode do nothing for SETRec, which has no codes."],
+        ),
+        (["Pop"], {"beam_width": 50}, ["beam_width does nothing for Pop, which has no codes."]),
+        (["Pop"], {"cf_dim": 8}, ["cf_dim does nothing for Pop, which reads no content of items."]),
+        (
+            ["TokenRec"],
+            {"codebook_sizes": [8, 8], "beam_width": 50},
+            ["beam_width does nothing for TokenRec, which ranks all items, without a search."],
+        ),
+        (["Pop", "TIGER", "SETRec"], OF_CODES, []),
+        (
+            ["Pop", "TIGER"],
+            {"TIGER.beam_width": 50, "Pop.beam_width": 9, "Pop.tokenizer": "rkmeans"},
+            ["tokenizer does nothing for Pop, which has no codes."],
+        ),
+    ],
+)
+def test_keys_that_no_model_of_a_command_reads(folder, models, changes, sentences):
+    write_items(folder, "toy")
+    assert unread(folder, models, **changes) == sentences
+
+
+def test_keys_of_a_datasets_own_file_are_for_all_models(tmp_path):
+    write(tmp_path / "toy" / "toy.inter", events())
+    write_items(tmp_path, "toy")
+    own = tmp_path / "toy" / "toy.yaml"
+    own.write_text("beam_width: 50\nSETRec: {tokenizer: rkmeans}\n")
+    assert unread(tmp_path, ["Pop"]) == []
+    assert unread(tmp_path, ["SETRec"]) == [
+        "tokenizer does nothing for SETRec, which has no codes."
+    ]
+
+
+def test_a_run_says_which_keys_it_does_not_read(folder, caplog):
+    settings = {"data_path": str(folder), "gpu_id": "", "show_progress": False, "epochs": 1}
+    run_recbole_genrec("Pop", "toy", config_dict={**settings, "beam_width": 50}, saved=False)
+    assert "beam_width does nothing for Pop, which has no codes." in caplog.text
 
 
 def test_usual_settings_say_nothing(folder, caplog):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 from event_data import (
     HEADER,
     PARTS,
+    WITH_HISTORY,
     events,
     expected_split,
+    histories,
     leave_one_out,
+    positions,
     rows_of,
-    sequences,
     split,
     write,
     write_items,
+    write_parts,
 )
 from toy import TINY_OF
 
@@ -27,34 +29,8 @@ from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import DataError, GenRecError
 from recbole_genrec.experiments.run import run_recbole_genrec
 
-WITH_HISTORY = "user_id:token\titem_id:token\titem_id_list:token_seq\ttimestamp:float"
 BENCHMARK = {"benchmark_filename": list(PARTS)}
 LOADED = {"load_col": {"inter": ["user_id", "item_id", "item_id_list", "timestamp"]}}
-
-
-def positions(rows):
-    """The rows with positions 1, 2, ... of each user as times."""
-    count: dict[str, int] = {}
-    numbered = []
-    for user, item, _ in rows:
-        count[user] = count.get(user, 0) + 1
-        numbered.append((user, item, count[user]))
-    return numbered
-
-
-def histories(rows):
-    """The rows of one file as prefix -> next item, in three parts."""
-    found = {part: [] for part in PARTS}
-    for user, items in sequences(rows).items():
-        for place in range(1, len(items)):
-            part = {1: "test", 2: "valid"}.get(len(items) - place, "train")
-            found[part].append((user, items[place], " ".join(items[:place]), place + 1))
-    return found
-
-
-def write_parts(folder: Path, parts, header: str = HEADER, name: str = "toy") -> None:
-    for part, rows in parts.items():
-        write(folder / name / f"{name}.{part}.inter", rows, header)
 
 
 def shuffled(parts):

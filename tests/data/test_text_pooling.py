@@ -1,5 +1,6 @@
 """Published text vectors: fields apart, and language models such as LLaMA as encoders."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from toy import toy_config, write_dataset
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.item_text import render_item_text
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.data.text_encoder import encode_texts, encoder_identity
+from recbole_genrec.data.text_encoder import encoder_identity
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.data.text_pooling import encode_items, field_values, pooled_fields
 from recbole_genrec.tokenizer import NewItems, make_tokenizer
 
@@ -80,20 +82,20 @@ TEXTS = ["", "red nail lacquer", "blue", "red soap no oil hair dark", "blue"]
 )
 def test_a_language_model_encodes_by_the_mean_of_its_words(tmp_path, special, kind):
     folder = language_model(tmp_path, special, kind)
-    vectors = encode_texts(TEXTS, str(folder), show_progress=False)
+    vectors = TextEncoding(str(folder), show_progress=False).vectors(TEXTS)
     assert vectors.dtype == np.float32 and vectors.shape == (5, 16)
     assert not vectors[0].any()
     for row in (1, 2, 3):
         np.testing.assert_allclose(vectors[row], mean_of_states(folder, TEXTS[row]), atol=1e-5)
-    one_by_one = encode_texts(TEXTS, str(folder), batch_size=1, show_progress=False)
+    one_by_one = TextEncoding(str(folder), batch_size=1, show_progress=False).vectors(TEXTS)
     np.testing.assert_allclose(vectors, one_by_one, atol=1e-5)
 
 
 def test_half_precision_keeps_the_mean_in_float32(tmp_path):
     folder = language_model(tmp_path / "model", {"eos_token": "</s>"})
-    options = {"cache_dir": tmp_path / "cache", "show_progress": False}
-    full = encode_texts(TEXTS, str(folder), **options)
-    half = encode_texts(TEXTS, str(folder), precision="bf16", **options)
+    encoding = TextEncoding(str(folder), show_progress=False)
+    full = encoding.vectors(TEXTS, tmp_path / "cache")
+    half = replace(encoding, precision="bf16").vectors(TEXTS, tmp_path / "cache")
     assert half.dtype == np.float32
     for row in (1, 2, 3):
         reference = mean_of_states(folder, TEXTS[row], torch.bfloat16)
@@ -158,6 +160,7 @@ def test_vectors_of_fields_are_averaged_over_those_that_are_there():
         "title: oil, brand: no",
     ]
     np.testing.assert_allclose(encode_items(texts, FIELDS, encode)[:, 0], [0, 5, 2, 3.5])
+    assert encode_items([], FIELDS, lambda _: np.zeros((0, 1), np.float32)).shape == (0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +175,7 @@ def test_a_run_encodes_fields_apart_and_new_items_likewise(data):
     config = toy_config(folder, "TIGER", text_pooling="fields", **options)
     fewer = toy_config(folder, "TIGER", text_pooling="fields", text_encoder_batch_size=3, **options)
     assert fewer.run_name() == config.run_name()
-    assert ItemContent.from_dataset(create_dataset(fewer), fewer).encoder_batch_size == 3
+    assert ItemContent.from_dataset(create_dataset(fewer), fewer).encoding.batch_size == 3
     content = ItemContent.from_dataset(create_dataset(config), config)
     title, brand = (field_values(content.text[1], ["title", "brand"]) + [""])[:2]
     reference = (mean_of_states(model, title) + mean_of_states(model, brand)) / 2

@@ -106,6 +106,82 @@ def test_what_earlier_versions_made_of_other_columns_has_another_key(tmp_path):
     assert item_vectors_identity(str(file)) == digest([file_digest(file)])
 
 
+V = {"v0": ROWS[:, 0].tolist(), "v1": ROWS[:, 1].tolist()}
+IN_ORDER = {"item_id": IDS, **V}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [
+        (IN_ORDER, None),
+        ({"Unnamed: 0": [0, 1, 2], **IN_ORDER}, "Unnamed: 0"),
+        ({**IN_ORDER, "price": [9, 8, 7], "title": ["a", "b", "c"]}, "price, title"),
+        ({"v0": V["v0"], "asin": IDS, "v1": V["v1"]}, None),
+        ({"index": [2, 0, 1], "0": V["v0"], "1": V["v1"], "item": IDS}, "index"),
+        ({"item_id": IDS, "x": V["v0"], "y": V["v1"]}, None),
+    ],
+)
+def test_other_columns_of_a_table_are_no_part_of_the_vectors(
+    tmp_path, caplog, ending, columns, left_out
+):
+    caplog.set_level("INFO")
+    file = tmp_path / f"emb.{ending}"
+    table = pd.DataFrame(columns)
+    if ending == "csv":
+        table = table.rename(columns={"Unnamed: 0": ""})
+        table.to_csv(file, index=False)
+    else:
+        table.to_parquet(file)
+    ids, vectors = read_vectors(file)
+    assert ids == IDS
+    np.testing.assert_array_equal(vectors, ROWS)
+    assert (f"left out: {left_out}." in caplog.text) == (left_out is not None)
+    assert ("the vectors are all columns of numbers, x, y" in caplog.text) == ("x" in columns)
+    assert has_other_columns(file) == (left_out is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item_id,img_0,img_1,txt_0,txt_1\na,1,2,3,4\n", "groups.*img_0, img_1; txt_0, txt_1"),
+        (",asin,v0,v1\n0,a,1,2\n", "in column asin or in the first one.*of the ids item_id"),
+        ("item_id,,\na,1,2\n", "no columns with names beside the ids"),
+    ],
+)
+def test_unsure_columns_of_a_table_are_named(tmp_path, text, message):
+    (tmp_path / "emb.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_vectors(tmp_path / "emb.csv", "item_id")
+
+
+def test_ids_of_a_table_may_be_its_index(tmp_path):
+    by_id = pd.DataFrame(ROWS, index=IDS, columns=["0", "1"])
+    by_id.to_csv(tmp_path / "emb.csv")
+    by_id.to_parquet(tmp_path / "emb.parquet")
+    numbers = pd.DataFrame(ROWS, index=pd.Index([3, 1, 2], name="asin"), columns=["0", "1"])
+    numbers.to_parquet(tmp_path / "numbers.parquet")
+    assert read_vectors(tmp_path / "emb.csv")[0] == IDS
+    assert read_vectors(tmp_path / "emb.parquet")[0] == IDS
+    assert read_vectors(tmp_path / "numbers.parquet")[0] == ["3", "1", "2"]
+    chosen = frame().set_index(pd.Index([7, 8, 9]))  # what a filter leaves of row numbers
+    chosen.to_parquet(tmp_path / "chosen.parquet")
+    ids, vectors = read_vectors(tmp_path / "chosen.parquet")
+    assert ids == IDS
+    np.testing.assert_array_equal(vectors, ROWS)
+
+
+def test_lists_may_stand_before_the_ids_and_beside_other_columns(tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = pd.DataFrame({"vector": ROWS.tolist(), "asin": IDS, "price": [1, 2, 3]})
+    table.to_parquet(tmp_path / "emb.parquet")
+    ids, vectors = read_vectors(tmp_path / "emb.parquet")
+    assert ids == IDS
+    np.testing.assert_array_equal(vectors, ROWS)
+    assert "the vectors are vector; left out: price." in caplog.text
+    assert not has_other_columns(tmp_path / "emb.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -227,6 +303,13 @@ def test_items_without_a_vector_are_named_and_take_the_mean(tmp_path, caplog):
     assert "has no vector for 1 of 3 items (new). They take the mean" in caplog.text
     np.testing.assert_array_equal(aligned[[0, 1, 3]], [[0, 0], ROWS[2], ROWS[0]])
     np.testing.assert_allclose(aligned[2], (ROWS[0] + ROWS[2]) / 2)
+
+
+def test_whole_ids_may_be_written_as_floats(tmp_path):
+    (tmp_path / "emb.csv").write_text("item_id,v0,v1\n7.0,1,2\n8.0,3,4\n")
+    vectors = ItemVectors(tmp_path / "emb.csv")
+    np.testing.assert_array_equal(vectors.aligned(["[PAD]", "8", "7"])[1:], [[3, 4], [1, 2]])
+    np.testing.assert_array_equal(vectors.aligned(["[PAD]", "8.0"])[1:], [[3, 4]])
 
 
 def test_a_file_for_other_items_is_refused(tmp_path):

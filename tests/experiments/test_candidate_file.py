@@ -15,8 +15,9 @@ from recbole_genrec.cli import main
 from recbole_genrec.decoding import SearchLog, SearchResult
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
-from recbole_genrec.experiments.trained import recommend
+from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.storage.digests import digest
 
 NAMES = [f"i{number}" for number in (3, 4, 8, 11, 15, 16, 21, 27, 33, 38, 39)]
 
@@ -117,6 +118,9 @@ def test_a_run_and_the_command(folder, file, tmp_path, capsys, caplog):
             "TIGER", "toy", config_dict={**values, **settings, "candidate_file": file}
         )
     assert result["report"]["search"]["candidates"] == len(NAMES)
+    assert result["candidates"] == {"items": len(NAMES), "digest": digest(sorted(NAMES))}
+    assert evaluate(result["checkpoint"])["candidates"] == result["candidates"]
+    assert evaluate(result["checkpoint"], candidate_file=None)["candidates"] is None
     assert "certified lists: " in caplog.text and "of the top 10 (60 users)" in caplog.text
     rows = recommend(result["checkpoint"], history=["i1", "i2"], k=30, candidate_file=file)
     assert {row["item"] for row in rows} == set(NAMES)

@@ -384,3 +384,12 @@ def test_the_run_that_may_have_been_meant_is_named(folder, monkeypatch, caplog):
     file = interrupted(folder, monkeypatch, epochs=2, learning_rate=0.01)
     run(folder, epochs=2, learning_rate=0.001, resume=True)
     assert f"interrupted run {file} differs in learning_rate (0.01 there)." in caplog.text
+
+
+def test_a_finished_run_with_other_settings_is_named(folder, caplog):
+    first = run(folder, "SASRec", epochs=1, learning_rate=0.02)
+    run(folder, "SASRec", epochs=1, learning_rate=0.02, seed=5, resume=True)
+    assert "differs in" not in caplog.text
+    run(folder, "SASRec", epochs=2, learning_rate=0.03, resume=True)
+    name = first["checkpoint"]
+    assert f"finished run {name} differs in epochs (1 there), learning_rate (0.02" in caplog.text

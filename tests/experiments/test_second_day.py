@@ -148,7 +148,7 @@ def test_the_checkpoint_alone_serves(first, tmp_path):
     here = recommend(checkpoint, history=["i3", "i9"])
     alone = recommend(checkpoint, history=["i3", "i9"], data_path=str(tmp_path / "nowhere"))
     assert alone == here and alone[0]["text"].startswith("title: ")
-    with pytest.raises(ConfigError, match="what user 'u1' has chosen is unknown. Give --data_path"):
+    with pytest.raises(ConfigError, match="what user 'u1' has chosen is unknown. Use --history"):
         recommend(checkpoint, user="u1", data_path=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="There is no user 'nobody' in toy"):
         recommend(checkpoint, user="nobody")

@@ -181,7 +181,7 @@ def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):
     assert len(load_data_and_model(tmp_path / "more.pth")[1].codes) == len(model.codes)
     with pytest.raises(ArtefactError, match=r"holds items that add_items added \(1\)"):
         evaluate(tmp_path / "more.pth", show_progress=False)
-    for texts in ("red soap", [5]):
+    for texts in ("red soap", [5], {"n1": "red soap"}, (text for text in ["red soap"])):
         with pytest.raises(ConfigError, match="texts must be a list with one text an item"):
             model.add_items(texts)
     with pytest.raises(ConfigError, match="history must be a list of item ids, got 'i1'"):

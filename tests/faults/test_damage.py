@@ -18,7 +18,7 @@ import torch
 from counts import REFUSED, tried
 from damage import Trained, damaged, mix, truncate
 
-from recbole_genrec.data.text_encoder import encode_texts
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
@@ -123,16 +123,17 @@ def test_text_embeddings_of_other_texts_are_made_again(tmp_path, monkeypatch):
         def encode(self, texts, **_):
             return torch.tensor([[float(len(text)), 1.0] for text in texts]).numpy()
 
-    monkeypatch.setattr("recbole_genrec.data.text_encoder._load_encoder", lambda *_: Encoder())
+    monkeypatch.setattr("recbole_genrec.data.text_encoding.load_encoder", lambda *_: Encoder())
     first, second = ["", "red", "green"], ["", "blue", "yellow"]
-    expected = encode_texts(second, cache_dir=tmp_path)
+    encoding = TextEncoding()
+    expected = encoding.vectors(second, tmp_path)
     (own,) = tmp_path.glob("text-embeddings/*")
-    encode_texts(first, cache_dir=tmp_path)
+    encoding.vectors(first, tmp_path)
     (foreign,) = (path for path in tmp_path.glob("text-embeddings/*") if path != own)
     shutil.rmtree(own)
     shutil.copytree(foreign, own)
     with tried(REFUSED):
-        assert (encode_texts(second, cache_dir=tmp_path) == expected).all()
+        assert (encoding.vectors(second, tmp_path) == expected).all()
 
 
 # --- made by hand: checksums are right, the content is not ----------------------------------------

@@ -19,7 +19,7 @@ from recbole_genrec.backbone import load_encoder_decoder
 from recbole_genrec.backbone.causal.load import load_causal_lm
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.preparation.prepare import prepare_dataset
-from recbole_genrec.data.text_encoder import encode_texts
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.data.vector_files import read_vectors
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError, GenRecError
 from recbole_genrec.experiments.benchmark_file import read_benchmark
@@ -153,7 +153,7 @@ def model_folder(folder: Path, marker: Path, **config: object) -> Path:
 LOADERS = {
     "causal": load_causal_lm,
     "t5": load_encoder_decoder,
-    "encoder": lambda folder: encode_texts(["x"], folder, show_progress=False),
+    "encoder": lambda folder: TextEncoding(folder, show_progress=False).vectors(["x"]),
 }
 
 
@@ -188,7 +188,7 @@ def test_encoders_whose_modules_are_not_the_librarys(tmp_path, marker, monkeypat
         json.dumps([{"idx": 0, "name": "0", "path": "", "type": kind}])
     )
     with refused(marker, BackboneError):
-        encode_texts(["x"], str(folder), show_progress=False)
+        TextEncoding(str(folder), show_progress=False).vectors(["x"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,13 @@ def load_golden(name: str) -> dict[str, Tensor]:
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
+def close(one: Tensor, other: Tensor, tolerance: float = 1e-9) -> bool:
+    """Whether two tensors have the same shape, and the same values up to rounding."""
+    if one.shape != other.shape:
+        return False
+    return float((one - other).detach().abs().max()) <= tolerance
+
+
 def rqvae_from_golden(data: dict[str, Tensor], sinkhorn: bool) -> RQVAE:
     """The RQ-VAE of ``letter_rqvae.npz`` in float64, with Sinkhorn assignment in training where
     the file's epsilons say so.

@@ -84,3 +84,27 @@ def test_scores_of_timelines_stay(folder, kind, score_type):
     after = model.scores(history, length)
     torch.testing.assert_close(after[:, 1 : before.shape[1]], before[:, 1:], atol=1e-5, rtol=1e-6)
     assert after[:, added].isfinite().all()
+
+
+def test_texts_of_others_stay_whatever_the_length_of_a_new_one(folder):
+    """A longer text in a batch of the encoder moves the last digits of the others."""
+    model = made(folder, "TimelineRec", **SIZES, **TIMELINES["tree without ids"])
+    texts = model.texts.clone()
+    assert len(texts) > 30
+    store = folder / "cache" / "text-embeddings"
+    entries = sorted(store.iterdir())
+    model.add_items([" ".join(f"word{n}" for n in range(200))])
+    model.add_items(NEW)
+    assert torch.equal(model.texts[: len(texts)], texts)
+    assert model.texts.shape[0] == len(texts) + 3 and model.texts[len(texts) :].abs().sum() > 0
+    assert sorted(store.iterdir()) == entries, "nothing is stored for new items"
+
+    whole = toy_model(
+        folder,
+        "TimelineRec",
+        cache_dir=str(folder / "cache"),
+        **SIZES,
+        **TIMELINES["tree without ids"],
+    )
+    whole[0].add_items([*NEW])
+    torch.testing.assert_close(whole[0].texts[len(texts) :], model.texts[-2:], atol=1e-5, rtol=0)

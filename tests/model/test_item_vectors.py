@@ -11,7 +11,7 @@ import torch
 from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import text_encoder
+from recbole_genrec.data import text_encoding
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -62,7 +62,7 @@ def no_encoder(monkeypatch):
     def refuse(*_):
         raise AssertionError("no text is encoded")
 
-    monkeypatch.setattr(text_encoder, "_load_encoder", refuse)
+    monkeypatch.setattr(text_encoding, "load_encoder", refuse)
 
 
 def make(folder, cache, model="TIGER", **options):
@@ -93,7 +93,7 @@ def test_every_method_gets_codes_of_them(data, tmp_path, no_encoder, model_name)
     if model_name != "LETTER":  # has a tokenizer of its own
         options["tokenizer"] = "rkmeans"
     model, *_ = make(data, tmp_path, model_name, **options)
-    assert model.tokenizer.centre.shape == (WIDTH,)
+    assert model.tokenizer.scale.centre.shape == (WIDTH,)
 
 
 def test_timelinerec_reads_them_in_the_place_of_texts(data, tmp_path, no_encoder):

@@ -123,14 +123,14 @@ def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
             )
             ids = torch.tensor([prompt + response])
             states = model.backbone.lm.model(
-                inputs_embeds=model.responses.embed(ids)
+                inputs_embeds=model.text_and_codes.embed(ids)
             ).last_hidden_state[0, len(prompt) - 1 : -1]
             logits = (
                 torch.cat([states @ head.T, states @ model.vocabulary.classifier.T], dim=-1) / 0.7
             )
             if vocabulary == "sid" and template.answer == "index":
                 others = torch.arange(logits.shape[1])
-                logits[:, (others < model.n_text) & (others != end)] = -torch.inf
+                logits[:, (others < model.text_and_codes.n_text) & (others != end)] = -torch.inf
             if vocabulary == "trie" and template.answer == "index":
                 every_item = [[*hand.codes(other), end] for other in range(1, model.n_items)]
                 for place in range(len(response)):
@@ -207,7 +207,7 @@ def test_scores_of_returned_items_equal_plain_passes_over_prompt_and_codes(make,
         ):
             codes = hand.codes(item)
             states = model.backbone.lm.base_model(
-                inputs_embeds=model.responses.embed(torch.tensor([prompt + codes]))
+                inputs_embeds=model.text_and_codes.embed(torch.tensor([prompt + codes]))
             ).last_hidden_state
             states = states[0, len(prompt) - 1 : -1]
             logits = (
@@ -215,11 +215,11 @@ def test_scores_of_returned_items_equal_plain_passes_over_prompt_and_codes(make,
             )
             others, expected = torch.arange(logits.shape[1]), 0.0
             for level, code in enumerate(codes):
-                first = model.n_text + model.vocabulary.offsets[level]
+                first = model.text_and_codes.n_text + model.vocabulary.offsets[level]
                 allowed = (others >= first) & (others < first + model.level_sizes[level])
                 if changes["score_type"] == "joint":
                     allowed = (
-                        (others >= model.n_text)
+                        (others >= model.text_and_codes.n_text)
                         | (others == end)
                         | (model.config["sid_loss_vocab"] == "full")
                     )
@@ -466,7 +466,7 @@ def test_new_items_get_codes_and_titles(make):
     case = Case(torch.tensor([42]), torch.tensor([[5, 41]]), torch.tensor([2]))
     ids, _, lengths = model.instructions.sequences(template, case)
     assert "sweet cream no 77" in model.text_tokenizer.decode(
-        ids[0, : lengths[0]][ids[0, : lengths[0]] < model.n_text]
+        ids[0, : lengths[0]][ids[0, : lengths[0]] < model.text_and_codes.n_text]
     )
     assert {
         row["item"] for row in model.recommend(["i1", "n77"], k=3, candidates=["n78", "i3", "i4"])

@@ -83,7 +83,7 @@ def test_padding_ids_change_nothing(make):
 def test_every_code_is_one_token_and_decodes_to_itself(make):
     model, *_ = make()
     ids = model._code_ids(torch.arange(1, model.n_items))
-    first = torch.tensor([model.n_text + offset for offset in model.vocabulary.offsets])
+    first = model.text_and_codes.n_text + torch.tensor(model.vocabulary.offsets)
     assert torch.equal(ids - first, model.codes[1:])
     every = torch.cat(
         [

@@ -41,7 +41,7 @@ def words(model, ids) -> list[str | int]:
     """Tokens as text, and codes as numbers behind the text vocabulary."""
     pieces: list[str | int] = []
     for token in ids.tolist():
-        if token >= model.n_text:
+        if token >= model.text_and_codes.n_text:
             pieces.append(token)
         elif pieces and isinstance(pieces[-1], str):
             pieces[-1] += model.text_tokenizer.decode([token])
@@ -59,7 +59,7 @@ def test_a_history_of_ids_is_as_old_as_it_is_long(folder):
     ids, valid = model.source(history, torch.tensor([3, 1]))
     n_levels = len(model.level_sizes)
     offsets = torch.tensor([0, *model.level_sizes[:-1]]).cumsum(0)
-    expected = (model.n_text + offsets + model.codes[[3, 9, 4]]).flatten().tolist()
+    expected = (model.text_and_codes.n_text + offsets + model.codes[[3, 9, 4]]).flatten().tolist()
     assert ids[0].tolist() == [*expected, model.end] and valid[0].all()
     assert ids[1, : n_levels + 1].tolist()[-1] == model.end
     assert valid[1].sum() == n_levels + 1
@@ -96,7 +96,7 @@ def test_with_both_the_codes_stand_before_the_text(folder):
     ids, valid = model.source(torch.tensor([[3, 9]]), torch.tensor([2]))
     pieces = words(model, ids[0][valid[0]][:-1])
     n_levels = len(model.level_sizes)
-    codes = (model.n_text + model.vocabulary.flat(model.codes[[9, 3]])).tolist()
+    codes = (model.text_and_codes.n_text + model.vocabulary.flat(model.codes[[9, 3]])).tolist()
     assert pieces[:n_levels] == codes[0]
     middle = pieces[n_levels]
     assert "".join(middle.split()) == "".join(model.content.text[9].split()) + "."
@@ -133,7 +133,7 @@ def test_the_published_loss_is_that_of_transformers(folder, source):
     target = torch.tensor([1, 5, 9, 11, 20, 2])
     loss = model.loss(history, length, target)
     ids, valid = model.source(history, length)
-    labels = model.n_text + model.vocabulary.flat(model.codes[target])
+    labels = model.text_and_codes.n_text + model.vocabulary.flat(model.codes[target])
     labels = torch.nn.functional.pad(labels, (0, 1), value=model.end)
     expected = hugging_face(model)(input_ids=ids, attention_mask=valid.long(), labels=labels).loss
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
@@ -152,7 +152,7 @@ def test_losses_over_fewer_tokens(folder):
         [model.backbone.text_table.weight[model.end].unsqueeze(0), model.vocabulary.embedding]
     )
     logits = states * model.backbone.d_model**-0.5 @ table.T
-    columns = torch.where(labels == model.end, 0, labels - model.n_text + 1)
+    columns = torch.where(labels == model.end, 0, labels - model.text_and_codes.n_text + 1)
     expected = -logits.log_softmax(-1).gather(-1, columns.unsqueeze(-1)).mean()
     torch.testing.assert_close(loss, expected)
 
@@ -176,7 +176,7 @@ def test_joint_scores_are_those_of_the_loss(folder, loss_vocab):
     words = model.backbone.text_table.weight
     if loss_vocab == "codes":
         words = words[[model.end]]
-        labels = torch.where(labels == model.end, 0, labels - model.n_text + 1)
+        labels = torch.where(labels == model.end, 0, labels - model.text_and_codes.n_text + 1)
     table = torch.cat([words, model.vocabulary.embedding])
     log_probs = (states * model.backbone.d_model**-0.5 @ table.T).log_softmax(-1)
     of_tokens = log_probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)  # [6, L + 1]
@@ -206,9 +206,9 @@ def test_the_recommender_goes_on_with_the_tokenizers_language_model(folder):
 def test_every_id_token_is_one_token_behind_the_text(folder):
     model, _, _ = made(folder, codebook_sizes=[4, 4])
     assert model.level_sizes[2] > 4, "a leaf is larger than the codebook"
-    tokens = model._code_tokens(torch.arange(1, model.n_items))
-    assert int(tokens.min()) >= model.n_text >= len(model.text_tokenizer)
-    assert int(tokens.max()) < model.n_text + len(model.vocabulary.embedding)
+    tokens = model.text_and_codes.ids(model.codes[1:])
+    assert int(tokens.min()) >= model.text_and_codes.n_text >= len(model.text_tokenizer)
+    assert int(tokens.max()) < model.text_and_codes.n_text + len(model.vocabulary.embedding)
     assert len(tokens.unique(dim=0)) == model.n_items - 1
     for level, column in enumerate(tokens.unbind(1)):
         others = [tokens[:, other] for other in range(3) if other != level]

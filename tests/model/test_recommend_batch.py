@@ -24,9 +24,7 @@ def _walk(start: int) -> list[str]:
 
 def queries() -> list[Query]:
     """Histories of several lengths, with and without each option."""
-    histories = [
-        [f"i{(start * 7 + step) % 40}" for step in range(1 + start)] for start in range(12)
-    ]
+    histories = [_walk(start) for start in range(12)]
     chosen = tuple(f"i{number}" for number in range(3, 20))
     return [
         *[Query(history, 5) for history in histories],

@@ -114,7 +114,7 @@ def test_the_same_temperature_in_training_and_search(folder):
         score_type="joint",
         use_eos=False,
     )
-    assert model.infer_temperature == 0.7
+    assert model.settings.search_temperature == 0.7
     history, length = torch.tensor([[5, 9], [3, 4]]), torch.tensor([2, 2])
     target = torch.tensor([7, 8])
     loss = model.loss(history, length, target)

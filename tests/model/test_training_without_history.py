@@ -200,7 +200,7 @@ def test_lmindexers_codes_leave_beside_its_words(folder, loss_vocab):
             for code in closed:
                 logits[row, level, n_words + model.vocabulary.offsets[level] + code] = -math.inf
     if loss_vocab == "codes":
-        labels = torch.where(labels == model.end, 0, labels - model.n_text + 1)
+        labels = torch.where(labels == model.end, 0, labels - model.text_and_codes.n_text + 1)
     expected = cross_entropy(logits.flatten(0, 1), labels.flatten())
     batch = (history, length, target)
     assert loss_of(model, config, True, batch) == pytest.approx(float(expected), abs=1e-5)

@@ -107,8 +107,12 @@ def test_models_on_other_data_are_refused_before_the_training(tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
+def with_entry(file: Path, name: str, value: dict | None) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+
+
 def with_pairs(file: Path, pairs: dict | None) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), "tested_pairs": pairs}))
+    with_entry(file, "tested_pairs", pairs)
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec"])  # a seed, or another row
@@ -132,6 +136,39 @@ def test_data_that_changed_under_the_same_settings_makes_no_table(tmp_path, mode
 
     with_pairs(tmp_path / "c.json", pairs[0])
     assert make_leaderboard([tmp_path])
+
+
+def test_files_of_candidates_are_compared_by_what_they_hold(tmp_path):
+    fresh, other = {"items": 40, "digest": "a"}, {"items": 40, "digest": "b"}
+    result_file(tmp_path, "shared", "TIGER", 1, 0.01, "rkmeans", candidate_file="fresh.txt")
+    result_file(tmp_path, "own", "STORE", 1, 0.01, "store", candidate_file="/data/fresh.txt")
+    with pytest.raises(ConfigError, match=r"differ in candidate_file \(/data/fresh.txt and fresh"):
+        make_leaderboard([tmp_path])  # results of earlier versions: the paths alone are known
+    with_entry(tmp_path / "shared.json", "candidates", fresh)
+    with_entry(tmp_path / "own.json", "candidates", fresh)
+    assert "| STORE-store |" in make_leaderboard([tmp_path])
+    with_entry(tmp_path / "own.json", "candidates", other)
+    with pytest.raises(ConfigError, match="cannot be rows of one table: they differ in candidate_"):
+        make_leaderboard([tmp_path])
+
+
+def test_files_where_each_user_has_one_test_row_make_one_table(tmp_path):
+    files = {"benchmark_filename": ["train", "valid", "test"]}
+    result_file(tmp_path, "a", "SASRec", 1, 0.01, MODEL_TYPE="SEQUENTIAL", **files)
+    result_file(tmp_path, "b", "Pop", 1, 0.01, MODEL_TYPE="GENERAL", **files)
+    refusal = "SASRec is tested on each of them, Pop once on all"
+    with pytest.raises(ConfigError, match=refusal):
+        make_leaderboard([tmp_path])  # results of earlier versions do not say it
+    for name in "ab":
+        with_pairs(tmp_path / f"{name}.json", {"pairs": 60, "lists": 60, "digest": "a"})
+    assert "| Pop |" in make_leaderboard([tmp_path])
+
+    result_file(tmp_path, "c", "Pop", 2, 0.01, MODEL_TYPE="GENERAL", **files)
+    with pytest.raises(ConfigError, match=refusal):
+        make_leaderboard([tmp_path])  # one of the seeds does not say it
+    with_pairs(tmp_path / "c.json", {"pairs": 60, "lists": 50, "digest": "a"})
+    with pytest.raises(ConfigError, match="60 and 50 lists are judged by 60 pairs"):
+        make_leaderboard([tmp_path])
 
 
 def test_each_seed_of_a_random_order_has_pairs_of_its_own(tmp_path):

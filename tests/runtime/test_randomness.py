@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_genrec.runtime.randomness import rng_state, set_rng_state
+from recbole_genrec.runtime.randomness import rng_state, seeded, set_rng_state
 
 
 @pytest.mark.parametrize("n_devices", [1, 2, 3])
@@ -26,4 +26,17 @@ def test_states_of_two_gpus_are_restored_on_those_that_are_there(monkeypatch, n_
     monkeypatch.setattr(torch.cuda.random, "set_rng_state", restore)
     set_rng_state(state)
     assert restored == dict(zip(range(n_devices), states, strict=False))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_is_seeded_draws_alike_and_leaves_the_callers_numbers():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+
+    torch.manual_seed(1)
+    drawn = []
+    for _ in range(2):
+        with seeded(7):
+            drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
     assert torch.equal(torch.rand(3), expected)

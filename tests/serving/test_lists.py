@@ -23,6 +23,7 @@ from recbole_genrec.experiments.trained import load_data_and_model, load_recomme
 from recbole_genrec.model.answers import best_of
 from recbole_genrec.serving import job_key, shards
 from recbole_genrec.serving import lists as lists_room
+from recbole_genrec.serving.list_files import join_parts, write_part
 from recbole_genrec.serving.lists import recommend_to_file
 
 MODELS = ("TIGER", "TimelineRec", "STORE", "TokenRec", "SETRec", "SASRec", "Pop", "BPR")
@@ -130,6 +131,15 @@ def test_formats(trained, tmp_path, ending):
     pd.testing.assert_frame_equal(read, wanted, check_dtype=False, atol=1e-5)
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {output.name, f"{output.name}.histories.json"}
+
+
+def test_json_lines_keep_all_digits(tmp_path):
+    rows = pd.DataFrame({"item_id": ["a/b", "é"], "score": [1.23e-12, -2.604275703430176]})
+    write_part(tmp_path / "part.parquet", [rows])
+    join_parts([tmp_path / "part.parquet"], tmp_path / "lists.jsonl")
+    first, second = (tmp_path / "lists.jsonl").read_text(encoding="utf-8").splitlines()
+    assert first == '{"item_id": "a/b", "score": 1.23e-12}'
+    assert second == '{"item_id": "é", "score": -2.604275703430176}'
 
 
 def test_killed_and_resumed_gives_the_same_file(trained, tmp_path, monkeypatch):

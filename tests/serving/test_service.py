@@ -70,7 +70,7 @@ def test_many_at_once_get_what_recommend_gives(checkpoints, method):
 
 def test_options_of_a_query(tiger, checkpoints):
     chosen = [f"i{number}" for number in range(5, 15)]
-    whole = tiger.histories["u1"]
+    whole = tiger.served.histories["u1"]
     with client_of(tiger) as client:
 
         def ask(**body):
@@ -104,7 +104,7 @@ def test_options_of_a_query(tiger, checkpoints):
         ({"history": ["i1"], "candidates": ["nix"]}, "There is no item 'nix'"),
         ({"history": []}, "history is empty"),
         ({"history": ["i1"], "candidates": []}, "candidates is empty"),
-        ({"user": "nix"}, "no user 'nix'"),
+        ({"user": "nix"}, "There is no user 'nix' in toy. Give a history."),
         ({}, "either a history"),
         ({"history": ["i1"], "user": "u1"}, "either a history"),
         ({"history": ["i1"], "k": 0}, "k is 0"),
@@ -368,6 +368,10 @@ def test_limits_of_an_operator_are_checked():
         ServiceOptions(max_batch=0)
     with pytest.raises(ConfigError, match="timeout is nan"):
         ServiceOptions(timeout=float("nan"))
+    with pytest.raises(ConfigError, match="timeout is inf; it must be a number of at least 0.001"):
+        ServiceOptions(timeout=float("inf"))
+    with pytest.raises(ConfigError, match="max_wait_ms is 20000.0 and timeout 10.0 s"):
+        ServiceOptions(max_wait_ms=20_000.0)
     assert is_loopback("127.0.0.1") and is_loopback("localhost") and is_loopback("::1")
     assert not is_loopback("0.0.0.0") and not is_loopback("example.org")
 

@@ -125,7 +125,7 @@ def test_a_word_for_a_number_is_explained():
             {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
             "takes no negative samples",
         ),
-        ({"metrics": ["Recal"]}, "There is no metric named 'Recal'"),
+        ({"metrics": ["Recal"]}, "There is no metric 'Recal'"),
         ({"topk": "ten"}, "topk"),
         ({"topk": [0]}, "topk"),
         ({"valid_metric": "MRR@10"}, "valid_metric MRR@10 must be one of metrics"),
@@ -246,6 +246,9 @@ def test_the_command_prints_help_and_errors(capsys):
             "eval_args has no 'splits'.*Did you mean split",
         ),
         ({"eval_args": "full"}, "eval_args is 'full'; it must be a dictionary"),
+        ({"eval_args": None}, "eval_args is None.*train on every interaction.*--hold_out=False"),
+        ({"metrics": ["Recal"]}, "There is no metric 'Recal'. Did you mean Recall.*NDCG"),
+        ({"metrics": "AUC"}, "AUC judges predicted values, .* mode: full.* Use .*Recall"),
         ({"eval_args": {"mode": "uni"}}, "mode is 'uni'; use full, uniN or popN"),
         ({"eval_args": {"mode": "labeled"}}, "mode labeled needs labels"),
         (

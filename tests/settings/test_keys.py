@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,6 +101,18 @@ def test_every_key_of_a_tokenizer_stands_in_its_file(name):
     if name == "letter":
         elsewhere.add("cf_rows")  # a shared key; its vectors have a cache key of their own
     assert set(content) - own <= elsewhere
+
+
+def test_a_key_of_tokenizers_is_declared_once():
+    """A class may narrow a key of another; then its words say what is different."""
+    places = defaultdict(set)
+    for settings in (
+        SharedSettings,
+        *(tokenizer_class(name).settings_class for name in TOKENIZERS),
+    ):
+        for name, declared in settings.declared().items():
+            places[name, str(declared.annotation), declared.help].add(declared.place)
+    assert [words for words, found in places.items() if len(found) > 1] == []
 
 
 def _is_get(node: ast.AST) -> bool:

@@ -14,7 +14,7 @@ from recbole_genrec.tokenizer.quantiser.codebook_start import (
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 from recbole_genrec.tokenizer.registry import make_tokenizer
-from recbole_genrec.tokenizer.rqvae_tokenizer import RQVAEStage
+from recbole_genrec.tokenizer.rqvae_stage import RQVAEStage
 from recbole_genrec.tokenizer.vectors import VectorTokenizer
 
 

@@ -36,7 +36,6 @@ def test_build_adds_padding_and_keeps_the_statistics_before_repair():
     assert codes.codes.tolist() == [[0, 0, 0], [0, 1, 0], [2, 3, 0], [0, 1, 1]]
     assert codes.sizes == (3, 4, 4) and codes.tokens == TOKENS and codes.policy == ["extra_token"]
     assert (codes.n_items, codes.n_levels, codes.n_learned) == (4, 3, 2)
-    assert codes.flat_offsets.tolist() == [0, 3, 7]
     assert codes.stats_before["largest_group"] == 2 and codes.stats_before[
         "collision_rate"
     ] == pytest.approx(2 / 3)

@@ -25,7 +25,7 @@ def test_definitions(l2):
     x = blobs()
     fitted = PCAKMeans.fit(x, 9, 5, l2=l2, seed=1)
     pca = PCA(5, random_state=1).fit(x.double().numpy())
-    assert torch.allclose(fitted.components, torch.from_numpy(pca.components_))
+    assert torch.allclose(fitted.directions.components, torch.from_numpy(pca.components_))
     z = torch.from_numpy(pca.transform(x.double().numpy()))
     points = z / z.norm(dim=1, keepdim=True) if l2 else z
     distances = (points[:, None] - fitted.centroids).square().sum(-1)
@@ -35,7 +35,7 @@ def test_definitions(l2):
     assert torch.equal(codes.unique(), torch.arange(9))
     for code in range(9):
         assert torch.allclose(fitted.centroids[code], points[codes == code].mean(0), atol=1e-5)
-        inverse = z[codes == code].mean(0) @ fitted.components + x.double().mean(0)
+        inverse = z[codes == code].mean(0) @ fitted.directions.components + x.double().mean(0)
         assert torch.allclose(fitted.centroid_vectors()[code], inverse.float(), atol=1e-4)
     assert (fitted.raw_means is None) != l2
 
@@ -109,7 +109,7 @@ def test_every_code_is_used_and_equal_rows_get_equal_codes(n, d, n_clusters, pca
         len({(tuple(row), code) for row, code in zip(x.tolist(), codes.tolist(), strict=True)})
         == distinct
     )
-    assert fitted.components.shape[0] <= min(pca_dim, d, max(0, n - 1))
+    assert fitted.directions.components.shape[0] <= min(pca_dim, d, max(0, n - 1))
     assert torch.isfinite(fitted.centroid_vectors()).all() and fitted.centroid_vectors().shape == (
         len(fitted.centroids),
         d,

@@ -14,7 +14,7 @@ from toy import toy_config, write_dataset
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.tokenizer import make_tokenizer, rqvae_tokenizer
+from recbole_genrec.tokenizer import make_tokenizer, rqvae_stage, rqvae_tokenizer
 
 RATE = 0.004
 SCHEDULED = {"tokenizer_lr": RATE, "tokenizer_batch_size": 8}
@@ -87,13 +87,13 @@ def test_a_constant_rate_stays(name, folder, tmp_path, seen):
     ("n_items", "epochs"), [(12_101, 125), (1_682, 500), (40, 500), (18_357, 83), (1_000_000, 50)]
 )
 def test_small_catalogues_train_for_more_epochs(n_items, epochs):
-    n_batches = rqvae_tokenizer.batch_count(n_items, 1024)
-    assert rqvae_tokenizer.epochs_asked("auto", n_batches) == epochs
-    assert rqvae_tokenizer.epochs_asked(7, n_batches) == 7
+    n_batches = rqvae_stage.batch_count(n_items, 1024)
+    assert rqvae_stage.epochs_asked("auto", n_batches) == epochs
+    assert rqvae_stage.epochs_asked(7, n_batches) == 7
 
 
 def test_the_shipped_number_of_epochs_is_trained(folder, tmp_path, seen, monkeypatch):
-    monkeypatch.setattr(rqvae_tokenizer, "MOST_EPOCHS", 6)
+    monkeypatch.setattr(rqvae_stage, "MOST_EPOCHS", 6)
     fitted = fit("rqvae", folder, tmp_path, tokenizer_patience=6)
     assert fitted.settings.tokenizer_epochs == "auto"
     assert fitted.quality["curve"][-1]["epoch"] == 6
@@ -114,7 +114,7 @@ def test_auto_is_bf16_where_the_processor_multiplies_it(folder, tmp_path, monkey
 
 def test_one_pass_of_the_optimiser_gives_the_numbers_of_several(folder, tmp_path, monkeypatch):
     one = fit("rqvae", folder, tmp_path, tokenizer_epochs=3).network.state_dict()
-    monkeypatch.setattr(rqvae_tokenizer, "in_one_pass", lambda optimiser: optimiser)
+    monkeypatch.setattr(rqvae_stage, "in_one_pass", lambda optimiser: optimiser)
     several = fit("rqvae", folder, tmp_path, tokenizer_epochs=3).network.state_dict()
     for name, value in one.items():
         torch.testing.assert_close(value, several[name], rtol=1e-4, atol=1e-5)

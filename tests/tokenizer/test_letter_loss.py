@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from golden.loading import load_golden, our_name, rqvae_from_golden
+from golden.loading import close, load_golden, our_name, rqvae_from_golden
 from torch import nn
 
 from recbole_genrec.errors import ConfigError, DataError
@@ -13,10 +13,6 @@ from recbole_genrec.tokenizer.letter_tokenizer import LETTERStage
 from recbole_genrec.tokenizer.quantiser.balanced_kmeans import balanced_clusters
 from recbole_genrec.tokenizer.quantiser.letter_loss import LETTERLoss, diversity, draw_positives
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
-
-
-def close(a, b, tolerance=1e-9):
-    return a.shape == b.shape and float((a - b).detach().abs().max()) <= tolerance
 
 
 def softmax_loss(scores, target, columns):

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from test_mq import blobs, close, quantiser, quiet
+from golden.loading import close
+from test_mq import blobs, quantiser, quiet
 from toy import toy_model, write_dataset
 
 from recbole_genrec.errors import ConfigError

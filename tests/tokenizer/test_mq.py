@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from golden.loading import load_golden
+from golden.loading import close, load_golden
 from golden.loading_mq import mq_from_golden
 
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError, GenRecError
@@ -49,10 +49,6 @@ def quantiser(seed=1, **changes) -> MQQuantiser:
 
 def quiet(_: str) -> None:
     pass
-
-
-def close(a, b, tolerance=1e-9):
-    return a.shape == b.shape and float((a - b).detach().abs().max()) <= tolerance
 
 
 # --- the published numbers ------------------------------------------------------------------------
@@ -248,9 +244,9 @@ def test_vectors_stay_and_codes_repeat():
     )
     assert fitted.quality["n"] == 238
     real = vectors[(vectors != 0).any(1)]
-    torch.testing.assert_close(fitted.centre.float(), real.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(fitted.scale.centre.float(), real.mean(0), atol=1e-5, rtol=0)
     torch.testing.assert_close(
-        1 / fitted.factor.float(), real.std(0, correction=0), atol=1e-5, rtol=0
+        1 / fitted.scale.factor.float(), real.std(0, correction=0), atol=1e-5, rtol=0
     )
 
 
@@ -319,7 +315,7 @@ def test_the_epoch_with_the_lowest_loss_on_held_out_rows_is_kept(monkeypatch):
     ] == min(losses)
     assert fitted.quality["best_epoch"] < 30  # so that keeping the last epoch would be seen
     held = torch.randperm(60, generator=torch.Generator().manual_seed(1))[:12]
-    again = forward(fitted.network, fitted._scaled(noise[held]))[-1]["total"].item()
+    again = forward(fitted.network, fitted.scale.apply(noise[held]))[-1]["total"].item()
     assert math.isclose(again, min(losses), rel_tol=1e-5)
 
 

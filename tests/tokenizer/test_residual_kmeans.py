@@ -25,8 +25,9 @@ def test_definitions(pca_dim):
     assert fitted.sizes == (16, 12, 8)
     points = x.double()
     if pca_dim:
-        assert torch.allclose(fitted.components @ fitted.components.T, torch.eye(6).double())
-        points = (points - x.double().mean(0)) @ fitted.components.T
+        components = fitted.directions.components
+        assert torch.allclose(components @ components.T, torch.eye(6).double())
+        points = (points - x.double().mean(0)) @ components.T
     residual, codes, distances = points, fitted.assign(x), fitted.level_distances(x)
     assert codes.dtype == torch.long and codes.shape == (600, 3)
     for level, book in enumerate(fitted.codebooks):
@@ -38,9 +39,9 @@ def test_definitions(pca_dim):
             assert torch.allclose(book[code], residual[codes[:, level] == code].mean(0), atol=0.05)
         residual = residual - book[codes[:, level]]
     rebuilt = points - residual
-    assert torch.allclose(
-        fitted.reconstruct(codes), rebuilt @ fitted.components + fitted.mean if pca_dim else rebuilt
-    )
+    if pca_dim:
+        rebuilt = rebuilt @ components + fitted.directions.mean
+    assert torch.allclose(fitted.reconstruct(codes), rebuilt)
 
 
 def test_the_first_level_is_k_means():

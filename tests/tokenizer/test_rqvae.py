@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden.loading import load_golden, rqvae_from_golden
+from golden.loading import close, load_golden, rqvae_from_golden
 from threadpoolctl import threadpool_limits
 
 from recbole_genrec.errors import ConfigError, DataError
@@ -22,10 +22,6 @@ def rqvae(d_in=12, sizes=(8, 8, 8), seed=0, **options):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return RQVAE(d_in, [10], 6, sizes, **options)
-
-
-def close(a, b, tolerance=1e-9):
-    return a.shape == b.shape and float((a - b).detach().abs().max()) <= tolerance
 
 
 @pytest.mark.parametrize("mode", ["train_argmin", "train_sinkhorn", "eval"])

@@ -11,9 +11,10 @@ import torch
 from toy import toy_config, write_dataset
 
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
-from recbole_genrec.data import content as content_module
+from recbole_genrec.data import text_encoding
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.loaders import create_dataset
+from recbole_genrec.data.text_encoding import TextEncoding
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.parsing import read_yaml
@@ -39,7 +40,7 @@ SMALL = {
 SMALL |= {"tokenizer_epochs": 3, "tokenizer_eval_interval": 1, "n_clusters": 3, "div_refresh": 2}
 
 
-def fake_encoder(texts, *_, **__) -> np.ndarray:
+def fake_encoder(_, texts, __=None) -> np.ndarray:
     """Sums of random vectors of the words; a row depends on its text alone."""
     table = [
         [
@@ -55,9 +56,10 @@ def fake_encoder(texts, *_, **__) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _encoder(monkeypatch):
-    monkeypatch.setattr(content_module, "encode_texts", fake_encoder)
-    monkeypatch.setattr(vectors, "encode_texts", fake_encoder)
-    monkeypatch.setattr(vectors, "encoder_identity", lambda encoder, _: f"identity of {encoder}")
+    monkeypatch.setattr(TextEncoding, "vectors", fake_encoder)
+    monkeypatch.setattr(
+        text_encoding, "encoder_identity", lambda encoder, _: f"identity of {encoder}"
+    )
 
 
 def settings(name: str, **changes) -> dict:
@@ -241,7 +243,7 @@ def test_collision_policies_leave_no_shared_ids(name, policies, content):
     ("name", "source"), [*((name, "cf") for name in TEXT), ("rkmeans", "graph"), ("mq", "graph")]
 )
 def test_collaborative_input(name, source, content, monkeypatch):
-    monkeypatch.setattr(content_module, "encode_texts", None)  # no text is read
+    monkeypatch.setattr(TextEncoding, "vectors", None)  # no text is read
     cf = np.random.default_rng(0).standard_normal((39, 8)).astype(np.float32)
     cf[3] = cf[17]
     content.interactions = Given(content.tokens[1:-1], cf)  # the last item has no vector
@@ -275,7 +277,7 @@ def test_mq_quantises_the_vectors_of_lightgcn_unless_told_otherwise(content):
     content.interactions = TrainingInteractions(content.interactions.run_config, lambda _: None)
     fitted = tokenizer("mq", tokenizer_input="graph")
     codes = fitted.fit(content)
-    learned = fitted.quantiser.assign(fitted._scaled(content.graph()[1:]))
+    learned = fitted.quantiser.assign(fitted.scale.apply(content.graph()[1:]))
     assert (
         torch.equal(codes.codes[1:, :2], learned)
         and codes.stats()["unique_ids"] == content.n_items - 1
@@ -298,7 +300,7 @@ def test_items_without_an_interaction_stay_zero_vectors_and_do_not_shift_the_oth
     learn = fitted.learn
     fitted.learn = lambda x, content: (seen.append(x), learn(x, content))
     codes = fitted.fit(content)
-    np.testing.assert_allclose(fitted.centre, cf[(cf != 0).any(1)].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(fitted.scale.centre, cf[(cf != 0).any(1)].mean(0), rtol=1e-5)
     without = [fitted.order.tolist().index(item) for item in (4, 5, 6)]
     assert (seen[0][without] == 0).all() and len(codes.codes[[4, 5, 6], :2].unique(dim=0)) == 1
     assert name != "mq" or fitted.quality["n"] == content.n_items - 4
@@ -439,7 +441,7 @@ def test_centroids_from_some_items_place_all(content):
 
     sampled = some.fit(content)
     assert sampled.n_items == codes.n_items
-    x = some._scaled(some.vectors(content)[some.order])
+    x = some.scale.apply(some.vectors(content)[some.order])
     rows = np.sort(np.random.default_rng(1).choice(len(x), 25, replace=False))
     expected = ResidualKMeans.fit(x[rows], [4, 4], 1)
     assert all(map(torch.equal, some.quantiser.codebooks, expected.codebooks))

@@ -81,7 +81,7 @@ def test_of_lcrec_each_user_is_read_under_two_of_the_tested_templates(made):
         user = int(rows["user_id"][row])
         for number in (user % count, (user + count // 2) % count):
             prompt, response = hand.sequence("seqrec", number, int(rows["item_id"][row]), history)
-            embedded = model.responses.embed(torch.tensor([prompt + response]))
+            embedded = model.text_and_codes.embed(torch.tensor([prompt + response]))
             states = model.backbone.lm.model(inputs_embeds=embedded).last_hidden_state[0]
             log_probs = (states[len(prompt) - 1 : -1] @ head.T).log_softmax(-1)
             losses += (-log_probs[torch.arange(len(response)), response]).tolist()

@@ -212,7 +212,7 @@ class CausalBackbone(nn.Module):
 
         A loss over right-padded ``ids [B, S]`` with ``lengths [B]`` becomes::
 
-            valid = torch.arange(S) < lengths.unsqueeze(1)
+            valid = length_mask(lengths, S)
             states = backbone.states(embed(ids[valid]), lengths)  # [T, d_out]
             label_of_next = labels.roll(-1, 1)[valid]  # [T]; -100 at the last token of a sequence
 

@@ -25,7 +25,8 @@ def branch_states(
         ``[B, J, W, d_out]``.
     """
     rows, count, width, _ = branches.shape
-    size, device = trunk.shape[1], trunk.device
+    size = trunk.shape[1]
+    device = trunk.device
 
     # place of each token in its trunk or branch, and number of the branch; -1 = trunk: [S + J * W]
     trunk_places = torch.arange(size, device=device)

@@ -16,6 +16,7 @@ from recbole_genrec.backbone.beam_cache import visible_paths
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.prompts import read_prompts
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
+from recbole_genrec.backbone.sequences import length_mask
 
 
 class CausalDecoder:
@@ -52,8 +53,7 @@ class CausalDecoder:
         self.batch_size = len(self.lengths)
         self.device = self.lengths.device
         self.longest = int(self.lengths.max())
-        places = torch.arange(self.width, device=self.device)
-        valid = places < self.lengths.unsqueeze(1)  # [B, S]
+        valid = length_mask(self.lengths, self.width)  # [B, S]
         self.sees_prompt = valid.unsqueeze(1)  # [B, 1, S]
         self.start()
 

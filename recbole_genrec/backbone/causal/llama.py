@@ -64,8 +64,10 @@ def llama_states(
 
         if number == last and ends is not None:
             mask = _up_to(ends, keys.shape[2], hidden)
-            hidden, normed = _tokens(hidden, ends), _tokens(normed, ends)  # [B, 1, d]
-            cos, sin = _tokens(cos, ends), _tokens(sin, ends)
+            hidden = _tokens(hidden, ends)  # [B, 1, d]
+            normed = _tokens(normed, ends)  # [B, 1, d]
+            cos = _tokens(cos, ends)
+            sin = _tokens(sin, ends)
         queries = _rotated(_heads(attention, normed, "q"), cos, sin)
         read, _ = sdpa_attention_forward(
             attention, queries, keys, values, mask, scaling=attention.scaling

@@ -9,11 +9,15 @@ from transformers import PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.causal.quantise import loading_options
 from recbole_genrec.backbone.protocol import TransformersModule
-from recbole_genrec.backbone.sources import locate, unloadable
-from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
-from recbole_genrec.backbone.tokenizer_checks import check_text_tokenizer
+from recbole_genrec.backbone.scratch import from_settings
+from recbole_genrec.backbone.sources import from_source, load_text_tokenizer
+from recbole_genrec.backbone.text_vocabulary import text_vocabulary
 from recbole_genrec.errors import BackboneError
-from recbole_genrec.storage.backbone_files import has_no_weights
+
+ADVICE = (
+    "Use a causal model type of transformers (opt, llama, qwen2, qwen3) and its own setting names."
+)
+ATTENTION = {"attn_implementation": "sdpa"}
 
 
 def load_causal_lm(
@@ -48,69 +52,24 @@ def load_causal_lm(
             causal language model, a tokenizer that does not fit it, or quantisation that this
             machine cannot do.
     """
+    from transformers import AutoModelForCausalLM
+
     if backbone != "scratch":
-        return _stored_weights(backbone, quantisation, device, dtype)
+        loading = loading_options(quantisation, device)
+        lm = from_source(AutoModelForCausalLM, backbone, dtype, loading, **ATTENTION)
+        return lm, load_text_tokenizer(backbone, lm.get_input_embeddings())
     if quantisation is not None:
         raise BackboneError(
             f"quantisation: {quantisation} is for pretrained weights; backbone: scratch has none. "
             "Use quantisation: ~."
         )
-    if vocabulary:
-        tokenizer = wrap_text_vocabulary(vocabulary)
-    else:
-        tokenizer = train_text_vocabulary(texts, text_vocab_size)
-    return _random_weights(dict(settings or {}), tokenizer), tokenizer
-
-
-def _random_weights(settings: dict, tokenizer: PreTrainedTokenizerBase) -> TransformersModule:
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    model_type = settings.pop("model_type", "opt")
-    special = {
+    tokenizer = text_vocabulary(texts, text_vocab_size, vocabulary)
+    defaults = {
+        "model_type": "opt",
+        "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    try:
-        defaults = AutoConfig.for_model(model_type)
-        options = {"vocab_size": len(tokenizer), **special, **settings}
-        config = AutoConfig.for_model(model_type, **options)
-        for name in settings:  # transformers stores settings that it does not know
-            if hasattr(config, name) and not hasattr(defaults, name):
-                raise ValueError(f"{model_type} has no setting {name}")
-        return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise BackboneError(
-            "backbone: scratch cannot be built from "
-            f"backbone_config {{model_type: {model_type}, ...}}: {error}. "
-            "Use a causal model type of transformers (opt, llama, qwen2, qwen3) "
-            "and its own setting names."
-        ) from error
-
-
-def _stored_weights(
-    backbone: str, quantisation: str | None, device: torch.device | str, dtype: torch.dtype
-) -> tuple[TransformersModule, PreTrainedTokenizerBase]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    source = locate(backbone)
-    options = {
-        "trust_remote_code": False,
-        "attn_implementation": "sdpa",
-        "use_safetensors": True,
-        **loading_options(quantisation, device),
-    }
-    try:
-        if has_no_weights(source):
-            shape = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            shape.dtype = dtype
-            lm = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa").to(dtype)
-        else:
-            lm = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # a damaged file can raise errors of every kind
-        needed = "config.json, safetensors weights and a tokenizer"
-        raise unloadable(backbone, error, needed) from error
-    check_text_tokenizer(backbone, tokenizer, len(lm.get_input_embeddings().weight))
+    lm = from_settings(AutoModelForCausalLM, settings or {}, defaults, ADVICE, **ATTENTION)
     return lm, tokenizer

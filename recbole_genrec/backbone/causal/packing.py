@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from recbole_genrec.backbone.sequences import length_mask
+
 PASS_COST = (
     64  # cost of one more pass in tokens (our choice; measured flat from 16 to 128 on a CPU)
 )
@@ -101,8 +103,9 @@ def grouped_states(forward: Forward, embeddings: Tensor, lengths: Tensor) -> Ten
     row_of = torch.empty(len(embeddings), dtype=torch.long, device=device)
     rows_so_far = 0
     for group in length_groups(lengths):
-        steps = torch.arange(int(lengths[group].max()), device=device)
-        valid = steps < lengths[group].unsqueeze(1)  # [b, s]
+        longest = int(lengths[group].max())
+        valid = length_mask(lengths[group], longest)  # [b, s]
+        steps = torch.arange(longest, device=device)
         places = (starts[group].unsqueeze(1) + steps) * valid
         states.append(forward(embedding(places, embeddings), None, None).flatten(0, 1))
         row_of[places[valid]] = rows_so_far + torch.nonzero(valid.flatten()).flatten()

@@ -82,7 +82,8 @@ class PromptMemory:
         Returns:
             A mask ``[B, 1, S + Q, S + Q]``.
         """
-        size, count = prompt_sees.shape[-1], sees.shape[-1]
+        size = prompt_sees.shape[-1]
+        count = sees.shape[-1]
         hidden = self.valid.new_zeros(len(self.valid), 1, size, count)  # [B, 1, S, Q]
         prompt = joined([prompt_sees, hidden], dim=-1)  # [B, 1, S, S + Q]
         return joined([prompt, self.query_mask(sees)], dim=-2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.packing import length_groups
+from recbole_genrec.backbone.sequences import length_mask
 
 SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
 FEWEST = 256  # tokens of all prompts; fewer are read with their states (both our choice, measured)
@@ -50,8 +52,7 @@ def read_prompts(
     if last is not None:
         return cache, last
     ends = (lengths - 1).unsqueeze(1)  # [B, 1]
-    places = torch.arange(size, device=prompt.device)
-    sees = torch.cat([places < ends, torch.ones_like(ends, dtype=torch.bool)], dim=1)  # [B, S + 1]
+    sees = pad(length_mask(lengths - 1, size), (0, 1), value=True)  # [B, S + 1]
     last = backbone(prompt[users, lengths - 1].unsqueeze(1), sees[:, None, None], ends, cache)
     cache.rewind(size)
     return cache, last
@@ -86,7 +87,8 @@ def read_in_groups(
         last = backbone.write_keys(prompt[:, common:], *sight(prompt, common), cache, ends)
         return cache, last
 
-    caches, states = [], []
+    caches = []
+    states = []
     for rows in groups:
         longest = int(lengths[rows].max())
         part = prompt[rows, :longest]

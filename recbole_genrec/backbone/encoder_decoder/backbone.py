@@ -89,7 +89,9 @@ class EncoderDecoderBackbone(nn.Module):
         self.decoder: TransformersModule = lm.decoder
         self.encoder.embed_tokens = None
         self.decoder.embed_tokens = None
-        self.d_in = self.d_out = self.d_model = lm.config.d_model
+        self.d_model = lm.config.d_model
+        self.d_in = self.d_model
+        self.d_out = self.d_model
         self.output_scale = 1.0
         if _scales_outputs(lm.config):
             self.output_scale = self.d_model**-0.5

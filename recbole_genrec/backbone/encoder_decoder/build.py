@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.sources import load_text_tokenizer
-from recbole_genrec.backbone.text_vocabulary import train_text_vocabulary, wrap_text_vocabulary
+from recbole_genrec.backbone.text_vocabulary import text_vocabulary
 
 SHAPE = (
     "model_type",
@@ -46,12 +46,8 @@ def load_text_encoder_decoder(
     """
     if backbone != "scratch":
         lm = load_encoder_decoder(backbone)
-        n_rows = lm.get_input_embeddings().num_embeddings
-        return lm, load_text_tokenizer(backbone, n_rows)
-    if vocabulary is None:
-        tokenizer = train_text_vocabulary(texts, vocabulary_size)
-    else:
-        tokenizer = wrap_text_vocabulary(vocabulary)
+        return lm, load_text_tokenizer(backbone, lm.get_input_embeddings())
+    tokenizer = text_vocabulary(texts, vocabulary_size, vocabulary)
     settings = {**(settings or {}), "vocab_size": len(tokenizer)}
     return load_encoder_decoder("scratch", settings), tokenizer
 

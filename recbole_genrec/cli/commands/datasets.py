@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from recbole_genrec.cli.command import LOOK_UP, Command
+from recbole_genrec.cli.options import DatasetsFolderOption
 from recbole_genrec.cli.tables import print_table
 
 
-def datasets(
-    data_path: Annotated[
-        str, typer.Option("--data_path", help="folder of all datasets")
-    ] = "dataset",
-) -> None:
+def datasets(data_path: DatasetsFolderOption = "dataset") -> None:
     """The datasets at hand, and those that `prepare` makes, with their published counts."""
     from recbole_genrec.experiments.offers import list_datasets
 

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from recbole_genrec.cli.command import PREPARE, Command
-from recbole_genrec.cli.options import split_words
+from recbole_genrec.cli.options import (
+    DatasetNameOption,
+    DatasetsFolderOption,
+    DuplicatesOption,
+    EncodingOption,
+    ItemColumnOption,
+    KCoreOption,
+    MinRatingOption,
+    RatingColumnOption,
+    SeparatorOption,
+    TablesArgument,
+    TextColumnsOption,
+    TimeColumnOption,
+    TimeFormatOption,
+    UserColumnOption,
+    split_words,
+)
 
 
 def import_data(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            help="tables of interactions and of items: CSV, TSV, Parquet or JSON lines, any number"
-        ),
-    ],
-    name: Annotated[str, typer.Option("--name", help="name of the dataset")],
-    user: Annotated[
-        str | None, typer.Option("--user", help="column of users (default: guessed by its name)")
-    ] = None,
-    item: Annotated[
-        str | None, typer.Option("--item", help="column of items (default: guessed by its name)")
-    ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option(
-            "--time", help="column of times: Unix s, ms or us, ISO, other dates (default: guessed)"
-        ),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option("--text", help="columns that describe items, with commas (default: guessed)"),
-    ] = None,
-    time_format: Annotated[
-        str | None, typer.Option("--time_format", help="how times are written, like %d/%m/%Y")
-    ] = None,
-    rating: Annotated[str | None, typer.Option("--rating", help="column of ratings")] = None,
-    min_rating: Annotated[
-        float | None, typer.Option("--min_rating", help="lower ratings are dropped")
-    ] = None,
-    k_core: Annotated[
-        int, typer.Option("--k_core", help="users and items with fewer interactions are dropped")
-    ] = 0,
-    duplicates: Annotated[
-        str,
-        typer.Option(
-            "--duplicates", help="of equal pairs of user and item keep all, the first or the last"
-        ),
-    ] = "keep",
-    encoding: Annotated[str, typer.Option("--encoding", help="of text files")] = "utf-8",
-    separator: Annotated[
-        str | None,
-        typer.Option("--separator", help="what stands between columns (default: as it looks)"),
-    ] = None,
-    data_path: Annotated[
-        str, typer.Option("--data_path", help="folder of all datasets")
-    ] = "dataset",
+    files: TablesArgument,
+    name: DatasetNameOption,
+    user: UserColumnOption = None,
+    item: ItemColumnOption = None,
+    time: TimeColumnOption = None,
+    text: TextColumnsOption = None,
+    time_format: TimeFormatOption = None,
+    rating: RatingColumnOption = None,
+    min_rating: MinRatingOption = None,
+    k_core: KCoreOption = 0,
+    duplicates: DuplicatesOption = "keep",
+    encoding: EncodingOption = "utf-8",
+    separator: SeparatorOption = None,
+    data_path: DatasetsFolderOption = "dataset",
 ) -> None:
     """Make `dataset/NAME` of your own tables, and say what was dropped and why.
 

@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 
 from recbole_genrec.cli.command import PREPARE, Command
+from recbole_genrec.cli.options import DatasetsFolderOption
 
 
 def prepare(
     dataset: Annotated[str, typer.Argument(help="its name, for example amazon-beauty")],
-    data_path: Annotated[
-        str, typer.Option("--data_path", help="folder of all datasets")
-    ] = "dataset",
+    data_path: DatasetsFolderOption = "dataset",
     source: Annotated[
         str | None,
         typer.Option(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
 from recbole_genrec.cli.options import (
+    AllUsersOption,
     BackboneOption,
+    CandidateFileOption,
+    CheckpointOption,
     DataPathOption,
+    ExcludeSeenOption,
+    HistoryOption,
+    ListsOption,
     ModelOption,
+    ShardOption,
+    TopOption,
+    UserOption,
+    UsersOption,
     checkpoint_changes,
 )
 
@@ -19,65 +29,16 @@ if TYPE_CHECKING:  # --help imports no torch
 
 
 def recommend(
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            "--checkpoint", help="the .pth file of a run, an export's folder, or a hub id"
-        ),
-    ],
-    users: Annotated[
-        str | None,
-        typer.Option(
-            "--users",
-            help="all; changed (since the output was last written, or since the training); or a "
-            "file of raw user ids, one a line. Goes to --output",
-        ),
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            help="raw user id of the dataset; several with commas (quotes around an id that has "
-            "one) go to --output",
-        ),
-    ] = None,
-    all_users: Annotated[
-        bool, typer.Option("--all_users", help="older form of --users=all")
-    ] = False,
-    history: Annotated[
-        str | None,
-        typer.Option(
-            "--history",
-            help="raw item ids with commas (quotes around an id that has one), oldest first",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", help="a .parquet, .csv, .tsv or .jsonl file for the lists of users"
-        ),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", help="how many items")] = 10,
-    exclude_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude_seen/--keep_seen",
-            help="whether items of a user's history stay out (default: as in the run)",
-        ),
-    ] = None,
-    candidate_file: Annotated[
-        str | None,
-        typer.Option(
-            "--candidate_file",
-            help="choose among the raw item ids in this file, one a line, instead of all items",
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            "--shard", help="3/16: the third of sixteen blocks of the users; the last one joins all"
-        ),
-    ] = None,
+    checkpoint: CheckpointOption,
+    users: UsersOption = None,
+    user: UserOption = None,
+    all_users: AllUsersOption = False,
+    history: HistoryOption = None,
+    output: ListsOption = None,
+    top: TopOption = 10,
+    exclude_seen: ExcludeSeenOption = None,
+    candidate_file: CandidateFileOption = None,
+    shard: ShardOption = None,
     model: ModelOption = None,
     data_path: DataPathOption = None,
     backbone: BackboneOption = None,

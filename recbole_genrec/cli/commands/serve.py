@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from recbole_genrec.cli.command import TRAINED, Command
 from recbole_genrec.cli.options import (
     BackboneOption,
     CheckpointOption,
     DataPathOption,
+    HostOption,
+    MaxBatchOption,
+    MaxWaitOption,
     ModelOption,
+    PortOption,
+    QueueSizeOption,
+    TimeoutOption,
     checkpoint_changes,
 )
 
 
 def serve(
     checkpoint: CheckpointOption,
-    host: Annotated[
-        str, typer.Option("--host", help="address; the default one is for this machine alone")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 = any free one")] = 8000,
-    max_batch: Annotated[
-        int, typer.Option("--max_batch", help="queries that the model answers at once")
-    ] = 32,
-    max_wait_ms: Annotated[
-        float,
-        typer.Option("--max_wait_ms", help="how long a query waits for others, in milliseconds"),
-    ] = 2.0,
-    queue_size: Annotated[
-        int, typer.Option("--queue_size", help="queries that wait; further ones get status 429")
-    ] = 256,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="seconds after which a query gets status 504")
-    ] = 10.0,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    max_batch: MaxBatchOption = 32,
+    max_wait_ms: MaxWaitOption = 2.0,
+    queue_size: QueueSizeOption = 256,
+    timeout: TimeoutOption = 10.0,
     model: ModelOption = None,
     data_path: DataPathOption = None,
     backbone: BackboneOption = None,

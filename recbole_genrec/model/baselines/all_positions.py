@@ -16,6 +16,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_genrec.backbone import length_mask
 from recbole_genrec.backbone.causal.packing import length_groups
 from recbole_genrec.decoding import cached_cross_entropy
 from recbole_genrec.errors import ConfigError
@@ -45,14 +46,16 @@ class AllPositions:
             interaction: RecBole's batch.
         """
         model: Any = self
-        history, length = interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN]
+        history = interaction[model.ITEM_SEQ]
+        length = interaction[model.ITEM_SEQ_LEN]
         rows = torch.arange(len(length), device=length.device)
         following = torch.cat([history[:, 1:], torch.zeros_like(history[:, :1])], 1)  # [B, T]
         following[rows, length - 1] = interaction[model.POS_ITEM_ID]
-        states, targets = [], []
+        states = []
+        targets = []
         for group in length_groups(length):
             longest = int(length[group].max())
-            real = torch.arange(longest, device=length.device) < length[group].unsqueeze(1)
+            real = length_mask(length[group], longest)
             states.append(self.states(history[group, :longest], length[group])[real])
             targets.append(following[group, :longest][real])
         target = torch.cat(targets)  # [P]

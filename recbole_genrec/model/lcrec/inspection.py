@@ -44,7 +44,8 @@ def describe_items(model: LCRec, tokens: Sequence[str]) -> list[dict]:
     items = torch.tensor(model.item_ids(tokens), device=model.codes.device)
     max_tokens = model.settings.text_max_len
     ids, _ = model.instructions.prompts(template, Case(items), max_tokens + 1)
-    generated = greedy_text(model.backbone, model.responses.embed(ids), templates.end, max_tokens)
+    embedded = model.text_and_codes.embed(ids)
+    generated = greedy_text(model.backbone, embedded, templates.end, max_tokens)
     sentences = model.text_tokenizer.batch_decode(generated, skip_special_tokens=True)
 
     asked = model.content.titles if template.answer == "title" else model.content.text

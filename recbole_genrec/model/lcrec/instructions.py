@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from recbole_genrec.backbone import TextTable, compose, constant
+from recbole_genrec.backbone import TextTable, compose, constant, whole
 from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.errors import BackboneError
 from recbole_genrec.model.lcrec.templates import LISTS, Template, Templates
@@ -89,7 +89,7 @@ class Instructions(nn.Module):
                 table = TextTable(text_tokenizer, spaced, max_length)
                 self.texts[slot] = table.to(self.end.device)
             else:
-                self.texts[slot].append(spaced[len(self.texts[slot]) :])
+                self.texts[slot].extend_to(spaced)
 
     # --- sequences --------------------------------------------------------------------------------
 
@@ -201,8 +201,7 @@ class Instructions(nn.Module):
     def _fill(self, slot: str, case: Case) -> Segment:
         """Ids and validity ``[n, w]`` of a slot that is no list."""
         if slot == "index":
-            codes = self.codes_of(case.item)
-            return codes, torch.ones_like(codes, dtype=torch.bool)
+            return whole(self.codes_of(case.item))
         if slot in ("preference", "query"):
             return self.texts[slot](case.person)
         return self.texts[slot](case.item)
@@ -221,8 +220,7 @@ class Instructions(nn.Module):
             Ids and validity ``[n, T, w]``.
         """
         if slot == "history":
-            ids = self.codes_of(case.history)  # [n, T, L]
-            valid = torch.ones_like(ids, dtype=torch.bool)
+            ids, valid = whole(self.codes_of(case.history))  # [n, T, L]
         else:
             ids, valid = self.texts["title"](case.history)
         separator = self.templates.separator.to(ids.device)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.common_keys import TemperatureKeys
 from recbole_genrec.model.lcrec.templates import FORMS
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
 
 
-class LCRecSettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
+class LCRecSettings(TemperatureKeys, LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     """Keys of LC-Rec."""
 
     weights_precision: Literal["fp32", "bf16"] = key(
@@ -52,10 +53,6 @@ class LCRecSettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     align_new_items: bool = key(
         "whether item2index and index2item may draw items without training interactions",
         affects="training",
-    )
-    temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
-    infer_temperature: float | Literal["match"] = key(
-        "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
     )
 
 

@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone import CausalDecoder, build_backbone
+from recbole_genrec.backbone import CausalDecoder, TextAndCodes, build_backbone, serialised
 from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
@@ -94,7 +94,7 @@ class LCRec(CausalRecommender):
         self.tune_backbone()
         from_scratch = settings.backbone == "scratch"
         self.vocabulary = code_vocabulary(self.backbone, self.level_sizes, from_scratch)
-        self.n_text = self.backbone.text_table.num_embeddings
+        self.text_and_codes = TextAndCodes(self.backbone, self.vocabulary)
 
         templates = Templates(self.prompt_texts, self.text_tokenizer)
         templates.require(self._tasks_with_templates())
@@ -110,16 +110,12 @@ class LCRec(CausalRecommender):
         self._tokenise_texts()
         self.responses = Responses(
             self.backbone,
-            self.vocabulary,
+            self.text_and_codes,
             self.instructions,
             settings,
             lambda: self.trie,
             self.closed_codes,
         )
-
-        self.infer_temperature = settings.infer_temperature
-        if self.infer_temperature == "match":
-            self.infer_temperature = settings.temperature
 
     # --- the two functions of a method ------------------------------------------------------------
 
@@ -221,7 +217,7 @@ class LCRec(CausalRecommender):
 
     def _code_ids(self, items: Tensor) -> Tensor:
         """Token ids of the items' codes, behind the text vocabulary, ``[..., L]``."""
-        return self.n_text + self.vocabulary.flat(self.codes[items])
+        return self.text_and_codes.ids(self.codes[items])
 
     def on_epoch_start(self, epoch: int):
         """Start a new stream of draws.
@@ -259,19 +255,18 @@ class LCRec(CausalRecommender):
         Returns:
             ``[..., V_level]``.
         """
+        temperature = self.settings.search_temperature
         if self.settings.score_type != "joint":
-            return self.vocabulary.log_probs(states, level, "level", self.infer_temperature)
-        log_probs = self.responses.log_probs(states, level, self.infer_temperature)
+            return self.vocabulary.log_probs(states, level, "level", temperature)
+        log_probs = self.responses.log_probs(states, level, temperature)
         return self.vocabulary.with_started(log_probs, level)
 
     def _decoder(self, ids: Tensor, lengths: Tensor, log_probs) -> CausalDecoder:
         """What the search steps through after the prompts ``ids [B, S]``."""
+        embedded = self.text_and_codes.embed(ids)
         return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
+            self.backbone, embedded, lengths, self.vocabulary.embed_code, log_probs
         )
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        return self.responses.embed(ids)
 
     def test_variants(self) -> Iterator[str]:
         """The templates of ``test_prompt_ids``.
@@ -363,7 +358,7 @@ class LCRec(CausalRecommender):
         """As the base's, with the prompts and the text vocabulary that the weights learned on."""
         vocabulary = None
         if self.settings.backbone == "scratch":
-            vocabulary = self.text_tokenizer.backend_tokenizer.to_str()
+            vocabulary = serialised(self.text_tokenizer)
         lcrec = {"prompts": self.prompt_texts, "vocabulary": vocabulary}
         return {**super().other_parameter(), "lcrec": lcrec}
 

@@ -11,9 +11,9 @@ from torch.nn.functional import linear, pad
 
 from recbole_genrec.backbone import (
     CausalBackbone,
-    CodeVocabulary,
+    TextAndCodes,
     branch_states,
-    embed_mixed,
+    length_mask,
     stack_rows,
 )
 from recbole_genrec.decoding import (
@@ -78,7 +78,7 @@ class Responses:
 
     Args:
         backbone: the language model.
-        vocabulary: tables of the codes, whose ids stand behind those of the text vocabulary.
+        text_and_codes: the token ids, and the tables behind them.
         instructions: fills the templates.
         settings: the settings of the run.
         trie: gives the trie of the items; codes may change during training.
@@ -88,31 +88,19 @@ class Responses:
     def __init__(
         self,
         backbone: CausalBackbone,
-        vocabulary: CodeVocabulary,
+        text_and_codes: TextAndCodes,
         instructions: Instructions,
         settings: LCRecSettings,
         trie: Callable[[], ItemTrie],
         closed_codes: Callable[[Tensor, Tensor, Tensor | None], ClosedCodes],
     ):
         self.backbone = backbone
-        self.vocabulary = vocabulary
+        self.text_and_codes = text_and_codes
+        self.vocabulary = text_and_codes.codes
         self.instructions = instructions
         self.settings = settings
         self.trie = trie
         self.closed_codes = closed_codes
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Input vectors of text tokens and codes.
-
-        Args:
-            ids: token ids ``[...]``.
-
-        Returns:
-            ``[..., d_in]``.
-        """
-        rows = ids.flatten(1) if ids.dim() > 1 else ids.unsqueeze(0)  # [B, S]
-        vectors = embed_mixed(rows, self.backbone.text_table, self.vocabulary.inputs)
-        return vectors.view(*ids.shape, -1)
 
     # --- states and labels ------------------------------------------------------------------------
 
@@ -128,36 +116,40 @@ class Responses:
         if not samples:
             return []
         sequences = [self.instructions.sequences(template, case) for template, case in samples]
-        valid = [
-            torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [n, S]
-            for ids, _, lengths in sequences
-        ]
+        flat_ids = []
+        flat_following = []
+        for ids, labels, lengths in sequences:
+            mask = length_mask(lengths, ids.shape[1])  # [n, S]
+            flat_ids.append(ids[mask])
+            flat_following.append(labels.roll(-1, 1)[mask])
 
         # All sequences, one after another, go through the language model at once.
-        flat_ids = [ids[mask] for (ids, _, _), mask in zip(sequences, valid, strict=True)]
         lengths = torch.cat([lengths for _, _, lengths in sequences])
-        embedded = self.embed(torch.cat(flat_ids))
+        embedded = self.text_and_codes.embed(torch.cat(flat_ids))
         states = self.backbone.states(embedded, lengths, self.settings.packing)
         states_of_samples = states.split([len(ids) for ids in flat_ids])
 
         responses = []
-        for (template, case), (_, labels, _), mask, sample_states in zip(
-            samples, sequences, valid, states_of_samples, strict=True
+        for sample, sample_states, following in zip(
+            samples, states_of_samples, flat_following, strict=True
         ):
-            following = labels.roll(-1, 1)[mask]
             is_response = following != IGNORED
-            items = None
-            closed = ALL_OPEN
-            if template.answer == "index":
-                items = case.item
-            if items is not None and case.history is not None:
-                place = torch.arange(case.history.shape[1], device=case.history.device)
-                history = case.history.where(place < case.length.unsqueeze(1), 0)
-                closed = self.closed_codes(history, items, None)
             responses.append(
-                Response(sample_states[is_response], following[is_response], items, closed)
+                Response(
+                    sample_states[is_response], following[is_response], *self._answers(*sample)
+                )
             )
         return responses
+
+    def _answers(self, template: Template, case: Case) -> tuple[Tensor | None, ClosedCodes]:
+        """The items that samples name, if they do, and the codes that do not compete."""
+        if template.answer != "index":
+            return None, ALL_OPEN
+        if case.history is None:
+            return case.item, ALL_OPEN
+        is_item = length_mask(case.length, case.history.shape[1])
+        history = case.history.where(is_item, 0)
+        return case.item, self.closed_codes(history, case.item, None)
 
     def read_tree(self, samples: Sequence[Sample]) -> Response:
         """Read recommendations of several targets per row, which share their histories.
@@ -172,8 +164,8 @@ class Responses:
         trunks, branches, attach, labels = zip(*trees, strict=True)
         states = branch_states(
             self.backbone,
-            self.embed(stack_rows(trunks)),
-            self.embed(stack_rows(branches)),
+            self.text_and_codes.embed(stack_rows(trunks)),
+            self.text_and_codes.embed(stack_rows(branches)),
             torch.cat(attach),
         )  # [n, T, W, d_out]
         following = stack_rows(labels, IGNORED)[..., 1:]  # [n, T, W - 1]
@@ -200,13 +192,14 @@ class Responses:
         Returns:
             ``[..., V + C]``, or ``[..., 1 + C]`` with ``codes_only``.
         """
-        if codes_only:
-            end = self.instructions.templates.end
-            end_vector = self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
-            text = linear(states, end_vector)
-        else:
-            text = self.backbone.text_logits(states)
+        text = linear(states, self._end_row) if codes_only else self.backbone.text_logits(states)
         return torch.cat([text, self.vocabulary.logits(states)], dim=-1)
+
+    @property
+    def _end_row(self) -> Tensor:
+        """Output row of the end token ``[1, d_out]``."""
+        end = self.instructions.templates.end
+        return self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
 
     def log_probs(self, states: Tensor, level: int, temperature: float) -> Tensor:
         """Log-probabilities of one level's codes under the softmax of the loss.
@@ -219,21 +212,18 @@ class Responses:
         Returns:
             float32 ``[..., V_level]``.
         """
-        codes_only = self.settings.sid_loss_vocab != "full"
         sizes = self.vocabulary.level_sizes
         first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
-        text: OutputLayer = self.backbone.text_logits
-        if self.backbone.text_rows is not None:
-            text = self.backbone.text_rows
-        n_text = self.backbone.text_table.num_embeddings
-        if codes_only:
-            end = self.instructions.templates.end
-            text = self.backbone.lm.get_output_embeddings().weight[end].unsqueeze(0)
-            n_text = 1
+        text: OutputLayer = self._end_row
+        n_text = 1
+        if self.settings.sid_loss_vocab == "full":
+            text_rows = self.backbone.text_rows
+            text = self.backbone.text_logits if text_rows is None else text_rows
+            n_text = self.text_and_codes.n_text
+        n_classes = n_text + sum(sizes)
         layers = [text, self.vocabulary.classifier]
         states = states.to(self.vocabulary.classifier.dtype)
         with torch.autocast(states.device.type, enabled=False):
-            n_classes = n_text + sum(sizes)
             return cached_log_probs(states, layers, first, sizes[level], n_classes, temperature)
 
     def loss(self, responses: Sequence[Response]) -> Tensor:
@@ -251,7 +241,8 @@ class Responses:
         codes = [response for response in responses if response.are_codes]
         loss: Tensor | float = 0.0
         if self.settings.sid_loss_vocab == "full":
-            texts, codes = list(responses), []
+            texts = list(responses)
+            codes = []
         for group, mean in ((texts, self._token_loss), (codes, self._code_loss)):
             n_labels = sum(len(response.labels) for response in group)
             if n_labels:
@@ -268,8 +259,8 @@ class Responses:
         states = torch.cat([response.states for response in responses])
         labels = torch.cat([response.labels for response in responses])
         if codes_only:
-            n_text = self.backbone.text_table.num_embeddings
-            labels = (labels - n_text + 1).clamp(min=0)  # 0 = the end token
+            codes = self.text_and_codes.code_numbers(labels)
+            labels = (codes + 1).clamp(min=0)  # 0 = the end token
         logits = self._hidden(self.logits(states, codes_only), responses)
         return ranking_guided_loss(logits, labels, self.settings.temperature, self.smoothing)
 

@@ -50,7 +50,8 @@ class TaskMixture:
     ):
         self.settings = settings
         rows = dataset.inter_feat
-        item, length = dataset.iid_field, dataset.item_list_length_field
+        item = dataset.iid_field
+        length = dataset.item_list_length_field
         history = history_column(dataset.config)
 
         self.people: dict = {}

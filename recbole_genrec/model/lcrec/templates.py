@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_genrec.backbone import token_ids
 from recbole_genrec.errors import BackboneError, ConfigError
 
 # Task -> which slots may ask, and which slots then answer.
@@ -112,7 +113,7 @@ class Templates:
 
     def _ids(self, text: str) -> Tensor:
         """Token ids ``[w]`` of a text; a space at its end belongs to what fills the slot."""
-        ids = self._tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
+        ids = token_ids(self._tokenizer, text.rstrip())
         return torch.tensor(ids, dtype=torch.long)
 
 

@@ -46,7 +46,8 @@ def diversity(embeddings: Tensor, pairs: Tensor) -> float:
         pairs: rows ``[2, P]``.
     """
     log_p = embeddings.double().log_softmax(1)
-    first, second = log_p[pairs[0]], log_p[pairs[1]]
+    first = log_p[pairs[0]]
+    second = log_p[pairs[1]]
     # The two divergences add up to (p - q) . (log p - log q).
     both = ((first.exp() - second.exp()) * (first - second)).sum(1)
     return float(both.mean() / 2)
@@ -92,7 +93,8 @@ def adjusted_cosine(sequences: Sequence[np.ndarray], n_items: int, pairs: Tensor
     table = csr_array(
         (deviation, (np.concatenate(distinct), users)), shape=(n_items, len(distinct))
     )
-    first, second = table[pairs[0].numpy()], table[pairs[1].numpy()]
+    first = table[pairs[0].numpy()]
+    second = table[pairs[1].numpy()]
     products = np.asarray(first.multiply(second).sum(1)).ravel()
     norms = np.sqrt(np.asarray(table.multiply(table).sum(1)).ravel())
     scale = norms[pairs[0].numpy()] * norms[pairs[1].numpy()]

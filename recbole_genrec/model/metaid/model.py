@@ -20,17 +20,19 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_genrec.backbone import (
     BeamDecoder,
     EncoderDecoderBackbone,
     load_encoder_decoder,
     load_text_tokenizer,
+    token_ids,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.common_keys import ClippedGradientKeys, OneTargetSettings
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.model.metaid.diagnostics import diversity, item_pairs, memorisation
 from recbole_genrec.model.metaid.prompts import Prompts
@@ -41,11 +43,11 @@ from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
-from recbole_genrec.settings.shared_keys import LabelSmoothingKeys, SharedSettings
+from recbole_genrec.settings.shared_keys import LabelSmoothingKeys
 from recbole_genrec.tokenizer.metapath import MetaPathTokenizer, mean_of_known
 
 
-class MetaIDSettings(LabelSmoothingKeys, BackboneKeys, SharedSettings):
+class MetaIDSettings(ClippedGradientKeys, LabelSmoothingKeys, BackboneKeys, OneTargetSettings):
     """Keys of META ID beside those of its tokenizer."""
 
     tokenizer: Literal["metapath"] = key("META ID names users and items", affects="tokenizer")
@@ -67,8 +69,6 @@ class MetaIDSettings(LabelSmoothingKeys, BackboneKeys, SharedSettings):
     id_diagnostics: bool = key(
         "report diversity and memorisation of the identifiers", affects="display", evaluate=True
     )
-    clip_grad_norm: dict | None = key("largest norm of the gradient: {max_norm: 1.0}")
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
 
 
 class MetaID(EncoderDecoderRecommender):
@@ -109,7 +109,7 @@ class MetaID(EncoderDecoderRecommender):
             self.texts = (stored or {}).get("prompts") or read_yaml(
                 properties_folder() / "prompts" / "metaid.yaml"
             )
-        self.prompts = self._prompts(t5.get_input_embeddings().num_embeddings)
+        self.prompts = self._prompts(t5.get_input_embeddings())
         code_vectors = None
         if settings.augment:
             code_vectors = self._code_vectors()
@@ -163,12 +163,12 @@ class MetaID(EncoderDecoderRecommender):
 
     # --- vocabulary -------------------------------------------------------------------------------
 
-    def _prompts(self, n_rows: int) -> Prompts:
-        """Prompts of structural tokens or of words, for a text table with ``n_rows``."""
+    def _prompts(self, text_table: nn.Embedding) -> Prompts:
+        """Prompts of structural tokens, or of words that ``text_table`` has."""
         if self.texts is None:
             return Prompts()
-        encode = load_text_tokenizer(self.settings.backbone, n_rows).encode
-        return Prompts(self.texts, partial(encode, add_special_tokens=False))
+        tokenizer = load_text_tokenizer(self.settings.backbone, text_table)
+        return Prompts(self.texts, partial(token_ids, tokenizer))
 
     def _code_vectors(self) -> Tensor:
         """Fixed vectors of the codes ``[sum(sizes), d]``.

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from recbole_genrec.backbone import length_mask
+
 TASKS = ("sequential", "direct")
 STRUCTURE = {
     "sequential": ["<sequential>", "<user>"],
@@ -85,5 +87,4 @@ class Prompts(nn.Module):
             ends = ends + length * entries.shape[2]
 
         row = pad(row, (0, 1)).scatter(1, ends.unsqueeze(1), end)  # [B, S]
-        mask = torch.arange(row.shape[1], device=row.device) <= ends.unsqueeze(1)
-        return row, mask
+        return row, length_mask(ends + 1, row.shape[1])

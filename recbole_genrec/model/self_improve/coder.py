@@ -50,7 +50,8 @@ class ItemCoder:
             Codes ``[n, K, L]`` and their fits ``[n, K]``, best first; a fit of -inf marks an
             empty place.
         """
-        codes, scores = [], []
+        codes = []
+        scores = []
         for batch in rows.split(self.settings.si_batch_size):
             batch_codes, batch_scores = self._candidates(self._decoder(batch), width)
             codes.append(batch_codes)

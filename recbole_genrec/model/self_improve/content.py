@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.data.scale import standardised
 from recbole_genrec.tokenizer.vectors import VectorSettings
 
 if TYPE_CHECKING:
@@ -41,11 +41,5 @@ def content_vectors(model: SelfImproving) -> Tensor:
     Returns:
         float32 ``[n_items, D]``, row 0 = padding item.
     """
-    readers = {
-        "text": model.content.embeddings,
-        "cf": model.content.collaborative,
-        "graph": model.content.graph,
-    }
-    read = readers[content_source(model.config)]
-    vectors = standardised(read(), model.n_dataset_items)  # [n_items, D]
-    return torch.from_numpy(vectors)
+    vectors = model.content.vectors(content_source(model.config))  # [n_items, D]
+    return torch.from_numpy(standardised(vectors, model.n_dataset_items))

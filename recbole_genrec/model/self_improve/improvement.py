@@ -273,7 +273,6 @@ class SelfImprovement(nn.Module):
             items: internal ids of the new items.
         """
         if self.item_prefix is not None:
-            model.content.forget_embeddings()
             self.item_prefix.forget()
         if isinstance(self.item_prefix, WordPrefix):
             self.item_prefix.extend(model.content.text)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from recbole_genrec.backbone import SoftPrefix, load_text_tokenizer, train_text_vocabulary
-from recbole_genrec.backbone.text_vocabulary import wrap_text_vocabulary
+from recbole_genrec.backbone import SoftPrefix, load_text_tokenizer, text_vocabulary
 from recbole_genrec.backbone.word_prefix import WordPrefix
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ def _vocabulary(
     """
     backbone = getattr(model.settings, "backbone", "scratch")
     if backbone != "scratch":
-        rows = model.backbone.text_table.weight
-        return load_text_tokenizer(backbone, len(rows)), rows
-    if stored is not None:
-        return wrap_text_vocabulary(stored), None
-    return train_text_vocabulary(model.content.text[1:], WORDS), None
+        text_table = model.backbone.text_table
+        return load_text_tokenizer(backbone, text_table), text_table.weight
+    return text_vocabulary(model.content.text[1:], WORDS, stored), None

@@ -22,7 +22,8 @@ def refresh_epochs(settings: SharedSettings) -> list[int]:
     """
     epochs = settings.epochs
     rounds = settings.si_rounds
-    start, interval = settings.si_start_epoch, settings.si_interval
+    start = settings.si_start_epoch
+    interval = settings.si_interval
     refreshes = [start + number * interval for number in range(rounds)]
 
     freeze = settings.si_freeze_epochs

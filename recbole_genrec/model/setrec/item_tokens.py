@@ -129,7 +129,8 @@ def fill_cold(vectors: Tensor, known: Tensor, tokens: Sequence[str], policy: str
     Returns:
         ``[n, d]``, row 0 zero.
     """
-    trained, filled = vectors[known], vectors.clone()
+    trained = vectors[known]
+    filled = vectors.clone()
     for item in (~known).nonzero().squeeze(1).tolist():
         filled[item] = cold_vector(trained, tokens[item], policy)
     filled[0] = 0

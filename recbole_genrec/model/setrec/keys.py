@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.common_keys import ClippedGradientKeys
 from recbole_genrec.model.ranking import VectorMethodSettings
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.declaration import key
 
 
-class SETRecSettings(CausalBackboneKeys, VectorMethodSettings):
+class SETRecSettings(ClippedGradientKeys, CausalBackboneKeys, VectorMethodSettings):
     """Keys of SETRec."""
 
     n_cf: Literal[0, 1] = key("collaborative tokens of an item")
@@ -41,7 +42,6 @@ class SETRecSettings(CausalBackboneKeys, VectorMethodSettings):
         affects="search",
         default=None,
     )
-    clip_grad_norm: dict | None = key("largest norm of the gradient: {max_norm: 1.0}")
     train_rows: Literal["all", "longest", "windows"] = key(
         "which training rows; each trains its last item alone"
     )

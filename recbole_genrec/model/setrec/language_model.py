@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from recbole_genrec.backbone import (
     build_backbone,
     load_encoder_decoder,
     load_text_tokenizer,
+    token_ids,
 )
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.protocol import TransformersModule
-from recbole_genrec.backbone.sources import locate, unloadable
+from recbole_genrec.backbone.sources import stored_config
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.setrec.keys import SETRecSettings
@@ -57,15 +59,9 @@ def is_encoder_decoder(settings: SETRecSettings) -> bool:
 
 
 def _model_type(settings: SETRecSettings) -> str:
-    from transformers import AutoConfig
-
     if settings.backbone == "scratch":
         return settings.backbone_config.get("model_type", "t5")
-    try:
-        config = AutoConfig.from_pretrained(locate(settings.backbone), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise unloadable(settings.backbone, error, "config.json and safetensors weights") from error
-    return config.model_type
+    return stored_config(settings.backbone).model_type
 
 
 def load_language_model(
@@ -91,7 +87,7 @@ def load_language_model(
         return EncoderDecoderBackbone(lm), words, rows
 
     backbone, tokenizer = build_backbone(config, [INSTRUCTION, SEPARATOR])
-    words, rows = word_table(backbone.lm, _ids(_plain_ids(tokenizer)))
+    words, rows = word_table(backbone.lm, _ids(partial(token_ids, tokenizer)))
     apply_tuning(backbone, config)
     if backbone.has_lora:
         words.requires_grad_(False)
@@ -102,17 +98,12 @@ def _encoder_decoder(settings: SETRecSettings) -> tuple[TransformersModule, list
     """A model of the T5 family, and the ids of the prompt's words."""
     if settings.backbone != "scratch":
         lm = load_encoder_decoder(settings.backbone)
-        n_rows = lm.get_input_embeddings().num_embeddings
-        tokenizer = load_text_tokenizer(settings.backbone, n_rows)
-        return lm, _ids(_plain_ids(tokenizer))
+        tokenizer = load_text_tokenizer(settings.backbone, lm.get_input_embeddings())
+        return lm, _ids(partial(token_ids, tokenizer))
     words = sorted({*split_words(INSTRUCTION), *split_words(SEPARATOR)})
     ids = _ids(lambda text: [words.index(word) for word in split_words(text)])
-    size = {"vocab_size": len(words)}
-    return load_encoder_decoder("scratch", {**settings.backbone_config, **size}), ids
-
-
-def _plain_ids(tokenizer) -> Callable[[str], list[int]]:
-    return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    shape = {**settings.backbone_config, "vocab_size": len(words)}
+    return load_encoder_decoder("scratch", shape), ids
 
 
 def _ids(tokenise: Callable[[str], list[int]]) -> list[list[int]]:
@@ -131,7 +122,7 @@ def word_table(
     Returns:
         The table, and the rows ``[length]`` of each text in it.
     """
-    used = sorted({word for text in texts for word in text})
+    used = sorted(set().union(*texts))
     with torch.no_grad():
         # called, not read: some families scale their embeddings
         rows = lm.get_input_embeddings()(torch.tensor(used, device=lm.device)).float()

@@ -25,7 +25,8 @@ def component_scores(states: Tensor, tokens: Tensor) -> Tensor:
     """
     # bf16 and fp16 would let many items tie
     with torch.autocast(states.device.type, enabled=False):
-        states, tokens = at_least_float32(states), at_least_float32(tokens)
+        states = at_least_float32(states)
+        tokens = at_least_float32(tokens)
         by_query = states.transpose(0, 1) @ tokens.permute(1, 2, 0)  # [Q, B, n]
     return by_query.transpose(0, 1)
 
@@ -55,6 +56,28 @@ def generation_loss(
         for query, items in zip(states.unbind(1), tokens[1:].unbind(1), strict=True)
     ]
     return balanced(torch.stack(losses).mean(), len(target))
+
+
+def batch_rows(
+    history: Tensor, target: Tensor, negatives: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The items of a batch, each once, and the rows in which they then stand.
+
+    Args:
+        history: item ids ``[B, T]``, 0 = padding.
+        target: item ids ``[B]``.
+        negatives: item ids ``[n]``.
+
+    Returns:
+        The items ``[m]``, padding first; rows of the histories ``[B, T]``, of the targets ``[B]``,
+        of the negatives ``[n]``.
+    """
+    padding = target.new_zeros(1)
+    everything = torch.cat([padding, history.flatten(), target, negatives])
+    items, rows = everything.unique(return_inverse=True)
+    sizes = [1, history.numel(), len(target), len(negatives)]
+    _, of_history, of_target, of_negatives = rows.split(sizes)
+    return items, of_history.view_as(history), of_target, of_negatives
 
 
 def sampled_generation_loss(

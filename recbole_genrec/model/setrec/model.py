@@ -39,6 +39,7 @@ from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, col
 from recbole_genrec.model.setrec.keys import SETRecSettings, check_keys
 from recbole_genrec.model.setrec.language_model import is_encoder_decoder, load_language_model
 from recbole_genrec.model.setrec.losses import (
+    batch_rows,
     component_scores,
     generation_loss,
     normalised,
@@ -50,6 +51,11 @@ from recbole_genrec.model.setrec.reader import SetReader
 
 class SETRec(VectorRecommender):
     """SETRec; see ``properties/model/SETRec.yaml`` for the keys.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no vectors are made.
 
     Attributes:
         cf_vectors: buffer float32 ``[n_items, d_cf]``, collaborative vectors, never trained.
@@ -196,16 +202,10 @@ class SETRec(VectorRecommender):
         n_real = self.n_items - 1
         shape = (self.settings.setrec_negatives,)
         negatives = torch.randint(1, self.n_items, shape, device=target.device)
-        padding = target.new_zeros(1)
-        everything = torch.cat([padding, history.flatten(), target, negatives])
-        items, row = everything.unique(return_inverse=True)  # row 0 stays the padding item
-        sizes = [1, history.numel(), len(target), len(negatives)]
-        _, in_history, of_target, of_negatives = row.split(sizes)
-
+        items, in_history, of_target, of_negatives = batch_rows(history, target, negatives)
         texts = self.text_vectors[items]
         tokens = self.tokens(self.cf_vectors[items], texts)  # [m, Q, d]
-        rows = in_history.view_as(history)
-        states = self.read(tokens, rows, length)
+        states = self.read(tokens, in_history, length)
         generation = sampled_generation_loss(
             states,
             tokens[of_target],
@@ -215,7 +215,7 @@ class SETRec(VectorRecommender):
             n_real,
             self.excluded_in_training(history, target),
         )
-        reconstruction = self.tokens.reconstruction_loss(tokens, texts, rows)
+        reconstruction = self.tokens.reconstruction_loss(tokens, texts, in_history)
         return generation, self.settings.alpha * reconstruction
 
     def validation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
@@ -279,7 +279,8 @@ class SETRec(VectorRecommender):
             vectors: from :meth:`item_vectors`.
         """
         shape = (self.reader.n_tokens, -1)
-        states, tokens = projected.unflatten(1, shape), vectors.unflatten(1, shape)
+        states = projected.unflatten(1, shape)
+        tokens = vectors.unflatten(1, shape)
         weights = token_weights(self.beta, self.tokens.n_cf, self.tokens.n_sem)  # [Q]
         if self.settings.score_norm is None:
             # the sum of weighted inner products is one inner product
@@ -338,9 +339,9 @@ class SETRec(VectorRecommender):
                 "With n_sem: 0 an item is its collaborative token alone, and a new item has none. "
                 "Train with semantic tokens, or add the items to the dataset and train again."
             )
-        if not len(texts):
-            return []
         tokens = self.catalogue.new_items(texts, tokens)
+        if not tokens:
+            return []
         texts = [text if text.strip() else PLACEHOLDER for text in texts]
         of_content = self.content.new_vectors(tokens, vectors)
         embedded = torch.tensor(self.content.embed(texts, of_content))  # [n, D]
@@ -359,7 +360,8 @@ class SETRec(VectorRecommender):
 
     def other_parameter(self) -> dict:
         """As the base's, with the widths of the vectors and the facts of an adapter's base."""
-        base, backbone = None, self.reader.backbone
+        base = None
+        backbone = self.reader.backbone
         if isinstance(backbone, CausalBackbone) and backbone.has_lora:
             base = backbone.origin
         widths = {"cf": self.cf_vectors.shape[1], "text": self.text_vectors.shape[1]}

@@ -70,10 +70,9 @@ class Layout:
             first = first + slots - count
             closing = torch.full_like(count, n_before + slots * n_tokens)
         words = torch.where(place < n_before, place, closing + after)  # [B, S]
+        index = torch.where(place < end, place, n_before + width * n_tokens + after)  # [B, S]
         return cls(
-            index=torch.where(place < end, place, n_before + width * n_tokens + after).clamp(
-                max=len(place) - 1
-            ),
+            index=index.clamp(max=len(place) - 1),
             valid=after < n_after,
             positions=torch.where(is_item, first + item, words),
             item=torch.where(is_item, item, -1),
@@ -137,9 +136,11 @@ class SetReader(nn.Module):
             ``[B, Q, d]``.
         """
         source, layout = self.source(items, length)
-        positions, item = layout.positions, layout.item
+        positions = layout.positions
+        item = layout.item
         if bool((length == length[0]).all()):  # one layout for all of them
-            positions, item = positions[0], item[:1]
+            positions = positions[0]
+            item = item[:1]
         sees = self.visible(item)
         if sees is not None and len(sees) == 1:
             sees = sees[0]  # [S, S]
@@ -156,7 +157,8 @@ class SetReader(nn.Module):
     def source(self, items: Tensor, length: Tensor) -> tuple[Tensor, Layout]:
         """The embeddings ``[B, S, d]`` that the language model reads, and their layout."""
         rows, width = items.shape[:2]
-        before, after = len(self.instruction), len(self.separator)
+        before = len(self.instruction)
+        after = len(self.separator)
         layout = Layout.of(length, width, self.n_tokens, before, after, self.slots)
         entries = [
             self.words(self.instruction).expand(rows, -1, -1),  # [B, a, d]

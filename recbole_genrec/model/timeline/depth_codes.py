@@ -133,7 +133,8 @@ class DepthCodes(TimelineStates):
         """As the base's, with the tables of ``depth`` and of the output vectors."""
         assert self.vocabulary is not None  # with depth: mlp and transformer
         rows = self.vocabulary.level_rows(level)
-        first, size = self.vocabulary.offsets[level], self.level_sizes[level]
+        first = self.vocabulary.offsets[level]
+        size = self.level_sizes[level]
         tables = [None if self.settings.tie_code_tables else self.depth.embedding]
         if self.output_tables is not None:
             tables.append(self.output_tables.code_table)

@@ -54,9 +54,13 @@ class EdgeProducts:
         is_live = edges >= 0
         edges = torch.where(is_live, edges, at.n_edges)  # the vector of the dead node is 0
         if self.skips_empty_slots:
-            edge, query, code = edges[is_live], queries[is_live], codes[is_live]  # [n]
+            edge = edges[is_live]  # [n]
+            query = queries[is_live]  # [n]
+            code = codes[is_live]  # [n]
         else:
-            edge, query, code = edges.flatten(), queries.flatten(), codes.flatten()
+            edge = edges.flatten()
+            query = queries.flatten()
+            code = codes.flatten()
 
         flat_states = states.flatten(0, -2)  # [Q, d]
         n_rows = max(1, MAX_GATHERED // states.shape[-1])

@@ -178,7 +178,9 @@ def _means_below(trie: ItemTrie, places: Sequence[Tensor]) -> _Sums:
     """
     items = (trie.leaf_of_item >= 0).nonzero().squeeze(1)  # [N]
     paths = trie.paths(trie.leaf_of_item[items])[1:]
-    results, rows, weights = [], [], []
+    results = []
+    rows = []
+    weights = []
     n_results = 0
     for nodes, of_level in zip(paths, places, strict=True):
         n_edges = len(of_level)

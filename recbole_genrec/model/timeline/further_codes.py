@@ -42,7 +42,8 @@ class FurtherCodes:
 
     def trie(self) -> ItemTrie:
         """The trie of all items, on the device of the model."""
-        codes, sizes = self.item_codes.codes, self.item_codes.sizes
+        codes = self.item_codes.codes
+        sizes = self.item_codes.sizes
         device = self.model.codes.device
         return self._tries.of_all_items(
             (len(codes), device),

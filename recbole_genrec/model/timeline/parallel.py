@@ -72,7 +72,8 @@ class ParallelHeads(nn.Module):
             table = self.code_table
         # Cosines divided by a small temperature need all their digits.
         with torch.autocast(states.device.type, enabled=False):
-            states, vectors = states.float(), normalize(table.float(), dim=1)
+            states = states.float()
+            vectors = normalize(table.float(), dim=1)
             turned = torch.matmul(states, self.weight.float().transpose(1, 2)) + self.bias.float()
             heads = normalize(states + silu(turned), dim=-1) / self.temperature  # [L, P, d]
             by_place = vectors[self.codes_of_place]  # [L, V, d]

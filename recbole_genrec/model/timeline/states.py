@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import CodeVocabulary, cheapen
 from recbole_genrec.data.item_vectors import vectors_replace_text
-from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.data.scale import Scale
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.timeline.item_vectors import (
     TEXT_LIMIT,
@@ -19,7 +20,7 @@ from recbole_genrec.model.timeline.item_vectors import (
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.text_alignment import TextAlignment
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, input_layers
 from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.tokenizer import tokenizer_class
 
@@ -65,24 +66,27 @@ class TimelineStates(GenerativeRecommender):
 
     def _make_trunk(self) -> None:
         settings = self.settings
-        d, n_heads, dropout = settings.d_model, settings.n_heads, settings.timeline_dropout
+        d = settings.d_model
+        dropout = settings.timeline_dropout
         self.position_table: nn.Embedding | None = None
         if settings.positions == "relative":
             self.transformer: nn.Module = RelativeTransformer(
-                d, n_heads, settings.n_layers, dropout, settings.norm, self.max_seq_length
+                d,
+                settings.n_heads,
+                settings.n_layers,
+                dropout,
+                settings.norm,
+                self.max_seq_length,
             )
         else:
             self.position_table = nn.Embedding(self.max_seq_length, d)
             self.transformer = self._absolute_transformer()
-        self.dropout = nn.Dropout(dropout)
-        self.input_norm: nn.Module = nn.Identity()
-        if settings.norm == "post":
-            self.input_norm = nn.LayerNorm(d)
-            start_small(self.transformer)
+        self.dropout, self.input_norm = input_layers(self.transformer, d, settings.norm, dropout)
 
     def _absolute_transformer(self) -> nn.Module:
         settings = self.settings
-        d, is_pre = settings.d_model, settings.norm == "pre"
+        d = settings.d_model
+        is_pre = settings.norm == "pre"
         layer = nn.TransformerEncoderLayer(
             d,
             settings.n_heads,
@@ -120,7 +124,8 @@ class TimelineStates(GenerativeRecommender):
             )
 
     def _text_map(self) -> nn.Module:
-        n_in, d = self.texts.shape[1], self.settings.d_model
+        n_in = self.texts.shape[1]
+        d = self.settings.d_model
         if self.settings.item_parts is None:
             return nn.Linear(n_in, d)
         return make_text_map(n_in, self.settings.text_mlp, d)
@@ -178,7 +183,8 @@ class TimelineStates(GenerativeRecommender):
         tables: tuple[Tensor | None, Tensor | None, nn.Module | None],
     ) -> Tensor:
         id_table, code_table, text_map = tables
-        codes = text = None
+        codes = None
+        text = None
         if "id" not in item_parts:
             id_table = None
         if "code" in item_parts:
@@ -227,11 +233,17 @@ class TimelineStates(GenerativeRecommender):
 
     def _load_texts(self) -> None:
         """Standardised sentence embeddings of all items ``[n_items, D]``; padding stays zero."""
-        texts = standardised(self.content.embeddings(), self.n_dataset_items)
+        vectors = self.content.embeddings()
+        self._text_scale = Scale.of(vectors[1 : self.n_dataset_items])
+        texts = self._scaled_texts(vectors)
+        texts[0] = 0
+        self.register_buffer("texts", texts, persistent=False)
+
+    def _scaled_texts(self, vectors: np.ndarray) -> Tensor:
+        texts = self._text_scale.apply(vectors)
         if self.settings.item_parts is not None or self.plan.has_text_stream:
             texts = texts.clip(-TEXT_LIMIT, TEXT_LIMIT)
-        self._rounded_texts = None
-        self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
+        return texts
 
     def items_added(self, items: list[int]) -> None:
         """Extend the tables; the id vector of a new item is the mean of the table.
@@ -245,9 +257,9 @@ class TimelineStates(GenerativeRecommender):
                 new_rows = mean.expand(len(items), -1)  # [n, d]
                 owner.id_table = nn.Parameter(torch.cat([owner.id_table, new_rows]))
         if self.plan.reads_texts:
-            self.content.forget_embeddings()
-            self._load_texts()
-            self.texts = self.texts.to(self.codes.device)
+            new_texts = self._scaled_texts(self.content.embeddings()[items])
+            self.texts = torch.cat([self.texts, new_texts.to(self.texts.device)])
+            self._rounded_texts = None
 
     @classmethod
     def reads_vectors(cls, config) -> bool:

@@ -20,7 +20,7 @@ from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.timeline.item_vectors import make_text_map, mapped_texts
 from recbole_genrec.model.timeline.keys import Plan
 from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, start_small
+from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, input_layers
 
 
 class StreamVectors(NamedTuple):
@@ -50,16 +50,13 @@ class TextStream(nn.Module):
     def __init__(self, plan: Plan, trie: ItemTrie, n_text: int, n_distances: int):
         super().__init__()
         settings = plan.settings
-        d, dropout = settings.d_model, settings.text_stream_dropout
+        d = settings.d_model
+        dropout = settings.text_stream_dropout
         self.text_map = make_text_map(n_text, settings.text_stream_mlp, d)
         self.transformer = RelativeTransformer(
             d, settings.n_heads, settings.n_layers, dropout, settings.norm, n_distances
         )
-        self.dropout = nn.Dropout(dropout)
-        self.input_norm: nn.Module = nn.Identity()
-        if settings.norm == "post":
-            self.input_norm = nn.LayerNorm(d)
-            start_small(self.transformer)
+        self.dropout, self.input_norm = input_layers(self.transformer, d, settings.norm, dropout)
         self.tree = None
         if "tree" in plan.head_names:
             self.tree = StatelessTree(trie, d, edge_vectors="mean")

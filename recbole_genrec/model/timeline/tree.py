@@ -117,7 +117,8 @@ class StatelessTree(nn.Module):
             if level.width == 1:
                 losses.append(states.new_zeros(()))
                 continue
-            parent, target = paths[depth], paths[depth + 1]
+            parent = paths[depth]
+            target = paths[depth + 1]
             if level.n_nodes == 1:
                 weights = self._level_weights(level, edges, depth)
                 logits = weights.all_logits(self.state(states, depth))  # [P, n_edges]

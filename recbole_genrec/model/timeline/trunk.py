@@ -177,7 +177,26 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, rate: flo
     return weights.to(value.dtype) @ value
 
 
-def start_small(module: nn.Module) -> None:
+def input_layers(
+    transformer: nn.Module, d: int, norm: str, dropout: float
+) -> tuple[nn.Dropout, nn.Module]:
+    """Dropout and norm of the vectors that enter a transformer.
+
+    With ``norm: post`` they are normed, and the transformer starts small.
+
+    Args:
+        transformer: what they enter.
+        d: width.
+        norm: ``pre`` or ``post``.
+        dropout: of the vectors.
+    """
+    if norm == "pre":
+        return nn.Dropout(dropout), nn.Identity()
+    _start_small(transformer)
+    return nn.Dropout(dropout), nn.LayerNorm(d)
+
+
+def _start_small(module: nn.Module) -> None:
     """Start the weights of all linear layers with a standard deviation of .02, biases at 0."""
     for layer in module.modules():
         if isinstance(layer, nn.MultiheadAttention):

@@ -150,9 +150,10 @@ class Entities:
 
     def codebooks(self) -> Tensor:
         """All codes of the items and then of the users as vectors ``[sum of the sizes, d_c]``."""
-        return torch.cat(
-            [book.detach() for side in SIDES for book in self.quantisers[side].network.codebooks]
-        )
+        books: list[Tensor] = []
+        for side in SIDES:
+            books += self.quantisers[side].network.codebooks
+        return torch.cat(books).detach()
 
     # --- new users and items ------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from recbole_genrec.model.common_keys import OneTargetSettings
 from recbole_genrec.model.ranking import VectorMethodSettings
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
 
 
-class TokenRecSettings(BackboneKeys, VectorMethodSettings):
+class TokenRecSettings(BackboneKeys, OneTargetSettings, VectorMethodSettings):
     """Keys of TokenRec beside those of its tokenizer."""
 
     tokenizer: Literal["mq"] = key("TokenRec quantises collaborative vectors", affects="tokenizer")
@@ -35,4 +36,3 @@ class TokenRecSettings(BackboneKeys, VectorMethodSettings):
         affects="training",
     )
     eval_prompt: Literal["seen", "unseen"] = key("template at test time", affects="search")
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")

@@ -20,7 +20,7 @@ are the collaborative vectors themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ from recbole_genrec.backbone import (
     EncoderDecoderBackbone,
     load_encoder_decoder,
     load_text_tokenizer,
+    token_ids,
 )
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError, DataError
@@ -61,6 +62,11 @@ def _rename_old_weights(module: nn.Module, state: dict, *_: object) -> None:
 
 class TokenRec(SelfCoding):
     """TokenRec; see ``properties/model/TokenRec.yaml`` for the keys.
+
+    Args:
+        config: a ``GenRecConfig``.
+        dataset: RecBole's training dataset.
+        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
 
     Attributes:
         codes: buffer int64 ``[n_items, K]``, row 0 = padding; prompts read it at every call.
@@ -106,11 +112,10 @@ class TokenRec(SelfCoding):
             self.texts = stored["prompts"]
         else:
             self.texts = read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
-        tokenise = split_words
+        tokenise: Callable[[str], Sequence[Hashable]] = split_words
         if not scratch:
-            n_rows = lm.get_input_embeddings().num_embeddings
-            encode = load_text_tokenizer(settings.backbone, n_rows).encode
-            tokenise = partial(encode, add_special_tokens=False)
+            tokenizer = load_text_tokenizer(settings.backbone, lm.get_input_embeddings())
+            tokenise = partial(token_ids, tokenizer)
         self.prompts = Prompts(
             self.texts, tokenise, *self.entities.sizes, settings.source_len, settings.dec_len
         )
@@ -309,9 +314,9 @@ class TokenRec(SelfCoding):
             DataError: an item without a vector: none of its users was in training, or its vector
                 is zero or no number.
         """
-        if not len(texts):
-            return []
         tokens = self.catalogue.new_items(texts, tokens)
+        if not tokens:
+            return []
         if (vectors is None) == (users is None):
             raise ConfigError(
                 f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users "

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.backbone import compose, pad_rows
+from recbole_genrec.backbone import compose, length_mask, pad_rows, whole
 from recbole_genrec.errors import ConfigError
 
-PAD, END = 0, 1
+PAD = 0
+END = 1
 FIRST_WORD = 2
 TEMPLATE = re.compile(r"(?P<prefix>[^{}]*)\{user\}(?P<middle>[^{}]*)(\{items\}(?P<suffix>[^{}]*))?")
 
@@ -169,9 +170,8 @@ class Prompts(nn.Module):
         Returns:
             bool ``[B, slots]``.
         """
-        position = torch.arange(slots, device=length.device)
-        first = (length - self.room[template]).unsqueeze(1)  # [B, 1]
-        fits = (position < length.unsqueeze(1)) & (position >= first)  # [B, slots]
+        hidden = length_mask(length - self.room[template], slots)  # [B, slots]
+        fits = length_mask(length, slots) & ~hidden
         return fits & self.has_items[template].unsqueeze(1)
 
     def source(
@@ -191,13 +191,12 @@ class Prompts(nn.Module):
         items = torch.cat([markers, item_codes + self.first_item], dim=-1)  # [B, T, marker + K]
         ids, lengths = compose(
             (self.prefix_ids[template], self.prefix_valid[template]),
-            (users, torch.ones_like(users, dtype=torch.bool)),
+            whole(users),
             (self.middle_ids[template], self.middle_valid[template]),
             (items.flatten(1), shown.repeat_interleave(items.shape[-1], dim=1)),
             (self.suffix_ids[template], self.suffix_valid[template]),
         )
-        position = torch.arange(ids.shape[1], device=ids.device)
-        return ids, position < lengths.unsqueeze(1)
+        return ids, length_mask(lengths, ids.shape[1])
 
 
 def _template(text: str) -> Template:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone
-from recbole_genrec.data.text_encoder import standardised
+from recbole_genrec.data.scale import standardised
 from recbole_genrec.model.encoder_decoder import words_loss
 from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.self_improve.host import SelfImproving
@@ -118,10 +118,9 @@ class SelfCoding(SelfImproving, VectorRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        codes = embedding(self.codes[items] + self.prompts.first_item, self.table)  # [B, K, d]
-        mask = torch.ones(codes.shape[:2], dtype=torch.bool, device=codes.device)
-        words = self.self_improvement.item_prefix
-        return words_loss(self.backbone, self.backbone.read(codes, mask), words, items)
+        tokens = self.codes[items] + self.prompts.first_item
+        code_vectors = embedding(tokens, self.table)  # [B, K, d]
+        return words_loss(self.backbone, code_vectors, self.self_improvement.item_prefix, items)
 
     def code_rows(self, level: int) -> list[Tensor]:
         """As the base's: the item tokens of a book."""

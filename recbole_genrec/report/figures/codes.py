@@ -25,7 +25,8 @@ def usage_bars(sizes: Sequence[int], used: Sequence[int], perplexity: Sequence[f
 
 def map_of_items(item_map: ItemMap) -> go.Figure:
     """The items in the plane, coloured by their first code."""
-    texts, first = [], []
+    texts = []
+    first = []
     for item in item_map.items:
         codes = " ".join(map(str, item.codes))
         texts.append(f"{_plain(item.title)}<br>{codes}")

@@ -10,12 +10,13 @@ import plotly.graph_objects as go
 from recbole_genrec.report.contents import BeamWidth, GivenCodes, Group
 from recbole_genrec.report.figures.metrics import group_bars
 from recbole_genrec.report.figures.style import GREY, bare_figure, line
+from recbole_genrec.report.metric_names import kind
 
 
 def recall_by_given_codes(rows: Sequence[GivenCodes]) -> go.Figure:
     """Recall when the first codes of the target are given."""
     figure = go.Figure()
-    names = [name for name in rows[0].metrics if name.startswith("recall@")]
+    names = [name for name in rows[0].metrics if kind(name) == "recall"]
     x = [row.n_codes for row in rows]
     for number, name in enumerate(names):
         values = [row.metrics[name] for row in rows]
@@ -54,7 +55,8 @@ def shown_items(counts: np.ndarray) -> go.Figure:
     items = np.arange(1, len(counts) + 1) / len(counts)
     keep = np.unique(np.linspace(0, len(counts) - 1, 200).astype(int))
     figure = go.Figure()
-    x, y = items[keep].round(5).tolist(), shares[keep].round(5).tolist()
+    x = items[keep].round(5).tolist()
+    y = shares[keep].round(5).tolist()
     figure.add_trace(line("lists of the test users", x, y, 0, hoverinfo="x+y"))
     figure.data[0].mode = "lines"
     figure.add_trace(

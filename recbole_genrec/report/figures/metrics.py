@@ -25,7 +25,8 @@ def metric_bars(
     metrics = list(dict.fromkeys(name for run in values.values() for name in run))
     for number, (run, of_run) in enumerate(values.items()):
         ends = (intervals or {}).get(run, {})
-        above, below = [], []
+        above = []
+        below = []
         for name in metrics:
             value = of_run.get(name)
             if value is None or name not in ends:

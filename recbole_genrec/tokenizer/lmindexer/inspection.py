@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.tokenizer.codes import code_entropy
 from recbole_genrec.tokenizer.collision import item_groups
 from recbole_genrec.tokenizer.lmindexer.network import IndexerNetwork
@@ -93,8 +94,7 @@ def restored(
     network.eval()
     level = prefix.shape[1]
     right, sums, counts = 0, torch.zeros(len(rows)), torch.zeros(len(rows))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         for places in torch.arange(len(rows)).split(EVALUATION_BATCH):
             batch = texts[rows[places]]
             current = network.codebook(level)[codes[places].to(texts.device)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
+from recbole_genrec.settings.tokenizer_keys import CodeKeys, PrecisionKeys, TokenizerSettings
 
 FROM_SCRATCH = ("indexer_backbone", "scratch")
 
 
-class LMIndexerTokenizerSettings(CodeKeys, TokenizerSettings):
+class LMIndexerTokenizerSettings(PrecisionKeys, CodeKeys, TokenizerSettings):
     """The language model has keys of its own, so that any generator can take these codes."""
 
     codebook_sizes: list[int] | Literal["auto"] = key(  # type: ignore[assignment]
@@ -60,7 +60,4 @@ class LMIndexerTokenizerSettings(CodeKeys, TokenizerSettings):
     revive_dead: bool = key(
         "after each joint epoch unused codes move to items that are restored badly",
         affects="tokenizer",
-    )
-    precision: Literal["fp32", "bf16", "fp16"] = key(
-        "number format of training and search", affects=("tokenizer", "training", "search")
     )

@@ -31,10 +31,12 @@ from recbole_genrec.backbone import (
     QueryStream,
     backbone_identity,
     load_encoder_decoder,
+    serialised,
     tokenise_texts,
 )
 from recbole_genrec.backbone.encoder_decoder.build import load_text_encoder_decoder, narrow_settings
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.storage.checkpoints import load_state
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -112,8 +114,7 @@ class LMIndexerTokenizer(ItemTokenizer):
         n_different = len(set(texts))
         asked = self.sizes_asked(self.settings.codebook_sizes, len(texts))
         self.sizes = tuple(min(size, n_different) for size in asked)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             network = self._network(texts)
             _check_dropout(network)
             codes = self._train(network, self._tokenised(texts))
@@ -242,7 +243,7 @@ class LMIndexerTokenizer(ItemTokenizer):
             self.vocabulary,
         )
         if settings.indexer_backbone == "scratch":
-            self.vocabulary = self.text_tokenizer.backend_tokenizer.to_str()
+            self.vocabulary = serialised(self.text_tokenizer)
         weak = load_encoder_decoder("scratch", narrow_settings(lm.config, settings.recon_layers))
         network = IndexerNetwork(
             EncoderDecoderBackbone(lm, text=True),
@@ -253,13 +254,13 @@ class LMIndexerTokenizer(ItemTokenizer):
         )
         if trained and self.weights:
             load_state(network, self.weights, f"The stored tokenizer {self.name}")
-        return network.to(settings.device or "cpu")
+        return network.to(settings.chosen_device)
 
     def _tokenised(self, texts: Sequence[str]) -> Texts:
         """The texts as token ids, as long as any stage wants them."""
         longest = max(self.settings.tok_max_len)
         ids, valid = tokenise_texts(self.text_tokenizer, texts, longest)
-        return Texts(ids, valid, self.settings.device or "cpu")
+        return Texts(ids, valid, self.settings.chosen_device)
 
     # --- for the recommender and for new items --------------------------------------------------
 
@@ -274,8 +275,7 @@ class LMIndexerTokenizer(ItemTokenizer):
 
         Its weights are those of the folder or hub id, or random.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             return self._network(trained=False).backbone.cpu()
 
     def encode(self, new: NewItems) -> Tensor:

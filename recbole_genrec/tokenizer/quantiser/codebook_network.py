@@ -5,7 +5,6 @@ How they assign codes, and how unused codes come back into use.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,12 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from recbole_genrec.tokenizer.quantiser.kmeans import CHUNK, check_rows
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import residual_path
 
 
 class CodebookNetwork(nn.Module):
     """An autoencoder whose latents are quantised by L codebooks.
 
-    A subclass sets the attributes and writes :meth:`path`.
+    A subclass sets the attributes. Each codebook quantises what those before it leave, unless the
+    subclass writes another :meth:`path`.
 
     Attributes:
         encoder: maps ``x [n, D]`` to the latents.
@@ -32,7 +33,6 @@ class CodebookNetwork(nn.Module):
     codebooks: nn.ParameterList
     sizes: tuple[int, ...]
 
-    @abstractmethod
     def path(
         self, latent: Tensor, books: Sequence[Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -41,6 +41,7 @@ class CodebookNetwork(nn.Module):
         Yields for each codebook the points ``[n, d]`` that it quantises, their squared distances
         ``[n, K_l]`` and nearest codes ``[n]``.
         """
+        return residual_path(latent, books)
 
     def assign(self, x: Tensor) -> Tensor:
         """Nearest codes of some vectors.
@@ -97,9 +98,9 @@ class CodebookNetwork(nn.Module):
         for book, chunks in zip(self.codebooks, zip(*paths, strict=True), strict=True):
             points, codes = (torch.cat(tensors) for tensors in zip(*chunks, strict=True))
             dead = torch.nonzero(torch.bincount(codes, minlength=len(book)) == 0).flatten()
-            rows = torch.randperm(len(x), generator=generator).repeat(-(-len(dead) // len(x)))[
-                : len(dead)
-            ]
+            # every row once before any row twice
+            order = torch.randperm(len(x), generator=generator)
+            rows = order.repeat(-(-len(dead) // len(x)))[: len(dead)]
             book[dead] = points[rows.to(points.device)].to(book.dtype)
             moved.append(len(dead))
         return moved

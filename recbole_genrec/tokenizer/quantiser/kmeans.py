@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.tokenizer.quantiser.pca import Directions
 
 CHUNK = 1 << 24
 """Distances computed at once by :meth:`PCAKMeans.assign`."""
@@ -29,15 +29,13 @@ class PCAKMeans:
     All tensors are float64; d' = PCA dimensions, K_j = codes in use.
 
     Attributes:
-        mean: ``[d]``, PCA mean.
-        components: ``[d', d]``, orthonormal rows.
+        directions: the space of the centroids.
         centroids: ``[K_j, d']``.
         raw_means: ``[K_j, d']``, means of the clusters before the L2 normalisation; ``None``
             without normalisation.
     """
 
-    mean: Tensor
-    components: Tensor
+    directions: Directions
     centroids: Tensor
     raw_means: Tensor | None = None
 
@@ -76,26 +74,21 @@ class PCAKMeans:
         check_rows(x)
         x = x.detach().cpu().double()
         rows, counts = torch.unique(x, dim=0, return_counts=True)
-        mean, components = x.mean(0), x.new_zeros(0, x.shape[1])
-        dims = min(pca_dim, x.shape[1], len(rows) - 1)
+        n_dims = min(pca_dim, x.shape[1], len(rows) - 1)
         with threadpool_limits(1):
-            if dims:
-                # contiguous as after a reload, so that distances are the same to the last bit
-                components = torch.from_numpy(
-                    PCA(dims, random_state=seed).fit(x.numpy()).components_
-                ).contiguous()
-            projected = (rows - mean) @ components.T
+            directions = Directions.fit(x, n_dims, seed)
+            projected = directions.project(rows)
             points = normalize(projected) if l2 else projected
             centroids = cluster(points, counts, n_clusters, n_init, seed)
         raw_means = None
         if l2:
             raw_means = projected
-        nearest = cls(mean, components, centroids, raw_means).assign(rows)
+        nearest = cls(directions, centroids, raw_means).assign(rows)
         used, codes = torch.unique(nearest, return_inverse=True)
         if l2:
             weight = one_hot(codes, len(used)).T * counts
             raw_means = (weight.double() @ projected) / weight.sum(1, keepdim=True)
-        return cls(mean, components, centroids[used], raw_means)
+        return cls(directions, centroids[used], raw_means)
 
     def assign(self, x: Tensor) -> Tensor:
         """Nearest code of each row of ``x [n, d]``, int64 ``[n]``; equal rows get equal codes."""
@@ -108,8 +101,9 @@ class PCAKMeans:
 
         After PCA, and after normalisation where it was fitted with it.
         """
-        points = (x.detach().cpu().double() - self.mean) @ self.components.T
-        points = points if self.raw_means is None else normalize(points)
+        points = self.directions.project(x)
+        if self.raw_means is not None:
+            points = normalize(points)
         return squared_distances(points, self.centroids)
 
     def centroid_vectors(self) -> Tensor:
@@ -118,16 +112,20 @@ class PCAKMeans:
         PCA inverse of the centroids (with ``l2`` of the raw means).
         """
         inner = self.centroids if self.raw_means is None else self.raw_means
-        return (inner @ self.components + self.mean).float()
+        return self.directions.restore(inner).float()
 
     def tensors(self) -> dict[str, Tensor]:
         """What :meth:`from_tensors` needs, for an artefact."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        tensors = {**self.directions.tensors(), "centroids": self.centroids}
+        if self.raw_means is not None:
+            tensors["raw_means"] = self.raw_means
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> PCAKMeans:
         """The quantiser whose :meth:`tensors` these are."""
-        return cls(**tensors)
+        directions = Directions.from_tensors(tensors)
+        return cls(directions, tensors["centroids"], tensors.get("raw_means"))
 
 
 def check_rows(x: Tensor) -> None:

@@ -39,12 +39,10 @@ class LETTERLoss(nn.Module):
         projection: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.alpha, self.beta, self.cf_temperature, self.cf_normalize = (
-            alpha,
-            beta,
-            cf_temperature,
-            cf_normalize,
-        )
+        self.alpha = alpha
+        self.beta = beta
+        self.cf_temperature = cf_temperature
+        self.cf_normalize = cf_normalize
         self.projection = nn.Identity() if projection is None else projection
 
     def forward(

@@ -5,15 +5,12 @@ One encoder, K codebooks each of which quantises what those before it leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from recbole_genrec.tokenizer.quantiser.kmeans import squared_distances
 from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import residual_path
 
 
 class MaskedRQ(MaskedNetwork):
@@ -56,9 +53,3 @@ class MaskedRQ(MaskedNetwork):
             losses["recon"] + (losses["codebook"] + self.beta * losses["commitment"]).sum()
         )
         return recon, torch.stack(columns, dim=1), losses
-
-    def path(
-        self, latent: Tensor, books: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Codebook by codebook, each on what those before it leave."""
-        return residual_path(latent, books)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from recbole_genrec.tokenizer.quantiser.kmeans import (
     nearest,
     squared_distances,
 )
+from recbole_genrec.tokenizer.quantiser.pca import Directions
 
 
 def residual_path(
@@ -46,13 +46,11 @@ class ResidualKMeans:
 
     Attributes:
         codebooks: L tensors ``[K_l, d']``.
-        mean, components: of the PCA, ``[d]`` and ``[d', d]`` with orthonormal rows; ``None``
-            without PCA.
+        directions: the space of the codebooks; ``None`` without PCA.
     """
 
     codebooks: tuple[Tensor, ...]
-    mean: Tensor | None = None
-    components: Tensor | None = None
+    directions: Directions | None = None
 
     @classmethod
     def fit(
@@ -65,18 +63,24 @@ class ResidualKMeans:
         max_iter: int = 100,
         bounded: bool = True,
     ) -> ResidualKMeans:
-        """Fit on ``x [n, d]``.
+        """PCA where it is asked for, then k-means level by level on what the levels before leave.
 
-        PCA to at most ``pca_dim`` dimensions if given, then k-means level by level on what the
-        levels before leave.
+        Every code is used. Neither the order of the rows nor the number of threads changes the
+        result.
 
-        Level l gets at most ``effective_sizes(n, sizes)[l]`` codes, never more than there are
-        distinct residuals, and every code is used. Neither the order of the rows nor the number of
-        threads changes the result. :class:`DataError` for values that are no finite numbers,
-        :class:`ConfigError` for sizes or dimensions below 1.
+        Args:
+            x: ``[n, d]``.
+            sizes: codes of each level, at most, and never more than there are distinct residuals.
+            seed: of everything random.
+            pca_dim: dimensions of the PCA, at most; ``None`` for no PCA.
+            n_init: starts of k-means, the best of which counts.
+            max_iter: iterations of a start, at most.
+            bounded: whether :func:`~recbole_genrec.tokenizer.code_sizes.effective_sizes` of n rows
+                bounds the sizes too; False for rows that are a part of the catalogue.
 
-        With ``bounded=False`` the number of rows does not bound the sizes, for rows that are a part
-        of the catalogue.
+        Raises:
+            ConfigError: sizes or dimensions below 1.
+            DataError: no rows, or values that are no finite numbers.
         """
         if not sizes or min(sizes) < 1 or (pca_dim is not None and pca_dim < 1):
             raise ConfigError(
@@ -85,24 +89,21 @@ class ResidualKMeans:
             )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
-        mean = components = None
+        if bounded:
+            sizes = effective_sizes(len(x), sizes)
+        directions = None
+        codebooks = []
         with threadpool_limits(1):
             if pca_dim is not None and len(rows) > 1:
-                pca = PCA(min(pca_dim, x.shape[1], len(rows) - 1), random_state=seed).fit(
-                    rows.repeat_interleave(counts, 0).numpy()
-                )
-                # contiguous as after a reload, so that distances are the same to the last bit
-                mean, components = (
-                    torch.from_numpy(pca.mean_),
-                    torch.from_numpy(pca.components_).contiguous(),
-                )
-            residual, codebooks = cls((), mean, components).project(rows), []
-            for size in effective_sizes(len(x), sizes) if bounded else sizes:
+                n_dims = min(pca_dim, x.shape[1], len(rows) - 1)
+                directions = Directions.fit(rows.repeat_interleave(counts, 0), n_dims, seed)
+            residual = cls((), directions).project(rows)
+            for size in sizes:
                 codebook = cluster(residual, counts, size, n_init, seed, max_iter)
                 used, codes = torch.unique(nearest(residual, codebook), return_inverse=True)
                 codebooks.append(codebook[used])
                 residual = residual - codebooks[-1][codes]
-        return cls(tuple(codebooks), mean, components)
+        return cls(tuple(codebooks), directions)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -111,19 +112,20 @@ class ResidualKMeans:
 
     def project(self, x: Tensor) -> Tensor:
         """``x [n, d]`` in the space of the codebooks, float64 ``[n, d']``."""
-        x = x.detach().cpu().double()
-        if self.components is None or self.mean is None:
-            return x
-        return (x - self.mean) @ self.components.T
+        if self.directions is None:
+            return x.detach().cpu().double()
+        return self.directions.project(x)
 
     def assign(self, x: Tensor) -> Tensor:
         """Codes of each row, int64 ``[n, L]``; equal rows get equal codes."""
         check_rows(x)
         rows, inverse = torch.unique(x.detach().cpu(), dim=0, return_inverse=True)
-        residual, columns = self.project(rows), []
+        residual = self.project(rows)
+        columns = []
         for codebook in self.codebooks:
-            columns.append(nearest(residual, codebook))
-            residual = residual - codebook[columns[-1]]
+            codes = nearest(residual, codebook)
+            columns.append(codes)
+            residual = residual - codebook[codes]
         return torch.stack(columns, dim=1)[inverse]
 
     def level_distances(self, x: Tensor) -> list[Tensor]:
@@ -142,15 +144,13 @@ class ResidualKMeans:
         total = chosen[0]
         for vectors in chosen[1:]:
             total = total + vectors
-        if self.components is None or self.mean is None:
-            return total
-        return total @ self.components + self.mean
+        return total if self.directions is None else self.directions.restore(total)
 
     def tensors(self) -> dict[str, Tensor]:
         """What :meth:`from_tensors` needs, for an artefact."""
         books = {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks)}
-        if self.components is not None and self.mean is not None:
-            books |= {"mean": self.mean, "components": self.components}
+        if self.directions is not None:
+            books |= self.directions.tensors()
         return books
 
     @classmethod
@@ -158,4 +158,5 @@ class ResidualKMeans:
         """The quantiser whose :meth:`tensors` these are."""
         n_levels = sum(name.startswith("codebook.") for name in tensors)
         books = tuple(tensors[f"codebook.{level}"] for level in range(n_levels))
-        return cls(books, tensors.get("mean"), tensors.get("components"))
+        directions = Directions.from_tensors(tensors) if "mean" in tensors else None
+        return cls(books, directions)

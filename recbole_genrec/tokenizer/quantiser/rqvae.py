@@ -9,7 +9,7 @@ Losses and gradients are those that LC-Rec (arXiv 2311.09049) and LETTER (arXiv 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
 from recbole_genrec.tokenizer.quantiser.codebook_start import constrained_codebooks
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, squared_distances
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans, residual_path
+from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 JITTER = 0.1
@@ -73,15 +73,14 @@ class RQVAE(CodebookNetwork):
                 f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got "
                 f"{list(sinkhorn_epsilons)}."
             )
-        self.sizes, self.mu, self.quant_loss_weight, self.reduction = (
-            tuple(sizes),
-            mu,
-            quant_loss_weight,
-            reduction,
-        )
+        self.sizes = tuple(sizes)
+        self.mu = mu
+        self.quant_loss_weight = quant_loss_weight
+        self.reduction = reduction
         self.sinkhorn_epsilons = tuple(sinkhorn_epsilons) or (0.0,) * len(self.sizes)
         self.sinkhorn_iterations = sinkhorn_iterations
-        self.encoder, self.decoder = relu_network(widths), relu_network(widths[::-1])
+        self.encoder = relu_network(widths)
+        self.decoder = relu_network(widths[::-1])
         self.codebooks = nn.ParameterList(
             torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
         )
@@ -111,7 +110,10 @@ class RQVAE(CodebookNetwork):
         """
         with torch.autocast(z.device.type, enabled=False):
             z = z if z.dtype == torch.float64 else z.float()
-            residual, codes, codebook, commitment = z, [], [], []
+            residual = z
+            codes = []
+            codebook = []
+            commitment = []
             for book, epsilon in zip(self.codebooks, self.sinkhorn_epsilons, strict=True):
                 book = book.to(z.dtype)
                 distances = squared_distances(residual.detach(), book.detach())
@@ -191,12 +193,6 @@ class RQVAE(CodebookNetwork):
             book.copy_(torch.cat([centroids, copied + JITTER * noise]))
             residual = residual - centroids[codes[:, level]]
         return codes
-
-    def path(
-        self, latent: Tensor, books: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Level by level, each on what the levels before leave."""
-        return residual_path(latent, books)
 
 
 def relu_network(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:

@@ -25,7 +25,7 @@ from recbole_genrec.data.preparation.own.columns import (
 from recbole_genrec.data.preparation.own.files import check_target, write_dataset
 from recbole_genrec.data.preparation.own.item_texts import text_columns
 from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of
-from recbole_genrec.data.preparation.own.times import read_times
+from recbole_genrec.data.preparation.own.times import finer_ranks, read_times
 from recbole_genrec.errors import ConfigError, DataError
 
 REPEATED = ("keep", "first", "last")
@@ -189,8 +189,10 @@ def _interactions(
             times += table.frame[columns.time].tolist()
     frame = pd.concat(frames, ignore_index=True)
     frame["timestamp"] = np.arange(1, len(frame) + 1, dtype=np.float64)
+    frame["finer"] = 0
     if columns.time is not None:
         frame["timestamp"] = read_times(times, options.time_format)
+        frame["finer"] = finer_ranks(times)
     for column in IDS:
         frame = _without(frame, frame[column].isna(), f"no {column.removesuffix('_id')}", result)
         unusable = frame[column].isin(RESERVED)
@@ -238,7 +240,8 @@ def _chosen(
         frame = _without(frame, low, reason, result)
         result.examples.pop(reason, None)
     users = pd.factorize(frame["user_id"])[0]
-    order = np.lexsort([frame["timestamp"].to_numpy(), users])  # stable
+    finer, times = (frame[name].to_numpy() for name in ("finer", "timestamp"))
+    order = np.lexsort([finer, times, users])  # stable
     frame = frame.iloc[order]
 
     repeated = frame.duplicated(list(IDS))

@@ -20,7 +20,7 @@ from recbole_genrec.data.preparation.own.forms import (
     unsure,
 )
 from recbole_genrec.data.preparation.own.zones import check_zones, has_zone_name, plain_offset
-from recbole_genrec.data.times import read_time
+from recbole_genrec.data.times import exact_part, read_time
 from recbole_genrec.errors import DataError
 
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
@@ -64,6 +64,21 @@ def read_times(values: Sequence[object], written: str | None = None) -> np.ndarr
     if _most(real, lambda text: _mail_date(text) is not None):
         return np.array([_or_nan(_mail_date, text) for text in texts])
     return _by_forms(texts, [day + clock for day in DAYS for clock in CLOCKS])
+
+
+def finer_ranks(values: Sequence[object]) -> np.ndarray:
+    """The order of times that :func:`read_times` makes equal, such as nanoseconds.
+
+    Args:
+        values: as of :func:`read_times`.
+
+    Returns:
+        int64 ``[n]``; what is written alike has equal ranks.
+    """
+    texts = [_plain(value) or "" for value in values]
+    parts = {text: exact_part(text) for text in set(texts)}
+    ranks = {part: rank for rank, part in enumerate(sorted(set(parts.values())))}
+    return np.array([ranks[parts[text]] for text in texts], dtype=np.int64)
 
 
 def _plain(value: object) -> str | None:

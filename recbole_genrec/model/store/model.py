@@ -32,11 +32,14 @@ from torch.nn.functional import pad
 from recbole_genrec.backbone import (
     CausalDecoder,
     CodeVocabulary,
+    TextAndCodes,
     TextTable,
     compose,
     constant,
-    embed_mixed,
+    length_mask,
+    token_ids,
     tokenise_texts,
+    whole,
 )
 from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.decoding import (
@@ -48,8 +51,9 @@ from recbole_genrec.decoding import (
 )
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
-from recbole_genrec.model.store_keys import STORESettings
+from recbole_genrec.model.store.keys import STORESettings
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
+from recbole_genrec.tokenizer.store import STORETokenizerSettings
 
 PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
 PREFIX_TOKENS = 16  # most tokens of what announces an item
@@ -79,7 +83,7 @@ class STORE(CausalRecommender):
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
         if settings.code_init == "centroid":
             self.start_from_centroids(pretrained.inject)
-        self.n_text = self.backbone.text_table.num_embeddings
+        self.text_and_codes = TextAndCodes(self.backbone, self.vocabulary)
         self._tokenise_prompts()
         self.item_texts = TextTable(self.text_tokenizer, self.content.text, settings.align_text_len)
 
@@ -135,8 +139,8 @@ class STORE(CausalRecommender):
             target: ids of the next items ``[B]``.
         """
         learns_all = self.settings.loss_positions == "all" and not self._validates
-        codes = self._codes(target)  # [B, L]
-        ids, lengths = compose(*self._prompt(history, length), _valid(codes))  # [B, S], [B]
+        codes = self.text_and_codes.ids(self.codes[target])  # [B, L]
+        ids, lengths = compose(*self._prompt(history, length), whole(codes))  # [B, S], [B]
         first: Tensor | int = 0
         if not learns_all:
             first = (lengths - codes.shape[1]).unsqueeze(1)
@@ -169,8 +173,8 @@ class STORE(CausalRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        codes = self._codes(items, self.n_aligned)
-        ids, _ = compose(*self._description(items), _valid(codes))
+        codes = self.text_and_codes.ids(self.codes[items, : self.n_aligned])
+        ids, _ = compose(*self._description(items), whole(codes))
         return self._code_loss(ids)
 
     def description_loss(self, items: Tensor) -> Tensor:
@@ -179,13 +183,13 @@ class STORE(CausalRecommender):
         Args:
             items: item ids ``[B]``.
         """
-        codes = self._codes(items)  # [B, L]
+        codes = self.text_and_codes.ids(self.codes[items])  # [B, L]
         prompt = constant(self.write_ids, len(items))
-        ids, lengths = compose(_valid(codes), prompt, self.item_texts(items))  # [B, S], [B]
+        ids, lengths = compose(whole(codes), prompt, self.item_texts(items))  # [B, S], [B]
         place = torch.arange(1, ids.shape[1], device=ids.device)
         first = codes.shape[1] + len(self.write_ids)
-        is_word = (place >= first) & (place < lengths.unsqueeze(1))  # [B, S - 1]
-        states = self.backbone(self._embed(ids))[:, :-1][is_word]  # [P, d_out]
+        is_word = (place >= first) & length_mask(lengths - 1, len(place))  # [B, S - 1]
+        states = self.backbone(self.text_and_codes.embed(ids))[:, :-1][is_word]  # [P, d_out]
         logits = self.backbone.text_logits(states).float()
         loss = smoothed_cross_entropy(logits, ids[:, 1:][is_word])
         return balanced(loss, len(states))
@@ -227,9 +231,10 @@ class STORE(CausalRecommender):
         """Segments of "task, prefix, codes, prefix, codes, ..., next:"."""
         n_rows, n_slots = history.shape
         prefix = self.prefix_ids[:n_slots].expand(n_rows, -1, -1)  # [B, T, w]
-        items = torch.cat([prefix, self._codes(history)], dim=-1)  # [B, T, w + L]
+        codes = self.text_and_codes.ids(self.codes[history])  # [B, T, L]
+        items = torch.cat([prefix, codes], dim=-1)  # [B, T, w + L]
 
-        is_item = torch.arange(n_slots, device=length.device) < length.unsqueeze(1)  # [B, T]
+        is_item = length_mask(length, n_slots)  # [B, T]
         codes_valid = self.prefix_valid.new_ones(n_slots, self.codes.shape[1])
         is_token = torch.cat([self.prefix_valid[:n_slots], codes_valid], dim=-1)  # [T, w + L]
         valid = is_item.unsqueeze(-1) & is_token  # [B, T, w + L]
@@ -248,13 +253,6 @@ class STORE(CausalRecommender):
             constant(self.answer_ids, len(items)),
         ]
 
-    def _codes(self, items: Tensor, levels: int | None = None) -> Tensor:
-        """Ids of the items' codes behind the text vocabulary, ``[..., levels]``."""
-        return self.n_text + self.vocabulary.flat(self.codes[items, :levels])
-
-    def _embed(self, ids: Tensor) -> Tensor:
-        return embed_mixed(ids, self.backbone.text_table, self.vocabulary.inputs)
-
     # --- states and logits ------------------------------------------------------------------------
 
     def _code_states(self, ids: Tensor, first: Tensor | int = 0) -> tuple[Tensor, Tensor]:
@@ -267,8 +265,8 @@ class STORE(CausalRecommender):
         Returns:
             States ``[P, d_out]``, each from the position before a code, and the codes ``[P]``.
         """
-        states = self.backbone(self._embed(ids))[:, :-1]  # [B, S - 1, d_out]
-        labels = ids[:, 1:] - self.n_text
+        states = self.backbone(self.text_and_codes.embed(ids))[:, :-1]  # [B, S - 1, d_out]
+        labels = self.text_and_codes.code_numbers(ids[:, 1:])
         position = torch.arange(1, ids.shape[1], device=ids.device)
         is_code = (labels >= 0) & (position >= first)  # [B, S - 1]
         return states[is_code], labels[is_code]
@@ -296,9 +294,10 @@ class STORE(CausalRecommender):
 
     def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
         """What the search steps through after the prompts ``ids [B, S]``."""
+        embedded = self.text_and_codes.embed(ids)
         log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
         return CausalDecoder(
-            self.backbone, self._embed(ids), lengths, self.vocabulary.embed_code, log_probs
+            self.backbone, embedded, lengths, self.vocabulary.embed_code, log_probs
         )
 
     # --- start: code embeddings and prompts -------------------------------------------------------
@@ -327,7 +326,7 @@ class STORE(CausalRecommender):
 
     def _tokenise_prompts(self) -> None:
         """Token ids of every piece of text, as buffers; :meth:`_prompt` puts them together."""
-        prompts = self.settings.prompts
+        prompts = STORETokenizerSettings.of(self.config).prompts
         numbered = self.settings.item_prefix == "number"
         separator = self.text_tokenizer.sep_token or "\n"
 
@@ -350,12 +349,12 @@ class STORE(CausalRecommender):
         """Keep the token ids of ``texts``, one after another, as the buffer ``<name>_ids``."""
         ids: list[int] = []
         for text in texts:
-            ids += self.text_tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids += token_ids(self.text_tokenizer, text)
         self.register_buffer(f"{name}_ids", torch.tensor(ids, dtype=torch.long), persistent=False)
 
     def items_added(self, items: list[int]) -> None:
         """Add the texts of new items to those of the alignment task."""
-        self.item_texts.append(self.content.text[len(self.item_texts) :])
+        self.item_texts.extend_to(self.content.text)
 
     # --- settings ---------------------------------------------------------------------------------
 
@@ -366,14 +365,19 @@ class STORE(CausalRecommender):
         return [{"params": model}, {"params": tables, "lr": self.settings.code_lr}]
 
     @classmethod
-    def check_settings(cls, settings: STORESettings) -> None:
-        """Refuse missing prompts, and rows that do not suit the targets."""
-        missing = set(PROMPT_NAMES) - set(settings.prompts)
+    def check_config(cls, values: dict) -> None:
+        """The base's checks, and a sentence for each prompt."""
+        super().check_config(values)
+        missing = set(PROMPT_NAMES) - set(STORETokenizerSettings.of(values).prompts)
         if missing:
             raise ConfigError(
                 f"prompts has no {sorted(missing)[0]!r}; give all sentences as in "
                 "properties/tokenizer/store.yaml."
             )
+
+    @classmethod
+    def check_settings(cls, settings: STORESettings) -> None:
+        """Refuse rows that do not suit the targets."""
         if settings.loss_positions == "target" and settings.train_rows != "all":
             raise ConfigError(
                 "loss_positions: target learns from the last item of a row only; with train_rows: "
@@ -387,8 +391,3 @@ class STORE(CausalRecommender):
         settings = cls.settings_class.of(config)
         backbone = f"{settings.language_model}, tuning {settings.tuning}"
         return {**super().describe(config), "backbone": backbone}
-
-
-def _valid(ids: Tensor) -> Segment:
-    """A segment without padding."""
-    return ids, torch.ones_like(ids, dtype=torch.bool)

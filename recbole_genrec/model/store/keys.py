@@ -13,7 +13,6 @@ class STORESettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     """Keys of STORE beside those of its tokenizer."""
 
     tokenizer: Literal["store"] = key("STORE brings its own tokenizer", affects="tokenizer")
-    prompts: dict = key("sentences of the prompts", affects=("tokenizer", "training"))
     align_text_len: int = key(
         "text tokens per item in the alignment task", ge=1, affects="training"
     )

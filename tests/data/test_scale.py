@@ -1,0 +1,58 @@
+"""The scale of the columns of vectors, against plain definitions."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_genrec.data.scale import Scale, standardised
+from recbole_genrec.errors import DataError
+
+
+def rows() -> np.ndarray:
+    """Two columns that vary, and between them two that are constant but for rounding."""
+    draw = np.random.default_rng(0)
+    columns = [
+        draw.normal(3, 2, 50),
+        np.full(50, 0.1),
+        np.full(50, 0.25) + draw.normal(0, 1e-9, 50),
+        draw.normal(0, 1e-3, 50),
+    ]
+    return np.column_stack(columns).astype(np.float32)
+
+
+def test_columns_get_unit_variance_and_constant_ones_stay_at_zero():
+    x = rows()
+    scaled = Scale.of(x).apply(x)
+    assert scaled.dtype == torch.float32
+    assert not scaled[:, 1:3].any()
+    for column in (0, 3):
+        wide = x[:, column].astype(np.float64)
+        expected = (wide - wide.mean()) / wide.std()
+        np.testing.assert_allclose(scaled[:, column], expected, atol=1e-5)
+    nothing = np.zeros((3, 2), dtype=np.float32)
+    assert not Scale.of(nothing).apply(nothing).any()
+
+
+def test_a_scale_is_undone_and_stored():
+    x = rows()
+    scale = Scale.of(x)
+    again = Scale.from_tensors(scale.tensors())
+    np.testing.assert_allclose(again.undo(again.apply(torch.from_numpy(x))), x, atol=1e-6)
+    assert again.width == 4
+
+
+def test_without_standardising_vectors_stay_as_they_are():
+    x = rows()
+    np.testing.assert_array_equal(Scale.of(x, standardize=False).apply(x), x)
+
+
+def test_the_first_rows_give_the_scale_and_the_padding_item_stays_zero():
+    x = rows()
+    scaled = standardised(x, 30)
+    assert not scaled[0].any()
+    np.testing.assert_array_equal(scaled[1:], Scale.of(x[1:30]).apply(x[1:]))
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match="row 1"):
+        Scale.of(np.array([[1.0, 2.0], [np.nan, 1.0]]))
