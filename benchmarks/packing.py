@@ -4,7 +4,7 @@ four ways to lay out a batch.
 The usual way pads every sequence of a shuffled batch to the longest. Batches may instead be drawn
 from sequences of similar length; or a shuffled batch is split into groups of similar length
 (``packing: groups``) or packed into rows with a mask between the sequences (``packing: pack``), as
-``recbole_genrec/backbone/packing.py`` does. All take the same sequences, start from the same
+``recbole_genrec/backbone/causal/packing.py`` does. All take the same sequences, start from the same
 weights and do one AdamW step a batch on the loss of the last tokens; before, their states are
 compared.
 

@@ -233,9 +233,9 @@ class GenRecConfig(Config):
         for name in self.external_config_dict.keys() & set(SHAPES):
             given, default = self.external_config_dict[name], self.internal_config_dict.get(name)
             self.external_config_dict[name] = completed_shape(name, given, default)
-        merged = self._get_final_config_dict()
-        recbole_values.check_metrics(merged)
-        needed = merged.get("loss_type") == "BPR" or (
+        completed = self._get_final_config_dict()
+        recbole_values.check_metrics(completed)
+        needed = completed.get("loss_type") == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
         )
         negatives = dict(NEGATIVES) if needed else None

@@ -6,7 +6,7 @@ numbering nor the number of users and items (all our choice, unpublished).
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -55,22 +55,39 @@ def training_sequences(data) -> dict[str, list[str]]:
     histories = rows[history_column(data.config)].numpy()
     lengths = rows[data.item_list_length_field].tolist()
     sequences = {}
+    came_split = data.config.settings.benchmark_filename is not None
     for user, group in groupby(range(len(users)), key=users.__getitem__):
-        sequence: list[int] = []
-        for row in group:
-            history = histories[row, : lengths[row]].tolist()
-            sequence += _not_yet_in(sequence, history)
+        rows_of_user = list(group)
+        first = rows_of_user[0]
+        history = histories[first, : lengths[first]].tolist()
+        sequence = [*history, targets[first]]
+        for before, row in pairwise(rows_of_user):
+            if came_split:
+                earlier, history = history, histories[row, : lengths[row]].tolist()
+                sequence += _new_in(history, earlier, targets[before])
             sequence.append(targets[row])
         sequences[str(user)] = data.id2token(data.iid_field, sequence).tolist()
     return sequences
 
 
-def _not_yet_in(sequence: list[int], history: list[int]) -> list[int]:
-    """The end of ``history``, without the beginning with which ``sequence`` ends."""
-    for shared in range(min(len(sequence), len(history)), 0, -1):
-        if sequence[-shared:] == history[:shared]:
-            return history[shared:]
-    return history
+def _new_in(history: list[int], earlier: list[int], target: int) -> list[int]:
+    """What a history adds to that of the row before.
+
+    Args:
+        history: of a row.
+        earlier: history of the user's row before.
+        target: of that row; histories of other events (clicks before purchases) do not hold it.
+    """
+    known = max(_shared([*earlier, target], history), _shared(earlier, history))
+    return history[known:]
+
+
+def _shared(earlier: list[int], later: list[int]) -> int:
+    """How many items end the one list and begin the other."""
+    for size in range(min(len(earlier), len(later)), 0, -1):
+        if earlier[-size:] == later[:size]:
+            return size
+    return 0
 
 
 def edges_only(data, sequences: dict[str, list[str]]):

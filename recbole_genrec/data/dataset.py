@@ -32,7 +32,7 @@ from recbole_genrec.data.item_table import item_file_ids
 from recbole_genrec.data.numbering import frames_of
 from recbole_genrec.data.preparation.offers import how_to_get
 from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit
-from recbole_genrec.data.times import in_order_of_events
+from recbole_genrec.data.times import in_order_of_events, warn_of_mixed_units
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 
@@ -87,6 +87,8 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         if source == FeatureSource.INTERACTION:
             table = self._read(Path(filepath))
             frame, kinds = table.frame, table.kinds
+            if self.time_field in frame:
+                warn_of_mixed_units(frame[self.time_field].to_numpy(), table.where)
         else:
             frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load)
         if frame.columns.empty:

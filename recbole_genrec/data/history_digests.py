@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from recbole_genrec.data.choices import EventHistories, histories
+from recbole_genrec.data.choices import EventHistories
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: the digest of a history is a polynomial in it, modulo 2**64."""
@@ -36,11 +35,6 @@ def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int
     items = np.array([numbers[token] for token in tokens], dtype=np.int64)
     values = _digests(items, np.array(counts, dtype=np.int64), list(numbers))
     return dict(zip(histories_of_users, values.tolist(), strict=True))
-
-
-def digests_of_dataset(dataset: Any) -> dict[str, int]:
-    """:func:`digests_of` the histories of RecBole's dataset before its loaders are made."""
-    return digests_of(histories(dataset))
 
 
 def _digests_of_events(events: EventHistories) -> dict[str, int]:

@@ -19,7 +19,6 @@ from recbole_genrec.data.times import (
     is_date,
     read_time,
     rounded_alike,
-    warn_of_mixed_units,
     whole_times,
 )
 from recbole_genrec.errors import ConfigError, DataError
@@ -70,6 +69,10 @@ class Interactions:
     kinds: dict[str, str]
     header: dict[str, str]
     lines: np.ndarray
+
+    def where(self, row: int) -> str:
+        """File and line of a row."""
+        return f"{self.path}, line {self.lines[row]}"
 
 
 def interaction_files(config) -> list[Path]:
@@ -138,10 +141,6 @@ def read_interactions(
         lines = np.arange(first, first + len(frame))
     else:
         frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
-    for name in names:
-        if roles.get(name) == "float":
-            times = frame[name].to_numpy()
-            warn_of_mixed_units(times, lambda row: f"{path}, line {lines[row]}")
     return Interactions(path, frame, kinds_of_names, kinds, lines)
 
 

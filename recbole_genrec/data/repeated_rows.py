@@ -21,6 +21,13 @@ LEAKED = 0.05
 TIMES_CHANCE = 3
 """How many times as often as within the training file rows are repeated then (our choice)."""
 
+NEARLY_ALL = 0.99
+"""Share of the rows of a file from which repeated ones are a leak, where nothing else tells them
+from real ones (our choice)."""
+
+DAY = 86_400
+"""Seconds. A day of milliseconds or nanoseconds is a multiple of it."""
+
 SAME_PAIRS = 0.5
 """Share of pairs of user and item, without times, from which the log says so (our choice)."""
 
@@ -29,8 +36,9 @@ def check_repeated_rows(rows: SplitRows) -> None:
     """Refuse files that share rows: the same user, item, time and history.
 
     Rows of one time may be real repetitions, which are then as frequent within the training file.
-    Without times and histories nothing tells the purchases of a user apart, and a large share of
-    common pairs is a warning.
+    Without times and histories nothing tells the purchases of a user apart; a large share of common
+    pairs is a warning, and nearly all of them are a leak. So are days alone as times, where any
+    repeated row is a warning: a training file without duplicates does not show how many are real.
 
     Args:
         rows: the rows of all files.
@@ -47,9 +55,20 @@ def check_repeated_rows(rows: SplitRows) -> None:
     by_part = [np.flatnonzero(rows.part == part) for part in range(len(rows.tables))]
     chance = pd.Series(numbers[by_part[0]]).duplicated(keep=False).mean()
     limit = max(LEAKED, TIMES_CHANCE * chance)
+    if rows.times is not None and not rows.has_histories and _are_days(rows.times):
+        limit = NEARLY_ALL
     for later in range(1, len(by_part)):
         for earlier in range(later):
             _check_pair(rows, numbers, by_part[earlier], by_part[later], list(keys), limit)
+
+
+def _are_days(times: np.ndarray) -> bool:
+    """Whether times lie whole days apart.
+
+    Args:
+        times: of events ``[n]``, in seconds or a smaller unit.
+    """
+    return bool(((times - times.min()) % DAY == 0).all())
 
 
 def _check_pair(
@@ -81,10 +100,10 @@ def _check_pair(
         f"{', '.join(keys[:-1])} and {keys[-1]}, as {len(repeated)} of {len(later)} rows of the "
         "file. Leave each row in one file; else a model is tested on what it has seen."
     )
-    if len(keys) == 2:  # without times and histories
-        if share >= SAME_PAIRS:
-            logger.warning(message)
-        return
+    has_pairs_alone = len(keys) == 2  # without times and histories
+    if has_pairs_alone:
+        limit = NEARLY_ALL
     if len(repeated) >= FEWEST and share >= limit:
         raise DataError(message)
-    logger.warning(message)
+    if share >= SAME_PAIRS or not has_pairs_alone:
+        logger.warning(message)

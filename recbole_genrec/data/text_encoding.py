@@ -192,8 +192,9 @@ class TextEncoding:
 def _kept_encoder(encoder: str, folder: Path, device: Any, precision: str) -> Any:
     """:func:`load_encoder` with a small encoder in memory: services add one item at a time."""
     key = (folder_identity(folder, precision), str(device))
-    if key in _KEPT:
-        return _KEPT[key]
+    kept = _KEPT.get(key)
+    if kept is not None:
+        return kept
     model = load_encoder(encoder, folder, device, precision)
     if sum(weights.numel() for weights in model.parameters()) <= LARGEST_KEPT:
         _KEPT.clear()

@@ -57,7 +57,7 @@ def read_table(file: Path, id_column: str | None) -> tuple[list[str], np.ndarray
             f"Call the column of the ids {id_column or ID_COLUMNS[0]}."
         )
     ids = frame[chosen]
-    if not (pd.api.types.is_integer_dtype(ids) or ids.map(lambda value: type(value) is str).all()):
+    if not _may_be_ids(ids):
         raise DataError(
             f"{file}: column {chosen} is taken for the ids, but holds values that are neither text "
             f"nor whole numbers. Call the column of the ids {id_column or ID_COLUMNS[0]}."
@@ -138,15 +138,49 @@ def _csv(file: Path, id_column: str | None) -> pd.DataFrame:
 
 
 def _parquet(file: Path, id_column: str | None) -> pd.DataFrame:
-    """A Parquet file; its index is a column where no other one holds the ids."""
+    """A Parquet file; its index is a column where it holds the ids."""
     check_readable(file)
     with explained(str(file), "Expected a Parquet file.", DataError):
         frame = pd.read_parquet(file)
-        has_ids = any(name in frame.columns for name in (id_column, *ID_COLUMNS))
-        is_text = frame.index.map(lambda value: type(value) is str).all()
-        if not has_ids and (frame.index.name is not None or is_text):
-            frame = frame.reset_index()
+    if _ids_are_index(file, frame, id_column):
+        return frame.reset_index()
     return frame
+
+
+def _ids_are_index(file: Path, frame: pd.DataFrame, id_column: str | None) -> bool:
+    """Whether the index holds the ids: texts, or numbers that have a name.
+
+    Raises:
+        DataError: a column may hold them as well.
+    """
+    index = frame.index
+    usual = [name for name in (id_column, *ID_COLUMNS) if name]
+    if any(name in frame.columns for name in usual):
+        return False
+    if index.name in usual or _are_texts(index):
+        return True
+    if index.name is None:
+        return False
+    others = _beside_vectors(frame)
+    if not others:
+        return True
+    if np.array_equal(index, np.arange(len(index))):  # row numbers
+        return False
+    raise DataError(
+        f"{file}: the ids may be in the index, {index.name}, or in column {others[0]}. Call the "
+        f"one with the ids {usual[0]}."
+    )
+
+
+def _beside_vectors(frame: pd.DataFrame) -> list[str]:
+    """Columns that may hold ids and are no part of vectors; none where all columns are alike."""
+    numbered = {name for group in _groups(list(map(str, frame.columns))) for name in group}
+    others = [
+        str(name)
+        for name, column in frame.items()
+        if str(name) not in numbered and _may_be_ids(column)
+    ]
+    return others if len(others) < len(frame.columns) else []
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -207,13 +241,28 @@ def _of_vectors(names: Sequence[str]) -> list[str]:
 
 
 def _groups(names: Sequence[str]) -> list[list[str]]:
-    """Columns that differ in a number at the end: ``v0``, ``v1``; ``0``, ``1``; at least two."""
+    """Columns that differ in a number at the end: ``v0``, ``v1``; ``0``, ``1``; at least two.
+
+    One of them may lack the number: pandas reads the header ``v,v,v`` as ``v``, ``v.1``, ``v.2``.
+    """
+    named = [name for name in names if not _NAMELESS.fullmatch(name)]
+    matches = {name: _NUMBERED.fullmatch(name) for name in named}
+    stems = {match.group(1) for match in matches.values() if match}
     groups: dict[str, list[str]] = {}
-    for name in names:
-        match = _NUMBERED.fullmatch(name)
-        if match and not _NAMELESS.fullmatch(name):
-            groups.setdefault(match.group(1), []).append(name)
+    for name, match in matches.items():
+        own = [match.group(1)] if match else []
+        stem = next((stem for stem in (name, f"{name}.", *own) if stem in stems), None)
+        if stem is not None:
+            groups.setdefault(stem, []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _may_be_ids(column: pd.Series) -> bool:
+    return pd.api.types.is_integer_dtype(column) or _are_texts(column)
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(type(value) is str for value in values)
 
 
 def _holds_lists(column: pd.Series) -> bool:

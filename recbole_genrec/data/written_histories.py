@@ -28,6 +28,10 @@ CHANGES = 0.1
 """Most targets that differ from the history's last item, as a share of those that would if targets
 followed as the items of histories do (our choice)."""
 
+NEARLY_ALL = 0.99
+"""Share of targets that are the history's last item, from which a file is refused and not only
+reported: who buys what they clicked last have fewer (our choice)."""
+
 NEWEST_FIRST = 0.5
 """Share of a user's next histories that grow at the wrong end (our choice)."""
 
@@ -120,10 +124,12 @@ def _between_marks(name: str, letters: set[str]) -> list[str]:
 
 
 def _check_own_targets(rows: SplitRows) -> None:
-    """Refuse files whose histories end with the row's own target.
+    """Refuse files whose histories end with the row's own target; report those where most do.
 
     Items that are chosen again and again follow each other within histories, too, so that fewer
     targets are expected to differ from the item before them.
+
+    Where histories are clicks and targets purchases, most people may buy what they clicked last.
     """
     words, targets = rows.words, rows.targets.codes
     follows = words.rows[1:] == words.rows[:-1]
@@ -132,18 +138,41 @@ def _check_own_targets(rows: SplitRows) -> None:
     if follows.any():
         rate = float(differs[follows].mean())
     filled = np.flatnonzero(rows.lengths)
-    last = words.codes[rows.starts[filled + 1] - 1]
+    is_own = words.codes[rows.starts[filled + 1] - 1] == targets[filled]
     for part in range(len(rows.tables)):
         here = rows.part[filled] == part
-        is_own = last[here] == targets[filled[here]]
-        expected = rate * len(is_own)
-        if expected >= FEWEST and (~is_own).sum() <= CHANGES * expected:
-            row = filled[here][is_own][0]
-            item = rows.targets.names[targets[row]]
-            raise DataError(
-                f"{rows.where(row)}: the history ends with {item!r}, the item of the row itself, "
-                f"as {is_own.sum()} of {len(is_own)} histories of the file do. {ADVICE}"
-            )
+        own = filled[here & is_own]
+        n_rows = int(here.sum())
+        n_others = n_rows - len(own)
+        if rate * n_rows >= FEWEST and n_others <= CHANGES * rate * n_rows:
+            _refuse_or_report(rows, own, n_rows)
+        if part == 0 and n_rows >= FEWEST:  # as in training, so in the later files
+            rate = min(rate, n_others / n_rows)
+
+
+def _refuse_or_report(rows: SplitRows, own: np.ndarray, n_rows: int) -> None:
+    """A file of which most histories end with the row's own target.
+
+    Args:
+        rows: the rows of all files.
+        own: those rows of the file.
+        n_rows: all rows of the file that have a history.
+
+    Raises:
+        DataError: it is nearly all of them.
+    """
+    item = rows.targets.names[rows.targets.codes[own[0]]]
+    message = (
+        f"{rows.where(own[0])}: the history ends with {item!r}, the item of the row itself, as "
+        f"{len(own)} of {n_rows} histories of the file do"
+    )
+    share = len(own) / n_rows
+    if share >= NEARLY_ALL:
+        raise DataError(f"{message}. {ADVICE}")
+    logger.warning(
+        f"{message} ({share:.1%}). This may be right where histories are clicks and targets "
+        f"purchases. {ADVICE}"
+    )
 
 
 def _check_order(rows: SplitRows, order: np.ndarray) -> None:

@@ -34,10 +34,12 @@ def sentence_about_other_pasts(
 
     Returns:
         A sentence with the number of users, or ``None`` where the weights know nothing that is held
-        out, and where an old checkpoint does not say what it knew.
+        out, where an old checkpoint does not say what it knew, and for another dataset, with which
+        ids alone may be shared.
     """
     before = state.get("histories")
-    if not before or not config.settings.hold_out:
+    is_other_data = state["config"]["dataset"] != config.settings.dataset
+    if not before or is_other_data or not config.settings.hold_out:
         return None
     if held_out_is_drawn(config.final_config_dict):
         users = changed_users(digests_of(bought), before)

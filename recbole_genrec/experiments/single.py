@@ -98,7 +98,7 @@ class SingleRun:
         stages: time and memory of the stages.
         dataset: RecBole's dataset; from ``prepare`` on.
         train: loader of the training split; ``valid`` and ``test`` likewise.
-        bought: what the users have chosen; from ``prepare`` on.
+        bought: what the users have chosen; with a warm start, from ``prepare`` on.
         histories: digests of what the users have chosen; from ``prepare`` on.
         unreachable: targets in their own history by split; from ``prepare`` on.
         candidates: number and digest of the items that the test ranks, where these are not all;
@@ -130,10 +130,11 @@ class SingleRun:
         self._start_logging()
         self._seed()
         self.dataset = create_dataset(self.config, known_ids(self.warm_start))
-        self.bought = histories(self.dataset)
-        self.histories = digests_of(self.bought)
+        bought = histories(self.dataset)
+        self.histories = digests_of(bought)
         if self.warm_start is not None:
-            self._say(self.warm_start.sentence_about_histories(self.bought), True)
+            self.bought = bought
+            self._say(self.warm_start.sentence_about_histories(bought), True)
         loaders = make_loaders(self.config, self.dataset, self.generative)
         self.train, self.valid, self.test_loader = loaders
         self.logger.info(self.dataset)

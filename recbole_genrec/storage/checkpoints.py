@@ -42,12 +42,15 @@ def save_checkpoint(path: str | os.PathLike, content: dict) -> None:
             raise OSError(str(error).splitlines()[0]) from error
 
 
-def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> dict:
+def load_checkpoint(
+    path: str | os.PathLike, device: torch.device | str = "cpu", with_weights: bool = True
+) -> dict:
     """Read a checkpoint; no code in it can run.
 
     Args:
         path: what :func:`save_checkpoint` or :func:`save_checkpoint_folder` wrote.
         device: where the tensors go.
+        with_weights: False: the tensors of a file stay on the disk, for its settings alone.
 
     Returns:
         The content that was saved.
@@ -61,12 +64,9 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu")
     if not path.is_file():
         raise ArtefactError(f"The checkpoint {path} does not exist.")
     try:
-        # torch does not look at the checksums of the archive.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(damaged)
-        content = torch.load(path, map_location=device, weights_only=True)
+        if with_weights:
+            _check_archive(path)
+        content = torch.load(path, map_location=device, weights_only=True, mmap=not with_weights)
     except Exception as error:  # torch raises many types for damaged and for foreign files
         raise ArtefactError(
             f"{path} is damaged or is not a checkpoint of recbole_genrec ({type(error).__name__}). "
@@ -76,6 +76,14 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path} is not a checkpoint of this version of recbole_genrec.")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ``BadZipFile`` for damaged content: torch does not look at the checksums."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(damaged)
 
 
 def save_checkpoint_folder(

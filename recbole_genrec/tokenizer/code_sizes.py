@@ -24,7 +24,7 @@ def sizes_asked(sizes: Sequence[int] | str, *counts: int) -> list[int]:
     return [size] * 3
 
 
-def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
+def effective_sizes(n: int, sizes: Sequence[int], items_a_code: int = 4) -> tuple[int, ...]:
     """Codes per level that ``n`` items can fill.
 
     At most ``n // 4`` and at least 2 of the wanted ``sizes`` (our choice, unpublished). The same
@@ -33,8 +33,9 @@ def effective_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
     Args:
         n: number of items.
         sizes: codes of each level that were asked for.
+        items_a_code: fewest items of a code, on average.
     """
-    return tuple(min(size, max(2, n // 4)) for size in sizes)
+    return tuple(min(size, max(2, n // items_a_code)) for size in sizes)
 
 
 def sizes_notice(n: int, asked: Sequence[int], used: Sequence[int]) -> str:

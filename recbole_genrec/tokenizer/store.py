@@ -126,7 +126,10 @@ class STORETokenizer(ItemTokenizer):
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """The settings that stages 1 and 2 depend on, and what the backbone's folder holds."""
         identity = backbone_identity(self.settings.backbone)
-        return {**super().config_key(switches), "backbone": identity}
+        key = {**super().config_key(switches), "backbone": identity}
+        if self.settings.tokenizer_text_len is not None:
+            del key["text_max_len"]
+        return key
 
     # --- stage 1 ------------------------------------------------------------------------------
 

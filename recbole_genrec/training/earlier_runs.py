@@ -68,7 +68,7 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         if file.name.startswith(f"{name}."):
             continue
         try:
-            stored = load_checkpoint(file)
+            stored = load_checkpoint(file, with_weights=False)
         except ArtefactError:
             continue
         keys = differing_keys(config, stored)
@@ -109,7 +109,7 @@ def nothing_to_resume(config: Any, file: Path) -> str:
     )
     for other in interrupted_first:
         try:
-            stored = load_checkpoint(other)
+            stored = load_checkpoint(other, with_weights=False)
         except ArtefactError:
             continue
         keys = differing_keys(config, stored)

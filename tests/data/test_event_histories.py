@@ -19,7 +19,6 @@ from recbole_genrec.data.choices import (
 )
 from recbole_genrec.data.history_digests import (
     digests_of,
-    digests_of_dataset,
     users_with_another_past,
 )
 from recbole_genrec.data.ids import raw_ids
@@ -110,7 +109,7 @@ def test_a_file_alone_says_what_the_dataset_says(folder, users):
     assert plain.items == chosen_items(expected)
     if users is None:
         assert list(plain.histories) == list(expected)
-        assert digests_of(plain.histories) == digests_of_dataset(dataset)
+        assert digests_of(plain.histories) == digests_of(histories(dataset))
 
 
 def test_files_whose_rows_or_ids_change_are_left_to_the_dataset(folder):

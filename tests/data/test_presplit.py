@@ -189,6 +189,20 @@ def test_all_sessions_of_a_user_are_its_training_sequence(tmp_path):
     assert found == {"u0": ["i0", "i1", "i2", "i3", "i7", "i8", "i9", "i10"]}
 
 
+def test_clicks_before_purchases_stand_once_in_the_training_sequence(tmp_path):
+    """Histories are of clicks, and the items of the rows, purchases, are not among them."""
+    rows = []
+    for place in range(3, 9):
+        clicks = " ".join(f"i{n}" for n in range(place))
+        rows.append(("u0", f"i{20 + place}", clicks, float(place)))
+    clicks = rows[-1][2]
+    valid, test = [("u0", "i2", f"{clicks} i8", 9.0)], [("u0", "i3", f"{clicks} i8 i9", 10.0)]
+    write_parts(tmp_path, {"train": rows, "valid": valid, "test": test}, WITH_HISTORY)
+    settings = {"data_path": str(tmp_path), **BENCHMARK}
+    found = read_sequences(GenRecConfig("SASRec", "toy", config_dict=settings))["u0"]
+    assert sorted(found) == sorted([f"i{n}" for n in range(8)] + [f"i{n}" for n in range(23, 29)])
+
+
 def padded(parts, filler, width=12, left=False, more=0):
     """The histories filled up to one length."""
     found = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from event_data import (
@@ -88,6 +89,19 @@ def test_items_that_are_chosen_again_and_again_are_no_leak(tmp_path, repeat):
     assert read(tmp_path, histories(rows)) == expected_split(rows)
 
 
+def test_purchases_of_the_item_clicked_last_are_reported(tmp_path, caplog):
+    draw = random.Random(2)
+
+    def clicks(history, item):
+        last = item if draw.random() < 0.94 else "i0"
+        return " ".join([*(f"i{draw.randrange(12)}" for _ in range(3)), last])
+
+    read(tmp_path, with_histories(clicks))
+    message = r"toy\.train\.inter, line \d+: the history ends with 'i\d+', .* do \(9[3-6]\.\d%\)"
+    assert re.search(rf"{message}\. This may be right where histories are clicks", caplog.text)
+    assert caplog.text.count("the history ends with") == 1
+
+
 # --- separators -----------------------------------------------------------------------------------
 
 
@@ -167,15 +181,35 @@ def test_repeated_purchases_are_no_leak(tmp_path, with_history):
     read(tmp_path / "days", days, HEADER)
 
 
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_rows_of_one_day_are_reported_where_training_has_no_duplicates(tmp_path, caplog, unit):
+    rows = shopping(n_items=3, repeat=0.6)
+    midnight = 86_400 * 18_000 + 7_200  # not UTC's
+    parts = changed(
+        leave_one_out(rows),
+        lambda part, user, item, time: (user, item, unit * (midnight + 86_400 * (time // 5))),
+    )
+    parts["train"] = list(dict.fromkeys(parts["train"]))
+    read(tmp_path, parts, HEADER)
+    assert "too, with the same user, item and time, as" in caplog.text
+    parts["train"].append(("u0", "i0", unit * (midnight + 60)))
+    with pytest.raises(DataError, match="with the same user, item and time"):
+        read(tmp_path, parts, HEADER)
+
+
 def test_pairs_of_training_in_a_test_without_times_are_reported(tmp_path, caplog):
     header = "user_id:token\titem_id:token"
     changes = {"load_col": {"inter": ["user_id", "item_id"]}}
     parts = changed(leave_one_out(positions(events())), lambda part, *row: row[:2])
     read(tmp_path, parts, header, **changes)
     assert "the row stands in" not in caplog.text
-    parts["train"] = [*parts["train"], *parts["test"]]
+    training = parts["train"]
+    parts["train"] = [*training, *parts["test"][:20]]
     read(tmp_path, parts, header, **changes)
-    assert "with the same user and item, as 30 of 30 rows" in caplog.text
+    assert "with the same user and item, as 20 of 30 rows" in caplog.text
+    parts["train"] = [*training, *parts["test"]]
+    with pytest.raises(DataError, match="with the same user and item, as 30 of 30 rows"):
+        read(tmp_path, parts, header, **changes)
 
 
 # --- ids ------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ IN_ORDER = {"item_id": IDS, **V}
         ({"v0": V["v0"], "asin": IDS, "v1": V["v1"]}, None),
         ({"index": [2, 0, 1], "0": V["v0"], "1": V["v1"], "item": IDS}, "index"),
         ({"item_id": IDS, "x": V["v0"], "y": V["v1"]}, None),
+        ({"item_id": IDS, "v": V["v0"], "v1": V["v1"]}, None),
+        ({"v": V["v0"], "v.1": V["v1"], "price": [9, 8, 7], "item": IDS}, "price"),
     ],
 )
 def test_other_columns_of_a_table_are_no_part_of_the_vectors(
@@ -145,6 +147,7 @@ def test_other_columns_of_a_table_are_no_part_of_the_vectors(
     ("text", "message"),
     [
         ("item_id,img_0,img_1,txt_0,txt_1\na,1,2,3,4\n", "groups.*img_0, img_1; txt_0, txt_1"),
+        ("item_id,v0,v1,v0,v1\na,1,2,3,4\n", r"groups.*v0, v0\.1; v1, v1\.1"),
         (",asin,v0,v1\n0,a,1,2\n", "in column asin or in the first one.*of the ids item_id"),
         ("item_id,,\na,1,2\n", "no columns with names beside the ids"),
     ],
@@ -169,6 +172,33 @@ def test_ids_of_a_table_may_be_its_index(tmp_path):
     ids, vectors = read_vectors(tmp_path / "chosen.parquet")
     assert ids == IDS
     np.testing.assert_array_equal(vectors, ROWS)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("ids", [[3, 1, 2], IDS])
+def test_named_row_numbers_do_not_take_the_place_of_ids(tmp_path, lists, ids):
+    vectors = {"vector": ROWS.tolist()} if lists else V
+    table = pd.DataFrame({"movieId": ids, **vectors})
+    file = tmp_path / "emb.parquet"
+    table.set_index(pd.Index([0, 1, 2], name="row")).to_parquet(file)
+    assert read_vectors(file)[0] == list(map(str, ids))
+    np.testing.assert_array_equal(read_vectors(file)[1], ROWS)
+    other = table.set_index(pd.Index([7, 8, 9], name="row"))
+    other.to_parquet(file)
+    with pytest.raises(DataError, match=r"in the index, row, or in column movieId.*ids item_id"):
+        read_vectors(file)
+    other.rename_axis("item_id").to_parquet(file)
+    assert read_vectors(file)[0] == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize("name", ["emb", "dim2"])
+def test_a_header_may_repeat_one_name(tmp_path, name):
+    file = tmp_path / "emb.csv"
+    file.write_text(f"asin,{name},{name},{name}\na,1,2,3\nb,4,5,6\n")
+    ids, vectors = read_vectors(file)
+    assert ids == ["a", "b"]
+    np.testing.assert_array_equal(vectors, [[1, 2, 3], [4, 5, 6]])
+    assert not has_other_columns(file)
 
 
 def test_lists_may_stand_before_the_ids_and_beside_other_columns(tmp_path, caplog):

@@ -15,7 +15,8 @@ import torch
 from processes import together
 from toy import SMALL, TINY_OF, write_dataset
 
-from recbole_genrec.data.history_digests import changed_users, digests_of, digests_of_dataset
+from recbole_genrec.data.choices import histories
+from recbole_genrec.data.history_digests import changed_users, digests_of
 from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -473,7 +474,7 @@ def test_digests_tell_histories_apart(trained):
     assert changed_users(digests_of({**some, "b": ["y"], "f": []}), now) == ["b", "f"]
     served = load_recommender(trained[1]["TIGER"])
     dataset = create_dataset(served.config)
-    assert digests_of_dataset(dataset) == digests_of(served.histories) == served.model.trained_on
+    assert digests_of(histories(dataset)) == digests_of(served.histories) == served.model.trained_on
 
 
 def test_the_best_are_those_of_a_sort():

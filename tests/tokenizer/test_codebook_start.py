@@ -12,6 +12,7 @@ from recbole_genrec.tokenizer.quantiser.codebook_start import (
     size_limits,
 )
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
+from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 from recbole_genrec.tokenizer.registry import make_tokenizer
 from recbole_genrec.tokenizer.rqvae_stage import RQVAEStage
@@ -135,6 +136,18 @@ def test_the_key_says_what_the_codebooks_start_from(start):
     figures = made.quality["start"]
     assert figures["items"] == len(rows)
     assert figures["distinct_ids"] >= max(figures["used"])
+
+
+@pytest.mark.parametrize("n_rows", [64, 128, 640])
+def test_a_small_batch_leaves_something_for_every_level(n_rows):
+    torch.manual_seed(0)
+    x = torch.randn(1500, 12)
+    network = RQVAE(12, [], 12, [64, 64, 64]).eval()
+    network.codebook_init(x[:n_rows], seed=1)
+    codes = network.assign(x)
+    used = [len(column.unique()) for column in codes.unbind(1)]
+    assert min(used) > 40, used
+    assert len(codes.unique(dim=0)) > 1400
 
 
 def test_a_start_that_is_not_named_keeps_the_key_of_the_stored_result():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, mse_loss
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
 from recbole_genrec.tokenizer.quantiser.codebook_start import constrained_codebooks
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, squared_distances
@@ -24,6 +25,8 @@ from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
 JITTER = 0.1
 """Spread of codes that k-means leaves over, in deviations of the residuals (our choice)."""
+ROWS_A_CODE = 2
+"""Fewest distinct rows of a code that k-means starts, on average (our choice, unpublished)."""
 INIT_ROWS = 100_000
 """Rows, randomly chosen, that k-means sees at most (our choice, unpublished)."""
 
@@ -152,8 +155,9 @@ class RQVAE(CodebookNetwork):
         """Set the codes by residual k-means on the latents of the rows ``x [n, D]``.
 
         TIGER, section 3.1, takes the first batch, which cannot fill 256 codes when it is small;
-        LETTER takes all items and clusters with bounds on their sizes. A level with more codes than
-        distinct rows gets copies of random ones with some noise (our choice, unpublished).
+        LETTER takes all items and clusters with bounds on their sizes. A batch fills a level with
+        at most half as many codes as it has distinct rows, so that something is left for the next
+        level; further codes become copies of random ones with some noise (our choice, unpublished).
 
         Args:
             x: all items, or those of a batch.
@@ -176,9 +180,9 @@ class RQVAE(CodebookNetwork):
                 residual, self.sizes, seed, self.sinkhorn_epsilons[-1], self.sinkhorn_iterations
             )
         else:
-            fitted = ResidualKMeans.fit(
-                residual, self.sizes, seed, max_iter=max_iter, bounded=False
-            )
+            n_rows = len(residual.unique(dim=0))
+            sizes = effective_sizes(n_rows, self.sizes, ROWS_A_CODE)
+            fitted = ResidualKMeans.fit(residual, sizes, seed, max_iter=max_iter, bounded=False)
             centroids_by_level = list(fitted.codebooks)
             codes = fitted.assign(residual)
 
