@@ -81,8 +81,12 @@ def check_metrics(values: Mapping[str, Any]) -> None:
     from recbole.utils import EvaluatorType
 
     metrics = values["metrics"]
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
     known = {name: metric.__name__ for name, metric in metrics_dict.items()}
+    if not isinstance(metrics, str | list | tuple):
+        raise ConfigError(
+            f"metrics is {metrics!r}; it must be a list of {', '.join(known.values())}."
+        )
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     of_rankings = [known[name] for name in known if metric_types[name] == EvaluatorType.RANKING]
     ranks_all = "full" in evaluation_modes(values["eval_args"]).values()
     for name in names:

@@ -248,6 +248,7 @@ def test_the_command_prints_help_and_errors(capsys):
         ({"eval_args": "full"}, "eval_args is 'full'; it must be a dictionary"),
         ({"eval_args": None}, "eval_args is None.*train on every interaction.*--hold_out=False"),
         ({"metrics": ["Recal"]}, "There is no metric 'Recal'. Did you mean Recall.*NDCG"),
+        ({"metrics": None}, "metrics is None; it must be a list of .*NDCG"),
         ({"metrics": "AUC"}, "AUC judges predicted values, .* mode: full.* Use .*Recall"),
         ({"eval_args": {"mode": "uni"}}, "mode is 'uni'; use full, uniN or popN"),
         ({"eval_args": {"mode": "labeled"}}, "mode labeled needs labels"),
