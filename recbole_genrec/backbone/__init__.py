@@ -23,7 +23,11 @@ from recbole_genrec.backbone.sequences import (
     whole,
 )
 from recbole_genrec.backbone.soft_prefix import SoftPrefix
-from recbole_genrec.backbone.sources import backbone_identity, load_text_tokenizer
+from recbole_genrec.backbone.sources import (
+    backbone_identity,
+    is_identity_of,
+    load_text_tokenizer,
+)
 from recbole_genrec.backbone.text_and_codes import TextAndCodes
 from recbole_genrec.backbone.text_table import TextTable
 from recbole_genrec.backbone.text_vocabulary import (
@@ -58,6 +62,7 @@ __all__ = [
     "constant",
     "embed_mixed",
     "greedy_text",
+    "is_identity_of",
     "length_mask",
     "load_causal_lm",
     "load_encoder_decoder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -10,9 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderDecoderBackbone
 
+BackboneT = TypeVar("BackboneT", CausalBackbone, EncoderDecoderBackbone)
+
 
 @dataclass(frozen=True)
-class PretrainedBackbone:
+class PretrainedBackbone(Generic[BackboneT]):
     """What ``ItemTokenizer.hand_over`` returns.
 
     Attributes:
@@ -24,7 +27,7 @@ class PretrainedBackbone:
             trained with codes as tokens (LMIndexer).
     """
 
-    backbone: CausalBackbone | EncoderDecoderBackbone
+    backbone: BackboneT
     text_tokenizer: PreTrainedTokenizerBase
     inject: Tensor | None = None
     code_rows: Tensor | None = None

@@ -39,6 +39,19 @@ def from_settings(
         raise unbuildable(model_type, error, advice) from error
 
 
+def with_text_rows(settings: dict | None, n_words: int) -> dict:
+    """Settings of a model whose text table has one row for each word.
+
+    Ids behind the table are those of item codes, so words without a row would be read as codes.
+    A ``vocab_size`` of the settings' own does not count.
+
+    Args:
+        settings: by the names of transformers.
+        n_words: number of words that the model reads.
+    """
+    return {**(settings or {}), "vocab_size": n_words}
+
+
 def unbuildable(model_type: str, reason: Exception | str, advice: str) -> BackboneError:
     """The error for settings that give no language model.
 

@@ -82,8 +82,9 @@ def from_source(
     try:
         if has_no_weights(source):
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            # built in this format, not cast: tables such as rotary frequencies stay float32
             config.dtype = dtype
-            return auto_class.from_config(config, **build).to(dtype)
+            return auto_class.from_config(config, **build)
         with no_loading_bar():
             return auto_class.from_pretrained(
                 source,
@@ -146,3 +147,17 @@ def backbone_identity(backbone: str) -> str:
     if backbone != "scratch" and folder.is_dir():
         return folder_fingerprint(folder)
     return backbone
+
+
+def is_identity_of(identity: str, backbone: str) -> bool:
+    """Whether :func:`backbone_identity`, of this version or an earlier one, names these weights.
+
+    Args:
+        identity: what it gave once.
+        backbone: folder, hub id or ``scratch``.
+    """
+    names = [backbone_identity(backbone)]
+    folder = Path(backbone).expanduser()
+    if backbone != "scratch" and folder.is_dir():
+        names.append(folder_fingerprint(folder, ends_only=True))
+    return identity in names

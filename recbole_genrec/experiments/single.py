@@ -229,7 +229,7 @@ class SingleRun:
             show_progress=self.config.settings.show_progress,
             callback_fn=lambda *_: self.trackers.epochs(),
         )
-        self.stages.end("fit")
+        self.stages.end("fit", self.trainer.used_before)
 
     def after_fit(self) -> None:
         """Let the model decide on the validation split what its training leaves open."""

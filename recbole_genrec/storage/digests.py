@@ -8,11 +8,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from recbole_genrec.errors import DataError
 
 EDGE = 2**20
 """Bytes at each end of a file that count for the fingerprint of its folder."""
+
+SAMPLES = 64
+"""Places inside of a file, at equal distances, that count for the fingerprint of its folder."""
+
+SAMPLE = 2**16
+"""Bytes at each of these places."""
 
 BLOCK = 2**20
 """Bytes of a file that are read at once."""
@@ -89,14 +96,15 @@ def _readable(file: str | os.PathLike) -> Iterator[None]:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """Digest of the names, sizes and ends of all files in a folder.
+def folder_fingerprint(folder: Path, ends_only: bool = False) -> str:
+    """Digest of the names and sizes of all files in a folder, and of parts of their content.
 
-    Only the first and the last MiB of each file count. That is enough to tell fine-tuned weights
-    apart, and quick for large ones.
+    The first and the last MiB of each file count, and 64 KiB at :data:`SAMPLES` places between
+    them. That is enough to tell fine-tuned weights apart, and quick for large ones.
 
     Args:
         folder: the folder of a language model.
+        ends_only: whether nothing between the ends counts, as in earlier versions.
 
     Returns:
         16 hexadecimal digits.
@@ -110,6 +118,24 @@ def folder_fingerprint(folder: Path) -> str:
             edges = stream.read(EDGE)
             stream.seek(max(EDGE, size - EDGE))
             edges += stream.read(EDGE)
+            if not ends_only:
+                edges += _samples(stream, size)
         name = path.relative_to(folder).as_posix()
         files.append((name, size, hashlib.sha256(edges).hexdigest()))
     return digest(files)
+
+
+def _samples(stream: BinaryIO, size: int) -> bytes:
+    """What a file holds at places between its ends, all of it where they touch.
+
+    Args:
+        stream: the file.
+        size: of the file, in bytes.
+    """
+    inside = size - 2 * EDGE
+    step = max(SAMPLE, inside // SAMPLES)
+    samples = []
+    for start in range(EDGE, EDGE + inside, step):
+        stream.seek(start)
+        samples.append(stream.read(SAMPLE))
+    return b"".join(samples)

@@ -74,15 +74,16 @@ class Stages:
         self.memory: dict[str, dict[str, float]] = {}
         self._last = clocks()
 
-    def end(self, name: str) -> None:
+    def end(self, name: str, before: tuple[float, float] = (0.0, 0.0)) -> None:
         """Note what the stage has used that ran since the last call, or since the start.
 
         Args:
             name: of the stage.
+            before: wall and CPU seconds that it used in an interrupted run.
         """
         wall, cpu = clocks()
-        self.seconds[name] = wall - self._last[0]
-        self.cpu_seconds[name] = cpu - self._last[1]
+        self.seconds[name] = before[0] + wall - self._last[0]
+        self.cpu_seconds[name] = before[1] + cpu - self._last[1]
         self.memory[name] = _peak_memory_mb()
         self._last = wall, cpu
 

@@ -7,11 +7,18 @@ from typing import Any
 
 from recbole_genrec.data.read_files import digests_read, further_paths, written_after
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.report.ranks import ranks_folder
+from recbole_genrec.report.runs import Run, saved_ranks
+from recbole_genrec.runtime import processes
 from recbole_genrec.settings.classification import named_values
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.storage.digests import folder_fingerprint
 
 RESUME = ".resume.pth"
+
+StoredRun = tuple[Path, dict[str, Any]]
+"""A checkpoint or resume file, and its content."""
 
 FEW = 3
 """Settings in which a run may differ that was perhaps meant (our choice)."""
@@ -21,13 +28,13 @@ def finished_result(config: Any) -> dict[str, Any] | None:
     """The result of a run of the same settings that has ended; ``None`` without one.
 
     Where it lies beside the checkpoint and ``result_file`` names another place, it is also put
-    there.
+    there, with its ranks.
 
     Args:
         config: a ``GenRecConfig``.
 
     Raises:
-        ArtefactError: its result is damaged.
+        ArtefactError: its result or its ranks are damaged.
         ConfigError: the run has ended, and its result is not to be found.
     """
     name = config.run_name()
@@ -42,7 +49,7 @@ def finished_result(config: Any) -> dict[str, Any] | None:
         result = read_json(file, advice=advice) if file.is_file() else {}
         if Path(str(result.get("checkpoint"))).stem == name:
             if file != asked:
-                write_json(asked, result)
+                result = _copied(config, result, file, asked)
             return result
     raise ConfigError(
         f"There is nothing to resume: {checkpoint} is a finished run of these settings, and its "
@@ -51,20 +58,77 @@ def finished_result(config: Any) -> dict[str, Any] | None:
     )
 
 
+def _copied(config: Any, result: dict[str, Any], file: Path, asked: Path) -> dict[str, Any]:
+    """Put a result, and the ranks that it names, in another place too.
+
+    Args:
+        config: the ``GenRecConfig`` of its run.
+        result: the content of ``file``.
+        file: where it lies.
+        asked: where it is also wanted.
+
+    Returns:
+        The result that is written there, which names its ranks.
+    """
+    settings = config.settings
+    run = Run("", settings.dataset, settings.seed, settings.model, file=file, result=result)
+    ranks = saved_ranks(run)
+    result = {**result, "ranks": None if ranks is None else ranks_folder(asked).name}
+    if processes.rank() == 0:
+        if ranks is not None:
+            ranks.save(ranks_folder(asked))
+        write_json(asked, result)
+    return result
+
+
 def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
     """The resume file of an interrupted run that differs in the number of epochs alone.
+
+    Of several, that of the run which came farthest.
 
     Args:
         config: a ``GenRecConfig``.
         name: of the run.
 
     Raises:
-        ConfigError: such a run has ended, so that its state is gone; or an interrupted run of these
-            settings read other files.
+        ConfigError: there is none, but such a run has ended, so that its state is gone; or an
+            interrupted run of these settings read other files.
     """
+    interrupted, finished = _runs_like(config, name)
+    ahead = [
+        (file, stored)
+        for file, stored in interrupted
+        if differing_keys(config, stored) and int(stored["epoch"]) < config.settings.epochs
+    ]
+    if ahead:
+        file, stored = max(ahead, key=lambda run: (int(run[1]["epoch"]), int(run[1]["batch"])))
+        _check_files(config, stored, file)
+        return file
+    for file, stored in interrupted:
+        _check_files(config, stored, file)
+    if finished:
+        file, stored = max(finished, key=lambda run: int(run[1]["config"]["epochs"]))
+        raise ConfigError(
+            f"There is nothing to resume under these settings. {file} is a finished run that "
+            f"differs in epochs: it had {stored['config']['epochs']}, and now epochs is "
+            f"{config.settings.epochs}. The state of its training is gone. Leave out "
+            f"--resume to train from the beginning, or use --init_from={file} instead of it "
+            "to go on from its weights."
+        )
+    return None
+
+
+def _runs_like(config: Any, name: str) -> tuple[list[StoredRun], list[StoredRun]]:
+    """Interrupted runs that differ from this one in epochs or files, and finished ones in epochs.
+
+    Args:
+        config: a ``GenRecConfig``.
+        name: of this run, which is none of them.
+    """
+    interrupted: list[StoredRun] = []
+    finished: list[StoredRun] = []
     folder = Path(config.settings.checkpoint_dir)
-    pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
-    for file in sorted(folder.glob(pattern)):
+    for file in sorted(folder.glob(f"{config.settings.model}-{config.settings.dataset}-*.pth")):
         if file.name.startswith(f"{name}."):
             continue
         try:
@@ -72,24 +136,12 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         except ArtefactError:
             continue
         keys = differing_keys(config, stored)
-        is_interrupted = _is_interrupted(file)
-        if is_interrupted and keys in ([], ["epochs"]):
-            _check_files(config, stored, file)
-        if keys != ["epochs"]:
-            continue
-        if not is_interrupted:
-            if file.with_name(file.stem + RESUME).is_file():
-                continue  # it was interrupted
-            raise ConfigError(
-                f"There is nothing to resume under these settings. {file} is a finished run that "
-                f"differs in epochs: it had {stored['config']['epochs']}, and now epochs is "
-                f"{config.settings.epochs}. The state of its training is gone. Leave out "
-                f"--resume to train from the beginning, or use --init_from={file} instead of it "
-                "to go on from its weights."
-            )
-        if int(stored["epoch"]) < config.settings.epochs:
-            return file
-    return None
+        if _is_interrupted(file):
+            if keys in ([], ["epochs"]):
+                interrupted.append((file, stored))
+        elif keys == ["epochs"] and not file.with_name(file.stem + RESUME).is_file():
+            finished.append((file, stored))
+    return interrupted, finished
 
 
 def nothing_to_resume(config: Any, file: Path) -> str:
@@ -155,12 +207,19 @@ def _check_files(config: Any, stored: dict[str, Any], file: Path) -> None:
     unknown = [path for path in further if str(path) not in before]
     older = {str(path) for path in unknown} - {str(path) for path in written_after(unknown, file)}
     changed = [path for path in changed if path not in older]
+    # And they looked at the ends of the files of a folder alone.
+    changed = [path for path in changed if not _is_earlier_digest(before.get(path), Path(path))]
     if changed:
         raise ConfigError(
             f"There is nothing to resume on these files: {file} is an interrupted run of these "
             f"settings, and since it began {', '.join(changed)} changed. Put the files back to go "
             f"on with it, or leave out --resume to train from the beginning."
         )
+
+
+def _is_earlier_digest(stored: str | None, path: Path) -> bool:
+    """Whether a digest is that of an earlier version for what a folder holds now."""
+    return path.is_dir() and stored == folder_fingerprint(path, ends_only=True)
 
 
 def differing_keys(config: Any, stored: dict[str, Any]) -> list[str]:

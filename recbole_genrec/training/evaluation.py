@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from recbole.trainer import Trainer
+from recbole.utils import set_color
 
-from recbole_genrec.errors import explained_memory
+from recbole_genrec.errors import ArtefactError, GenRecError, explained_memory
 from recbole_genrec.runtime import processes
 from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.catalogue_metrics import FilledEvaluator
-from recbole_genrec.training.checkpoint import read_checkpoint, replace_weights
+from recbole_genrec.training.checkpoint import (
+    read_checkpoint,
+    replace_weights,
+    write_checkpoint,
+)
 from recbole_genrec.training.collector import TensorCollector
-from recbole_genrec.training.list_evaluation import check_numbers, ranked_batch
+from recbole_genrec.training.list_evaluation import WENT_WRONG, check_numbers, ranked_batch
 from recbole_genrec.training.replicas import Replicas
 from recbole_genrec.training.validation_loss import validation_loss
 
@@ -30,6 +36,9 @@ class EvaluatingTrainer(Trainer):
         settings: the keys that all methods share.
         replicas: the model in several processes.
         run_name: name of the run; checkpoints of other runs are refused.
+        writes: whether this process writes files.
+        has_checkpoint: whether the present training has written the checkpoint of its run;
+            ``None`` = nothing was trained here.
         dtype: number format of training and search.
         seconds: wall time of training and validation.
         cpu_seconds: CPU time of training and validation.
@@ -39,6 +48,10 @@ class EvaluatingTrainer(Trainer):
     settings: SharedSettings
     replicas: Replicas
     run_name: str
+    writes: bool
+    ids: dict[str, list[str]] | None = None
+    histories: dict[str, int] | None = None
+    has_checkpoint: bool | None = None
     dtype: torch.dtype
     seconds: dict[str, float]
     cpu_seconds: dict[str, float]
@@ -55,10 +68,26 @@ class EvaluatingTrainer(Trainer):
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
 
-    def _count(self, stage: str, started: tuple[float, float]) -> None:
+    def _count(self, stage: str, started: tuple[float, float]) -> tuple[float, float]:
+        """Add what a stage has used since ``started``; the clocks now."""
         wall, cpu = clocks()
         self.seconds[stage] += wall - started[0]
         self.cpu_seconds[stage] += cpu - started[1]
+        return wall, cpu
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        write_checkpoint(self, epoch, path)
+        self.has_checkpoint = True
+        if verbose and self.writes:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights that a checkpoint holds, whole; all processes must call it."""
+        state_of = getattr(self.model, "checkpoint_state", self.model.state_dict)
+        return self.replicas.gathered(state_of())
 
     # --- validation and test ----------------------------------------------------------------------
 
@@ -74,6 +103,8 @@ class EvaluatingTrainer(Trainer):
         else:
             score, result = super()._valid_epoch(valid_data, show_progress)
         self._count("valid", started)
+        if not math.isfinite(score):
+            raise GenRecError(f"The validation score is {score:g}: {WENT_WRONG}")
         self.history[-1]["valid"] = result
         return float(score), result
 
@@ -143,8 +174,14 @@ class EvaluatingTrainer(Trainer):
             model_file: another checkpoint to load instead.
 
         Raises:
-            ArtefactError: the file is damaged, or belongs to another run.
+            ArtefactError: the file is damaged, belongs to another run, or is left from an earlier
+                training of the run.
         """
+        if model_file is None and self.has_checkpoint is False:
+            raise ArtefactError(
+                f"This training has written no checkpoint; {self.saved_model_file}, if it is "
+                "there, is an earlier one's. Call fit with saved=True, or name a checkpoint."
+            )
         # Process 0 has written it.
         processes.wait_for_all()
         run_name = None

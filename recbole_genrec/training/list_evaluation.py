@@ -30,6 +30,13 @@ WHOLE_ROWS = ("rec.meanrank", "rec.score", "data.label")
 CLIP = "--clip_grad_norm=\"{'max_norm': 1.0}\""
 
 
+WENT_WRONG = (
+    "the weights of the model went wrong in the last epochs. Train again with a lower "
+    f"--learning_rate, {CLIP}, or --precision=fp32."
+)
+"""The rest of a message about figures that are not numbers."""
+
+
 class RankedLists(NamedTuple):
     """The best items of some users, in the place of their scores of all items.
 
@@ -218,6 +225,5 @@ def check_numbers(scores: Tensor) -> None:
     if torch.isnan(scores).any():
         raise GenRecError(
             "The model gives scores that are not numbers (NaN), so its lists would be "
-            "arbitrary: its weights went wrong in the last epochs. Train again with a lower "
-            f"--learning_rate, {CLIP}, or --precision=fp32."
+            f"arbitrary: {WENT_WRONG}"
         )

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.shared_keys import SharedSettings
+
+SUMS_OF_SQUARES = ("adam", "adamw", "adagrad", "rmsprop")
+"""Values of ``learner`` that keep a mean or sum of squared gradients in the weights' format."""
 
 EIGHT_BITS = {"adamw8bit": "AdamW8bit", "paged_adamw8bit": "PagedAdamW8bit"}
 """Values of ``learner``, and the classes of bitsandbytes (arXiv 2110.02861) behind them."""
@@ -30,6 +34,27 @@ def trained_parameters(model: nn.Module) -> Any:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # A model without parameters (Pop has a dummy one) still needs an optimiser object.
     return trained or list(model.parameters())
+
+
+def sentence_about_half_precision(learner: str, model: nn.Module) -> str:
+    """What a run is told whose optimiser keeps its figures in half precision, if anything.
+
+    Half precision lacks the digits for a mean of which a step changes a thousandth: after large
+    gradients the mean of their squares stays where it is, and with it the steps stay small.
+
+    Args:
+        learner: value of the key.
+        model: what is trained.
+    """
+    halves = (torch.bfloat16, torch.float16)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if learner not in SUMS_OF_SQUARES or not any(weight.dtype in halves for weight in trained):
+        return ""
+    return (
+        f"learner: {learner} keeps its mean of squared gradients in the format of the weights. In "
+        "half precision it hardly falls again after large gradients, and steps stay too small. "
+        "--learner=adafactor keeps it in float32, as --weights_precision=fp32 and --tuning=lora do."
+    )
 
 
 # --- optimisers that RecBole lacks ----------------------------------------------------------------

@@ -9,63 +9,24 @@ import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from logging import Logger
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.runtime import interrupts, processes
 from recbole_genrec.runtime.randomness import rng_state, set_rng_state
-from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.training.earlier_runs import RESUME, files_of_run
+from recbole_genrec.training.earlier_runs import (
+    RESUME,
+    files_of_run,
+    nothing_to_resume,
+    resume_file_with_fewer_epochs,
+)
 from recbole_genrec.training.held_runs import held_resume_file
-from recbole_genrec.training.replicas import Replicas
-from recbole_genrec.training.weight_average import WeightAverage
-
-
-class ResumableTrainer(Protocol):
-    """What :class:`ResumePoints` reads of a trainer, saves and restores.
-
-    Attributes:
-        config: the run's ``GenRecConfig``.
-        settings: its typed view.
-        run_name: name of the run; a resume file of another run is refused.
-        writes: whether this process writes files.
-        start_epoch: the epoch that training begins with.
-        cur_step: validations since the best one.
-        seconds: wall time by stage.
-        cpu_seconds: CPU time by stage.
-        history: what is reported of each epoch.
-        average: of the weights, with ``ema_decay``.
-    """
-
-    config: Any
-    settings: SharedSettings
-    logger: Logger
-    run_name: str
-    writes: bool
-    model: nn.Module
-    replicas: Replicas
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
-    scaler: GradScaler
-    start_epoch: int
-    cur_step: int
-    best_valid_score: float
-    best_valid_result: dict[str, float] | None
-    seconds: dict[str, float]
-    cpu_seconds: dict[str, float]
-    history: list[dict[str, Any]]
-    average: WeightAverage | None
-
-    def weights(self) -> dict[str, Tensor]:
-        """The weights that a checkpoint holds, whole."""
+from recbole_genrec.training.outside_state import OutsideState
+from recbole_genrec.training.resumable import ResumableTrainer
 
 
 @dataclass
@@ -98,6 +59,7 @@ class ResumePoints:
         self.file = file
         self.active = False
         self._files: dict[str, str] | None = None  # digests of what the run reads
+        self._outside = OutsideState(trainer.model)
         self._saved_at = time.monotonic()
         # State of the generator of the data loader before the present epoch.
         self._loader_state: Tensor | None = None
@@ -196,6 +158,7 @@ class ResumePoints:
         """
         trainer = self.trainer
         self._saved_at = time.monotonic()
+        trainer.count_training()
         # Every process has its part in what follows; one of them writes.
         if sums:
             sums = processes.mean(sums)
@@ -216,8 +179,7 @@ class ResumePoints:
         save_checkpoint(
             self.file,
             {
-                "run": trainer.run_name,
-                "config": trainer.config.plain(),
+                **self._named(),
                 "files": self._files,
                 "epoch": epoch,
                 "batch": batch,
@@ -226,6 +188,7 @@ class ResumePoints:
                 "best_valid_score": float(trainer.best_valid_score),
                 "best_valid_result": trainer.best_valid_result,
                 "state_dict": weights,
+                "outside": self._outside.changed(),
                 "optimizer": optimiser,
                 "scheduler": scheduler,
                 "scaler": trainer.scaler.state_dict(),
@@ -240,45 +203,111 @@ class ResumePoints:
 
     def _set_aside_earlier(self) -> None:
         """Keep the file of an interrupted run that this one, which begins anew, would replace."""
-        try:
-            state = load_checkpoint(self.file)
-        except ArtefactError:
-            return
-        if not state.get("epoch") and not state.get("batch"):
+        epoch, batch = _position_in(self.file)
+        if not epoch and not batch:
             return
         kept = self.file.with_name(f"{self.file.name}.old")
         os.replace(self.file, kept)
         self.trainer.logger.warning(
-            f"A run of these settings was interrupted in epoch {state['epoch']}; this one begins "
+            f"A run of these settings was interrupted in epoch {epoch}; this one begins "
             f"anew. What it had learned is kept as {kept}. To go on from there, stop this run, "
             f"rename that file to {self.file.name}, and add --resume."
         )
 
-    def restore(self, train_data: Any, earlier: Path | None = None) -> None:
-        """Put the trainer where the file says.
+    def go_on(self, train_data: Any) -> None:
+        """Put the trainer where its own file says, or that of a run with fewer epochs.
 
         Args:
             train_data: loader of the training split.
-            earlier: file of a run with fewer epochs, in place of the run's own.
+
+        Raises:
+            ArtefactError: the file is damaged, or belongs to another run.
+            ConfigError: see :func:`~.earlier_runs.resume_file_with_fewer_epochs`.
+        """
+        trainer = self.trainer
+        if self.file.is_file():
+            self.restore(train_data)
+            return
+        earlier = resume_file_with_fewer_epochs(trainer.config, trainer.run_name)
+        if earlier is None:
+            trainer.logger.warning(nothing_to_resume(trainer.config, self.file))
+            return
+        self.take_over(train_data, earlier)
+
+    def restore(self, train_data: Any) -> None:
+        """Put the trainer where its file says.
+
+        Args:
+            train_data: loader of the training split.
 
         Raises:
             ArtefactError: the file is damaged, or belongs to another run.
         """
-        file = earlier or self.file
-        try:
-            state = load_checkpoint(file)
-        except ArtefactError as error:
+        state = _read(self.file)
+        if state.get("run") != self.trainer.run_name:
             raise ArtefactError(
-                f"The resume file {file} is damaged. Delete it, or leave out --resume; the "
-                "run then starts from the beginning."
-            ) from error
+                f"{self.file} belongs to {state.get('run')}, another run. Delete it, or name that "
+                "run's settings."
+            )
+        self._restore(state, self.file, train_data)
+        if "taken_over" in state:  # killed before it had all of that run
+            self._finish_take_over(self.file.with_name(state["taken_over"]))
+
+    def take_over(self, train_data: Any, earlier: Path) -> None:
+        """Go on where a run with fewer epochs stopped.
+
+        Args:
+            train_data: loader of the training split.
+            earlier: the resume file of that run. State and checkpoint get the name of this run, in
+                this order, so that a run that is killed in between still finds both.
+        """
+        trainer = self.trainer
+        name = earlier.name.removesuffix(RESUME)
+        with held_resume_file(earlier, name, trainer.logger.warning):
+            state = _read(earlier)
+            self._restore(state, earlier, train_data)
+            if trainer.writes:
+                own = {**self._named(), "files": self._files, "taken_over": earlier.name}
+                save_checkpoint(self.file, {**state, **own})
+            self._finish_take_over(earlier)
+        if trainer.scheduler is not None:
+            trainer.logger.warning(
+                "From here on the learning rate follows the schedule of the new number of epochs; "
+                "the epochs before followed a shorter one."
+            )
+
+    def _finish_take_over(self, earlier: Path) -> None:
+        """Copy the checkpoint of a run whose state is this run's now, and remove its resume file.
+
+        Args:
+            earlier: that resume file.
+        """
+        processes.wait_for_all()  # all have read it
+        best = earlier.with_name(earlier.name.replace(RESUME, ".pth"))
+        if self.trainer.writes and earlier.is_file():
+            if best.is_file():
+                here = self.file.with_name(f"{self.trainer.run_name}.pth")
+                save_checkpoint(here, {**load_checkpoint(best), **self._named()})
+            earlier.unlink()
+        processes.wait_for_all()
+
+    def _named(self) -> dict[str, Any]:
+        """What a file says about the run that it belongs to."""
+        return {"run": self.trainer.run_name, "config": self.trainer.config.plain()}
+
+    def _restore(self, state: dict[str, Any], file: Path, train_data: Any) -> None:
+        """Put the trainer where a file says.
+
+        Args:
+            state: its content.
+            file: the file.
+            train_data: loader of the training split.
+
+        Raises:
+            ArtefactError: the state does not fit.
+        """
         advice = "Delete it; the run then starts from the beginning."
         with explained(f"The resume file {file}", advice):
-            if earlier is None and state["run"] != self.trainer.run_name:
-                raise ArtefactError(
-                    f"{file} belongs to {state['run']}, another run. Delete it, or name that "
-                    "run's settings."
-                )
             self._restore_learning(state)
             self._restore_score(state)
             loader_state = state["loader"].cpu()
@@ -297,34 +326,12 @@ class ResumePoints:
             where += f", batch {state['batch']}"
         self.trainer.logger.info(f"Resuming at {where} from {file}")
 
-    def take_over(self, train_data: Any, earlier: Path) -> None:
-        """Go on where a run with fewer epochs stopped.
-
-        Args:
-            train_data: loader of the training split.
-            earlier: the resume file of that run. Its checkpoint gets the name of this run.
-        """
-        trainer = self.trainer
-        name = earlier.name.removesuffix(RESUME)
-        with held_resume_file(earlier, name, trainer.logger.warning):
-            self.restore(train_data, earlier)
-            best = earlier.with_name(f"{name}.pth")
-            if best.is_file() and trainer.writes:
-                named = {"run": trainer.run_name, "config": trainer.config.plain()}
-                here = self.file.with_name(f"{trainer.run_name}.pth")
-                save_checkpoint(here, {**load_checkpoint(best), **named})
-            processes.wait_for_all()
-        if trainer.scheduler is not None:
-            trainer.logger.warning(
-                "From here on the learning rate follows the schedule of the new number of epochs; "
-                "the epochs before followed a shorter one."
-            )
-
     def _restore_learning(self, state: dict[str, Any]) -> None:
-        """Weights, optimiser, schedule and scaler."""
+        """Weights, what the model keeps beside them, optimiser, schedule and scaler."""
         trainer = self.trainer
         replicas = trainer.replicas
         load_state(trainer.model, replicas.weights(state["state_dict"]))
+        self._outside.put_back(state.get("outside") or {}, trainer.device)
         optimiser = replicas.optimiser_state(trainer.optimizer, state["optimizer"])
         trainer.optimizer.load_state_dict(optimiser)
         if trainer.scheduler is not None:
@@ -350,3 +357,27 @@ class ResumePoints:
         """Set the random numbers of all processes to what the restored file holds."""
         set_rng_state(self._random["process_0"])
         processes.own_stream(self.trainer.settings.seed, self._random["streams"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of a resume file.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    try:
+        return load_checkpoint(file)
+    except ArtefactError as error:
+        raise ArtefactError(
+            f"The resume file {file} is damaged. Delete it, or leave out --resume; the "
+            "run then starts from the beginning."
+        ) from error
+
+
+def _position_in(file: Path) -> tuple[int, int]:
+    """Epoch and batch of a resume file; 0 and 0 without one that can be read."""
+    try:
+        state = load_checkpoint(file, with_weights=False)
+    except ArtefactError:
+        return 0, 0
+    return int(state.get("epoch") or 0), int(state.get("batch") or 0)

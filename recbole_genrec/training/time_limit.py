@@ -40,3 +40,15 @@ class TimeLimit:
             return False
         used = self._before + time.process_time() - self._started
         return processes.largest([used])[0] >= self.seconds
+
+    def sentence(self, epoch: int) -> str:
+        """What a run is told whose time is used up.
+
+        Args:
+            epoch: number of the epoch that would have begun.
+        """
+        return (
+            f"max_cpu_minutes: {(self.seconds or 0) / 60:g} CPU-minutes of training and validation "
+            f"are used up after epoch {epoch - 1}, which ended early where it was not done. The "
+            "best epoch so far counts."
+        )

@@ -5,6 +5,7 @@ Nothing about methods stands here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import zip_longest
@@ -22,9 +23,7 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
-from recbole_genrec.training.checkpoint import write_checkpoint
 from recbole_genrec.training.collector import Silent, scratch_folder
-from recbole_genrec.training.earlier_runs import nothing_to_resume, resume_file_with_fewer_epochs
 from recbole_genrec.training.estimate import Estimate
 from recbole_genrec.training.evaluation import EvaluatingTrainer
 from recbole_genrec.training.list_evaluation import CLIP
@@ -33,6 +32,7 @@ from recbole_genrec.training.optimiser import (
     make_optimiser,
     make_schedule,
     rate_times,
+    sentence_about_half_precision,
     trained_parameters,
 )
 from recbole_genrec.training.replicas import Replicas
@@ -70,16 +70,18 @@ class GenRecTrainer(EvaluatingTrainer):
         model: what is trained, on its device.
 
     Attributes:
+        can_resume: whether an interrupted training can go on.
         ids: raw ids of the training data, for checkpoints.
         resume_points: where the training stands, on disk.
         seconds: wall time of training and validation.
         cpu_seconds: CPU time of training and validation.
         history: number, mean losses and validation of each epoch.
+        used_before: wall and CPU seconds of an interrupted run that this one continues.
         average: of the weights; ``None`` = the weights themselves are validated and stored.
     """
 
-    ids: dict[str, list[str]] | None = None
-    histories: dict[str, int] | None = None
+    can_resume = True
+    used_before = (0.0, 0.0)
     tensorboard: Any  # RecBole's
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -109,6 +111,9 @@ class GenRecTrainer(EvaluatingTrainer):
         self.average: WeightAverage | None = None
         if self.settings.ema_decay:
             self.average = WeightAverage(model, self.settings.ema_decay)
+        sentence = sentence_about_half_precision(self.settings.learner, model)
+        if sentence:
+            self.logger.warning(sentence)
 
     # --- optimiser --------------------------------------------------------------------------------
 
@@ -164,27 +169,19 @@ class GenRecTrainer(EvaluatingTrainer):
         """
         self.scheduler = self._build_scheduler(len(train_data))
         processes.own_stream(self.settings.seed)
-        if self.settings.resume:
-            self._resume(train_data)
-        self.resume_points.active = saved
+        if self.settings.resume and self.can_resume:
+            self.resume_points.go_on(train_data)
+        # An interrupted run has its checkpoint from before.
+        self.has_checkpoint = math.isfinite(self.best_valid_score)
+        self.resume_points.active = saved and self.can_resume
         self.ids = raw_ids(train_data._dataset)
-        self.limit.start(sum(self.cpu_seconds.values()))
+        self.used_before = sum(self.seconds.values()), sum(self.cpu_seconds.values())
+        self.limit.start(self.used_before[1])
         try:
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         except TimeIsUp:
             self._add_hparam_to_tensorboard(self.best_valid_score)
             return self.best_valid_score, self.best_valid_result
-
-    def _resume(self, train_data: Any) -> None:
-        file = self.resume_points.file
-        if file.is_file():
-            self.resume_points.restore(train_data)
-            return
-        earlier = resume_file_with_fewer_epochs(self.config, self.run_name)
-        if earlier is not None:
-            self.resume_points.take_over(train_data, earlier)
-            return
-        self.logger.warning(nothing_to_resume(self.config, file))
 
     def resume_checkpoint(self, resume_file: str) -> None:
         """RecBole's way to name the file to continue from; :meth:`fit` restores the state."""
@@ -193,30 +190,30 @@ class GenRecTrainer(EvaluatingTrainer):
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         if epoch_idx > self.start_epoch and self.limit.is_over():
-            self._say_time_is_up(epoch_idx)
+            self.logger.info(self.limit.sentence(epoch_idx))
             raise TimeIsUp
         if self.average is not None:
             self.average.hide()
         self.model.train()
-        started = clocks()
+        self._counted = clocks()
         with explained_memory(SMALLER_BATCH):
             position = self._begin_epoch(train_data, epoch_idx)
             loss_func = loss_func or self.model.calculate_loss
             means = self._train_batches(train_data, epoch_idx, loss_func, show_progress, position)
-        self._count("train", started)
-        self.history.append({"epoch": epoch_idx, "loss": means})
+        self.count_training()
+        self._list_losses(epoch_idx, means)
         if self.average is not None:
             self.average.show()
         if epoch_idx == self.epochs - 1 or self.limit.is_over():
             self.eval_step = min(self.eval_step, 1)  # this epoch is the last: validate it
         return tuple(means) if len(means) > 1 else means[0]
 
-    def _say_time_is_up(self, epoch: int) -> None:
-        self.logger.info(
-            f"max_cpu_minutes: {self.settings.max_cpu_minutes:g} CPU-minutes of training and "
-            f"validation are used up after epoch {epoch - 1}, which ended early where it was not "
-            "done. The best epoch so far counts."
-        )
+    def count_training(self) -> None:
+        """Add what training has used since the last call, also to what a resume file says."""
+        self._counted = self._count("train", self._counted)
+
+    def _list_losses(self, epoch: int, means: list[float]) -> None:
+        self.history.append({"epoch": epoch, "loss": means})
 
     def _begin_epoch(self, train_data: Any, epoch: int) -> EpochPosition:
         """Begin an epoch, or go on with the one inside which an interrupted run stopped."""
@@ -262,7 +259,10 @@ class GenRecTrainer(EvaluatingTrainer):
                         self.resume_points.restore_random_states()
                     continue
                 is_step = (index + 1) % self.accumulation == 0 or index + 1 == count
-                losses = self._backward(interaction, loss_func, epoch, index, is_step)
+                batches_of_step = self._batches_of_step(index, count)
+                losses = self._backward(
+                    interaction, loss_func, epoch, index, is_step, batches_of_step
+                )
                 sums = [total + loss for total, loss in zip_longest(sums, losses, fillvalue=0.0)]
                 is_together = is_step and self._end_step(epoch, index + 1, count, sums)
                 self.estimate.after_batch(epoch, count)
@@ -274,8 +274,19 @@ class GenRecTrainer(EvaluatingTrainer):
                     break
         return processes.mean([total / max(done, 1) for total in sums])
 
+    def _batches_of_step(self, batch: int, count: int) -> int:
+        """How many batches the step of a batch has; the last of an epoch may have fewer."""
+        first = batch - batch % self.accumulation
+        return min(self.accumulation, count - first)
+
     def _backward(
-        self, interaction: Any, loss_func: Callable[[Any], Any], epoch: int, batch: int, last: bool
+        self,
+        interaction: Any,
+        loss_func: Callable[[Any], Any],
+        epoch: int,
+        batch: int,
+        last: bool,
+        batches_of_step: int = 1,
     ) -> list[float]:
         """Add the gradients of a batch to those that are there.
 
@@ -285,6 +296,7 @@ class GenRecTrainer(EvaluatingTrainer):
             epoch: number of the epoch.
             batch: number of the batch.
             last: whether an optimiser step follows; processes share gradients only then.
+            batches_of_step: number of batches whose mean loss the optimiser step follows.
 
         Returns:
             The parts of the loss.
@@ -294,7 +306,7 @@ class GenRecTrainer(EvaluatingTrainer):
             losses = self.replicas(lambda: self._losses(loss_func, rows))
             loss = sum(losses)
             self._check_finite(loss, epoch, batch)
-            self.scaler.scale(loss / self.accumulation).backward()
+            self.scaler.scale(loss / batches_of_step).backward()
         return [float(loss.detach()) for loss in losses]
 
     def _end_step(self, epoch: int, turn: int, turns: int, sums: list[float]) -> bool:
@@ -385,16 +397,3 @@ class GenRecTrainer(EvaluatingTrainer):
                 f"The training loss is {float(loss.detach())} in epoch {epoch}, batch {batch}, at "
                 f"learning rate {rate:g}. Try a lower --learning_rate, {CLIP}, or --precision=fp32."
             )
-
-    # --- checkpoints ------------------------------------------------------------------------------
-
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        path = kwargs.pop("saved_model_file", self.saved_model_file)
-        write_checkpoint(self, epoch, path)
-        if verbose and self.writes:
-            self.logger.info(set_color("Saving current", "blue") + f": {path}")
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The weights that a checkpoint holds, whole; all processes must call it."""
-        state_of = getattr(self.model, "checkpoint_state", self.model.state_dict)
-        return self.replicas.gathered(state_of())

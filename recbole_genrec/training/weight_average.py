@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """The average of the trained parameters of a model.
+    """The average of the trained parameters of a model, in float32 whatever their format.
+
+    A step moves it by less than half precision can show.
 
     Args:
         model: what is trained.
@@ -40,14 +42,14 @@ class WeightAverage:
     def start_anew(self) -> None:
         """Forget the steps so far."""
         self.steps = 0
-        self.averages = self._copies()
+        self.averages = {name: copy.float() for name, copy in self._copies().items()}
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Take in the weights after an optimiser step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        weights = [parameter.detach() for parameter in self.parameters.values()]
+        weights = [parameter.detach().float() for parameter in self.parameters.values()]
         torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     @torch.no_grad()

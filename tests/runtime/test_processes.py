@@ -123,6 +123,8 @@ GRADIENTS = {
     "TimelineRec": ("TimelineRec", {**PLAIN, "train_rows": "longest"}),
     "TimelineRec, trees and items": ("TimelineRec", {**PLAIN, **TREES}),
     "TimelineRec, two streams": ("TimelineRec", {**PLAIN, **STREAMS}),
+    "LCRec": ("LCRec", {"group_by_length": False}),
+    "LCRec, one target a row": ("LCRec", {"group_by_length": False, "train_rows": "all"}),
     "MetaID": ("MetaID", {"group_by_length": False}),
     "SASRec": ("SASRec", SASREC),
 }

@@ -43,6 +43,19 @@ def test_the_average_is_the_recurrence():
     assert torch.equal(layer.weight, trained)
 
 
+def test_the_average_of_half_precision_weights_arrives():
+    layer = torch.nn.Linear(1, 1).bfloat16()
+    average = WeightAverage(layer, 0.99)
+    with torch.no_grad():
+        layer.weight.add_(1)
+    for _ in range(2000):
+        average.after_step()
+    assert average.averages["weight"].dtype == torch.float32
+    torch.testing.assert_close(average.averages["weight"], layer.weight.detach().float())
+    average.show()
+    assert layer.weight.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("changes", [0, 1])
 def test_it_starts_anew_with_new_codes(changes):
     layer = torch.nn.Linear(3, 2)

@@ -21,6 +21,7 @@ from recbole_genrec.training.optimiser import (
     make_optimiser,
     make_schedule,
     rate_times,
+    sentence_about_half_precision,
 )
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -33,6 +34,16 @@ def folder(tmp_path_factory):
 def settings(**values):
     defaults = {"learner": "adafactor", "fsdp": False, "device": torch.device("cpu")}
     return SharedSettings.from_values({**defaults, **values})
+
+
+def test_squares_in_half_precision_are_a_warning():
+    network = nn.Linear(2, 2)
+    assert not sentence_about_half_precision("adamw", network)
+    network.bfloat16()
+    said = sentence_about_half_precision("adamw", network)
+    assert "adamw keeps its mean of squared gradients" in said and "--learner=adafactor" in said
+    assert not sentence_about_half_precision("adafactor", network)
+    assert not sentence_about_half_precision("adamw", network.requires_grad_(False))
 
 
 def adafactor(weight, gradients, rate, scaled):

@@ -158,6 +158,32 @@ def test_accumulated_batches_equal_one_batch(folder):
     torch.testing.assert_close(whole, halves, atol=1e-6, rtol=0)
 
 
+def test_the_last_step_of_an_epoch_is_the_mean_of_its_batches(folder):
+    def norms(size, **changes):
+        """Norm of the gradient before each step on 24 rows."""
+        options = {"lambda_align": 0.0, "group_by_length": False, "learner": "sgd", **changes}
+        options |= {"train_rows": "all", "train_batch_size": size, "learning_rate": 0.0}
+        model, config, (train, *_) = toy_model(folder, epochs=1, **options)
+        rows = train._dataset.inter_feat
+        kept = (rows[model.ITEM_SEQ_LEN] == 5).nonzero().flatten()[:24]
+        train._dataset.inter_feat = rows[kept]
+        trainer = GenRecTrainer(config, model)
+        step, seen = trainer._optimiser_step, []
+
+        def noted():
+            seen.append(model.vocabulary.embedding.grad.norm().item())
+            step()
+
+        trainer._optimiser_step = noted
+        trainer._train_epoch([train.collate_fn(part.numpy()) for part in blocks(size)], 0)
+        return seen
+
+    def blocks(size):
+        return torch.arange(24).split(size)
+
+    assert norms(8, gradient_accumulation_steps=2) == pytest.approx(norms(16), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine", "inverse_sqrt", "constant_with_warmup"])
 def test_schedules_start_low_and_cover_all_steps(folder, name):
     model, config, (train, *_) = toy_model(folder, epochs=3, lr_scheduler=name, warmup_ratio=0.5)

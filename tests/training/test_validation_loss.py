@@ -9,9 +9,10 @@ from lcrec import FAMILIES, ByHand
 from toy import TINY_OF, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.report.best import best_epoch
+from recbole_genrec.training import evaluation
 from recbole_genrec.training.trainer import GenRecTrainer
 
 
@@ -207,3 +208,30 @@ def test_two_processes_find_the_loss_of_one(folder, cache):
     one = run(folder, cache, "TimelineRec", checkpoint_dir="one", **changes)
     two = run(folder, cache, "TimelineRec", checkpoint_dir="two", nproc=2, **changes)
     assert losses_of(two) == pytest.approx(losses_of(one), abs=1e-4)
+
+
+# --- scores that are not numbers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_stops_the_run(folder, monkeypatch, score):
+    options = {**TINY_OF["TIGER"], "data_path": str(folder), "tokenizer": "random", "epochs": 1}
+    options |= {"valid_metric": "loss"}
+    run_recbole_genrec("TIGER", "toy", config_dict=options)
+    monkeypatch.setattr(evaluation, "validation_loss", lambda *_: score)
+    message = f"validation score is {score}: the weights of the model went wrong"
+    with pytest.raises(GenRecError, match=message):
+        run_recbole_genrec("TIGER", "toy", config_dict=options)
+
+
+def test_the_checkpoint_of_an_earlier_training_is_not_tested(folder):
+    options = {"tokenizer": "random", "epochs": 1}
+    model, config, (train, valid, test) = toy_model(folder, "TIGER", **options)
+    trainer = GenRecTrainer(config, model)
+    trainer.fit(train, valid, saved=True)
+    assert trainer.evaluate(test)
+    again = GenRecTrainer(config, model)
+    assert again.evaluate(test), "nothing was trained here"
+    again.fit(train, valid, saved=False)
+    with pytest.raises(ArtefactError, match="This training has written no checkpoint; .*pth"):
+        again.evaluate(test)

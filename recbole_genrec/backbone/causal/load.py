@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from recbole_genrec.backbone.causal.plain_tables import check_plain_tables
 from recbole_genrec.backbone.causal.quantise import loading_options
 from recbole_genrec.backbone.protocol import TransformersModule
-from recbole_genrec.backbone.scratch import from_settings
+from recbole_genrec.backbone.scratch import from_settings, with_text_rows
 from recbole_genrec.backbone.sources import from_source, load_text_tokenizer
 from recbole_genrec.backbone.text_vocabulary import text_vocabulary
 from recbole_genrec.errors import BackboneError
@@ -36,7 +37,7 @@ def load_causal_lm(
         backbone: ``scratch`` (random weights from ``settings``, vocabulary trained on ``texts``), a
             folder, or a hub id.
         settings: ``{model_type: opt | llama | qwen2 | qwen3 | ..., hidden_size: ..., ...}`` for
-            ``scratch``.
+            ``scratch``. The vocabulary alone decides ``vocab_size``.
         texts: what the vocabulary of ``scratch`` is trained on.
         text_vocab_size: largest number of tokens of that vocabulary.
         vocabulary: stored vocabulary (JSON) to use instead of training one.
@@ -49,14 +50,15 @@ def load_causal_lm(
 
     Raises:
         BackboneError: unknown model type or setting, missing folder, no network, files that are no
-            causal language model, a tokenizer that does not fit it, or quantisation that this
-            machine cannot do.
+            causal language model, a tokenizer that does not fit it, tables that are scaled
+            (``plain_tables.py``), or quantisation that this machine cannot do.
     """
     from transformers import AutoModelForCausalLM
 
     if backbone != "scratch":
         loading = loading_options(quantisation, device)
         lm = from_source(AutoModelForCausalLM, backbone, dtype, loading, **ATTENTION)
+        check_plain_tables(lm)
         return lm, load_text_tokenizer(backbone, lm.get_input_embeddings())
     if quantisation is not None:
         raise BackboneError(
@@ -66,10 +68,11 @@ def load_causal_lm(
     tokenizer = text_vocabulary(texts, text_vocab_size, vocabulary)
     defaults = {
         "model_type": "opt",
-        "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    lm = from_settings(AutoModelForCausalLM, settings or {}, defaults, ADVICE, **ATTENTION)
+    settings = with_text_rows(settings, len(tokenizer))
+    lm = from_settings(AutoModelForCausalLM, settings, defaults, ADVICE, **ATTENTION)
+    check_plain_tables(lm)
     return lm, tokenizer

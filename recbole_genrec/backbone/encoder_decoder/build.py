@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
 from recbole_genrec.backbone.protocol import TransformersModule
+from recbole_genrec.backbone.scratch import with_text_rows
 from recbole_genrec.backbone.sources import load_text_tokenizer
 from recbole_genrec.backbone.text_vocabulary import text_vocabulary
 
@@ -48,8 +49,7 @@ def load_text_encoder_decoder(
         lm = load_encoder_decoder(backbone)
         return lm, load_text_tokenizer(backbone, lm.get_input_embeddings())
     tokenizer = text_vocabulary(texts, vocabulary_size, vocabulary)
-    settings = {**(settings or {}), "vocab_size": len(tokenizer)}
-    return load_encoder_decoder("scratch", settings), tokenizer
+    return load_encoder_decoder("scratch", with_text_rows(settings, len(tokenizer))), tokenizer
 
 
 def narrow_settings(config: PreTrainedConfig, layers: int) -> dict:
