@@ -49,7 +49,7 @@ def main() -> None:
             if model.self_improvement.refreshes:
                 align(model, options.passes)
             started = time.process_time()
-            model.self_improvement.refine_codes(model)
+            model.refine_codes()
             seconds, log = time.process_time() - started, model.self_improvement.refreshes[-1]
             rows.append(
                 [

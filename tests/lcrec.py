@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from toy import TINY_LLAMA, toy_model, write_dataset
 
-from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.cases import Case, HistoryCase
 from recbole_genrec.model.lcrec.templates import FORMS
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
@@ -110,7 +110,7 @@ class ByHand:
             return self.listed([self.limited(content.titles[one]) for one in history])
         if name in ("title", "text"):
             return self.limited(content.titles[item] if name == "title" else content.text[item])
-        return self.limited(self.model.mixture.people[name][person])
+        return self.limited(self.model.mixture.person_texts[name][person])
 
     def sequence(self, task, number, item, history=(), person=None):
         """``(prompt ids, response ids)``."""
@@ -131,9 +131,9 @@ def cases_of(model, loaders):
     """One case with rows of different length for each task."""
     history, length, target, user = batch_of(model, loaders[0])
     rows = length.argsort(descending=True)[[0, 3, -1]]
-    sequential = Case(target[rows], history[rows], length[rows], user=user[rows])
+    sequential = HistoryCase(target[rows], history[rows], length[rows], user=user[rows])
     described = Case(torch.tensor([3, 17, 40]))
-    people = model.mixture.people["case"].pick(torch.tensor([0, 9, 4]), torch.device("cpu"))
+    people = model.mixture.people.pick(torch.tensor([0, 9, 4]), torch.device("cpu"))
     known = {
         "item2index": described,
         "index2item": described,
@@ -141,3 +141,10 @@ def cases_of(model, loaders):
         "preferenceobtain": people,
     }
     return {task: known.get(task, sequential) for task in FORMS}
+
+
+def shown(case, row):
+    """The history of one prompt; empty where the task has none."""
+    if not isinstance(case, HistoryCase):
+        return []
+    return case.history[row, : case.length[row]].tolist()

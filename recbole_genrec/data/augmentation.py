@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.dataset import SequentialDataset
+from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -28,18 +28,18 @@ HELD_OUT = {
 """The parts that get a row of each user, in the order of time, by the value of ``LS``."""
 
 
-class RowsAtOnce:
+class RowsAtOnce(Dataset):
     """What stands before RecBole's dataset so that rows are made and split all at once."""
 
     def data_augmentation(self) -> None:
         """As RecBole's."""
-        method = super().data_augmentation  # type: ignore[misc]
+        method = super().data_augmentation
         if method.__func__ is SequentialDataset.data_augmentation:
             augment(self)
         else:
             method()
 
-    def split_last(self: Any, group_by: str, mode: str) -> list[Any]:
+    def split_last(self, group_by: str, mode: str) -> list[Any]:
         """RecBole's leave-one-out split into training, validation and test.
 
         Args:

@@ -44,23 +44,22 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
 
     Attributes:
         known_ids: raw ids that a checkpoint knows; they keep its numbers, and new ones follow.
+        inter_feat: the rows, a table of pandas and later RecBole's ``Interaction``.
     """
 
+    inter_feat: Any
     known_ids: dict[str, list[str]] | None = None
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        files = interaction_files(self.config)
-        if len(files) == 1:
-            frame = self._load_feat(files[0], FeatureSource.INTERACTION)
-            if self.time_field in frame:
-                frame = in_order_of_events(frame, self.uid_field, self.time_field)
-            self.inter_feat = frame
-            return
-        tables = [self._read(file) for file in files]
-        presplit = Presplit(tables, self.config, self._is_sequential)
-        self._numbering = presplit.numbering()
-        self.inter_feat, self.file_size_list = presplit.rows()
-        kinds = presplit.kinds
+        tables = [self._read(file) for file in interaction_files(self.config)]
+        if len(tables) == 1:
+            kinds = tables[0].kinds
+            self.inter_feat = self._in_order(tables[0])
+        else:
+            presplit = Presplit(tables, self.config, self._is_sequential)
+            self._numbering = presplit.numbering()
+            self.inter_feat, self.file_size_list = presplit.rows()
+            kinds = presplit.kinds
         self._set_properties(kinds, self.inter_feat, FeatureSource.INTERACTION)
 
     def _read(self, path: Path) -> Interactions:
@@ -80,17 +79,19 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
             optional.append(self.time_field)
         return read_interactions(path, FileFormat.of(config), roles, load, optional)
 
+    def _in_order(self, table: Interactions) -> pd.DataFrame:
+        """The rows of a file in the order of events, where it has times."""
+        if self.time_field not in table.frame:
+            return table.frame
+        warn_of_mixed_units(table.frame[self.time_field].to_numpy(), table.where)
+        return in_order_of_events(table.frame, self.uid_field, self.time_field)
+
     def _load_feat(self, filepath: str | Path, source: FeatureSource | str) -> pd.DataFrame | None:
+        """A file of features; ``None`` where no column of it is loaded."""
         load, _ = self._get_load_and_unload_col(source)
         if load == set():
             return None
-        if source == FeatureSource.INTERACTION:
-            table = self._read(Path(filepath))
-            frame, kinds = table.frame, table.kinds
-            if self.time_field in frame:
-                warn_of_mixed_units(frame[self.time_field].to_numpy(), table.where)
-        else:
-            frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load)
+        frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load)
         if frame.columns.empty:
             return None
         if source != "link":
@@ -110,7 +111,9 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
             if kind.startswith("float"):
                 self.field2bucketnum[name] = 2
 
-    def _get_load_and_unload_col(self, source: FeatureSource | str) -> tuple[Any, Any]:
+    def _get_load_and_unload_col(
+        self, source: FeatureSource | str
+    ) -> tuple[set[str] | None, set[str] | None]:
         ending = source.value if isinstance(source, FeatureSource) else source
         load = check_columns(self.config, "load_col")
         unload = set(check_columns(self.config, "unload_col").get(ending, ()))

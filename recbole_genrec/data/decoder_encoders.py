@@ -25,7 +25,7 @@ def give_padding(model: Any, encoder: str) -> None:
         model: a ``SentenceTransformer``.
         encoder: value of the key ``text_encoder``, for the log.
     """
-    tokenizer = getattr(model, "tokenizer", None)
+    tokenizer: Any = getattr(model, "tokenizer", None)
     if not hasattr(tokenizer, "pad_token"):
         return
     tokenizer.padding_side = "right"

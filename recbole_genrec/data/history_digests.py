@@ -32,8 +32,8 @@ def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int
         for item in items:
             tokens.append(item)
             numbers.setdefault(item, len(numbers))
-    items = np.array([numbers[token] for token in tokens], dtype=np.int64)
-    values = _digests(items, np.array(counts, dtype=np.int64), list(numbers))
+    events = np.array([numbers[token] for token in tokens], dtype=np.int64)
+    values = _digests(events, np.array(counts, dtype=np.int64), list(numbers))
     return dict(zip(histories_of_users, values.tolist(), strict=True))
 
 

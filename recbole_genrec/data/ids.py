@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -79,6 +79,26 @@ def check_ids(what: str, ids: Any, kind: Literal["item", "user"] = "item") -> No
     """
     if isinstance(ids, str | bytes) or not isinstance(ids, Collection):
         raise ConfigError(f"{what} must be a list of {kind} ids, got {ids!r:.80}.")
+
+
+def choosers(users: Any) -> list[list[str]]:
+    """Raw ids of the users who chose each of some new items.
+
+    Args:
+        users: for each item a list of raw user ids, texts or whole numbers.
+
+    Raises:
+        ConfigError: it is no list of lists, or an entry is no id.
+    """
+    is_list = isinstance(users, Collection) and not isinstance(users, str | bytes | Mapping)
+    if not is_list or any(isinstance(chosen, str | bytes) for chosen in users):
+        raise ConfigError(
+            f"users must hold a list of user ids for each new item, got {users!r:.80}. Write for "
+            'example users=[["12", "7"]] for one item that two users chose.'
+        )
+    for chosen in users:
+        check_ids("users of a new item", chosen, "user")
+    return [[raw_id(user) for user in chosen] for chosen in users]
 
 
 def raw_ids(dataset) -> dict[str, list[str]]:

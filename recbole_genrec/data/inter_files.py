@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.id_forms import check_spaces
-from recbole_genrec.data.plain_tables import Coded, as_frame, read_plain
+from recbole_genrec.data.plain_tables import PlainTable, read_plain
 from recbole_genrec.data.times import (
     LARGE,
     is_date,
@@ -106,8 +106,8 @@ def read_interactions(
     path: Path,
     file_format: FileFormat,
     roles: dict[str, str],
-    load: Sequence[str] | None = None,
-    optional: Sequence[str] = (),
+    load: Collection[str] | None = None,
+    optional: Collection[str] = (),
 ) -> Interactions:
     """Read a file of interactions.
 
@@ -136,7 +136,7 @@ def read_interactions(
     kinds_of_names = {name: kinds[name] for name in names}
     plain = read_plain(file, kinds, names, roles, RESERVED)
     if plain is not None:
-        frame = as_frame(plain)
+        frame = plain.frame(names)
         first = file.header_line + 1
         lines = np.arange(first, first + len(frame))
     else:
@@ -146,7 +146,7 @@ def read_interactions(
 
 def read_coded_interactions(
     path: Path, file_format: FileFormat, roles: dict[str, str]
-) -> dict[str, Coded | np.ndarray] | None:
+) -> PlainTable | None:
     """Ids and times of a file without an object for each row.
 
     Args:
@@ -155,7 +155,7 @@ def read_coded_interactions(
         roles: types of the columns, by name.
 
     Returns:
-        The columns by name; ``None`` where a column is missing, rows carry lists, or the file has
+        The columns; ``None`` where a column is missing, rows carry lists, or the file has
         something unusual.
 
     Raises:

@@ -58,13 +58,15 @@ def plain_histories(
     )
     roles = {user_field: "token", item_field: "token", time_field: "float"}
     (path,) = interaction_files(config)
-    columns = read_coded_interactions(path, FileFormat.of(config), roles)
-    if columns is None:
+    table = read_coded_interactions(path, FileFormat.of(config), roles)
+    if table is None:
         return None
+    user_ids, item_ids = table.ids[user_field], table.ids[item_field]
+    times = table.times[time_field]
     number_of_user = {user: number for number, user in enumerate(ids["users"])}
     number_of_item = {item: number for number, item in enumerate(ids["items"])}
-    user_of_code = _numbers(columns[user_field].texts, number_of_user)
-    item_of_code = _numbers(columns[item_field].texts, number_of_item)
+    user_of_code = _numbers(user_ids.texts, number_of_user)
+    item_of_code = _numbers(item_ids.texts, number_of_item)
     if not user_of_code.all() or not item_of_code.all():
         return None
 
@@ -73,20 +75,20 @@ def plain_histories(
         asked = [number_of_user.get(user, 0) for user in users]
         is_asked[:] = False
         is_asked[np.array(asked, dtype=np.int64)] = True
-    rows = np.flatnonzero(is_asked[user_of_code][columns[user_field].codes])
-    of_users = user_of_code[columns[user_field].codes[rows]]
-    order = np.lexsort([columns[time_field][rows], of_users])  # stable, as that of the dataset
+    rows = np.flatnonzero(is_asked[user_of_code][user_ids.codes])
+    of_users = user_of_code[user_ids.codes[rows]]
+    order = np.lexsort([times[rows], of_users])  # stable, as that of the dataset
     of_users, rows = of_users[order], rows[order]
     starts = np.flatnonzero(np.diff(of_users, prepend=-1))
     histories = EventHistories(
         of_users[starts],
         np.diff(starts, append=len(rows)),
-        item_of_code[columns[item_field].codes[rows]],
+        item_of_code[item_ids.codes[rows]],
         np.array(ids["users"], dtype=object),
         np.array(ids["items"], dtype=object),
         number_of_user,
     )
-    return PlainHistories(histories, set(columns[item_field].texts))
+    return PlainHistories(histories, set(item_ids.texts))
 
 
 def _numbers(texts: np.ndarray, number_of: dict[str, int]) -> np.ndarray:

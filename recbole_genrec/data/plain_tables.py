@@ -42,14 +42,33 @@ class Coded(NamedTuple):
         return self.texts[self.codes]
 
 
+class PlainTable(NamedTuple):
+    """The columns of a file by name.
+
+    Attributes:
+        ids: columns of ids.
+        times: columns of numbers ``[n]``, float64 or where they are large int64.
+    """
+
+    ids: dict[str, Coded]
+    times: dict[str, np.ndarray]
+
+    def frame(self, names: Sequence[str]) -> pd.DataFrame:
+        """The columns ``names`` with one text for each row."""
+        columns = {}
+        for name in names:
+            columns[name] = self.ids[name].rows() if name in self.ids else self.times[name]
+        return pd.DataFrame(columns)
+
+
 def read_plain(
     file: AtomicFile,
     kinds: Mapping[str, str],
     names: Sequence[str],
     roles: Mapping[str, str],
     reserved: Container[str],
-) -> dict[str, Coded | np.ndarray] | None:
-    """The columns of a file of ids and times by name, as the reader of single lines gives them.
+) -> PlainTable | None:
+    """The columns of a file of ids and times, as the reader of single lines gives them.
 
     Args:
         file: the file.
@@ -59,8 +78,7 @@ def read_plain(
         reserved: words that are no ids.
 
     Returns:
-        Ids, and numbers ``[n]``, float64 or where they are large int64; ``None`` where the file
-        has something unusual.
+        The columns; ``None`` where the file has something unusual.
     """
     if not _is_plain(file, kinds, names, roles):
         return None
@@ -72,31 +90,25 @@ def read_plain(
 
 def _columns(
     file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str], reserved: Container[str]
-) -> dict[str, Coded | np.ndarray] | None:
+) -> PlainTable | None:
     types = {name: TEXT if kinds[name] == "token" else pa.float64() for name in names}
     table = _table(file, kinds, types)
     if not len(table):
         return None
-    columns: dict[str, Coded | np.ndarray] = {}
+    plain = PlainTable({}, {})
     for name in names:
         column = table.column(name)
-        values: Coded | np.ndarray | None
         if kinds[name] == "token":
-            values = _ids(column, reserved)
+            ids = _ids(column, reserved)
+            if ids is None:
+                return None
+            plain.ids[name] = ids
         else:
-            values = _times(file, kinds, name, column.to_numpy())
-        if values is None:
-            return None
-        columns[name] = values
-    return columns
-
-
-def as_frame(columns: Mapping[str, Coded | np.ndarray]) -> pd.DataFrame:
-    """Columns of :func:`read_plain` as a table, with one text for each row."""
-    values = {}
-    for name, column in columns.items():
-        values[name] = column.rows() if isinstance(column, Coded) else column
-    return pd.DataFrame(values)
+            times = _times(file, kinds, name, column.to_numpy())
+            if times is None:
+                return None
+            plain.times[name] = times
+    return plain
 
 
 def _is_plain(

@@ -157,7 +157,9 @@ class Presplit:
         users = self._frame[self._user].to_numpy()
         items = self._frame[self._item].to_numpy()
         histories: list = [None] * len(self._frame)
-        current, earlier_items, earlier_parts = None, [], []
+        current = None
+        earlier_items: list[str] = []
+        earlier_parts: list[int] = []
         for row in self._order:
             if users[row] != current:
                 current, earlier_items, earlier_parts = users[row], [], []

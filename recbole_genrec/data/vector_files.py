@@ -134,8 +134,8 @@ def _checked(file: Path, ids: list[str], vectors: Any) -> tuple[list[str], np.nd
             "needs one id, and a row for padding has to go."
         )
     if len(set(ids)) < len(ids):
-        twin = pd.Series(ids).duplicated().idxmax()
-        raise DataError(f"{file} has two vectors for {ids[int(twin)]!r}. Keep one of them.")
+        twin = pd.Series(ids).duplicated().to_numpy().argmax()
+        raise DataError(f"{file} has two vectors for {ids[twin]!r}. Keep one of them.")
     vectors = np.asarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from recbole_genrec.decoding.exclusion import contains
 from recbole_genrec.decoding.protocol import SearchResult
+from recbole_genrec.decoding.scores import outside_score
 from recbole_genrec.decoding.trie import ItemTrie
 
 
@@ -89,7 +90,7 @@ def with_cold_share(
     So every beginning of a list keeps the share.
 
     Args:
-        result: of a search.
+        result: of a search for ``k`` items that are not cold; cold ones in it lose their places.
         cold: which items are cold.
         trie: of the items to choose among.
         k: length of the lists.
@@ -98,8 +99,9 @@ def with_cold_share(
 
     Returns:
         Lists of ``k`` items. Their scores fall strictly: a cold item has the next smaller number
-        than the item before it. With ``full``, all other items lie below them. Lists with cold
-        items are proven nowhere.
+        than the item before it. With ``full``, all other items lie below them, and cold ones that
+        are in no list have the score of items outside the trie, so that they fill no place. Lists
+        with cold items are proven nowhere.
     """
     is_cold = cold.is_cold[result.items]
     order = (is_cold | (result.items == 0)).long().argsort(dim=1, stable=True)
@@ -112,7 +114,7 @@ def with_cold_share(
         listed,
         list_scores,
         result.bound.masked_fill(has_cold, torch.inf),
-        _all_scores(result.full, listed, list_scores, last),
+        _all_scores(result.full, listed, list_scores, last, cold.is_cold, outside_score(trie)),
         result.invalid,
     )
 
@@ -162,7 +164,14 @@ def _merged_lists(
     return torch.cat(items, 1), torch.cat(scores, 1), below
 
 
-def _all_scores(full: Tensor | None, items: Tensor, scores: Tensor, last: Tensor) -> Tensor | None:
+def _all_scores(
+    full: Tensor | None,
+    items: Tensor,
+    scores: Tensor,
+    last: Tensor,
+    is_cold: Tensor,
+    outside: float,
+) -> Tensor | None:
     """Scores of all items ``[B, n_items]`` under which the lists are the best ones.
 
     Args:
@@ -170,10 +179,14 @@ def _all_scores(full: Tensor | None, items: Tensor, scores: Tensor, last: Tensor
         items: the lists ``[B, k]``, 0 = none.
         scores: of the lists ``[B, k]``.
         last: score of the last item of each list ``[B, 1]``.
+        is_cold: bool ``[n_items]``.
+        outside: score of items that have no place in a list.
     """
     if full is None:
         return None
     under = torch.nextafter(last, torch.full_like(last, -torch.inf))
     padding = full[:, :1]
-    full = torch.minimum(full, under).scatter(1, items, scores)
+    full = torch.minimum(full, under)
+    full = torch.where(is_cold, full.clamp(max=outside), full)
+    full = full.scatter(1, items, scores)
     return torch.cat([padding, full[:, 1:]], 1)

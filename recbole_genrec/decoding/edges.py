@@ -64,8 +64,8 @@ def edge_leaf_scores(trie: ItemTrie, logits: EdgeLogits, n_users: int) -> Tensor
     for depth, level in enumerate(trie.levels):
         parent = level.parent[:-1].long()  # [E]
         legal = torch.ones_like(parent, dtype=torch.bool)
-        if level.allowed is not None and trie.subset_norm == "subset":
-            legal = level.allowed[:-1]
+        if level.competing is not None:
+            legal = level.competing[:-1]
         siblings = torch.bincount(parent[legal], minlength=level.n_nodes)
         edges = (legal & (siblings[parent] > 1)).nonzero().squeeze(1)  # [E']
 

@@ -100,12 +100,18 @@ class SearchResult:
     full: Tensor | None = None
     invalid: Tensor | None = None
 
-    def certified(self, k: int) -> Tensor:
-        """Whether the first ``k`` items are proven to be the exact ``k`` best, up to ties.
+    @property
+    def proven(self) -> Tensor:
+        """Whether the list up to each place is proven to be the exact best, up to ties.
 
         A step adds a log-probability <= 0, so no item below a pruned prefix can beat that prefix.
-        With fewer than ``k`` reached items the proof holds only if nothing was pruned, that is, if
-        the catalogue is exhausted (our choice, unpublished).
+        At a place without an item the proof holds only if nothing was pruned, that is, if the
+        catalogue is exhausted (our choice, unpublished). Bool ``[B, K]``.
+        """
+        return self.scores >= self.bound.unsqueeze(1)
+
+    def certified(self, k: int) -> Tensor:
+        """Whether the first ``k`` items are proven to be the exact ``k`` best; see :attr:`proven`.
 
         Args:
             k: length of the list.
@@ -122,7 +128,7 @@ class SearchResult:
                 f"The search kept {width} items; it cannot certify the first {k}. "
                 f"Raise beam_width to at least {k}."
             )
-        return self.scores[:, k - 1] >= self.bound
+        return self.proven[:, k - 1]
 
 
 def check_search(score_type: str, width: int = 1) -> None:

@@ -49,10 +49,20 @@ def child_log_probs(children: Children, block: Tensor | None, score_type: str) -
         codes = children.codes.expand(block.shape[0], -1, -1)
         values = block.gather(-1, codes)  # [B, Q, W]
     if score_type == "renormalised":
-        values = values.clamp(min=FLOOR)  # children that all have -inf are equally likely
-        counted = values.masked_fill(children.counted < 0, -torch.inf)
+        is_counted = children.counted >= 0
+        values = values.maximum(_lowest(values, is_counted))
+        counted = values.masked_fill(~is_counted, -torch.inf)
         values = values - counted.logsumexp(-1, keepdim=True)
     return values.clamp(FLOOR, 0).masked_fill_(illegal, -torch.inf)
+
+
+def _lowest(values: Tensor, is_counted: Tensor) -> Tensor:
+    """The floor of raw values, below the largest of those that count, ``[B, Q, 1]``.
+
+    Children that all have -inf are equally likely.
+    """
+    largest = values.masked_fill(~is_counted, -torch.inf).amax(-1, keepdim=True)
+    return largest.masked_fill(largest == -torch.inf, 0) + FLOOR
 
 
 def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -177,8 +177,8 @@ class ItemTrie:
         counted = legal
         if level.allowed is not None:
             legal = torch.where(level.allowed[legal], legal, -1)
-            if self.subset_norm == "subset":
-                counted = legal
+        if level.competing is not None:
+            counted = torch.where(level.competing[counted], counted, -1)
         if level.counted is not None:
             of_all = counted
             counted = torch.where(level.counted[counted], counted, -1)
@@ -245,9 +245,9 @@ class ItemTrie:
 
         Args:
             item_ids: the members.
-            norm: ``full``: ``renormalised`` keeps summing over the children of the full trie, so
-                an item keeps the score it has in the whole catalogue. ``subset``: it sums over the
-                children that lead to a member.
+            norm: ``full``: ``renormalised`` keeps summing over the children that it sums over in
+                this trie, so an item keeps its score. ``subset``: it sums over the children that
+                lead to a member.
 
         Raises:
             ConfigError: another ``norm``.
@@ -267,16 +267,22 @@ class ItemTrie:
             )
         trie = copy.copy(self)
         trie.subset_norm = norm
-        trie.levels = self._levels_of_members(rows)
+        trie.levels = self._levels_of_members(rows, norm)
         trie._set_leaves(self.leaf_items[rows], self.leaf_of_row[rows], self.leaf_rank[rows])
         return trie
 
-    def _levels_of_members(self, rows: Tensor) -> list[TrieLevel]:
-        """The levels, with the edges allowed that lead to a member; ``rows`` bool ``[R]``."""
-        return [
-            replace(level, allowed=allowed)
-            for level, allowed in zip(self.levels, self._edges_to(rows), strict=True)
-        ]
+    def _levels_of_members(self, rows: Tensor, norm: str) -> list[TrieLevel]:
+        """The levels, with the edges allowed that lead to a member.
+
+        Args:
+            rows: bool ``[R]``, the members.
+            norm: as of :meth:`subset`.
+        """
+        levels = []
+        for level, allowed in zip(self.levels, self._edges_to(rows), strict=True):
+            competing = allowed if norm == "subset" else level.competing
+            levels.append(replace(level, allowed=allowed, competing=competing))
+        return levels
 
     def _edges_to(self, rows: Tensor) -> list[Tensor]:
         """Which edges of each level lead to some items; the dead edge does not.

@@ -47,6 +47,8 @@ class TrieLevel:
             children are read through a window of ``width`` edges that starts at ``ptr[node]``.
         leaf: int32 ``[n_nodes + 1]``, the only leaf below a node, -1 where there are several.
         allowed: bool ``[n_edges + 1]`` in a subset, whether an edge leads to a member.
+        competing: the same of the subset over whose edges alone ``renormalised`` sums; None = there
+            is no such subset.
         counted: bool ``[n_edges + 1]``, whether ``renormalised`` sums over an edge; None = all.
     """
 
@@ -60,6 +62,7 @@ class TrieLevel:
     table: Tensor | None
     leaf: Tensor
     allowed: Tensor | None = None
+    competing: Tensor | None = None
     counted: Tensor | None = None
 
     @classmethod

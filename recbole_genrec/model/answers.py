@@ -73,7 +73,7 @@ class Answering:
 
     # --- what a model has -------------------------------------------------------------------------
 
-    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+    def scores(self, history: Tensor, length: Tensor, *_: Any, **user: Any) -> Tensor:
         """Scores of all items, float32 ``[B, n_items]``; column 0 is not looked at.
 
         Args:
@@ -90,7 +90,8 @@ class Answering:
         k: int,
         candidates: Tensor | None,
         excluded: Tensor | None = None,
-        **user: Tensor,
+        *_: Any,
+        **user: Any,
     ) -> Tensor:
         """Scores of all items for lists of ``k``, ``[B, n_items]``; by default :meth:`scores`.
 
@@ -131,6 +132,10 @@ class Answering:
 
     def list_options(self) -> ListOptions:
         """What the settings say about lists."""
+        raise NotImplementedError
+
+    def leave_training_mode(self) -> None:
+        """Called before lists are made."""
         raise NotImplementedError
 
     # --- answers ----------------------------------------------------------------------------------
@@ -189,8 +194,7 @@ class Answering:
             NumberedQuery.of(query, self.catalogue, options.exclude_history, self.uses_users)
             for query in queries
         ]
-        if self.training:  # walking through all modules would cost a single query dearly
-            self.eval()
+        self.leave_training_mode()
         answers: list[list[dict]] = [[] for _ in queries]
         for places in alike(numbered, options.batch_size):
             lists = self._ranked_together([numbered[place] for place in places])

@@ -64,8 +64,10 @@ class GenRecModel(TakesNewItems, Recommending):
 
     # --- what a method writes ---------------------------------------------------------------------
 
+    # ``*_: Any, **user: Any`` leaves to a method whether it has an argument ``user``.
+
     def loss(
-        self, history: Tensor, length: Tensor, target: Tensor, **user: Tensor
+        self, history: Tensor, length: Tensor, target: Tensor, *_: Any, **user: Any
     ) -> Tensor | tuple[Tensor, ...]:
         """Training loss of a batch; the parts of a tuple are summed and logged one by one.
 
@@ -81,7 +83,7 @@ class GenRecModel(TakesNewItems, Recommending):
         raise NotImplementedError
 
     def scores_without(
-        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
+        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Any
     ) -> Tensor:
         """:meth:`scores` in which some items of each user get the lowest value.
 
@@ -94,7 +96,7 @@ class GenRecModel(TakesNewItems, Recommending):
         return self.scores(history, length, **user).scatter(1, excluded, -torch.inf)
 
     def validation_loss(
-        self, history: Tensor, length: Tensor, target: Tensor, **user: Tensor
+        self, history: Tensor, length: Tensor, target: Tensor, *_: Any, **user: Any
     ) -> Tensor:
         """Mean loss of recommending the targets of a batch, for ``valid_metric: loss``.
 

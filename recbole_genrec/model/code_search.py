@@ -33,7 +33,7 @@ class CodeSearch:
         settings: of the run.
 
     Attributes:
-        log: statistics of the searches since :meth:`reset_log`.
+        log: statistics of the lists that were added since :meth:`reset_log`.
     """
 
     log: SearchLog
@@ -60,33 +60,28 @@ class CodeSearch:
         self,
         decoder: CodeDecoder,
         trie: ItemTrie,
-        k: int | None = None,
+        k: int,
         fill: bool = False,
         excluded: Tensor | None = None,
     ) -> SearchResult:
-        """The best items of each user.
+        """The best items of each user; who hands the lists on adds them to :attr:`log`.
 
         Args:
             decoder: next-code log-probabilities of B users.
             trie: of the items to choose among.
-            k: how many; default ``max(topk)``.
+            k: how many.
             fill: also score all items, ``[B, n_items]``.
             excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
         """
         settings = self.settings
-        k = k or max(settings.topk)
         width = settings.beam_width
         score_type = settings.score_type
-        if settings.constraint != "trie":
-            result = grammar_search(
-                decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
-            )
-        elif settings.score_mode == "exact":
-            result = exact_search(
+        if settings.score_mode == "exact":
+            return exact_search(
                 decoder, trie, k, score_type=score_type, fill=fill, excluded=excluded
             )
-        elif width == "auto":
-            result = beam_search_auto(
+        if width == "auto":
+            return beam_search_auto(
                 decoder,
                 trie,
                 k,
@@ -96,12 +91,13 @@ class CodeSearch:
                 fill=fill,
                 excluded=excluded,
             )
-        else:
-            result = beam_search(
+        if settings.constraint != "trie":
+            return grammar_search(
                 decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
             )
-        self.log.add(result)
-        return result
+        return beam_search(
+            decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
+        )
 
     def report(self, n_candidates: int | None) -> dict[str, Any]:
         """Settings and statistics for the result file.
@@ -191,7 +187,7 @@ def lists_with_proof(result: SearchResult, k: int) -> list[list[tuple[int, dict[
     """The first ``k`` items of each user, with scores and whether the list up to each is proven."""
     items = result.items[:, :k].tolist()
     scores = result.scores[:, :k]
-    proven = (scores >= result.bound.unsqueeze(1)).tolist()  # SearchResult.certified of each place
+    proven = result.proven[:, :k].tolist()
     lists = []
     for row in zip(items, scores.tolist(), proven, strict=True):
         triples = zip(*row, strict=True)

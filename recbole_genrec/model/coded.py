@@ -165,7 +165,7 @@ class CodedModel(GenRecModel):
         With ``tokenizer_fit_items: train_only`` those without training interactions are left out.
         """
         tokens = self.content.tokens
-        rows = range(1, len(tokens))
+        rows = list(range(1, len(tokens)))
         if self.tokenizer.fits_trained_items:
             trained = trained_items(self.content)
             rows = [row for row in rows if tokens[row] in trained]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.cold_items import items_in_training
-from recbole_genrec.decoding import ItemTrie, SearchResult
+from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult
 from recbole_genrec.decoding.cold_share import ColdItems, with_cold_share
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.base import GenRecModel
@@ -51,6 +51,7 @@ class ColdSharing(SearchedModel):
     def __init__(self, config: Any, dataset: Any, stored: dict | None = None) -> None:
         super().__init__(config, dataset, stored)
         self._cold: tuple[tuple, ColdItems | None] | None = None
+        self._warm: tuple[ItemTrie, ColdItems, ItemTrie | None] | None = None
         self._cold_tokens = self._tokens_of_cold_items(dataset)
 
     def _tokens_of_cold_items(self, dataset: Any) -> list[str] | None:
@@ -101,26 +102,38 @@ class ColdSharing(SearchedModel):
             self._cold = (version, items)
         return self._cold[1]
 
+    def _warm_part(self, trie: ItemTrie, cold: ColdItems) -> ItemTrie | None:
+        """The trie of the items that are not cold, which keep their scores; ``None`` = none is."""
+        if self._warm is None or self._warm[0] is not trie or self._warm[1] is not cold:
+            warm = trie.leaf_items[~cold.is_cold[trie.leaf_items]]
+            part = trie.subset(warm) if len(warm) else None
+            self._warm = (trie, cold, part)
+        return self._warm[2]
+
     # --- lists and scores -------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def search(
+    def _search_result(
         self,
-        history: Tensor,
-        length: Tensor,
-        k: int | None = None,
-        fill: bool = False,
-        trie: ItemTrie | None = None,
-        excluded: Tensor | None = None,
-        **user: Tensor,
+        decoder: CodeDecoder,
+        trie: ItemTrie,
+        k: int,
+        fill: bool,
+        excluded: Tensor | None,
     ) -> SearchResult:
-        """As the base's; with ``cold_share`` cold items get places in the lists."""
-        result = super().search(history, length, k, fill, trie, excluded, **user)
+        """As the base's; with ``cold_share`` the search finds ``k`` items that are not cold.
+
+        Cold items then come in behind those whose codes they have. Where all items to choose among
+        are cold, they stand where their scores put them. With another ``constraint`` than ``trie``
+        the search also names cold items, and lists may be shorter.
+        """
         cold = self._cold_items()
-        if cold is None:
-            return result
-        trie = trie or self.search_trie
-        k = k or max(self.settings.topk)
+        warm = None if cold is None else self._warm_part(trie, cold)
+        if cold is None or warm is None:
+            return super()._search_result(decoder, trie, k, fill, excluded)
+        if self.settings.constraint == "trie":
+            result = super()._search_result(decoder, warm, k, fill, excluded)
+        else:  # beams that name cold items are no invalid ones
+            result = super()._search_result(decoder, trie, k, fill, excluded)
         return with_cold_share(result, cold, trie, k, self.settings.cold_share, excluded)
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,15 +59,16 @@ class ItemTries:
         popularity: Callable[[], Tensor],
         n_counted: int,
     ) -> ItemTrie:
-        options = {"budget_mb": self.settings.trie_budget_mb, "n_counted": n_counted}
-        trie = ItemTrie(codes.cpu(), sizes, **options)
+        budget = self.settings.trie_budget_mb
+        build = partial(ItemTrie, codes.cpu(), sizes, budget_mb=budget, n_counted=n_counted)
+        trie = build()
         if trie.leaf_width == 1:
             return trie
         logging.getLogger().info(
             "Items with the same codes have the same score; those with more training interactions "
             "go first."
         )
-        return ItemTrie(codes.cpu(), sizes, **options, tie_order=-popularity())
+        return build(tie_order=-popularity())
 
     def of_candidates(self, trie: ItemTrie) -> ItemTrie:
         """The part of :meth:`of_all_items` that evaluations rank; all of it without candidates."""

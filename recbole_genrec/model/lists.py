@@ -114,7 +114,7 @@ class UserLists(Answering):
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1.")
         check_candidates(candidates)
-        self.eval()
+        self.leave_training_mode()
         options = self.list_options()
         excludes = options.exclude_history
         if exclude_seen is not None:

@@ -54,7 +54,7 @@ from recbole_genrec.settings.search_keys import CompiledSearchKeys
 from recbole_genrec.settings.shared_keys import LabelSmoothingKeys
 from recbole_genrec.tokenizer.lmindexer.network import with_end
 from recbole_genrec.tokenizer.lmindexer.settings import LMIndexerTokenizerSettings
-from recbole_genrec.tokenizer.lmindexer.tokenizer import check_settings
+from recbole_genrec.tokenizer.lmindexer.tokenizer import LMIndexerTokenizer, check_settings
 
 SEPARATOR = ". "
 
@@ -88,6 +88,8 @@ class LMIndexer(GenerativeRecommender):
 
     settings_class = LMIndexerSettings
     settings: LMIndexerSettings
+    tokenizer: LMIndexerTokenizer
+    backbone: EncoderDecoderBackbone
     trains_without_history = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
@@ -95,7 +97,7 @@ class LMIndexer(GenerativeRecommender):
         settings = self.settings
         pretrained = self.tokenizer.hand_over()
         self.text_tokenizer = pretrained.text_tokenizer
-        self.backbone: EncoderDecoderBackbone = pretrained.backbone
+        self.backbone = pretrained.backbone
         code_rows = pretrained.code_rows
         if not settings.init_from_tokenizer:
             self.backbone = self.tokenizer.fresh_backbone()
@@ -258,12 +260,12 @@ class LMIndexer(GenerativeRecommender):
 
     def _words(self) -> Tensor:
         """Output rows ``[V, d]`` of the text tokens that compete: all, or the end token alone."""
-        head = self.backbone.text_table
+        rows = self.backbone.text_table.weight
         if self.backbone.lm_head is not None:
-            head = self.backbone.lm_head
+            rows = self.backbone.lm_head.weight
         if self.settings.loss_vocab == "full":
-            return head.weight
-        return head.weight[self.end : self.end + 1]
+            return rows
+        return rows[self.end : self.end + 1]
 
     def _decoder(self, memory: EncoderMemory, score_type: str) -> BeamDecoder:
         """What the search steps through; ``joint`` is normalised as the loss is."""

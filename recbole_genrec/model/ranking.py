@@ -7,6 +7,7 @@ and :meth:`VectorRecommender.item_vectors`. Scores and kept vectors stand here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import SharedSettings
+
+Value = TypeVar("Value")
 
 
 class VectorMethodSettings(SharedSettings):
@@ -36,7 +39,7 @@ class VectorRecommender(GenRecModel):
         needs_text: whether items must have texts.
     """
 
-    settings_class = VectorMethodSettings
+    settings_class: ClassVar[type[VectorMethodSettings]] = VectorMethodSettings
     settings: VectorMethodSettings
 
     def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
@@ -116,9 +119,9 @@ class WeightsCache:
     def clear(self) -> None:
         """Compute the value anew when it is next asked for."""
         self._version: tuple | None = None
-        self._value: Tensor | None = None
+        self._value: Any = None
 
-    def get(self, model: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
+    def get(self, model: nn.Module, compute: Callable[[], Value]) -> Value:
         """What ``compute`` returns, or returned before for the same parameters and buffers."""
         if model.training or torch.is_grad_enabled():
             return compute()
@@ -126,7 +129,7 @@ class WeightsCache:
         # them; another tensor has another identity
         tensors = [*model.parameters(), *model.buffers()]
         version = tuple((id(tensor), tensor._version, tensor.device) for tensor in tensors)
-        if self._value is None or version != self._version:
+        if version != self._version:
             with torch.autocast(tensors[0].device.type, enabled=False):
                 self._value = compute()
             self._version = version

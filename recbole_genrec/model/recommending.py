@@ -39,3 +39,8 @@ class Recommending(UserLists, StoredModel):
             self.settings.shows_progress,
             self._weights_device(),
         )
+
+    def leave_training_mode(self) -> None:
+        """As torch's ``eval``, where the model is not in that mode already."""
+        if self.training:  # walking through all modules would cost a single query dearly
+            self.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,26 +29,33 @@ class SearchedModel(CodedModel):
         super().__init__(config, dataset, stored)
         self._search = CodeSearch(self.settings)
 
-    def item_logits(self, history: Tensor, length: Tensor) -> CodeDecoder:
+    def item_logits(self, history: Tensor, length: Tensor, *_: Any, **user: Any) -> CodeDecoder:
         """Next-code log-probabilities, level by level, as a decoder that the search steps through.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
             length: ``[B]``.
+            **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
         """
         raise NotImplementedError
 
     # --- RecBole's interface ----------------------------------------------------------------------
 
-    def scores(self, history: Tensor, length: Tensor, **user: Tensor) -> Tensor:
+    def scores(self, history: Tensor, length: Tensor, **user: Any) -> Tensor:
         """Reached items carry their log-likelihood, the others a finite value below every one."""
-        return self.search(history, length, fill=True, **user).full
+        return self._filled(history, length, **user)
 
     def scores_without(
-        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Tensor
+        self, excluded: Tensor, history: Tensor, length: Tensor, **user: Any
     ) -> Tensor:
         """As the base's; the search itself leaves the items out, so that its lists stay full."""
-        return self.search(history, length, fill=True, excluded=excluded, **user).full
+        return self._filled(history, length, excluded=excluded, **user)
+
+    def _filled(self, history: Tensor, length: Tensor, **options: Any) -> Tensor:
+        """Scores of all items ``[B, n_items]`` by :meth:`search`, which takes the ``options``."""
+        scores = self.search(history, length, fill=True, **options).full
+        assert scores is not None
+        return scores
 
     @property
     def scores_every_item(self) -> bool:
@@ -67,7 +76,7 @@ class SearchedModel(CodedModel):
         return unreached_score(trie)
 
     def _best_of(
-        self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Tensor
+        self, k: int, history: Tensor, length: Tensor, excluded: Tensor | None, **user: Any
     ) -> tuple[Tensor, Tensor]:
         """As the base's, from the lists of the search.
 
@@ -141,6 +150,27 @@ class SearchedModel(CodedModel):
         if trie is None:
             trie = self.search_trie
         decoder = self.item_logits(history[:, : int(length.max())], length, **user)
+        result = self._search_result(decoder, trie, k or max(self.settings.topk), fill, excluded)
+        self.search_log.add(result)
+        return result
+
+    def _search_result(
+        self,
+        decoder: CodeDecoder,
+        trie: ItemTrie,
+        k: int,
+        fill: bool,
+        excluded: Tensor | None,
+    ) -> SearchResult:
+        """The lists of users, as of :meth:`search`; what comes back here is counted.
+
+        Args:
+            decoder: next-code log-probabilities of B users.
+            trie: of the items to choose among.
+            k: how many items.
+            fill: also score all items.
+            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
+        """
         return self._search.best(decoder, trie, k, fill, excluded)
 
     def list_scores(
@@ -150,7 +180,7 @@ class SearchedModel(CodedModel):
         k: int,
         candidates: Tensor | None,
         excluded: Tensor | None = None,
-        **user: Tensor,
+        **user: Any,
     ) -> Tensor:
         """As :meth:`scores`, of a search for ``k`` items or more.
 
@@ -158,8 +188,8 @@ class SearchedModel(CodedModel):
         """
         trie = self._trie_of(candidates)
         k = max(k, *self.settings.topk)
-        full = self.search(history, length, k, True, trie, excluded, **user).full
-        return full.masked_fill(full <= self._unranked_score(trie), -torch.inf)
+        scores = self._filled(history, length, k=k, trie=trie, excluded=excluded, **user)
+        return scores.masked_fill(scores <= self._unranked_score(trie), -torch.inf)
 
     def ranked_lists(
         self,
@@ -168,7 +198,7 @@ class SearchedModel(CodedModel):
         k: int,
         candidates: Tensor | None,
         excluded: Tensor | None = None,
-        **user: Tensor,
+        **user: Any,
     ) -> list[Ranked]:
         """The best items of each user, as the base's; scores are sums of log-probabilities.
 

@@ -14,10 +14,15 @@ from recbole_genrec.settings.declaration import active
 from recbole_genrec.settings.tokenizer_keys import TokenizerSettings
 from recbole_genrec.storage.artefacts import check_finite, load_artefact, save_artefact
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer.code_sizes import AUTO, sizes_asked
+from recbole_genrec.tokenizer.code_sizes import AUTO, effective_sizes, sizes_asked
 from recbole_genrec.tokenizer.codes import FIT_AGAIN, ItemCodes
 from recbole_genrec.tokenizer.cold_fit import fit_trained_items, trained_items
-from recbole_genrec.tokenizer.collision import Distances, codes_for_new_items, parse_policies
+from recbole_genrec.tokenizer.collision import (
+    Distances,
+    check_capacity,
+    codes_for_new_items,
+    parse_policies,
+)
 from recbole_genrec.tokenizer.new_items import NewItems
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.training_loop import TrainingLoop
@@ -227,6 +232,22 @@ class ItemTokenizer(Tokenizer["ItemContent", ItemCodes]):
     def auto_sizes(cls, *counts: int) -> list[int]:
         """What ``codebook_sizes: auto`` asks for; counts as of :meth:`sizes_asked`."""
         return sizes_asked(AUTO, *counts)
+
+    def fitted_sizes(self, n_items: int) -> tuple[int, ...]:
+        """Codes of each level that a fit gets with ``caps_sizes``, checked before it begins.
+
+        Args:
+            n_items: number of items that are fitted to.
+
+        Raises:
+            ConfigError: ``collision`` asks for an id of its own for each item, and there are fewer.
+        """
+        sizes = effective_sizes(
+            n_items,
+            self.sizes_asked(self.settings.codebook_sizes, n_items),  # type: ignore[attr-defined]
+        )
+        check_capacity(n_items, sizes, self.settings.collision)  # type: ignore[attr-defined]
+        return sizes
 
     @abstractmethod
     def encode(self, new: NewItems) -> Tensor:

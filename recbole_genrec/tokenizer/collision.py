@@ -125,8 +125,9 @@ def check_capacity(n_items: int, sizes: Sequence[int], policies: str | Sequence[
     if parse_policies(policies)[-1] == "nearest_free" and math.prod(sizes) < n_items:
         raise ConfigError(
             f"collision: {n_items} items, but levels of {list(sizes)} codes can name "
-            f"{math.prod(sizes)} only. Add 'extra_token' to "
-            "collision, or raise codebook_sizes (few different items cap them)."
+            f"{math.prod(sizes)} only. Add 'extra_token' to collision, or more levels to "
+            "codebook_sizes. Larger levels help up to a quarter as many codes as there are items, "
+            "and no more codes than there are different vectors."
         )
 
 

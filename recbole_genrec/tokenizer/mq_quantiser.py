@@ -35,6 +35,8 @@ SETTLING = 10
 NEIGHBOURS = 5
 SAMPLE = 2000
 """Rows, randomly chosen, whose neighbours :func:`agreement` looks up at most."""
+MOST_COSINES = 2**24
+"""Cosines that :func:`agreement` holds at once, which bounds its memory."""
 
 
 class MQStage(TrainingStage):
@@ -192,8 +194,8 @@ class MQQuantiser:
             DataError: fewer than two rows to learn from, or values that are no finite numbers.
             GenRecError: the training diverges.
         """
-        real = vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
-        sizes = self._sizes_for(real)
+        real = _not_zero(vectors)
+        sizes = self.sizes_for(real)
         self.scale = Scale.of(real.numpy(), self.settings.standardize)
         with seeded(self.seed):
             network = self._build(real.shape[1], sizes).to(self.device)
@@ -206,8 +208,14 @@ class MQQuantiser:
         self._measure(real, log)
         return self.assign(vectors)
 
-    def _sizes_for(self, real: Tensor) -> list[int]:
-        """Codes of each codebook for the vectors ``real [n, D]``."""
+    def sizes_for(self, vectors: Tensor) -> list[int]:
+        """Codes of each codebook that a fit to ``vectors [n, D]`` gets.
+
+        Raises:
+            ConfigError: ``codebook_sizes`` cannot name the distinct vectors.
+            DataError: fewer than two different rows that are not zero.
+        """
+        real = _not_zero(vectors)
         distinct = len(real.unique(dim=0))
         sizes = sizes_asked(self.settings.codebook_sizes, len(real))
         if distinct < 2:
@@ -218,7 +226,8 @@ class MQQuantiser:
         if math.prod(sizes) < distinct:
             raise ConfigError(
                 f"codebook_sizes {list(sizes)} can name {math.prod(sizes)} {self.name}, but "
-                f"there are {distinct} different vectors. Use larger codebooks or more of them."
+                f"there are {distinct} different vectors. Use more codebooks, or larger ones; of "
+                "tokenizer: mq each has at most a quarter as many codes as there are items."
             )
         return [min(size, distinct) for size in sizes]
 
@@ -299,6 +308,11 @@ class MQQuantiser:
         return MaskedRQ(*arguments)
 
 
+def _not_zero(vectors: Tensor) -> Tensor:
+    """The rows of ``vectors [n, D]`` that are not zero, on the CPU."""
+    return vectors.detach().cpu()[(vectors != 0).any(1).cpu()]
+
+
 def agreement(codes: Tensor, vectors: Tensor, seed: int = 0) -> tuple[float, float]:
     """How well codes keep what is near together.
 
@@ -318,9 +332,12 @@ def agreement(codes: Tensor, vectors: Tensor, seed: int = 0) -> tuple[float, flo
     rows = torch.randperm(n, generator=generator)[:SAMPLE]
     count = min(NEIGHBOURS, n - 1)
     unit = normalize(vectors.float())
-    cosine = unit[rows] @ unit.T  # [r, n]
-    cosine[torch.arange(len(rows)), rows] = -torch.inf
-    nearest = cosine.topk(count).indices  # [r, count]
+    blocks = []
+    for block in rows.split(max(1, MOST_COSINES // n)):
+        cosine = unit[block] @ unit.T  # [b, n]
+        cosine[torch.arange(len(block)), block] = -torch.inf
+        blocks.append(cosine.topk(count).indices)
+    nearest = torch.cat(blocks)  # [r, count]
     steps = torch.randint(1, n, (len(rows), count), generator=generator)
     others = (rows.unsqueeze(1) + steps) % n  # [r, count]
 

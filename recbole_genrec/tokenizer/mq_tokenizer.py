@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_asked
+from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
@@ -29,9 +29,9 @@ class MQTokenizer(VectorTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Train on the scaled vectors."""
-        asked = sizes_asked(self.settings.codebook_sizes, len(x))
-        sizes = effective_sizes(len(x), asked)
+        sizes = self.fitted_sizes(len(x))
         self.quantiser: MQQuantiser = self._quantiser(codebook_sizes=list(sizes))
+        check_capacity(len(x), self.quantiser.sizes_for(x), self.settings.collision)
         self.quantiser.fit(x, logging.getLogger().info)
         self.quality |= self.quantiser.quality
 

@@ -11,7 +11,6 @@ from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.epoch_choice import Rule
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.codebook_start import Start
@@ -106,7 +105,7 @@ class RQVAETokenizer(VectorTokenizer):
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Codebooks start by k-means, as ``codebook_init`` says; then the RQ-VAE is trained."""
         device = self.settings.chosen_device
-        sizes = effective_sizes(len(x), self.settings.codebook_sizes)
+        sizes = self.fitted_sizes(len(x))
         with seeded(self.seed):
             network = self._build(x.shape[1], sizes).to(device)
             x = x.to(device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.storage.artefacts import META, read_json
+from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
+from recbole_genrec.tokenizer.free_codes import FreeCodes
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -32,7 +35,7 @@ class RandomTokenizer(ItemTokenizer):
 
     Args:
         config: a ``GenRecConfig``, or values by key.
-        seed: of the codes; new items draw from ``seed + 1``.
+        seed: of the codes; each new item draws with a seed of its own, from this and its number.
 
     Attributes:
         sizes: codes of each level.
@@ -51,18 +54,41 @@ class RandomTokenizer(ItemTokenizer):
     def fit(self, content: ItemContent) -> ItemCodes:
         """Draw the codes of all items with the seed, in the order of their raw ids."""
         tokens = [content.tokens[0], *sorted(content.tokens[1:])]
-        self.sizes = effective_sizes(len(tokens) - 1, self.settings.codebook_sizes)
-        learned = self._draw(len(tokens) - 1, self.seed)
+        self.sizes = self.fitted_sizes(len(tokens) - 1)
+        generator = torch.Generator().manual_seed(self.seed)
+        columns = [
+            torch.randint(size, (len(tokens) - 1,), generator=generator) for size in self.sizes
+        ]
+        learned = torch.stack(columns, dim=1)
         return ItemCodes.build(learned, self.sizes, tokens, **self.settings.collision_options)
 
     def encode(self, new: NewItems) -> Tensor:
         """Random codes of new items, drawn apart from the fitted ones."""
-        return self._draw(len(new), self.seed + 1)
+        codes = [self._draw(self._generator(row)) for row in range(len(new))]
+        return torch.tensor(codes, dtype=torch.long).reshape(-1, len(self.sizes))
 
-    def _draw(self, n: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        columns = [torch.randint(size, (n,), generator=generator) for size in self.sizes]
-        return torch.stack(columns, dim=1)
+    def place(self, new: NewItems, existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
+        """As the base says; an item draws again where its codes are full.
+
+        Its number in the catalogue seeds the draws, so items added together get the codes that
+        they would get one by one.
+        """
+        table = FreeCodes(existing, sizes)
+        placed = []
+        for number in range(len(existing), len(existing) + len(new)):
+            generator = self._generator(number)
+            codes = self._draw(generator)
+            if len(sizes) > len(self.sizes):
+                codes, _ = table.take(codes, partial(_ranked, sizes, generator))
+            placed.append(codes)
+        return torch.tensor(placed, dtype=torch.long).reshape(-1, len(sizes)), 0
+
+    def _draw(self, generator: torch.Generator) -> tuple[int, ...]:
+        return tuple(int(torch.randint(size, (), generator=generator)) for size in self.sizes)
+
+    def _generator(self, number: int) -> torch.Generator:
+        """The random numbers of a new item, by its number in the catalogue."""
+        return torch.Generator().manual_seed(int(digest(self.seed, number), 16) % 2**63)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The sizes of the levels."""
@@ -73,6 +99,16 @@ class RandomTokenizer(ItemTokenizer):
         """Undo :meth:`state`; earlier versions always took the sizes that were asked for."""
         super().set_state(tensors, meta)
         self.sizes = tuple(meta.get("sizes", self.settings.codebook_sizes))
+
+
+def _ranked(
+    sizes: Sequence[int], generator: torch.Generator, prefix: tuple[int, ...]
+) -> Sequence[int]:
+    """The codes after ``prefix`` in the order in which a new item tries them."""
+    level = len(prefix)
+    if level == len(sizes) - 1:  # the extra token counts the items with the same codes
+        return range(sizes[level])
+    return torch.randperm(sizes[level], generator=generator).tolist()
 
 
 class StoredCodes(ItemTokenizer):

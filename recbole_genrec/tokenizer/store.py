@@ -29,10 +29,12 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.backbone import (
+    CausalBackbone,
     PretrainedBackbone,
     apply_tuning,
     backbone_identity,
     build_backbone,
+    is_identity_of,
     serialised,
     token_ids,
     tokenise_texts,
@@ -49,9 +51,7 @@ from recbole_genrec.settings.tokenizer_keys import (
     TokenizerSettings,
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
 from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
@@ -117,8 +117,7 @@ class STORETokenizer(ItemTokenizer):
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__(config, seed)
-        self.sizes = list(self.settings.codebook_sizes)
-        self.n_dense = len(self.sizes)
+        self.n_dense = len(self.settings.codebook_sizes)
         self.vocabulary: str | None = None
         self.weights: dict[str, Tensor] = {}
         self.quantisers: list[PCAKMeans] = []
@@ -140,7 +139,7 @@ class STORETokenizer(ItemTokenizer):
         """
         ordered = content.by_raw_id()
         texts = ordered.text[1:]
-        check_capacity(len(texts), self.sizes, self.settings.collision)
+        self.fitted_sizes(len(texts))
         network, ids, valid = self._network(texts, [*texts, *self.settings.prompts.values()])
         self._train(network, ids, valid)
         dense = dense_tokens(network, ids, valid, self.settings.chosen_device)
@@ -198,7 +197,7 @@ class STORETokenizer(ItemTokenizer):
             dense: ``[N, M, d_model]``.
             tokens: raw item ids, padding first.
         """
-        sizes_asked = effective_sizes(len(dense), self.sizes)
+        sizes_asked = self.fitted_sizes(len(dense))
         settings = self.settings
         self.quantisers = [
             PCAKMeans.fit(
@@ -244,7 +243,7 @@ class STORETokenizer(ItemTokenizer):
 
     # --- for stage 3 and later ----------------------------------------------------------------
 
-    def hand_over(self) -> PretrainedBackbone:
+    def hand_over(self) -> PretrainedBackbone[CausalBackbone]:
         """Stage 1's language model, for stage 3 to continue from; ``inject`` is P of stage 1.
 
         A LoRA adapter of stage 1 is merged into the weights it adapts (our choice).
@@ -291,7 +290,7 @@ class STORETokenizer(ItemTokenizer):
         """
         self.vocabulary = meta["vocabulary"]
         self.quality = meta["quality"]
-        same = meta["backbone"] == backbone_identity(self.settings.backbone)
+        same = is_identity_of(meta["backbone"], self.settings.backbone)
         if self.settings.tuning == "lora" and not same:
             raise ArtefactError(
                 f"The adapter was trained on other weights than {self.settings.backbone} holds "

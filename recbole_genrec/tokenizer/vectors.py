@@ -28,7 +28,7 @@ from recbole_genrec.settings.tokenizer_keys import (
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import check_capacity, collision_stats
+from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 
 if TYPE_CHECKING:
@@ -145,10 +145,7 @@ class VectorTokenizer(ItemTokenizer):
             GenRecError: nearly all items have the same vector or the same codes, or there are far
                 fewer distinct ids than items.
         """
-        settings = self.settings
-        n_items = len(content.tokens) - 1
-        sizes = self.sizes_asked(settings.codebook_sizes, n_items)
-        check_capacity(n_items, sizes, settings.collision)
+        self.fitted_sizes(len(content.tokens) - 1)
         self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
         x = self._fitted_scale(self.vectors(content)[self.order])
         _refuse_collapse(x, "vector")
@@ -166,22 +163,27 @@ class VectorTokenizer(ItemTokenizer):
             self.quantiser.sizes,
             [content.tokens[row] for row in (0, *self.order)],
             distances=lambda rows: self.quantiser.level_distances(x[rows]),
-            **settings.collision_options,
+            **self.settings.collision_options,
         )
         return codes.aligned(content.tokens)
 
     def _fitted_scale(self, vectors: np.ndarray) -> Tensor:
         """Scale ``vectors [n, D]`` by what they are, and keep the scale.
 
-        Items without an interaction have no part in it and stay zero vectors.
+        Items without an interaction have no part in it.
         """
         without = np.zeros(len(vectors), dtype=bool)
         if not self.reads_content:
             without = (vectors == 0).all(1)
         known = vectors if without.all() else vectors[~without]
         self.scale = Scale.of(known, self.settings.standardize)
+        return self._scaled(vectors)
+
+    def _scaled(self, vectors: np.ndarray) -> Tensor:
+        """Scaled vectors ``[n, D]``; who has no interaction stays a zero vector."""
         x = self.scale.apply(vectors)
-        x[torch.from_numpy(without)] = 0
+        if not self.reads_content:
+            x[torch.from_numpy((vectors == 0).all(1))] = 0
         return x
 
     def encode(self, new: NewItems) -> Tensor:
@@ -210,7 +212,7 @@ class VectorTokenizer(ItemTokenizer):
     def _new(self, new: NewItems) -> Tensor:
         """Scaled vectors float32 ``[n, D]`` of new items."""
         if new.vectors is not None:
-            return self.scale.apply(self._checked(new))
+            return self._scaled(self._checked(new))
         if self.uses_item_vectors:
             raise ConfigError(
                 f"item_vectors: the tokenizer {self.name} was fitted to vectors of "
@@ -223,7 +225,7 @@ class VectorTokenizer(ItemTokenizer):
                 "vectors of the new items."
             )
         encoding = replace(TextEncoding.of(self.settings), show_progress=False)
-        return self.scale.apply(encoding.vectors(new.texts))
+        return self._scaled(encoding.vectors(new.texts))
 
     def _checked(self, new: NewItems) -> np.ndarray:
         vectors = np.asarray(new.vectors, dtype=np.float32)
@@ -280,15 +282,31 @@ class RKMeansTokenizer(FittedQuantiserTokenizer):
     settings_class = RKMeansSettings
     settings: RKMeansSettings
 
+    @property
+    def revision(self) -> int:
+        """1 of centroids from some items, whose number once bounded the sizes."""
+        return int(self.settings.kmeans_rows > 0)
+
     def learn(self, x: Tensor, content: ItemContent) -> None:
-        """k-means, level by level, on what the levels before leave."""
-        settings = self.settings
-        sizes = self.sizes_asked(settings.codebook_sizes, len(x))
-        if 0 < settings.kmeans_rows < len(x):
+        """k-means, level by level, on what the levels before leave.
+
+        Raises:
+            ConfigError: ``kmeans_rows`` are fewer than the codes of a level.
+        """
+        n_rows = self.settings.kmeans_rows
+        sizes = self.fitted_sizes(len(x))
+        if 0 < n_rows < len(x):
+            if n_rows < max(sizes):
+                raise ConfigError(
+                    f"kmeans_rows: {n_rows} items cannot give a level of {max(sizes)} codes. Use "
+                    f"--kmeans_rows={max(sizes)} or more, or 0 for all items."
+                )
             generator = np.random.default_rng(self.seed)
-            rows = generator.choice(len(x), settings.kmeans_rows, replace=False)
+            rows = generator.choice(len(x), n_rows, replace=False)
             x = x[torch.from_numpy(np.sort(rows))]
-        self.quantiser = ResidualKMeans.fit(x, sizes, self.seed, settings.pca_dim)
+        self.quantiser = ResidualKMeans.fit(
+            x, sizes, self.seed, self.settings.pca_dim, bounded=False
+        )
 
 
 def _refuse_collapse(rows: Tensor, what: str) -> None:

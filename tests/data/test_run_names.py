@@ -12,7 +12,7 @@ from toy import toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.read_files import digests_read
-from recbole_genrec.data.run_names import name_of, run_name
+from recbole_genrec.data.run_names import BEFORE, EARLIER, NOW, Counted, name_of, run_name
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.settings.classification import named_values
@@ -56,13 +56,13 @@ def test_other_content_is_another_run(folder, tmp_path, monkeypatch, model, valu
     assert config.run_name() == before
     Path(file).expanduser().write_text("other")
     assert config.run_name() != before
-    assert name_of(config, counts_further=False) != config.run_name()
+    assert name_of(config, Counted(further=False)) != config.run_name()
 
 
 @pytest.mark.parametrize("model", ["SASRec", "STORE", "TIGER", "LETTER"])
 def test_a_run_without_such_files_keeps_its_name(folder, model):
     config = toy_config(folder, model) if model != "SASRec" else sasrec(folder)
-    assert run_name(config) == name_of(config, counts_further=False)
+    assert run_name(config) == name_of(config, Counted(further=False))
     values = named_values(config.declarations, config.plain())
     names = {Path(path).name for path in digests_read(config, values)}
     assert names == {"toy.inter", "toy.item"}
@@ -107,7 +107,7 @@ def interrupted(monkeypatch, folder, **changes) -> Path:
 
 def make_older(file: Path, folder, **changes) -> Path:
     """Give an interrupted run the form of an earlier version: its name, and fewer digests."""
-    earlier = name_of(sasrec(folder, **changes), counts_further=False)
+    earlier = name_of(sasrec(folder, **changes), Counted(**BEFORE, further=False))
     state = load_checkpoint(file)
     del state["files"]["start.pth"]
     target = file.with_name(f"{earlier}.resume.pth")
@@ -161,3 +161,37 @@ def test_unless_the_weights_were_written_since(folder, starts, monkeypatch):
     with pytest.raises(ConfigError, match=r"since it began start\.pth changed"):
         run(folder, **options, resume=True)
     assert file.is_file()
+
+
+# --- earlier versions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [("SASRec", "weight_decay", 0), ("TIGER", "ema_decay", 0), ("TIGER", "learning_rate", 1)],
+)
+def test_a_whole_number_and_its_fraction_are_one_run(folder, model, key, value):
+    def name(number, counted=NOW):
+        changes = {key: number, "lr_scheduler": "constant"}
+        config = sasrec(folder, **changes) if model == "SASRec" else None
+        return name_of(config or toy_config(folder, model, **changes), counted)
+
+    assert name(value) == name(float(value))
+    if key != "ema_decay":  # 0 of which is as if the key was not there
+        assert name(value, EARLIER[0]) != name(float(value), EARLIER[0])
+
+
+def test_a_run_of_the_version_before_goes_on_under_its_name(folder, tmp_path):
+    (tmp_path / "lm").mkdir()
+    weights = tmp_path / "lm" / "model.safetensors"
+    weights.write_bytes(bytes(5 * 2**20))
+    options = {"checkpoint_dir": str(tmp_path), "backbone": str(tmp_path / "lm")}
+    config = toy_config(folder, "LCRec", resume=True, **options)
+    earlier = name_of(config, EARLIER[0])
+    assert earlier != run_name(config) == name_of(config)
+    file = tmp_path / f"{earlier}.resume.pth"
+    file.touch()
+    later(file, 1)
+    assert run_name(config) == earlier
+    later(weights, 60)
+    assert run_name(config) == name_of(config)

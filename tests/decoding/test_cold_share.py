@@ -81,6 +81,68 @@ def test_lists_are_those_of_plain_loops(share):
     assert is_cold[result.items].any()
 
 
+@pytest.mark.parametrize("within", [None, "full", "subset"])
+@pytest.mark.parametrize(
+    "search", [{"score_mode": "exact"}, {"beam_width": "auto"}, {"beam_width": 5}], ids=str
+)
+def test_lists_are_full_and_keep_the_share_where_the_search_returns_k_items(
+    tmp_path, search, within
+):
+    folder = write_dataset(tmp_path)
+    settings = {"topk": [5], "valid_metric": "NDCG@5", "codebook_sizes": [4], **search}
+    if within:
+        (tmp_path / "chosen").write_text("\n".join(f"i{item}" for item in range(30)))
+        settings |= {"candidate_file": str(tmp_path / "chosen"), "subset_norm": within}
+    share = 0.4
+    model, *_ = toy_model(
+        folder,
+        "TIGER",
+        cold_share=share,
+        tokenizer="random",
+        score_type="renormalised",
+        **settings,
+    )
+    history = torch.randint(1, 41, (12, 4), generator=torch.Generator().manual_seed(1))
+    length = torch.full((12,), 4)
+    members = model.search_trie.leaf_items
+    model._cold_tokens = []
+    alone = model.scores(history, length)
+    model._cold_tokens = model.item_tokens[1::2]
+    model._cold = None
+    is_cold = model.without_interactions()
+    assert 15 <= is_cold[members].sum() <= 20
+
+    model.reset_search_log()
+    result = model.search(history, length, 5, fill=True)
+    shares = model.search_log.shares()
+    assert shares["certified@5"] == float(result.certified(5).float().mean())
+    assert shares["unfilled"] == 0 and (result.items > 0).all()
+    assert is_cold[result.items].any()
+    items, _ = model._best_of(5, history, length, None)
+    assert torch.equal(items, result.items)
+    for listed in range(1, 6):
+        assert (is_cold[items[:, :listed]].sum(1) <= share * listed + 1e-6).all()
+
+    # no cold item that is in no list stands before a warm one
+    warm = members[~is_cold[members]]
+    unlisted = is_cold.expand(12, -1).scatter(1, items, False)
+    highest = result.full.masked_fill(~unlisted, -torch.inf).amax(1)
+    assert (result.full[:, warm] > highest.unsqueeze(1)).all()
+    assert (highest <= model.unranked_score).all()
+    if search == {"score_mode": "exact"}:
+        is_warm = ~is_cold[result.items]
+        assert torch.allclose(result.scores[is_warm], alone.gather(1, items)[is_warm], atol=1e-4)
+
+
+def test_cold_items_alone_stand_where_their_scores_put_them(tmp_path):
+    model, *_ = toy_model(write_dataset(tmp_path), "TIGER", cold_share=0.5)
+    chosen = model.item_tokens[1::4]
+    plain = model.recommend(["i3"], k=5, candidates=chosen)
+    model._cold_tokens = chosen
+    model._cold = None
+    assert model.recommend(["i3"], k=5, candidates=chosen) == plain and len(plain) == 5
+
+
 def test_added_items_with_the_codes_of_others_enter_the_lists(tmp_path):
     folder = write_dataset(tmp_path)
     model, config, loaders = toy_model(folder, "TIGER", cold_share=0.5, dedup_spare=3)

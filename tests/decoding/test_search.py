@@ -18,6 +18,7 @@ from recbole_genrec.decoding import (
     path_scores,
     trie_level,
 )
+from recbole_genrec.decoding.scores import child_log_probs
 from recbole_genrec.errors import BackboneError, ConfigError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -423,6 +424,19 @@ def test_scores_are_finite_where_a_decoder_forbids_all_codes(score_type):
         atol=1e-2,
         rtol=0,
     )
+
+
+def test_legal_codes_keep_their_order_however_low_their_values_are():
+    """A very small ``infer_temperature`` puts all legal codes far below the best illegal one."""
+    trie = ItemTrie(torch.tensor([[0], [1], [2], [3]]), (5,))
+    children = trie.children(0, torch.zeros(1, 1, dtype=torch.long))
+    values = torch.tensor([[[-9e9, -40_003.0, -40_001.0, -40_002.0, 0.0]]])
+    found = child_log_probs(children, values, "renormalised")[0, 0]
+    expected = torch.tensor([-3.0, -1.0, -2.0]).log_softmax(0)
+    torch.testing.assert_close(found[1:4], expected, atol=5e-3, rtol=0)  # of float32 at 40,000
+    nothing = torch.full_like(values, -torch.inf)
+    nothing = child_log_probs(children, nothing, "renormalised")[0, 0]
+    torch.testing.assert_close(nothing[1:4], torch.full((3,), 1 / 3).log(), atol=1e-3, rtol=0)
 
 
 def test_items_on_one_leaf_stay_near_its_score():

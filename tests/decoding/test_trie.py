@@ -164,6 +164,16 @@ def test_paths_and_forced_tail():
     assert reverse.leaf_items.tolist() == [3, 4, 2, 1]
 
 
+@pytest.mark.parametrize("norm", ["full", "subset"])
+def test_a_part_of_a_subset_sums_over_the_children_of_the_subset(norm):
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]])
+    subset = ItemTrie(codes, (3, 2)).subset(torch.tensor([1, 2, 3]), norm)
+    part = subset.subset(torch.tensor([2]))
+    root = torch.tensor([0])
+    assert part.children(0, root).nodes.tolist() == [[-1, 1, -1]]
+    assert torch.equal(part.children(0, root).counted, subset.children(0, root).counted)
+
+
 def test_subset_keeps_ranks_and_moves():
     codes = torch.tensor([[0], [0], [0], [0], [1]])
     subset = ItemTrie(codes, (2,)).subset(torch.tensor([3, 2])).to("cpu")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lcrec import FAMILIES, LLAMA, PROMPTS, ByHand, batch_of, cases_of, maker, write_data
+from lcrec import FAMILIES, LLAMA, PROMPTS, ByHand, batch_of, cases_of, maker, shown, write_data
 from toy import TINY_LLAMA, TINY_OF, toy_model
 
 from recbole_genrec.backbone import load_causal_lm
@@ -21,7 +21,7 @@ from recbole_genrec.errors import BackboneError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stages import metrics_of_test
 from recbole_genrec.experiments.trained import load_data_and_model
-from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.cases import HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.templates import pieces_of
 
 
@@ -47,7 +47,7 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     following, wanted = model.next_items(history, length, target)
     templates, case = (
         model.instructions.templates.tasks["seqrec"],
-        Case(target, history, length, following, wanted),
+        TargetsCase(target, history, length, following, wanted),
     )
     longer = replace(templates[2], closing=templates[2].closing.repeat(2))
     drawn = [(templates[0], torch.tensor([0, 3])), (longer, torch.tensor([4, 1, 2]))]
@@ -64,7 +64,8 @@ def test_targets_that_share_their_history_learn_as_separate_samples_do(make, fam
     samples = []
     for template, rows in drawn:
         row, slot = wanted[rows].nonzero().unbind(1)
-        samples.append((template, Case(following[rows][row, slot], history[rows][row], slot + 1)))
+        case = HistoryCase(following[rows][row, slot], history[rows][row], slot + 1)
+        samples.append((template, case))
     apart = model.responses.loss(model.responses.read(samples))
     apart.backward()
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
@@ -85,21 +86,21 @@ def test_a_shared_history_that_is_too_long_drops_the_same_items_and_their_target
     prompt, response = ByHand(model).sequence("seqrec", 0, 8, [3, 7])
     model.instructions.limit = len(prompt) + len(response)
     following, wanted = model.next_items(history, length, torch.tensor([8]))
-    states, labels, *_ = model.responses.read_tree(
-        [(template, Case(torch.tensor([8]), history, length, following, wanted))]
+    together = model.responses.read_tree(
+        [(template, TargetsCase(torch.tensor([8]), history, length, following, wanted))]
     )
     expected = [(7, [3]), (8, [3, 7])]
-    assert labels.tolist() == [
+    assert together.labels.tolist() == [
         token
-        for item, shown in expected
-        for token in ByHand(model).sequence("seqrec", 0, item, shown)[1]
+        for item, before in expected
+        for token in ByHand(model).sequence("seqrec", 0, item, before)[1]
     ]
     cases = [
-        Case(torch.tensor([item]), torch.tensor([shown]), torch.tensor([len(shown)]))
-        for item, shown in expected
+        HistoryCase(torch.tensor([item]), torch.tensor([before]), torch.tensor([len(before)]))
+        for item, before in expected
     ]
-    alone = torch.cat([model.responses.read([(template, case)])[0][0] for case in cases])
-    torch.testing.assert_close(states, alone, atol=1e-5, rtol=0)
+    alone = torch.cat([model.responses.read([(template, case)])[0].states for case in cases])
+    torch.testing.assert_close(together.states, alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("vocabulary", ["full", "sid", "trie"])
@@ -117,7 +118,7 @@ def test_the_loss_is_the_mean_over_all_response_tokens(make, vocabulary):
         template = model.instructions.templates.tasks[task][0]
         read += model.responses.read([(template, case)])
         for row, item in enumerate(case.item.tolist()):
-            history = [] if case.history is None else case.history[row, : case.length[row]].tolist()
+            history = shown(case, row)
             prompt, response = hand.sequence(
                 task, 0, item, history, None if case.person is None else int(case.person[row])
             )
@@ -242,17 +243,14 @@ def test_training_and_search_see_the_same_probabilities(make):
         torch.tensor([2, 2]),
         torch.tensor([7, 8]),
     )
-    (states, labels, *_), levels = (
-        model.responses.read(
-            [(model.instructions.templates.tasks["seqrec"][0], Case(target, history, length))]
-        )[0],
-        3,
-    )
+    template = model.instructions.templates.tasks["seqrec"][0]
+    (response,) = model.responses.read([(template, HistoryCase(target, history, length))])
+    labels = response.labels
     codes = labels != model.instructions.templates.end
     log_probs = (
-        (model.responses.logits(states, False) / 0.7)
+        (model.responses.logits(response.states, False) / 0.7)
         .log_softmax(-1)[codes, labels[codes]]
-        .view(2, levels)
+        .view(2, 3)
         .sum(1)
     )
     scores = path_scores(
@@ -463,7 +461,7 @@ def test_new_items_get_codes_and_titles(make):
     model, *_ = make(beam_width=64)
     model.add_items(["title: sweet cream no 77, brand: brand1", "new thing"], ["n77", "n78"])
     template = model.instructions.templates.tasks["fusionseqrec"][3]
-    case = Case(torch.tensor([42]), torch.tensor([[5, 41]]), torch.tensor([2]))
+    case = HistoryCase(torch.tensor([42]), torch.tensor([[5, 41]]), torch.tensor([2]))
     ids, _, lengths = model.instructions.sequences(template, case)
     assert "sweet cream no 77" in model.text_tokenizer.decode(
         ids[0, : lengths[0]][ids[0, : lengths[0]] < model.text_and_codes.n_text]

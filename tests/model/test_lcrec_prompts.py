@@ -10,12 +10,13 @@ import logging
 
 import pytest
 import torch
-from lcrec import PROMPTS, ByHand, batch_of, cases_of, maker, write_data
+from lcrec import PROMPTS, ByHand, batch_of, cases_of, maker, shown, write_data
 from toy import TINY_LLAMA, toy_config, toy_model, write_dataset
 
 from recbole_genrec.errors import BackboneError, ConfigError, DataError
-from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.cases import Case, HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.templates import FORMS, Templates, check_prompts, pieces_of
+from recbole_genrec.runtime import processes
 from recbole_genrec.settings.parsing import read_yaml
 
 
@@ -47,9 +48,7 @@ def test_prompts_and_labels_of_every_template_by_hand(make):
         for number, template in enumerate(model.instructions.templates.tasks[task]):
             ids, labels, lengths = model.instructions.sequences(template, case)
             for row, item in enumerate(case.item.tolist()):
-                history = (
-                    [] if case.history is None else case.history[row, : case.length[row]].tolist()
-                )
+                history = shown(case, row)
                 person = None if case.person is None else int(case.person[row])
                 prompt, response = hand.sequence(task, number, item, history, person)
                 assert ids[row, : lengths[row]].tolist() == prompt + response
@@ -75,7 +74,7 @@ def test_padding_ids_change_nothing(make):
         torch.arange(case.history.shape[1]) < case.length.unsqueeze(1), case.history, 7
     )
     again = model.responses.loss(
-        model.responses.read([(template, Case(case.item, noise, case.length))])
+        model.responses.read([(template, HistoryCase(case.item, noise, case.length))])
     )
     assert torch.equal(loss, again)
 
@@ -104,13 +103,13 @@ def test_a_swapped_code_table_changes_the_next_prompt(make):
     model, *_ = make()
     template, case = (
         model.instructions.templates.tasks["seqrec"][0],
-        Case(torch.tensor([5]), torch.tensor([[3, 9]]), torch.tensor([2])),
+        HistoryCase(torch.tensor([5]), torch.tensor([[3, 9]]), torch.tensor([2])),
     )
     before, _ = model.instructions.prompts(template, case, 4)
     model.codes[[3, 9]] = model.codes[[9, 3]]
     after, _ = model.instructions.prompts(template, case, 4)
     swapped, _ = model.instructions.prompts(
-        template, Case(case.item, torch.tensor([[9, 3]]), case.length), 4
+        template, HistoryCase(case.item, torch.tensor([[9, 3]]), case.length), 4
     )
     assert not torch.equal(before, after) and torch.equal(before, swapped)
 
@@ -122,7 +121,7 @@ def test_a_long_history_loses_its_oldest_items_whole(make, slot):
     task, number = ("seqrec", 0) if slot == "history" else ("fusionseqrec", 3)
     template, case = (
         model.instructions.templates.tasks[task][number],
-        Case(torch.tensor([8]), torch.tensor([history]), torch.tensor([6])),
+        HistoryCase(torch.tensor([8]), torch.tensor([history]), torch.tensor([6])),
     )
     for kept in range(1, 7):
         prompt, response = hand.sequence(task, number, 8, history[-kept:])
@@ -226,7 +225,7 @@ def test_samples_are_drawn_in_their_natural_proportions(make):
         following, wanted = model.next_items(history, length, batch["item_id"])
         asked += int(wanted.sum())
         for task, case in mixture.draw(
-            Case(batch["item_id"], history, length, following, wanted, user=batch["user_id"])
+            TargetsCase(batch["item_id"], history, length, following, wanted, user=batch["user_id"])
         ):
             drawn[task] += len(case.item)
             seen.update(case.item.tolist() if task == "item2index" else [])
@@ -286,6 +285,45 @@ def test_draws_leave_the_random_stream_of_the_host_alone_and_follow_the_epoch(ma
 
 
 @pytest.mark.parametrize("rows", ["all", "windows"])
+def test_processes_share_the_samples_that_one_draws(make, rows, monkeypatch):
+    """Two processes draw for the whole batch and take theirs; their streams stay the same."""
+    model, _, loaders = make(train_rows=rows)
+    mixture = model.mixture
+    mixture.per_target = dict.fromkeys(mixture.per_target, 0.7)
+    history, length, target, user = batch_of(model, loaders[0])
+    following, wanted = model.next_items(history, length, target)
+    whole = TargetsCase(target, history, length, following, wanted, user=user)
+
+    def drawn(batch):
+        mixture.start_epoch(0)
+        cases = mixture.draw(batch)
+        return cases, mixture.numbers(50, len(batch.item)), mixture.generator.get_state()
+
+    alone, numbers, state = drawn(whole)
+    values = [value.long() for value in vars(whole).values() if value is not None]
+    shared = dict.fromkeys(dict(alone), ())
+    for rank in range(2):
+        gathered = iter([torch.cat([value[0::2], value[1::2]]) for value in values])
+        monkeypatch.setattr(processes, "size", lambda: 2)
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(processes, "largest", lambda widths: [history.shape[1]])
+        monkeypatch.setattr(processes, "gathered", lambda _, rows=gathered: next(rows))
+        monkeypatch.setattr(processes, "summed", lambda _: [float(len(target))])
+        own = torch.arange(rank, len(target), 2)
+        cases, own_numbers, own_state = drawn(whole.pick(own, target.device))
+        assert torch.equal(own_numbers, numbers[own]) and torch.equal(own_state, state)
+        for task, case in cases:
+            shared[task] = (*shared[task], case)
+    assert "fusionseqrec" in shared
+    for task, case in alone:
+        for rank, part in enumerate(shared[task]):
+            for name, value in vars(part).items():
+                if value is not None:
+                    assert torch.equal(value, getattr(case, name)[rank::2]), (task, name)
+        assert sum(len(part.item) for part in shared[task]) == len(case.item)
+
+
+@pytest.mark.parametrize("rows", ["all", "windows"])
 def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
     """All tasks see training items of a user alone: as next items and in the histories."""
     model, _, loaders = make(train_rows=rows, MAX_ITEM_LIST_LENGTH=20)
@@ -299,11 +337,11 @@ def test_no_held_out_item_is_ever_an_answer(make, folder, rows):
     for batch in loaders[0]:
         history, length = model._history(batch)
         following, wanted = model.next_items(history, length, batch["item_id"])
-        sequential = Case(
+        sequential = TargetsCase(
             batch["item_id"], history, length, following, wanted, user=batch["user_id"]
         )
         places = wanted.nonzero()
-        tree = Case(
+        tree = HistoryCase(
             following[wanted],
             history[places[:, 0]],
             places[:, 1] + 1,

@@ -6,11 +6,12 @@ import lcrec
 import pytest
 import torch
 from language_models import save_base
-from lcrec import PROMPTS, ByHand, cases_of, maker, write_data
+from lcrec import PROMPTS, ByHand, cases_of, maker, shown, write_data
 from toy import TINY_OF, toy_config
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.model.lcrec.cases import HistoryCase
 from recbole_genrec.model.lcrec.templates import with_prompt_set
 
 COUNTS = {  # of the release
@@ -53,9 +54,7 @@ def test_every_template_by_hand(make, monkeypatch):
         for number, template in enumerate(templates):
             ids, labels, lengths = model.instructions.sequences(template, case)
             for row, item in enumerate(case.item.tolist()):
-                history = []
-                if case.history is not None:
-                    history = case.history[row, : case.length[row]].tolist()
+                history = shown(case, row)
                 person = None if case.person is None else int(case.person[row])
                 prompt, response = hand.sequence(task, number, item, history, person)
                 assert ids[row, : lengths[row]].tolist() == prompt + response
@@ -65,7 +64,7 @@ def test_every_template_by_hand(make, monkeypatch):
 def test_samples_draw_among_all_of_them_and_few_is_what_it_was(make):
     model, _, loaders = make(prompt_set="all")
     history, length, target, user = lcrec.batch_of(model, loaders[0])
-    case = lcrec.Case(target, history, length, user=user)
+    case = HistoryCase(target, history, length, user=user)
     drawn = {id(template) for _ in range(20) for template, _ in model.samples("seqrec", case)}
     assert len(drawn) == 17
 

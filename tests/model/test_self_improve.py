@@ -202,7 +202,7 @@ def test_a_refresh_gives_a_sound_table(folder, name, scope):
     align(model, 5)
     before, version, trie = model.codes.clone(), int(model.codes_version), model.trie
     random = torch.get_rng_state()
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert torch.equal(random, torch.get_rng_state())
     changed = (before != model.codes).any(1).float().sum()
     assert changed > 0 and (scope == "all" or changed <= 12)  # floor(0.3 * 40)
@@ -232,7 +232,7 @@ def test_other_decodings_and_the_same_seed(folder, decode):
     for _ in range(2):
         model, *_ = improving(folder, si_decode=decode)
         align(model, 20)
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
         assert_sound(model)
         tables.append(model.codes.clone())
     assert torch.equal(*tables)
@@ -244,7 +244,7 @@ def test_an_overfitted_model_is_a_fixed_point(folder, scope):
     align(model, 150)
     assert ItemCoder(model, torch.Generator()).fit(model.codes[1:]).exp().min() > 0.95
     before = model.codes.clone()
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert torch.equal(before, model.codes) and model.self_improvement.refreshes[0]["churn"] == 0
 
 
@@ -253,7 +253,7 @@ def test_collisions_end_with_the_first_refresh(folder, scope):
     model, *_ = improving(folder, si_scope=scope, si_max_churn=0.0, **COLLIDING)
     unique = len(model.codes[1:].unique(dim=0))
     assert unique < 40
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert_sound(model)
     if scope == "outlier":  # outside the cap, and nobody else
         assert model.self_improvement.refreshes[0]["movers"] == 40 - unique
@@ -266,7 +266,7 @@ def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
     type(model).reserved_codes = lambda self: reserved
     try:
         model.self_improvement.item_prefix.vectors.zero_()
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
         taken = {tuple(row) for row in model.codes[1:].tolist()}
         assert len(taken) == 40 and not taken & {tuple(row) for row in reserved.tolist()}
         fallbacks = model.self_improvement.refreshes[0]["fallbacks"]
@@ -278,7 +278,7 @@ def test_items_that_cannot_be_told_apart_fall_back_and_stay_unique(folder):
 def test_fixed_levels_stay(folder):
     model, *_ = improving(folder, si_fixed_levels=1, si_scope="all")
     before = model.codes.clone()
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert torch.equal(before[:, 0], model.codes[:, 0]) and not torch.equal(before, model.codes)
     assert_sound(model)
 
@@ -299,7 +299,7 @@ def test_the_control_moves_as_many_items_to_the_same_codes(folder):
     for control in (None, "shuffled"):
         model, *_ = improving(folder, si_control=control)
         align(model, 5)
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
         assert_sound(model)
         tables.append(model.codes.clone())
         logs.append(model.self_improvement.refreshes[0])
@@ -388,7 +388,7 @@ def test_weights_and_codes_of_the_best_epoch_belong_together(folder):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1)
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert not torch.equal(saved, model.codes)
     assert trainer.evaluate(test, load_best_model=True) == result
     assert torch.equal(saved, model.codes) and torch.equal(model.full_sort_predict(batch), scores)
@@ -453,7 +453,7 @@ def test_training_goes_on_with_items_added_before_the_first_refresh(folder, name
     model.add_items(["an entirely new soap"])
     for _ in range(5):
         model.calculate_loss(next(iter(loaders[0])))
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert_sound(model)
 
 
@@ -461,7 +461,7 @@ def test_training_goes_on_with_items_added_before_the_first_refresh(folder, name
 def test_new_items_get_their_codes_from_the_model_after_a_refresh(folder, name, tmp_path):
     model, config, *_ = improving(folder, name)
     align(model, 5)
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     before = model.codes.clone()
     text = model.content.text[7]
     chosen_by = {}
@@ -502,7 +502,7 @@ def test_data_without_item_text(tmp_path):
         tmp_path, "TimelineRec", item_text_fields=None, tokenizer_input="cf", cf_epochs=1, cf_dim=8
     )
     assert model.self_improvement.item_prefix.vectors.shape == (41, 8)
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert_sound(model)
 
 
@@ -522,7 +522,7 @@ def test_a_loaded_model_reads_no_content_until_it_needs_it(folder, monkeypatch):
         patch.setattr(ItemContent, "embeddings", None)
         model = load_data_and_model(result["checkpoint"])[1]
         assert recommend(result["checkpoint"], history=["i1", "i2"], k=3)
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     assert_sound(model)
 
 
@@ -533,7 +533,7 @@ def _refine_twice(model):
     model.config["checkpoint_dir"] = f"rank{rank}"
     torch.manual_seed(rank)
     for _ in range(2):
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
     leaves = [level.code.tolist() for level in model.trie.levels]
     torch.save(
         (model.codes, int(model.codes_version), int(model.self_improvement.round), leaves),
@@ -584,6 +584,14 @@ def test_a_model_without_the_object_is_refused(folder):
     model = config.model_class(config, train._dataset)
     with pytest.raises(ConfigError, match=r"Use registry\.build_model"):
         model.calculate_loss(next(iter(train)))
+
+
+def test_a_refresh_of_a_model_without_self_improvement_is_refused(folder):
+    model, *_ = improving(folder, self_improve=False)
+    before = model.codes.clone()
+    with pytest.raises(ConfigError, match="refine_codes needs self_improve: True, and this TIGER"):
+        model.refine_codes()
+    assert torch.equal(model.codes, before)
 
 
 def test_recboles_own_models_are_refused(folder):
@@ -689,7 +697,7 @@ def test_path_scores_follow_the_new_table(folder):
     with torch.no_grad():
         before = path_scores(model.item_logits(history, length), model.trie, items)
         old = model.codes.clone()
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
         moved = (old != model.codes).any(1)[1:]
         after = path_scores(model.item_logits(history, length), model.trie, items)
     assert moved.any() and not torch.equal(before[0, moved], after[0, moved])

@@ -81,7 +81,7 @@ def test_a_refresh_of_tokenrec_changes_item_codes_alone_and_makes_them_unique(im
     batch = next(iter(loaders[2]))[0]
     before = {n: v.clone() for n, v in model.state_dict().items() if torch.is_tensor(v)}
     scores = model.full_sort_predict(batch)
-    model.self_improvement.refine_codes(model)
+    model.refine_codes()
     changed = {
         name
         for name, value in model.state_dict().items()
@@ -321,7 +321,7 @@ def test_rows_of_codes_that_no_item_has_start_anew(improving, name):
     for _ in range(2):
         model, *_ = improving(name, **REINIT, **MORE_CODES.get(name, {}))
         before = {key: value.detach().clone() for key, value in model.named_parameters()}
-        model.self_improvement.refine_codes(model)
+        model.refine_codes()
         refreshed.append(dict(model.named_parameters()))
     tables = tables_of(model)
     assert tables

@@ -91,7 +91,7 @@ def test_codes_compete_by_the_means_of_two_models(three):
     pairs = []
     for model in (ids_and_texts, texts):
         pairs.append((model, model.last_states(HISTORY, LENGTH, None), model.output_vectors()))
-    if both.tree is None:
+    if both.plan.head_names == ("flat",):
         means = sum(states @ vectors[1:].T for _, states, vectors in pairs) / 2
         torch.testing.assert_close(scores[:, 1:], means.log_softmax(1), atol=1e-5, rtol=0)
         return
@@ -128,11 +128,10 @@ def test_two_heads_and_two_streams(folder):
     assert len(model.loss(HISTORY, LENGTH, TARGET)) == 4
     with torch.no_grad():
         vectors = model._vectors()
-        rows = torch.arange(3)
         states = model.last_states(HISTORY, LENGTH, vectors.inputs)
-        of_texts = model.text_stream.states(HISTORY, vectors.text_stream)[rows, LENGTH - 1]
+        of_texts = vectors.text_stream.last_states(HISTORY, LENGTH)
         tree = exact_scores(model.item_logits(HISTORY, LENGTH), model.trie)[:, 1:]
-        third = states @ vectors.outputs[1:].T
+        third = states @ vectors.heads.outputs[1:].T
         fourth = of_texts @ vectors.text_stream.items[1:].T
         expected = tree + ((third + fourth) / 2).log_softmax(1)
         scores = model.scores(HISTORY, LENGTH)[:, 1:]

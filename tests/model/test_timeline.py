@@ -203,19 +203,19 @@ def test_queries_known_to_be_dead_change_nothing(folder, changes):
 @torch.no_grad()
 def test_path_vectors_are_kept_while_nothing_changes(folder):
     model, *_ = toy_model(folder, "TimelineRec")
-    kept = model._vectors().paths
-    assert model._vectors().paths is kept
+    kept = model._vectors().heads.paths
+    assert model._vectors().heads.paths is kept
     model.id_table.mul_(2)
-    changed = model._vectors().paths
+    changed = model._vectors().heads.paths
     torch.testing.assert_close(changed.vectors[0], 2 * kept.vectors[0])
     with torch.enable_grad():
-        learning = model._vectors().paths
+        learning = model._vectors().heads.paths
         assert learning is not changed
         assert learning.vectors[0].requires_grad
     # weights may have changed without a new version, as shared ones do
-    assert model._vectors().paths is not changed
+    assert model._vectors().heads.paths is not changed
     model.codes_version += 1
-    assert model._vectors().paths.trie is model.trie is not changed.trie
+    assert model._vectors().heads.paths.trie is model.trie is not changed.trie
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,9 @@ def test_two_heads_add_their_log_probabilities(folder):
     with torch.no_grad():
         states = both.last_states(HISTORY, LENGTH, None)
         vectors = both._vectors()
-        tree = log_probs_of_streams(both.trie, [Stream(both.tree, states, vectors.edges[0])])
+        tree = log_probs_of_streams(
+            both.trie, [Stream(both.tree, states, vectors.heads.trees[0].edges)]
+        )
         flat = torch.log_softmax(states @ both.output_vectors()[1:].T, 1)
         scores = both.scores(HISTORY, LENGTH)
     torch.testing.assert_close(scores[:, 1:], tree[:, 1:] + flat, atol=1e-5, rtol=0)
@@ -332,7 +334,7 @@ def test_several_trees_score_as_one(folder, tree_scores):
         vectors = model._vectors()
         parts = [
             log_probs_of_streams(trie, [Stream(tree, states, edges)])
-            for (tree, trie), edges in zip(model._trees(), vectors.edges, strict=True)
+            for tree, trie, edges in vectors.heads.trees
         ]
         scores = model.scores(HISTORY, LENGTH)[:, 1:]
     for part in parts:

@@ -386,6 +386,8 @@ def test_new_items_by_vector_or_by_users(toy):
     )
     twin = model.vectors[7:8].clone()
     assert model.add_items(["a copy"], ["copy"], vectors=twin) == [41]
+    with pytest.raises(ConfigError, match="users must hold a list of user ids for each new item"):
+        model.add_items(["bought by two"], ["pair"], users=["u1"])
     assert model.add_items(["bought by two"], ["pair"], users=[["u1", "u2"]]) == [42]
     after = model.full_sort_predict(batch)
     assert (

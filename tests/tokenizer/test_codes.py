@@ -324,6 +324,32 @@ def test_random_tokenizer(tmp_path):
     assert moved == 0 and not (placed[:, None] == codes.codes[None, 1:]).all(-1).any()
 
 
+@pytest.mark.parametrize(("spare", "policy"), [(0, "extra_token"), (0, "none"), (2, "extra_token")])
+def test_random_codes_of_new_items_are_those_of_adding_them_one_by_one(spare, policy):
+    content = Content(["[PAD]", *map(str, range(60))])
+    values = {"codebook_sizes": [8, 9], "collision": [policy], "dedup_spare": spare}
+    tokenizer = RandomTokenizer(values, 3)
+    codes = tokenizer.fit(content)
+    together, moved = tokenizer.place(NewItems(["x"] * 9), codes.codes[1:], codes.sizes)
+    assert moved == 0
+    known = codes.codes[1:]
+    for _ in range(9):
+        known = torch.cat([known, tokenizer.place(NewItems(["x"]), known, codes.sizes)[0]])
+    assert torch.equal(known[60:], together)
+    assert len(together[:, :2].unique(dim=0)) > 4
+    if policy == "extra_token":
+        assert len(known.unique(dim=0)) == len(known)
+
+
+def test_random_codes_end_with_a_message():
+    tokenizer = RandomTokenizer(
+        {"codebook_sizes": [2, 2], "collision": ["extra_token"], "dedup_spare": 0}, 3
+    )
+    codes = tokenizer.fit(Content(["[PAD]", *map(str, range(9))]))
+    with pytest.raises(ConfigError, match="ids are taken; raise codebook_sizes or the spare"):
+        tokenizer.place(NewItems(["x"] * 40), codes.codes[1:], codes.sizes)
+
+
 def stored_codes(path):
     return make_tokenizer({"tokenizer": str(path)}, seed=0)
 

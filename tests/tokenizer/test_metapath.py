@@ -340,3 +340,24 @@ def test_no_held_out_edge_is_in_the_graph_and_held_out_items_change_nothing(tmp_
         users = tokenizer.user_codes
         results.append((by_name, dict(zip(users.tokens, users.codes.tolist(), strict=True))))
     assert results[0] == results[1]
+
+
+def test_users_of_new_items_are_ids_and_not_letters():
+    sequences = {
+        str(user): [f"i{(3 * user + step) % 30}" for step in range(5)] for user in range(30)
+    }
+    tokenizer, items = fitted(content_of(sequences), fine_headroom=3)
+    vectors = [
+        tokenizer._new_vectors(NewItems(["a"], users=users))
+        for users in ([["12"]], [[12]], [[np.int64(12)]], [np.array(["12"])])
+    ]
+    assert all(torch.equal(vector, vectors[0]) for vector in vectors)
+    letters = tokenizer._new_vectors(NewItems(["a"], users=[["1", "2"]]))
+    assert not torch.equal(vectors[0], letters)
+    for wrong in (["12"], "12", 12, {"12": ["a"]}):
+        with pytest.raises(ConfigError, match="users must hold a list of user ids for each new"):
+            NewItems(["a"], users=wrong)
+    with pytest.raises(ConfigError, match="users of a new item must be a list of user ids"):
+        NewItems(["a"], users=[12])
+    with pytest.raises(ConfigError, match="is no id"):
+        NewItems(["a"], users=[[1.5]])

@@ -382,3 +382,17 @@ def test_agreement_counts_equal_codes_of_neighbours(monkeypatch):
     near, chance = agreement(torch.tensor([[0, 1], [0, 1], [1, 1], [1, 2]]), vectors)
     assert near == 1.5 and 0 <= chance <= 2
     assert agreement(torch.zeros(4, 2, dtype=torch.long), vectors) == (2.0, 2.0)
+
+
+def test_agreement_is_the_same_in_blocks_of_rows(monkeypatch):
+    vectors = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(3, (50, 3), generator=torch.Generator().manual_seed(1))
+    whole = agreement(codes, vectors)
+    monkeypatch.setattr(mq_quantiser, "MOST_COSINES", 120)
+    largest = []
+    topk = torch.Tensor.topk
+    monkeypatch.setattr(
+        torch.Tensor, "topk", lambda x, *args: (largest.append(x.numel()), topk(x, *args))[1]
+    )
+    assert agreement(codes, vectors) == whole
+    assert max(largest) <= 120

@@ -24,6 +24,7 @@ from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer, vect
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
+from recbole_genrec.tokenizer.training_loop import TrainingLoop
 
 TEXT = ["rkmeans", "clusters", "rqvae", "letter", "text-hierarchical", "mq", "opq"]
 NAMES = [*TEXT, "cid"]
@@ -447,3 +448,42 @@ def test_centroids_from_some_items_place_all(content):
     assert all(map(torch.equal, some.quantiser.codebooks, expected.codebooks))
     assert torch.equal(some.quantiser.assign(x), expected.assign(x))
     assert "kmeans_rows" not in every.config_key()
+    assert "revision" not in every.config_key() and some.config_key()["revision"] == 1
+
+
+def test_centroids_from_some_items_have_the_sizes_of_the_catalogue(content):
+    fitted = tokenizer("rkmeans", codebook_sizes=[8, 8], kmeans_rows=20)
+    assert fitted.fit(content).sizes[:2] == (8, 8)
+    few = tokenizer("rkmeans", codebook_sizes=[8, 8], kmeans_rows=7)
+    with pytest.raises(ConfigError, match="kmeans_rows: 7 items cannot give a level of 8 codes"):
+        few.fit(content)
+
+
+@pytest.mark.parametrize("name", ["rqvae", "letter", "mq", "opq"])
+def test_sizes_that_few_items_cap_are_checked_before_the_training(name, content, monkeypatch):
+    def fail(*_):
+        raise AssertionError("trains")
+
+    monkeypatch.setattr(TrainingLoop, "train", fail)
+    capped = tokenizer(name, codebook_sizes=[1000], collision=["nearest_free"])
+    with pytest.raises(ConfigError, match=r"levels of \[10\] codes can name 10.*quarter as many"):
+        capped.fit(content)
+
+
+def test_mq_checks_the_sizes_that_few_different_vectors_leave(content, monkeypatch):
+    monkeypatch.setattr(TrainingLoop, "train", None)
+    same = np.repeat(np.eye(3, 6, dtype=np.float32), 14, axis=0)[:41]
+    monkeypatch.setattr(ItemContent, "vectors", lambda self, kind: same)
+    with pytest.raises(ConfigError, match=r"levels of \[3, 3\] codes can name 9 only"):
+        tokenizer("mq", collision=["nearest_free"]).fit(content)
+
+
+@pytest.mark.parametrize("name", ["rkmeans", "rqvae"])
+def test_a_new_item_without_interaction_has_the_codes_of_fitted_ones(content, name, monkeypatch):
+    table = np.random.default_rng(0).standard_normal((41, 6)).astype(np.float32) + 3
+    table[0] = table[-4:] = 0
+    monkeypatch.setattr(ItemContent, "vectors", lambda self, kind: table)
+    fitted = tokenizer(name, tokenizer_input="cf", standardize=True)
+    codes = fitted.fit(content).codes[:, :2]
+    new = NewItems(["x", "y"], torch.from_numpy(table[[-1, 5]]))
+    assert torch.equal(fitted.encode(new), codes[[-1, 5]])

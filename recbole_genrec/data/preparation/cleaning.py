@@ -45,8 +45,9 @@ def in_time_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def keep_core(frame: pd.DataFrame, k: int) -> pd.DataFrame:
     """The k-core of ``frame`` (columns ``user_id``, ``item_id``), rows in their order."""
-    codes = [pd.factorize(frame[column])[0] for column in ("user_id", "item_id")]
-    return frame[k_core(*codes, k)].reset_index(drop=True)
+    users, _ = pd.factorize(frame["user_id"])
+    items, _ = pd.factorize(frame["item_id"])
+    return frame[k_core(users, items, k)].reset_index(drop=True)
 
 
 def positions(users: pd.Series) -> np.ndarray:

@@ -6,13 +6,16 @@ RecBole's atomic files and Amazon's review and metadata files.
 from __future__ import annotations
 
 import ast
+import csv
 import gzip
 import json
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pandas.io.parsers import TextFileReader
 from tqdm.auto import tqdm
 
 from recbole_genrec.data.cells import is_quoted, unquoted
@@ -46,19 +49,9 @@ def read_interactions(path: Path) -> pd.DataFrame:
 
 
 def _read_atomic(path: Path) -> pd.DataFrame:
-    # index_col=False: otherwise a surplus cell makes pandas take the first column for row labels
-    # and shifts the others.
-    options = {
-        "sep": "\t",
-        "index_col": False,
-        "dtype": str,
-        "quoting": 3,
-        "keep_default_na": False,
-        "encoding": "utf-8-sig",
-        "encoding_errors": "replace",
-    }
     try:
-        header = pd.read_csv(path, nrows=0, **options)
+        with _open_atomic(path) as table:
+            header = table.read(0)
         names = {str(cell).partition(":")[0]: cell for cell in header.columns}
         missing = [column for column in COLUMNS if column not in names]
         if missing:
@@ -66,9 +59,7 @@ def _read_atomic(path: Path) -> pd.DataFrame:
                 f"{path}: line 1 has no column {', '.join(missing)}; its columns are "
                 f"{', '.join(names)}."
             )
-        chunks = pd.read_csv(
-            path, usecols=[names[column] for column in COLUMNS], chunksize=200_000, **options
-        )
+        chunks = _open_atomic(path, [names[column] for column in COLUMNS])
         frame = pd.concat(
             tqdm(chunks, desc=f"Reading {path.name}", unit=" x 200k rows"), ignore_index=True
         )
@@ -77,6 +68,22 @@ def _read_atomic(path: Path) -> pd.DataFrame:
             f"{path} is no tab separated file of interactions ({error}). Download it again."
         ) from error
     return frame.rename(columns={cell: name for name, cell in names.items()})[COLUMNS]
+
+
+def _open_atomic(path: Path, columns: list[str] | None = None) -> TextFileReader:
+    """Chunks of an atomic file, every cell a text; default all columns."""
+    return pd.read_csv(
+        path,
+        sep="\t",
+        usecols=columns,
+        index_col=False,  # else pandas takes the first column for labels where a cell is too many
+        dtype=str,
+        quoting=csv.QUOTE_NONE,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        encoding_errors="replace",
+        chunksize=200_000,
+    )
 
 
 def _read_reviews(path: Path) -> pd.DataFrame:
@@ -94,6 +101,7 @@ def read_items(
     ``columns`` maps each field to the names it has in the sources, the first present one counts.
     Atomic files give strings, Amazon's metadata strings or lists. The first record of an item wins.
     """
+    records: Iterable[tuple[Any, dict]]
     if path.suffix == ".item":
         records = read_item_table(path, ids).rows.items()
     else:

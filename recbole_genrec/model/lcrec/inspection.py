@@ -9,7 +9,7 @@ import torch
 
 from recbole_genrec.backbone import greedy_text
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.cases import Case
 
 if TYPE_CHECKING:
     from recbole_genrec.model.lcrec.model import LCRec
@@ -48,7 +48,7 @@ def describe_items(model: LCRec, tokens: Sequence[str]) -> list[dict]:
     generated = greedy_text(model.backbone, embedded, templates.end, max_tokens)
     sentences = model.text_tokenizer.batch_decode(generated, skip_special_tokens=True)
 
-    asked = model.content.titles if template.answer == "title" else model.content.text
+    asked = model.slot_texts()[template.answer]
     return [
         {
             "item": model.item_tokens[item],

@@ -6,7 +6,7 @@ They are built from item ids through the present code table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,44 +15,10 @@ from torch.nn.functional import pad
 from recbole_genrec.backbone import TextTable, compose, constant, whole
 from recbole_genrec.backbone.sequences import Segment
 from recbole_genrec.errors import BackboneError
+from recbole_genrec.model.lcrec.cases import Case, HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.templates import LISTS, Template, Templates
 
 IGNORED = -100  # label of a token that is no target
-
-
-@dataclass(frozen=True)
-class Case:
-    """What fills the slots of n prompts of one task.
-
-    Attributes:
-        item: the item that is described or comes next ``[n]``.
-        history: items before it ``[n, T]``, right-padded with 0.
-        length: number of items in each history ``[n]``.
-        following: the item after each position of the history ``[n, T]``.
-        is_target: which of these are targets, bool ``[n, T]``.
-        person: row of the user texts ``[n]``.
-        user: RecBole's user ids ``[n]``, for messages.
-    """
-
-    item: Tensor
-    history: Tensor | None = None
-    length: Tensor | None = None
-    following: Tensor | None = None
-    is_target: Tensor | None = None
-    person: Tensor | None = None
-    user: Tensor | None = None
-
-    def pick(self, rows: Tensor, device: torch.device) -> Case:
-        """Some of the prompts.
-
-        Args:
-            rows: rows of the prompts ``[m]``.
-            device: where the result is used.
-        """
-        values = {
-            name: value[rows].to(device) for name, value in vars(self).items() if value is not None
-        }
-        return replace(self, **values)
 
 
 class Instructions(nn.Module):
@@ -65,6 +31,8 @@ class Instructions(nn.Module):
         codes_of: items ``[...]`` -> token ids of their codes ``[..., L]``, by the present table.
         limit: tokens of the longest sequence, response and end token included.
     """
+
+    end: Tensor
 
     def __init__(self, templates: Templates, codes_of: Callable[[Tensor], Tensor], limit: int):
         super().__init__()
@@ -89,7 +57,7 @@ class Instructions(nn.Module):
                 table = TextTable(text_tokenizer, spaced, max_length)
                 self.texts[slot] = table.to(self.end.device)
             else:
-                self.texts[slot].extend_to(spaced)
+                cast(TextTable, self.texts[slot]).extend_to(spaced)
 
     # --- sequences --------------------------------------------------------------------------------
 
@@ -129,12 +97,12 @@ class Instructions(nn.Module):
         is_response = (from_end > 0) & (from_end <= answer_lengths)
         return ids, torch.where(is_response, ids, IGNORED), lengths
 
-    def tree(self, template: Template, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tree(self, template: Template, case: TargetsCase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The sequences of every beginning of each history, which share what they have in common.
 
         Args:
             template: one whose last slot is the history.
-            case: with ``following`` and ``is_target``, ``n`` histories.
+            case: what fills it, ``n`` histories.
 
         Returns:
             Trunk ids ``[n, S]``; branch ids ``[n, T, W]``: closing, codes of the following item,
@@ -159,7 +127,7 @@ class Instructions(nn.Module):
 
     def _trunk(
         self, template: Template, case: Case, answer_lengths: Tensor
-    ) -> tuple[list[Segment], Tensor | None]:
+    ) -> tuple[list[Segment], Tensor]:
         """Segments up to the last slot.
 
         Args:
@@ -168,28 +136,27 @@ class Instructions(nn.Module):
             answer_lengths: tokens of the responses ``[n]``.
 
         Returns:
-            The segments, and the validity ``[n, T, w]`` of the history among them, if there is one.
+            The segments, and the validity ``[n, T, w]`` of the history among them; without one T
+            is 0.
         """
         n_rows = len(case.item)
         device = case.item.device
-        segments: list[Segment | None] = []  # None = the history, which takes the remaining room
-        room = self.limit - len(template.closing) - answer_lengths  # [n]
+        segments: list[Segment] = []
+        place = None  # of the history, which takes the remaining room
         for piece, slot in zip(template.pieces, template.slots, strict=True):
             segments.append(constant(piece.to(device), n_rows))
             if slot in LISTS:
-                segments.append(None)
+                place = len(segments)
             else:
                 segments.append(self._fill(slot, case))
-        for segment in segments:
-            if segment is not None:
-                room = room - segment[1].sum(1)
-        if None not in segments:
-            self._check_room(room, case)
-            return segments, None
+        room = self.limit - len(template.closing) - answer_lengths  # [n]
+        for _, valid in segments:
+            room = room - valid.sum(1)
 
-        place = segments.index(None)
-        ids, shown = self._listing(template.slots[place // 2], case, room)
-        segments[place] = ids.flatten(1), shown.flatten(1)
+        shown = torch.zeros(n_rows, 0, 0, dtype=torch.bool, device=device)
+        if place is not None:
+            ids, shown = self._listing(template.slots[place // 2], case, room)
+            segments.insert(place, (ids.flatten(1), shown.flatten(1)))
         self._check_room(room - shown.sum((1, 2)), case)
         return segments, shown
 
@@ -213,12 +180,13 @@ class Instructions(nn.Module):
 
         Args:
             slot: ``history`` for codes, ``titles`` for titles.
-            case: with ``history`` and ``length``, ``n`` histories.
+            case: a :class:`HistoryCase`, ``n`` histories.
             room: tokens that the history may take ``[n]``.
 
         Returns:
             Ids and validity ``[n, T, w]``.
         """
+        assert isinstance(case, HistoryCase)
         if slot == "history":
             ids, valid = whole(self.codes_of(case.history))  # [n, T, L]
         else:

@@ -17,7 +17,7 @@ class LCRecSettings(TemperatureKeys, LabelSmoothingKeys, CausalBackboneKeys, Sha
 
     weights_precision: Literal["fp32", "bf16"] = key(
         "number format in which the weights of a pretrained language model are kept and trained; "
-        "bf16 needs precision: bf16",
+        "bf16 needs precision: bf16; of the learners adafactor keeps its averages in fp32",
         affects="training",
         default="fp32",
         neutral="fp32",

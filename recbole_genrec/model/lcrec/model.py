@@ -31,15 +31,16 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.backbone import CausalDecoder, TextAndCodes, build_backbone, serialised
-from recbole_genrec.data.user_text import KINDS
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
+from recbole_genrec.model.lcrec.cases import AnyCase, Case, HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.inspection import describe_items
-from recbole_genrec.model.lcrec.instructions import Case, Instructions
+from recbole_genrec.model.lcrec.instructions import Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings, check_weights
 from recbole_genrec.model.lcrec.responses import Response, Responses, Sample, by_template
 from recbole_genrec.model.lcrec.task_mixture import TaskMixture, check_tasks
 from recbole_genrec.model.lcrec.templates import (
+    Template,
     Templates,
     chosen_templates,
     pieces_of,
@@ -133,7 +134,7 @@ class LCRec(CausalRecommender):
             user: RecBole's user ids ``[B]``.
         """
         following, is_target = self.next_items(history, length, target)  # [B, T]
-        batch = Case(target, history, length, following, is_target, user=user)
+        batch = TargetsCase(target, history, length, following, is_target, user=user)
 
         responses: list[Response] = []
         cases: list[tuple[str, Case]] = []
@@ -163,7 +164,7 @@ class LCRec(CausalRecommender):
             target: ids of the next items ``[B]``.
             user: RecBole's user ids ``[B]``.
         """
-        case = Case(target, history, length, user=user)
+        case = HistoryCase(target, history, length, user=user)
         numbers = torch.tensor(self.test_prompts, device=user.device)
         templates = self.instructions.templates.tasks["seqrec"]
         samples: list[Sample] = []
@@ -187,7 +188,7 @@ class LCRec(CausalRecommender):
 
     # --- samples ----------------------------------------------------------------------------------
 
-    def samples(self, task: str, case: Case) -> list[Sample]:
+    def samples(self, task: str, case: AnyCase) -> list[tuple[Template, AnyCase]]:
         """The samples of a task, by the template that each of them draws.
 
         Args:
@@ -212,7 +213,7 @@ class LCRec(CausalRecommender):
             Token ids ``[B, S]``, right-padded, and lengths ``[B]``.
         """
         template = self.instructions.templates.tasks["seqrec"][self.prompt]
-        case = Case(history[:, 0], history, length, user=user)
+        case = HistoryCase(history[:, 0], history, length, user=user)
         return self.instructions.prompts(template, case, len(self.level_sizes) + 1)
 
     def _code_ids(self, items: Tensor) -> Tensor:
@@ -316,8 +317,8 @@ class LCRec(CausalRecommender):
         texts = []
         if self.content.titles:
             texts += self.content.text[1:]
-        for kind in KINDS:
-            texts += self.mixture.people.get(kind, ())
+        for of_people in self.mixture.person_texts.values():
+            texts += of_people
         return texts + PROMPT_REPEATS * list(pieces_of(self.prompt_texts))
 
     def _tasks_with_templates(self) -> list[str]:
@@ -327,15 +328,17 @@ class LCRec(CausalRecommender):
             tasks.append("item2index")
         return tasks
 
-    def _tokenise_texts(self) -> None:
-        """Token ids of the texts of items and users; those that are there already stay."""
+    def slot_texts(self) -> dict[str, list[str]]:
+        """The texts by slot: ``title`` and ``text`` of the items, and those of users with texts."""
         texts = {}
         if self.content.titles:
-            texts |= {"title": self.content.titles, "text": self.content.text}
-        for kind in KINDS:
-            if kind in self.mixture.people:
-                texts[kind] = self.mixture.people[kind]
-        self.instructions.set_texts(self.text_tokenizer, texts, self.settings.text_max_len)
+            texts = {"title": self.content.titles, "text": self.content.text}
+        return {**texts, **self.mixture.person_texts}
+
+    def _tokenise_texts(self) -> None:
+        """Token ids of the texts of items and users; those that are there already stay."""
+        max_length = self.settings.text_max_len
+        self.instructions.set_texts(self.text_tokenizer, self.slot_texts(), max_length)
 
     # --- after training ---------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ from recbole_genrec.decoding import (
     ranking_guided_loss,
 )
 from recbole_genrec.decoding.log_probs import OutputLayer
-from recbole_genrec.model.lcrec.instructions import IGNORED, Case, Instructions
+from recbole_genrec.model.lcrec.cases import AnyCase, Case, HistoryCase, TargetsCase
+from recbole_genrec.model.lcrec.instructions import IGNORED, Instructions
 from recbole_genrec.model.lcrec.keys import LCRecSettings
 from recbole_genrec.model.lcrec.templates import Template
 from recbole_genrec.runtime.processes import balanced
@@ -35,7 +38,9 @@ Sample = tuple[Template, Case]
 """The samples of one template."""
 
 
-def by_template(templates: Sequence[Template], numbers: Tensor, case: Case) -> list[Sample]:
+def by_template(
+    templates: Sequence[Template], numbers: Tensor, case: AnyCase
+) -> list[tuple[Template, AnyCase]]:
     """Samples by the template that each of them has.
 
     Args:
@@ -51,26 +56,36 @@ def by_template(templates: Sequence[Template], numbers: Tensor, case: Case) -> l
     return samples
 
 
-class Response(NamedTuple):
+@dataclass(frozen=True)
+class Response:
     """Response tokens of one template's samples.
 
     Attributes:
         states: states that predict the tokens ``[N, d_out]``.
         labels: ids of the tokens ``[N]``.
-        items: ids of the items ``[P]`` that the tokens name, each with L codes and an end token, so
-            that ``N = P (L + 1)``; ``None`` where the tokens are text.
         closed: codes that do not compete.
     """
 
     states: Tensor
     labels: Tensor
-    items: Tensor | None = None
     closed: ClosedCodes = ALL_OPEN
 
-    @property
-    def are_codes(self) -> bool:
-        """Whether the tokens are codes and end tokens, and no text."""
-        return self.items is not None
+
+@dataclass(frozen=True, kw_only=True)
+class CodeResponse(Response):
+    """Tokens that are codes and end tokens, and no text.
+
+    Attributes:
+        items: ids of the items ``[P]`` that the tokens name, each with L codes and an end token, so
+            that ``N = P (L + 1)``.
+    """
+
+    items: Tensor
+
+
+def count_tokens(responses: Sequence[Response]) -> int:
+    """The number of response tokens."""
+    return sum(len(response.labels) for response in responses)
 
 
 class Responses:
@@ -135,23 +150,23 @@ class Responses:
         ):
             is_response = following != IGNORED
             responses.append(
-                Response(
-                    sample_states[is_response], following[is_response], *self._answers(*sample)
-                )
+                self._response(sample, sample_states[is_response], following[is_response])
             )
         return responses
 
-    def _answers(self, template: Template, case: Case) -> tuple[Tensor | None, ClosedCodes]:
-        """The items that samples name, if they do, and the codes that do not compete."""
+    def _response(self, sample: Sample, states: Tensor, labels: Tensor) -> Response:
+        """The response tokens of a sample, whose states and labels are known."""
+        template, case = sample
         if template.answer != "index":
-            return None, ALL_OPEN
-        if case.history is None:
-            return case.item, ALL_OPEN
-        is_item = length_mask(case.length, case.history.shape[1])
-        history = case.history.where(is_item, 0)
-        return case.item, self.closed_codes(history, case.item, None)
+            return Response(states, labels)
+        closed = ALL_OPEN
+        if isinstance(case, HistoryCase):
+            is_item = length_mask(case.length, case.history.shape[1])
+            history = case.history.where(is_item, 0)
+            closed = self.closed_codes(history, case.item, None)
+        return CodeResponse(states, labels, closed, items=case.item)
 
-    def read_tree(self, samples: Sequence[Sample]) -> Response:
+    def read_tree(self, samples: Sequence[tuple[Template, TargetsCase]]) -> CodeResponse:
         """Read recommendations of several targets per row, which share their histories.
 
         Args:
@@ -173,11 +188,11 @@ class Responses:
         is_target = is_response.any(-1)  # [n, T]
         history = torch.cat([case.history for _, case in samples])
         items = torch.cat([case.following for _, case in samples])[is_target]
-        return Response(
+        return CodeResponse(
             states[..., :-1, :][is_response],
             following[is_response],
-            items,
             self.closed_codes(history, items, is_target),
+            items=items,
         )
 
     # --- logits and loss --------------------------------------------------------------------------
@@ -236,18 +251,17 @@ class Responses:
         Args:
             responses: response tokens of the batch.
         """
-        total = sum(len(response.labels) for response in responses)
-        texts = [response for response in responses if not response.are_codes]
-        codes = [response for response in responses if response.are_codes]
-        loss: Tensor | float = 0.0
+        total = count_tokens(responses)
         if self.settings.sid_loss_vocab == "full":
-            texts = list(responses)
-            codes = []
-        for group, mean in ((texts, self._token_loss), (codes, self._code_loss)):
-            n_labels = sum(len(response.labels) for response in group)
-            if n_labels:
-                loss = loss + mean(group) * (n_labels / total)
-        return balanced(loss, total)
+            return balanced(self._token_loss(responses), total)
+        codes = [response for response in responses if isinstance(response, CodeResponse)]
+        texts = [response for response in responses if not isinstance(response, CodeResponse)]
+        parts = []
+        if texts:
+            parts.append(self._token_loss(texts) * (count_tokens(texts) / total))
+        if codes:
+            parts.append(self._code_loss(codes) * (count_tokens(codes) / total))
+        return balanced(reduce(add, parts), total)
 
     @property
     def smoothing(self) -> float:
@@ -264,23 +278,21 @@ class Responses:
         logits = self._hidden(self.logits(states, codes_only), responses)
         return ranking_guided_loss(logits, labels, self.settings.temperature, self.smoothing)
 
-    def _code_loss(self, responses: Sequence[Response]) -> Tensor:
+    def _code_loss(self, responses: Sequence[CodeResponse]) -> Tensor:
         """Mean cross-entropy of codes and end tokens among each other, or along the trie."""
         if self.settings.sid_loss_vocab == "sid":
             return self._token_loss(responses, True)
 
         trie = self.trie()
         n_tokens = trie.depth + 1
-        total: Tensor | float = 0.0
-        n_items = 0
+        sums = []
         for response in responses:
             states = response.states.unflatten(0, (-1, n_tokens))  # [P, L + 1, d_out]
             logits = level_logits(self.vocabulary.logits, states[:, :-1], self.settings.temperature)
             blocks = response.closed.hide(logits)
             mean = item_cross_entropy(trie, response.items, blocks, self.smoothing)
-            total = total + mean * len(states)
-            n_items += len(states)
-        return total / (n_items * n_tokens)
+            sums.append(mean * len(states))
+        return reduce(add, sums) / count_tokens(responses)
 
     def _hidden(self, logits: Tensor, responses: Sequence[Response]) -> Tensor:
         """Logits ``[N, ... + C]`` of responses, -inf at the codes that do not compete."""

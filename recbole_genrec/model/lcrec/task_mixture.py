@@ -11,9 +11,11 @@ from torch import Tensor
 from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.user_text import KINDS, read_user_texts
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.lcrec.instructions import Case
+from recbole_genrec.model.lcrec.cases import Case, HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.keys import LCRecSettings
+from recbole_genrec.model.lcrec.shared_batch import own_rows, own_samples, whole_batch
 from recbole_genrec.model.lcrec.templates import FORMS, TEXT_TASKS, USER_TASKS
+from recbole_genrec.runtime import processes
 
 # Samples of fusionseqrec per training target: the release takes 20,000 of 131,837 on Instruments.
 FUSION_SHARE = 0.15
@@ -25,7 +27,8 @@ class TaskMixture:
     They are drawn in proportion to their natural numbers times ``task_weights``. The natural
     number is one sample for each item (``item2index``, ``index2item``), one for each user with
     texts (``itemsearch``, ``preferenceobtain``), and one for a share of the training targets
-    (``fusionseqrec``). All samples come from training rows, item texts and user texts.
+    (``fusionseqrec``). All samples come from training rows, item texts and user texts. Several
+    processes draw the samples of the whole batch, each the same ones, and share them.
 
     Args:
         settings: the settings of the run.
@@ -35,11 +38,14 @@ class TaskMixture:
 
     Attributes:
         tasks: the active tasks.
-        people: ``case``, the samples of the users with texts, and their texts by kind; or empty.
+        people: the samples of the users with texts, where there are some.
+        person_texts: the texts of these users by kind; empty where there are none.
         items: the items that ``item2index`` and ``index2item`` draw from.
         per_target: samples of each other task for one training target.
-        generator: draws everything, on the CPU.
+        generator: draws everything, on the CPU; at the same place in all processes.
     """
+
+    people: HistoryCase
 
     def __init__(
         self,
@@ -54,7 +60,7 @@ class TaskMixture:
         length = dataset.item_list_length_field
         history = history_column(dataset.config)
 
-        self.people: dict = {}
+        self.person_texts: dict[str, list[str]] = {}
         asks_users = set(USER_TASKS) & set(settings.tasks)
         path = settings.user_text_file
         if asks_users and path and Path(path).is_file():
@@ -103,17 +109,18 @@ class TaskMixture:
             return
         rows = torch.tensor([last_row[number] for number in users], dtype=torch.long)
         person = torch.arange(len(users))
-        case = Case(item[rows], history[rows], length[rows], person=person, user=user[rows])
-        self.people = {"case": case}
+        self.people = HistoryCase(
+            item[rows], history[rows], length[rows], person=person, user=user[rows]
+        )
         for kind in KINDS:
-            self.people[kind] = [texts[number][kind] for number in users]
+            self.person_texts[kind] = [texts[number][kind] for number in users]
 
     def _active(self, has_text: bool, log: Callable[[str], None]) -> list[str]:
         """The tasks that are trained; those that lack their texts are off."""
         reasons: dict[str, str] = {}
         if not has_text:
             reasons |= dict.fromkeys(TEXT_TASKS, "there is no item text (item_text_fields)")
-        if not self.people:
+        if not self.person_texts:
             file = self.settings.user_text_file or "~"
             reason = f"there are no user texts (user_text_file: {file})"
             reasons |= dict.fromkeys(USER_TASKS, reason)
@@ -137,7 +144,7 @@ class TaskMixture:
         """Samples of each other task for one of ``seqrec``."""
         if not n_targets:  # a checkpoint that serves without its data
             return dict.fromkeys((task for task in self.tasks if task != "seqrec"), 0.0)
-        n_people = len(self.people.get("query", ()))
+        n_people = len(self.person_texts.get("query", ()))
         natural = {
             "item2index": len(self.items),
             "index2item": len(self.items),
@@ -164,58 +171,64 @@ class TaskMixture:
         self.generator.manual_seed((self.settings.seed << 20) + epoch + 1)
 
     def numbers(self, n: int, count: int) -> Tensor:
-        """Draws from 0 .. n - 1, on the CPU.
+        """Draws from 0 .. n - 1 for the samples of this process, on the CPU.
 
         Args:
             n: how many numbers there are.
-            count: how many are drawn.
+            count: how many samples this process has of those that all share.
 
         Returns:
             ``[count]``.
         """
+        (total,) = processes.summed([count])
+        return self._numbers(n, int(total))[own_rows(int(total))]
+
+    def _numbers(self, n: int, count: int) -> Tensor:
+        """As :meth:`numbers`, for the samples of all processes."""
         return torch.randint(n, (count,), generator=self.generator)
 
-    def draw(self, batch: Case) -> list[tuple[str, Case]]:
+    def draw(self, batch: TargetsCase) -> list[tuple[str, Case]]:
         """Samples of the other tasks for a batch of recommendations.
 
         Args:
-            batch: with ``following`` and ``is_target``, among which ``fusionseqrec`` draws.
+            batch: among whose targets ``fusionseqrec`` draws; the rows of this process.
 
         Returns:
-            Names of tasks, each with its samples.
+            Names of tasks, each with the samples of this process.
         """
-        drawn = []
+        drawn: list[tuple[str, Case]] = []
+        batch = whole_batch(batch)
         targets = batch.is_target.nonzero()  # [P, 2]
         for task, share in self.per_target.items():
             expected = share * len(targets)
             rounds_up = torch.rand((), generator=self.generator) < expected % 1
             count = int(expected) + int(rounds_up)
             if count:
-                drawn.append((task, self._case(task, count, batch, targets)))
+                drawn.append((task, own_samples(self._case(task, count, batch, targets))))
         return drawn
 
-    def _case(self, task: str, count: int, batch: Case, targets: Tensor) -> Case:
+    def _case(self, task: str, count: int, batch: TargetsCase, targets: Tensor) -> Case:
         """Draw samples of a task.
 
         Args:
             task: name of the task.
             count: how many samples are drawn.
-            batch: the recommendations of the batch.
+            batch: the recommendations of the whole batch.
             targets: row and position of their targets ``[P, 2]``.
         """
         device = targets.device
         if task == "fusionseqrec":
-            numbers = self.numbers(len(targets), count).to(device)
+            numbers = self._numbers(len(targets), count).to(device)
             row, position = targets[numbers].unbind(1)  # [count]
             user = None
             if batch.user is not None:
                 user = batch.user[row]
             history = batch.history[row, : int(position.max()) + 1]
-            return Case(batch.following[row, position], history, position + 1, user=user)
+            return HistoryCase(batch.following[row, position], history, position + 1, user=user)
         if task in USER_TASKS:
-            numbers = self.numbers(len(self.people["query"]), count)
-            return self.people["case"].pick(numbers, device)
-        numbers = self.numbers(len(self.items), count)
+            numbers = self._numbers(len(self.people.item), count)
+            return self.people.pick(numbers, device)
+        numbers = self._numbers(len(self.items), count)
         return Case(self.items[numbers].to(device))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -141,7 +142,7 @@ def with_prompt_set(content: dict, prompt_set: str) -> dict:
     return content
 
 
-def chosen_templates(numbers: list[int] | str | None, count: int) -> list[int]:
+def chosen_templates(numbers: list[int] | Literal[0, "all"], count: int) -> list[int]:
     """Numbers of the templates of ``seqrec`` that are tested.
 
     Args:
@@ -229,7 +230,7 @@ def _check_template(name: str, task: str, entry: object) -> None:
         )
 
 
-def _is_pair_of_texts(entry: object) -> bool:
+def _is_pair_of_texts(entry: object) -> TypeGuard[dict[str, str]]:
     if not isinstance(entry, dict) or set(entry) != {"ask", "answer"}:
         return False
     return all(isinstance(text, str) for text in entry.values())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from recbole_genrec.backbone import CausalBackbone, CodeVocabulary
 
 # How far new code vectors lie from the mean of the text vectors, as a share of their spread:
@@ -13,7 +11,7 @@ SPREAD_PRETRAINED = 0.02
 
 
 def code_vocabulary(
-    backbone: CausalBackbone, sizes: Sequence[int], from_scratch: bool
+    backbone: CausalBackbone, sizes: tuple[int, ...], from_scratch: bool
 ) -> CodeVocabulary:
     """Tables of the codes, which start like those of the text.
 

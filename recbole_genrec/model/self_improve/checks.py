@@ -35,7 +35,7 @@ def check_method(method: type) -> None:
         )
 
 
-def check_settings(method: type, settings: SharedSettings) -> None:
+def check_settings(method: type[SelfImproving], settings: SharedSettings) -> None:
     """Refuse settings of self-improvement that cannot work.
 
     Args:
@@ -46,7 +46,7 @@ def check_settings(method: type, settings: SharedSettings) -> None:
         ConfigError: names the keys and what to change.
     """
     refresh_epochs(settings)
-    if method.prefix_width is None and not settings.item_text_fields:
+    if method.has_text_prompt() and not settings.item_text_fields:
         raise ConfigError(
             f"{method.__name__} codes an item from its words: self_improve: True needs item texts "
             "(item_text_fields)."
@@ -69,16 +69,16 @@ def check_settings(method: type, settings: SharedSettings) -> None:
         )
 
 
-def _check_words(method: type, settings: SharedSettings) -> None:
+def _check_words(method: type[SelfImproving], settings: SharedSettings) -> None:
     """Refuse words that a method cannot read or write."""
     name = method.__name__
     wanted = settings.si_embed_text
-    if method.prefix_width is None and wanted == "soft":
+    if method.has_text_prompt() and wanted == "soft":
         raise ConfigError(
             f"si_embed_text: soft is for methods without a text prompt; {name} reads the words of "
             "an item. Leave it out."
         )
-    if wanted == "text" and method.prefix_width is not None:
+    if wanted == "text" and not method.has_text_prompt():
         if not method.reads_prefix_words:
             raise ConfigError(
                 f"si_embed_text: text: {name} reads one vector for an item. Use si_embed_text: "
@@ -97,9 +97,9 @@ def _check_words(method: type, settings: SharedSettings) -> None:
             f"si_back_weight: {name} has the task codes -> words already. Raise {weight} and leave "
             "si_back_weight out."
         )
-    if method.description_loss is None:
+    if getattr(method, "description_loss", None) is None:
         raise ConfigError(f"si_back_weight: {name} writes no words. Use si_back_weight: 0.")
-    if method.prefix_width is not None and wanted != "text":
+    if not method.has_text_prompt() and wanted != "text":
         raise ConfigError(
             f"si_back_weight: {name} writes words only where it reads them. Set si_embed_text: "
             "text, or si_back_weight: 0."

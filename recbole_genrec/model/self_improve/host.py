@@ -43,18 +43,15 @@ class SelfImproving(GenRecModel):
 
     # ``alignment_loss(items [B])``: cross-entropy of the first ``n_aligned`` codes of the items,
     # given their content, in the unit of ``loss``.
-    alignment_loss: Callable[[Tensor], Tensor] | None = None
+    alignment_loss: Callable[[Tensor], Tensor]
 
     # ``item_decoder(items [B])``: next-code log-probabilities (``score_type: level``), given the
     # content of the items in the place of a history.
-    item_decoder: Callable[[Tensor], CodeDecoder] | None = None
+    item_decoder: Callable[[Tensor], CodeDecoder]
 
     # ``description_loss(items [B])``: cross-entropy of the words of the items given their codes,
-    # for ``si_back_weight``; ``None`` for a method that writes no words.
-    description_loss: Callable[[Tensor], Tensor] | None = None
-
-    # Width of the vectors of ``item_prefix``; ``None`` for a method with a text prompt.
-    prefix_width: int | None = None
+    # for ``si_back_weight``; a method that writes no words leaves it out.
+    description_loss: Callable[[Tensor], Tensor]
 
     # Whether the method reads the words of ``si_embed_text: text`` through :meth:`item_source`.
     reads_prefix_words: bool = False
@@ -77,6 +74,16 @@ class SelfImproving(GenRecModel):
         if model.settings.self_improve:
             model.self_improvement = SelfImprovement(model, model.settings)
         return model
+
+    @property
+    def prefix_width(self) -> int | None:
+        """Width of the vectors of :meth:`item_prefix`; ``None`` = the method has a text prompt."""
+        return None
+
+    @classmethod
+    def has_text_prompt(cls) -> bool:
+        """Whether the method reads the words of an item itself and has no :attr:`prefix_width`."""
+        return cls.prefix_width in (None, SelfImproving.prefix_width)
 
     def content_vectors(self) -> Tensor:
         """Standardised content vectors of all items ``[n_items, D]``, row 0 = padding item."""
@@ -145,6 +152,23 @@ class SelfImproving(GenRecModel):
             name: weights[name] for name in fresh if name.startswith(PREFIX) and name in weights
         }
         return others | fresh | learned
+
+    def refine_codes(self) -> None:
+        """Refresh the codes of all items now, whatever the schedule says.
+
+        The refresh is logged and counted as one of the schedule's, and the new table is stored
+        beside the checkpoints.
+
+        Raises:
+            ConfigError: self_improve is off.
+        """
+        if self.self_improvement is None:
+            raise ConfigError(
+                f"refine_codes needs self_improve: True, and this {type(self).__name__} was made "
+                "without it: it has not learned to code an item from its content. Train it with "
+                "--self_improve=True."
+            )
+        self.self_improvement.refine_codes(self)
 
     # --- training -------------------------------------------------------------------------------
 

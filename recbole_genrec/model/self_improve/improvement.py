@@ -71,6 +71,11 @@ class SelfImprovement(nn.Module):
         ConfigError: there are too few ids for the items, or no level of the codes may change.
     """
 
+    epoch: Tensor
+    step: Tensor
+    round: Tensor
+    since_refresh: Tensor
+
     def __init__(self, model: SelfImproving, settings: SharedSettings):
         super().__init__()
         check_code_space(model, settings)

@@ -26,9 +26,9 @@ def refresh_epochs(settings: SharedSettings) -> list[int]:
     interval = settings.si_interval
     refreshes = [start + number * interval for number in range(rounds)]
 
-    freeze = settings.si_freeze_epochs
-    if freeze == "auto":
-        freeze = max(interval, math.ceil(epochs / 5))
+    freeze = max(interval, math.ceil(epochs / 5))
+    if settings.si_freeze_epochs != "auto":
+        freeze = settings.si_freeze_epochs
     last = epochs - freeze - 1
     if refreshes and refreshes[-1] > last:
         limit = f"the last one may come before epoch {last}" if last > 0 else "none fits"

@@ -19,6 +19,7 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.encoder_decoder.load import FAMILIES
 from recbole_genrec.backbone.protocol import TransformersModule
+from recbole_genrec.backbone.scratch import with_text_rows
 from recbole_genrec.backbone.sources import stored_config
 from recbole_genrec.backbone.text_vocabulary import split_words
 from recbole_genrec.errors import ConfigError
@@ -102,7 +103,7 @@ def _encoder_decoder(settings: SETRecSettings) -> tuple[TransformersModule, list
         return lm, _ids(partial(token_ids, tokenizer))
     words = sorted({*split_words(INSTRUCTION), *split_words(SEPARATOR)})
     ids = _ids(lambda text: [words.index(word) for word in split_words(text)])
-    shape = {**settings.backbone_config, "vocab_size": len(words)}
+    shape = with_text_rows(settings.backbone_config, len(words))
     return load_encoder_decoder("scratch", shape), ids
 
 

@@ -53,7 +53,7 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.model.store.keys import STORESettings
 from recbole_genrec.runtime.processes import balanced, from_first, own_part
-from recbole_genrec.tokenizer.store import STORETokenizerSettings
+from recbole_genrec.tokenizer.store import STORETokenizer, STORETokenizerSettings
 
 PROMPT_NAMES = ("reconstruct", "recommend", "history", "next", "describe", "answer")
 PREFIX_TOKENS = 16  # most tokens of what announces an item
@@ -70,6 +70,7 @@ class STORE(CausalRecommender):
 
     settings_class = STORESettings
     settings: STORESettings
+    tokenizer: STORETokenizer
     trains_without_history = True
     own_tasks: ClassVar[Mapping[str, str]] = {"si_align_weight": "lambda_align"}
 
@@ -82,6 +83,7 @@ class STORE(CausalRecommender):
         self.tune_backbone()
         self.vocabulary = CodeVocabulary(self.level_sizes, self.backbone.d_in, self.backbone.d_out)
         if settings.code_init == "centroid":
+            assert pretrained.inject is not None
             self.start_from_centroids(pretrained.inject)
         self.text_and_codes = TextAndCodes(self.backbone, self.vocabulary)
         self._tokenise_prompts()

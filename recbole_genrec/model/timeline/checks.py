@@ -33,7 +33,7 @@ def check_timeline(settings: TimelineSettings) -> None:
             "A softmax over items needs item vectors on the output side. Use --item_parts=[id], "
             "[text] or [id,text]."
         )
-    if "tree" in plan.head_names and settings.depth == "none":
+    if plan.has_stateless_trees:
         _check_stateless(settings, plan)
     if settings.tokenizers is not None:
         _check_trees(settings, plan)
@@ -136,7 +136,7 @@ def _check_text_stream(settings: TimelineSettings, plan: Plan) -> None:
             "text_stream: True has a tree or a softmax over items, and generator: parallel has "
             "another head. Leave one of them out."
         )
-    if "tree" in plan.head_names and settings.depth != "none":
+    if plan.has_depth:
         raise ConfigError(
             "text_stream: True is a second stateless tree of codes beside the first. Use it with "
             "depth: none, or leave it out."

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.backbone.live_queries import LiveQueries
-from recbole_genrec.model.timeline.depth import DepthMLP
+
+
+class CodeStates(Protocol):
+    """The states along the codes of an item; what a query carries is up to the implementation."""
+
+    def begin(self, states: Tensor) -> Tensor:
+        """What queries carry at the root, of states ``[..., d]``."""
+
+    def read(self, carried: Tensor, level: int) -> Tensor:
+        """The states that give the logits of a level, ``[..., d]``."""
+
+    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
+        """What queries carry after one more code, codes of the level ``[...]``."""
 
 
 class TimelineDecoder:
@@ -26,10 +39,12 @@ class TimelineDecoder:
     """
 
     takes_live = True
+    carried: Tensor
+    prefixes: Tensor
 
     def __init__(
         self,
-        depth: DepthMLP,
+        depth: CodeStates,
         states: Tensor,
         log_probs: Callable[[Tensor, int, Tensor], Tensor],
         child: Callable[[Tensor, Tensor, int], Tensor],
@@ -39,10 +54,12 @@ class TimelineDecoder:
         self.states = states
         self.log_probs = log_probs
         self.child = child
-        self.root = root
         self.batch_size = len(states)
         self.device = states.device
-        self.start()
+        self._return()
+        if root is None:
+            root = self._next_log_probs(self.carried, self.prefixes)
+        self.root = root
 
     def start(self) -> Tensor:
         """Return to the root.
@@ -50,11 +67,7 @@ class TimelineDecoder:
         Returns:
             Log-probabilities of the first code ``[B, 1, V_0]``.
         """
-        self.level = 0
-        self.carried = self.depth.begin(self.states.unsqueeze(1))  # [B, 1, ...]
-        self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
-        if self.root is None:
-            self.root = self._next_log_probs(self.carried, self.prefixes)
+        self._return()
         return self.root
 
     def step(self, codes: Tensor, parents: Tensor, live: Tensor | None = None) -> Tensor:
@@ -90,6 +103,11 @@ class TimelineDecoder:
         return TimelineDecoder(
             self.depth, self.states[rows], self.log_probs, self.child, self.root[rows]
         )
+
+    def _return(self) -> None:
+        self.level = 0
+        self.carried = self.depth.begin(self.states.unsqueeze(1))  # [B, 1, ...]
+        self.prefixes = torch.zeros(self.batch_size, 1, dtype=torch.long, device=self.device)
 
     def _next_log_probs(self, carried: Tensor, prefixes: Tensor) -> Tensor:
         state = self.depth.read(carried, self.level)

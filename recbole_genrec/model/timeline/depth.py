@@ -107,7 +107,7 @@ class DepthTransformer(DepthMLP):
 
     def __init__(self, sizes: Sequence[int], d: int, dropout: float, n_heads: int, n_layers: int):
         super().__init__(sizes, d, dropout)
-        self.mlps = None
+        del self.mlps  # the layers below stand in their place
         self.position = nn.Parameter(torch.randn(len(sizes), d) * 0.02)
         layer = nn.TransformerEncoderLayer(
             d, n_heads, 4 * d, dropout, "gelu", batch_first=True, norm_first=True

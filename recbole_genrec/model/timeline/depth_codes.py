@@ -26,7 +26,13 @@ LogitsFunction = Callable[[Tensor, int, Tensor], Tensor]
 
 
 class DepthCodes(TimelineStates):
-    """Codes decoded one by one from a state, each given those before it."""
+    """Codes decoded one by one from a state, each given those before it.
+
+    Attributes:
+        depth: the decoder along the codes, where :attr:`Plan.has_depth` says so.
+    """
+
+    depth: DepthMLP
 
     def _make_depth(self) -> None:
         """The modules of ``depth: mlp`` and ``transformer``."""
@@ -53,11 +59,10 @@ class DepthCodes(TimelineStates):
         """
         logits = self._logits(paths)
         nodes = self.trie.paths(self.trie.leaf_of_item[items])
-        blocks = (
+        blocks = closed.hide(
             logits(state, level, nodes[level])  # [P, V_level]
             for level, state in enumerate(self.depth.teach(states, self.codes[items]))
         )
-        blocks = closed.hide(blocks)
         smoothing = self.label_smoothing
         if self.settings.loss_vocab == "trie":
             losses = level_cross_entropies(self.trie, items, blocks, smoothing)
@@ -131,7 +136,6 @@ class DepthCodes(TimelineStates):
 
     def code_rows(self, level: int) -> list[Tensor]:
         """As the base's, with the tables of ``depth`` and of the output vectors."""
-        assert self.vocabulary is not None  # with depth: mlp and transformer
         rows = self.vocabulary.level_rows(level)
         first = self.vocabulary.offsets[level]
         size = self.level_sizes[level]

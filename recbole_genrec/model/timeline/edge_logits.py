@@ -70,9 +70,9 @@ class EdgeProducts:
                 edge.split(n_rows), query.split(n_rows), strict=True
             )
         ]
-        products = torch.cat(products).float()  # [n]
+        values = torch.cat(products).float()  # [n]
         flat_added = added.flatten(0, -2)  # [Q, V]
-        return flat_added.index_put((query, code), products, accumulate=True).view_as(added)
+        return flat_added.index_put((query, code), values, accumulate=True).view_as(added)
 
 
 def counted_codes(trie: ItemTrie, level: int, nodes: Tensor) -> Tensor:

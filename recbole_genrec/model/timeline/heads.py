@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +16,15 @@ from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.depth_codes import DepthCodes
 from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
+from recbole_genrec.model.timeline.head_vectors import HeadVectors
 from recbole_genrec.model.timeline.parallel import ParallelHeads
 from recbole_genrec.model.timeline.path_vectors import PathVectors
 from recbole_genrec.model.timeline.stateless_depth import StatelessDepth
 from recbole_genrec.model.timeline.text_stream import StreamVectors, TextStream
 from recbole_genrec.model.timeline.tree import (
+    CodeTree,
     StatelessTree,
     Stream,
-    TreeEdges,
     log_probs_of_streams,
 )
 
@@ -32,19 +35,19 @@ class Vectors:
 
     Attributes:
         inputs: input vectors of all items ``[n_items, d]``; ``None`` = by history.
-        outputs: output vectors of all items ``[n_items, d]``.
-        edges: of each stateless tree.
-        paths: of the codes of ``depth: mlp`` and ``transformer``.
+        heads: what the heads of the first stream read.
         stateless: the tree as the search reads it; made by the first search.
-        text_stream: of the second stream.
+        text_stream: the second stream.
     """
 
     inputs: Tensor | None = None
-    outputs: Tensor | None = None
-    edges: list[TreeEdges] = field(default_factory=list)
-    paths: PathVectors | None = None
+    heads: HeadVectors = field(default_factory=HeadVectors)
     stateless: StatelessDepth | None = None
     text_stream: StreamVectors | None = None
+
+
+Streams = list[tuple[Tensor, HeadVectors]]
+"""Of each stream states ``[B, d]``, and what its heads read beside them."""
 
 
 class TimelineHeads(DepthCodes):
@@ -54,20 +57,26 @@ class TimelineHeads(DepthCodes):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+
+    Attributes:
+        tree: over the codes of the model, where :attr:`Plan.has_stateless_trees` says so.
+        further_codes: code tables of further trees.
+        further_trees: over these codes, where there is a ``tree``.
+        parallel: where it is among :attr:`Plan.head_names`.
+        text_stream: the second stream; ``None`` = there is one stream.
     """
 
-    tree: StatelessTree | None
-    text_stream: TextStream | None
-    parallel: ParallelHeads | None
+    tree: StatelessTree
     further_codes: list[FurtherCodes]
+    further_trees: nn.ModuleList
+    parallel: ParallelHeads
+    text_stream: TextStream | None
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self._kept = WeightsCache()
 
     def _make_heads(self) -> None:
-        self.tree = None
-        self.parallel = None
         self.further_codes = []
         settings = self.settings
         if "parallel" in self.plan.head_names:
@@ -75,11 +84,13 @@ class TimelineHeads(DepthCodes):
             self.parallel = ParallelHeads(
                 self.level_sizes, settings.d_model, settings.code_temperature, has_table
             )
-        if "tree" not in self.plan.head_names:
-            return
-        if settings.depth != "none":
+        if self.plan.has_depth:
             self._make_depth()
-            return
+        if self.plan.has_stateless_trees:
+            self._make_trees()
+
+    def _make_trees(self) -> None:
+        settings = self.settings
         d = settings.d_model
         sparse = settings.sparse_tables
         trie = ItemTrie(self.codes, self.level_sizes, budget_mb=0)
@@ -97,18 +108,18 @@ class TimelineHeads(DepthCodes):
             n_text = self.texts.shape[1]
             self.text_stream = TextStream(self.plan, trie, n_text, self.max_seq_length)
 
-    def _trees(self) -> list[tuple[StatelessTree, ItemTrie]]:
-        """The trees of codes with their tries."""
-        trees = [(self.tree, self.trie)]
-        for tree, codes in zip(self.further_trees, self.further_codes, strict=True):
-            trees.append((tree, codes.trie()))
-        return trees
+    @property
+    def trees(self) -> list[StatelessTree]:
+        """The stateless trees, that over the codes of the model first."""
+        if not self.plan.has_stateless_trees:
+            return []
+        return [self.tree, *cast(Iterable[StatelessTree], self.further_trees)]
 
-    def _shared_code_table(self) -> Tensor | None:
-        """The embeddings of the codes with which items enter, where the heads have none."""
-        if not self.plan.shares_code_table:
-            return None
-        return self.vocabulary.embedding
+    def _code_table(self) -> Tensor:
+        """The embeddings to which parallel codes are compared: their own, or those of items."""
+        if self.parallel.code_table is None:
+            return self.vocabulary.embedding
+        return self.parallel.code_table
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -116,11 +127,11 @@ class TimelineHeads(DepthCodes):
         self,
         states: Tensor,
         items: Tensor,
-        vectors: Vectors,
+        vectors: HeadVectors,
         excluded: Tensor | None,
-        closed: ClosedCodes,
+        closed: ClosedCodes = ALL_OPEN,
     ) -> list[Tensor]:
-        """The losses of the heads, in nats; several trees have one each.
+        """The losses of the heads of a stream, in nats; several trees have one each.
 
         Args:
             states: ``[P, d]``.
@@ -133,75 +144,26 @@ class TimelineHeads(DepthCodes):
         losses = []
         for head in self.plan.head_names:
             if head == "flat":
-                losses.append(flat_loss(states, vectors.outputs, items, excluded, smoothing))
+                losses.append(flat_loss(states, vectors.of_items, items, excluded, smoothing))
             elif head == "parallel":
-                losses.append(self._parallel_loss(states, items))
-            elif self.tree is None:
+                table = self._code_table()
+                losses.append(self.parallel.loss(states, self.codes[items], table, smoothing))
+            elif self.plan.has_depth:
                 losses.append(self._depth_loss(states, items, vectors.paths, closed))
             else:
-                losses += self._tree_losses(states, items, vectors, excluded)
-        return losses
-
-    def _parallel_loss(self, states: Tensor, items: Tensor) -> Tensor:
-        smoothing = self.label_smoothing
-        table = self._shared_code_table()
-        return self.parallel.loss(states, self.codes[items], table, smoothing)
-
-    def _tree_losses(
-        self, states: Tensor, items: Tensor, vectors: Vectors, excluded: Tensor | None
-    ) -> list[Tensor]:
-        """The loss of each tree; arguments as those of :meth:`_head_losses`."""
-        losses = []
-        for (tree, trie), edges in zip(self._trees(), vectors.edges, strict=True):
-            losses.append(self._tree_loss(tree, trie, states, items, edges, excluded))
+                losses += [self._tree_loss(tree, states, items, excluded) for tree in vectors.trees]
         return losses
 
     def _tree_loss(
-        self,
-        tree: StatelessTree,
-        trie: ItemTrie,
-        states: Tensor,
-        items: Tensor,
-        edges: TreeEdges,
-        excluded: Tensor | None,
+        self, tree: CodeTree, states: Tensor, items: Tensor, excluded: Tensor | None
     ) -> Tensor:
         """The loss of a tree in nats, with its prefix terms; see :meth:`_head_losses`."""
+        weights, trie, edges = tree
         closed = ALL_OPEN
         if excluded is not None:
             closed = ClosedCodes.of(trie, items, excluded)
-        levels = tree.level_losses(trie, states, items, edges, closed, self.label_smoothing)
+        levels = weights.level_losses(trie, states, items, edges, closed, self.label_smoothing)
         return self._with_prefix_terms(levels)
-
-    def _text_stream_losses(
-        self,
-        history: Tensor,
-        is_target: Tensor,
-        items: Tensor,
-        vectors: Vectors,
-        excluded: Tensor | None,
-    ) -> list[Tensor]:
-        """The losses of the heads of the second stream, in nats.
-
-        Args:
-            history: item ids ``[B, T]``, right-padded with 0.
-            is_target: positions that learn, bool ``[B, T]``.
-            items: their targets ``[P]``.
-            vectors: for the weights as they are.
-            excluded: items that do not compete ``[P, H]``, 0 = none.
-        """
-        stream = self.text_stream
-        of_stream = vectors.text_stream
-        states = stream.states(history, of_stream)[is_target]  # [P, d]
-        smoothing = self.label_smoothing
-        losses = []
-        for head in self.plan.head_names:
-            if head == "flat":
-                loss = flat_loss(states, of_stream.items, items, excluded, smoothing)
-            else:
-                edges = of_stream.edges
-                loss = self._tree_loss(stream.tree, self.trie, states, items, edges, excluded)
-            losses.append(loss)
-        return losses
 
     # --- all items at once ------------------------------------------------------------------------
 
@@ -218,62 +180,57 @@ class TimelineHeads(DepthCodes):
         Returns:
             float32 ``[B, n_items]``; other items get a finite value.
         """
-        vectors = self._vectors()
-        states = self.last_states(history, length, vectors.inputs)  # [B, d]
-        text_states = None
-        if self.text_stream is not None:
-            text_states = self._text_states(history, length, vectors)
-        total = torch.zeros((), device=states.device)
-        with torch.autocast(states.device.type, enabled=False):
-            states = states.float()
+        streams = self._streams(history, length, self._vectors())
+        device = history.device
+        total = torch.zeros((), device=device)
+        with torch.autocast(device.type, enabled=False):
+            streams = [(states.float(), vectors) for states, vectors in streams]
             for head in self.plan.head_names:
                 if head == "flat":
-                    total = total + self._flat_log_probs(states, text_states, vectors, trie)
+                    total = total + self._flat_log_probs(streams, trie)
                 elif head == "parallel":
-                    total = total + self._parallel_log_probs(states, trie)
+                    total = total + self._parallel_log_probs(streams[0][0], trie)
                 else:
-                    total = total + self._tree_log_probs(states, text_states, vectors, trie)
+                    total = total + self._tree_log_probs(streams, trie)
         return total
 
-    def _text_states(self, history: Tensor, length: Tensor, vectors: Vectors) -> Tensor:
-        """The state of the last item of each history in the second stream, ``[B, d]``."""
-        rows = torch.arange(len(length), device=length.device)
-        return self.text_stream.states(history, vectors.text_stream)[rows, length - 1]
+    def _streams(self, history: Tensor, length: Tensor, vectors: Vectors) -> Streams:
+        """The streams with the state of the last item of each history."""
+        streams = [(self.last_states(history, length, vectors.inputs), vectors.heads)]
+        if vectors.text_stream is not None:
+            of_texts = vectors.text_stream
+            streams.append((of_texts.last_states(history, length), of_texts.heads))
+        return streams
 
-    def _flat_log_probs(
-        self, states: Tensor, text_states: Tensor | None, vectors: Vectors, trie: ItemTrie
-    ) -> Tensor:
+    def _flat_log_probs(self, streams: Streams, trie: ItemTrie) -> Tensor:
         """Log-probabilities of all items by the softmax over items; see :meth:`_tree_log_probs`."""
-        outputs = vectors.outputs
-        if text_states is not None:  # the means of the logits of both streams
-            states = torch.cat([states, text_states.float()], dim=1) / 2
-            outputs = torch.cat([outputs, vectors.text_stream.items], dim=1)
+        states, vectors = streams[0]
+        outputs = vectors.of_items
+        if len(streams) > 1:  # the means of the logits of the streams
+            states = torch.cat([part for part, _ in streams], dim=1) / len(streams)
+            outputs = torch.cat([part.of_items for _, part in streams], dim=1)
         return flat_log_probs(states, outputs, trie)
 
     def _parallel_log_probs(self, states: Tensor, trie: ItemTrie) -> Tensor:
         """Sums of the log-probabilities of codes, ``[B, n_items]``; items of equal codes differ."""
-        scores = self.parallel.item_log_probs(states, self.codes, self._shared_code_table())
+        scores = self.parallel.item_log_probs(states, self.codes, self._code_table())
         return break_item_ties(trie, scores)
 
-    def _tree_log_probs(
-        self, states: Tensor, text_states: Tensor | None, vectors: Vectors, trie: ItemTrie
-    ) -> Tensor:
+    def _tree_log_probs(self, streams: Streams, trie: ItemTrie) -> Tensor:
         """Log-probabilities of all items by the trees, ``[B, n_items]``; of several as one.
 
         Args:
-            states: float32 ``[B, d]``.
-            text_states: those of the second stream ``[B, d]``.
-            vectors: for the weights as they are.
+            streams: with float32 states.
             trie: of the items to choose among.
         """
         tries = [trie, *(codes.among(trie) for codes in self.further_codes)]
         tree_scores = []
-        for (tree, _), of_items, edges in zip(self._trees(), tries, vectors.edges, strict=True):
-            streams = [Stream(tree, states, edges)]
-            if text_states is not None:
-                of_texts = self.text_stream.tree, text_states.float(), vectors.text_stream.edges
-                streams.append(Stream(*of_texts))
-            tree_scores.append(log_probs_of_streams(of_items, streams))
+        for number, of_items in enumerate(tries):
+            of_streams = []
+            for states, vectors in streams:
+                tree = vectors.trees[number]
+                of_streams.append(Stream(tree.weights, states, tree.edges))
+            tree_scores.append(log_probs_of_streams(of_items, of_streams))
         if len(tree_scores) == 1:
             return tree_scores[0]
         stacked = torch.stack(tree_scores)  # [M, B, n_items]
@@ -294,19 +251,24 @@ class TimelineHeads(DepthCodes):
         return self._kept.get(self, self._computed_vectors)
 
     def _computed_vectors(self) -> Vectors:
-        settings = self.settings
         vectors = Vectors()
-        if settings.item_parts is not None:
+        if self.settings.item_parts is not None:
             vectors.inputs = self.input_vectors()
-        if vectors.inputs is not None and self.plan.shares_output:
-            vectors.outputs = vectors.inputs.float()
-        else:
-            vectors.outputs = self.output_vectors()
-        if self.tree is not None:
-            trees = self._trees()
-            vectors.edges = [tree.edges(trie, vectors.outputs) for tree, trie in trees]
-        elif "tree" in self.plan.head_names and vectors.outputs is not None:
-            vectors.paths = PathVectors(self.trie, vectors.outputs)
+        vectors.heads = self._head_vectors(vectors.inputs)
         if self.text_stream is not None:
             vectors.text_stream = self.text_stream.vectors(self.trie, self.text_inputs())
+        return vectors
+
+    def _head_vectors(self, inputs: Tensor | None) -> HeadVectors:
+        vectors = HeadVectors()
+        if inputs is not None and self.plan.shares_output:
+            vectors.outputs = inputs.float()
+        else:
+            vectors.outputs = self.output_vectors()
+        if self.plan.has_stateless_trees:
+            tries = [self.trie, *(codes.trie() for codes in self.further_codes)]
+            for weights, trie in zip(self.trees, tries, strict=True):
+                vectors.trees.append(CodeTree.of(weights, trie, vectors.outputs))
+        elif self.plan.has_depth and vectors.outputs is not None:
+            vectors.paths = PathVectors(self.trie, vectors.outputs)
         return vectors

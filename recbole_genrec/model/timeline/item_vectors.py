@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -13,6 +17,20 @@ TEXT_LIMIT = 5.0
 
 TEXT_START = 0.2
 """Factor on the start weights of the text map, which else dwarfs the ids."""
+
+
+class PartWeights(NamedTuple):
+    """What item vectors are made of; ``None`` = that is no part of them.
+
+    Attributes:
+        ids: ``[n_items, d]``.
+        codes: embeddings of the codes of all levels ``[C, d]``.
+        text_map: from sentence embeddings to item vectors.
+    """
+
+    ids: Tensor | None
+    codes: Tensor | None
+    text_map: nn.Module | None
 
 
 class PartTables(nn.Module):
@@ -43,6 +61,11 @@ class PartTables(nn.Module):
             self.code_table = nn.Parameter(torch.randn(n_codes, d) * 0.02)
         self.text_projection = text_map
 
+    @property
+    def weights(self) -> PartWeights:
+        """The tables and the map."""
+        return PartWeights(self.id_table, self.code_table, self.text_projection)
+
 
 def make_text_map(n_in: int, hidden: int, d: int) -> nn.Module:
     """The map from sentence embeddings to item vectors.
@@ -52,6 +75,7 @@ def make_text_map(n_in: int, hidden: int, d: int) -> nn.Module:
         hidden: hidden width of an MLP; 0 = a linear map.
         d: width of the item vectors.
     """
+    text_map: nn.Module
     if hidden:
         text_map = nn.Sequential(nn.Linear(n_in, hidden), nn.GELU(), nn.Linear(hidden, d))
     else:
@@ -114,7 +138,4 @@ def summed_parts(
         if items is not None:
             embeddings = embeddings[items]
         vectors.append(mapped_texts(text_map, embeddings))
-    total = vectors[0]
-    for part in vectors[1:]:
-        total = total + part
-    return total
+    return reduce(add, vectors)

@@ -213,6 +213,16 @@ class Plan:
         return ("tree",)
 
     @property
+    def has_depth(self) -> bool:
+        """Whether a decoder follows the codes (``depth: mlp`` and ``transformer``)."""
+        return "tree" in self.head_names and self.settings.depth != "none"
+
+    @property
+    def has_stateless_trees(self) -> bool:
+        """Whether logits depend on the state and the edge alone (``depth: none``)."""
+        return "tree" in self.head_names and self.settings.depth == "none"
+
+    @property
     def n_trees(self) -> int:
         """Number of trees of codes."""
         if "tree" not in self.head_names:

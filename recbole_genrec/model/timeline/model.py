@@ -79,11 +79,13 @@ class TimelineRec(TimelineHeads):
 
         excluded = self.excluded_in_training(history, items, is_target)
         closed = ALL_OPEN
-        if self.tree is None and "tree" in self.plan.head_names:
+        if self.plan.has_depth:
             closed = self.closed_codes(history, items, is_target)
-        losses = self._head_losses(states, items, vectors, excluded, closed)
-        if self.text_stream is not None:
-            losses += self._text_stream_losses(history, is_target, items, vectors, excluded)
+        losses = self._head_losses(states, items, vectors.heads, excluded, closed)
+        if vectors.text_stream is not None:
+            of_texts = vectors.text_stream
+            states = of_texts.states(history)[is_target]
+            losses += self._head_losses(states, items, of_texts.heads, excluded)
         if self.text_alignment is not None and self.training:
             of_items = self.input_vectors(items)  # [P, d]
             distance = self.text_alignment.loss(of_items, self.texts[items])
@@ -107,17 +109,15 @@ class TimelineRec(TimelineHeads):
                 "output: codes."
             )
         vectors = self._vectors()
-        states = self.last_states(history, length, vectors.inputs)  # [B, d]
-        if self.parallel is not None:
-            parallel = ParallelDepth(self.parallel, self._shared_code_table())
+        streams = self._streams(history, length, vectors)
+        states = torch.cat([of_stream for of_stream, _ in streams], dim=-1)  # [B, M d]
+        if self.plan.has_depth:
+            return self._decoder(states, self._logits(vectors.heads.paths))
+        if "parallel" in self.plan.head_names:
+            parallel = ParallelDepth(self.parallel, self._code_table())
             return TimelineDecoder(parallel, states, parallel.log_probs, self._child)
-        if self.tree is None:
-            return self._decoder(states, self._logits(vectors.paths))
-        trees = [(self.tree, vectors.edges[0])]
-        if self.text_stream is not None:
-            trees.append((self.text_stream.tree, vectors.text_stream.edges))
-            states = torch.cat([states, self._text_states(history, length, vectors)], dim=-1)
         if vectors.stateless is None:
+            trees = [of_stream.trees[0] for _, of_stream in streams]
             vectors.stateless = StatelessDepth(self.trie, trees)
         stateless = vectors.stateless
         return TimelineDecoder(stateless, states, stateless.log_probs, self._child)
@@ -151,7 +151,7 @@ class TimelineRec(TimelineHeads):
         if not self.settings.sparse_tables:
             return []
         tables = [] if self.id_table is None else [self.id_table]
-        for tree in (self.tree, *self.further_trees):
+        for tree in self.trees:
             tables += tree.own[1:]
             tables += tree.bias[1:]
         return tables
@@ -175,7 +175,7 @@ class TimelineRec(TimelineHeads):
         """As the base's; the tree of ``depth: none`` grows edges to the new items."""
         before = self.trie
         added = super().append_items(texts, tokens, **rows)
-        if self.tree is not None:
+        if self.plan.has_stateless_trees:
             self.tree.grow(before, self.trie)
         if self.text_stream is not None and self.text_stream.tree is not None:
             self.text_stream.tree.grow(before, self.trie)
@@ -201,7 +201,7 @@ class TimelineRec(TimelineHeads):
         tokens = self.catalogue.new_items(texts, tokens)
         placed = [codes.place(texts, tokens, vectors, users) for codes in self.further_codes]
         added = super().add_items(texts, tokens, vectors, users)
-        for tree, codes, rows in zip(self.further_trees, self.further_codes, placed, strict=True):
+        for tree, codes, rows in zip(self.trees[1:], self.further_codes, placed, strict=True):
             before = codes.trie()
             codes.append(rows, tokens)
             tree.grow(before, codes.trie())
@@ -272,6 +272,6 @@ class TimelineRec(TimelineHeads):
         report["heads"] = list(self.plan.head_names)
         if self.plan.scores_all_items:
             report["search"]["score_mode"] = "exact"
-        if self.parallel is not None:
+        if "parallel" in self.plan.head_names:
             report["search"]["score_type"] = "level"
         return report

@@ -39,6 +39,7 @@ class ParallelHeads(nn.Module):
 
     codes_of_place: Tensor
     is_code: Tensor
+    first: Tensor
 
     def __init__(self, sizes: Sequence[int], d: int, temperature: float, has_table: bool):
         super().__init__()
@@ -58,18 +59,16 @@ class ParallelHeads(nn.Module):
         flat = torch.where(is_code, first + widest, first)
         self.register_buffer("codes_of_place", flat, persistent=False)
 
-    def logits(self, states: Tensor, table: Tensor | None) -> Tensor:
+    def logits(self, states: Tensor, table: Tensor) -> Tensor:
         """Logits of all codes.
 
         Args:
             states: ``[P, d]``.
-            table: code embeddings ``[C, d]``; ``None`` = those of the heads.
+            table: code embeddings ``[C, d]``.
 
         Returns:
             float32 ``[L, P, V]``, -inf beyond the alphabet of a place.
         """
-        if table is None:
-            table = self.code_table
         # Cosines divided by a small temperature need all their digits.
         with torch.autocast(states.device.type, enabled=False):
             states = states.float()
@@ -82,9 +81,7 @@ class ParallelHeads(nn.Module):
                 logits = logits.masked_fill(~self.is_code, -torch.inf)
             return logits
 
-    def loss(
-        self, states: Tensor, codes: Tensor, table: Tensor | None, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, states: Tensor, codes: Tensor, table: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean over targets and places of -log p(code), in nats (equation 4).
 
         Args:
@@ -98,7 +95,7 @@ class ParallelHeads(nn.Module):
             return cross_entropy(logits, codes.T.flatten(), label_smoothing=smoothing)
         return smoothed_cross_entropy(logits, codes.T.flatten(), smoothing)
 
-    def item_log_probs(self, states: Tensor, codes: Tensor, table: Tensor | None) -> Tensor:
+    def item_log_probs(self, states: Tensor, codes: Tensor, table: Tensor) -> Tensor:
         """The sum of the log-probabilities of each item's codes (equation 5).
 
         Args:
@@ -117,7 +114,7 @@ class ParallelHeads(nn.Module):
             item_scores.append(embedding_bag(flat, by_code, mode="sum").T)
         return torch.cat(item_scores)
 
-    def log_probs(self, states: Tensor, table: Tensor | None) -> Tensor:
+    def log_probs(self, states: Tensor, table: Tensor) -> Tensor:
         """Log-probabilities of all codes, place after place: ``[B, d]`` -> float32 ``[B, C]``."""
         by_place = self.logits(states, table).log_softmax(-1).transpose(0, 1)  # [B, L, V]
         return by_place[:, self.is_code.squeeze(1)]
@@ -133,7 +130,7 @@ class ParallelDepth:
         table: see :meth:`ParallelHeads.logits`.
     """
 
-    def __init__(self, heads: ParallelHeads, table: Tensor | None):
+    def __init__(self, heads: ParallelHeads, table: Tensor):
         self.heads = heads
         self.table = table
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.timeline.edge_logits import EdgeProducts, counted_codes
-from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
+from recbole_genrec.model.timeline.tree import CodeTree
 
 
 class StatelessDepth:
@@ -20,19 +22,21 @@ class StatelessDepth:
 
     Args:
         trie: of the whole catalogue.
-        trees: the tree of each stream, and its edges.
+        trees: the tree of each stream.
     """
 
-    def __init__(self, trie: ItemTrie, trees: Sequence[tuple[StatelessTree, TreeEdges]]):
+    def __init__(self, trie: ItemTrie, trees: Sequence[CodeTree]):
         self.trie = trie
-        self.trees = [tree for tree, _ in trees]
-        self.products = [self._products(tree, edges) for tree, edges in trees]
+        self.trees = [tree.weights for tree in trees]
+        self.products = [self._products(tree) for tree in trees]
 
-    def _products(self, tree: StatelessTree, edges: TreeEdges) -> EdgeProducts:
+    def _products(self, tree: CodeTree) -> EdgeProducts:
         # The bias of an edge is one more entry of its vector, against a 1 in the state. An edge
         # that does not compete has any logit, here 0.
         vectors = []
-        for numbers, edge, bias in zip(edges.among.edges, edges.vectors, tree.bias, strict=True):
+        edges = tree.edges
+        biases = tree.weights.bias
+        for numbers, edge, bias in zip(edges.among.edges, edges.vectors, biases, strict=True):
             joined = torch.cat([edge, bias[numbers].unsqueeze(1)], dim=1)
             blank = joined.new_zeros(len(bias) + 1, joined.shape[1])
             vectors.append(blank.index_copy(0, numbers, joined))
@@ -67,15 +71,14 @@ class StatelessDepth:
         """
         states = states.float()
         ones = torch.ones_like(states[..., :1])
-        total: Tensor | None = None
+        parts = states.chunk(len(self.trees), dim=-1)
         # bf16 and fp16 would let many codes tie
         with torch.autocast(states.device.type, enabled=False):
-            for products, part in zip(
-                self.products, states.chunk(len(self.trees), dim=-1), strict=True
-            ):
-                of_stream = products.logits(torch.cat([part, ones], dim=-1), level, nodes)
-                total = of_stream if total is None else total + of_stream
-        logits = total / len(self.trees)
+            of_streams = (
+                products.logits(torch.cat([part, ones], dim=-1), level, nodes)
+                for products, part in zip(self.products, parts, strict=True)
+            )
+            logits = reduce(add, of_streams) / len(self.trees)
         is_counted = counted_codes(self.trie, level, nodes)
         mass = logits.masked_fill(~is_counted, -torch.inf).logsumexp(-1, keepdim=True)
         return logits - mass.masked_fill(mass == -torch.inf, 0)

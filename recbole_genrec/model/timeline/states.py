@@ -15,12 +15,18 @@ from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.timeline.item_vectors import (
     TEXT_LIMIT,
     PartTables,
+    PartWeights,
     make_text_map,
     summed_parts,
 )
 from recbole_genrec.model.timeline.keys import Plan, TimelineSettings
 from recbole_genrec.model.timeline.text_alignment import TextAlignment
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, input_layers
+from recbole_genrec.model.timeline.trunk import (
+    RelativeTransformer,
+    Slots,
+    input_layers,
+    last_items,
+)
 from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.tokenizer import tokenizer_class
 
@@ -32,6 +38,9 @@ class TimelineStates(GenerativeRecommender):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
+
+    Attributes:
+        vocabulary: embeddings of the codes, where items enter with them or a decoder follows them.
     """
 
     settings_class = TimelineSettings
@@ -39,7 +48,7 @@ class TimelineStates(GenerativeRecommender):
 
     rows_by_id = {"id_table": "items", "output_tables.id_table": "items"}
 
-    vocabulary: CodeVocabulary | None
+    vocabulary: CodeVocabulary
     id_table: nn.Parameter | None
     text_projection: nn.Module | None
     output_tables: PartTables | None
@@ -49,7 +58,6 @@ class TimelineStates(GenerativeRecommender):
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         self.plan = Plan(self.settings)
-        self.vocabulary = None
         self.id_table = None
         self.text_projection = None
         self.output_tables = None
@@ -109,7 +117,7 @@ class TimelineStates(GenerativeRecommender):
             self.id_table = nn.Parameter(torch.randn(len(self.codes), d) * 0.02)
         if self.position_table is not None:
             nn.init.normal_(self.position_table.weight, std=0.02)
-        if "code" in item_parts and self.vocabulary is None:
+        if "code" in item_parts and not plan.has_depth:
             self.vocabulary = CodeVocabulary(self.level_sizes, d, d, tied=True)
         if plan.reads_texts:
             self._load_texts()
@@ -159,41 +167,35 @@ class TimelineStates(GenerativeRecommender):
         Returns:
             ``[..., d]``, or ``[n_items, d]`` for all.
         """
-        return self._vectors_of(self.plan.input_parts, items, self._input_tables())
+        return self._vectors_of(self._shared_weights(self.plan.input_parts), items)
 
     def output_vectors(self) -> Tensor | None:
         """Vectors to which states are compared, ``[n_items, d]``; ``None`` where there are none."""
         output_parts = self.plan.output_parts
         if not output_parts:
             return None
-        tables = self._input_tables()
         if self.output_tables is not None:
-            of_output = self.output_tables
-            tables = (of_output.id_table, of_output.code_table, of_output.text_projection)
-        return self._vectors_of(output_parts, None, tables)
+            return self._vectors_of(self.output_tables.weights)
+        return self._vectors_of(self._shared_weights(output_parts))
 
-    def _input_tables(self) -> tuple[Tensor | None, Tensor | None, nn.Module | None]:
-        codes = None if self.vocabulary is None else self.vocabulary.embedding
-        return self.id_table, codes, self.text_projection
+    def _shared_weights(self, item_parts: Sequence[str]) -> PartWeights:
+        """Those of the input side, which the output side may share."""
+        return PartWeights(
+            ids=self.id_table if "id" in item_parts else None,
+            codes=self.vocabulary.embedding if "code" in item_parts else None,
+            text_map=self.text_projection if "text" in item_parts else None,
+        )
 
-    def _vectors_of(
-        self,
-        item_parts: Sequence[str],
-        items: Tensor | None,
-        tables: tuple[Tensor | None, Tensor | None, nn.Module | None],
-    ) -> Tensor:
-        id_table, code_table, text_map = tables
+    def _vectors_of(self, weights: PartWeights, items: Tensor | None = None) -> Tensor:
         codes = None
         text = None
-        if "id" not in item_parts:
-            id_table = None
-        if "code" in item_parts:
+        if weights.codes is not None:
             offsets = torch.tensor(self.level_sizes, device=self.codes.device).cumsum(0)
             flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
-            codes = (flat, code_table)
-        if "text" in item_parts:
-            text = (text_map, self.text_inputs())
-        return summed_parts(items, codes, id_table, text, self.settings.sparse_tables)
+            codes = (flat, weights.codes)
+        if weights.text_map is not None:
+            text = (weights.text_map, self.text_inputs())
+        return summed_parts(items, codes, weights.ids, text, self.settings.sparse_tables)
 
     # --- states -----------------------------------------------------------------------------------
 
@@ -222,8 +224,7 @@ class TimelineStates(GenerativeRecommender):
 
     def last_states(self, history: Tensor, length: Tensor, vectors: Tensor | None) -> Tensor:
         """The state of the last item of each history, ``[B, d]``; see :meth:`timeline`."""
-        rows = torch.arange(len(length), device=length.device)
-        return self.timeline(history, vectors)[rows, length - 1]
+        return last_items(self.timeline(history, vectors), length)
 
     def _causal_mask(self, n_slots: int) -> Tensor:
         """Bool ``[T, T]``; True hides a later position."""

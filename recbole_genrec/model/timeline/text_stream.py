@@ -17,22 +17,45 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.timeline.head_vectors import HeadVectors
 from recbole_genrec.model.timeline.item_vectors import make_text_map, mapped_texts
 from recbole_genrec.model.timeline.keys import Plan
-from recbole_genrec.model.timeline.tree import StatelessTree, TreeEdges
-from recbole_genrec.model.timeline.trunk import RelativeTransformer, Slots, input_layers
+from recbole_genrec.model.timeline.tree import CodeTree, StatelessTree
+from recbole_genrec.model.timeline.trunk import (
+    RelativeTransformer,
+    Slots,
+    input_layers,
+    last_items,
+)
 
 
 class StreamVectors(NamedTuple):
-    """What follows from the weights of a stream alone.
+    """A stream with what follows from its weights alone.
 
     Attributes:
+        stream: its weights.
         items: vectors of all items ``[n_items, d]``.
-        edges: of its tree.
+        heads: what its heads read.
     """
 
+    stream: TextStream
     items: Tensor
-    edges: TreeEdges | None
+    heads: HeadVectors
+
+    def states(self, history: Tensor) -> Tensor:
+        """States of all positions; state t knows items 1 to t.
+
+        Args:
+            history: item ids ``[B, T]``, right-padded with 0.
+
+        Returns:
+            ``[B, T, d]``; what stands at padding has no meaning.
+        """
+        return self.stream.states(history, self.items)
+
+    def last_states(self, history: Tensor, length: Tensor) -> Tensor:
+        """The state of the last item of each history, ``[B, d]``; see :meth:`states`."""
+        return last_items(self.states(history), length)
 
 
 class TextStream(nn.Module):
@@ -69,22 +92,19 @@ class TextStream(nn.Module):
             texts: sentence embeddings of all items ``[n_items, D]``.
         """
         items = mapped_texts(self.text_map, texts)  # [n_items, d]
-        edges = None
+        heads = HeadVectors(outputs=items)
         if self.tree is not None:
-            edges = self.tree.edges(trie, items)
-        return StreamVectors(items, edges)
+            heads.trees = [CodeTree.of(self.tree, trie, items)]
+        return StreamVectors(self, items, heads)
 
-    def states(self, history: Tensor, vectors: StreamVectors) -> Tensor:
-        """States of all positions; state t knows items 1 to t.
+    def states(self, history: Tensor, vectors: Tensor) -> Tensor:
+        """States of all positions; see :meth:`StreamVectors.states`.
 
         Args:
             history: item ids ``[B, T]``, right-padded with 0.
-            vectors: for the weights as they are.
-
-        Returns:
-            ``[B, T, d]``; what stands at padding has no meaning.
+            vectors: of all items ``[n_items, d]``.
         """
         slots = Slots.of(history)
         items = history.flatten()[slots.places]  # [N]
-        x = self.dropout(self.input_norm(embedding(items, vectors.items)))  # [N, d]
+        x = self.dropout(self.input_norm(embedding(items, vectors)))  # [N, d]
         return slots.padded(self.transformer(x, slots))

@@ -13,6 +13,8 @@ its edges are ours and unpublished::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -208,6 +210,31 @@ class StatelessTree(nn.Module):
                 getattr(self, name)[level] = nn.Parameter(table)
 
 
+class CodeTree(NamedTuple):
+    """A tree of codes with what follows from its weights alone.
+
+    Attributes:
+        weights: of the edges and of the levels.
+        trie: of the whole catalogue.
+        edges: see :meth:`StatelessTree.edges`.
+    """
+
+    weights: StatelessTree
+    trie: ItemTrie
+    edges: TreeEdges
+
+    @classmethod
+    def of(cls, weights: StatelessTree, trie: ItemTrie, item_vectors: Tensor | None) -> CodeTree:
+        """The tree for the weights as they are.
+
+        Args:
+            weights: of the edges and of the levels.
+            trie: of the whole catalogue.
+            item_vectors: see :meth:`StatelessTree.edges`.
+        """
+        return cls(weights, trie, weights.edges(trie, item_vectors))
+
+
 class Stream(NamedTuple):
     """A tree, and states that it reads.
 
@@ -237,11 +264,8 @@ def log_probs_of_streams(trie: ItemTrie, streams: Sequence[Stream]) -> Tensor:
     """
 
     def logits(depth: int, chosen: Tensor) -> Tensor:
-        total = None
-        for tree, states, edges in streams:
-            of_stream = tree.logits(states, edges, depth, chosen)
-            total = of_stream if total is None else total + of_stream
-        return total / len(streams)
+        of_streams = (tree.logits(states, edges, depth, chosen) for tree, states, edges in streams)
+        return reduce(add, of_streams) / len(streams)
 
     return item_scores(trie, edge_leaf_scores(trie, logits, len(streams[0].states)))
 

@@ -53,6 +53,20 @@ class Slots(NamedTuple):
         return flat.index_select(0, self.places)
 
 
+def last_items(states: Tensor, length: Tensor) -> Tensor:
+    """The states of the last item of each history.
+
+    Args:
+        states: ``[B, T, d]``.
+        length: number of items in each history ``[B]``.
+
+    Returns:
+        ``[B, d]``.
+    """
+    rows = torch.arange(len(length), device=length.device)
+    return states[rows, length - 1]
+
+
 class RelativeBlock(nn.Module):
     """Self-attention with a bias, then an MLP of width 4 d.
 

@@ -35,7 +35,9 @@ from recbole_genrec.backbone import (
     load_text_tokenizer,
     token_ids,
 )
+from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.text_vocabulary import split_words
+from recbole_genrec.data.ids import choosers
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
 from recbole_genrec.model.tokenrec.entities import Entities
@@ -140,7 +142,7 @@ class TokenRec(SelfCoding):
         return Entities.fit(self.config, dataset, tokens, self.logger.info)
 
     @torch.no_grad()
-    def _start_from_words(self, lm: nn.Module) -> None:
+    def _start_from_words(self, lm: TransformersModule) -> None:
         """Start words from the language model's rows, and codes at random with their spread.
 
         Our choice, unpublished.
@@ -322,9 +324,10 @@ class TokenRec(SelfCoding):
                 f"Item {tokens[0]!r} has no collaborative vector: give either vectors, or users "
                 "who chose each new item."
             )
+        chosen_by = None
         if users is not None:
-            users = [self._user_ids(users_of_item) for users_of_item in users]
-        vectors, codes = self.entities.new_items(tokens, vectors, users)
+            chosen_by = [self._user_ids(users_of_item) for users_of_item in choosers(users)]
+        vectors, codes = self.entities.new_items(tokens, vectors, chosen_by)
         added = self.append_items(texts, tokens, codes=codes, vectors=vectors)
         if self.self_improvement is not None:
             self.self_improvement.code_new_items(self, added)

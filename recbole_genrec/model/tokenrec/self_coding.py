@@ -50,7 +50,7 @@ class SelfCoding(SelfImproving, VectorRecommender):
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long), persistent=False)
 
     @property
-    def item_codes(self) -> ItemCodes:  # type: ignore[override]
+    def item_codes(self) -> ItemCodes:
         """The present item codes with raw ids and alphabet sizes."""
         return replace(self.entities.codes.items, codes=self.codes.cpu())
 
@@ -64,7 +64,7 @@ class SelfCoding(SelfImproving, VectorRecommender):
         return self.entities.sizes[0]
 
     @property
-    def prefix_width(self) -> int:  # type: ignore[override]
+    def prefix_width(self) -> int:
         """Width of the content vectors, which are the encoder's input."""
         return self.backbone.d_model
 

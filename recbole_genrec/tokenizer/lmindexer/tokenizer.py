@@ -264,7 +264,7 @@ class LMIndexerTokenizer(ItemTokenizer):
 
     # --- for the recommender and for new items --------------------------------------------------
 
-    def hand_over(self) -> PretrainedBackbone:
+    def hand_over(self) -> PretrainedBackbone[EncoderDecoderBackbone]:
         """The language model that names items, with the rows of its codes."""
         network = self._finished()
         rows = network.codes.embedding.detach().cpu()

@@ -139,7 +139,9 @@ def import_tables(
     events = [table for table in tables if is_interactions(table, columns)]
     others = [table for table in tables if not is_interactions(table, columns)]
     if not events:
-        listed = "; ".join(f"{table.path.name}: {', '.join(table.frame)}" for table in tables)
+        listed = "; ".join(
+            f"{table.path.name}: {', '.join(table.frame.columns)}" for table in tables
+        )
         raise DataError(
             f"No file has a column of users, so none holds interactions ({listed}). Say "
             "--user=COLUMN."
@@ -252,10 +254,10 @@ def _chosen(
                 "stay; --duplicates=first drops them"
             )
     else:
-        keep = "first" if options.repeated == "first" else "last"
-        again = frame.duplicated(list(IDS), keep=keep)
-        reason = f"repeated item of a user ({keep} kept)"
-        frame = _without(frame, again, reason, result)
+        if options.repeated == "last":
+            repeated = frame.duplicated(list(IDS), keep="last")
+        reason = f"repeated item of a user ({options.repeated} kept)"
+        frame = _without(frame, repeated, reason, result)
         result.examples.pop(reason, None)
     if options.k_core > 0:
         before = len(frame)

@@ -30,8 +30,10 @@ WHOLE = re.compile(r"^(\d+)\.0+$")
 """A whole number, as columns with missing cells write it."""
 
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
-DAYS += ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
+NUMBERED = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
+NAMED = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y")
+DAYS = NUMBERED + NAMED
+"""Days by the number or the name of their month, before one of the clocks."""
 
 
 def read_times(values: Sequence[object], written: str | None = None) -> np.ndarray:
@@ -201,9 +203,8 @@ def _with_form(texts: Sequence[str | None], forms: Sequence[str]) -> np.ndarray:
     for form in forms:
         if len(forms) > 1 and not any(seconds_of(text, form) is not None for text in sample[:50]):
             continue
-        times = np.array(
-            [_or_nan(lambda text, form=form: seconds_of(text, form), t) for t in texts]
-        )
+        read = partial(seconds_of, form=form)
+        times = np.array([_or_nan(read, text) for text in texts])
         count = int(np.isfinite(times).sum())
         if count:
             fitting.append((count, form, times))
