@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Any
 
 import typer
+
+from recbole_genrec.errors import ConfigError
 
 # --- trained models ------------------------------------------------------------------------------
 
@@ -174,6 +177,21 @@ def quietly(settings: list[str]) -> list[str]:
     silence = {"--show_progress": "False", "--state": "WARNING"}
     added = [f"{name}={value}" for name, value in silence.items() if name not in names]
     return [*settings, *added]
+
+
+def refuse(settings: Container[str], *names: str) -> None:
+    """Refuse what a program can hand over and a command line cannot.
+
+    Args:
+        settings: what is given, by name.
+        names: of what is not taken.
+
+    Raises:
+        ConfigError: one of them is given.
+    """
+    for name in names:
+        if name in settings:
+            raise ConfigError(f"--{name} is no key of this command. --help says what it takes.")
 
 
 def split_words(text: str) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from recbole_genrec.data.choices import histories
 from recbole_genrec.data.dataset import create_dataset
 from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.experiments.analysis_codes import analyse_codes
 from recbole_genrec.experiments.analysis_items import ItemTable
 from recbole_genrec.experiments.analysis_lists import analyse_lists, chosen_users
 from recbole_genrec.experiments.analysis_search import analyse_search
 from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.stages import candidates_of_test
 from recbole_genrec.report.contents import Analysis
 from recbole_genrec.settings.recbole_values import whole_ranking_metrics
 from recbole_genrec.storage.checkpoints import load_checkpoint
@@ -31,6 +34,7 @@ def analyse(
     users: int | None = None,
     searched_users: int = SEARCHED_USERS,
     model_class: type | str | None = None,
+    result: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Analysis:
     """Lists, codes and search of a trained model, as far as it has them.
@@ -40,18 +44,21 @@ def analyse(
         users: at most so many test users get lists, drawn with the seed of the run; default all.
         searched_users: at most so many are searched again with given codes and other beams.
         model_class: the class of a model from outside this package, or ``package.module:Class``.
+        result: of the test beside which the analysis stands; default none.
         **changes: settings to replace, for example ``data_path``.
 
     Returns:
         The analysis. What this model or its test cannot tell is left out, with a sentence.
 
     Raises:
-        GenRecError: the checkpoint or its data cannot be loaded.
+        GenRecError: the checkpoint or its data cannot be loaded, or the test of ``result`` asked
+            for other users and items, or ranked others, than a test today.
     """
     state = load_checkpoint(checkpoint)
     metrics = _metrics(state["config"])
     changes = {"metrics": metrics, "show_progress": False, **changes}
     trained = restored(checkpoint, state, model_class, changes)
+    _check_same_test(trained, result or {})
     bought = histories(create_dataset(trained.config, state["ids"]))
     table = ItemTable(trained.config, trained.model, trained.dataset)
 
@@ -76,6 +83,30 @@ def analysis_or_reason(checkpoint: str, **options: Any) -> tuple[Analysis | None
     except GenRecError as error:
         logging.getLogger().warning(f"The report has no analysis of {checkpoint}: {error}")
         return None, str(error)
+
+
+def _check_same_test(trained: Trained, result: Mapping[str, Any]) -> None:
+    """Check that a test today asks for what the test of a result asked for.
+
+    Results of earlier versions do not say it.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    advice = (
+        "so the checkpoint is not analysed: its figures would not be those of the result file. "
+        "Give what the test had, or test the checkpoint again with `recbole-genrec evaluate` and "
+        "report the result_file of that."
+    )
+    before = result.get("tested_pairs")
+    now = pairs_of_test(trained.test)
+    if before is not None and (now is None or now["digest"] != before["digest"]):
+        raise ConfigError(
+            f"The data of {trained.config.settings.dataset} changed since the test: its users and "
+            f"items were others, {advice}"
+        )
+    if "candidates" in result and result["candidates"] != candidates_of_test(trained.config):
+        raise ConfigError(f"The test ranked other items than candidate_file names now, {advice}")
 
 
 def _metrics(config: dict[str, Any]) -> list[str]:

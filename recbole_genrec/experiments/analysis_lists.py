@@ -19,7 +19,7 @@ from recbole_genrec.report.contents import Analysis, Example, Group, Item, Liste
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_from_hits
 
 POPULARITY_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001)
-HISTORY_EDGES = (1, 2, 3, 4, 6, 11, 21, 51, 101, 201)
+HISTORY_EDGES = (0, 1, 2, 3, 4, 6, 11, 21, 51, 101, 201)
 """Lowest value of each group (our choice)."""
 EXAMPLES = 10
 SHOWN_HISTORY = 8

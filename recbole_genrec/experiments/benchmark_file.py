@@ -167,7 +167,7 @@ def checkpoint_folder(output: Path, name: str) -> Path:
     return output / "checkpoints" / name
 
 
-def read_benchmark(file: str | os.PathLike[str], **changes: object) -> Benchmark:
+def read_benchmark(file: str | os.PathLike[str], /, **changes: object) -> Benchmark:
     """Read a benchmark file and check every setting of every run.
 
     Args:
@@ -213,7 +213,7 @@ def read_benchmark(file: str | os.PathLike[str], **changes: object) -> Benchmark
     if threads is None:  # share out all cores
         threads = max(1, (os.cpu_count() or 1) // content["processes"])
     return Benchmark(
-        Path(content["output"]),
+        Path(content["output"]).expanduser(),
         baseline,
         content["processes"],
         threads,
@@ -290,27 +290,60 @@ def _planned_runs(content: dict[str, Any], entry: dict[str, Any], where: str) ->
 
 def _settings(content: dict[str, Any], entry: dict[str, Any], where: str) -> dict[str, Any]:
     """The settings of an entry, which win over those of every run."""
-    model = model_name(entry["model"])
-    settings = {}
-    for name, value in content["settings"].items():
-        section = name.partition(".")[0]
-        # The run's process does not know the other classes from outside.
-        foreign = section in outside_names() and section != model
-        if not foreign and name.removeprefix(f"{model}.") not in entry["settings"]:
-            settings[name] = value
-    settings |= entry["settings"]
+    own = _own_settings(entry, where)
+    settings = {**_beside(own, content["settings"], model_name(entry["model"])), **own}
 
-    taken = [name for name in settings if name.rpartition(".")[2] in benchmark_keys()]
+    taken = [name for name in settings if _key(name) in benchmark_keys()]
     if taken:
         raise ConfigError(
             f"{where}: {', '.join(taken)} in settings; the benchmark sets these keys itself. "
             f"Leave them out."
         )
-    if entry.get("tokenizer") is not None:
-        settings["tokenizer"] = entry["tokenizer"]
     if content.get("data_path") is not None:
-        settings["data_path"] = content["data_path"]
+        settings["data_path"] = os.path.expanduser(content["data_path"])
     return settings
+
+
+def _own_settings(entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings that an entry itself gives, ``tokenizer`` among them.
+
+    Raises:
+        ConfigError: it names a tokenizer twice.
+    """
+    if entry.get("tokenizer") is None:
+        return entry["settings"]
+    if any(_key(name) == "tokenizer" for name in entry["settings"]):
+        raise ConfigError(
+            f"{where}: tokenizer stands beside settings and in settings. Remove one of the two."
+        )
+    return {**entry["settings"], "tokenizer": entry["tokenizer"]}
+
+
+def _beside(own: dict[str, Any], shared: dict[str, Any], model: str) -> dict[str, Any]:
+    """The settings of every run that hold for one beside its own.
+
+    A run reads ``Model.key`` before ``key``, so such a setting of every run would win over the
+    run's own ``key``.
+
+    Args:
+        own: the settings of the run.
+        shared: the settings of every run.
+        model: name of the run's model.
+    """
+    own_keys = {name.removeprefix(f"{model}.") for name in own}
+    kept = {}
+    for name, value in shared.items():
+        section = name.partition(".")[0]
+        # The run's process does not know the other classes from outside.
+        foreign = section in outside_names() and section != model
+        if not foreign and _key(name) not in own_keys:
+            kept[name] = value
+    return kept
+
+
+def _key(name: str) -> str:
+    """``epochs`` of ``Model.epochs``."""
+    return name.rpartition(".")[2]
 
 
 def _planned_run(
@@ -322,7 +355,7 @@ def _planned_run(
     where: str,
 ) -> PlannedRun:
     """One run; its settings are checked."""
-    output = Path(content["output"])
+    output = Path(content["output"]).expanduser()
     name = entry["name"]
     model = entry["model"]
     values = {

@@ -18,7 +18,11 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.ensemble_file import EnsembleFile, checked_weights
+from recbole_genrec.experiments.ensemble_file import (
+    RESULT_ENDING,
+    EnsembleFile,
+    checked_weights,
+)
 from recbole_genrec.experiments.ensemble_members import Case, Member, load_members
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.recbole_lists import BATCH
@@ -26,7 +30,7 @@ from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.stages import candidates_of_test, tested_entries
 from recbole_genrec.experiments.stored_settings import changes_of_results
 from recbole_genrec.report.metric_names import place
-from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
+from recbole_genrec.report.ranks import UserRanks, digest_of_test, ranks_folder, ranks_from_hits
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
 from recbole_genrec.training.accounting import Stages, entries_without_training
@@ -88,7 +92,7 @@ def _made_ensemble(
 ) -> dict[str, Any]:
     """See :func:`make_ensemble`."""
     stages = Stages()
-    result_file = target.with_suffix(".result.json")
+    result_file = target.with_suffix(RESULT_ENDING)
     check_writable(target)
     check_writable(result_file)
     members = load_members(checkpoints, changes, model_class)
@@ -99,7 +103,8 @@ def _made_ensemble(
     else:
         chosen = checked_weights(weights, len(members))
     stages.end("weights")
-    file = EnsembleFile(tuple(checkpoints), chosen, changes_of_results(changes))
+    is_chosen = weights is None
+    file = EnsembleFile(tuple(checkpoints), chosen, changes_of_results(changes), is_chosen)
     result = tested(members, file, ranks_folder(result_file))
     stages.end("test")
 
@@ -137,11 +142,13 @@ def tested(
         interaction, total, rows, targets = _summed(members, "test", batch, file.weights)
         collector.eval_batch_collect(total, interaction, rows, targets)
     figures = trainer.evaluator.evaluate(collector.get_data_struct())
+    metrics = {"test_result": {name: float(value) for name, value in figures.items()}}
     if ranks is not None:
         users, items = zip(*cases, strict=True)
         depth = max(config.settings.topk)
-        UserRanks(ranks_from_hits(collector.hits), users, depth, items).save(ranks)
-    metrics = {"test_result": {name: float(value) for name, value in figures.items()}}
+        places = ranks_from_hits(collector.hits)
+        of_test = digest_of_test(metrics["test_result"])
+        UserRanks(places, users, depth, items, test_digest=of_test).save(ranks)
     ranks_name = None if ranks is None else ranks.name
     entries = tested_entries(config, first.trained.test, metrics, {}, ranks_name)
 
@@ -149,6 +156,9 @@ def tested(
     entries["model"] = name
     entries["config"]["model"] = name
     entries["config"]["members"] = [member.settings_name() for member in members]
+    if file.chosen is not None:
+        # chosen ones may differ from seed to seed, given ones are settings
+        entries["config"]["weights"] = "chosen" if file.chosen else list(file.weights)
     entries["candidates"] = candidates_of_test(config)
     entries["members"] = [
         {"model": member.name, "checkpoint": checkpoint, "weight": weight}

@@ -13,6 +13,8 @@ from recbole_genrec.storage.artefacts import read_json
 
 FORMAT = "recbole_genrec ensemble"
 ADVICE = "Make it again with recbole-genrec ensemble."
+RESULT_ENDING = ".result.json"
+"""Of the result that is written beside a new ensemble."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class EnsembleFile:
         checkpoints: paths of the members' checkpoints.
         weights: one for each member, positive.
         changes: settings that replace those of all members, by key or ``Model.key``.
+        chosen: whether the weights were chosen on validation; ``None`` in files of earlier
+            versions, which do not say it.
     """
 
     checkpoints: tuple[str, ...]
     weights: tuple[float, ...]
     changes: dict[str, Any] = field(default_factory=dict)
+    chosen: bool | None = None
 
     def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The settings to replace when members are loaded.
@@ -52,17 +57,24 @@ class EnsembleFile:
             {"checkpoint": os.path.relpath(checkpoint, folder), "weight": weight}
             for checkpoint, weight in zip(self.checkpoints, self.weights, strict=True)
         ]
-        return {"format": FORMAT, "members": members, "changes": self.changes}
+        return {
+            "format": FORMAT,
+            "members": members,
+            "changes": self.changes,
+            "chosen": self.chosen,
+        }
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> EnsembleFile:
         """The members that a file names.
 
         Raises:
-            ArtefactError: the file is damaged, names fewer than two members, or a checkpoint is
-                missing.
+            ArtefactError: the file is damaged or no ensemble, names fewer than two members, or a
+                checkpoint is missing.
         """
         content = read_json(path, advice=ADVICE)
+        if not _is_of_ensemble(content):
+            raise ArtefactError(_no_ensemble(path, content))
         try:
             members = content["members"]
             names = [str(member["checkpoint"]) for member in members]
@@ -86,11 +98,12 @@ class EnsembleFile:
                     f"{path} names {checkpoint}, which is not there. Move the checkpoints along "
                     "with the file, or make the ensemble again."
                 )
-        return cls(checkpoints, checked_weights(weights, len(checkpoints)), changes)
+        weights = checked_weights(weights, len(checkpoints))
+        return cls(checkpoints, weights, changes, content.get("chosen"))
 
 
 def is_ensemble(path: str | os.PathLike) -> bool:
-    """Whether a path given as a checkpoint is the file of an ensemble."""
+    """Whether a path given as a checkpoint is a JSON file, which only an ensemble can be."""
     return str(path).endswith(".json") and Path(path).is_file()
 
 
@@ -100,8 +113,32 @@ def names_members(path: str | os.PathLike[str]) -> bool:
     Raises:
         ArtefactError: it is missing or damaged.
     """
-    content = read_json(path, advice="Make it again with the command that wrote it.")
-    return "members" in content and "test_result" not in content
+    return _is_of_ensemble(read_json(path, advice="Make it again with the command that wrote it."))
+
+
+def _is_of_ensemble(content: Mapping[str, Any]) -> bool:
+    return content.get("format") == FORMAT
+
+
+def _no_ensemble(path: str | os.PathLike, content: Mapping[str, Any]) -> str:
+    """What to name in place of a JSON file that is no ensemble.
+
+    Args:
+        path: the file.
+        content: what it holds.
+    """
+    if "test_result" not in content:
+        return (
+            f"{path} is no ensemble and no checkpoint. recbole-genrec ensemble writes the file of "
+            "an ensemble; a checkpoint is the .pth file of a run."
+        )
+    tested = content.get("checkpoint")
+    if tested is None and str(path).endswith(RESULT_ENDING):
+        tested = str(path).removesuffix(RESULT_ENDING) + ".json"
+    advice = "Name the checkpoint or the ensemble that was tested."
+    if tested is not None:
+        advice = f"Name what was tested: {tested}."
+    return f"{path} is the result of a test and holds no model. {advice}"
 
 
 def checked_weights(weights: Sequence[float], n_members: int) -> tuple[float, ...]:

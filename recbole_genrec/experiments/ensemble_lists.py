@@ -67,16 +67,10 @@ class EnsembleLists(CatalogueLists):
         lists = cls(served, file.weights)
         return Served(lists.config, lists, lists.histories)
 
-    @property
-    def training(self) -> bool:
-        """Whether a member is in training mode."""
-        return any(member.model.training for member in self.served)
-
-    def eval(self) -> EnsembleLists:
-        """As torch's."""
+    def leave_training_mode(self) -> None:
+        """As that of each member."""
         for member in self.served:
-            member.model.eval()
-        return self
+            member.model.leave_training_mode()
 
     def list_titles(self) -> list[str]:
         """Titles by item id."""

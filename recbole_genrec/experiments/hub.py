@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.experiments.ensemble_file import is_ensemble
+from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.storage.checkpoints import load_checkpoint
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -50,11 +50,12 @@ def opened(checkpoint: str) -> tuple[str, dict[str, Any]]:
         checkpoint: as in :func:`local_checkpoint`.
 
     Raises:
-        ArtefactError: it is missing or damaged.
+        ArtefactError: it is missing, damaged or a result.
         ConfigError: it is an ensemble.
     """
     path = local_checkpoint(checkpoint)
     if is_ensemble(path):
+        EnsembleFile.read(path)  # refuses other JSON files
         raise ConfigError(
             f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
             "load_recommender take it."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genrec.settings.recbole_values import history_masked
+from recbole_genrec.report.protocol import whole_protocol
 
 
 def model_card(model: Any, result: Mapping[str, Any]) -> str:
@@ -45,13 +45,9 @@ def model_card(model: Any, result: Mapping[str, Any]) -> str:
 
 
 def _protocol(values: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    masked = "no"
-    if history_masked(values):
-        masked = "yes"
     lines = [
-        f"* split: `{values['eval_args']}`",
-        f"* items of a user's history leave the ranking: {masked}",
-        f"* histories of at most {values['MAX_ITEM_LIST_LENGTH']} items, seed {values['seed']}",
+        f"* {whole_protocol({**result, 'config': values})}",
+        f"* seed: {values['seed']}",
         f"* item text: {', '.join(values['item_text_fields'] or ['none'])}",
     ]
     if values.get("beam_width") is not None and "search" in result.get("report", {}):

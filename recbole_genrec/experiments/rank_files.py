@@ -7,7 +7,13 @@ from typing import Any
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_folder, ranks_from_hits
+from recbole_genrec.report.ranks import (
+    UserRanks,
+    digest_of_test,
+    evaluated_cases,
+    ranks_folder,
+    ranks_from_hits,
+)
 
 
 class RankFile:
@@ -71,5 +77,12 @@ class RankFile:
         users, targets = self.cases
         folder = ranks_folder(result_file)
         depth = max(self._settings.topk)
-        UserRanks(ranks_from_hits(collector.hits), users, depth, targets).save(folder)
+        ranks = UserRanks(
+            ranks_from_hits(collector.hits),
+            users,
+            depth,
+            targets,
+            test_digest=digest_of_test(test["test_result"]),
+        )
+        ranks.save(folder)
         return folder.name

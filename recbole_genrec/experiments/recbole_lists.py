@@ -71,15 +71,10 @@ class RecBoleLists(CatalogueLists):
         self._reads_users = settings.model not in SAME_FOR_ALL and hasattr(model, "n_users")
         self._titles: list[str] | None = None
 
-    @property
-    def training(self) -> bool:
-        """As torch's."""
-        return self.model.training
-
-    def eval(self) -> RecBoleLists:
-        """As torch's."""
-        self.model.eval()
-        return self
+    def leave_training_mode(self) -> None:
+        """As torch's ``eval``, where the model is not in that mode already."""
+        if self.model.training:
+            self.model.eval()
 
     def list_texts(self) -> list[str]:
         """Titles, as there."""

@@ -12,6 +12,7 @@ from recbole_genrec.experiments.analysis import analysis_or_reason
 from recbole_genrec.report.contents import Analysis, ReportEntry
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
+from recbole_genrec.report.ranks import beside
 from recbole_genrec.report.runs import Run, collect, saved_ranks
 from recbole_genrec.storage.atomic import check_writable, write_text
 
@@ -114,7 +115,7 @@ def result_file(result: Mapping[str, Any]) -> Path:
 
 def _beside(runs: Sequence[Run]) -> Path:
     if len(runs) == 1 and runs[0].file is not None:
-        return runs[0].file.with_suffix(".html")
+        return beside(runs[0].file, ".html")
     return Path("report.html")
 
 
@@ -174,7 +175,8 @@ def _analysis(
             "shown. Make the report in the folder that the run was started in."
         )
     of_test = run.result.get("changes", {})  # of an evaluate
-    return analysis_or_reason(str(file), users=users, **{**of_test, **changes})
+    changes = {**of_test, **changes}
+    return analysis_or_reason(str(file), users=users, result=run.result, **changes)
 
 
 def find_checkpoint(checkpoint: str, result_file: Path | None) -> Path | None:

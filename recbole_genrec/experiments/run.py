@@ -24,7 +24,7 @@ from recbole_genrec.training.trainer_class import get_trainer_class
 
 @explained_files()
 def run_recbole_genrec(
-    model: str | type | None = None,
+    model: str | type | list[str] | None = None,
     dataset: str | None = None,
     config_file_list: list[str] | None = None,
     config_dict: dict[str, Any] | None = None,
@@ -37,8 +37,8 @@ def run_recbole_genrec(
     the processes import it.
 
     Args:
-        model: a name, ``package.module:Class``, several of these with commas between, or a model
-            class.
+        model: a name, ``package.module:Class``, several of these with commas between or in a list,
+            or a model class.
         dataset: name of the dataset's folder below ``data_path``.
         config_file_list: YAML files with settings.
         config_dict: settings, which win over those of the files.
@@ -58,9 +58,8 @@ def run_recbole_genrec(
     config_file_list = config_files(config_file_list, arguments)
     if model is None:
         model = named_model(arguments, config_dict or {}, config_file_list)
+    model = joined_names(model)
     several = isinstance(model, str) and "," in model
-    if several:
-        _check_no_result_file(arguments, config_dict or {})
 
     # Models from outside are found first: a key like Mine.epochs needs their names.
     _find_classes(model)
@@ -93,16 +92,19 @@ def run_recbole_genrec(
     return results_of({model_name(name): result for name, result in results.items()})
 
 
-def _check_no_result_file(arguments: dict[str, Any], config_dict: dict[str, Any]) -> None:
-    if arguments.get("result_file") or config_dict.get("result_file"):
+def _check_together(configs: list[GenRecConfig]) -> None:
+    """Refuse models that cannot run in one command, or stand in one table.
+
+    Raises:
+        ConfigError: they also share a result file, or their settings ask for several machines.
+    """
+    files = [config.settings.result_file for config in configs]
+    named = [file for file in files if file is not None]
+    if len(set(named)) < len(named):
         raise ConfigError(
             "--result_file names one file, but several models run. Leave it out; "
             "with several models each result is written beside its checkpoint."
         )
-
-
-def _check_together(configs: list[GenRecConfig]) -> None:
-    """Refuse models that cannot stand in one table, or whose settings ask for several machines."""
     check_one_table({config.settings.model: config.plain() for config in configs})
     if any(config.settings.world_size > config.settings.nproc for config in configs):
         raise ConfigError("Several machines train one model at a time: give --model a single name.")
@@ -137,9 +139,26 @@ def _find_classes(model: str | type | None) -> None:
             )
 
 
-def named_model(
-    arguments: dict[str, Any], config_dict: dict[str, Any], files: list[str]
-) -> str | None:
+def joined_names(model: object) -> str | type | None:
+    """Several models as one text: ``[STORE, SASRec]`` is ``STORE,SASRec``.
+
+    Args:
+        model: a name, a class, or a list of names; ``None`` where none is named.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(model, (list, tuple)) and all(isinstance(name, str) for name in model):
+        model = ",".join(model)
+    if model is not None and not isinstance(model, (str, type)):
+        raise ConfigError(
+            f"model is {model!r}; give a name, or several with commas between: "
+            "--model=STORE,SASRec."
+        )
+    return model
+
+
+def named_model(arguments: dict[str, Any], config_dict: dict[str, Any], files: list[str]) -> Any:
     """The model that the settings name; arguments win over the dictionary, and that over files.
 
     Args:

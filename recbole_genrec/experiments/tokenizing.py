@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,11 +91,12 @@ def tokenize(
         ConfigError: a setting is wrong, or the method has no item tokenizer of its own.
         DataError: a tokenizer needs item texts that the data does not give.
     """
-    arguments = parse_arguments(list(argv))
+    arguments = parse_arguments(list(argv), texts=("output",))
     files = config_files(config_file_list, arguments)
-    output = arguments.get("output")
-    if output:
-        check_writable(str(output))
+    output: Path | None = None
+    if arguments.get("output") is not None:
+        output = Path(str(arguments["output"])).expanduser()
+        check_writable(output)
 
     others = ("--tokenizer=", "--output=")
     words = [word for word in argv if not word.startswith(others)]
@@ -110,8 +112,8 @@ def tokenize(
         check_item_texts(config)
 
     figures = [_figures(config) for config in configs]
-    if output:
-        write_json(str(output), [asdict(row) for row in figures])
+    if output is not None:
+        write_json(output, [asdict(row) for row in figures])
     return figures
 
 

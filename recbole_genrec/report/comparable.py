@@ -14,6 +14,8 @@ from recbole_genrec.settings.recbole_values import evaluation_modes, history_mas
 from recbole_genrec.storage.digests import digest
 
 PROTOCOL_KEYS = ("eval_args", "repeatable", "candidate_file")  # which items are ranked for whom
+TAIL_RATIO = 0.1
+"""The share that RecBole takes where ``tail_ratio`` is none."""
 
 
 class ComparedRun(Protocol):
@@ -184,8 +186,8 @@ def check_one_table(
 
     Raises:
         ConfigError: the lists of some hold items of the history and those of others do not, the
-            models are tested in different ways, on different rows or on different data, or one is
-            not tested.
+            models are tested in different ways, on different rows or on different data, their
+            tails are others, or one is not tested.
     """
     untested = [name for name, values in settings.items() if values.get("hold_out") is False]
     if untested:
@@ -200,6 +202,7 @@ def check_one_table(
             f"The history is masked for {names} alone, and such results cannot stand in one table "
             "with the others. Set exclude_history for all models, or run them apart."
         )
+    _check_tails(settings)
     examples = {}
     for name, values in settings.items():
         kind = kind_of_rows(values)
@@ -216,6 +219,38 @@ def check_one_table(
                 f"{_differences(keys, first, values)}. Set {keys[0]} for all models, or run them "
                 "apart."
             )
+
+
+def tail_ratio(values: Mapping[str, Any]) -> float | None:
+    """The share of the items that TailPercentage takes for the tail; ``None`` without the metric.
+
+    Args:
+        values: settings of a run.
+    """
+    metrics = values.get("metrics") or []
+    names = [metrics] if isinstance(metrics, str) else metrics
+    if "tailpercentage" not in [name.lower() for name in names]:
+        return None
+    return values.get("tail_ratio") or TAIL_RATIO
+
+
+def _check_tails(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that TailPercentage counts the same items in all models that have it.
+
+    Raises:
+        ConfigError: two have another ``tail_ratio``.
+    """
+    names: dict[float, str] = {}
+    for name, values in settings.items():
+        ratio = tail_ratio(values)
+        if ratio is not None:
+            names.setdefault(ratio, name)
+    if len(names) > 1:
+        examples = " and ".join(f"{ratio} of {name}" for ratio, name in names.items())
+        raise ConfigError(
+            f"TailPercentage takes other items for the tail under tail_ratio {examples}, so the "
+            "values cannot stand in one table. Set tail_ratio for all models, or run them apart."
+        )
 
 
 def kind_of_rows(values: Mapping[str, Any]) -> str:

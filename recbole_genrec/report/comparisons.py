@@ -62,22 +62,17 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_tests(
-    entries: Sequence[ReportEntry], baseline: ReportEntry, metrics: Sequence[str]
+    pairs: Sequence[tuple[ReportEntry, ReportEntry]], metrics: Sequence[str]
 ) -> list[PairedTest]:
     """Every run with ranks against the baseline, in every metric that ranks give.
 
     Args:
-        entries: the runs.
-        baseline: one of them.
+        pairs: runs, each with the run of the baseline on its dataset with its seed.
         metrics: names as in result files.
     """
-    if baseline.ranks is None:
-        return []
     comparisons: list[tuple[str, str, Comparison]] = []
-    for entry in entries:
-        if entry is baseline or entry.ranks is None:
-            continue
-        if entry.run.dataset != baseline.run.dataset:
+    for entry, baseline in pairs:
+        if entry.ranks is None or baseline.ranks is None:
             continue
         own, others = comparable([entry.ranks, baseline.ranks])
         for metric in metrics:

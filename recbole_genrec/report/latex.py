@@ -9,6 +9,7 @@ import pandas as pd
 
 from recbole_genrec.report.best import best_value
 from recbole_genrec.report.comparisons import CORRECTION
+from recbole_genrec.report.protocol import protocol_sentences
 
 Row = dict[str, Any]
 SPECIAL = {
@@ -95,8 +96,7 @@ def _cell(value: Row | None, best: float | None) -> str:
 
 
 def _caption(dataset: str, rows: Sequence[Row], starred: bool) -> str:
-    details = rows[0]["details"]
-    text = f"{escaped(dataset)}: test metrics, history masked: {details['history masked']}."
+    text = escaped(" ".join([f"{dataset}.", *protocol_sentences(rows)]))
     if any(len(row["seeds"]) > 1 for row in rows):
         text += r" $\pm$: sample standard deviation over seeds."
     if starred:

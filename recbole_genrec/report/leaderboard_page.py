@@ -10,7 +10,7 @@ from recbole_genrec.report.best import best_value
 from recbole_genrec.report.comparisons import CORRECTION
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
-from recbole_genrec.report.protocol import protocol_text
+from recbole_genrec.report.protocol import protocol_sentences
 from recbole_genrec.report.rows import mean_metrics
 from recbole_genrec.report.tables import STAGES
 from recbole_genrec.report.templating import Figures, render
@@ -80,17 +80,8 @@ class Board:
 
     @property
     def protocols(self) -> list[str]:
-        """How the runs were tested; one line where all were tested alike."""
-        texts: dict[str, list[str]] = {}
-        for row in self.done:
-            details = row["details"]
-            text = f"{protocol_text(details)}, history masked: {details['history masked']}"
-            if "data" in details:
-                text += f", {details['data']}"
-            texts.setdefault(text, []).append(row["run"])
-        if len(texts) == 1:
-            return list(texts)
-        return [f"{', '.join(runs)}: {text}" for text, runs in texts.items()]
+        """How the runs were tested."""
+        return protocol_sentences(self.done)
 
     def best(self, metric: str) -> float | None:
         """The best mean of a metric."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from recbole_genrec.report.baselines import baselines, is_baseline, references
 from recbole_genrec.report.best import best_epoch, best_value
 from recbole_genrec.report.comparisons import NOTE, metric_intervals, paired_tests
 from recbole_genrec.report.contents import Analysis, ReportEntry
@@ -15,7 +16,7 @@ from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
 from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.protocol import protocol_text
-from recbole_genrec.report.rows import check_baseline, main_metric
+from recbole_genrec.report.rows import common_metrics, main_metric
 from recbole_genrec.report.templating import Figures, render
 from recbole_genrec.settings.recbole_values import history_masked
 
@@ -41,8 +42,8 @@ def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> 
 
     Args:
         entries: the runs, in the order of the page.
-        baseline: name of the run that the others are compared with; default the first run of
-            RecBole's models, or the first.
+        baseline: name of the run that the others are compared with, on the same dataset and with
+            the same seed; default the first run of RecBole's models on a dataset, or the first.
 
     Returns:
         HTML.
@@ -50,14 +51,13 @@ def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> 
     Raises:
         ConfigError: ``baseline`` is the name of no run.
     """
-    reference = _baseline(entries, baseline)
+    names_of_baselines = baselines(entries, baseline)
     figures = Figures()
     metric = main_metric([entry.run for entry in entries])
-    runs = []
-    for number, entry in enumerate(entries):
-        others = reference if entry is not reference else None
-        runs.append(RunView(f"run-{number}", entry, others, figures, metric))
-    overview = Overview(runs, reference, figures) if len(runs) > 1 else None
+    runs: list[RunView] = []
+    for entry, reference in zip(entries, references(entries, names_of_baselines), strict=True):
+        runs.append(RunView(f"run-{len(runs)}", entry, reference, figures, metric))
+    overview = Overview(runs, names_of_baselines, figures) if len(runs) > 1 else None
     names = ", ".join(dict.fromkeys(entry.run.dataset for entry in entries))
     title = f"{entries[0].name} on {names}" if len(runs) == 1 else f"{len(runs)} runs on {names}"
     return render(
@@ -67,17 +67,6 @@ def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> 
         overview=overview,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
-
-
-def _baseline(entries: Sequence[ReportEntry], name: str | None) -> ReportEntry:
-    if name is not None:
-        names = [entry.name for entry in entries]
-        check_baseline(names, name)
-        return entries[names.index(name)]
-    for entry in entries:
-        if not entry.result["report"]:  # a model of RecBole
-            return entry
-    return entries[0]
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ class RunView:
     Args:
         key: id of the run's section.
         entry: the run.
-        baseline: the run that it is compared with; None where it is the baseline.
+        baseline: the run that it is compared with; None where there is none.
         figures: of the page.
         metric: the main metric.
     """
@@ -122,6 +111,7 @@ class RunView:
         self.entry = entry
         self.name = entry.name
         self.result = entry.result
+        self.dataset = entry.run.dataset
         self.analysis = entry.analysis or Analysis()
         self.baseline = baseline
         self.figures = figures
@@ -143,11 +133,12 @@ class RunView:
             rows.append(("tokenizer", str(config["tokenizer"])))
         rows += [
             ("dataset", result["dataset"]),
-            ("protocol", protocol_text(config)),
+            ("protocol", protocol_text(result)),
             ("history masked", "yes" if masked else "no"),
             ("seed", str(result["seed"])),
-            ("parameters", f"{result['parameters']:,}"),
         ]
+        if result.get("parameters") is not None:
+            rows.append(("parameters", f"{result['parameters']:,}"))
         if data_text(config):
             rows.append(("data", data_text(config)))
         if result.get("processes", 1) > 1:
@@ -322,33 +313,46 @@ class Overview:
 
     Args:
         runs: the runs.
-        baseline: the run that the others are tested against.
+        names_of_baselines: of the row that the others are tested against, by dataset.
         figures: of the page.
     """
 
-    def __init__(self, runs: Sequence[RunView], baseline: ReportEntry, figures: Figures) -> None:
+    def __init__(
+        self, runs: Sequence[RunView], names_of_baselines: Mapping[str, str], figures: Figures
+    ) -> None:
         self.runs = runs
-        self.baseline = baseline
-        tests = [run.test for run in runs]
-        self.metrics = list(tests[0])
-        for test in tests[1:]:
-            self.metrics = [name for name in self.metrics if name in test]
-        self.tests = paired_tests([run.entry for run in runs], baseline, self.metrics)
+        self.baseline = _in_words(names_of_baselines)
+        self.metrics = common_metrics([run.result for run in runs])
+        pairs = [(run.entry, run.baseline) for run in runs if run.baseline is not None]
+        self.tests = paired_tests(pairs, self.metrics)
         self.note = NOTE.format(n=len(self.tests))
+        tested = {test.run for test in self.tests}
         self.untested = []
         for run in runs:
-            tested = any(test.run == run.name for test in self.tests)
-            if run.entry is not baseline and not tested:
+            if run.name not in tested and not is_baseline(run.entry, names_of_baselines):
                 self.untested.append(run.name)
-        values = {}
-        for run in runs:
-            values[run.name] = {name: run.test[name] for name in self.metrics}
-        intervals = {run.name: run.intervals for run in runs}
-        self.figure = figures(metrics.metric_bars(values, intervals), "metrics of all runs")
+        self._figures = figures
 
-    def best(self, metric: str) -> float | None:
-        """The best value of a metric on the test split."""
-        return best_value(metric, [run.test[metric] for run in self.runs])
+    def best(self, metric: str, dataset: str) -> float | None:
+        """The best value of a metric on the test split of a dataset."""
+        return best_value(metric, [run.test[metric] for run in self._on(dataset)])
+
+    @property
+    def figures(self) -> list[Any]:
+        """The metrics of all runs, a figure a dataset."""
+        return [self._figure(name) for name in dict.fromkeys(run.dataset for run in self.runs)]
+
+    def _figure(self, dataset: str) -> Any:
+        values = {}
+        intervals = {}
+        for run in self._on(dataset):
+            values[run.name] = {name: run.test[name] for name in self.metrics}
+            intervals[run.name] = run.intervals
+        return self._figures(metrics.metric_bars(values, intervals), f"metrics on {dataset}")
+
+    def _on(self, dataset: str) -> list[RunView]:
+        """The runs on a dataset."""
+        return [run for run in self.runs if run.dataset == dataset]
 
     @property
     def differences(self) -> list[tuple[str, list[Any]]]:
@@ -360,3 +364,11 @@ class Overview:
             if any(value != values[0] for value in values):
                 rows.append((name, values))
         return sorted(rows, key=lambda row: row[0].lower())
+
+
+def _in_words(names_of_baselines: Mapping[str, str]) -> str:
+    """The names of the baselines, with their datasets where the names differ."""
+    names = set(names_of_baselines.values())
+    if len(names) == 1:
+        return names.pop()
+    return ", ".join(f"{name} on {dataset}" for dataset, name in names_of_baselines.items())

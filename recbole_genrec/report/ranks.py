@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.metric_names import is_of_rank, kind, place
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
+from recbole_genrec.storage.digests import digest
 
 ADVICE = "Run or evaluate the model again with --save_ranks=True, which writes them anew."
 """What to do about damaged ranks."""
@@ -41,6 +42,8 @@ class UserRanks:
         targets: raw id of each user's test item, where it is known: two models are compared by
             users who have the same one.
         cases_digest: of ranks :meth:`without_names` the digest of all users and targets, else "".
+        test_digest: :func:`digest_of_test` of the result that they belong to; "" where it is not
+            known.
     """
 
     ranks: np.ndarray
@@ -48,6 +51,7 @@ class UserRanks:
     depth: int
     targets: tuple[str, ...] = ()
     cases_digest: str = ""
+    test_digest: str = ""
 
     def recall(self, k: int) -> np.ndarray:
         """Recall@k of each user, float64 ``[n_users]``; k must not exceed ``depth``."""
@@ -89,7 +93,7 @@ class UserRanks:
         keys = [hashlib.sha256("\0".join(case).encode("utf-8")).digest() for case in self._cases()]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         together = hashlib.sha256(b"".join(sorted(keys))).hexdigest()[:16]
-        return UserRanks(self.ranks[order], (), self.depth, (), together)
+        return UserRanks(self.ranks[order], (), self.depth, (), together, self.test_digest)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Store as an artefact: ranks int16, users and targets as compressed JSON.
@@ -98,6 +102,8 @@ class UserRanks:
         rows can join it later: .3 MB for 22,000 users, .01 MB :meth:`without_names`.
         """
         meta: dict[str, Any] = {"depth": self.depth}
+        if self.test_digest:
+            meta["test_digest"] = self.test_digest
         if self.cases_digest:
             meta["cases_digest"] = self.cases_digest
             save_artefact(folder, {"packed_ranks": _packed(self.ranks.tolist())}, meta)
@@ -168,9 +174,10 @@ def _loaded(tensors: dict[str, Tensor], meta: dict[str, Any]) -> UserRanks:
         KeyError, TypeError, ValueError, zlib.error: they hold no ranks.
     """
     depth = int(meta["depth"])
+    test_digest = str(meta.get("test_digest", ""))
     if "packed_ranks" in tensors:
         numbers = np.array(_unpacked(tensors["packed_ranks"]), dtype=np.int64)
-        return UserRanks(numbers, (), depth, (), str(meta["cases_digest"]))
+        return UserRanks(numbers, (), depth, (), str(meta["cases_digest"]), test_digest)
     if "cases" in tensors:
         users, targets = _unpacked(tensors["cases"])
     else:
@@ -179,12 +186,35 @@ def _loaded(tensors: dict[str, Tensor], meta: dict[str, Any]) -> UserRanks:
     ranks = tensors["ranks"].numpy().astype(np.int64)
     if len(users) != len(ranks):
         raise ValueError("users and ranks differ in number")
-    return UserRanks(ranks, tuple(users), depth, tuple(targets))
+    return UserRanks(ranks, tuple(users), depth, tuple(targets), test_digest=test_digest)
+
+
+def digest_of_test(metrics: Mapping[str, float]) -> str:
+    """By what ranks and a result know each other.
+
+    Args:
+        metrics: ``test_result`` of the result.
+    """
+    return digest(dict(metrics))
 
 
 def ranks_folder(result_file: str | os.PathLike) -> Path:
-    """Where the ranks of a result file lie: ``<name>.ranks`` beside ``<name>.json``."""
-    return Path(result_file).with_suffix(".ranks")
+    """Where the ranks of a result file lie: ``<name>.ranks`` beside ``<name>.json``.
+
+    Other names keep all of their parts: ``toy.Pop.ranks`` beside ``toy.Pop``.
+    """
+    return beside(result_file, ".ranks")
+
+
+def beside(result_file: str | os.PathLike, suffix: str) -> Path:
+    """A file beside a result file, whose name differs by its suffix alone.
+
+    Args:
+        result_file: the result file.
+        suffix: takes the place of ``.json``, or follows a name that does not end so.
+    """
+    file = Path(result_file)
+    return file.with_name(file.name.removesuffix(".json") + suffix)
 
 
 def ranks_from_hits(hits: Tensor) -> np.ndarray:

@@ -11,14 +11,15 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
+from recbole_genrec.report.comparable import tail_ratio
 from recbole_genrec.report.comparisons import adjusted
 from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.metric_names import is_of_rank, kind, place
+from recbole_genrec.report.protocol import masked_text, whole_protocol
 from recbole_genrec.report.ranks import comparable
 from recbole_genrec.report.runs import Run, saved_ranks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.settings.classification import benchmark_keys, display_keys
-from recbole_genrec.settings.recbole_values import history_masked
 from recbole_genrec.settings.rules import did_you_mean
 
 METRIC = "ndcg@10"
@@ -26,6 +27,7 @@ DETAIL_KEYS = (
     "MAX_ITEM_LIST_LENGTH",
     "eval_args",
     "repeatable",
+    "candidate_file",
     "epochs",
     "train_batch_size",
     "learning_rate",
@@ -143,15 +145,20 @@ def main_metric(runs: Sequence[Run]) -> str:
 
     It is NDCG@10 if all results have it, else the first NDCG, else the first metric, that all have.
     """
-    tests = [run.result["test_result"] for run in runs if run.result]
-    if not tests:
-        return METRIC
-    names = set(tests[0]).intersection(*tests)
-    common = [name for name in tests[0] if name in names]
+    common = common_metrics([run.result for run in runs if run.result])
     if METRIC in common or not common:
         return METRIC
     ndcg = [name for name in common if kind(name) == "ndcg"]
     return (ndcg or common)[0]
+
+
+def common_metrics(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The test metrics that all results have, in the order of the first."""
+    tests = [result["test_result"] for result in results]
+    if not tests:
+        return []
+    names = set(tests[0]).intersection(*tests)
+    return [name for name in tests[0] if name in names]
 
 
 def _user_metrics(runs: Sequence[Run], metric: str) -> dict[str, UserMetrics]:
@@ -186,7 +193,7 @@ def _row(runs: Sequence[Run], metric: str) -> dict[str, Any]:
 def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     """Metrics, costs and codes of the results of one row, and what they were made with."""
     test = {}
-    for name in results[0]["test_result"]:
+    for name in common_metrics(results):
         test[name] = _spread(result["test_result"][name] for result in results)
     valid = _spread((result.get("best_valid_result") or {}).get(metric) for result in results)
 
@@ -204,6 +211,7 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
         "cpu_seconds": cpu_seconds,
         "certified": _mean(search.get(certified) for search in searches),
         "codes": _codes(tokenizers) if tokenizers[0] else None,
+        "protocol": whole_protocol(results[0]),
         "details": _details(results),
     }
 
@@ -264,14 +272,18 @@ def _details(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         settings["item_vectors"] = Path(settings["item_vectors"]).name
     else:
         settings.pop("item_vectors_use", None)
+    if "candidate_file" in settings:
+        settings["candidate_file"] = Path(settings["candidate_file"]).name
+    if tail_ratio(config) is not None:
+        settings["tail_ratio"] = tail_ratio(config)
     data = data_text(config)
     if data:
         settings["data"] = data
     return {
         "command": _command(first.get("command")),
-        "commits": sorted({str(result["commit"]) for result in results}),
-        "versions": first["versions"],
-        "history masked": "yes" if history_masked(config) else "no",
+        "commits": sorted({str(result.get("commit")) for result in results}),
+        "versions": first.get("versions") or {},
+        "history masked": masked_text(config),
         **settings,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.report.comparable import check_comparable, distinct_names
-from recbole_genrec.report.ranks import UserRanks, ranks_folder
+from recbole_genrec.report.ranks import ADVICE, UserRanks, digest_of_test, ranks_folder
 from recbole_genrec.storage.artefacts import check_content, read_json
 
 STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
@@ -129,14 +129,21 @@ def saved_ranks(run: Run) -> UserRanks | None:
     """The ranks that a run kept beside its result, or ``None``.
 
     Raises:
-        ArtefactError: they are damaged.
+        ArtefactError: they are damaged, or those of another result.
     """
     if run.result is None or run.file is None or not run.result.get("ranks"):
         return None
     folder = run.file.parent / str(run.result["ranks"])
     if not folder.is_dir():  # the result file was renamed together with its ranks
         folder = ranks_folder(run.file)
-    return UserRanks.load(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    ranks = UserRanks.load(folder)
+    if ranks.test_digest not in ("", digest_of_test(run.result["test_result"])):
+        raise ArtefactError(
+            f"{folder} holds the ranks of another test than that of {run.file}. {ADVICE}"
+        )
+    return ranks
 
 
 def _benchmark_runs(folder: Path, state: dict[str, Any]) -> list[Run]:
@@ -151,6 +158,7 @@ def _benchmark_run(folder: Path, entry: dict[str, Any]) -> Run:
     result = None
     if entry["status"] == "done":
         result = read_json(file, OBJECTS, RESULT_ADVICE)
+        _check_entry(entry, file, result, folder)
     return Run(
         entry["name"],
         entry["dataset"],
@@ -162,6 +170,23 @@ def _benchmark_run(folder: Path, entry: dict[str, Any]) -> Run:
         file,
         result,
     )
+
+
+def _check_entry(entry: dict[str, Any], file: Path, result: dict[str, Any], folder: Path) -> None:
+    """Check that a result is that of its entry in ``runs.json``.
+
+    Results call a model by another name where ``generator`` chooses its class.
+
+    Raises:
+        ArtefactError: it is that of another dataset or seed.
+    """
+    listed = entry["dataset"], entry["seed"]
+    found = result["dataset"], result["seed"]
+    if found != listed:
+        raise ArtefactError(
+            f"{file} is a result on {found[0]} with seed {found[1]}, but {folder / STATE} lists it "
+            f"as one on {listed[0]} with seed {listed[1]}. {STATE_ADVICE}"
+        )
 
 
 def _results(path: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ def share_results(
 
     Raises:
         ArtefactError: a path is missing, or holds no result.
-        ConfigError: no run has finished, two are the same seed of ``name``, or the runs cannot
-            stand in one table with those of the folder.
+        ConfigError: no run has finished, two are the same seed of ``name``, two would be written to
+            one file, or the runs cannot stand in one table with those of the folder.
         HeldError: another process adds results to the folder.
     """
     folder = Path(folder)
@@ -60,7 +60,9 @@ def share_results(
         finished = [replace(run, name=name) for run in finished]
     shared = [_without_places(run) for run in finished]
     check_unique(shared)
-    check_comparable(finished)  # their paths tell files of one name apart
+    # their paths tell files of one name apart
+    rows = zip(finished, shared, strict=True)
+    check_comparable([replace(run, name=other.name) for run, other in rows])
 
     refusal = f"Another process adds results to {folder}. Give the command again when it has ended."
     with held_alone(folder / STATE, refusal):
@@ -72,6 +74,7 @@ def share_results(
 
         added = {run.key for run in shared}
         kept = [run for run in present if run.key not in added]
+        _check_files([*kept, *shared], folder)
         all_ranks = [saved_ranks(run) for run in finished]
         files = [_write(run, ranks, folder) for run, ranks in zip(shared, all_ranks, strict=True)]
         _write_state([*kept, *shared], about, folder)
@@ -86,8 +89,27 @@ def _without_places(run: Run) -> Run:
     if run.result.get("command"):
         words = shlex.split(str(run.result["command"]))
         result["command"] = shlex.join(without_paths(words))
-    name = " ".join(without_paths(run.name.split(" ")))
-    return replace(run, name=name, result=result)
+    name = _without_paths_of(run.result["config"], run.name)
+    return replace(run, name=name, tokenizer=without_paths(run.tokenizer), result=result)
+
+
+def _without_paths_of(settings: dict[str, Any], name: str) -> str:
+    """The name of a row, with the last part alone of every path of its settings."""
+    for text in sorted(set(_texts(settings)), key=len, reverse=True):
+        if without_paths(text) != text:
+            name = name.replace(text, without_paths(text))
+    return name
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value that JSON can hold."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value
 
 
 def _write(run: Run, ranks: UserRanks | None, folder: Path) -> Path:
@@ -114,6 +136,23 @@ def _file(run: Run, folder: Path) -> Path:
     if name != run.name:
         name += f"-{digest(run.name, size=6)}"
     return folder / "results" / f"{name}-{run.dataset}-{run.seed}.json"
+
+
+def _check_files(runs: Sequence[Run], folder: Path) -> None:
+    """Check that each run has a file of its own.
+
+    Raises:
+        ConfigError: names, datasets and seeds of two join to one file name.
+    """
+    first: dict[Path, Run] = {}
+    for run in runs:
+        file = _file(run, folder)
+        other = first.setdefault(file, run)
+        if other is not run:
+            raise ConfigError(
+                f"{other.name} on {other.dataset} and {run.name} on {run.dataset} would both be "
+                f"written to {file}. Give one of them another name with --name."
+            )
 
 
 def _write_state(runs: Sequence[Run], about: dict[str, Any], folder: Path) -> None:

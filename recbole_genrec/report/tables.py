@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recbole_genrec.report.comparisons import CORRECTION
+from recbole_genrec.report.protocol import protocol_sentences
 from recbole_genrec.report.significance import REPEATS
 
 Row = dict[str, Any]
@@ -34,9 +35,15 @@ NOTES = (
     "sentence vectors."
 )
 STAGES = ("tokenizer", "training", "validation", "test")
-PROTOCOL_KEYS = ("eval_args", "repeatable", "MAX_ITEM_LIST_LENGTH")
-# Details that stand elsewhere in the leaderboard.
-SHOWN_DETAILS = {"command", "commits", "versions", "history masked", "data", *PROTOCOL_KEYS}
+PROTOCOL_DETAILS = {
+    "eval_args",
+    "repeatable",
+    "MAX_ITEM_LIST_LENGTH",
+    "history masked",
+    "data",
+}
+SHOWN_DETAILS = {"command", "commits", "versions", *PROTOCOL_DETAILS}
+"""Details that stand elsewhere in the leaderboard."""
 
 
 def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None = None) -> str:
@@ -62,7 +69,7 @@ def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None =
 
 def _dataset(dataset: str, rows: Sequence[Row], metric: str, place: int) -> list[str]:
     """The blocks of one dataset."""
-    blocks = [f"## {dataset}", *_protocols(rows), _accuracy(rows, metric)]
+    blocks = [f"## {dataset}", *protocol_sentences(rows), _accuracy(rows, metric)]
     done = [row for row in rows if row["test"]]
     coded = [row for row in done if row["codes"]]
     if done:
@@ -227,19 +234,6 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _protocols(rows: Sequence[Row]) -> list[str]:
-    """How the models were tested; one line where all were tested alike."""
-    texts = []
-    for row in rows:
-        if row["test"]:
-            settings = [f"{key} {row['details'].get(key)}" for key in PROTOCOL_KEYS]
-            settings.append(f"history masked: {row['details']['history masked']}")
-            if "data" in row["details"]:
-                settings.append(row["details"]["data"])
-            texts.append(", ".join(settings))
-    return [f"Test split under {text}." for text in dict.fromkeys(texts)]
-
-
 def _failures(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
@@ -265,6 +259,8 @@ def _versions(rows: Sequence[Row]) -> list[str]:
     runs: dict[str, list[str]] = {}
     for row in rows:
         versions = row["details"]["versions"].items()
+        if not versions:
+            continue
         text = ", ".join(f"{name} {version}" for name, version in versions)
         runs.setdefault(text, []).append(row["run"])
     if len(runs) == 1:

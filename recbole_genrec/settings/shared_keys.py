@@ -33,7 +33,7 @@ class ContentKeys(BackboneSourceKeys, ItemVectorKeys, TextVectorKeys):
     tokenizer: str = key(
         "item tokenizer, the folder of stored codes, or an index file (.json)", affects="tokenizer"
     )
-    generator: str = key(
+    generator: str | None = key(
         "generator, where a method offers several", affects="training", default=None
     )
 

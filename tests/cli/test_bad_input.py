@@ -201,6 +201,60 @@ def test_diverging_training_names_batch_and_rate(folder, monkeypatch):
         train(folder)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "--checkpoint=2024"], "The checkpoint 2024 does not exist"),
+        (["evaluate", "--checkpoint"], "--checkpoint needs a value"),
+        (["evaluate", "--checkpoint=[a,b]"], "The checkpoint [a,b] does not exist"),
+        (["evaluate", "--checkpoint=a.pth", "--result_file=5"], "The checkpoint a.pth does not"),
+        (["evaluate", "--checkpoint=a.pth", "--model_class=A"], "--model_class is no key of this"),
+        (["ensemble", "--checkpoints=2023,2024"], "The checkpoint 2023 does not exist"),
+        (["ensemble", "--checkpoints=[2023,2024]"], "The checkpoint 2023 does not exist"),
+        (["ensemble", "--checkpoints"], "--checkpoints needs a value"),
+        (["ensemble", "--checkpoints=a,b", "--command=5"], "--command is no key of this command"),
+        (["tune", "--params_file"], "--params_file needs a value"),
+        (["tune", "--params_file=5"], "The parameter file 5 cannot be read"),
+        (["tokenize", "--output", "--dataset=toy"], "--output needs a value"),
+        (["run", "--model=7", "--dataset=toy"], "model is 7; give a name, or several"),
+        (["run", "--model={a: b}", "--dataset=toy"], "model is {'a': 'b'}; give a name"),
+        (["run", "--model", "--dataset=toy"], "model is True; give a name"),
+        (["benchmark", "plan.yaml", "--file=x"], "plan.yaml: unknown key 'file'"),
+    ],
+)
+def test_values_of_another_kind_are_no_tracebacks(words, message, capsys):
+    Path("plan.yaml").write_text(
+        "output: out\ndatasets: [toy]\nseeds: [1]\nruns: [{name: a, model: Pop}]\n"
+    )
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["argument", "file", "program"])
+def test_several_models_in_a_list(folder, way, tmp_path, capsys):
+    words = ["--dataset=toy", f"--data_path={folder}", "--gpu_id=", "--epochs=1"]
+    names = ["Pop", "BPR"]
+    if way == "argument":
+        results = run_recbole_genrec(argv=[*words, "--model=[Pop, BPR]"])
+    elif way == "file":
+        (tmp_path / "own.yaml").write_text("model: [Pop, BPR]\n")
+        results = run_recbole_genrec(argv=words, config_file_list=[str(tmp_path / "own.yaml")])
+    else:
+        results = run_recbole_genrec(names, argv=words)
+    assert list(results) == names
+
+
+def test_several_models_share_no_result_file(folder, tmp_path):
+    (tmp_path / "own.yaml").write_text("result_file: one.json\n")
+    with pytest.raises(ConfigError, match="names one file, but several models run"):
+        run_recbole_genrec(
+            "Pop,BPR",
+            "toy",
+            [str(tmp_path / "own.yaml")],
+            {"data_path": str(folder), "gpu_id": ""},
+        )
+
+
 def test_commands_print_one_sentence_and_exit_with_2(folder, capsys):
     assert run_cli(["--model=STOER", "--dataset=ml-100k"]) == 2
     assert "no model 'STOER'. Did you mean STORE" in capsys.readouterr().err

@@ -107,6 +107,8 @@ def test_the_command_line_replaces_keys_of_the_file(folder):
         read_benchmark(file, only=["sass"])
     with pytest.raises(ConfigError, match="only is 'sas'"):
         read_benchmark(file, only="sas")
+    with pytest.raises(ConfigError, match="unknown key 'file'"):
+        read_benchmark(file, file="x.yaml")
 
 
 def test_only_some_of_the_runs(folder, quick, capsys, monkeypatch):
@@ -143,9 +145,56 @@ def test_settings_of_a_run_beat_the_shared_ones_of_its_model(folder):
     assert "--train_batch_size=64" in run.argv and "--SASRec.train_batch_size=32" not in run.argv
 
 
+def test_the_tokenizer_of_a_run_beats_the_shared_one_of_its_model(folder):
+    text = {"item_text_fields": ["title"]}
+    runs = [{"name": "a", "model": "TIGER"}, {"name": "b", "model": "TIGER", "tokenizer": "random"}]
+    shared = {**text, "TIGER.tokenizer": "rkmeans"}
+    one, two = read_benchmark(write(content(folder, runs=runs, settings=shared, seeds=[1]))).runs
+    assert (one.tokenizer, two.tokenizer) == ("rkmeans", "random")
+    # LETTER's codes under another generator are a run of TimelineRec
+    other = {"generator": "timeline", "epochs": 3}
+    runs = [{"name": "c", "model": "LETTER", "settings": other}]
+    shared = {**text, "TimelineRec.epochs": 5}
+    (run,) = read_benchmark(write(content(folder, runs=runs, settings=shared, seeds=[1]))).runs
+    assert run.config["epochs"] == 3
+
+
+def test_paths_may_begin_with_the_home_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").symlink_to(folder)
+    plan = read_benchmark(write(content("~/data", output="~/results", seeds=[1])))
+    run = plan.runs[0]
+    assert plan.output == tmp_path / "results"
+    assert run.config["data_path"] == str(tmp_path / "data" / "toy")
+    assert run.config["result_file"] == str(plan.result(run))
+    assert run.config["checkpoint_dir"] == str(tmp_path / "results" / "checkpoints" / "pop")
+
+
+def test_dates_are_texts(folder):
+    Path("plan.yaml").write_text(
+        f"data_path: {folder}\noutput: out\ndatasets: [toy]\nseeds: [1]\n"
+        "settings: {val_interval: {item_id: [2024-01-01]}}\nruns: [{name: a, model: Pop}]\n"
+    )
+    (run,) = read_benchmark("plan.yaml").runs
+    assert run.config["val_interval"] == {"item_id": ["2024-01-01"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {
+                "runs": [
+                    {
+                        "name": "a",
+                        "model": "TIGER",
+                        "tokenizer": "random",
+                        "settings": {"TIGER.tokenizer": "cid"},
+                    }
+                ]
+            },
+            "run a: tokenizer stands beside settings and in settings",
+        ),
         ({"dataset": ["toy"]}, "unknown key 'dataset'. Did you mean datasets"),
         (
             {"runs": [{"name": "a", "model": "Pop", "seed": [1]}]},

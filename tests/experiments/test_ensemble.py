@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -19,7 +20,7 @@ from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
-from recbole_genrec.experiments.ensemble_file import EnsembleFile
+from recbole_genrec.experiments.ensemble_file import FORMAT, EnsembleFile
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
 from recbole_genrec.experiments.report import write_report
@@ -28,6 +29,7 @@ from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model import outside
 from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.report.comparable import different_settings
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases
 from recbole_genrec.serving.job_key import weights_key
@@ -271,6 +273,38 @@ def test_paths_may_begin_with_the_home_folder(runs, home, tmp_path, monkeypatch)
     assert recbole_genrec.load("~/both.json").recommend(["i1", "i2"])
 
 
+def test_a_result_is_not_taken_for_what_was_tested(runs, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_ensemble([runs["TimelineRec"], runs["SASRec"]], "both.json", exclude_history=True)
+    evaluate("both.json", result_file="again.json")
+    single = str(Path(runs["SASRec"]).with_suffix(".json"))
+    tested = {"both.result.json": "both.json", "again.json": "both.json", single: runs["SASRec"]}
+    for result, name in tested.items():
+        for use in (evaluate, load_recommender, load_data_and_model):
+            with pytest.raises(ArtefactError, match=f"holds no model. Name what was .*: {name}"):
+                use(result)
+        assert recbole_genrec.load(result)["test_result"]
+    Path("other.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"other\.json is no ensemble and no checkpoint"):
+        evaluate("other.json")
+
+
+def test_given_and_chosen_weights_are_no_seeds_of_one_row(runs, home, tmp_path):
+    members = [runs["TimelineRec"], runs["SASRec"]]
+    results = {}
+    for name, weights in {"chosen": None, "equal": [1, 1], "other": [1, 4]}.items():
+        file = tmp_path / f"{name}.json"
+        results[name] = make_ensemble(members, file, weights)["config"]
+        assert evaluate(str(file))["config"]["weights"] == results[name]["weights"]
+    assert results["chosen"]["weights"] == "chosen" and results["equal"]["weights"] == [1, 1]
+    for one, other in itertools.combinations(results.values(), 2):
+        assert different_settings(one, other) == ["weights"]
+    older = json.loads((tmp_path / "chosen.json").read_text())
+    del older["chosen"]
+    write_json(tmp_path / "older.json", older)
+    assert "weights" not in evaluate(str(tmp_path / "older.json"))["config"]
+
+
 def test_quiet_commands(runs, home, capsys):
     checkpoints = f"--checkpoints={runs['TimelineRec']},{runs['SASRec']}"
     file = home / "quiet.json"
@@ -411,11 +445,13 @@ def test_what_does_not_fit_is_refused(runs, home, tmp_path):
     smaller = run_recbole_genrec("SASRec", "toy", config_dict=elsewhere)["checkpoint"]
     with pytest.raises(ConfigError, match="different|cannot be added"):
         make_ensemble([tree, smaller], tmp_path / "a.json")
-    (tmp_path / "b.json").write_text(json.dumps({"members": [{"checkpoint": "gone.pth"}]}))
+    (tmp_path / "b.json").write_text(
+        json.dumps({"format": FORMAT, "members": [{"checkpoint": "gone.pth"}]})
+    )
     with pytest.raises(ArtefactError, match="is no ensemble"):
         evaluate(str(tmp_path / "b.json"))
     for members in ([], [{"checkpoint": flat, "weight": 1}]):
-        (tmp_path / "b.json").write_text(json.dumps({"members": members}))
+        (tmp_path / "b.json").write_text(json.dumps({"format": FORMAT, "members": members}))
         for use in (evaluate, load_recommender):
             with pytest.raises(ArtefactError, match="needs two checkpoints or more. Make it again"):
                 use(str(tmp_path / "b.json"))

@@ -21,6 +21,7 @@ from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, load_data_and_model, load_model
+from recbole_genrec.report.ranks import UserRanks
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +375,10 @@ def test_a_finished_run_is_not_trained_again(folder, tmp_path):
     assert again["test_result"] == first["test_result"]
     assert json.loads(other.read_text())["test_result"] == first["test_result"]
     other.unlink()
+    assert again["ranks"] == "other.ranks"
+    here = UserRanks.load(tmp_path / "other.ranks")
+    there = UserRanks.load(Path(first["checkpoint"]).with_suffix(".ranks"))
+    assert (here.users, here.ranks.tolist()) == (there.users, there.ranks.tolist())
     Path(first["checkpoint"]).with_suffix(".json").unlink()
     with pytest.raises(ConfigError, match="is a finished run of these settings, and its result"):
         run(folder, epochs=1, resume=True)

@@ -66,7 +66,7 @@ def test_the_model_card(exported):
     card = (folder / "README.md").read_text()
     assert "# TIGER on toy" in card and "datasets:\n- toy" in card
     assert f"| ndcg@10 | {result['test_result']['ndcg@10']:.6f} |" in card
-    assert "items of a user's history leave the ranking: no" in card
+    assert "history masked: no" in card
     assert result["command"] in card
     assert json.loads((folder / "config.json").read_text())["model"] == "TIGER"
 

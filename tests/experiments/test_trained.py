@@ -204,7 +204,7 @@ def test_a_later_test_keeps_ranks_and_stands_in_a_table_with_its_run(run, tmp_pa
         for metric, value in results[masked]["test_result"].items():
             mean = np.mean(list(ranks.by_case(metric).values()))
             assert mean == pytest.approx(value, abs=1e-6)
-    of_run = UserRanks.load(ranks_folder(checkpoint))
+    of_run = UserRanks.load(ranks_folder(checkpoint.with_suffix(".json")))
     of_test = UserRanks.load(tmp_path / "False.ranks")
     assert of_test.by_case("ndcg@10") == of_run.by_case("ndcg@10")
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import recbole.trainer
+import torch
 from toy import write_dataset
 
 from recbole_genrec.cli import main
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, HeldError
 from recbole_genrec.experiments import tuning
 from recbole_genrec.experiments.search_space import ends, read_space
 from recbole_genrec.experiments.tuning import tune
@@ -119,27 +120,71 @@ def test_bad_parameter_files(line):
         ("learning_rate choice [0.01]", ["--algo=grid"], "algo is 'grid'"),
         ("learning_rate choice [0.01]", ["--result_file=x.json"], "names one file"),
         ("learning_rate choice [0.01]", ["--eval_step=0"], "eval_step"),
+        ("eval_step choice [0,1]", [], "eval_step must be at least 1"),
+        ("hold_out choice [False,True]", [], "hold_out: False holds nothing out"),
+        (
+            "learning_rate choice [0.01]",
+            ["--eval_args={split: {LS: test_only}}"],
+            "test_only of eval_args has no validation part",
+        ),
+        ("result_file choice ['a.json']", [], "a search has many results"),
+        ("learning_rate choice [0.01]", ["--params_file"], "params_file needs a value"),
+        ("learning_rate choice [0.01]", ["--max_evals=abc"], "max_evals is 'abc'"),
     ],
 )
 def test_wrong_searches_are_refused_before_the_first_run(folder, text, more, message):
     write(text + "\n")
     with pytest.raises(ConfigError, match=message):
-        tune(arguments(folder, *more))
+        tune(without_repeated(arguments(folder, *more)))
+
+
+def without_repeated(words):
+    """Of two arguments of one key the later."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("exclude_history choice [False,True]", "exclude_history"),
+        ("valid_metric choice ['NDCG@10','Recall@10']", "valid_metric"),
+        ("valid_users choice [0,10]", "valid_users"),
+        ("topk choice [[5,10],[10]]", "topk"),
+        ("val_interval choice [{'timestamp':'[0,inf)'}]", "val_interval"),
+        ("user_inter_num_interval choice ['[0,inf)','[5,inf)']", "user_inter_num_interval"),
+        ("eval_args choice [{'mode':'uni100'}]", "eval_args"),
+        ("tail_ratio choice [0.1,0.5]", "tail_ratio"),
+    ],
+)
+def test_a_search_over_what_its_scores_measure_is_refused(folder, line, keys):
+    write(line + "\n")
+    argv = [word for word in arguments(folder) if not word.startswith("--topk")]
+    with pytest.raises(ConfigError, match=rf"changes what the scores of .* measure \({keys}"):
+        tune(argv)
+
+
+def test_a_search_is_for_one_model(folder):
+    write("learning_rate choice [0.01]\n")
+    for models in ("[SASRec,Pop]", "SASRec,Pop"):
+        with pytest.raises(ConfigError, match="for one model, but model is SASRec,Pop"):
+            tune([f"--model={models}", *arguments(folder)[1:]])
+
+
+TRIAL = {"params": {}, "score": 0, "valid": {}, "test": {}}
 
 
 @pytest.mark.parametrize("owner", ["SASRec", "GRU4Rec"])
 def test_a_section_of_a_config_file_wins_over_a_trial(folder, monkeypatch, owner):
-    monkeypatch.setattr(tuning, "_search", lambda trials, *_: trials.entries.append({"score": 0}))
+    monkeypatch.setattr(tuning, "_search", lambda trials, *_: trials.entries.append(TRIAL))
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: name == "hyperopt" or find(name, *rest)
     )
-    monkeypatch.setattr(tuning.Trials, "summary", lambda trials: {"trials": trials.entries})
     write("learning_rate choice [0.01]\n")
     Path("own.yaml").write_text(f"{owner}.learning_rate: 0.5\n")
     argv = arguments(folder, "--config_files=own.yaml", "--GRU4Rec.learning_rate=0.1")
     if owner == "GRU4Rec":  # another method's
-        assert tune(argv)["trials"] == [{"score": 0}]
+        assert tune(argv)["trials"] == [TRIAL]
         return
     with pytest.raises(ConfigError, match=r"SASRec\.learning_rate, .*, in own\.yaml\. Remove one"):
         tune(argv)
@@ -198,6 +243,104 @@ def test_trials_their_best_and_one_that_fails(folder, monkeypatch):
         and found["best_valid_score"] == scores[best]
     )
     assert json.loads(Path("tuning.json").read_text())["trials"] == found["trials"]
+
+
+@pytest.fixture
+def trials_of(folder, monkeypatch):
+    """Carries out a search whose runs are those of a function of the learning rate."""
+
+    def search(run, *more):
+        stub = types.ModuleType("hyperopt")
+        stub.__spec__ = ModuleSpec("hyperopt", None)
+        monkeypatch.setitem(sys.modules, "hyperopt", stub)
+        monkeypatch.setattr(recbole.trainer, "HyperTuning", Grid)
+        monkeypatch.setattr(
+            tuning, "run_recbole_genrec", lambda config_dict, **_: run(config_dict["learning_rate"])
+        )
+        return tune(arguments(folder, *more))
+
+    return search
+
+
+def result(score):
+    return {"best_valid_score": score, "best_valid_result": {}, "test_result": {"recall@10": 0.1}}
+
+
+def test_a_trial_that_fails_for_any_reason_does_not_end_the_search(trials_of, caplog):
+    files = []
+
+    def run(rate):
+        if Path("tuning.json").is_file():
+            files.append(json.loads(Path("tuning.json").read_text()))
+        if rate == 0.1:
+            raise ValueError("The hidden size (64) is not a multiple of the number of heads (3)")
+        if rate == 0.2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return result(None if rate == 0.3 else rate)
+
+    write("learning_rate choice [0.1,0.2,0.3,0.4]\n")
+    found = trials_of(run)
+    assert found["best_params"] == {"learning_rate": 0.4}
+    assert (
+        "Trial 1, {'learning_rate': 0.1}, failed and counts as the worst: ValueError: The hid"
+        in (caplog.text)
+    )
+    assert [len(file["trials"]) for file in files] == [1, 2, 3]  # written after every trial
+    assert files[2]["best_params"] is None
+    reasons = [trial.get("error") for trial in found["trials"]]
+    assert reasons[1:] == [
+        "OutOfMemoryError: CUDA out of memory.",
+        "It has no validation score.",
+        None,
+    ]
+
+
+def test_a_search_without_a_score_is_refused(trials_of):
+    def run(rate):
+        raise RuntimeError(f"no {rate}")
+
+    write("learning_rate choice [0.1,0.2]\n")
+    with pytest.raises(ConfigError, match=r"Every trial failed; the last one with .* no 0\.2"):
+        trials_of(run)
+    assert len(json.loads(Path("tuning.json").read_text())["trials"]) == 2
+
+
+@pytest.mark.parametrize("error", [HeldError("another process"), KeyboardInterrupt()])
+def test_what_says_nothing_of_the_parameters_ends_the_search(trials_of, error):
+    def run(rate):
+        if rate == 0.2:
+            raise error
+        return result(rate)
+
+    write("learning_rate choice [0.1,0.2,0.3]\n")
+    with pytest.raises(type(error)):
+        trials_of(run)
+    assert len(json.loads(Path("tuning.json").read_text())["trials"]) == 1
+
+
+def test_the_file_of_another_search_is_named(trials_of, caplog):
+    write("learning_rate choice [0.1]\n")
+    trials_of(result)
+    trials_of(result, "--resume")
+    assert "tuning.json" not in caplog.text
+    write("learning_rate choice [0.1,0.2]\n")
+    trials_of(result)
+    assert "tuning.json holds 1 trials of another search; it is replaced" in caplog.text
+
+
+def test_the_worst_score_leaves_hyperopt_able_to_see_progress():
+    stopping = pytest.importorskip("hyperopt.early_stop", reason="needs the package hyperopt")
+    config = types.SimpleNamespace(
+        settings=types.SimpleNamespace(model="SASRec", dataset="toy", valid_metric_bigger=False)
+    )
+    trials = tuning.Trials({}, [], None, config, Path("tuning.json"))
+    losses = [trials._failed({"params": {}}, "no")["best_valid_score"], 0.5]
+    stops = stopping.no_progress_loss(2)
+    state = []
+    for number in (1, 2):
+        documents = [{"result": {"loss": loss}} for loss in losses[:number]]
+        ended, state = stops(types.SimpleNamespace(trials=documents), *state)
+    assert not ended and state == [0.5, 0]
 
 
 def test_recboles_search_itself(folder, monkeypatch):

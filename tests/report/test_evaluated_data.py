@@ -95,7 +95,7 @@ def test_a_table_says_what_was_filtered(tmp_path):
     (line,) = [line for line in text.splitlines() if line.startswith("Test split under")]
     assert line.endswith(f"history masked: no, {words}.") and text.count(words) == 1
     page = leaderboard_page(make_rows(collect([tmp_path])[0]), "ndcg@10", 10)
-    assert f"history masked: no, {words}</p>" in page
+    assert f"history masked: no, {words}.</p>" in page
 
 
 def test_models_on_other_data_are_refused_before_the_training(tmp_path):

@@ -19,12 +19,13 @@ from toy import TINY, write_dataset
 
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.leaderboard_page import leaderboard_page
-from recbole_genrec.report.ranks import UserRanks, ranks_folder, ranks_from_hits
+from recbole_genrec.report.ranks import UserRanks, digest_of_test, ranks_folder, ranks_from_hits
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.significance import bootstrap_interval, compare, sign_flip_p
@@ -65,6 +66,7 @@ def test_ranks_give_recboles_metrics_and_belong_to_their_users(folder, model, ch
     file = Path(result["checkpoint"]).with_suffix(".json")
     assert result["ranks"] == ranks_folder(file).name
     ranks = UserRanks.load(ranks_folder(file))
+    assert ranks.test_digest == digest_of_test(json.loads(file.read_text())["test_result"])
     assert ranks.depth == 10 and ranks.ranks.max() <= 10
     for k in (5, 10):
         assert ranks.recall(k).mean() == pytest.approx(
@@ -137,6 +139,36 @@ def test_ranks_need_one_target_a_user_and_full_ranking(folder):
     }
     with pytest.raises(ConfigError, match="mode: full"):
         run_recbole_genrec("SASRec", "toy", config_dict={**known, "eval_args": sampled})
+
+
+def test_result_files_that_differ_after_a_dot_have_ranks_of_their_own(tmp_path):
+    stems = {"toy.SASRec": 1, "toy.Pop": 0}
+    for stem, rank in stems.items():
+        file = result_file(tmp_path, stem, stem[4:], 1, 0.01, ranks={"x": rank, "y": rank})
+        file = file.rename(tmp_path / stem)
+        (tmp_path / f"{stem}.ranks").rename(ranks_folder(file))
+    assert [ranks_folder(tmp_path / stem).name for stem in stems] == [
+        "toy.SASRec.ranks",
+        "toy.Pop.ranks",
+    ]
+    assert ranks_folder("q/toy.json") == Path("q/toy.ranks")
+    rows = make_rows(collect([tmp_path / stem for stem in stems])[0], "SASRec")
+    (tested,) = [row["against_baseline"] for row in rows if row["against_baseline"]]
+    assert tested["difference"] == -1
+
+
+def test_ranks_of_another_test_are_refused(tmp_path):
+    file = result_file(tmp_path, "a", "SASRec", 1, 0.01, ranks={"x": 1})
+    of_test = {"recall@10": 0.02, "ndcg@10": 0.01}
+    own = UserRanks(np.array([1]), ("x",), 10, test_digest=digest_of_test(of_test))
+    for ranks in (own, own.without_names()):
+        ranks.save(tmp_path / "a.ranks")
+        assert make_leaderboard([file])
+    other = UserRanks(np.array([1]), ("x",), 10, test_digest=digest_of_test({"ndcg@10": 0.9}))
+    for ranks in (other, other.without_names()):
+        ranks.save(tmp_path / "a.ranks")
+        with pytest.raises(ArtefactError, match=r"a\.ranks holds the ranks of another test .*a\.j"):
+            make_leaderboard([file])
 
 
 def test_damaged_ranks_are_refused(tmp_path):
@@ -460,6 +492,26 @@ def test_rows_are_ordered_by_a_figure_that_all_have(tmp_path):
     rows = make_rows(collect([tmp_path])[0], "A")
     assert [row["run"] for row in rows] == ["B", "A"]
     assert rows[0]["against_baseline"]["difference"] == pytest.approx(1 / np.log2(3) / 2)
+
+
+def test_a_result_of_few_entries_has_its_row(tmp_path):
+    file = result_file(tmp_path, "a", "SASRec", 1, 0.01, ranks={"x": 1})
+    content = json.loads(file.read_text())
+    for name in ("parameters", "versions", "commit", "cpu_seconds", "best_valid_result"):
+        del content[name]
+    write_json(file, content)
+    rows = make_rows(collect([tmp_path])[0])
+    assert "| SASRec | - |" in make_leaderboard([tmp_path])
+    page = leaderboard_page(rows, "ndcg@10", 10)
+    assert '<td>SASRec</td><td class="number">–</td>' in page
+    assert write_report([file], analysis=False).is_file()
+
+
+def test_a_metric_that_one_seed_lacks_is_left_out(results):
+    content = json.loads((results / "a2.json").read_text())
+    write_json(results / "a2.json", {**content, "test_result": {"ndcg@10": 0.05}})
+    assert list(rows_of(results)["SASRec"]["test"]) == ["ndcg@10"]
+    assert list(rows_of(results)["STORE-store"]["test"]) == ["recall@10", "ndcg@10"]
 
 
 def test_wrong_requests_are_refused(results, tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from toy import TINY_OF, write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.decoding import exact_scores
 from recbole_genrec.experiments.analysis import analyse
+from recbole_genrec.experiments.analysis_lists import HISTORY_EDGES, groups
 from recbole_genrec.experiments.report import find_checkpoint, write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model
+from recbole_genrec.report.ranks import UserRanks
 
 HOSTILE = "<script>document.title = 'broken'</script><b>&"
 PLAIN = {"topk": [5, 10], "train_batch_size": 32, "show_progress": False, "gpu_id": ""}
@@ -161,6 +164,40 @@ def test_a_run_without_its_checkpoint_says_so(runs, tmp_path):
     assert "No intervals" in text
     assert str(result["report"]["tokenizer"]["unique_ids"]) in text
     assert find_checkpoint("saved/gone.pth", alone) is None
+
+
+def test_data_that_changed_since_the_test_are_not_analysed(runs, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(runs["Pop"].parent / "toy", data / "toy")
+    assert "so the checkpoint is not" not in one_page(runs, tmp_path, data_path=str(data))
+    file = data / "toy" / "toy.inter"
+    user = file.read_text().splitlines()[1].split("\t")[0]
+    file.write_text(f"{file.read_text()}{user}\ti1\t9999999999\n")
+    text = one_page(runs, tmp_path, data_path=str(data))
+    assert text.count("The data of toy changed since the test") >= 4
+    assert 'class="tree"' not in text
+    candidates = tmp_path / "few.txt"
+    candidates.write_text("\n".join(f"i{number}" for number in range(20)))
+    text = one_page(runs, tmp_path, candidate_file=str(candidates))
+    assert "The test ranked other items than candidate_file names now" in text
+
+
+def one_page(runs, tmp_path, **changes):
+    return write_report([runs["TimelineRec"]], tmp_path / "one.html", **changes).read_text()
+
+
+def test_users_without_a_history_are_a_group():
+    ranks = UserRanks(np.array([1, 1, 0]), ("a", "b", "c"), 10)
+    found = groups([0, 0, 2], HISTORY_EDGES, ranks)
+    assert [(group.label, group.users) for group in found] == [("0", 2), ("2", 1)]
+
+
+def test_a_page_lies_beside_a_result_of_any_name(runs, tmp_path):
+    for model in ("SASRec", "Pop"):
+        shutil.copy(runs[model], tmp_path / f"toy.{model}")
+        write_report([tmp_path / f"toy.{model}"], analysis=False)
+    pages = sorted(file.name for file in tmp_path.glob("*.html"))
+    assert pages == ["toy.Pop.html", "toy.SASRec.html"]
 
 
 def test_a_sample_of_users_is_named_as_one(runs, tmp_path):

@@ -234,6 +234,61 @@ def test_rows_are_not_named_after_places_of_a_machine(folder, tmp_path):
     assert names == ["SASRec item_vectors=v.npy", "SASRec item_vectors=w.npy"]
 
 
+def test_a_tokenizer_at_a_path_leaves_no_path(tmp_path):
+    for number, (place, codes) in enumerate((("/home/me", "codes"), ("/home/me/own work", "v 2"))):
+        result_file(tmp_path / "own", str(number), "TIGER", 1, 0.04, f"{place}/{codes}")
+    shared = tmp_path / "shared"
+    share_results([tmp_path / "own"], shared)
+    runs = collect([shared])[0]
+    assert [(run.name, run.tokenizer) for run in runs] == [
+        ("TIGER-codes", "codes"),
+        ("TIGER-v 2", "v 2"),
+    ]
+    stored = "".join(file.read_text() for file in shared.rglob("*.json"))
+    assert "/home" not in stored and "own work" not in stored
+
+
+def test_rows_whose_names_become_one_are_compared_as_seeds(tmp_path):
+    for seed in (1, 2):
+        vectors = f"/home/{seed}/v.npy"
+        result_file(tmp_path / "own", str(seed), "SASRec", seed, 0.04, item_vectors=vectors)
+    with pytest.raises(ConfigError, match="cannot be seeds of one run: they differ in item_vec"):
+        share_results([tmp_path / "own"], tmp_path / "shared")
+
+
+def test_two_runs_are_not_written_to_one_file(tmp_path):
+    shared = tmp_path / "shared"
+    for name, dataset in (("SASRec-ml", "100k"), ("SASRec", "ml-100k")):
+        file = result_file(tmp_path, name, "SASRec", 1, 0.04)
+        file.write_text(file.read_text().replace('"dataset": "toy"', f'"dataset": "{dataset}"'))
+    share_results([tmp_path / "SASRec-ml.json"], shared, name="SASRec-ml")
+    before = {file: file.read_bytes() for file in shared.rglob("*.json")}
+    words = r"SASRec-ml on 100k and SASRec on ml-100k would both be written to .*--name"
+    with pytest.raises(ConfigError, match=words):
+        share_results([tmp_path / "SASRec.json"], shared, name="SASRec")
+    assert {file: file.read_bytes() for file in shared.rglob("*.json")} == before
+
+
+@pytest.mark.parametrize(("key", "value"), [("dataset", "x"), ("seed", 9)])
+def test_a_result_of_another_run_than_its_entry_is_refused(folder, tmp_path, key, value):
+    shared = tmp_path / "shared"
+    (file, *_) = share_results([folder / "a1.json"], shared)
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    words = r"is a result on .*, but .*runs\.json lists it as one on toy with seed 1\."
+    with pytest.raises(ArtefactError, match=words):
+        make_leaderboard([shared])
+
+
+@pytest.mark.parametrize("model", ["shop.models:SASRec", "LETTER"])
+def test_a_result_may_call_its_model_otherwise(folder, tmp_path, model):
+    shared = tmp_path / "shared"
+    share_results([folder / "a1.json"], shared)
+    state = json.loads((shared / "runs.json").read_text())
+    state["runs"][0]["model"] = model
+    (shared / "runs.json").write_text(json.dumps(state))
+    assert make_leaderboard([shared])
+
+
 def test_one_process_at_a_time_adds_to_a_folder(folder, tmp_path):
     shared = tmp_path / "shared"
     share_results([folder / "a1.json"], shared)

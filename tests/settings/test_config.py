@@ -114,6 +114,24 @@ def test_an_argument_given_twice_with_two_values_is_refused():
         parse_arguments(["--a=1", "--a=2"])
 
 
+def test_paths_and_names_stay_as_they_are_typed():
+    typed = ["--a=2024", "--b=1e3", "--c=1,2", "--d=None", "--e='7'", "--f=true", "--g=007"]
+    texts = {word[2] for word in typed}
+    assert parse_arguments([*typed, "--n=2024"], texts) == {
+        "a": "2024",
+        "b": "1e3",
+        "c": "1,2",
+        "d": None,
+        "e": "7",
+        "f": "true",
+        "g": "007",
+        "n": 2024,
+    }
+    for word in ("--a", "--a="):
+        with pytest.raises(ConfigError, match="--a needs a value: --a=..."):
+            parse_arguments([word], texts)
+
+
 def test_the_programs_own_arguments_are_not_read(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--epochs=77", "--no_such_key=1", "a=b"])
     assert make(epochs=3)["epochs"] == 3

@@ -15,6 +15,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.classification import shared_keys
 from recbole_genrec.settings.declaration import Key
+from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.recbole_values import evaluation_modes
 from recbole_genrec.settings.rules import check_value, nearest
 
@@ -203,6 +204,31 @@ def test_files_are_plain_yaml(tmp_path, content, message):
     assert not Path("executed").exists()
 
 
+def test_a_key_given_twice_is_refused(tmp_path):
+    file = write(tmp_path / "twice.yaml", "seed: 1\ntopk: [5]\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml: seed is given twice, on lines 1 and 3"):
+        make(files=[file])
+    file = write(tmp_path / "nested.yaml", "seed: 1\neval_args: {order: TO, order: RO}\n")
+    with pytest.raises(ConfigError, match=r"nested\.yaml: order is given twice, on line 2"):
+        make(files=[file])
+    with pytest.raises(ConfigError, match="order is given twice"):
+        make(argv=["--eval_args={order: TO, order: RO}"])
+    merged = "base: &base {a: 1, b: 2}\nown: {<<: *base, b: 3}\n"
+    assert read_yaml(write(tmp_path / "merged.yaml", merged))["own"] == {"a": 1, "b": 3}
+
+
+def test_no_yaml_file_here_gives_a_key_twice():
+    root = Path(__file__).parents[2]
+    folders = ("properties", "benchmarks", "examples", "tests")
+    files = [
+        *root.glob("*.yaml"),
+        *(file for name in folders for file in root.glob(f"{name}/**/*.yaml")),
+    ]
+    assert len(files) > 20
+    for file in files:
+        assert isinstance(read_yaml(file), dict)
+
+
 def test_missing_and_empty_files(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
         make(files=["none.yaml"])
@@ -213,6 +239,15 @@ def test_strings_are_never_run_as_code():
     text = "open('executed', 'w').close()"
     assert make(wandb_project=text, argv=[f"--result_file={text}"])["wandb_project"] == text
     assert not Path("executed").exists()
+
+
+def test_yaml_dates_are_texts(tmp_path):
+    text = "day: 2024-01-01\ntime: 2024-01-01 10:00:00\nquoted: '2024-01-01'\n"
+    assert read_yaml(write(tmp_path / "dates.yaml", text)) == {
+        "day": "2024-01-01",
+        "time": "2024-01-01 10:00:00",
+        "quoted": "2024-01-01",
+    }
 
 
 def test_yaml_numbers_with_an_exponent(tmp_path):

@@ -16,7 +16,7 @@ import yaml
 import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.run_names import name_of
+from recbole_genrec.data.run_names import EARLIER, name_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import GENERATORS, MODELS, get_model_class, is_generative
 from recbole_genrec.settings.classification import (
@@ -284,7 +284,7 @@ def test_so_they_are_where_only_a_setting_asks_for_these_vectors(model, values):
 def test_a_run_of_an_earlier_version_goes_on_under_its_name(tmp_path):
     options = {"gpu_id": "", "checkpoint_dir": str(tmp_path), "resume": True}
     config = GenRecConfig("TIGER", "ml-100k", config_dict=options)
-    current, earlier = config.run_name(), name_of(config, switches=False)
+    current, earlier = config.run_name(), name_of(config, EARLIER[-1])
     assert current != earlier
     (tmp_path / f"{earlier}.resume.pth").touch()
     assert config.run_name() == earlier

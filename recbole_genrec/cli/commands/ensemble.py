@@ -10,9 +10,12 @@ from typing import Any
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
-from recbole_genrec.cli.options import QuietOption, split_words
+from recbole_genrec.cli.options import QuietOption, refuse, split_words
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
+
+TEXTS = ("checkpoints", "output", "model")
+"""Keys of paths and names."""
 
 
 def ensemble(context: typer.Context, quiet: QuietOption = False) -> int:
@@ -32,25 +35,33 @@ def _ensemble(settings: list[str]) -> None:
     from recbole_genrec.settings.parsing import parse_arguments
     from recbole_genrec.settings.plain import as_list
 
-    keys: dict[str, Any] = parse_arguments(settings)
+    keys: dict[str, Any] = parse_arguments(settings, TEXTS)
+    refuse(keys, "model_class", "command")
     named = keys.pop("checkpoints", None)
-    output = keys.pop("output", "ensemble.json")
+    output = keys.pop("output", None) or "ensemble.json"
     weights = keys.pop("weights", None)
     model_class = keys.pop("model", None)
     if named is None:
         raise ConfigError("Which models? Give --checkpoints=a.pth,b.pth, the files of their runs.")
-    checkpoints = named
-    if isinstance(named, str):
-        checkpoints = split_words(named)
     if isinstance(weights, str):
         weights = split_words(weights)
     if weights is not None:
         weights = _numbers(as_list(weights))
     command = shlex.join(["recbole-genrec", *sys.argv[1:]])
-    result = make_ensemble(checkpoints, str(output), weights, command, model_class, **keys)
+    result = make_ensemble(_paths(named), output, weights, command, model_class, **keys)
     print_outcome({result["model"]: result})
     for member in result["members"]:
         print(f"  {member['model']:<24} weight {member['weight']:g}  {member['checkpoint']}")
+
+
+def _paths(text: str) -> list[str]:
+    """The checkpoints in ``a.pth,b.pth`` or ``[a.pth,b.pth]``."""
+    from recbole_genrec.settings.parsing import parse_value
+
+    listed = parse_value(text)
+    if isinstance(listed, (list, tuple)):
+        return [str(path) for path in listed]
+    return split_words(text)
 
 
 def _numbers(words: Sequence[Any]) -> list[float]:

@@ -7,9 +7,12 @@ from typing import Any
 import typer
 
 from recbole_genrec.cli.command import TRAINED, Command
-from recbole_genrec.cli.options import QuietOption
+from recbole_genrec.cli.options import QuietOption, refuse
 from recbole_genrec.cli.tables import print_outcome
 from recbole_genrec.cli.training import trained
+
+TEXTS = ("checkpoint", "model", "result_file")
+"""Keys of paths and names."""
 
 
 def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
@@ -28,7 +31,8 @@ def _evaluate(settings: list[str]) -> None:
     from recbole_genrec.experiments.trained import evaluate as test_again
     from recbole_genrec.settings.parsing import parse_arguments
 
-    keys: dict[str, Any] = parse_arguments(settings)
+    keys: dict[str, Any] = parse_arguments(settings, TEXTS)
+    refuse(keys, "model_class")
     checkpoint = keys.pop("checkpoint", None)
     model_class = keys.pop("model", None)
     if checkpoint is None:

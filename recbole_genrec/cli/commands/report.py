@@ -29,7 +29,9 @@ def report(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", help="name of the run that the others are compared with"),
+        typer.Option(
+            "--baseline", help="name of the row that the others are compared with, seed by seed"
+        ),
     ] = None,
     users: Annotated[
         int | None,

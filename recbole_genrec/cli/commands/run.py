@@ -33,9 +33,10 @@ def run(
 def _keys_of_a_method(settings: list[str]) -> str | None:
     """Help on the keys of the method that is named beside ``--help``."""
     from recbole_genrec.experiments.key_list import keys_by_effect
+    from recbole_genrec.experiments.run import joined_names
     from recbole_genrec.settings.parsing import parse_arguments
 
-    method = parse_arguments(settings).get("model")
+    method = joined_names(parse_arguments(settings).get("model"))
     if not isinstance(method, str):
         return None
     others = [word for word in settings if not word.startswith("--model=")]
