@@ -72,7 +72,7 @@ def run_recbole_genrec(
     }
     if several:
         _check_together(list(configs.values()))
-    if not processes.started_with_others():
+    if processes.is_first_started():
         for sentence in unread_keys(list(configs.values())):
             getLogger().warning(sentence)
 

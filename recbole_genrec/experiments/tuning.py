@@ -25,7 +25,7 @@ from recbole_genrec.experiments.search_checks import (
     checked_settings,
 )
 from recbole_genrec.experiments.search_space import Space, read_space, setting
-from recbole_genrec.runtime.processes import started_with_others
+from recbole_genrec.runtime.processes import is_first_started, started_with_others
 from recbole_genrec.settings.parsing import config_files, parse_arguments
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.storage.artefacts import read_json, write_json
@@ -85,15 +85,10 @@ def tune(argv: Sequence[str], config_file_list: list[str] | None = None) -> dict
     return trials.summary()
 
 
-def _is_first() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started."""
-    return not started_with_others() or os.environ["RANK"] == "0"
-
-
 @contextlib.contextmanager
 def _held(output_file: Path) -> Iterator[None]:
     """Keep other searches from the output file; of several processes the first does so."""
-    if not _is_first():
+    if not is_first_started():
         yield
         return
     refusal = (
@@ -143,7 +138,7 @@ class Trials:
 
     def name_earlier_search(self) -> None:
         """Warn where the output file holds something else than an earlier call of this search."""
-        if not self.output_file.exists() or not _is_first():
+        if not self.output_file.exists() or not is_first_started():
             return
         text = f"{self.output_file} is there already and holds no search"
         with contextlib.suppress(ArtefactError):
@@ -165,7 +160,7 @@ class Trials:
         if "error" in trial:
             gc.collect()  # what the run held on the GPU
             torch.cuda.empty_cache()
-        if _is_first():
+        if is_first_started():
             write_json(self.output_file, self.summary())
         return result
 

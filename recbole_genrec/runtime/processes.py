@@ -67,6 +67,11 @@ def started_with_others() -> bool:
     return int(os.environ["WORLD_SIZE"]) > 1
 
 
+def is_first_started() -> bool:
+    """Whether this process is the first of those started together, also before they have joined."""
+    return not started_with_others() or os.environ["RANK"] == "0"
+
+
 def planned_size(settings: ProcessSettings) -> int:
     """Number of processes of a run, also before they are started.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Annotated
 
@@ -47,10 +46,10 @@ def _keys_of_a_method(settings: list[str]) -> str | None:
 def _run(settings: list[str], with_report: bool) -> None:
     from recbole_genrec.experiments.run import run_recbole_genrec
     from recbole_genrec.report.objects import Results, results_of
-    from recbole_genrec.runtime.processes import started_with_others
+    from recbole_genrec.runtime.processes import is_first_started
 
     result = run_recbole_genrec(argv=settings)
-    if started_with_others() and os.environ["RANK"] != "0":
+    if not is_first_started():
         return  # torchrun starts this command once a process
     results = result if isinstance(result, Results) else results_of({result["model"]: result})
     print_outcome({**results})
