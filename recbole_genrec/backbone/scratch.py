@@ -39,17 +39,16 @@ def from_settings(
         raise unbuildable(model_type, error, advice) from error
 
 
-def with_text_rows(settings: dict | None, n_words: int) -> dict:
-    """Settings of a model whose text table has one row for each word.
+def with_text_rows(settings: dict | None, n_rows: int) -> dict:
+    """Settings of a model whose text table has so many rows, whatever their ``vocab_size`` is.
 
     Ids behind the table are those of item codes, so words without a row would be read as codes.
-    A ``vocab_size`` of the settings' own does not count.
 
     Args:
         settings: by the names of transformers.
-        n_words: number of words that the model reads.
+        n_rows: at least the number of words that the model reads.
     """
-    return {**(settings or {}), "vocab_size": n_words}
+    return {**(settings or {}), "vocab_size": n_rows}
 
 
 def unbuildable(model_type: str, reason: Exception | str, advice: str) -> BackboneError:

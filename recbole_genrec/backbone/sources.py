@@ -83,8 +83,7 @@ def from_source(
         if has_no_weights(source):
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             # built in this format, not cast: tables such as rotary frequencies stay float32
-            config.dtype = dtype
-            return auto_class.from_config(config, **build)
+            return auto_class.from_config(config, dtype=dtype, **build)
         with no_loading_bar():
             return auto_class.from_pretrained(
                 source,

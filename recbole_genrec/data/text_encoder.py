@@ -43,7 +43,7 @@ def encoder_identity(encoder: str = "default", precision: str = "fp32") -> str:
 
 def folder_identity(folder: Path, precision: str) -> str:
     """:func:`encoder_identity` of the encoder in a folder."""
-    identity = folder_fingerprint(folder)
+    identity = folder_fingerprint(folder, ends_only=True)  # what is stored has this in its key
     if is_plain_decoder(folder):
         identity += ", mean of all tokens"  # earlier versions took the last token's state
     if precision != "fp32":

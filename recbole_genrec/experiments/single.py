@@ -68,7 +68,7 @@ def run_single_model(saved: bool, argv: list[str] | None, **settings: Any) -> di
 def _result_of(run: SingleRun) -> dict[str, Any]:
     """Carry a run out, or find the result of one that has ended."""
     if run.config.settings.resume and run.saved:
-        finished = finished_result(run.config)
+        finished = finished_result(run.config, run.trainer_class.can_resume)
         if finished is not None:
             run.logger.warning(
                 "Nothing to resume: this run has ended. Its result is returned; evaluate tests "
@@ -195,8 +195,7 @@ class SingleRun:
         )
         self._say(*memory_notice(self.model, self.config))
         self._seed()
-        trainer_class = get_trainer_class(self.config.model_class, self.config.settings.model)
-        self.trainer = trainer_class(self.config, self.model)
+        self.trainer = self.trainer_class(self.config, self.model)
         # Set here because the loops of RecBole's special trainers need not call ours.
         self.trainer.ids = raw_ids(self.dataset)
         self.trainer.histories = self.histories
@@ -219,6 +218,11 @@ class SingleRun:
         if self.warm_start is not None:
             return self.warm_start.build(dataset_of(self.train), self.bought)
         return build_model(self.config, dataset_of(self.train))
+
+    @property
+    def trainer_class(self) -> type:
+        """What trains the model."""
+        return get_trainer_class(self.config.model_class, self.config.settings.model)
 
     def fit(self) -> None:
         """Train the model."""

@@ -24,7 +24,7 @@ FEW = 3
 """Settings in which a run may differ that was perhaps meant (our choice)."""
 
 
-def finished_result(config: Any) -> dict[str, Any] | None:
+def finished_result(config: Any, can_resume: bool = True) -> dict[str, Any] | None:
     """The result of a run of the same settings that has ended; ``None`` without one.
 
     Where it lies beside the checkpoint and ``result_file`` names another place, it is also put
@@ -32,6 +32,8 @@ def finished_result(config: Any) -> dict[str, Any] | None:
 
     Args:
         config: a ``GenRecConfig``.
+        can_resume: whether its training leaves a resume file; else a checkpoint without a result
+            may be that of an interrupted run, which begins anew.
 
     Raises:
         ArtefactError: its result or its ranks are damaged.
@@ -51,6 +53,8 @@ def finished_result(config: Any) -> dict[str, Any] | None:
             if file != asked:
                 result = _copied(config, result, file, asked)
             return result
+    if not can_resume:
+        return None
     raise ConfigError(
         f"There is nothing to resume: {checkpoint} is a finished run of these settings, and its "
         f"result is neither in {beside} nor in the present --result_file. Test it again by "
@@ -82,7 +86,7 @@ def _copied(config: Any, result: dict[str, Any], file: Path, asked: Path) -> dic
 
 
 def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
-    """The resume file of an interrupted run that differs in the number of epochs alone.
+    """The resume file of an interrupted run that differs in the number of epochs or its name alone.
 
     Of several, that of the run which came farthest.
 
@@ -106,6 +110,8 @@ def resume_file_with_fewer_epochs(config: Any, name: str) -> Path | None:
         return file
     for file, stored in interrupted:
         _check_files(config, stored, file)
+        if not differing_keys(config, stored):  # this run, under the name of an earlier version
+            return file
     if finished:
         file, stored = max(finished, key=lambda run: int(run[1]["config"]["epochs"]))
         raise ConfigError(

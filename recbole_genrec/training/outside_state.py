@@ -18,8 +18,9 @@ PLAIN = (bool, int, float, type(None))
 class OutsideState:
     """Numbers and tensors among the attributes of a model that its training has changed.
 
-    What a constructor computes from the data, such as the matrix of a graph, stays out. So does
-    everything of our own models, whose hooks make it again.
+    What a constructor computes from the data, such as the matrix of a graph, stays out, and so do
+    the vectors that LightGCN and others keep for a test (``restore_...``) and everything of our own
+    models, whose hooks make it again.
 
     Args:
         model: before its training.
@@ -62,7 +63,8 @@ class OutsideState:
         for path, module in self.model.named_modules():
             for attribute, value in vars(module).items():
                 is_tensor = isinstance(value, Tensor) and value.layout == torch.strided
-                if attribute != "training" and (is_tensor or isinstance(value, PLAIN)):
+                is_made_again = attribute == "training" or attribute.startswith("restore_")
+                if not is_made_again and (is_tensor or isinstance(value, PLAIN)):
                     yield f"{path}.{attribute}".lstrip("."), value
 
 

@@ -254,7 +254,7 @@ class ResumePoints:
             self._finish_take_over(self.file.with_name(state["taken_over"]))
 
     def take_over(self, train_data: Any, earlier: Path) -> None:
-        """Go on where a run with fewer epochs stopped.
+        """Go on where a run with fewer epochs, or this one under another name, stopped.
 
         Args:
             train_data: loader of the training split.
@@ -270,25 +270,24 @@ class ResumePoints:
                 own = {**self._named(), "files": self._files, "taken_over": earlier.name}
                 save_checkpoint(self.file, {**state, **own})
             self._finish_take_over(earlier)
-        if trainer.scheduler is not None:
+        is_longer = state["config"]["epochs"] != trainer.settings.epochs
+        if trainer.scheduler is not None and is_longer:
             trainer.logger.warning(
                 "From here on the learning rate follows the schedule of the new number of epochs; "
                 "the epochs before followed a shorter one."
             )
 
     def _finish_take_over(self, earlier: Path) -> None:
-        """Copy the checkpoint of a run whose state is this run's now, and remove its resume file.
+        """Copy the checkpoint of a run whose state is this run's now.
 
         Args:
             earlier: that resume file.
         """
         processes.wait_for_all()  # all have read it
         best = earlier.with_name(earlier.name.replace(RESUME, ".pth"))
-        if self.trainer.writes and earlier.is_file():
-            if best.is_file():
-                here = self.file.with_name(f"{self.trainer.run_name}.pth")
-                save_checkpoint(here, {**load_checkpoint(best), **self._named()})
-            earlier.unlink()
+        if self.trainer.writes and best.is_file():
+            here = self.file.with_name(f"{self.trainer.run_name}.pth")
+            save_checkpoint(here, {**load_checkpoint(best), **self._named()})
         processes.wait_for_all()
 
     def _named(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def killed_run(folder, monkeypatch, step, seconds=0.0, every=0.0, **changes):
             run(folder, **changes)
 
 
-def killed(*_):
+def killed(*_, **__):
     raise Killed
 
 
@@ -117,6 +117,12 @@ def test_several_passes_an_epoch(folder, monkeypatch, caplog):
     assert [epoch["epoch"] for epoch in result["epochs"]] == [0, 1]
     assert all(len(epoch["loss"]) == 4 for epoch in result["epochs"])
 
+    with monkeypatch.context() as patch:
+        patch.setattr(GenRecTrainer, "evaluate", killed)  # a checkpoint is there, and no result
+        with pytest.raises(Killed):
+            run(folder, "RecVAE", seed=7)
+    assert run(folder, "RecVAE", seed=7, resume=True)["test_result"]
+
 
 # --- more epochs ----------------------------------------------------------------------------------
 
@@ -130,7 +136,7 @@ def test_a_run_that_took_another_over_is_found_again(folder, monkeypatch, place)
 
     if place == "first step":
         killed_run(folder, monkeypatch, 1, every=300.0, epochs=4, resume=True)
-        assert not earlier.is_file()
+        assert earlier.is_file()
     else:
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(ResumePoints, "_finish_take_over", killed)
@@ -139,7 +145,16 @@ def test_a_run_that_took_another_over_is_found_again(folder, monkeypatch, place)
     resumed = run(folder, epochs=4, resume=True)
     assert resumed["epochs"] == whole["epochs"]
     assert resumed["test_result"] == whole["test_result"]
-    assert not resume_files()
+    assert resume_files() == [earlier]  # which is another run's
+
+
+def test_a_run_under_a_name_that_is_not_counted_on_goes_on(folder, monkeypatch, caplog):
+    killed_run(folder, monkeypatch, 5)
+    (file,) = resume_files()
+    file.rename(file.with_name("SASRec-toy-00000000.resume.pth"))
+    with caplog.at_level("INFO"):
+        run(folder, resume=True)
+    assert "SASRec-toy-00000000.resume.pth" in caplog.text
 
 
 def test_the_run_that_came_farthest_is_taken_over(folder, monkeypatch, caplog):

@@ -72,7 +72,9 @@ def load_causal_lm(
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    settings = with_text_rows(settings, len(tokenizer))
+    # Larger tables are harmless, and checkpoints have them.
+    n_rows = max(len(tokenizer), (settings or {}).get("vocab_size") or 0)
+    settings = with_text_rows(settings, n_rows)
     lm = from_settings(AutoModelForCausalLM, settings, defaults, ADVICE, **ATTENTION)
     check_plain_tables(lm)
     return lm, tokenizer
