@@ -143,13 +143,14 @@ def tested(
         collector.eval_batch_collect(total, interaction, rows, targets)
     figures = trainer.evaluator.evaluate(collector.get_data_struct())
     metrics = {"test_result": {name: float(value) for name, value in figures.items()}}
-    if ranks is not None:
+    ranks_name = None
+    if ranks is not None and collector.hits is not None:  # else no metric looks at lists
+        ranks_name = ranks.name
         users, items = zip(*cases, strict=True)
         depth = max(config.settings.topk)
         places = ranks_from_hits(collector.hits)
         of_test = digest_of_test(metrics["test_result"])
         UserRanks(places, users, depth, items, test_digest=of_test).save(ranks)
-    ranks_name = None if ranks is None else ranks.name
     entries = tested_entries(config, first.trained.test, metrics, {}, ranks_name)
 
     name = " + ".join(member.name for member in members)

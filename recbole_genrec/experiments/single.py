@@ -43,6 +43,7 @@ from recbole_genrec.training.held_runs import held_run
 from recbole_genrec.training.local_steps import check_local_steps
 from recbole_genrec.training.optimiser import check_learner
 from recbole_genrec.training.trackers import Trackers
+from recbole_genrec.training.trainer import GenRecTrainer
 from recbole_genrec.training.trainer_class import get_trainer_class
 
 
@@ -220,7 +221,7 @@ class SingleRun:
         return build_model(self.config, dataset_of(self.train))
 
     @property
-    def trainer_class(self) -> type:
+    def trainer_class(self) -> type[GenRecTrainer]:
         """What trains the model."""
         return get_trainer_class(self.config.model_class, self.config.settings.model)
 

@@ -60,7 +60,7 @@ class TensorCollector(Collector):
     is wrong for coverage, Gini index and entropy, after ``DistributedSampler`` has repeated users.
 
     Attributes:
-        hits: of the last evaluation, ``[users, max(topk) + 1]``.
+        hits: of the last evaluation, ``[users, max(topk) + 1]``; ``None`` = no metric needs them.
         lists: its item ids ``[users, max(topk)]``, where a metric of the catalogue needs them.
     """
 

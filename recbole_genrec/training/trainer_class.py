@@ -11,7 +11,7 @@ from recbole_genrec.training.several_passes import LOOPS, SeveralPassesTrainer
 from recbole_genrec.training.trainer import GenRecTrainer
 
 
-def get_trainer_class(model_class: Any, name: str) -> type:
+def get_trainer_class(model_class: Any, name: str) -> type[GenRecTrainer]:
     """Our trainer; on top of RecBole's special one where a baseline has it (Pop, RecVAE, ...)."""
     stock = get_trainer(model_class.type, name)
     if stock is Trainer:
