@@ -38,14 +38,16 @@ from recbole_genrec.runtime.recbole_repairs import (
     restore_numpy_aliases,
 )
 from recbole_genrec.settings import recbole_values
-from recbole_genrec.settings.classification import (
-    inherited_keys,
-    merged,
-    shared_keys,
-)
+from recbole_genrec.settings.classification import inherited_keys, merged, shared_keys
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
 from recbole_genrec.settings.older_names import follow_older_names
-from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
+from recbole_genrec.settings.parsing import (
+    YamlLoader,
+    at_home,
+    parse_arguments,
+    parse_value,
+    read_yaml,
+)
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
 from recbole_genrec.settings.rules import check_value, nearest
@@ -61,14 +63,6 @@ from recbole.config import Config  # noqa: E402
 FOLDER_NAME = re.compile(r"(?!\.)[\w.-]+")
 # What RecBole raises over a value that it cannot use.
 RECBOLE_FAILURES = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
-# RecBole's default, for the models that learn from negatives.
-NEGATIVES = {
-    "distribution": "uniform",
-    "sample_num": 1,
-    "alpha": 1.0,
-    "dynamic": False,
-    "candidate_num": 0,
-}
 
 
 class GenRecConfig(Config):
@@ -163,6 +157,10 @@ class GenRecConfig(Config):
         arguments.pop("config_files", None)  # config_files() has added them to config_file_list
         return arguments
 
+    def _merge_external_config_dict(self):
+        super()._merge_external_config_dict()
+        self.external_config_dict = at_home(self.external_config_dict)
+
     def _get_model_and_dataset(self, model, dataset):
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
@@ -238,7 +236,7 @@ class GenRecConfig(Config):
         needed = completed.get("loss_type") == "BPR" or (
             hasattr(model_class, "input_type") and not is_generative(model_class)
         )
-        negatives = dict(NEGATIVES) if needed else None
+        negatives = dict(recbole_values.NEGATIVES) if needed else None
         self.internal_config_dict.setdefault("train_neg_sample_args", negatives)
 
     def _set_default_parameters(self):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def parse_value(text: str) -> object:
     A Python literal, ``true``, ``false``, ``null``, or a YAML list or mapping; else the string.
 
     Raises:
-        ConfigError: a YAML mapping has a key twice.
+        ConfigError: a mapping has a key twice.
     """
     lowered = text.strip().lower()
     if lowered in {"true", "false"}:
@@ -82,12 +83,22 @@ def parse_value(text: str) -> object:
     if lowered in {"none", "null", "~"}:
         return None
     try:
-        value = ast.literal_eval(text)
-        if isinstance(value, (str, int, float, list, tuple, dict)):
-            return value
-        return text  # bytes, sets, complex numbers
+        literal = ast.parse(text.strip(), mode="eval")
+        value = ast.literal_eval(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
+        return _yaml_value(text)
+    _refuse_repeated_keys(text, literal)
+    if isinstance(value, (str, int, float, list, tuple, dict)):
+        return value
+    return text  # bytes, sets, complex numbers
+
+
+def _yaml_value(text: str) -> object:
+    """A YAML list or mapping; else the string.
+
+    Raises:
+        ConfigError: a mapping has a key twice.
+    """
     if text.lstrip()[:1] in {"[", "{"}:
         try:
             return yaml.load(text, Loader=YamlLoader)
@@ -96,6 +107,38 @@ def parse_value(text: str) -> object:
         except (yaml.YAMLError, RecursionError):
             return text
     return text
+
+
+def _refuse_repeated_keys(text: str, literal: ast.Expression) -> None:
+    """Check that no dictionary of a Python literal has a key twice.
+
+    Raises:
+        ConfigError: one has.
+    """
+    for node in ast.walk(literal):
+        if isinstance(node, ast.Dict):
+            keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+            repeated = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+            if repeated is not None:
+                raise ConfigError(
+                    f"{text}: {repeated} is given twice, in one mapping. Remove one of the two."
+                )
+
+
+def at_home(values: Mapping[str, object]) -> dict[str, object]:
+    """The settings with the folder of the user in place of ``~`` at the beginning of a path.
+
+    A shell leaves ``--checkpoint_dir=~/runs`` as it is typed.
+
+    Args:
+        values: keys and values.
+    """
+    return {
+        name: os.path.expanduser(value)
+        if isinstance(value, str) and value.startswith("~/")
+        else value
+        for name, value in values.items()
+    }
 
 
 def parse_arguments(argv: list[str], texts: Container[str] = ()) -> dict[str, object]:

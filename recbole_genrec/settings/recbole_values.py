@@ -23,6 +23,14 @@ TRANSFORM_KEYS = {
 NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
 PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
 WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
+NEGATIVES = {
+    "distribution": "uniform",
+    "sample_num": 1,
+    "alpha": 1.0,
+    "dynamic": False,
+    "candidate_num": 0,
+}
+"""RecBole's ``train_neg_sample_args``, for the models that learn from negatives."""
 VALIDATION_LOSS = "loss"
 """Value of ``valid_metric``: the epoch with the lowest loss on the validation split is chosen."""
 INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)

@@ -114,6 +114,13 @@ def test_an_argument_given_twice_with_two_values_is_refused():
         parse_arguments(["--a=1", "--a=2"])
 
 
+def test_a_path_of_a_setting_may_begin_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = make(argv=["--checkpoint_dir=~/runs"], result_file="~/result.json")
+    assert config["checkpoint_dir"] == str(tmp_path / "runs")
+    assert config["result_file"] == str(tmp_path / "result.json")
+
+
 def test_paths_and_names_stay_as_they_are_typed():
     typed = ["--a=2024", "--b=1e3", "--c=1,2", "--d=None", "--e='7'", "--f=true", "--g=007"]
     texts = {word[2] for word in typed}

@@ -213,6 +213,8 @@ def test_a_key_given_twice_is_refused(tmp_path):
         make(files=[file])
     with pytest.raises(ConfigError, match="order is given twice"):
         make(argv=["--eval_args={order: TO, order: RO}"])
+    with pytest.raises(ConfigError, match="order is given twice"):
+        make(argv=["--eval_args={'order': 'TO', 'order': 'RO'}"])
     merged = "base: &base {a: 1, b: 2}\nown: {<<: *base, b: 3}\n"
     assert read_yaml(write(tmp_path / "merged.yaml", merged))["own"] == {"a": 1, "b": 3}
 
