@@ -11,7 +11,7 @@ from recbole_genrec.settings.shared_keys import SharedSettings
 class TemperatureKeys(Settings):
     """How sharp the distribution of a code is, in training and in the search."""
 
-    temperature: float = key("divides the logits in training", ge=1e-6, affects="training")
+    temperature: float = key("divides the logits in training", ge=1e-6)
     infer_temperature: float | Literal["match"] = key(
         "divides the logits in the search; match = temperature", ge=1e-6, affects="search"
     )
@@ -33,4 +33,4 @@ class ClippedGradientKeys(Settings):
 class OneTargetSettings(SharedSettings):
     """The keys of methods whose training rows have one target."""
 
-    train_rows: Literal["all"] = key("a row trains its last item alone", affects="training")
+    train_rows: Literal["all"] = key("a row trains its last item alone")

@@ -65,14 +65,11 @@ class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, OneTargetSetting
     tokenizer: Literal["lmindexer"] = key("LMIndexer brings its own tokenizer", affects="tokenizer")
     init_from_tokenizer: bool = key(
         "go on with the language model that learned the codes; off: the same codes, random weights",
-        affects="training",
     )
-    rec_input: Literal["ids", "text", "both"] = key("what stands for an item", affects="training")
-    max_source_length: int = key("tokens of a history", ge=2, affects="training")
-    item_max_length: int = key("text tokens of an item in a history", ge=1, affects="training")
-    loss_vocab: Literal["full", "codes", "trie"] = key(
-        "tokens among which a target competes", affects="training"
-    )
+    rec_input: Literal["ids", "text", "both"] = key("what stands for an item")
+    max_source_length: int = key("tokens of a history", ge=2)
+    item_max_length: int = key("text tokens of an item in a history", ge=1)
+    loss_vocab: Literal["full", "codes", "trie"] = key("tokens among which a target competes")
 
 
 class LMIndexer(GenerativeRecommender):

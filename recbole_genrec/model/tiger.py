@@ -52,17 +52,11 @@ class TIGERSettings(
 ):
     """Keys of TIGER and LETTER."""
 
-    generator: Literal["tiger", "timeline", "lcrec"] = key(
-        "what generates the codes", affects="training"
-    )
-    n_user_tokens: int = key(
-        "tokens that users share by id, placed first; 0 = none", ge=0, affects="training"
-    )
-    use_eos: bool = key("an end token after history and target", affects="training")
-    score_eos: bool = key("the end token counts in the score", affects="training")
-    loss_vocab: Literal["full", "trie"] = key(
-        "codes among which a target competes", affects="training"
-    )
+    generator: Literal["tiger", "timeline", "lcrec"] = key("what generates the codes")
+    n_user_tokens: int = key("tokens that users share by id, placed first; 0 = none", ge=0)
+    use_eos: bool = key("an end token after history and target")
+    score_eos: bool = key("the end token counts in the score")
+    loss_vocab: Literal["full", "trie"] = key("codes among which a target competes")
 
 
 class TIGER(ColdSharing, EncoderDecoderRecommender):

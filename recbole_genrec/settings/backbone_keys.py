@@ -51,7 +51,7 @@ class CausalBackboneKeys(BackboneKeys):
         "modules that get an adapter", affects=WEIGHTS, only_if=WITH_ADAPTER
     )
     gradient_checkpointing: bool = key(
-        "recompute activations in the backward pass instead of keeping them", affects="training"
+        "recompute activations in the backward pass instead of keeping them"
     )
     quantisation: Literal["8bit", "4bit"] | None = key(
         "number format of the frozen weights",

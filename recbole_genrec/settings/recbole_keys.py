@@ -13,12 +13,12 @@ from recbole_genrec.settings.declaration import Settings, key
 class RecBoleKeys(Settings):
     """Keys that RecBole defines. It checks their values late or not at all."""
 
-    model: str = key("name of the method", affects="training", set_by_benchmark=True)
+    model: str = key("name of the method", set_by_benchmark=True)
     dataset: str = key("name of the dataset's folder", affects="data", set_by_benchmark=True)
     seed: int = key(
         "random seed", ge=0, le=2**32 - 1, affects=("data", "training"), set_by_benchmark=True
     )
-    reproducibility: bool = key("whether cuDNN is deterministic", affects="training")
+    reproducibility: bool = key("whether cuDNN is deterministic")
 
     # --- data and evaluation
     load_col: dict | None = key("columns that are read, by file", affects="data")
@@ -46,7 +46,6 @@ class RecBoleKeys(Settings):
     valid_metric: str = key(
         "figure that chooses the best epoch: one of metrics at one of topk, or loss, the mean loss "
         "on the validation split",
-        affects="training",
     )
     metric_decimal_place: int = key("digits of the metrics", ge=1, affects="search")
     tail_ratio: float = key(
@@ -54,10 +53,10 @@ class RecBoleKeys(Settings):
     )
 
     # --- training
-    epochs: int = key("training epochs", ge=0, affects="training")
-    train_batch_size: int = key("rows of a training batch", ge=1, affects="training")
-    learning_rate: float = key("learning rate", ge=0, affects="training")
-    weight_decay: float = key("L2 penalty of the optimiser", ge=0, affects="training")
+    epochs: int = key("training epochs", ge=0)
+    train_batch_size: int = key("rows of a training batch", ge=1)
+    learning_rate: float = key("learning rate", ge=0)
+    weight_decay: float = key("L2 penalty of the optimiser", ge=0)
     learner: Literal[
         "adam",
         "adamw",
@@ -71,15 +70,12 @@ class RecBoleKeys(Settings):
     ] = key(
         "optimiser; those with 8bit are bitsandbytes', the paged one moves its state to the memory "
         "of the computer when that of the GPU is full",
-        affects="training",
     )
-    eval_step: int = key("epochs between two validations; 0 = none", ge=0, affects="training")
-    stopping_step: int = key(
-        "validations without improvement before training stops", ge=0, affects="training"
-    )
-    shuffle: bool = key("shuffle the training rows", affects="training")
-    train_neg_sample_args: dict = key("negative samples of the training", affects="training")
-    loss_decimal_place: int = key("digits of the losses in the log", ge=1, affects="training")
+    eval_step: int = key("epochs between two validations; 0 = none", ge=0)
+    stopping_step: int = key("validations without improvement before training stops", ge=0)
+    shuffle: bool = key("shuffle the training rows")
+    train_neg_sample_args: dict = key("negative samples of the training")
+    loss_decimal_place: int = key("digits of the losses in the log", ge=1)
 
     # --- where and how a run is shown
     eval_batch_size: int = key(
@@ -104,22 +100,14 @@ class RecBoleKeys(Settings):
     config_files: Any = key(
         "YAML files of settings", affects="display", default=None, set_by_benchmark=True
     )
-    config_file: Any = key(
-        "YAML file of settings", affects="training", default=None, inherited=False
-    )
+    config_file: Any = key("YAML file of settings", default=None, inherited=False)
 
     # --- what RecBole computes from other keys
     local_rank: int = key("number of the process", affects="display", computed=True)
-    MODEL_TYPE: Any = key("kind of the model", affects="training", computed=True)
-    MODEL_INPUT_TYPE: Any = key("kind of the training rows", affects="training", computed=True)
-    eval_type: Any = key("kind of the evaluation", affects="training", computed=True)
-    single_spec: bool = key("whether there is one process", affects="training", computed=True)
-    valid_metric_bigger: bool = key(
-        "whether a larger valid_metric is better", affects="training", computed=True
-    )
-    valid_neg_sample_args: dict = key(
-        "negative samples of the validation", affects="training", computed=True
-    )
-    test_neg_sample_args: dict = key(
-        "negative samples of the test", affects="training", computed=True
-    )
+    MODEL_TYPE: Any = key("kind of the model", computed=True)
+    MODEL_INPUT_TYPE: Any = key("kind of the training rows", computed=True)
+    eval_type: Any = key("kind of the evaluation", computed=True)
+    single_spec: bool = key("whether there is one process", computed=True)
+    valid_metric_bigger: bool = key("whether a larger valid_metric is better", computed=True)
+    valid_neg_sample_args: dict = key("negative samples of the validation", computed=True)
+    test_neg_sample_args: dict = key("negative samples of the test", computed=True)

@@ -33,20 +33,15 @@ class ContentKeys(BackboneSourceKeys, ItemVectorKeys, TextVectorKeys):
     tokenizer: str = key(
         "item tokenizer, the folder of stored codes, or an index file (.json)", affects="tokenizer"
     )
-    generator: str | None = key(
-        "generator, where a method offers several", affects="training", default=None
-    )
+    generator: str | None = key("generator, where a method offers several", default=None)
 
 
 class TrainingKeys(PrecisionKeys):
     """How a method is trained and which rows it sees."""
 
-    preset: Literal["paper"] | None = key(
-        "'paper' for the published setting", affects="training", default=None
-    )
+    preset: Literal["paper"] | None = key("'paper' for the published setting", default=None)
     init_from: str | None = key(
         "checkpoint whose weights and codes the training starts from; new items are placed",
-        affects="training",
         default=None,
         neutral=None,
     )
@@ -57,9 +52,7 @@ class TrainingKeys(PrecisionKeys):
         neutral=True,
         inherited=True,
     )
-    train_rows: Literal["all", "longest", "windows"] = key(
-        "which training rows", affects="training"
-    )
+    train_rows: Literal["all", "longest", "windows"] = key("which training rows")
     cold_users: float = key(
         "share of the users that is kept out of training and reported apart",
         ge=0,
@@ -78,35 +71,29 @@ class TrainingKeys(PrecisionKeys):
     exclude_history_in_training: bool = key(
         "items of a training row's history do not compete with its target, where the loss is a "
         "softmax over items or codes",
-        affects="training",
         default=False,
         neutral=False,
     )
-    valid_users: int = key(
-        "validate on this many users drawn once with the seed; 0 = all", ge=0, affects="training"
-    )
-    lr_scheduler: Schedule = key("learning-rate schedule", affects="training")
+    valid_users: int = key("validate on this many users drawn once with the seed; 0 = all", ge=0)
+    lr_scheduler: Schedule = key("learning-rate schedule")
     warmup_ratio: float = key(
         "share of the steps with a rising learning rate; of constant_inverse_sqrt with the full "
         "one, before it falls",
         ge=0,
         le=1,
-        affects="training",
     )
     adafactor_scale: bool = key(
         "steps of learner: adafactor are relative to the size of each weight, as in T5X",
-        affects="training",
         default=True,
         neutral=True,
         only_if=("learner", "adafactor"),
     )
-    gradient_accumulation_steps: int = key("batches per optimiser step", ge=1, affects="training")
+    gradient_accumulation_steps: int = key("batches per optimiser step", ge=1)
     ema_decay: float = key(
         "an exponential moving average of the weights with this decay a step is validated, tested "
         "and stored; 0 = the weights themselves",
         ge=0,
         le=0.999999,
-        affects="training",
         default=0.0,
         neutral=0.0,
     )
@@ -114,7 +101,6 @@ class TrainingKeys(PrecisionKeys):
         "CPU time of training and validation after which training stops with its best epoch; the "
         "end depends on the speed of the machine",
         ge=0,
-        affects="training",
         default=None,
         neutral=None,
     )
@@ -122,7 +108,6 @@ class TrainingKeys(PrecisionKeys):
         "targets of a training batch, with train_rows longest or windows; with rows of one target "
         "the same as train_batch_size; 0 = batches of train_batch_size rows",
         ge=0,
-        affects="training",
         default=0,
         neutral=0,
     )
@@ -130,11 +115,10 @@ class TrainingKeys(PrecisionKeys):
         "several processes: optimiser steps that each takes on batches of its own before the "
         "weights of all are averaged (local SGD); 0 = they share each batch",
         ge=0,
-        affects="training",
         default=0,
         neutral=0,
     )
-    group_by_length: bool = key("batches of similar history length", affects="training")
+    group_by_length: bool = key("batches of similar history length")
 
 
 class LabelSmoothingKeys(Settings):
@@ -144,7 +128,6 @@ class LabelSmoothingKeys(Settings):
         "share of the probability that training spreads evenly over the tokens that compete",
         ge=0,
         le=0.99,
-        affects="training",
         default=0.0,
         neutral=0.0,
     )

@@ -18,23 +18,17 @@ class LCRecSettings(TemperatureKeys, LabelSmoothingKeys, CausalBackboneKeys, Sha
     weights_precision: Literal["fp32", "bf16"] = key(
         "number format in which the weights of a pretrained language model are kept and trained; "
         "bf16 needs precision: bf16; of the learners adafactor keeps its averages in fp32",
-        affects="training",
         default="fp32",
         neutral="fp32",
     )
-    packing: Literal["groups", "pack"] = key(
-        "how prompts of different length share a batch", affects="training"
-    )
-    tasks: list[str] = key(f"families of instructions: {', '.join(FORMS)}", affects="training")
-    task_weights: dict = key(
-        "how often a task is drawn, times its natural number of samples", affects="training"
-    )
-    user_text_file: str | None = key("JSON file: user -> preference and query", affects="training")
-    prompt_file: str | None = key("YAML file with the prompts; ~ = ours", affects="training")
+    packing: Literal["groups", "pack"] = key("how prompts of different length share a batch")
+    tasks: list[str] = key(f"families of instructions: {', '.join(FORMS)}")
+    task_weights: dict = key("how often a task is drawn, times its natural number of samples")
+    user_text_file: str | None = key("JSON file: user -> preference and query")
+    prompt_file: str | None = key("YAML file with the prompts; ~ = ours")
     prompt_set: Literal["few", "all"] = key(
         "templates of the prompt file: few = those of tasks, all = those of further too; each "
         "training sample draws one",
-        affects="training",
         default="few",
         neutral="few",
     )
@@ -43,16 +37,14 @@ class LCRecSettings(TemperatureKeys, LabelSmoothingKeys, CausalBackboneKeys, Sha
         ge=0,
         affects="search",
     )
-    max_length: int = key("tokens of the longest sequence", ge=16, affects="training")
-    text_max_len: int = key("tokens of a title or another text", ge=1, affects="training")
+    max_length: int = key("tokens of the longest sequence", ge=16)
+    text_max_len: int = key("tokens of a title or another text", ge=1)
     sid_loss_vocab: Literal["full", "sid", "trie"] = key(
         "what a code competes with in training: all tokens and codes, codes and the end token, or "
         "the codes that the trie allows",
-        affects="training",
     )
     align_new_items: bool = key(
         "whether item2index and index2item may draw items without training interactions",
-        affects="training",
     )
 
 

@@ -54,18 +54,12 @@ class MetaIDSettings(ClippedGradientKeys, LabelSmoothingKeys, BackboneKeys, OneT
     direct_weight: float = key(
         "weight of the task that sees the user without a history; 0 = none",
         ge=0,
-        affects="training",
     )
     augment: bool = key(
         "add the centroid of its cluster to a code's embedding at the encoder's input",
-        affects="training",
     )
-    alpha: float = key(
-        "strength of the augmentation", ge=0, affects="training", only_if=("augment", True)
-    )
-    prompt_style: Literal["ids", "text"] = key(
-        "structural tokens or words around users and items", affects="training"
-    )
+    alpha: float = key("strength of the augmentation", ge=0, only_if=("augment", True))
+    prompt_style: Literal["ids", "text"] = key("structural tokens or words around users and items")
     id_diagnostics: bool = key(
         "report diversity and memorisation of the identifiers", affects="display", evaluate=True
     )

@@ -13,20 +13,12 @@ class STORESettings(LabelSmoothingKeys, CausalBackboneKeys, SharedSettings):
     """Keys of STORE beside those of its tokenizer."""
 
     tokenizer: Literal["store"] = key("STORE brings its own tokenizer", affects="tokenizer")
-    align_text_len: int = key(
-        "text tokens per item in the alignment task", ge=1, affects="training"
-    )
-    code_init: Literal["centroid", "random"] = key(
-        "start of the code embeddings", affects="training"
-    )
-    code_lr: float = key("learning rate of the code tables", ge=0, affects="training")
-    loss_positions: Literal["all", "target"] = key("which codes are targets", affects="training")
-    loss_vocab: Literal["full", "trie"] = key(
-        "codes among which a target competes", affects="training"
-    )
-    lambda_align: float = key("weight of the alignment task", ge=0, affects="training")
-    align_mode: Literal["joint", "alternate"] = key(
-        "when the alignment task trains", affects="training"
-    )
-    align_batch: int = key("items per batch of the alignment task", ge=1, affects="training")
-    item_prefix: Literal["sep", "number"] = key("what announces an item", affects="training")
+    align_text_len: int = key("text tokens per item in the alignment task", ge=1)
+    code_init: Literal["centroid", "random"] = key("start of the code embeddings")
+    code_lr: float = key("learning rate of the code tables", ge=0)
+    loss_positions: Literal["all", "target"] = key("which codes are targets")
+    loss_vocab: Literal["full", "trie"] = key("codes among which a target competes")
+    lambda_align: float = key("weight of the alignment task", ge=0)
+    align_mode: Literal["joint", "alternate"] = key("when the alignment task trains")
+    align_batch: int = key("items per batch of the alignment task", ge=1)
+    item_prefix: Literal["sep", "number"] = key("what announces an item")

@@ -19,64 +19,54 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     generator: Literal["timeline", "parallel"] | None = key(
         "how codes are generated: timeline = each given those before it, parallel = each given the "
         "history alone",
-        affects="training",
         default=None,
         neutral=None,
     )
     code_temperature: float = key(
         "divides the cosines of generator: parallel",
         ge=1e-3,
-        affects="training",
         default=0.03,
         neutral=0.03,
     )
-    d_model: int = key("width", ge=1, affects="training")
-    n_layers: int = key("layers of the transformer over items", ge=1, affects="training")
-    n_heads: int = key("attention heads", ge=1, affects="training")
-    timeline_dropout: float = key("dropout", ge=0, le=1, affects="training")
+    d_model: int = key("width", ge=1)
+    n_layers: int = key("layers of the transformer over items", ge=1)
+    n_heads: int = key("attention heads", ge=1)
+    timeline_dropout: float = key("dropout", ge=0, le=1)
     positions: Literal["relative", "absolute"] = key(
         "a learned bias for each head and distance, or a vector for each position",
-        affects="training",
         neutral="absolute",
     )
     norm: Literal["pre", "post"] = key(
         "where the layer norms stand; post has one on the input too, and weights start small",
-        affects="training",
         neutral="pre",
     )
     output: Literal["codes", "items"] = key(
         "what is generated: codes, or the items themselves (the flat twin)",
-        affects="training",
         default="codes",
         neutral="codes",
     )
     heads: list[str] | None = key(
         "heads on one transformer whose log-probabilities are added: tree, flat, parallel; "
         "null = by output and generator",
-        affects="training",
         default=None,
         neutral=None,
     )
     depth: Literal["none", "mlp", "transformer"] = key(
         "decoder along the codes; none = logits of the history and an edge of the tree alone",
-        affects="training",
     )
     depth_layers: int = key(
         "layers of depth: transformer",
         ge=1,
-        affects="training",
         only_if=("depth", "transformer"),
     )
     item_parts: list[str] | None = key(
         "what an item's vector is the sum of, on the input and the output side: id, text, code; "
         "null = as input_id, output_id and input_text say",
-        affects="training",
         default=None,
         neutral=None,
     )
     tie_output: bool = key(
         "input and output side share the item vectors",
-        affects="training",
         default=True,
         neutral=True,
         only_if=OF_PARTS,
@@ -84,71 +74,57 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     text_mlp: int = key(
         "hidden width of the map from sentence embeddings to item vectors; 0 = a linear map",
         ge=0,
-        affects="training",
         default=0,
         neutral=0,
         only_if=OF_PARTS,
     )
     text_map_precision: Literal["auto", "fp32", "bf16"] = key(
         "in training the map multiplies in this precision; auto = bf16 where the hardware does",
-        affects="training",
         default="auto",
         neutral="fp32",
     )
     input_id: bool = key(
         "add an embedding of the item's id to its input vector",
-        affects="training",
         only_if=OLDER_WAY,
     )
     output_id: bool = key(
         "a code's output vector is raised by the mean id embedding of the items below it",
-        affects="training",
         only_if=OLDER_WAY,
     )
     input_text: bool = key(
         "add the item's projected sentence embedding to its input vector",
-        affects="training",
         only_if=OLDER_WAY,
     )
     prefix_loss: float = key(
         "weight of a loss over the prefixes of codes beside the cross-entropy, as in APAO",
         ge=0,
-        affects="training",
         default=0.0,
         neutral=0.0,
     )
     prefix_adaptation: float = key(
         "how much more the worst prefix counts in prefix_loss; 0 = in proportion to its loss",
         ge=0,
-        affects="training",
         default=0.0,
         neutral=0.0,
     )
     align_weight: float = key(
         "weight of a loss that draws item vectors towards the sentence embeddings of their items",
         ge=0,
-        affects="training",
         default=0.0,
         neutral=0.0,
     )
-    loss_vocab: Literal["level", "trie"] = key(
-        "codes among which a target competes", affects="training"
-    )
-    tie_code_tables: bool = key(
-        "input and depth decoder share their code embeddings (ablation)", affects="training"
-    )
+    loss_vocab: Literal["level", "trie"] = key("codes among which a target competes")
+    tie_code_tables: bool = key("input and depth decoder share their code embeddings (ablation)")
 
     sparse_tables: bool = key(
         "a step changes the rows of its batch alone in the tables of ids and of edges, for large "
         "catalogues; with depth: none, item_parts: null and output_id: False",
-        affects="training",
         default=False,
         neutral=False,
     )
     tokenizers: list[str] | None = key(
         "tokenizers of several trees on one transformer, the first that of tokenizer; one that is "
         "named again has another seed",
-        affects="training",
         default=None,
         neutral=None,
     )
@@ -162,7 +138,6 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     )
     edge_vectors: Literal["own", "mean"] = key(
         "whether an edge of depth: none has a vector of its own beside the mean of the items below",
-        affects="training",
         default="own",
         neutral="own",
         only_if=("depth", "none"),
@@ -170,14 +145,12 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     text_stream: bool | Literal["auto"] = key(
         "a second transformer and tree that know items by their texts alone; codes compete by the "
         "means of both logits; auto = beside one stateless tree over ids and texts",
-        affects="training",
         default="auto",
         neutral=False,
     )
     text_stream_mlp: int = key(
         "hidden width of the text map of text_stream; 0 = a linear map",
         ge=0,
-        affects="training",
         default=256,
         neutral=256,
     )
@@ -185,7 +158,6 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
         "dropout of text_stream",
         ge=0,
         le=1,
-        affects="training",
         default=0.3,
         neutral=0.3,
     )

@@ -17,22 +17,14 @@ class TokenRecSettings(BackboneKeys, OneTargetSettings, VectorMethodSettings):
     source_len: int = key(
         "longest encoder input, in tokens; the last items that fit are kept",
         ge=1,
-        affects="training",
     )
-    dec_len: int = key("length of the constant decoder input, in tokens", ge=1, affects="training")
-    proj_hidden: int = key(
-        "width between the decoder's states and the projected vector", ge=1, affects="training"
-    )
-    proj_dropout: float = key("dropout of the projection", ge=0, le=1, affects="training")
-    gamma: float = key(
-        "cosine that a negative may have without a loss", ge=-1, le=1, affects="training"
-    )
-    shuffle_history: bool = key("train on the history in random order", affects="training")
-    user_only_prob: float = key(
-        "share of the training samples without a history", ge=0, le=1, affects="training"
-    )
+    dec_len: int = key("length of the constant decoder input, in tokens", ge=1)
+    proj_hidden: int = key("width between the decoder's states and the projected vector", ge=1)
+    proj_dropout: float = key("dropout of the projection", ge=0, le=1)
+    gamma: float = key("cosine that a negative may have without a loss", ge=-1, le=1)
+    shuffle_history: bool = key("train on the history in random order")
+    user_only_prob: float = key("share of the training samples without a history", ge=0, le=1)
     init_token_from_codebook: bool = key(
         "start the token embeddings from the codebooks, whose size must be the backbone's width",
-        affects="training",
     )
     eval_prompt: Literal["seen", "unseen"] = key("template at test time", affects="search")
