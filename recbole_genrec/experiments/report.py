@@ -191,6 +191,6 @@ def find_checkpoint(checkpoint: str, result_file: Path | None) -> Path | None:
         folder = result_file.parent
         places += [folder / checkpoint, folder / Path(checkpoint).name]
     for place in places:
-        if place.is_file():
+        if place.exists():  # an exported model is a folder
             return place
     return None

@@ -16,7 +16,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items
 from recbole_genrec.experiments.other_pasts import held_out_is_drawn, sentence_about_other_pasts
 from recbole_genrec.model.registry import build_model, is_generative
-from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 
 
 class WarmStart:
@@ -117,12 +117,12 @@ class WarmStart:
         model = build_model(self.config, dataset)
         here = raw_ids(dataset)
         sizes = {(len(self.ids[kind]), len(here[kind])) for kind in ("items", "users")}
-        weights = dict(model.state_dict())
-        for name, stored in self.state["state_dict"].items():
-            if name not in weights:
-                raise ArtefactError(f"The weight {name} does not belong to the model.")
-            weights[name] = _with_rows(name, weights[name], stored, sizes)
-        model.load_state_dict(weights)
+        fresh = model.state_dict()
+        weights = {
+            name: _with_rows(name, fresh[name], stored, sizes) if name in fresh else stored
+            for name, stored in self.state["state_dict"].items()
+        }
+        load_state(model, weights)
         return model
 
 

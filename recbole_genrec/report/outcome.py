@@ -11,6 +11,7 @@ from recbole_genrec.errors import ArtefactError
 from recbole_genrec.report.best import best_epoch, best_value, valid_metric
 from recbole_genrec.report.metric_names import is_of_rank
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.rows import common_metrics
 from recbole_genrec.report.significance import Comparison, compare
 
 NOT_STAGES = ("train", "valid", "cpu")
@@ -28,7 +29,7 @@ class Outcome:
         columns: the headings.
         rows: the cells of each run.
         best: row and column of the best value of each metric, where there are several runs.
-        note: how the distance from the baseline was measured; empty without one.
+        note: how the distance from the baseline was measured, and what was left out.
     """
 
     columns: list[str]
@@ -57,9 +58,9 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
         results: name -> result of the run.
 
     Returns:
-        One row a run, with the metrics in the order of the first run.
+        One row a run, with the metrics that all runs have, in the order of the first.
     """
-    metrics = list(next(iter(results.values()))["test_result"])
+    metrics = common_metrics(list(results.values()))
     metric = _main_metric(results, metrics)
     baseline = _baseline(results, metric)
     columns = ["model", *metrics]
@@ -76,13 +77,17 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
         minutes = minutes_of(result["seconds"])
         cells += [shown_epoch(result), "" if cpu is None else f"{cpu / 60:.1f}", f"{minutes:.1f}"]
         rows.append(cells)
-    note = ""
+    notes = []
     if baseline is not None:
-        note = (
+        notes.append(
             f"Distance from {baseline}: mean over the users who have the same test item in both; "
             "p of a paired sign-flip test, not corrected for the number of runs."
         )
-    return Outcome(columns, rows, _best(results, metrics), note)
+    every = {entry: None for result in results.values() for entry in result["test_result"]}
+    left_out = [entry for entry in every if entry not in metrics]
+    if left_out:
+        notes.append(f"Left out, because not every run has it: {', '.join(left_out)}.")
+    return Outcome(columns, rows, _best(results, metrics), "\n".join(notes))
 
 
 def minutes_of(seconds: Mapping[str, float]) -> float:

@@ -70,10 +70,9 @@ def share_results(
         if (folder / STATE).is_file():
             present, before = collect([folder])
             about = {**before, **about}
-        check_comparable([*present, *shared])
-
         added = {run.key for run in shared}
         kept = [run for run in present if run.key not in added]
+        check_comparable([*kept, *shared])
         _check_files([*kept, *shared], folder)
         all_ranks = [saved_ranks(run) for run in finished]
         files = [_write(run, ranks, folder) for run, ranks in zip(shared, all_ranks, strict=True)]

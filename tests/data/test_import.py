@@ -146,6 +146,13 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path, capsys):
     assert not Path("dataset").exists()
 
 
+def test_a_file_named_twice_is_refused(tmp_path, capsys):
+    file = write(tmp_path / "x.csv", [{"user": "u1", "item": "i1"}])
+    again = tmp_path / "." / "x.csv"
+    assert main(["import", str(file), str(again), "--name=shop"]) == 2
+    assert "x.csv is named twice" in capsys.readouterr().err
+
+
 def test_dropped_rows_are_counted(tmp_path):
     rows = [
         {"user": f"u{n % 4}", "item": f"i{n % 6}", "time": n, "stars": n % 5} for n in range(40)

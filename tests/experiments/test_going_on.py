@@ -121,6 +121,12 @@ def test_a_warm_start_of_another_model(folder):
 RATIO = {"split": {"RS": [8, 1, 1]}, "order": "TO", "group_by": "user", "mode": "full"}
 
 
+def test_a_warm_start_lacks_no_weight(folder):
+    first = run(folder, "SASRec", n_layers=1)
+    with pytest.raises(ArtefactError, match=r"does not fit the model: missing .*layer\.1\."):
+        run(folder, "SASRec", n_layers=2, init_from=first["checkpoint"])
+
+
 @pytest.mark.parametrize(
     ("before", "now", "message"),
     [

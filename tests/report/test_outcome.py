@@ -72,6 +72,14 @@ def test_the_distance_is_that_of_the_stored_ranks(results, tmp_path):
     assert table.rows[2][3:5] == ["", ""]
 
 
+def test_metrics_that_not_all_runs_have_are_left_out_and_named(results):
+    del results["Pop"]["test_result"]["ndcg@10"]
+    results["Ours"]["test_result"]["ndcg@5"] = 0.1
+    table = outcome(results)
+    assert table.columns[:3] == ["model", "recall@10", "recall@10 - SASRec"]
+    assert "not every run has it: ndcg@10, ndcg@5." in table.markdown()
+
+
 def test_epochs_and_costs(results):
     row = dict(zip(outcome(results).columns, outcome(results).rows[1], strict=True))
     assert (row["best epoch"], row["CPU min"], row["minutes"]) == ("2 of 3", "1.5", "1.0")

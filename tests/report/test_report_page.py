@@ -164,6 +164,9 @@ def test_a_run_without_its_checkpoint_says_so(runs, tmp_path):
     assert "No intervals" in text
     assert str(result["report"]["tokenizer"]["unique_ids"]) in text
     assert find_checkpoint("saved/gone.pth", alone) is None
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    assert find_checkpoint(str(exported), alone) == exported
 
 
 def test_data_that_changed_since_the_test_are_not_analysed(runs, tmp_path):

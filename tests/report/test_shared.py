@@ -202,6 +202,15 @@ def test_other_settings_under_one_name_are_refused_and_lose_nothing(folder, tmp_
         share_results([folder], shared, name="both")
 
 
+def test_the_only_seed_is_replaced_also_after_a_change_of_settings(tmp_path):
+    shared = tmp_path / "shared"
+    for score, rate in ((0.1, 0.1), (0.2, 0.2)):
+        result_file(tmp_path / str(rate), "a1", "SASRec", 1, score, learning_rate=rate)
+        share_results([tmp_path / str(rate)], shared, name="SASRec")
+    (row,) = make_rows(collect([shared])[0])
+    assert row["test"]["ndcg@10"]["mean"] == pytest.approx(0.2)
+
+
 def test_further_seeds_may_lie_on_other_machines(folder, tmp_path):
     shared = tmp_path / "shared"
     for number, seed in enumerate((1, 2)):

@@ -125,7 +125,7 @@ def import_tables(
         data_path: folder of all datasets.
 
     Raises:
-        ConfigError: a wrong option or name.
+        ConfigError: a wrong option or name, or a file that is named twice.
         DataError: a file or a column is missing, nothing is left, or times cannot be understood.
     """
     options = options or ImportOptions()
@@ -133,9 +133,9 @@ def import_tables(
     columns.guesses = []
     _check(options)
     result = ImportedData(name, check_target(name, data_path))
-    tables = [
-        read_table(Path(file).expanduser(), options.encoding, options.separator) for file in files
-    ]
+    paths = [Path(file).expanduser() for file in files]
+    _refuse_repeated_files(paths)
+    tables = [read_table(path, options.encoding, options.separator) for path in paths]
     events = [table for table in tables if is_interactions(table, columns)]
     others = [table for table in tables if not is_interactions(table, columns)]
     if not events:
@@ -269,6 +269,19 @@ def _chosen(
             f"{', '.join(f'{count:,} {reason}' for reason, count in result.dropped.items())}."
         )
     return frame
+
+
+def _refuse_repeated_files(paths: Sequence[Path]) -> None:
+    """Check that no file is named twice: its rows would count twice.
+
+    Raises:
+        ConfigError: one is.
+    """
+    seen = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise ConfigError(f"{path} is named twice. Name every file once.")
+        seen.add(path.resolve())
 
 
 def _item_texts(

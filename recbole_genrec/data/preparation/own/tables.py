@@ -32,7 +32,7 @@ NO_IDS = (
 PACKED = (".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
-@dataclass
+@dataclass(eq=False)
 class Table:
     """A file of the user's.
 
