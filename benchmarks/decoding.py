@@ -46,7 +46,7 @@ PARTS = [(*place, "trie", True) for place in TRIE] + [
     (*place, "ranking of all items", True) for place in RANKING
 ]
 PARTS += [(descent, name, "top-k", True) for name in ("top", "best_leaves")]
-PARTS += [(reached, name, "top-k", True) for name in ("best_leaves", "best_items")]
+PARTS += [(reached, name, "top-k", True) for name in ("best_leaves", "best_items_on_leaves")]
 PARTS += [
     (EncoderDecoderBackbone, "encode", "encoder", True),
     (EncoderDecoderBackbone, "memory", "cross-attention keys", True),

@@ -142,7 +142,7 @@ class CausalPeer(Peer):
         self.columns = slice(
             0 if type(model).__name__ == "LCRec" else len(head), lm.config.vocab_size
         )
-        super().__init__(model, lm, [len(head) + offset for offset in codes.offsets])
+        super().__init__(model, lm, [len(head) + offset for offset in codes.first])
 
     def prompt(self, history: Tensor, length: Tensor) -> dict[str, Tensor | int]:
         ids, lengths = self.model.prompts(history, length)

@@ -33,7 +33,7 @@ from recbole_genrec.backbone import (
     load_encoder_decoder,
 )
 from recbole_genrec.decoding import ItemTrie, beam_search
-from recbole_genrec.decoding.candidates import grammar_candidates
+from recbole_genrec.decoding.code_tuples import grammar_tuples
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 T5 = {
@@ -156,7 +156,7 @@ class Cell:
     def free(self) -> None:
         """Our search without a trie."""
         decoder = self.weights.decoder(self.words, self.mask, "joint")
-        grammar_candidates(decoder, self.weights.sizes, self.beams)
+        grammar_tuples(decoder, self.weights.sizes, self.beams)
 
     def ways(self) -> dict[str, tuple[Callable, int, bool]]:
         """For each row its function, its number of users, and whether it runs in bf16."""

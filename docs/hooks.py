@@ -80,16 +80,15 @@ def _choices() -> list[str]:
 
 def _method_pages() -> dict[str, str]:
     """A page a method, by path."""
-    from recbole_genrec.model.descriptions import MODEL_DESCRIPTIONS
+    from recbole_genrec.model.names import MODELS
 
-    return {f"methods/{name}.md": _method_page(name) for name in MODEL_DESCRIPTIONS}
+    return {f"methods/{name}.md": _method_page(name) for name in MODELS}
 
 
 def _method_page(name: str) -> str:
-    from recbole_genrec.model.descriptions import MODEL_DESCRIPTIONS
     from recbole_genrec.model.names import MODELS
 
-    text, source = MODEL_DESCRIPTIONS[name]
+    location, text, source = MODELS[name]
     commands = [f"recbole-genrec run --model={name} --dataset=ml-100k"]
     if (ROOT / "properties" / "paper" / f"{name}.yaml").is_file():
         commands.append(f"recbole-genrec run --model={name} --dataset=amazon-beauty --preset=paper")
@@ -99,7 +98,7 @@ def _method_page(name: str) -> str:
         f"{_sentence(text)} Source: {source}.",
         _block("bash", "\n".join(commands)),
         "## What stands where",
-        _block("text", _docstring(MODELS[name].partition(":")[0])),
+        _block("text", _docstring(location.partition(":")[0])),
         f"What the paper leaves open, and what is our choice: [the methods](../{choices}.md).",
         "## Keys",
         f"The values without a dataset; `recbole-genrec keys {name} --dataset=ml-100k` shows those "
@@ -111,7 +110,7 @@ def _method_page(name: str) -> str:
 
 def _tokenizer_pages() -> dict[str, str]:
     """A page a tokenizer, by path."""
-    from recbole_genrec.model.descriptions import TOKENIZER_DESCRIPTIONS
+    from recbole_genrec.tokenizer.descriptions import TOKENIZER_DESCRIPTIONS
 
     tables = _tables(None)
     pages = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.idle_keys import load_filtering_files, without_idle_filter
+from recbole_genrec.data.file_filter import load_filtering_files, without_idle_filter
+from recbole_genrec.data.known_datasets import FOLDER_NAME
 from recbole_genrec.data.run_names import run_name
 from recbole_genrec.data.training_rows import use_batch_targets
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
@@ -31,6 +31,7 @@ from recbole_genrec.model.registry import (
     needs_tokenizer,
 )
 from recbole_genrec.model.self_improve.checks import check_method
+from recbole_genrec.model.timeline.effective_keys import settle_keys
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import (
     check_installation,
@@ -50,6 +51,7 @@ from recbole_genrec.settings.parsing import (
 )
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
+from recbole_genrec.settings.protocol_values import VALIDATION_LOSS, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shapes import SHAPES, completed_shape
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -60,7 +62,6 @@ check_installation()
 
 from recbole.config import Config  # noqa: E402
 
-FOLDER_NAME = re.compile(r"(?!\.)[\w.-]+")
 # What RecBole raises over a value that it cannot use.
 RECBOLE_FAILURES = (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
@@ -126,6 +127,7 @@ class GenRecConfig(Config):
         if is_outside(self.model_class):
             self.final_config_dict["model_class"] = location(self.model_class)
         load_filtering_files(self)
+        settle_keys(self.final_config_dict, self.external_config_dict)
         follow_older_names(self.final_config_dict, self.external_config_dict)
         use_batch_targets(self)
         # models write keys of their own later (BERT4Rec: MASK_INDEX)
@@ -245,7 +247,7 @@ class GenRecConfig(Config):
         if (folder / f"{self.dataset}.inter").is_file():
             # RecBole takes its own copy of ml-100k, whatever data_path says
             self.final_config_dict["data_path"] = str(folder)
-        if str(self.final_config_dict["valid_metric"]).lower() == recbole_values.VALIDATION_LOSS:
+        if str(self.final_config_dict["valid_metric"]).lower() == VALIDATION_LOSS:
             self.final_config_dict["valid_metric_bigger"] = False
 
     def _init_device(self):
@@ -377,8 +379,8 @@ class GenRecConfig(Config):
         inherited = {name: value for name, value in values_here.items() if name in taken_over}
         inherited["data_path"] = str(Path(inherited["data_path"]).parent)
         inherited["checkpoint_dir"] = self.settings.cache_dir  # for the resume file
-        if self.settings.valid_metric.lower() == recbole_values.VALIDATION_LOSS:
-            inherited["valid_metric"] = recbole_values.ranking_metric(self.settings)
+        if self.settings.valid_metric.lower() == VALIDATION_LOSS:
+            inherited["valid_metric"] = ranking_metric(self.settings)
         return GenRecConfig(model, self.settings.dataset, config_dict={**inherited, **values})
 
     def build_model(self, dataset: Any) -> Any:

@@ -82,19 +82,15 @@ class Generator:
         )  # noise where a prompt has ended
         self.prompt = embed_mixed(self.ids, self.backbone.text_table, self.codes.embedding).detach()
 
-    def decoder(
-        self, score_type: str = "level", prompt: Tensor | None = None, **options
-    ) -> CausalDecoder:
+    def decoder(self, score_type: str = "level", prompt: Tensor | None = None) -> CausalDecoder:
         prompt = self.prompt if prompt is None else prompt
         scores = partial(self.codes.log_probs, score_type=score_type)
-        return CausalDecoder(
-            self.backbone, prompt, self.lengths, self.codes.embed_code, scores, **options
-        )
+        return CausalDecoder(self.backbone, prompt, self.lengths, self.codes.embed_code, scores)
 
     def full_pass(self, user: int, paths: Tensor) -> Tensor:
         """Logits ``[n, C]`` over all codes after ``paths [n, t]``: one pass over both."""
         start = self.prompt[user, : self.lengths[user]].expand(len(paths), -1, -1)
-        rows = paths + torch.tensor(self.codes.offsets[: paths.shape[1]], dtype=torch.long)
+        rows = paths + torch.tensor(self.codes.first[: paths.shape[1]], dtype=torch.long)
         sequence = torch.cat([start, self.codes.embedding[rows]], dim=1)
         state = self.lm.base_model(inputs_embeds=sequence, use_cache=False).last_hidden_state[:, -1]
         return state @ self.codes.classifier.T
@@ -103,7 +99,7 @@ class Generator:
         """What a decoder must return for each of the ``paths [n, t]``, ``[n, V_t]``."""
         logits, level = self.full_pass(user, paths), paths.shape[1]
         columns = slice(
-            self.codes.offsets[level], self.codes.offsets[level] + self.codes.sizes[level]
+            self.codes.first[level], self.codes.first[level] + self.codes.level_sizes[level]
         )
         return (
             logits.log_softmax(-1)[:, columns]

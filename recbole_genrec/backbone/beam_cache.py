@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+RESERVE = 128
+"""Tokens for which a cache has room behind its prompts at once."""
+
 
 class KeysAreWritten(Exception):  # noqa: N818 - the end of a pass, no error
     """Ends a pass whose states nobody reads, see :attr:`BeamCache.ends_after`."""

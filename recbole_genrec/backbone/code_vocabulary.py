@@ -11,8 +11,8 @@ from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
 class CodeVocabulary(ScoredVocabulary):
     """Input embeddings ``[C, d_in]`` and output layer ``[C, d_out]`` for ``C = sum(sizes)`` codes.
 
-    Code ``k`` of level ``j`` has the flat index ``offsets[j] + k`` with
-    ``offsets[j] = sizes[0] + .. + sizes[j-1]``.
+    Code ``k`` of level ``j`` is token ``first[j] + k`` with ``first[j] = sizes[0] + .. +
+    sizes[j-1]``.
 
     Args:
         sizes: alphabet size of each level.
@@ -23,7 +23,7 @@ class CodeVocabulary(ScoredVocabulary):
         scale: factor on the states before the output layer (``Backbone.output_scale``).
 
     Attributes:
-        words: a word for each code, by flat index: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in
+        words: a word for each code, by token: ``<a_0>``, ``<a_1>``, ..., ``<b_0>``, ... as in
             LC-Rec (arXiv 2311.09049).
     """
 
@@ -37,7 +37,8 @@ class CodeVocabulary(ScoredVocabulary):
         scale: float = 1.0,
     ):
         super().__init__()
-        self.sizes = tuple(sizes)
+        self.level_sizes = tuple(sizes)
+        self.first = [sum(self.level_sizes[:level]) for level in range(len(self.level_sizes))]
         self.tied = tied
         self.scale = scale
         self.embedding = nn.Parameter(torch.randn(sum(sizes), d_in) * std)
@@ -45,9 +46,6 @@ class CodeVocabulary(ScoredVocabulary):
             self.classifier = self.embedding
         else:
             self.classifier = nn.Parameter(torch.randn(sum(sizes), d_out) * std)
-        self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
-        self.level_sizes = self.sizes
-        self.first = self.offsets
         self.words: list[str] = []
         for level, size in enumerate(sizes):
             letter = chr(ord("a") + level)
@@ -77,16 +75,11 @@ class CodeVocabulary(ScoredVocabulary):
         tables = [self.embedding]
         if self.classifier is not self.embedding:
             tables.append(self.classifier)
-        return [table.narrow(0, self.offsets[level], self.sizes[level]) for table in tables]
-
-    def flat(self, codes: Tensor) -> Tensor:
-        """Flat indices of codes ``[..., L']`` (the first L' levels)."""
-        offsets = self.offsets[: codes.shape[-1]]
-        return codes + torch.tensor(offsets, dtype=torch.long, device=codes.device)
+        return [table.narrow(0, self.first[level], self.level_sizes[level]) for table in tables]
 
     def embed_code(self, codes: Tensor, level: int) -> Tensor:
         """Codes ``[...]`` of one level -> ``[..., d_in]``."""
-        return nn.functional.embedding(codes + self.offsets[level], self.inputs)
+        return nn.functional.embedding(codes + self.first[level], self.inputs)
 
     @property
     def inputs(self) -> Tensor:
@@ -94,10 +87,13 @@ class CodeVocabulary(ScoredVocabulary):
         return self.started(self.embedding)
 
     def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
-        """States ``[..., d_out]`` -> ``[..., sizes[level]]``, or ``[..., C]`` without a level."""
+        """Logits of states ``[..., d_out]``.
+
+        ``[..., level_sizes[level]]``, or ``[..., C]`` without a level.
+        """
         weight: Tensor = self.classifier
         if level is not None:
-            weight = weight.narrow(0, self.offsets[level], self.sizes[level])
+            weight = weight.narrow(0, self.first[level], self.level_sizes[level])
         if self.scale != 1:
             hidden = hidden * self.scale
         return nn.functional.linear(hidden, weight)

@@ -47,6 +47,11 @@ class ScoredVocabulary(nn.Module):
         """
         self.unused = list(unused)
 
+    def tokens(self, codes: Tensor) -> Tensor:
+        """Tokens of codes ``[..., L']`` (the first L' levels): their rows in the tables."""
+        first = self.first[: codes.shape[-1]]
+        return codes + torch.tensor(first, dtype=torch.long, device=codes.device)
+
     def log_probs(
         self,
         hidden: Tensor,

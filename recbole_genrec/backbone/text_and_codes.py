@@ -15,7 +15,7 @@ from recbole_genrec.backbone.sequences import embed_mixed
 class TextAndCodes:
     """Token ids of text and codes in one row of numbers.
 
-    Ids below ``n_text`` are text tokens; those from there on are codes by flat index. It is no
+    Ids below ``n_text`` are text tokens; those from there on are the tokens of codes. It is no
     module: the tables are the model's, under the names that they have there.
 
     Attributes:
@@ -40,10 +40,10 @@ class TextAndCodes:
         Returns:
             ``[..., L']``.
         """
-        return self.n_text + self.codes.flat(codes)
+        return self.n_text + self.codes.tokens(codes)
 
     def code_numbers(self, ids: Tensor) -> Tensor:
-        """Flat indices of codes; a text token has a negative one.
+        """Tokens of the codes' own vocabulary; a text token has a negative one.
 
         Args:
             ids: token ids ``[...]``.

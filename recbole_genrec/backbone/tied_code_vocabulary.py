@@ -23,7 +23,6 @@ class TiedCodeVocabulary(ScoredVocabulary):
         use_eos: with an end token. It counts as one more level with an alphabet of 1, which a
             search may ask for after the codes.
         n_user_tokens: users share this many tokens; 0 = none.
-        std: standard deviation of the table's start.
 
     Attributes:
         level_sizes: ``sizes``, and 1 for the end token if there is one.
@@ -36,7 +35,6 @@ class TiedCodeVocabulary(ScoredVocabulary):
         d_model: int,
         use_eos: bool = False,
         n_user_tokens: int = 0,
-        std: float = 1.0,
     ):
         super().__init__()
         self.level_sizes = tuple(sizes)
@@ -47,7 +45,7 @@ class TiedCodeVocabulary(ScoredVocabulary):
         self.eos = self.n_outputs - 1 if use_eos else None
         self.n_user_tokens = n_user_tokens
         self.scale = d_model**-0.5
-        self.table = nn.Parameter(torch.randn(self.n_outputs + n_user_tokens, d_model) * std)
+        self.table = nn.Parameter(torch.randn(self.n_outputs + n_user_tokens, d_model))
 
     @property
     def output_table(self) -> Tensor:  # type: ignore[override]
@@ -58,10 +56,6 @@ class TiedCodeVocabulary(ScoredVocabulary):
     def start(self) -> Tensor:
         """Embedding ``[d_model]`` of the decoder's start."""
         return self.table[0]
-
-    def tokens(self, codes: Tensor) -> Tensor:
-        """Tokens of codes ``[..., L']`` (the first L' levels)."""
-        return codes + torch.tensor(self.first[: codes.shape[-1]], device=codes.device)
 
     def user_tokens(self, users: Tensor) -> Tensor:
         """Tokens of user ids; users whose ids agree modulo ``n_user_tokens`` share one (TIGER)."""

@@ -83,6 +83,13 @@ CandidateFileOption = Annotated[
         help="choose among the raw item ids in this file, one a line, instead of all items",
     ),
 ]
+ExcludedFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--excluded_file",
+        help="leave out the raw item ids in this file, one a line, for example what is sold out",
+    ),
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataset import Dataset
 from recbole.sampler import Sampler
 from torch import Tensor
 from torch.nn.functional import pad
@@ -257,7 +258,10 @@ class TrainingGraph:
         return StoredGraph(**meta, **tensors)
 
     def _train(self) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-        """RecBole's LightGCN with uniform negatives among the items that the user does not have."""
+        """RecBole's LightGCN with uniform negatives among the items that the user does not have.
+
+        The edges of a user who has all items count in the graph, and train nothing.
+        """
         config = self.config
         with kept_randomness():
             data = edges_only(training_split(self.run_config.derived("SASRec")), self.sequences)
@@ -269,14 +273,9 @@ class TrainingGraph:
                 torch.bincount(data.inter_feat[field])[1:]
                 for field in (data.uid_field, data.iid_field)
             ]
-            if (degrees[0] == len(items)).any():
-                name = users[int(degrees[0].argmax())]
-                raise DataError(
-                    f"User {name!r} has all {len(items)} items of the training split: there is no "
-                    "negative to learn from."
-                )
+            pairs = self._pairs_with_negatives(data, degrees[0] < len(items))
             rows = TrainDataLoader(
-                config, data, Sampler("train", data).set_phase("train"), shuffle=True
+                config, pairs, Sampler("train", pairs).set_phase("train"), shuffle=True
             )
             model = trained_model(config, data, rows, self.log)
             layers = [layer[:, 1:].detach().cpu() for layer in model.layers()]
@@ -285,6 +284,31 @@ class TrainingGraph:
             "user_tokens": users,
             "item_tokens": items,
         }
+
+    def _pairs_with_negatives(self, data: Dataset, has_negatives: Tensor) -> Dataset:
+        """The edges of users who lack an item.
+
+        Args:
+            data: all edges.
+            has_negatives: bool ``[users]``, without the padding user.
+
+        Raises:
+            DataError: no user lacks an item.
+        """
+        if has_negatives.all():
+            return data
+        if not has_negatives.any():
+            raise DataError(
+                "Every user has every item of the training split, so there is no negative that "
+                "vectors of LightGCN could be learned from. Give vectors of your own "
+                "(graph_user_file and graph_item_file)."
+            )
+        self.log(
+            f"Users who have all items of the training split: {int((~has_negatives).sum())}. They "
+            "stay in the graph of LightGCN, and nothing is learned from their pairs."
+        )
+        users = data.inter_feat[data.uid_field]
+        return data.copy(data.inter_feat[has_negatives[users - 1]])
 
     def _from_files(self) -> StoredGraph:
         names = " and ".join(map(str, self.files.values()))

@@ -23,7 +23,11 @@ from recbole_genrec.collaborative.training_split import (
     read_sequences,
     training_split,
 )
-from recbole_genrec.data.training_rows import TargetLoader, check_growing
+from recbole_genrec.data.training_rows import (
+    TargetLoader,
+    check_growing,
+    length_of_cut_histories,
+)
 from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
@@ -63,8 +67,13 @@ class TrainingInteractions:
     @cached_property
     def config(self):
         """Settings of the model that gives the vectors."""
+        return self._sasrec()
+
+    def _sasrec(self, **values: object):
         settings = self.settings
-        return sasrec_config(self.run_config, settings.cf_dim, settings.cf_epochs, settings.cf_rows)
+        return sasrec_config(
+            self.run_config, settings.cf_dim, settings.cf_epochs, settings.cf_rows, **values
+        )
 
     @cached_property
     def sequences(self) -> dict[str, list[str]]:
@@ -130,6 +139,10 @@ class TrainingInteractions:
         config = self.config
         with kept_randomness():
             data = only_trained_items(training_split(config))
+            cut = length_of_cut_histories(config, data)
+            if config.settings.train_rows == "windows" and cut is not None:
+                config = self._sasrec(MAX_ITEM_LIST_LENGTH=cut)
+                data = only_trained_items(training_split(config))
             model = trained_model(config, data, sasrec_loader(config, data), self.log)
         vectors = model.item_embedding.weight[1:].detach().cpu()
         tokens = data.field2id_token[data.iid_field][1:].tolist()
@@ -137,7 +150,7 @@ class TrainingInteractions:
         return {"vectors": vectors}, {"tokens": tokens, **settings}
 
 
-def sasrec_config(config, dim: int, epochs: int, rows: str):
+def sasrec_config(config, dim: int, epochs: int, rows: str, **values: object):
     """Settings of RecBole's SASRec on the data, split, seed and device of ``config``.
 
     What the vectors depend on stands here, so that the section of a dataset for the baseline
@@ -148,6 +161,7 @@ def sasrec_config(config, dim: int, epochs: int, rows: str):
         dim: size of the vectors.
         epochs: epochs of the training; nothing is validated.
         rows: ``windows`` or ``all``; an epoch of both has the same targets and as many steps.
+        **values: further settings.
     """
     shape = {
         "hidden_size": dim,
@@ -171,7 +185,7 @@ def sasrec_config(config, dim: int, epochs: int, rows: str):
         "eval_step": 1,
         "valid_users": 0,
     }
-    sasrec = config.derived("SASRec", **shape, **training, train_rows=rows)
+    sasrec = config.derived("SASRec", **shape, **training, train_rows=rows, **values)
     # not among the values above, beside which each of the two would warn of the other
     sasrec["train_batch_size"] = BATCH_TARGETS
     if rows == "windows":

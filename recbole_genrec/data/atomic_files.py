@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -137,10 +138,10 @@ class AtomicFile:
                     continue
                 line, damaged = self._repaired(line)
                 cells, problem = self._cells(line)
-                if problem == OPEN and self._quoted:
-                    cells, problem = self._continued(line, lines)
-                elif any(map(self.is_open, cells)):
-                    cells = self._continued_between_tabs(line, cells, lines)
+                if problem == OPEN or any(map(self.is_open, cells)):
+                    joined = self._continued(line, lines)
+                    if joined is not None:
+                        cells, problem = joined, None
                 if damaged:
                     problem = f"it is not {self.encoding}; --encoding names that of the file."
                 yield Row(number, _without_surplus(cells, len(self.columns)), problem)
@@ -179,47 +180,28 @@ class AtomicFile:
                 return by_quotes, None
         return cells, None
 
-    def _continued(self, first: str, lines: _Lines) -> tuple[list[str], str | None]:
+    def _continued(self, first: str, lines: _Lines) -> list[str] | None:
         """The cells of a row whose quoted cell goes on in the next lines.
 
-        Where no line closes it, the row is the first line alone.
+        ``None`` for a stray quote: no line closes it or, between tabs, the next lines are no
+        shorter than rows are. Then the row is the first line alone.
         """
         text = first
         taken = []
-        for number, line in lines:
+        for number, line in islice(lines, MOST_LINES):
             taken.append((number, line))
             text = f"{text}\n{self._repaired(line)[0]}"
-            if '"' in line:
-                cells, problem = self._cells(text)
-                if problem is None:
-                    return cells, None
-                if problem != OPEN:
-                    break
-            if len(taken) == MOST_LINES:
+            if not self._quoted and line.count(self.separator) + 1 >= len(self.columns):
                 break
-        lines.give_back(taken)
-        return self._cells(first)
-
-    def _continued_between_tabs(self, first: str, cells: list[str], lines: _Lines) -> list[str]:
-        """The cells of a row between tabs whose quoted cell goes on in the next lines.
-
-        These lines are too short to be rows. A stray quote, before lines that are rows, stays.
-        """
-        width = len(self.columns)
-        text = first
-        taken = []
-        for number, line in lines:
-            taken.append((number, line))
-            text = f"{text}\n{self._repaired(line)[0]}"
-            if line.count(self.separator) + 1 >= width or len(taken) == MOST_LINES:
-                break
-            joined, problem = split_quoted(text, self.separator)
-            if problem is None and len(joined) == width:
-                return joined
+            if self._quoted and '"' not in line:
+                continue  # which closes nothing
+            cells, problem = split_quoted(text, self.separator)
+            if problem is None and (self._quoted or len(cells) == len(self.columns)):
+                return cells
             if problem not in (None, OPEN):
                 break
         lines.give_back(taken)
-        return cells
+        return None
 
     def _repaired(self, line: str) -> tuple[str, bool]:
         """The line with U+FFFD for bytes that are not of the encoding, and whether it has some."""

@@ -18,7 +18,8 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_genrec.data.event_rows import EventRows, HistoryColumns, begins_user
+from recbole_genrec.data.event_rows import EventRows, HistoryColumns
+from recbole_genrec.data.row_order import begins_user
 
 HELD_OUT = {
     "valid_and_test": ("valid", "test"),

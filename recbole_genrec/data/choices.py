@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
 from recbole_genrec.data.joined_rows import joined_rows
-from recbole_genrec.data.presplit import WHOLE_HISTORY
+from recbole_genrec.data.row_order import begins_user, order_of_rows
 
 
 class EventHistories(Mapping[str, list[str]]):
@@ -43,6 +43,28 @@ class EventHistories(Mapping[str, list[str]]):
         self._ends = counts.cumsum()
         self._row = np.full(len(user_tokens), -1, dtype=np.int64)
         self._row[users] = np.arange(len(users))
+
+    @classmethod
+    def of_events(
+        cls,
+        users: np.ndarray,
+        items: np.ndarray,
+        user_tokens: np.ndarray,
+        item_tokens: np.ndarray,
+        user_numbers: Mapping[str, int],
+    ) -> EventHistories:
+        """Those of events one by one.
+
+        Args:
+            users: RecBole's number of the user of each event, ascending, int64 ``[n]``.
+            items: that of its item, oldest first for each user, int64 ``[n]``.
+            user_tokens: see the class.
+            item_tokens: see the class.
+            user_numbers: see the class.
+        """
+        starts = np.flatnonzero(begins_user(users))
+        counts = np.diff(starts, append=len(users))
+        return cls(users[starts], counts, items, user_tokens, item_tokens, user_numbers)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -105,10 +127,8 @@ def histories(dataset: Any) -> EventHistories:
     users, items = ordered_events(dataset)
     user_tokens = dataset.field2id_token[dataset.uid_field]
     item_tokens = dataset.field2id_token[dataset.iid_field]
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
-    names, counts = users[starts], np.diff(starts, append=len(users))
     numbers = dataset.field2token_id[dataset.uid_field]
-    return EventHistories(names, counts, items, user_tokens, item_tokens, numbers)
+    return EventHistories.of_events(users, items, user_tokens, item_tokens, numbers)
 
 
 def histories_of(bought: Histories, users: Sequence[str]) -> Histories:
@@ -134,13 +154,10 @@ def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     frame: pd.DataFrame = dataset.inter_feat
     users = frame[dataset.uid_field].to_numpy()
     items = frame[dataset.iid_field].to_numpy()
-    keys = [users]
-    if dataset.time_field in frame:
-        keys.insert(0, frame[dataset.time_field].to_numpy())
+    times = frame[dataset.time_field].to_numpy() if dataset.time_field in frame else None
     before = _told_histories(dataset)
-    if before is not None:
-        keys.insert(0, before.map(len).to_numpy())
-    order = np.lexsort(keys)  # stable: rows of the same time stay in the order of the file
+    lengths = None if before is None else before.map(len).to_numpy()
+    order = order_of_rows(users, times, lengths)
     users, items = users[order], items[order]
     if before is None:
         return users, items

@@ -1,16 +1,11 @@
-"""Items of the ``.item`` file that nobody has chosen, and texts of items that a model lacks."""
+"""Items of the ``.item`` file that nobody has chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.item_table import item_file, item_file_ids
-from recbole_genrec.data.item_text import PLACEHOLDER, has_item_texts, read_texts_of
 from recbole_genrec.errors import DataError
 
 
@@ -44,31 +39,3 @@ def sentence_about_cold_items(config: Any, dataset: Any) -> str | None:
 
 def _are(items: Sequence[str]) -> str:
     return "are" if len(items) > 1 else "is"
-
-
-def texts_of(config: Any, items: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Texts and titles of items from the ``.item`` file, empty where an item has none.
-
-    Args:
-        config: a ``GenRecConfig``.
-        items: raw ids.
-    """
-    if not has_item_texts(config):
-        return [""] * len(items), [""] * len(items)
-    read = read_texts_of(config, ["", *items], required=False)
-    texts = ["" if text == PLACEHOLDER else text for text in read.texts[1:]]
-    return texts, read.titles[1:]
-
-
-def items_in_training(dataset: Any) -> Tensor:
-    """Which items a training interaction names, bool ``[n_items]``.
-
-    Args:
-        dataset: RecBole's training dataset of a sequential model, with all its rows.
-    """
-    rows = dataset.inter_feat
-    is_trained = torch.zeros(dataset.item_num, dtype=torch.bool)
-    is_trained[rows[dataset.iid_field]] = True
-    is_trained[rows[history_column(dataset.config)].flatten()] = True
-    is_trained[0] = False  # the padding item
-    return is_trained

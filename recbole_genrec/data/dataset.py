@@ -26,12 +26,12 @@ from recbole_genrec.data.feature_files import read_features
 from recbole_genrec.data.filters import filter_by_value
 from recbole_genrec.data.headers import check_alias, check_columns
 from recbole_genrec.data.idle_keys import idle_keys
-from recbole_genrec.data.ids import history_column
-from recbole_genrec.data.inter_files import Interactions, interaction_files, read_interactions
+from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
+from recbole_genrec.data.inter_files import InteractionTable, interaction_files, read_interactions
 from recbole_genrec.data.item_table import item_file_ids
+from recbole_genrec.data.known_datasets import how_to_get
 from recbole_genrec.data.numbering import frames_of
-from recbole_genrec.data.preparation.offers import how_to_get
-from recbole_genrec.data.presplit import WHOLE_HISTORY, Presplit
+from recbole_genrec.data.presplit import Presplit
 from recbole_genrec.data.times import in_order_of_events, warn_of_mixed_units
 from recbole_genrec.errors import ConfigError, DataError, explained
 
@@ -62,7 +62,7 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
             kinds = presplit.kinds
         self._set_properties(kinds, self.inter_feat, FeatureSource.INTERACTION)
 
-    def _read(self, path: Path) -> Interactions:
+    def _read(self, path: Path) -> InteractionTable:
         """One file of interactions, its ids, times and histories checked."""
         config = self.config
         needed = [self.uid_field, self.iid_field]
@@ -79,7 +79,7 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
             optional.append(self.time_field)
         return read_interactions(path, FileFormat.of(config), roles, load, optional)
 
-    def _in_order(self, table: Interactions) -> pd.DataFrame:
+    def _in_order(self, table: InteractionTable) -> pd.DataFrame:
         """The rows of a file in the order of events, where it has times."""
         if self.time_field not in table.frame:
             return table.frame

@@ -18,9 +18,9 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import ModelType
 
-from recbole_genrec.data.event_rows import begins_user
+from recbole_genrec.data.row_order import begins_user, order_of_rows
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.recbole_values import ranks_all_items
+from recbole_genrec.settings.protocol_values import ranks_all_items
 
 
 def rows_are_interactions(config) -> bool:
@@ -98,7 +98,7 @@ def order_of_events(users: np.ndarray, times: np.ndarray) -> np.ndarray:
         times: ``[n]``.
     """
     places = np.empty(len(users), dtype=np.int64)
-    places[np.lexsort([times, users])] = np.arange(len(users))
+    places[order_of_rows(users, times)] = np.arange(len(users))
     return places
 
 

@@ -104,17 +104,6 @@ class EventRows(Interaction):
         self.interaction = self.interaction.rows(row_numbers(index, self.length))
 
 
-def begins_user(users: Tensor) -> Tensor:
-    """Which rows are the first of their user, bool ``[n]``.
-
-    Args:
-        users: user of each row ``[n]``; the rows of a user follow each other.
-    """
-    begins = torch.ones_like(users, dtype=torch.bool)
-    begins[1:] = users[1:] != users[:-1]
-    return begins
-
-
 def row_numbers(index: Any, n_rows: int) -> Tensor:
     """The rows that an index means, int64.
 

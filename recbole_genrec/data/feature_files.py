@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat
+from recbole_genrec.data.cell_values import cell_value, value_series
 from recbole_genrec.data.headers import header_kinds, loaded_columns
-from recbole_genrec.data.inter_files import cell_value, value_series
 from recbole_genrec.errors import DataError
 
 

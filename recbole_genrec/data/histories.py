@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from recbole_genrec.data.evaluation_rows import (
@@ -23,9 +22,10 @@ from recbole_genrec.data.evaluation_rows import (
     order_of_events,
     rows_are_interactions,
 )
-from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
 from recbole_genrec.data.loader_dataset import dataset_of
-from recbole_genrec.data.presplit import WHOLE_HISTORY
+from recbole_genrec.data.row_order import begins_user, order_of_rows
+from recbole_genrec.data.seen_items import SeenItems
 from recbole_genrec.errors import ConfigError
 
 EXCLUDED = "excluded_items"
@@ -33,84 +33,6 @@ EXCLUDED = "excluded_items"
 
 END = "history_end"
 """Column of a split: how many of its user's items come before the row."""
-
-
-class Histories:
-    """The distinct items of each user, in the order of their first appearance.
-
-    Args:
-        users: int64 ``[P]``, users of events.
-        items: int64 ``[P]``, their items; 0 is no item.
-        places: int64 ``[P]``, when they happened; only the order counts.
-    """
-
-    def __init__(self, users: np.ndarray, items: np.ndarray, places: np.ndarray):
-        real = items > 0
-        events = np.stack([users[real], items[real], places[real]])
-        by_pair = np.lexsort(events[::-1])
-        events = events[:, by_pair]
-        first = np.ones(events.shape[1], dtype=bool)
-        first[1:] = (events[:2, 1:] != events[:2, :-1]).any(0)
-        users, items, places = events[:, first]
-        order = np.lexsort([places, users])
-        self.users = users[order]
-        self.items = items[order]
-        self.places = places[order]
-
-        # By user and item, and where each of these pairs stands in the order of events.
-        self._pairs = users, items
-        self._position = np.empty(len(order), dtype=np.int64)
-        self._position[order] = np.arange(len(order))
-
-    def ends(self, users: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """How many items users have before places in the order of events.
-
-        Args:
-            users: int64 ``[n]``.
-            places: int64 ``[n]``, one for each of ``users``.
-
-        Returns:
-            int64 ``[n]``.
-        """
-        span = 1 + max(self.places.max(initial=0), places.max(initial=0))
-        keys = self.users * span + self.places  # ascending
-        place = np.searchsorted(keys, users * span + places)
-        return place - np.searchsorted(self.users, users)
-
-    def gather(self, users: np.ndarray, ends: np.ndarray) -> list[Tensor]:
-        """The first items of users.
-
-        Args:
-            users: int64 ``[n]``.
-            ends: int64 ``[n]``, how many items of each.
-
-        Returns:
-            Item ids int64 ``[ends]`` of each user, in the order of their first appearance.
-        """
-        starts = np.searchsorted(self.users, users)
-        slices = zip(starts.tolist(), (starts + ends).tolist(), strict=True)
-        return [torch.from_numpy(self.items[start:end]) for start, end in slices]
-
-    def contain(self, users: np.ndarray, ends: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether items are among the first ones of users.
-
-        Args:
-            users: int64 ``[n]``.
-            ends: int64 ``[n]``, how many items of each user count.
-            items: int64 ``[n]``, one for each of ``users``.
-
-        Returns:
-            bool ``[n]``.
-        """
-        if not len(self.items):
-            return np.zeros(len(users), dtype=bool)
-        known_users, known_items = self._pairs
-        span = 1 + max(known_items.max(), items.max(initial=0))
-        known = known_users * span + known_items  # ascending
-        sought = users * span + items
-        row = np.searchsorted(known, sought).clip(max=len(known) - 1)
-        before = self._position[row] < np.searchsorted(self.users, users) + ends
-        return (known[row] == sought) & before
 
 
 class ExcludingLoader(RowLoader):
@@ -187,30 +109,7 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
     return valid, test
 
 
-def training_counts(data: Any) -> dict[int, int]:
-    """Training interactions of each item, the same for all models.
-
-    A sequential model's rows lack the first event of each user: it stands in the first history.
-
-    Args:
-        data: RecBole's training dataset with all its rows.
-    """
-    rows = data.inter_feat
-    items = [rows[data.iid_field].numpy()]
-    history = history_column(data.config)
-    if history in rows:
-        keys = [rows[data.item_list_length_field].numpy()]
-        if data.time_field in rows:
-            keys.append(rows[data.time_field].numpy())
-        users = rows[data.uid_field].numpy()
-        order = np.lexsort([*keys, users])
-        _, first = np.unique(users[order], return_index=True)
-        items.append(rows[torch.from_numpy(order[first])][history].numpy().reshape(-1))
-    counts = np.bincount(np.concatenate(items))
-    return {int(item): int(counts[item]) for item in np.flatnonzero(counts) if item}
-
-
-def _of_splits(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+def _of_splits(datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
     """Histories by split, and the number of its split for each row."""
     users, items, places = [], [], []
     for number, data in enumerate(datasets):
@@ -223,16 +122,16 @@ def _of_splits(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
             users.append(users[-1].repeat(width))
             items.append(rows[WHOLE_HISTORY].numpy().reshape(-1))
             places.append(places[-1].repeat(width) - 1)
-    histories = Histories(np.concatenate(users), np.concatenate(items), np.concatenate(places) + 1)
+    histories = SeenItems(np.concatenate(users), np.concatenate(items), np.concatenate(places) + 1)
     return histories, [np.full(len(data.inter_feat), n + 1) for n, data in enumerate(datasets)]
 
 
-def _of_interactions(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+def _of_interactions(datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
     """Histories by event of a general model's rows, and the place of each row."""
     first = datasets[0]
     users, items = (_joined(datasets, name) for name in (first.uid_field, first.iid_field))
     places = 2 * order_of_events(users, _times(datasets)) + 1
-    histories = Histories(users, items, places)
+    histories = SeenItems(users, items, places)
     if WHOLE_HISTORY in first.inter_feat:
         chosen = np.arange(len(users))
         before = _joined_rows(datasets, WHOLE_HISTORY, chosen)
@@ -241,7 +140,7 @@ def _of_interactions(datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     return histories, np.split(places, borders)
 
 
-def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarray]]:
+def _of_rows(config, datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
     """Histories by event, and the place of each row among the events of its user.
 
     An event stands at an odd place, what a row says of the time before it one place earlier.
@@ -251,16 +150,13 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
     column = history_column(config)
     users, items = (_joined(datasets, name) for name in names)
     lengths = _joined(datasets, first.item_list_length_field)
-    order = np.lexsort([lengths, _times(datasets), users])
+    order = order_of_rows(users, _times(datasets), lengths)
     places = np.empty(len(order), dtype=np.int64)
     places[order] = 2 * np.arange(len(order)) + 1
 
     if config.settings.benchmark_filename is None:
         # Of a user's first row alone: what the others hold is the target of an earlier row.
-        ordered = users[order]
-        is_first = np.ones(len(order), dtype=bool)
-        is_first[1:] = ordered[1:] != ordered[:-1]
-        chosen = np.sort(order[is_first])
+        chosen = np.sort(order[begins_user(users[order])])
     else:
         chosen = np.arange(len(order))
         if WHOLE_HISTORY in first.inter_feat:
@@ -272,7 +168,7 @@ def _of_rows(config, datasets: Sequence[Any]) -> tuple[Histories, list[np.ndarra
 
 def _with_told(
     users: np.ndarray, items: np.ndarray, places: np.ndarray, chosen: np.ndarray, before: np.ndarray
-) -> Histories:
+) -> SeenItems:
     """Histories of events, and of what some of their rows tell of the time before.
 
     Args:
@@ -283,7 +179,7 @@ def _with_told(
         before: what they tell ``[m, longest history]``, 0 = no item.
     """
     width = before.shape[1]
-    return Histories(
+    return SeenItems(
         np.concatenate([users, users[chosen].repeat(width)]),
         np.concatenate([items, before.reshape(-1)]),
         np.concatenate([places, (places[chosen] - 1).repeat(width)]),

@@ -33,18 +33,18 @@ def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int
             tokens.append(item)
             numbers.setdefault(item, len(numbers))
     events = np.array([numbers[token] for token in tokens], dtype=np.int64)
-    values = _digests(events, np.array(counts, dtype=np.int64), list(numbers))
+    values = digests(events, np.array(counts, dtype=np.int64), list(numbers))
     return dict(zip(histories_of_users, values.tolist(), strict=True))
 
 
 def _digests_of_events(events: EventHistories) -> dict[str, int]:
     """:func:`digests_of` histories that are columns of numbers."""
-    values = _digests(*_columns(events))
+    values = digests(*_columns(events))
     return dict(zip(events, values.tolist(), strict=True))
 
 
 def _columns(events: EventHistories) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The arguments of :func:`_digests`."""
+    """The arguments of :func:`digests`."""
     present, items = np.unique(events.chosen, return_inverse=True)
     tokens = [str(token) for token in events.item_tokens[present]]
     return items, events.counts, tokens
@@ -76,11 +76,18 @@ def users_with_another_past(now: EventHistories, before: Mapping[str, int]) -> l
     return [users[row] for row in np.flatnonzero(known & ~continued)]
 
 
-def _digests(items: np.ndarray, counts: np.ndarray, tokens: list[str]) -> np.ndarray:
-    """A number for each user; the arguments are those of :func:`_digests_of_prefixes`.
+def digests(
+    items: np.ndarray, counts: np.ndarray, tokens: Sequence[str] | np.ndarray
+) -> np.ndarray:
+    """A number for each history; different histories have different ones.
+
+    Args:
+        items: numbers of the items of all histories, one history after another.
+        counts: how many items each has, int64 ``[n]``.
+        tokens: raw ids by number.
 
     Returns:
-        int64 ``[n_users]``; 1 for a history without items.
+        int64 ``[n]``; 1 for a history without items.
     """
     values = np.ones(len(counts), dtype=np.int64)
     ends = counts.cumsum()
@@ -89,13 +96,12 @@ def _digests(items: np.ndarray, counts: np.ndarray, tokens: list[str]) -> np.nda
     return values
 
 
-def _digests_of_prefixes(items: np.ndarray, counts: np.ndarray, tokens: list[str]) -> np.ndarray:
+def _digests_of_prefixes(
+    items: np.ndarray, counts: np.ndarray, tokens: Sequence[str] | np.ndarray
+) -> np.ndarray:
     """A number for each event: that of the history up to it.
 
-    Args:
-        items: numbers of the items of all users, user after user, oldest first.
-        counts: how many items each user has, int64 ``[n_users]``.
-        tokens: raw ids by number.
+    The arguments are those of :func:`digests`.
 
     Returns:
         int64 ``[n_events]``.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from recbole_genrec.errors import DataError
 
+_WITH_POINT = re.compile(r"^(\d+)\.0+$")
 _WHOLE_NUMBER = re.compile(r"0*(\d+?)(?:\.0+)?")
 
 
@@ -31,6 +32,11 @@ def check_spaces(names: Iterable[str], column: str, where: Callable[[str], str])
         f"spaces alone and would be two ids, as {len(spaced)} names of this column. Remove the "
         "spaces."
     )
+
+
+def without_point(text: str) -> str:
+    """``7`` for ``7.0``, as columns with missing cells write whole numbers; other text as it is."""
+    return _WITH_POINT.sub(r"\1", text)
 
 
 def plain_number(name: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole.utils import ModelType
 
 from recbole_genrec.data.evaluation_rows import holds_out_several
+from recbole_genrec.data.file_filter import BY_FILES, asks_for_filter
 from recbole_genrec.data.training_rows import training_rows
+from recbole_genrec.settings.filters import NO_FILTER
 from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.search_keys import SearchKeys
 from recbole_genrec.settings.tokenizer_keys import (
@@ -19,60 +20,11 @@ from recbole_genrec.settings.tokenizer_keys import (
     FitKeys,
 )
 
-FILTERS = {
-    "rm_dup_inter": None,
-    "val_interval": None,
-    "user_inter_num_interval": "[0,inf)",
-    "item_inter_num_interval": "[0,inf)",
-}
-"""RecBole's filters, and their values that filter nothing."""
-
-BY_FILES = "filter_inter_by_user_or_item"
 CODE_KEYS = ("tokenizer", *CodeKeys.declared(), *FitKeys.declared())
 OF_EVERY_LIST = ("exclude_history", "search_batch_size", "dense_scores", "candidate_file")
 """Keys of the search that other models read too, or refuse."""
 CONTENT_KEYS = ("backbone", "text_encoder", "text_pooling", *CollaborativeKeys.declared())
 USUAL_SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
-
-
-def load_filtering_files(config) -> None:
-    """Let ``load_col`` take the ids of ``.item`` and ``.user`` where these have to filter.
-
-    RecBole's default for ``filter_inter_by_user_or_item`` is True and does nothing, because
-    ``load_col`` leaves these files out. Where someone asks for the filter it works.
-
-    Args:
-        config: the settings of the run; ``load_col`` is changed.
-    """
-    values, given = config.final_config_dict, config.external_config_dict
-    # The settings of a checkpoint or of a run say it by ``load_col``, see without_idle_filter.
-    is_settled = "load_col" in given and BY_FILES not in given
-    if is_settled or not _asks_for_filter(config):
-        return
-    load = values["load_col"]
-    if not isinstance(load, dict):
-        return
-    for ending, key in (("item", "ITEM_ID_FIELD"), ("user", "USER_ID_FIELD")):
-        file = Path(values["data_path"]) / f"{values['dataset']}.{ending}"
-        if ending not in load and file.is_file():
-            load = {**load, ending: [values[key]]}
-    values["load_col"] = load
-
-
-def _asks_for_filter(config) -> bool:
-    return config[BY_FILES] is True and config.is_chosen(BY_FILES)
-
-
-def without_idle_filter(values: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings, without ``filter_inter_by_user_or_item`` where no file was there to filter.
-
-    Args:
-        values: the final settings of a run.
-    """
-    load = values.get("load_col")
-    if not isinstance(load, dict) or {"item", "user"} & load.keys():
-        return values
-    return {name: value for name, value in values.items() if name != BY_FILES}
 
 
 def idle_keys(config) -> list[str]:
@@ -153,7 +105,7 @@ def _beside_split_files(config) -> list[str]:
     """Filters and splits beside ``benchmark_filename``."""
     sentences = []
     if config.settings.benchmark_filename is not None:
-        for key, neutral in FILTERS.items():
+        for key, neutral in NO_FILTER.items():
             if config[key] not in (None, neutral):
                 sentences.append(f"{key} does nothing beside benchmark_filename: filter the files.")
         for part, usual in USUAL_SPLIT.items():
@@ -196,7 +148,7 @@ def _of_columns(config) -> list[str]:
     sentences = []
     load = config.settings.load_col
     if isinstance(load, dict):
-        asked = _asks_for_filter(config)
+        asked = asks_for_filter(config)
         if asked and not {"item", "user"} & load.keys():
             sentences.append(
                 f"{BY_FILES} does nothing: there is neither {name}.item nor {name}.user beside the "

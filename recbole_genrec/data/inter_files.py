@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
+from recbole_genrec.data.cell_values import RESERVED, cell_value, value_series
 from recbole_genrec.data.headers import loaded_columns, read_header
 from recbole_genrec.data.id_forms import check_spaces
 from recbole_genrec.data.plain_tables import PlainTable, read_plain
@@ -23,36 +24,11 @@ from recbole_genrec.data.times import (
 )
 from recbole_genrec.errors import ConfigError, DataError
 
-RESERVED = frozenset(
-    [
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "-NaN",
-        "-nan",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
-        "[PAD]",
-    ]
-)
-"""What pandas takes for a missing value, and RecBole's name of the padding."""
-
 PARTS = ("train", "valid", "test")
 
 
 @dataclass
-class Interactions:
+class InteractionTable:
     """A file of interactions.
 
     Args:
@@ -108,7 +84,7 @@ def read_interactions(
     roles: dict[str, str],
     load: Collection[str] | None = None,
     optional: Collection[str] = (),
-) -> Interactions:
+) -> InteractionTable:
     """Read a file of interactions.
 
     Args:
@@ -141,7 +117,7 @@ def read_interactions(
         lines = np.arange(first, first + len(frame))
     else:
         frame, lines = _read_lines(file, kinds, names, roles, file_format.sequence_separator)
-    return Interactions(path, frame, kinds_of_names, kinds, lines)
+    return InteractionTable(path, frame, kinds_of_names, kinds, lines)
 
 
 def read_coded_interactions(
@@ -256,36 +232,6 @@ def _problem(row: Row, file: AtomicFile, width: int) -> str | None:
         if file.is_open(cell):
             return "a quote opens a cell and does not close it."
     return None
-
-
-def cell_value(cell: str, kind: str, between: str) -> object:
-    """The value of a cell that is neither an id nor a time.
-
-    Args:
-        cell: its text.
-        kind: RecBole's type of the column.
-        between: what stands between the words of a sequence.
-
-    Returns:
-        A text, ``None`` where it is missing; a number, NaN where it is missing; or an array of
-        words or of float64.
-
-    Raises:
-        ValueError: a number cannot be read.
-    """
-    if kind == "token":
-        return None if not cell or cell in RESERVED else cell
-    if kind == "float":
-        return float(cell) if cell.strip() and cell not in RESERVED else np.nan
-    words = [word for word in cell.split(between) if word]
-    if kind == "token_seq":
-        return np.array(words, dtype=object)
-    return np.array([float(word) for word in words], dtype=np.float64)
-
-
-def value_series(values: list, kind: str) -> pd.Series:
-    """Values of a column of RecBole's type ``kind``: float64 for ``float``, objects for others."""
-    return pd.Series(values, dtype="float64" if kind == "float" else "object")
 
 
 class _Column:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from logging import getLogger
 
 import numpy as np
 
+from recbole_genrec.data.ids import places_of
 from recbole_genrec.data.interactions import Interactions
 from recbole_genrec.errors import DataError
 
@@ -79,18 +81,16 @@ class InteractionContent:
             DataError: ``interactions`` is not set, or an interaction names an item that this
                 content lacks.
         """
-        row = {token: number for number, token in enumerate(self.tokens)}
-        sequences = []
-        try:
-            for items in self._source().sequences.values():
-                rows = [row[token] for token in items]
-                sequences.append(np.array(rows, dtype=np.int64))
-        except KeyError as error:
+        sequences = list(self._source().sequences.values())
+        tokens = list(chain.from_iterable(sequences))
+        rows = places_of(tokens, self.tokens)
+        if (rows < 0).any():
             raise DataError(
-                f"Item {error.args[0]!r} of the training split is not in this item content; take "
-                "both from one dataset."
-            ) from None
-        return sequences
+                f"Item {tokens[rows.argmin()]!r} of the training split is not in this item "
+                "content; take both from one dataset."
+            )
+        ends = np.cumsum([len(items) for items in sequences])
+        return np.split(rows, ends)[:-1]
 
     def user_sequences(self) -> dict[str, list[str]]:
         """Raw item ids of each user's training interactions, oldest first, by raw user id.
@@ -127,8 +127,8 @@ class InteractionContent:
             )
 
     def _aligned(self, tokens: list[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        row_of = {token: number for number, token in enumerate(tokens)}
-        rows = np.array([-1] + [row_of.get(token, -1) for token in self.tokens[1:]])
+        rows = places_of(self.tokens, tokens)
+        rows[0] = -1  # padding
         known = rows >= 0
         self._say_without_vector(known)
         if not known.any():

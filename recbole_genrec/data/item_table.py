@@ -13,7 +13,7 @@ from pathlib import Path
 from recbole_genrec.data.atomic_files import PLAIN, AtomicFile, FileFormat
 from recbole_genrec.data.cells import OPEN, TRAILING
 from recbole_genrec.data.headers import header_kinds
-from recbole_genrec.data.preparation.recipes import RECIPES
+from recbole_genrec.data.known_datasets import RECIPES
 from recbole_genrec.errors import DataError
 
 NO_TEXT_NEEDED = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.data.atomic_files import PLAIN, FileFormat
-from recbole_genrec.data.inter_files import RESERVED
+from recbole_genrec.data.cell_values import RESERVED
 from recbole_genrec.data.item_table import (
     ItemTable,
     item_columns,
@@ -132,6 +132,20 @@ def read_texts_of(config: Any, tokens: Sequence[str], required: bool = True) -> 
         FileFormat.of(config),
         required,
     )
+
+
+def texts_of(config: Any, items: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Texts and titles of items from the ``.item`` file, empty where an item has none.
+
+    Args:
+        config: a ``GenRecConfig``.
+        items: raw ids.
+    """
+    if not has_item_texts(config):
+        return [""] * len(items), [""] * len(items)
+    read = read_texts_of(config, ["", *items], required=False)
+    texts = ["" if text == PLACEHOLDER else text for text in read.texts[1:]]
+    return texts, read.titles[1:]
 
 
 def check_texts_of(config: Any) -> None:

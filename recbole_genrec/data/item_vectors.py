@@ -6,7 +6,6 @@ them, so nothing about held-out interactions can be in them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recbole_genrec.data.id_forms import without_point
 from recbole_genrec.data.vector_files import files_of_vectors, has_other_columns, read_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.tokenizer_keys import ItemVectorKeys
@@ -24,8 +24,6 @@ from recbole_genrec.storage.artefacts import META, check_tensors, load_artefact,
 from recbole_genrec.storage.atomic import made_once
 from recbole_genrec.storage.digests import digest, file_digest
 
-WHOLE = re.compile(r"^(\d+)\.0+$")
-"""A whole number as floats are written."""
 MOST_MISSING = 0.5
 """Share of the items that may lack a vector; beyond it the ids hardly belong to the data."""
 logger = getLogger(__name__)
@@ -89,8 +87,7 @@ class ItemVectors:
         tokens, vectors = self._stored()
         row_of = {token: row for row, token in enumerate(tokens)}
         for row, token in enumerate(tokens):
-            # a column of numbers with missing cells writes the id 7 as 7.0
-            row_of.setdefault(WHOLE.sub(r"\1", token), row)
+            row_of.setdefault(without_point(token), row)
         return row_of, vectors
 
     def _stored(self) -> tuple[list[str], np.ndarray]:

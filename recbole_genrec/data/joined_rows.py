@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recbole_genrec.data.event_rows import ROWS_AT_ONCE
+from recbole_genrec.data.row_order import begins_user, ends_user
 
 
 def joined_rows(
@@ -63,7 +64,7 @@ def _told(before: np.ndarray) -> _Told:
 
 def _slices_of_whole_users(users: np.ndarray) -> Iterator[slice]:
     """Slices of some :data:`ROWS_AT_ONCE` rows, which bound the memory."""
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    starts = np.flatnonzero(begins_user(users))
     wanted = np.arange(0, len(users), ROWS_AT_ONCE)
     borders = np.unique(starts[np.searchsorted(starts, wanted, side="right") - 1])
     for first, end in zip(borders, [*borders[1:], len(users)], strict=True):
@@ -72,7 +73,7 @@ def _slices_of_whole_users(users: np.ndarray) -> Iterator[slice]:
 
 def _events(users: np.ndarray, items: np.ndarray, told: _Told) -> tuple[np.ndarray, np.ndarray]:
     """The first histories, the items of all rows, and what later histories add."""
-    is_first = np.diff(users, prepend=-1) != 0
+    is_first = begins_user(users)
     of_first = is_first[told.row]
     span = 1 + max(told.items.max(initial=0), items.max())
     pairs = users[told.row] * span + told.items
@@ -100,7 +101,7 @@ def _with_last_rows(
     of_users: np.ndarray, of_items: np.ndarray, users: np.ndarray, told: _Told
 ) -> tuple[np.ndarray, np.ndarray]:
     """Events that end with the history of the last row and its item, as models read them."""
-    is_last = np.diff(users, append=-1) != 0
+    is_last = ends_user(users)
     last = np.flatnonzero(is_last[told.row])
     owner = users[told.row[last]]
     begin = np.searchsorted(of_users, owner)
@@ -110,7 +111,7 @@ def _with_last_rows(
     missing = np.isin(owner, owner[~is_there])
 
     stage = np.zeros(len(of_users), dtype=np.int64)
-    stage[np.diff(of_users, append=-1) != 0] = 2
+    stage[ends_user(of_users)] = 2
     stage = np.concatenate([stage, np.ones(missing.sum(), dtype=np.int64)])
     all_users = np.concatenate([of_users, owner[missing]])
     order = np.lexsort([stage, all_users])

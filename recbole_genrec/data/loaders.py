@@ -11,10 +11,12 @@ from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
+from recbole_genrec.data.cold_users import without_cold_users
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.data.evaluation_rows import RowLoader, rows_are_interactions
 from recbole_genrec.data.histories import excluding
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.loader_dataset import dataset_of, drawn_rows, part_of
+from recbole_genrec.data.row_order import by_user_and_time
 from recbole_genrec.data.sampled_candidates import draw_same_candidates
 from recbole_genrec.data.training_rows import (
     LengthGroupedLoader,
@@ -24,48 +26,13 @@ from recbole_genrec.data.training_rows import (
     row_mask,
     training_rows,
 )
-from recbole_genrec.errors import ConfigError, DataError, explained
+from recbole_genrec.errors import DataError, explained
 from recbole_genrec.runtime.logs import without_recbole_settings
 
-__all__ = [
-    "LengthGroupedLoader",
-    "WindowLoader",
-    "by_user_and_time",
-    "cold_users",
-    "create_dataset",
-    "drawn_rows",
-    "make_loaders",
-    "part_of",
-    "row_mask",
-    "seen_and_unseen",
-    "training_data",
-]
-
+__all__ = ["create_dataset", "make_loaders", "training_data"]
 
 MANY_DROPPED = 0.1
 """Share of dropped training targets from which the log warns (our choice)."""
-
-
-def by_user_and_time(data, users: np.ndarray | None = None) -> np.ndarray:
-    """Order of the rows (prefix -> next item) of a split by user, oldest target first.
-
-    RecBole's leave-one-out split has that order; splits by ratio over all users and files of
-    ``benchmark_filename`` need not.
-
-    Args:
-        data: a part of a sequential split.
-        users: what to sort users by, one entry a row; default their first row.
-    """
-    rows = data.inter_feat
-    if users is None:
-        _, first, number = np.unique(
-            rows[data.uid_field].numpy(), return_index=True, return_inverse=True
-        )
-        users = first[number]
-    keys = [data.item_list_length_field]
-    if data.time_field in rows:
-        keys.append(data.time_field)
-    return np.lexsort([*(rows[key].numpy() for key in keys), users])
 
 
 def make_loaders(config, dataset, grouped: bool, evaluated: bool = True):
@@ -127,7 +94,7 @@ def training_data(config, dataset):
         ConfigError: settings that cannot go together on this data.
     """
     train, _, test = _prepared(config, dataset)
-    data = _without_cold_users(config, dataset_of(train), dataset_of(test))
+    data = without_cold_users(config, dataset_of(train), dataset_of(test))
     _check_filled(config, "training", data)
     return data
 
@@ -179,7 +146,7 @@ def _check_histories(config, dataset) -> None:
 def _training_loader(config, train, test_data, grouped: bool):
     """RecBole's training loader, or ours with fewer rows or with batches of similar length."""
     settings = config.settings
-    every = _without_cold_users(config, dataset_of(train), test_data)
+    every = without_cold_users(config, dataset_of(train), test_data)
     data = every
     rows = training_rows(config)
     if rows != "all":
@@ -201,20 +168,6 @@ def _training_loader(config, train, test_data, grouped: bool):
         train = loader(config, data, train._sampler, shuffle=settings.shuffle)
     train.counted = every  # for metrics of popularity
     return train
-
-
-def _without_cold_users(config, data, test_data):
-    """The training split without the users whom ``cold_users`` keeps out."""
-    settings = config.settings
-    if not settings.cold_users:
-        return data
-    if settings.hold_out is False:
-        raise ConfigError(
-            "cold_users keeps users out of training to test them, and hold_out: False trains on "
-            "everything. Leave one of them out."
-        )
-    is_cold = cold_users(config, test_data)[data.inter_feat[data.uid_field]]
-    return data.copy(data.inter_feat[~is_cold])
 
 
 def _log_dropped(keep: torch.Tensor, lengths: torch.Tensor) -> None:
@@ -247,63 +200,3 @@ def _validation_loader(config, valid):
     if not 0 < users < len(data) or not ranks_sequences:
         return valid
     return part_of(config, valid, drawn_rows(len(data), users, settings.seed))
-
-
-def drawn_rows(n_rows: int, count: int, seed: int) -> torch.Tensor:
-    """Numbers of rows, drawn with the seed and ascending, int64 ``[count]``."""
-    drawn = np.random.default_rng(seed).choice(n_rows, count, replace=False)
-    return torch.from_numpy(np.sort(drawn))
-
-
-def part_of(config, loader, rows: torch.Tensor):
-    """An evaluation loader of some rows of another one.
-
-    Args:
-        config: settings of the run.
-        loader: of an evaluation.
-        rows: numbers int64 ``[n]``, or which rows, bool ``[rows of the loader]``.
-    """
-    data = dataset_of(loader)
-    subset = data.copy(data.inter_feat[rows])
-    return type(loader)(config, subset, loader._sampler, shuffle=False)
-
-
-def cold_users(config, data) -> torch.Tensor:
-    """Whom the key ``cold_users`` keeps out of training, bool ``[n_users]``.
-
-    That share of the users in ``data``, drawn with the seed.
-
-    Their rows leave the training split before anything is learned from it; validation and test keep
-    them. The draw goes by raw id, so it does not depend on the order of the file.
-
-    Args:
-        config: settings of the run.
-        data: RecBole's test dataset.
-
-    Raises:
-        ConfigError: a model that knows users by their ids alone.
-    """
-    if config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
-        raise ConfigError(
-            f"cold_users: {config.settings.model} knows users by their ids alone; use a sequential "
-            "model, or cold_users: 0."
-        )
-    users = data.inter_feat[data.uid_field].unique().numpy()
-    users = users[np.argsort(data.field2id_token[data.uid_field].astype(str)[users])]
-    count = max(1, round(config.settings.cold_users * len(users)))
-    chosen = torch.zeros(data.user_num, dtype=torch.bool)
-    chosen[np.random.default_rng(config.settings.seed).choice(users, count, replace=False)] = True
-    return chosen
-
-
-def seen_and_unseen(config, loader) -> dict:
-    """A test loader's users as two loaders.
-
-    Those in training, and those whom ``cold_users`` kept out.
-    """
-    data = dataset_of(loader)
-    unseen = cold_users(config, data)[data.inter_feat[data.uid_field]]
-    return {
-        "seen": part_of(config, loader, ~unseen),
-        "unseen": part_of(config, loader, unseen),
-    }

@@ -13,16 +13,10 @@ import numpy as np
 
 from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.choices import EventHistories
+from recbole_genrec.data.ids import places_of
 from recbole_genrec.data.inter_files import interaction_files, read_coded_interactions
-
-NO_FILTER = {
-    "rm_dup_inter": None,
-    "user_inter_num_interval": "[0,inf)",
-    "item_inter_num_interval": "[0,inf)",
-    "alias_of_user_id": None,
-    "alias_of_item_id": None,
-}
-"""Values, beside none, with which RecBole keeps the rows and the ids of a file."""
+from recbole_genrec.data.row_order import order_of_rows
+from recbole_genrec.settings.filters import NO_FILTER
 
 
 class PlainHistories(NamedTuple):
@@ -63,37 +57,28 @@ def plain_histories(
         return None
     user_ids, item_ids = table.ids[user_field], table.ids[item_field]
     times = table.times[time_field]
-    number_of_user = {user: number for number, user in enumerate(ids["users"])}
-    number_of_item = {item: number for number, item in enumerate(ids["items"])}
-    user_of_code = _numbers(user_ids.texts, number_of_user)
-    item_of_code = _numbers(item_ids.texts, number_of_item)
-    if not user_of_code.all() or not item_of_code.all():
+    user_of_code = places_of(user_ids.texts, ids["users"])
+    item_of_code = places_of(item_ids.texts, ids["items"])
+    if (user_of_code < 0).any() or (item_of_code < 0).any():
         return None
 
     is_asked = np.ones(len(ids["users"]), dtype=bool)
     if users is not None:
-        asked = [number_of_user.get(user, 0) for user in users]
+        asked = places_of(list(users), ids["users"])
         is_asked[:] = False
-        is_asked[np.array(asked, dtype=np.int64)] = True
+        is_asked[asked[asked >= 0]] = True
     rows = np.flatnonzero(is_asked[user_of_code][user_ids.codes])
     of_users = user_of_code[user_ids.codes[rows]]
-    order = np.lexsort([times[rows], of_users])  # stable, as that of the dataset
+    order = order_of_rows(of_users, times[rows])
     of_users, rows = of_users[order], rows[order]
-    starts = np.flatnonzero(np.diff(of_users, prepend=-1))
-    histories = EventHistories(
-        of_users[starts],
-        np.diff(starts, append=len(rows)),
+    histories = EventHistories.of_events(
+        of_users,
         item_of_code[item_ids.codes[rows]],
         np.array(ids["users"], dtype=object),
         np.array(ids["items"], dtype=object),
-        number_of_user,
+        {user: number for number, user in enumerate(ids["users"])},
     )
     return PlainHistories(histories, set(item_ids.texts))
-
-
-def _numbers(texts: np.ndarray, number_of: dict[str, int]) -> np.ndarray:
-    """Numbers of ids, 0 = unknown, int64 ``[n]``."""
-    return np.array([number_of.get(text, 0) for text in texts], dtype=np.int64)
 
 
 def _keeps_the_rows(config: Any) -> bool:
@@ -105,6 +90,6 @@ def _keeps_the_rows(config: Any) -> bool:
     loaded = config["load_col"]["inter"]
     if config["TIME_FIELD"] is None or loaded != "*" and config["TIME_FIELD"] not in loaded:
         return False
-    if config["val_interval"]:
+    if config["alias_of_user_id"] is not None or config["alias_of_item_id"] is not None:
         return False
-    return all(config[key] in (None, value) for key, value in NO_FILTER.items())
+    return all(not config[key] or config[key] == value for key, value in NO_FILTER.items())

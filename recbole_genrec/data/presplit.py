@@ -14,19 +14,16 @@ import pandas as pd
 
 from recbole_genrec.data.evaluation_rows import rows_are_interactions
 from recbole_genrec.data.headers import check_alias
-from recbole_genrec.data.ids import history_column
-from recbole_genrec.data.inter_files import Interactions
+from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
+from recbole_genrec.data.inter_files import InteractionTable
 from recbole_genrec.data.repeated_rows import check_repeated_rows
-from recbole_genrec.data.split_ids import check_ids
+from recbole_genrec.data.split_ids import check_split_ids
 from recbole_genrec.data.split_rows import SplitRows
 from recbole_genrec.data.times import event_order, warn_of_mixed_units
 from recbole_genrec.data.written_histories import check_histories
 from recbole_genrec.errors import DataError
 
 logger = getLogger(__name__)
-
-WHOLE_HISTORY = "whole_history"
-"""Column of what a file says of a user's history, where the models get less or none of it."""
 
 
 class Presplit:
@@ -48,7 +45,7 @@ class Presplit:
             rows, or histories that are none.
     """
 
-    def __init__(self, tables: list[Interactions], config, sequential: bool):
+    def __init__(self, tables: list[InteractionTable], config, sequential: bool):
         settings = config.settings
         self._user = settings.USER_ID_FIELD
         self._item = settings.ITEM_ID_FIELD
@@ -70,7 +67,7 @@ class Presplit:
             warn_of_mixed_units(self._frame[self._time].to_numpy(), rows.where)
         self._part = rows.part
         self._order = self._order_of_events()
-        check_ids(rows)
+        check_split_ids(rows)
         if self._has_histories:
             check_histories(rows, self._frame[self._history].tolist(), self._order)
         check_repeated_rows(rows)
@@ -192,7 +189,7 @@ class Presplit:
                 )
 
 
-def _check_same_columns(tables: list[Interactions]) -> None:
+def _check_same_columns(tables: list[InteractionTable]) -> None:
     first = tables[0]
     for other in tables[1:]:
         if other.kinds != first.kinds:
@@ -205,7 +202,7 @@ def _check_same_columns(tables: list[Interactions]) -> None:
             )
 
 
-def _check_other_columns(table: Interactions, history: str, aliases: list[str]) -> None:
+def _check_other_columns(table: InteractionTable, history: str, aliases: list[str]) -> None:
     """Refuse a list of items under another name than that of histories; report other lists.
 
     Args:
@@ -238,5 +235,5 @@ def _check_other_columns(table: Interactions, history: str, aliases: list[str]) 
     )
 
 
-def _header(table: Interactions) -> str:
+def _header(table: InteractionTable) -> str:
     return ", ".join(f"{name}:{kind}" for name, kind in table.kinds.items())

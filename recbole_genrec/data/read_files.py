@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def files_read(config: Any, values: Mapping[str, Any]) -> list[Path]:
 
 
 def further_paths(config: Any, values: Mapping[str, Any]) -> list[Path]:
-    """What a run reads beyond :func:`files_read`; names of earlier versions do not count it.
+    """What a run reads beyond :func:`files_read`.
 
     Args:
         config: a ``GenRecConfig``.
@@ -82,22 +82,3 @@ def digests_read(config: Any, values: Mapping[str, Any]) -> dict[str, str]:
 def path_digest(path: Path) -> str:
     """What names the content of a file or a folder."""
     return folder_fingerprint(path) if path.is_dir() else file_digest(path)
-
-
-def written_after(paths: Iterable[Path], file: Path) -> list[Path]:
-    """Those of ``paths`` that were written later than ``file``.
-
-    Args:
-        paths: files and folders.
-        file: a file that exists.
-    """
-    moment = file.stat().st_mtime
-    return [path for path in paths if _written(path) > moment]
-
-
-def _written(path: Path) -> float:
-    """When a file, or the last file in a folder, was written, in seconds."""
-    files = [path]
-    if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file()]
-    return max((file.stat().st_mtime for file in files), default=0.0)

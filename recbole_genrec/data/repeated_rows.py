@@ -7,6 +7,7 @@ from logging import getLogger
 import numpy as np
 import pandas as pd
 
+from recbole_genrec.data.history_digests import digests
 from recbole_genrec.data.split_rows import SplitRows
 from recbole_genrec.errors import DataError
 
@@ -50,7 +51,7 @@ def check_repeated_rows(rows: SplitRows) -> None:
     if rows.times is not None:
         keys["time"] = rows.times
     if rows.has_histories:
-        keys["history"] = rows.history_digests()
+        keys["history"] = digests(rows.words.codes, rows.lengths, rows.words.names)
     numbers = pd.DataFrame(keys).groupby(list(keys), sort=False).ngroup().to_numpy()
     by_part = [np.flatnonzero(rows.part == part) for part in range(len(rows.tables))]
     chance = pd.Series(numbers[by_part[0]]).duplicated(keep=False).mean()

@@ -9,7 +9,7 @@ import torch
 from recbole.data.dataloader import NegSampleEvalDataLoader
 from recbole.sampler import RepeatableSampler
 
-from recbole_genrec.data.histories import training_counts
+from recbole_genrec.data.training_counts import training_counts
 from recbole_genrec.storage.digests import digest
 
 

@@ -22,7 +22,7 @@ COLD = 0.25
 """Share of test rows whose item is in no training row, from which the log says so (our choice)."""
 
 
-def check_ids(rows: SplitRows) -> None:
+def check_split_ids(rows: SplitRows) -> None:
     """Refuse ids that the files write in different ways, and report test items that are unknown.
 
     Args:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.inter_files import Interactions
+from recbole_genrec.data.inter_files import InteractionTable
 
 
 class Cells(NamedTuple):
@@ -50,7 +50,7 @@ class SplitRows:
 
     def __init__(
         self,
-        tables: list[Interactions],
+        tables: list[InteractionTable],
         frame: pd.DataFrame,
         user: str,
         item: str,
@@ -98,14 +98,3 @@ class SplitRows:
         """File and line of the first row that has an id in one of the columns."""
         rows = [cells.rows[cells.codes == code] for cells in columns]
         return self.where(int(np.concatenate(rows).min()))
-
-    def history_digests(self) -> np.ndarray:
-        """A number for each history; different histories have different ones, uint64 ``[n]``."""
-        draw = np.random.default_rng(0)
-        longest = int(self.lengths.max(initial=0))
-        of_item = draw.integers(2**64, size=len(self.words.names), dtype=np.uint64)
-        of_place = draw.integers(2**64, size=longest, dtype=np.uint64)
-        places = np.arange(len(self.words.rows)) - self.starts[self.words.rows]
-        products = of_item[self.words.codes] * of_place[places]  # modulo 2^64
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(products)])
-        return sums[self.starts[1:]] - sums[self.starts[:-1]]

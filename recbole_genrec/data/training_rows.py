@@ -17,8 +17,9 @@ from recbole_genrec.data.batching import (
     sorted_in_chunks,
     target_batches,
 )
-from recbole_genrec.data.event_rows import ROWS_AT_ONCE, begins_user
+from recbole_genrec.data.event_rows import ROWS_AT_ONCE
 from recbole_genrec.data.ids import history_column
+from recbole_genrec.data.row_order import ends_user
 from recbole_genrec.errors import ConfigError, DataError
 
 MASKED = ("BERT4Rec",)
@@ -81,7 +82,7 @@ def row_mask(users: Tensor, rows: str, max_length: int) -> Tensor:
     """
     if rows == "all":
         return torch.ones_like(users, dtype=torch.bool)
-    is_last = begins_user(users).roll(-1)  # before the first row of the next user
+    is_last = ends_user(users)
     if rows == "longest":
         return is_last
     last_row = torch.nonzero(is_last).flatten()
@@ -117,9 +118,9 @@ def check_growing(config: Any, data: Any, key: str = "train_rows") -> None:
     argument, hint = f"--{key}", ""
     if key == "train_rows":
         argument = f"--{settings.model}.{key}"
-        longest = int(rows[data.item_list_length_field].max())
-        if follows_the_row_before(data, longest).all():
-            hint = f", or --MAX_ITEM_LIST_LENGTH={longest}, to which the files cut histories"
+        cut = length_of_cut_histories(config, data)
+        if cut is not None:
+            hint = f", or --MAX_ITEM_LIST_LENGTH={cut}, to which the files cut histories"
     raise DataError(
         f"{settings.dataset}, training file: the history of user {user!r} before item {item!r} is "
         f"not that of the user's row before with its item at the end, and so for "
@@ -127,6 +128,27 @@ def check_growing(config: Any, data: Any, key: str = "train_rows") -> None:
         f"{settings.train_rows} takes the rows of a user for one growing history and would leave "
         f"out the others. Use {argument}=all, which trains each row on its own item{hint}."
     )
+
+
+def length_of_cut_histories(config: Any, data: Any) -> int | None:
+    """The length to which the files of a ready split cut histories.
+
+    Args:
+        config: the settings of the run.
+        data: dataset of all rows; those of a user follow each other, shortest prefix first.
+
+    Returns:
+        ``None`` where histories are as long as the settings let them be, or do not grow.
+    """
+    settings = config.settings
+    if settings.benchmark_filename is None:
+        return None
+    longest = int(data.inter_feat[data.item_list_length_field].max())
+    if follows_the_row_before(data, settings.MAX_ITEM_LIST_LENGTH).all():
+        return None
+    if not follows_the_row_before(data, longest).all():
+        return None
+    return longest
 
 
 def follows_the_row_before(data: Any, width: int) -> Tensor:

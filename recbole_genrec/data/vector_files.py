@@ -15,7 +15,7 @@ from recbole_genrec.data.vector_tables import (
     TABLES,
     column_of_ids,
     has_other_numbers,
-    read_table,
+    read_vector_table,
     say_left_out,
 )
 from recbole_genrec.errors import DataError, explained
@@ -77,7 +77,7 @@ def read_vectors(file: Path, id_column: str | None = None) -> tuple[list[str], n
     if file.suffix == ".npy":
         return _checked(file, _ids_of(file), _numpy(file))
     if file.suffix in TABLES:
-        return _checked(file, *read_table(file, id_column))
+        return _checked(file, *read_vector_table(file, id_column))
     return _from_lines(file, id_column)
 
 

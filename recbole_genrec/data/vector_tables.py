@@ -26,7 +26,7 @@ _ROW_NUMBERS = "__index_level_"
 """Start of the name of a column of Parquet files where pandas keeps row numbers."""
 
 
-def read_table(file: Path, id_column: str | None) -> tuple[list[str], np.ndarray]:
+def read_vector_table(file: Path, id_column: str | None) -> tuple[list[str], np.ndarray]:
     """Raw ids and vectors ``[n, d]`` of a table.
 
     Args:

@@ -10,7 +10,7 @@ from logging import getLogger
 
 import numpy as np
 
-from recbole_genrec.data.inter_files import RESERVED
+from recbole_genrec.data.cell_values import RESERVED
 from recbole_genrec.data.padding import filling_item, filling_stranger
 from recbole_genrec.data.split_rows import SplitRows
 from recbole_genrec.errors import DataError

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.decoding.exclusion import Exclusion
-from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, LiveDecoder, check_block
 from recbole_genrec.decoding.ranking import Ranking
-from recbole_genrec.decoding.reached import SLACK, Reached, best_of
+from recbole_genrec.decoding.reached import SLACK, Reached, distinct_best_leaves
 from recbole_genrec.decoding.scores import (
     best_leaves,
     child_log_probs,
@@ -20,6 +19,27 @@ from recbole_genrec.decoding.scores import (
     top,
 )
 from recbole_genrec.decoding.trie import ItemTrie
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a beam search scores and what it keeps.
+
+    Args:
+        score_type: ``joint``, ``level`` or ``renormalised``.
+        fill: whether to keep what is needed to rank all items.
+        count: whether to keep no more beams than some user has. The number is read on the host at
+            every step.
+    """
+
+    score_type: str
+    fill: bool = False
+    count: bool = False
+
+    @property
+    def forced_codes_are_free(self) -> bool:
+        """Whether a code without an alternative costs nothing, so that its prefix is finished."""
+        return self.score_type == "renormalised"
 
 
 @dataclass(frozen=True)
@@ -237,7 +257,9 @@ class Descent:
     def _reached(self) -> Reached:
         leaves = torch.cat(self.leaves, 1)
         scores = torch.cat(self.leaf_scores, 1)
-        leaves, scores = best_of(self.trie, leaves, scores, self.k, self.exclusion)  # [B, k]
+        leaves, scores = distinct_best_leaves(
+            self.trie, leaves, scores, self.k, self.exclusion
+        )  # [B, k]
         return Reached(
             leaves,
             scores,

@@ -8,7 +8,7 @@ from torch import Tensor
 from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
 from recbole_genrec.decoding.scores import (
-    best_items,
+    best_items_on_leaves,
     break_ties,
     child_log_probs,
     decoder_calls,
@@ -83,7 +83,9 @@ def exact_search(
         closed = exclusion.is_closed(trie.depth, leaves)
         legal_scores = leaf_scores.masked_fill(closed, -torch.inf)
     leaves = torch.where(legal_scores == -torch.inf, -1, leaves)
-    items, scores = best_items(trie, legal_scores, leaves, beam_width, exclusion)  # [B, K]
+    items, scores = best_items_on_leaves(
+        trie, legal_scores, leaves, beam_width, exclusion
+    )  # [B, K]
     bound = scores.new_full((len(scores),), -torch.inf)
     full = item_scores(trie, leaf_scores, exclusion) if fill else None
     return SearchResult(items, scores, bound, full)

@@ -7,7 +7,13 @@ from torch import Tensor
 
 from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_block, check_search
-from recbole_genrec.decoding.scores import FLOOR, best_items, item_scores, top, unreached_score
+from recbole_genrec.decoding.scores import (
+    FLOOR,
+    best_items_on_leaves,
+    item_scores,
+    top,
+    unreached_score,
+)
 from recbole_genrec.decoding.trie import ItemTrie
 from recbole_genrec.errors import ConfigError
 
@@ -82,7 +88,7 @@ def grammar_search(
 
     invalid = nodes < 0
     valid_scores = scores.masked_fill(invalid, -torch.inf)
-    items, item_values = best_items(trie, valid_scores, nodes, beam_width, exclusion)
+    items, item_values = best_items_on_leaves(trie, valid_scores, nodes, beam_width, exclusion)
     bound = torch.full((users,), torch.inf, device=device)
     full = _fill(trie, nodes, scores, exclusion) if fill else None
     return SearchResult(items, item_values, bound, full, invalid.float().mean(1))

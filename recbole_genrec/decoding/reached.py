@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from recbole_genrec.decoding.exclusion import Exclusion
 from recbole_genrec.decoding.protocol import SearchResult
 from recbole_genrec.decoding.ranking import Ranking
-from recbole_genrec.decoding.scores import best_items, best_leaves
+from recbole_genrec.decoding.scores import best_items_on_leaves, best_leaves
 from recbole_genrec.decoding.trie import ItemTrie
 
 SLACK = 1e-3  # float32 may round the score of the k-th leaf differently in another batch
@@ -70,7 +70,8 @@ class Reached:
         """
         leaves = torch.cat([self.leaves[rows], other.leaves], 1)  # [R, 2 k]
         scores = torch.cat([self.scores[rows], other.scores], 1)  # [R, 2 k]
-        leaves, scores = best_of(trie, leaves, scores, self.leaves.shape[1], exclusion)  # [R, k]
+        k = self.leaves.shape[1]
+        leaves, scores = distinct_best_leaves(trie, leaves, scores, k, exclusion)  # [R, k]
         self.leaves[rows] = leaves
         self.scores[rows] = scores
         self.first[rows] = other.first
@@ -84,12 +85,12 @@ class Reached:
         order = self.leaves.argsort(1)
         leaves = self.leaves.gather(1, order)
         scores = self.scores.gather(1, order)
-        items, scores = best_items(trie, scores, leaves, leaves.shape[1], exclusion)
+        items, scores = best_items_on_leaves(trie, scores, leaves, leaves.shape[1], exclusion)
         full = None if self.ranking is None else self.ranking.items(exclusion)
         return SearchResult(items, scores, self.bound, full)
 
 
-def best_of(
+def distinct_best_leaves(
     trie: ItemTrie, leaves: Tensor, scores: Tensor, k: int, exclusion: Exclusion | None = None
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` best of some leaves, each once.

@@ -149,7 +149,7 @@ def best_leaves(
     return leaves.gather(1, chosen), scores.gather(1, chosen)
 
 
-def best_items(
+def best_items_on_leaves(
     trie: ItemTrie, scores: Tensor, leaves: Tensor, k: int, exclusion: Exclusion | None = None
 ) -> tuple[Tensor, Tensor]:
     """The best items on some leaves. Equal scores: smaller codes first, then the tie order.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_genrec.decoding.descent import Descent, Limits
+from recbole_genrec.decoding.descent import Descent, Limits, SearchOptions
 from recbole_genrec.decoding.exclusion import Exclusion
-from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, SearchResult, check_search
 from recbole_genrec.decoding.trie import ItemTrie
 

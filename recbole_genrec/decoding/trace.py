@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recbole_genrec.decoding.descent import Candidates, Descent, Limits
+from recbole_genrec.decoding.descent import Candidates, Descent, Limits, SearchOptions
 from recbole_genrec.decoding.exclusion import Exclusion
-from recbole_genrec.decoding.options import SearchOptions
 from recbole_genrec.decoding.protocol import CodeDecoder, check_search
 from recbole_genrec.decoding.trie import ItemTrie
 

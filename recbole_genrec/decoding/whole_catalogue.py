@@ -13,7 +13,7 @@ OUTSIDE = -1e7
 """Finite score of the padding item and of items that may not be returned."""
 
 
-def best_of_all(
+def catalogue_search(
     scores: Tensor,
     members: Tensor,
     k: int,

@@ -12,15 +12,14 @@ from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.experiments.analysis_codes import analyse_codes
-from recbole_genrec.experiments.analysis_items import ItemTable
+from recbole_genrec.experiments.analysis_items import ShownItems
 from recbole_genrec.experiments.analysis_lists import analyse_lists, chosen_users
 from recbole_genrec.experiments.analysis_search import analyse_search
 from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.stages import candidates_of_test
-from recbole_genrec.report.contents import Analysis
-from recbole_genrec.settings.recbole_values import whole_ranking_metrics
-from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.training.trainer_class import get_trainer_class
+from recbole_genrec.report.contents import Analysis, Reason
+from recbole_genrec.settings.protocol_values import whole_ranking_metrics
 
 CATALOGUE_METRICS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
 """RecBole's metrics of all lists together."""
@@ -48,41 +47,39 @@ def analyse(
         **changes: settings to replace, for example ``data_path``.
 
     Returns:
-        The analysis. What this model or its test cannot tell is left out, with a sentence.
+        The analysis. Where this model or its test cannot tell something, a sentence says why.
 
     Raises:
         GenRecError: the checkpoint or its data cannot be loaded, or the test of ``result`` asked
             for other users and items, or ranked others, than a test today.
     """
-    state = load_checkpoint(checkpoint)
-    metrics = _metrics(state["config"])
-    changes = {"metrics": metrics, "show_progress": False, **changes}
-    trained = restored(checkpoint, state, model_class, changes)
+    opened = Opened.of(checkpoint, model_class, changes)
+    metrics = _metrics(opened.state["config"])
+    trained = restored(opened.with_defaults(metrics=metrics, show_progress=False))
     _check_same_test(trained, result or {})
-    bought = histories(create_dataset(trained.config, state["ids"]))
-    table = ItemTable(trained.config, trained.model, trained.dataset)
+    bought = histories(create_dataset(trained.config, opened.state["ids"]))
+    table = ShownItems(trained.config, trained.model, trained.dataset)
 
-    analysis = Analysis()
-    analyse_codes(analysis, trained.model, table, trained.config.settings.seed)
+    codes = analyse_codes(trained.model, table, trained.config.settings.seed)
+    of_users = _n_rows(trained.test)
     try:
         loader = chosen_users(trained.config, trained.test, users)
-        trainer = _trainer(trained)
-        analyse_lists(analysis, trained, trainer, loader, table, bought)
-        few = chosen_users(trained.config, loader, searched_users)
-        analyse_search(analysis, trained, few)
+        lists = analyse_lists(trained, loader, table, bought)
     except ConfigError as error:
-        analysis.left_out["lists"] = f"No lists of users: {error}"
-    analysis.of_users = _n_rows(trained.test)
-    return analysis
+        reason = f"No lists of users: {error}"
+        return Analysis(codes, reason, reason, of_users)
+    few = chosen_users(trained.config, loader, searched_users)
+    search = analyse_search(trained, few, lists.ranks)
+    return Analysis(codes, lists, search, of_users)
 
 
-def analysis_or_reason(checkpoint: str, **options: Any) -> tuple[Analysis | None, str | None]:
+def analysis_or_reason(checkpoint: str, **options: Any) -> Analysis | Reason:
     """The analysis of a checkpoint, or why there is none; options as of :func:`analyse`."""
     try:
-        return analyse(checkpoint, **options), None
+        return analyse(checkpoint, **options)
     except GenRecError as error:
         logging.getLogger().warning(f"The report has no analysis of {checkpoint}: {error}")
-        return None, str(error)
+        return str(error)
 
 
 def _check_same_test(trained: Trained, result: Mapping[str, Any]) -> None:
@@ -119,15 +116,6 @@ def _metrics(config: dict[str, Any]) -> list[str]:
     known = {name.lower() for name in names}
     needed = ["Recall", "NDCG", *CATALOGUE_METRICS]
     return [*names, *(name for name in needed if name.lower() not in known)]
-
-
-def _trainer(trained: Trained) -> Any:
-    """What evaluates, with the counts of the training split."""
-    config = trained.config
-    trainer = get_trainer_class(config.model_class, config.settings.model)(config, trained.model)
-    trainer.tensorboard.close()
-    trainer.eval_collector.data_collect(trained.train)
-    return trainer
 
 
 def _n_rows(loader: Any) -> int:

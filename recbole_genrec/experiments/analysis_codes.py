@@ -12,8 +12,8 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from recbole_genrec.experiments.analysis_items import ItemTable, item_vectors
-from recbole_genrec.report.contents import Analysis, CodeNode, ItemMap, Level
+from recbole_genrec.experiments.analysis_items import ShownItems, item_vectors
+from recbole_genrec.report.contents import CodeAnalysis, CodeNode, ItemMap, Level, Reason
 from recbole_genrec.tokenizer.codes import code_entropy
 
 MAPPED_ITEMS = 5000
@@ -28,25 +28,21 @@ LIFT = 1.5
 """So many times as often as elsewhere a word of a node stands in its texts (our choice)."""
 
 
-def analyse_codes(analysis: Analysis, model: Any, table: ItemTable, seed: int) -> None:
-    """Fill in what depends on the codes and the vectors of the items alone.
+def analyse_codes(model: Any, table: ShownItems, seed: int) -> CodeAnalysis | Reason:
+    """What depends on the codes and the vectors of the items alone.
 
     Args:
-        analysis: is filled in.
         model: a trained model.
         table: its items.
         seed: of the items on the map.
     """
     if table.codes is None:
-        analysis.left_out["codes"] = "The items of this model have no codes."
-        return
-    analysis.levels = levels(table.codes[1:], table.sizes)
-    analysis.tree = code_tree(table)
+        return "The items of this model have no codes."
     vectors = item_vectors(model)
-    if vectors is None:
-        analysis.left_out["map"] = "The items of this run have no texts and no vectors to map."
-        return
-    analysis.item_map = item_map(*vectors, table, seed)
+    in_the_plane: ItemMap | Reason = "The items of this run have no texts and no vectors to map."
+    if vectors is not None:
+        in_the_plane = item_map(*vectors, table, seed)
+    return CodeAnalysis(levels(table.codes[1:], table.sizes), code_tree(table), in_the_plane)
 
 
 def levels(codes: Tensor, sizes: tuple[int, ...]) -> list[Level]:
@@ -67,7 +63,7 @@ def levels(codes: Tensor, sizes: tuple[int, ...]) -> list[Level]:
     return rows
 
 
-def code_tree(table: ItemTable) -> CodeNode:
+def code_tree(table: ShownItems) -> CodeNode:
     """The tree of the codes; a node with one item is not divided further."""
     assert table.codes is not None
     words = [set(re.findall(r"[^\W\d_]{4,}", text.lower())) for text in table.texts]
@@ -87,7 +83,7 @@ class _Tree:
         overall: in how many texts each word stands.
     """
 
-    def __init__(self, table: ItemTable, words: list[set[str]], overall: Counter[str]) -> None:
+    def __init__(self, table: ShownItems, words: list[set[str]], overall: Counter[str]) -> None:
         assert table.codes is not None
         self.table = table
         self.codes = table.codes.numpy()
@@ -124,7 +120,7 @@ class _Tree:
         return tuple(best[:WORDS])
 
 
-def item_map(vectors: np.ndarray, source: str, table: ItemTable, seed: int) -> ItemMap:
+def item_map(vectors: np.ndarray, source: str, table: ShownItems, seed: int) -> ItemMap:
     """The two principal components of item vectors.
 
     Args:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_genrec.data.cold_items import texts_of
-from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.data.item_text import PLACEHOLDER, texts_of
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.report.contents import Item
@@ -16,7 +15,7 @@ from recbole_genrec.report.contents import Item
 TITLE_LENGTH = 90
 
 
-class ItemTable:
+class ShownItems:
     """Ids, titles and codes by internal id.
 
     Args:

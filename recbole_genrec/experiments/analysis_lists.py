@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from recbole_genrec.data.choices import Histories
-from recbole_genrec.data.histories import training_counts
-from recbole_genrec.data.loader_dataset import dataset_of
-from recbole_genrec.data.loaders import drawn_rows, part_of
+from recbole_genrec.data.loader_dataset import dataset_of, drawn_rows, part_of
+from recbole_genrec.data.training_counts import training_counts
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.analysis_items import ItemTable
+from recbole_genrec.experiments.analysis_items import ShownItems
 from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.model.registry import is_generative
-from recbole_genrec.report.contents import Analysis, Example, Group, Item, ListedItem
+from recbole_genrec.report.contents import Example, Group, Item, ListAnalysis, ListedItem
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases, ranks_from_hits
 
 POPULARITY_EDGES = (0, 1, 3, 6, 11, 21, 51, 101, 201, 501, 1001)
@@ -42,19 +41,12 @@ def chosen_users(config: Any, loader: Any, users: int | None) -> Any:
 
 
 def analyse_lists(
-    analysis: Analysis,
-    trained: Trained,
-    trainer: Any,
-    loader: Any,
-    table: ItemTable,
-    bought: Histories,
-) -> None:
-    """Fill in what the lists of the test users tell.
+    trained: Trained, loader: Any, table: ShownItems, bought: Histories
+) -> ListAnalysis:
+    """What the lists of the test users tell.
 
     Args:
-        analysis: is filled in.
         trained: the model and its data.
-        trainer: evaluates it.
         loader: the users.
         table: the items.
         bought: raw item ids of each user, oldest first.
@@ -65,19 +57,13 @@ def analyse_lists(
     users, targets = evaluated_cases(loader)
     if is_generative(type(trained.model)):
         next(iter(trained.model.test_variants()))  # sets the first of them
+    trainer = trained.evaluator()
     metrics = trainer.evaluate(loader, load_best_model=False, show_progress=False)
     collector = trainer.eval_collector
+    assert collector.lists is not None and collector.hits is not None  # Recall needs them
     lists = collector.lists.numpy()  # [users, depth]
     ranks = UserRanks(ranks_from_hits(collector.hits), users, lists.shape[1], targets)
-
-    analysis.users = len(users)
-    analysis.ranks = ranks
-    analysis.metrics = {name: value for name, value in metrics.items() if "@" in name}
-    for name in list(analysis.metrics):
-        if name.startswith(CATALOGUE):
-            analysis.catalogue[name] = analysis.metrics.pop(name)
     counts = np.bincount(lists.ravel(), minlength=len(table))[1:]
-    analysis.shown = np.sort(counts)[::-1]
 
     before = []
     for user, target in zip(users, targets, strict=True):
@@ -85,11 +71,29 @@ def analyse_lists(
     trained_counts = training_counts(trained.train.counted)
     numbers = {token: number for number, token in enumerate(table.tokens)}
     popularity = [trained_counts.get(numbers[target], 0) for target in targets]
-    analysis.popularity = groups(popularity, POPULARITY_EDGES, ranks)
-    analysis.history = groups([len(items) for items in before], HISTORY_EDGES, ranks)
     draw = np.random.default_rng(trained.config.settings.seed)
+    examples = []
     for row in draw.permutation(len(users))[:EXAMPLES]:
-        analysis.examples.append(_example(int(row), ranks, lists, before, table, numbers))
+        examples.append(_example(int(row), ranks, lists, before, table, numbers))
+    return ListAnalysis(
+        users=len(users),
+        ranks=ranks,
+        metrics=_with_place(metrics, of_catalogue=False),
+        catalogue=_with_place(metrics, of_catalogue=True),
+        shown=np.sort(counts)[::-1],
+        popularity=groups(popularity, POPULARITY_EDGES, ranks),
+        history=groups([len(items) for items in before], HISTORY_EDGES, ranks),
+        examples=examples,
+    )
+
+
+def _with_place(metrics: dict[str, float], of_catalogue: bool) -> dict[str, float]:
+    """Metrics at a place of the lists: those of all lists together, or the others."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if "@" in name and name.startswith(CATALOGUE) == of_catalogue
+    }
 
 
 def _history(items: Sequence[str], target: str) -> list[str]:
@@ -149,7 +153,7 @@ def _example(
     ranks: UserRanks,
     lists: np.ndarray,
     before: list[list[str]],
-    table: ItemTable,
+    table: ShownItems,
     numbers: dict[str, int],
 ) -> Example:
     target = ranks.targets[row]

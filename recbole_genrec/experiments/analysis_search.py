@@ -14,13 +14,14 @@ from recbole_genrec.experiments.analysis_codes import first_codes
 from recbole_genrec.experiments.analysis_lists import rank_metrics
 from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.model.generative import GenerativeRecommender
-from recbole_genrec.report.contents import Analysis, BeamWidth, GivenCodes
+from recbole_genrec.report.contents import BeamWidth, GivenCodes, Reason, SearchAnalysis
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases
 
 QUERIES = 256
 """Items of each user that are scored at once (our choice)."""
 WIDTHS = (10, 20, 50, 100, 200)
 """Beam widths that are tried beside the run's own (our choice)."""
+NO_BEAMS = "This model scores all items at once, without beams."
 
 
 class Batch(NamedTuple):
@@ -60,28 +61,23 @@ class Tally:
         return np.concatenate(self._figures).mean(0)
 
 
-def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
-    """Fill in the recall with given codes and the search by beam width.
+def analyse_search(trained: Trained, loader: Any, ranks: UserRanks) -> SearchAnalysis | Reason:
+    """The recall with given codes and the search by beam width.
 
     Args:
-        analysis: is filled in.
         trained: the model and its data.
         loader: the users to search for.
+        ranks: of these users, and of others, in the lists of the run's own search.
     """
     model = trained.model
     reason = _why_left_out(model)
     if reason is not None:
-        analysis.left_out["search"] = reason
-        return
+        return reason
     depth = max(model.settings.topk)
-    widths = _widths(model, depth)
-    if not _has_beams(model):
-        analysis.left_out["widths"] = "This model scores all items at once, without beams."
-        widths = []
     codes = model.trie_table()[0]
     groups = [first_codes(codes, count) for count in range(1, codes.shape[1] + 1)]
 
-    by_width = {width: Tally() for width in widths}
+    by_width = {width: Tally() for width in _widths(model, depth)}
     by_level = [Tally() for _ in groups]
     for batch in _batches(model, loader):
         for width, tally in by_width.items():
@@ -89,17 +85,17 @@ def analyse_search(analysis: Analysis, trained: Trained, loader: Any) -> None:
         for tally, counted in zip(by_level, _ranks_with_codes(model, batch, groups), strict=True):
             tally.add(*counted)
 
+    widths = []
     for width, tally in by_width.items():
         shares = dict(zip(model.settings.topk, tally.mean().tolist(), strict=True))
-        analysis.widths.append(BeamWidth(width, shares, _metrics(tally.ranks(), depth)))
-    analysis.searched_users = len(by_level[0].ranks())
+        widths.append(BeamWidth(width, shares, _metrics(tally.ranks(), depth)))
     everything = float(model.n_items - 1)
-    metrics_of_run = _metrics(_ranks_of_run(analysis, loader), depth)
-    analysis.given_codes = [GivenCodes(0, everything, metrics_of_run)]
+    given_codes = [GivenCodes(0, everything, _metrics(_ranks_of(loader, ranks), depth))]
     for n_codes, tally in enumerate(by_level, start=1):
-        ranks = tally.ranks()
-        metrics = _metrics(np.where(ranks > depth, 0, ranks), depth)
-        analysis.given_codes.append(GivenCodes(n_codes, float(tally.mean()), metrics))
+        places = tally.ranks()
+        metrics = _metrics(np.where(places > depth, 0, places), depth)
+        given_codes.append(GivenCodes(n_codes, float(tally.mean()), metrics))
+    return SearchAnalysis(len(by_level[0].ranks()), given_codes, widths or NO_BEAMS)
 
 
 def _why_left_out(model: Any) -> str | None:
@@ -116,12 +112,11 @@ def _why_left_out(model: Any) -> str | None:
     return None
 
 
-def _ranks_of_run(analysis: Analysis, loader: Any) -> np.ndarray:
-    """Ranks of the users of ``loader`` in the lists of the run's own search."""
-    assert analysis.ranks is not None
-    ranks = dict(zip(analysis.ranks.users, analysis.ranks.ranks.tolist(), strict=True))
+def _ranks_of(loader: Any, ranks: UserRanks) -> np.ndarray:
+    """Ranks of the users of a loader."""
+    by_user = dict(zip(ranks.users, ranks.ranks.tolist(), strict=True))
     users, _ = evaluated_cases(loader)
-    return np.array([ranks[user] for user in users])
+    return np.array([by_user[user] for user in users])
 
 
 def _scores_all_items(model: GenerativeRecommender) -> bool:
@@ -130,13 +125,10 @@ def _scores_all_items(model: GenerativeRecommender) -> bool:
     return plan is not None and plan.scores_all_items
 
 
-def _has_beams(model: GenerativeRecommender) -> bool:
-    """Whether a beam search gives the lists of the model, even if it needs none."""
-    return not _scores_all_items(model) or tuple(model.plan.head_names) == ("tree",)
-
-
 def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
-    """Beam widths from the length of the lists on, the run's own among them."""
+    """Beam widths from the length of the lists on, the run's own among them; none without beams."""
+    if not model.has_one_tree:
+        return []
     widest = model.settings.beam_width
     if widest == "auto":
         widest = model.settings.beam_max
@@ -147,7 +139,6 @@ def _widths(model: GenerativeRecommender, depth: int) -> list[int]:
 def _batches(model: GenerativeRecommender, loader: Any) -> Iterator[Batch]:
     """The users of a loader, ``search_batch_size`` at a time."""
     device = next(model.parameters()).device
-    has_beams = _has_beams(model)
     at_once = _scores_all_items(model)
     for interaction, _, _, targets in loader:
         rows_of_batch = torch.arange(len(targets))
@@ -155,7 +146,7 @@ def _batches(model: GenerativeRecommender, loader: Any) -> Iterator[Batch]:
             part = interaction[rows].to(device)
             excluded = model.excluded_items(part)
             with torch.no_grad():
-                decoder = model.decoder(part) if has_beams else None
+                decoder = model.decoder(part) if model.has_one_tree else None
                 scores = model.full_sort_predict(part) if at_once else None
             yield Batch(decoder, scores, targets[rows].to(device), excluded)
 

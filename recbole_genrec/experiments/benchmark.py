@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-from recbole_genrec.experiments.benchmark_file import Benchmark, PlannedRun
+from recbole_genrec.experiments.benchmark_plan import Benchmark, PlannedRun
 from recbole_genrec.report.runs import STATE, Run, state_row
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import held_alone

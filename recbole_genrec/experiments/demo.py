@@ -8,6 +8,7 @@ from typing import Any
 from recbole_genrec.data.preparation.toy_shop import FIELDS, NAME, write_toy_shop
 from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
+from recbole_genrec.report.result_files import result_file
 
 MODELS = "Pop,TimelineRec"
 SETTINGS: dict[str, Any] = {
@@ -43,6 +44,6 @@ def run_demo(folder: str | Path, quiet: bool = False) -> tuple[dict[str, dict[st
     if quiet:
         places["state"] = "WARNING"
     results = run_recbole_genrec(MODELS, NAME, config_dict={**SETTINGS, **places})
-    files = [Path(result["checkpoint"]).with_suffix(".json") for result in results.values()]
+    files = [result_file(result) for result in results.values()]
     page = write_report(files, folder / "report.html", baseline="Pop")
     return dict(results), page

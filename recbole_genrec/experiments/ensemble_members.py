@@ -13,14 +13,12 @@ from torch import Tensor
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.hub import opened
 from recbole_genrec.experiments.loading import Trained, restored
-from recbole_genrec.experiments.stored_settings import check_changes
+from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.model.outside import named_class
 from recbole_genrec.report.comparable import different_protocols, free_keys
 from recbole_genrec.report.ranks import evaluated_cases
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.training.trainer_class import get_trainer_class
 
 Case = tuple[str, str]
 """Raw ids of a user and of their held-out item."""
@@ -41,17 +39,15 @@ class Member:
 
     def __init__(self, checkpoint: str, changes: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
-        path, state = opened(checkpoint)
-        check_changes(path, state["config"], None, changes)
+        opened = Opened.of(checkpoint, changes=changes)
+        opened.check_changes()
         # all users are loaded; which of them choose the weights is decided for all members
-        self.trained: Trained = restored(path, state, None, {"valid_users": 0, **changes})
+        self.trained: Trained = restored(opened.with_defaults(valid_users=0))
         config = self.trained.config
-        model = self.trained.model
         check_scores(checkpoint, config)
         config["dense_scores"] = True  # the sum needs a score of every item, not ranked lists
         self.items = raw_ids(self.trained.dataset)["items"]
-        self.trainer = get_trainer_class(config.model_class, config.settings.model)(config, model)
-        self.trainer.eval_collector.data_collect(self.trained.train)  # as fit does
+        self.trainer = self.trained.evaluator()
         self._rows: dict[str, dict[Case, int]] = {}
         self._columns: Tensor | None = None
 

@@ -18,6 +18,7 @@ from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.stages import (
@@ -27,17 +28,14 @@ from recbole_genrec.experiments.stages import (
     start_summary,
     tested_entries,
 )
-from recbole_genrec.experiments.stored_settings import check_changes
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.runtime import processes
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.atomic import check_writable
-from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.accounting import Stages, entries_without_training
 from recbole_genrec.training.held_runs import held_output
-from recbole_genrec.training.trainer_class import get_trainer_class
 
 
 def evaluate(
@@ -129,9 +127,9 @@ def _evaluate_model(
 
 def _loaded(checkpoint: str, model_class: type | str | None, changes: dict[str, Any]) -> Trained:
     """A model and its data, which can be tested."""
-    state = load_checkpoint(checkpoint)
-    check_changes(checkpoint, state["config"], model_class, changes)
-    trained = restored(checkpoint, state, model_class, changes)
+    opened = Opened.of(checkpoint, model_class, changes)
+    opened.check_changes()
+    trained = restored(opened)
     if trained.test is None:
         raise ConfigError(
             f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
@@ -145,16 +143,11 @@ def _loaded(checkpoint: str, model_class: type | str | None, changes: dict[str, 
 
 def _tested(trained: Trained, ranks: RankFile | None) -> tuple[Any, dict[str, Any]]:
     """RecBole's collector after the test of a model, and the entries with the metrics."""
-    config = trained.config
-    trainer_class = get_trainer_class(config.model_class, config.settings.model)
-    trainer = trainer_class(config, trained.model)
-    collector = trainer.eval_collector
-    collector.data_collect(trained.train)  # as fit does
+    trainer = trained.evaluator()
     if ranks is not None:
-        ranks.check(collector)
+        ranks.check(trainer.eval_collector)
     metrics = metrics_of_test(trainer, trained.test, load_best_model=False)
-    trainer.tensorboard.close()
-    return collector, metrics
+    return trainer.eval_collector, metrics
 
 
 def _evaluate_ensemble(

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
-from recbole_genrec.storage.checkpoints import load_checkpoint
+from recbole_genrec.errors import ArtefactError
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 OPEN_FORMATS = ["*.json", "*.safetensors", "*.md"]
@@ -41,23 +38,3 @@ def local_checkpoint(name: str) -> str:
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the name, or "
             "copy the export here and name its folder."
         ) from error
-
-
-def opened(checkpoint: str) -> tuple[str, dict[str, Any]]:
-    """The path of a checkpoint, and its content.
-
-    Args:
-        checkpoint: as in :func:`local_checkpoint`.
-
-    Raises:
-        ArtefactError: it is missing, damaged or a result.
-        ConfigError: it is an ensemble.
-    """
-    path = local_checkpoint(checkpoint)
-    if is_ensemble(path):
-        EnsembleFile.read(path)  # refuses other JSON files
-        raise ConfigError(
-            f"{checkpoint} is an ensemble, which has no model of its own. evaluate, recommend and "
-            "load_recommender take it."
-        )
-    return path, load_checkpoint(path)

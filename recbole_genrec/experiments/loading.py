@@ -10,32 +10,31 @@ from typing import Any, NamedTuple
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType, init_seed
+from recbole.utils import ModelType
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import Histories, buyers, chosen_items, histories
-from recbole_genrec.data.cold_items import items_without_interactions, texts_of
+from recbole_genrec.data.cold_items import items_without_interactions
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.data.item_text import PLACEHOLDER, texts_of
 from recbole_genrec.data.loader_dataset import dataset_of
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
 from recbole_genrec.data.plain_histories import plain_histories
-from recbole_genrec.errors import ArtefactError, explained
+from recbole_genrec.errors import ArtefactError
 from recbole_genrec.experiments.ensemble_file import is_ensemble
-from recbole_genrec.experiments.hub import local_checkpoint, opened
+from recbole_genrec.experiments.hub import local_checkpoint
+from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.other_pasts import sentence_about_other_pasts
 from recbole_genrec.experiments.recbole_lists import RecBoleLists
 from recbole_genrec.experiments.served import Served
-from recbole_genrec.experiments.stored_settings import config_from_plain
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.storage.backbone_files import stand_in
-from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
-
-ADVICE = "Train the model again."
+from recbole_genrec.storage.checkpoints import load_state
+from recbole_genrec.training.trainer import GenRecTrainer
+from recbole_genrec.training.trainer_class import get_trainer_class
 
 
 class Trained(NamedTuple):
@@ -58,6 +57,14 @@ class Trained(NamedTuple):
     valid: Any
     test: Any
 
+    def evaluator(self) -> GenRecTrainer:
+        """A trainer that tests the model; it knows the counts of the training split."""
+        trainer_class = get_trainer_class(self.config.model_class, self.config.settings.model)
+        trainer = trainer_class(self.config, self.model)
+        trainer.tensorboard.close()  # a test has no curves
+        trainer.eval_collector.data_collect(self.train)  # as fit does
+        return trainer
+
 
 def load_data_and_model(
     checkpoint: str, model_class: type | str | None = None, **changes: Any
@@ -79,19 +86,14 @@ def load_data_and_model(
             the model's class is from outside and nobody named it.
         ConfigError: the checkpoint's class has another name than ``model_class``.
     """
-    path, state = opened(checkpoint)
-    return restored(path, state, model_class, changes)
+    return restored(Opened.of(checkpoint, model_class, changes))
 
 
-def restored(
-    checkpoint: str,
-    state: dict[str, Any],
-    model_class: type | str | None,
-    changes: dict[str, object],
-) -> Trained:
-    """The data and the model of ``state``, the content of ``checkpoint``."""
-    with explained(f"The checkpoint {checkpoint}", ADVICE):
-        config = _config(checkpoint, state, model_class, changes)
+def restored(opened: Opened) -> Trained:
+    """The data and the model of a checkpoint; errors as of :func:`load_data_and_model`."""
+    state = opened.state
+    with opened.explained():
+        config = opened.config()
         dataset = create_dataset(config, state["ids"])
         generative = is_generative(config.model_class)
         bought = histories(dataset)
@@ -104,21 +106,9 @@ def restored(
             model = _recbole_model(config, dataset_of(train), state)
     sentence = sentence_about_other_pasts(config, state, bought)
     if sentence:
-        logging.getLogger().warning(f"{checkpoint}: {sentence}")
+        logging.getLogger().warning(f"{opened.path}: {sentence}")
     model = model.to(config.settings.device).eval()
     return Trained(config, model, dataset, train, valid, test)
-
-
-def _config(
-    checkpoint: str,
-    state: dict[str, Any],
-    model_class: type | str | None,
-    changes: dict[str, object],
-) -> GenRecConfig:
-    check_stored_class(state["config"], model_class, checkpoint)
-    config = config_from_plain(state["config"], **changes)
-    init_seed(config.settings.seed, config.settings.reproducibility)
-    return config
 
 
 def _model_of_ours(
@@ -135,22 +125,6 @@ def _model_of_ours(
             return config.model_class.from_checkpoint(config, dataset, state)
         finally:
             config["backbone"] = backbone
-
-
-def load(checkpoint: str, **changes: Any) -> Any:
-    """A trained model to recommend with; no data is needed for a model of this package.
-
-    Args:
-        checkpoint: the ``.pth`` file of a run, the folder of an export, or its hub id.
-        **changes: settings to replace.
-
-    Returns:
-        The model, with ``recommend``, ``recommend_batch`` and ``recommend_all``.
-
-    Raises:
-        ArtefactError: the checkpoint is missing or damaged.
-    """
-    return load_recommender(checkpoint, **changes).model
 
 
 def load_model(
@@ -213,9 +187,10 @@ def load_recommender(
         from recbole_genrec.experiments.ensemble_lists import EnsembleLists  # loads its members
 
         return EnsembleLists.load(checkpoint, model_class, **changes)
-    state = load_checkpoint(checkpoint)
-    with explained(f"The checkpoint {checkpoint}", ADVICE):
-        config = _config(checkpoint, state, model_class, changes)
+    opened = Opened.of(checkpoint, model_class, changes)
+    state = opened.state
+    with opened.explained():
+        config = opened.config()
         if not is_generative(config.model_class):
             model = _lists_of_recbole(config, state)
             return Served(config, model, model.histories)

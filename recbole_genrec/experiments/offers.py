@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from recbole_genrec.data.preparation.offers import datasets_in
-from recbole_genrec.data.preparation.recipes import RECIPES
-from recbole_genrec.model.descriptions import (
-    MODEL_DESCRIPTIONS,
-    TOKENIZER_DESCRIPTIONS,
-    Description,
-)
+from recbole_genrec.data.known_datasets import RECIPES, datasets_in
 from recbole_genrec.model.names import MODELS, recbole_model_names
 from recbole_genrec.model.outside import outside_names
+from recbole_genrec.tokenizer.descriptions import TOKENIZER_DESCRIPTIONS, Description
 from recbole_genrec.tokenizer.registry import tokenizer_names
 
 FROM_OUTSIDE = Description("a class from outside this package", "outside")
@@ -33,7 +28,7 @@ def list_models(all_of_recbole: bool = False) -> pd.DataFrame:
     Returns:
         Columns ``name``, ``what`` and ``source``.
     """
-    rows = {name: MODEL_DESCRIPTIONS.get(name, FROM_OUTSIDE) for name in MODELS}
+    rows = {name: Description(method.text, method.source) for name, method in MODELS.items()}
     rows |= dict.fromkeys(outside_names(), FROM_OUTSIDE)
     if all_of_recbole:
         others = [name for name in recbole_model_names() if name not in rows]

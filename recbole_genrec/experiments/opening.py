@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.experiments import loading
 from recbole_genrec.experiments.benchmark import run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.experiments.ensemble_file import names_members
+from recbole_genrec.experiments.loading import load_recommender
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.runs import OBJECTS, RESULT, RESULT_ADVICE, STATE
@@ -40,7 +40,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Any:
         return Leaderboard.of([place])
     if is_result:
         return load_result(place)
-    return loading.load(str(path), **changes)
+    return load_recommender(str(path), **changes).model
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:

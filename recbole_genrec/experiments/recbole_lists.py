@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -36,6 +38,21 @@ class CatalogueLists(UserLists):
     def n_items(self) -> int:
         """Number of items, padding included."""
         return len(self.catalogue.items)
+
+    def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
+        """Refuse new items, which only methods of this package take in.
+
+        Args:
+            texts: one text an item.
+            tokens: their raw ids.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "This model cannot take in new items without training. Add them to the dataset and "
+            "train again."
+        )
 
 
 class RecBoleLists(CatalogueLists):

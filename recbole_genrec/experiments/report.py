@@ -9,10 +9,11 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis import analysis_or_reason
-from recbole_genrec.report.contents import Analysis, ReportEntry
+from recbole_genrec.report.contents import Analysis, Reason, ReportEntry
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
 from recbole_genrec.report.ranks import beside
+from recbole_genrec.report.result_files import result_file
 from recbole_genrec.report.runs import Run, collect, saved_ranks
 from recbole_genrec.storage.atomic import check_writable, write_text
 
@@ -96,23 +97,6 @@ def write_report_of(results: Mapping[str, dict[str, Any]]) -> Path:
     return write_report([result_file(result) for result in results.values()])
 
 
-def result_file(result: Mapping[str, Any]) -> Path:
-    """Where a run wrote its result.
-
-    Args:
-        result: of a run that kept its checkpoint or was told a ``result_file``.
-
-    Raises:
-        ConfigError: the run wrote no file.
-    """
-    file = result["config"].get("result_file")
-    if file is not None:
-        return Path(file)
-    if not result.get("checkpoint"):
-        raise ConfigError("The run wrote no result file; give it --result_file=X.json.")
-    return Path(result["checkpoint"]).with_suffix(".json")
-
-
 def _beside(runs: Sequence[Run]) -> Path:
     if len(runs) == 1 and runs[0].file is not None:
         return beside(runs[0].file, ".html")
@@ -133,14 +117,13 @@ def make_entries(
     names = _names(runs)
     entries = []
     for name, run in zip(names, runs, strict=True):
-        contents: Analysis | None = None
-        reason: str | None = "The report was made without an analysis of the checkpoint."
+        contents: Analysis | Reason = "The report was made without an analysis of the checkpoint."
         if analysis:
-            contents, reason = _analysis(run, users, changes)
+            contents = _analysis(run, users, changes)
         ranks = saved_ranks(run)
-        if ranks is None and contents is not None:
+        if ranks is None and isinstance(contents, Analysis):
             ranks = contents.ranks
-        entries.append(ReportEntry(name, run, ranks, contents, reason))
+        entries.append(ReportEntry(name, run, ranks, contents))
     return entries
 
 
@@ -158,19 +141,17 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return result
 
 
-def _analysis(
-    run: Run, users: int | None, changes: dict[str, Any]
-) -> tuple[Analysis | None, str | None]:
+def _analysis(run: Run, users: int | None, changes: dict[str, Any]) -> Analysis | Reason:
     """The analysis of a run's checkpoint, or why there is none."""
     assert run.result is not None
     if "members" in run.result:
-        return None, "An ensemble has no codes and no search of its own: see those of its members."
+        return "An ensemble has no codes and no search of its own: see those of its members."
     checkpoint = run.result.get("checkpoint")
     if not checkpoint:
-        return None, "The run kept no checkpoint, so only what its result file says is shown."
+        return "The run kept no checkpoint, so only what its result file says is shown."
     file = find_checkpoint(checkpoint, run.file)
     if file is None:
-        return None, (
+        return (
             f"The checkpoint {checkpoint} is not there, so only what the result file says is "
             "shown. Make the report in the folder that the run was started in."
         )

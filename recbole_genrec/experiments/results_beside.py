@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError
+from recbole_genrec.report.result_files import beside_checkpoint
 from recbole_genrec.storage.artefacts import read_json
 
 TRAINING = ("train", "fit", "valid")
@@ -18,7 +19,7 @@ DECISION = "after_fit"
 
 def result_beside(checkpoint: Path) -> dict[str, Any]:
     """The result file of the run that wrote a checkpoint; empty where it is not there."""
-    file = checkpoint.with_suffix(".json")
+    file = beside_checkpoint(checkpoint)
     if not file.is_file():
         return {}
     try:

@@ -13,11 +13,12 @@ from recbole.utils import init_logger, init_seed
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.choices import histories
 from recbole_genrec.data.cold_items import sentence_about_cold_items
+from recbole_genrec.data.cold_users import seen_and_unseen
 from recbole_genrec.data.histories import unreachable_targets
 from recbole_genrec.data.history_digests import digests_of
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loader_dataset import dataset_of
-from recbole_genrec.data.loaders import create_dataset, make_loaders, seen_and_unseen
+from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice
 from recbole_genrec.experiments.rank_files import RankFile
@@ -32,6 +33,7 @@ from recbole_genrec.experiments.stages import (
 from recbole_genrec.experiments.warm_start import known_ids, warm_start
 from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.console import side_by_side
+from recbole_genrec.report.result_files import beside_checkpoint
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.logs import no_empty_logs
 from recbole_genrec.runtime.recbole_repairs import forget_logger_handlers, make_folders
@@ -202,8 +204,8 @@ class SingleRun:
         self.trainer.histories = self.histories
 
         self.ranks.check(self.trainer.eval_collector)
-        beside_checkpoint = f"{Path(self.trainer.saved_model_file).with_suffix('')}.json"
-        self.result_file = self.config.settings.result_file or beside_checkpoint
+        beside = beside_checkpoint(self.trainer.saved_model_file)
+        self.result_file = self.config.settings.result_file or beside
         check_writable(self.result_file)
         self._track_tokenizer()
 

@@ -11,13 +11,13 @@ from recbole.data.dataset import Dataset
 from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.ids import read_ids
+from recbole_genrec.data.given_ids import read_ids
 from recbole_genrec.data.tested_pairs import pairs_of_test
 from recbole_genrec.data.training_rows import training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes
-from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
+from recbole_genrec.settings.protocol_values import evaluation_modes, history_masked
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer import tokenizer_class
 from recbole_genrec.tokenizer.code_sizes import effective_sizes, sizes_notice

@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.idle_keys import without_idle_filter
-from recbole_genrec.errors import ConfigError, explained
-from recbole_genrec.model.outside import check_stored_class
+from recbole_genrec.data.file_filter import without_idle_filter
 from recbole_genrec.model.registry import get_model_class, is_generative, needs_tokenizer
-from recbole_genrec.settings.classification import computed_keys, display_keys, evaluation_keys
+from recbole_genrec.settings.classification import computed_keys, display_keys
 from recbole_genrec.settings.declaration import Key
 from recbole_genrec.settings.older_names import change_older_names, fill_older_run
 from recbole_genrec.settings.plain import as_list, plain_value
-from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, metric_names
-from recbole_genrec.settings.rules import did_you_mean
+from recbole_genrec.settings.protocol_values import VALIDATION_LOSS, metric_names
 from recbole_genrec.settings.shapes import SHAPES
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer.registry import check_stored_name, tokenizer_class
@@ -69,35 +66,6 @@ def _keys_of_method(model: str, tokenizer: object) -> dict[str, Key]:
     if tokenizer and needs_tokenizer(model_class):
         declared |= tokenizer_class(str(tokenizer)).settings_class.declared()
     return {name: declaration for name, declaration in declared.items() if name not in shared}
-
-
-def check_changes(
-    checkpoint: str,
-    stored: dict[str, Any],
-    model_class: type | str | None,
-    changes: Mapping[str, object],
-) -> None:
-    """Refuse to test a trained model under settings that say how it was trained.
-
-    Args:
-        checkpoint: its path, for messages.
-        stored: the settings that it holds.
-        model_class: as in :func:`~.loading.load_data_and_model`.
-        changes: settings to replace; ``Model.key`` is for that model alone.
-
-    Raises:
-        ConfigError: a key that the weights depend on, or an unknown one.
-    """
-    with explained(f"The checkpoint {checkpoint}", "Train the model again."):
-        check_stored_class(stored, model_class, checkpoint)
-        known = evaluation_keys(config_from_plain(stored).declarations)
-    for name in changes:
-        owner, _, key = name.rpartition(".")
-        if owner in ("", stored["model"]) and key not in (*known, *MOVABLE):
-            raise ConfigError(
-                f"{name} cannot be changed for a trained model. "
-                f"evaluate takes {', '.join(known)}.{did_you_mean(key, known)}"
-            )
 
 
 def changes_of_results(changes: Mapping[str, object]) -> dict[str, object]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.ids import IdText, read_ids
+from recbole_genrec.data.given_ids import IdText
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.hub import local_checkpoint
+from recbole_genrec.experiments.listed_items import listed_items
 from recbole_genrec.experiments.loading import (
     Trained,
     load_data_and_model,
@@ -38,6 +39,7 @@ def recommend(
     k: int = 10,
     candidate_file: str | None = None,
     exclude_seen: bool | None = None,
+    excluded_file: str | None = None,
     **changes: Any,
 ) -> list[dict[str, Any]]:
     """The best next items for a user of the dataset, or for any history.
@@ -50,6 +52,7 @@ def recommend(
         k: how many items.
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
         exclude_seen: whether items of the history stay out; default as ``exclude_history`` says.
+        excluded_file: a file of raw item ids, one a line, that are left out.
         **changes: settings to replace.
 
     Returns:
@@ -62,8 +65,8 @@ def recommend(
     """
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
-    candidates = None if candidate_file is None else read_ids(candidate_file)
     served = load_recommender(checkpoint, candidate_file=None, **changes)
+    candidates = listed_items(served.model.catalogue, candidate_file, excluded_file)
     if isinstance(history, IdText):
         history = history.among(served.model.catalogue.has_item)
     if history is not None:
@@ -129,7 +132,7 @@ def recommend_for_user(
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:
     """Write the model of a checkpoint to a new folder, as safetensors and JSON, with a model card.
 
-    :func:`~recbole_genrec.experiments.loading.load` reads the folder without the dataset, also from
+    :func:`~recbole_genrec.experiments.opening.load` reads the folder without the dataset, also from
     a hub.
 
     Args:

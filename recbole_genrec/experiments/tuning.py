@@ -17,14 +17,14 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError, HeldError
 from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.experiments.run import run_recbole_genrec
-from recbole_genrec.experiments.search_checks import (
+from recbole_genrec.experiments.tuning_checks import (
     TuningKeys,
     check_algorithm,
     check_searched,
     checked_options,
     checked_settings,
 )
-from recbole_genrec.experiments.search_space import Space, read_space, setting
+from recbole_genrec.experiments.tuning_space import Space, read_space, setting
 from recbole_genrec.runtime.processes import is_first_started, started_with_others
 from recbole_genrec.settings.parsing import config_files, parse_arguments
 from recbole_genrec.settings.plain import plain_value

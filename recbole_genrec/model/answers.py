@@ -17,7 +17,7 @@ Ranked = list[tuple[int, dict[str, Any]]]
 """Item ids with their score and other columns, best first."""
 
 
-def best_of(
+def lists_of_scores(
     scores: Tensor, k: int, candidates: Tensor | None, excluded: Tensor | None
 ) -> list[Ranked]:
     """The items of the highest scores of each row; equal ones in the order of their ids.
@@ -124,7 +124,7 @@ class Answering:
             For each user item ids with ``{"score": ...}`` and other columns, best first.
         """
         scores = self.list_scores(history, length, k, candidates, excluded, **user)
-        return best_of(scores, k, candidates, excluded)
+        return lists_of_scores(scores, k, candidates, excluded)
 
     def list_texts(self) -> list[str]:
         """The text of each item by its id."""
@@ -197,22 +197,21 @@ class Answering:
         self.leave_training_mode()
         answers: list[list[dict]] = [[] for _ in queries]
         for places in alike(numbered, options.batch_size):
-            lists = self._ranked_together([numbered[place] for place in places])
+            together = [numbered[place] for place in places]
+            lists = self._ranked(QueryBatch.of(together, self.max_seq_length, options.device))
             for place, rows in zip(places, lists, strict=True):
                 answers[place] = self._described(rows)
         return answers
 
-    def _ranked_together(self, queries: list[NumberedQuery]) -> list[Ranked]:
-        device = self.list_options().device
-        batch = QueryBatch.of(queries, self.max_seq_length, device)
-        candidates = None
-        if queries[0].candidates is not None:
-            candidates = torch.tensor(queries[0].candidates, device=device)
-        users = {}
-        if batch.user is not None:
-            users["user"] = batch.user
+    def _ranked(self, batch: QueryBatch) -> list[Ranked]:
+        """:meth:`ranked_lists` of a batch."""
         return self.ranked_lists(
-            batch.history, batch.length, queries[0].k, candidates, batch.excluded, **users
+            batch.history,
+            batch.length,
+            batch.k,
+            batch.candidates,
+            batch.excluded,
+            **batch.arguments(),
         )
 
     def _described(self, rows: Ranked) -> list[dict]:

@@ -11,32 +11,33 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from recbole.utils import InputType
+from recbole.utils import InputType, init_seed
 from torch import Tensor
 
 from recbole_genrec.data.histories import EXCLUDED
 from recbole_genrec.decoding import histories_of, without_targets
 from recbole_genrec.decoding.topk import ordered_topk
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.model.answers import ListOptions
+from recbole_genrec.model.lists import UserLists
 from recbole_genrec.model.new_items import TakesNewItems
-from recbole_genrec.model.recommending import Recommending
 from recbole_genrec.model.text_needs import text_line
 from recbole_genrec.training.list_evaluation import MOST_SCORES
 
 Validate = Callable[[], dict[str, float]]
 
 
-class GenRecModel(TakesNewItems, Recommending):
+class GenRecModel(UserLists, TakesNewItems):
     """A sequential recommender of this package.
 
-    See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel` and of
-    :class:`~recbole_genrec.model.new_items.TakesNewItems`.
+    See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel`, of
+    :class:`~recbole_genrec.model.new_items.TakesNewItems` and of
+    :class:`~recbole_genrec.model.answers.Answering`.
 
     Args:
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then nothing is fitted before the training.
-        needs_text: whether item texts must be there.
 
     Attributes:
         needs_tokenizer: whether the items of this method have codes, so that a ``tokenizer`` is
@@ -47,6 +48,8 @@ class GenRecModel(TakesNewItems, Recommending):
             may instead have a file ``<Class>.yaml`` beside their module.
         trains_without_history: whether :meth:`loss` reads :meth:`excluded_in_training`, so that
             ``exclude_history_in_training`` can be set.
+        uses_users: whether ``loss``, ``scores`` and ``ranked_lists`` take ``user``, RecBole's user
+            ids ``[B]``.
     """
 
     tokenizer_curves: dict[str, dict[str, list[float]]]
@@ -56,11 +59,18 @@ class GenRecModel(TakesNewItems, Recommending):
     properties: ClassVar[dict[str, Any]] = {}
     trains_without_history: ClassVar[bool] = False
 
-    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
-        super().__init__(config, dataset, stored, needs_text)
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
         self._epoch_hook_seen: bool | None = None
         self._validates = False
         self.tokenizer_curves = {}
+
+    def _start_anew(self) -> None:
+        """Set the seed before the weights are drawn.
+
+        They are the same whether what stands before them was fitted now or stored.
+        """
+        init_seed(self.settings.seed, self.settings.reproducibility)
 
     # --- what a method writes ---------------------------------------------------------------------
 
@@ -355,3 +365,27 @@ class GenRecModel(TakesNewItems, Recommending):
         """Score ``[B]`` of the given item of each row, as in :meth:`full_sort_predict`."""
         items = interaction[self.ITEM_ID].unsqueeze(1)  # [B, 1]
         return self.full_sort_predict(interaction).gather(1, items).squeeze(1)
+
+    # --- lists after training ---------------------------------------------------------------------
+
+    def list_texts(self) -> list[str]:
+        """The text of each item by its id."""
+        return self.content.text
+
+    def list_titles(self) -> list[str]:
+        """Titles by item id: the first text field, or the whole text."""
+        return self.content.titles or self.content.text
+
+    def list_options(self) -> ListOptions:
+        """What the settings say about lists."""
+        return ListOptions(
+            self.settings.exclude_history,
+            self.rows_at_once(),
+            self.settings.shows_progress,
+            self._weights_device(),
+        )
+
+    def leave_training_mode(self) -> None:
+        """As torch's ``eval``, where the model is not in that mode already."""
+        if self.training:  # walking through all modules would cost a single query dearly
+            self.eval()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.decoding.trace import KeptPrefixes, items_below, traced_search
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.queries import NumberedQuery, Query, QueryBatch
 
@@ -50,20 +51,22 @@ def trace_search(
         The levels, each node with ``node``, ``parent``, ``code``, ``score`` (a log-probability,
         ``None`` where the beams did not follow it), ``items`` (how many lie below) and ``ranks``
         (places of the list below), and the list.
+
+    Raises:
+        ConfigError: no walk along one tree makes the lists of the model.
     """
+    if not model.has_one_tree:
+        raise ConfigError(
+            f"{type(model).__name__} scores every item and searches no tree, so there is no walk "
+            "to show."
+        )
     rows = model.recommend_batch([query])[0]
     settings = model.settings
     numbered = NumberedQuery.of(query, model.catalogue, settings.exclude_history, model.uses_users)
     batch = QueryBatch.of([numbered], model.max_seq_length, model.codes.device)
-    users = {}
-    if batch.user is not None:
-        users["user"] = batch.user
-    trie = model.trie
-    if numbered.candidates is not None:
-        chosen = torch.tensor(numbered.candidates, device=trie.device)
-        trie = trie.subset(chosen, settings.subset_norm)
+    trie = model.trie_of(batch.candidates)
     with torch.no_grad():
-        decoder = model.item_logits(batch.history, batch.length, **users)
+        decoder = model.item_logits(batch.history, batch.length, **batch.arguments())
         beams = traced_search(
             decoder,
             trie,

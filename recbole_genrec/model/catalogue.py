@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from recbole_genrec.data.ids import check_ids, raw_id
-from recbole_genrec.data.inter_files import RESERVED
+from recbole_genrec.data.cell_values import RESERVED
+from recbole_genrec.data.given_ids import check_ids, raw_id
 from recbole_genrec.errors import ConfigError
 
 NO_UNICODE = "holds half a character (a lone surrogate), which UTF-8 cannot write"
@@ -48,7 +49,7 @@ class Catalogue:
             ConfigError: an unknown id, whose first one the message names, or no list of ids.
         """
         check_ids("items", tokens)
-        numbers = self._item_numbers()
+        numbers = self.item_numbers()
         ids = [raw_id(token) for token in tokens]
         unknown = [token for token in ids if token not in numbers]
         if unknown:
@@ -68,7 +69,7 @@ class Catalogue:
 
     def has_item(self, token: str) -> bool:
         """Whether a raw item id is known."""
-        return raw_id(token) in self._item_numbers()
+        return raw_id(token) in self.item_numbers()
 
     def user_id(self, token: str) -> int:
         """Internal id of a raw user id.
@@ -81,19 +82,20 @@ class Catalogue:
             raise ConfigError(
                 f"There is no user {user!r} in the dataset. Leave the user out for somebody new."
             )
-        return self._user_numbers()[user]
+        return self.user_numbers()[user]
 
     def has_user(self, token: str) -> bool:
         """Whether a raw user id is known."""
-        return raw_id(token) in self._user_numbers()
+        return raw_id(token) in self.user_numbers()
 
-    def _item_numbers(self) -> dict[str, int]:
+    def item_numbers(self) -> Mapping[str, int]:
         """Internal ids by raw id, without the padding; items are only ever added."""
         for number in range(len(self._numbers) + 1, len(self.items)):
             self._numbers[self.items[number]] = number
         return self._numbers
 
-    def _user_numbers(self) -> dict[str, int]:
+    def user_numbers(self) -> Mapping[str, int]:
+        """Internal ids by raw id, without the padding."""
         if len(self._numbers_of_users) != len(self.users) - 1:
             users = enumerate(self.users[1:], start=1)
             self._numbers_of_users = {user: number for number, user in users}
@@ -120,11 +122,14 @@ class Catalogue:
             check_ids("tokens", tokens)
             names = [raw_id(token) for token in tokens]
         self._check_names(names)
-        distinct = len({*self.items, *names}) == first + len(names)
-        if len(names) != len(texts) or not distinct:
-            raise ConfigError(
-                f"{len(texts)} new items need as many ids that no item has yet, got {names[:5]}."
-            )
+        if len(names) != len(texts):
+            raise ConfigError(f"{len(texts)} new items need as many ids, got {len(names)}.")
+        taken = [name for name in names if self.has_item(name)]
+        if taken:
+            raise ConfigError(f"Item {taken[0]!r} exists already. Give new items new ids.")
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise ConfigError(f"{repeated[0]!r} is the id of several new items. Give each its own.")
         for name, text in zip(names, texts, strict=True):
             if not _is_unicode(text):
                 raise ConfigError(f"The text of the new item {name!r} {NO_UNICODE}. Repair it.")
@@ -136,7 +141,7 @@ class Catalogue:
         Raises:
             ConfigError: names the first one.
         """
-        known = self._item_numbers()
+        known = self.item_numbers()
         for name in names:
             reason = None
             if not name.strip() or name in RESERVED:

@@ -13,6 +13,7 @@ from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base, save_adapter
 from recbole_genrec.backbone.causal.merge import merged_lm
 from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.storage.artefacts import write_json
 from recbole_genrec.storage.checkpoints import save_checkpoint_folder
 
@@ -56,8 +57,14 @@ class CausalRecommender(GenerativeRecommender):
 
     def code_words(self, item: int) -> str:
         """The codes of an item as one text, ``<a_12><b_7>...``."""
-        codes = self.vocabulary.flat(self.codes[item]).tolist()
+        codes = self.vocabulary.tokens(self.codes[item]).tolist()
         return "".join(self.vocabulary.words[code] for code in codes)
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the language model."""
+        settings = CausalBackboneKeys.of(config)
+        return {**super().describe(config), "backbone": settings.language_model}
 
     # --- export -----------------------------------------------------------------------------------
 

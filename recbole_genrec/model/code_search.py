@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_genrec.data.ids import read_ids
+from recbole_genrec.data.given_ids import read_ids
 from recbole_genrec.decoding import (
     CodeDecoder,
     ItemTrie,
@@ -20,7 +20,7 @@ from recbole_genrec.decoding import (
     grammar_search,
 )
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.recbole_values import whole_ranking_metrics
+from recbole_genrec.settings.protocol_values import whole_ranking_metrics
 from recbole_genrec.settings.shared_keys import SharedSettings
 
 REPORTED = ("beam_width", "score_type", "score_mode", "constraint", "subset_norm")

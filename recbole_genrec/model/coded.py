@@ -7,17 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.backbone.scored_vocabulary import ScoredVocabulary
-from recbole_genrec.data.ids import read_ids, rows_by_token
+from recbole_genrec.data.given_ids import read_ids
+from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.model.self_improve.content import content_source
+from recbole_genrec.model.stored import TextUse
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.tokenizer import (
     ItemCodes,
@@ -75,7 +76,7 @@ class CodedModel(GenRecModel):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         tokenizer = make_tokenizer(config, config.settings.seed)
-        super().__init__(config, dataset, stored, self.requires_texts(config))
+        super().__init__(config, dataset, stored)
         self._tries = ItemTries(self.settings, self._read_candidates())
         self._popularity: Tensor | None = None
         self.tokenizer = tokenizer
@@ -86,22 +87,18 @@ class CodedModel(GenRecModel):
         self.register_buffer("codes", self.item_codes.codes.clone())
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_post_hook(lambda model, _: model.start_unused_codes())
-        # the same start with a fitted and with a stored tokenizer
-        init_seed(self.settings.seed, self.settings.reproducibility)
+        self._start_anew()
         if stored is None:
             self._say_unread_vectors(tokenizer.uses_item_vectors)
 
     @classmethod
-    def requires_texts(cls, config) -> bool:
-        """The tokenizer needs item texts, or the model itself does."""
-        tokenizer = make_tokenizer(config, config.settings.seed)
-        return tokenizer.uses_text or cls.needs_item_texts(config)
-
-    @classmethod
-    def needs_item_texts(cls, config) -> bool:
-        """Whether the model itself reads item texts: the method does, or self_improve does."""
-        reads_content = config.settings.self_improve and config.settings.item_text_fields
-        return cls.reads_text(config) or bool(reads_content)
+    def text_use(cls, config) -> TextUse:
+        """As the base's; the tokenizer may need them, and self_improve those that it is given."""
+        settings = config.settings
+        refreshes_by_text = settings.self_improve and settings.item_text_fields
+        if refreshes_by_text or make_tokenizer(config, settings.seed).uses_text:
+            return "required"
+        return super().text_use(config)
 
     @classmethod
     def reads_vectors(cls, config) -> bool:
@@ -223,12 +220,12 @@ class CodedModel(GenRecModel):
     def _stored_popularity(self) -> Tensor | None:
         """What the checkpoint holds, else what the data says; ``None`` where there is neither."""
         if self.stored is None:
-            return self._counted()
+            return self.counted()
         if "popularity" in self.stored:
             tokens = self.stored["item_codes"]["tokens"]
             return rows_by_token(self.stored["popularity"], tokens, self.item_tokens)
         try:
-            return self._counted()
+            return self.counted()
         except DataError:
             self.logger.warning(
                 "This checkpoint of an earlier version does not say how many interactions its "
@@ -237,7 +234,7 @@ class CodedModel(GenRecModel):
             )
             return None
 
-    def _counted(self) -> Tensor:
+    def counted(self) -> Tensor:
         """:meth:`popularity` by the training split of the data.
 
         Raises:

@@ -5,19 +5,18 @@ See :mod:`recbole_genrec.decoding.cold_share` for the rule (TIGER, arXiv 2305.05
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.cold_items import items_in_training
-from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult
+from recbole_genrec.data.training_counts import items_in_training
+from recbole_genrec.decoding import ItemTrie, SearchResult
 from recbole_genrec.decoding.cold_share import ColdItems, with_cold_share
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.searched import SearchedModel
 from recbole_genrec.settings.declaration import Settings, key
-from recbole_genrec.settings.recbole_values import ranks_all_items
+from recbole_genrec.settings.protocol_values import ranks_all_items
 
 
 class ColdShareKeys(Settings):
@@ -34,42 +33,45 @@ class ColdShareKeys(Settings):
     )
 
 
-class ColdSharing(SearchedModel):
-    """A method with codes whose lists may hold a share of cold items: the key ``cold_share``.
+class ColdShare:
+    """The share of a model's lists that its cold items may take.
 
     Cold are the items without training interactions, and those that were added since. A checkpoint
     names them, so that its lists are the same where the data of the training is not at hand.
 
     Args:
-        config: a ``GenRecConfig``.
+        model: a method with codes, whose settings have :class:`ColdShareKeys`.
         dataset: RecBole's training dataset.
-        stored: ``other_parameter()`` of a checkpoint; then no tokenizer stage runs.
     """
 
-    settings: Any  # those of a method, with ColdShareKeys
-
-    def __init__(self, config: Any, dataset: Any, stored: dict | None = None) -> None:
-        super().__init__(config, dataset, stored)
-        self._cold: tuple[tuple, ColdItems | None] | None = None
+    def __init__(self, model: Any, dataset: Any):
+        self.model = model
+        self._tokens = self._tokens_of(dataset)
+        self._items: tuple[tuple, ColdItems | None] | None = None
         self._warm: tuple[ItemTrie, ColdItems, ItemTrie | None] | None = None
-        self._cold_tokens = self._tokens_of_cold_items(dataset)
 
-    def _tokens_of_cold_items(self, dataset: Any) -> list[str] | None:
+    def _tokens_of(self, dataset: Any) -> list[str] | None:
         """Raw ids of the dataset's cold items; ``None`` = an older checkpoint does not say."""
-        if self.stored is not None:
-            tokens = self.stored.get("cold_items")
+        stored = self.model.stored
+        if stored is not None:
+            tokens = stored.get("cold_items")
             return None if tokens is None else list(tokens)
         is_cold = ~items_in_training(dataset)
         is_cold[0] = False
-        return [self.item_tokens[item] for item in is_cold.nonzero().squeeze(1).tolist()]
+        return [self.model.item_tokens[item] for item in is_cold.nonzero().squeeze(1).tolist()]
 
-    def without_interactions(self) -> Tensor:
+    def stored(self) -> dict[str, list[str]]:
+        """What a checkpoint holds: the raw ids of the cold items of the dataset."""
+        return {} if self._tokens is None else {"cold_items": self._tokens}
+
+    def are_cold(self) -> Tensor:
         """Items that no training interaction names, bool ``[n_items]``; not the padding item."""
-        is_cold = torch.arange(self.n_items) >= self.n_dataset_items
-        if self._cold_tokens is None:
+        model = self.model
+        is_cold = torch.arange(model.n_items) >= model.n_dataset_items
+        if self._tokens is None:
             return is_cold | self._cold_in_the_data()
-        cold = set(self._cold_tokens)
-        tokens = self.item_tokens[: self.n_dataset_items]
+        cold = set(self._tokens)
+        tokens = model.item_tokens[: model.n_dataset_items]
         is_cold[: len(tokens)] = torch.tensor([token in cold for token in tokens])
         is_cold[0] = False
         return is_cold
@@ -77,30 +79,31 @@ class ColdSharing(SearchedModel):
     def _cold_in_the_data(self) -> Tensor:
         """The same by the training split of the data, for checkpoints of earlier versions."""
         try:
-            is_cold = self._counted() == 0
+            is_cold = self.model.counted() == 0
         except DataError:
-            self.logger.warning(
+            self.model.logger.warning(
                 "cold_share: this checkpoint of an earlier version does not say which items had "
                 "no training interactions, and its data is not here. Only items that were added "
                 "since count as such, so the lists may differ from those of the evaluation."
             )
-            return torch.zeros(self.n_items, dtype=torch.bool)
+            return torch.zeros(self.model.n_items, dtype=torch.bool)
         is_cold[0] = False
         return is_cold
 
-    def _cold_items(self) -> ColdItems | None:
+    def items(self) -> ColdItems | None:
         """The cold items under the present codes; ``None`` = none, or ``cold_share: 0``."""
-        if not self.settings.cold_share:
+        model = self.model
+        if not model.settings.cold_share:
             return None
-        version = (int(self.codes_version), self.n_items, self.codes.device)
-        if self._cold is None or self._cold[0] != version:
-            is_cold = self.without_interactions().to(self.codes.device)
+        version = (int(model.codes_version), model.n_items, model.codes.device)
+        if self._items is None or self._items[0] != version:
+            is_cold = self.are_cold().to(model.codes.device)
             items = None
             if bool(is_cold.any()):
-                learned = self.codes[:, : self.item_codes.n_learned]
+                learned = model.codes[:, : model.item_codes.n_learned]
                 items = ColdItems(learned, is_cold)
-            self._cold = (version, items)
-        return self._cold[1]
+            self._items = (version, items)
+        return self._items[1]
 
     def _warm_part(self, trie: ItemTrie, cold: ColdItems) -> ItemTrie | None:
         """The trie of the items that are not cold, which keep their scores; ``None`` = none is."""
@@ -110,54 +113,46 @@ class ColdSharing(SearchedModel):
             self._warm = (trie, cold, part)
         return self._warm[2]
 
-    # --- lists and scores -------------------------------------------------------------------------
-
-    def _search_result(
+    def lists(
         self,
-        decoder: CodeDecoder,
+        search: Callable[[ItemTrie], SearchResult],
         trie: ItemTrie,
         k: int,
-        fill: bool,
         excluded: Tensor | None,
     ) -> SearchResult:
-        """As the base's; with ``cold_share`` the search finds ``k`` items that are not cold.
+        """The lists of a search for ``k`` items that are not cold, with cold ones among them.
 
-        Cold items then come in behind those whose codes they have. Where all items to choose among
-        are cold, they stand where their scores put them. With another ``constraint`` than ``trie``
-        the search also names cold items, and lists may be shorter.
+        Cold items stand behind those whose codes they have. Where all items to choose among are
+        cold, they stand where their scores put them. With another ``constraint`` than ``trie`` the
+        search also names cold items, and lists may be shorter.
+
+        Args:
+            search: finds the best items of a trie.
+            trie: of the items to choose among.
+            k: how many items.
+            excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
         """
-        cold = self._cold_items()
+        cold = self.items()
         warm = None if cold is None else self._warm_part(trie, cold)
         if cold is None or warm is None:
-            return super()._search_result(decoder, trie, k, fill, excluded)
-        if self.settings.constraint == "trie":
-            result = super()._search_result(decoder, warm, k, fill, excluded)
-        else:  # beams that name cold items are no invalid ones
-            result = super()._search_result(decoder, trie, k, fill, excluded)
-        return with_cold_share(result, cold, trie, k, self.settings.cold_share, excluded)
+            return search(trie)
+        settings = self.model.settings
+        # beams of another constraint that name cold items are no invalid ones
+        result = search(warm if settings.constraint == "trie" else trie)
+        return with_cold_share(result, cold, trie, k, settings.cold_share, excluded)
 
-    @torch.no_grad()
-    def predict(self, interaction: Any) -> Tensor:
-        """As the base's; with ``cold_share`` the scores of :meth:`full_sort_predict`."""
-        if self._cold_items() is None:
-            return super().predict(interaction)
-        return GenRecModel.predict(self, interaction)
 
-    # --- checkpoints and settings -----------------------------------------------------------------
+def check_cold_share(settings: Any) -> None:
+    """Refuse a share of lists where samples are ranked.
 
-    def other_parameter(self) -> dict:
-        """As the base's, with the raw ids of the cold items of the dataset."""
-        parameter = super().other_parameter()
-        if self._cold_tokens is not None:
-            parameter["cold_items"] = self._cold_tokens
-        return parameter
+    Args:
+        settings: of a method, with :class:`ColdShareKeys`.
 
-    @classmethod
-    def check_settings(cls, settings: Any) -> None:
-        """Refuse a share of lists where samples are ranked."""
-        super().check_settings(settings)
-        if settings.cold_share and not ranks_all_items(settings.eval_args):
-            raise ConfigError(
-                f"cold_share: {settings.cold_share:g} gives items places in a list of all items, "
-                "and eval_args ranks samples. Use mode: full in eval_args, or cold_share: 0."
-            )
+    Raises:
+        ConfigError: names the keys and what to change.
+    """
+    if settings.cold_share and not ranks_all_items(settings.eval_args):
+        raise ConfigError(
+            f"cold_share: {settings.cold_share:g} gives items places in a list of all items, "
+            "and eval_args ranks samples. Use mode: full in eval_args, or cold_share: 0."
+        )

@@ -9,7 +9,8 @@ from recbole_genrec.model.outside import is_outside
 from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer
 from recbole_genrec.settings.aliases import advice
 from recbole_genrec.settings.classification import RECBOLE_ARGUMENTS, computed_keys
-from recbole_genrec.settings.recbole_values import VALIDATION_LOSS, check_recbole_values
+from recbole_genrec.settings.protocol_values import VALIDATION_LOSS
+from recbole_genrec.settings.recbole_values import check_recbole_values
 from recbole_genrec.settings.rules import check_value, check_values
 
 

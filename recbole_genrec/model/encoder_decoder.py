@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone, TiedCodeVocabulary
+from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.word_prefix import WordPrefix
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ranking_guided_loss
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.runtime.processes import balanced
+from recbole_genrec.settings.backbone_keys import BackboneKeys
 
 
 def words_loss(
@@ -45,15 +46,44 @@ class EncoderDecoderRecommender(GenerativeRecommender):
 
     Attributes:
         backbone: the language model.
-        vocabulary: the codes as its vocabulary.
+        vocabulary: the codes as its vocabulary, by default a
+            :class:`~recbole_genrec.backbone.TiedCodeVocabulary`.
         temperature: divides the logits in training.
     """
 
     backbone: EncoderDecoderBackbone
-    vocabulary: TiedCodeVocabulary
     temperature: float = 1.0
     trains_without_history = True
     reads_prefix_words = True
+
+    # --- tokens, which a method with another vocabulary has of its own ----------------------------
+
+    def target_tokens(self, items: Tensor) -> Tensor:
+        """What the decoder writes for items ``[B]``: their codes and the end token ``[B, L']``."""
+        tokens = self.vocabulary.tokens(self.codes[items])  # [B, L]
+        if self.vocabulary.eos is None:
+            return tokens
+        return pad(tokens, (0, 1), value=self.vocabulary.eos)  # [B, L + 1]
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Input vectors ``[..., d]`` of tokens ``[...]``."""
+        return self.vocabulary.embed(tokens)
+
+    def token_logits(
+        self, states: Tensor, tokens: Tensor, closed: ClosedCodes
+    ) -> tuple[Tensor, Tensor]:
+        """The logits of all tokens that compete, and where the right ones stand among them.
+
+        Args:
+            states: what predicts the tokens ``[B, L', d]``.
+            tokens: the right ones ``[B, L']``.
+            closed: codes that do not compete.
+
+        Returns:
+            Logits ``[B, L', V]`` and columns ``[B, L']``.
+        """
+        logits = closed.hide_tokens(self.vocabulary.logits(states), self.vocabulary.first)
+        return logits, tokens
 
     # --- the decoder ------------------------------------------------------------------------------
 
@@ -68,27 +98,23 @@ class EncoderDecoderRecommender(GenerativeRecommender):
             States ``[B, L', d]`` that predict the target's codes and its end token, and these
             tokens ``[B, L']``.
         """
-        labels = self.vocabulary.tokens(self.codes[target])  # [B, L]
-        if self.vocabulary.eos is not None:
-            labels = pad(labels, (0, 1), value=self.vocabulary.eos)  # [B, L + 1]
-        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
-        states = self.backbone.decode(self.vocabulary.embed(inputs), memory)
-        return states, labels
+        tokens = self.target_tokens(target)  # [B, L']
+        inputs = pad(tokens[:, :-1], (1, 0))  # the padding token starts the decoder
+        return self.backbone.decode(self.embed_tokens(inputs), memory), tokens
 
     def token_loss(
         self, memory: EncoderMemory, target: Tensor, closed: ClosedCodes = ALL_OPEN
     ) -> Tensor:
-        """Mean cross-entropy of the target's codes and end token among all tokens.
+        """Mean cross-entropy of the target's codes and end token among the tokens that compete.
 
         Args:
             memory: the encoded sources.
             target: item ids ``[B]``.
             closed: codes that do not compete.
         """
-        states, labels = self.teach(memory, target)
-        logits = self.vocabulary.logits(states)  # [B, L', V]
-        logits = closed.hide_tokens(logits, self.vocabulary.first)
-        return ranking_guided_loss(logits, labels, self.temperature, self.label_smoothing)
+        states, tokens = self.teach(memory, target)
+        logits, columns = self.token_logits(states, tokens, closed)
+        return ranking_guided_loss(logits, columns, self.temperature, self.label_smoothing)
 
     def search_decoder(
         self, memory: EncoderMemory, score_type: str, temperature: float = 1.0
@@ -144,3 +170,15 @@ class EncoderDecoderRecommender(GenerativeRecommender):
         tokens = self.vocabulary.tokens(self.codes[items])
         code_vectors = self.vocabulary.embed(tokens)  # [B, L, d]
         return words_loss(self.backbone, code_vectors, self.self_improvement.item_prefix, items)
+
+    # --- settings ---------------------------------------------------------------------------------
+
+    @classmethod
+    def language_model(cls, config) -> str:
+        """Which language model, for the summary of a run."""
+        return BackboneKeys.of(config).language_model
+
+    @classmethod
+    def describe(cls, config) -> dict[str, str]:
+        """The base's lines and the language model."""
+        return {**super().describe(config), "backbone": cls.language_model(config)}

@@ -9,24 +9,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.backbone import length_mask
-from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.decoding import ClosedCodes, item_cross_entropy, level_logits
 from recbole_genrec.model.code_search import (
     check_search_settings,
     search_description,
 )
 from recbole_genrec.model.coded import content_description, tokenizer_description
+from recbole_genrec.model.new_items import new_items_for
 from recbole_genrec.model.searched import SearchedModel
 from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
 from recbole_genrec.model.self_improve.host import SelfImproving
-from recbole_genrec.tokenizer import NewItems
 from recbole_genrec.tokenizer.collision import parse_policies
-from recbole_genrec.tokenizer.vectors import VectorSettings
+from recbole_genrec.tokenizer.vector_tokenizer import VectorSettings
 
 
 class GenerativeRecommender(SelfImproving, SearchedModel):
@@ -81,6 +80,20 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
             return following, last
         return following, length_mask(length, history.shape[1])
 
+    def trie_loss(
+        self, states: Tensor, target: Tensor, closed: ClosedCodes, temperature: float = 1.0
+    ) -> Tensor:
+        """Mean of -log p(target), in nats, where a code competes with those that the trie allows.
+
+        Args:
+            states: what predicts the codes ``[B, L, d]``.
+            target: item ids ``[B]``.
+            closed: codes that do not compete.
+            temperature: divides the logits.
+        """
+        logits = level_logits(self.vocabulary.logits, states, temperature)
+        return item_cross_entropy(self.trie, target, closed.hide(logits), self.label_smoothing)
+
     def list_code_words(self) -> list[str]:
         """The codes of each item by its id, ``12-7-250``."""
         return ["-".join(map(str, codes)) for codes in self.codes.tolist()]
@@ -116,13 +129,7 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
             return []
         if self.self_improvement is not None:
             self.self_improvement.check_new_items(self)
-        texts = [str(text) if text.strip() else PLACEHOLDER for text in texts]
-        if vectors is not None:
-            vectors = torch.as_tensor(vectors)
-        of_content = self._content_vectors_of(tokens, vectors)
-        if of_content is not None and self.tokenizer.uses_item_vectors:
-            vectors = torch.from_numpy(self.content.embed(texts, of_content))
-        new = NewItems(texts, vectors, users)
+        new, of_content = new_items_for(self, self.tokenizer, texts, tokens, vectors, users)
         codes, moved = self.tokenizer.place(new, self.codes[1:].cpu(), self.level_sizes)
         if moved:
             self.logger.warning(
@@ -132,7 +139,7 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         self.item_codes = replace(self.item_codes, codes=self.codes.cpu()).append(codes, tokens)
         self.codes_version += 1
         self.content.add_vectors(of_content)
-        added = self.append_items(texts, tokens, codes=codes)
+        added = self.append_items(new.texts, tokens, codes=codes)
         self.start_unused_codes()
         self.items_added(added)
         if self.self_improvement is not None:
@@ -142,17 +149,6 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
     def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Who chose each new item, for tokenizers of interactions."""
         return {"users": users}
-
-    def _content_vectors_of(self, tokens: Sequence[str], vectors: object) -> np.ndarray | None:
-        """Vectors of new items for ``item_vectors``, given or in the file; ``None`` without it.
-
-        A tokenizer of collaborative vectors takes the given ones for itself.
-        """
-        tokenizer = self.tokenizer
-        collaborative = tokenizer.uses_interactions and not tokenizer.uses_item_vectors
-        if collaborative:
-            vectors = None
-        return self.content.new_vectors(tokens, vectors)
 
     def items_added(self, items: list[int]) -> None:
         """Called by :meth:`add_items` when new items have their codes.
@@ -180,7 +176,7 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         """Lines for the summary that is printed when a run starts."""
         settings = cls.settings_class.of(config)
         lines = {"tokenizer": tokenizer_description(config), **super().describe(config)}
-        if VectorSettings.of(config).tokenizer_input == "text" or cls.needs_item_texts(config):
+        if VectorSettings.of(config).tokenizer_input == "text" or cls.reads_vectors(config):
             lines |= content_description(settings)
         lines["search"] = search_description(settings)
         return {**lines, **self_improvement_line(settings)}

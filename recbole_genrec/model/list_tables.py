@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_genrec.data.choices import EventHistories, Histories
-from recbole_genrec.data.ids import raw_id
+from recbole_genrec.data.given_ids import raw_id
 from recbole_genrec.model.answers import Ranked
 from recbole_genrec.model.catalogue import Catalogue
 
@@ -38,8 +38,7 @@ class Numbers:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._items = {token: number for number, token in enumerate(catalogue.items) if number}
-        self._users = {token: number for number, token in enumerate(catalogue.users) if number}
+        self._catalogue = catalogue
         self._of_data: tuple[np.ndarray, np.ndarray] | None = None
 
     def people(self, tokens: list[str], histories: Histories) -> People:
@@ -53,20 +52,23 @@ class Numbers:
         for user in tokens:
             numbers = self._known(user, histories)
             known.append(torch.from_numpy(numbers[numbers > 0]))
-        users = torch.tensor([self._users.get(user, 0) for user in tokens], dtype=torch.long)
+        of_users = self._catalogue.user_numbers()
+        users = torch.tensor([of_users.get(user, 0) for user in tokens], dtype=torch.long)
         return People(tokens, users, known)
 
     def _known(self, user: str, histories: Histories) -> np.ndarray:
         """Ids in the model of the items of a user, 0 = none, int64."""
         if isinstance(histories, EventHistories):
             return self._ids_of(histories.item_tokens)[histories.numbers_of(user)]
-        ids = [self._items.get(raw_id(item), 0) for item in histories[user]]
+        of_items = self._catalogue.item_numbers()
+        ids = [of_items.get(raw_id(item), 0) for item in histories[user]]
         return np.array(ids, dtype=np.int64)
 
     def _ids_of(self, tokens: np.ndarray) -> np.ndarray:
         """Id in the model of each of the data's items by its number, 0 = none, int64."""
         if self._of_data is None or self._of_data[0] is not tokens:
-            ids = [self._items.get(str(token), 0) for token in tokens]
+            of_items = self._catalogue.item_numbers()
+            ids = [of_items.get(str(token), 0) for token in tokens]
             self._of_data = (tokens, np.array(ids, dtype=np.int64))
         return self._of_data[1]
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from recbole_genrec.data.choices import EventHistories, Histories
-from recbole_genrec.data.ids import check_ids, raw_id
+from recbole_genrec.data.given_ids import check_ids, raw_id
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.answers import Answering, ListOptions, Ranked
 from recbole_genrec.model.list_tables import (
@@ -24,7 +24,7 @@ from recbole_genrec.model.list_tables import (
     People,
     lists_bar,
 )
-from recbole_genrec.model.queries import check_candidates
+from recbole_genrec.model.queries import QueryBatch, check_candidates
 
 CHUNK = 2048
 """Users whose lists are made between two tables of :meth:`UserLists.recommend_batches`."""
@@ -187,19 +187,14 @@ class UserLists(Answering):
             bar.update(len(rows))
             listable = self.listable(history, people.numbers[rows])
             rows = rows[listable]
-            history = history[listable]
             if not len(rows):
                 continue
-            arguments = {}
+            user = people.numbers[rows] if self.uses_users else None
+            excluded = None
             if excludes:
-                histories = [people.known[row] for row in rows]
-                excluded = pad_sequence(histories, batch_first=True)
-                arguments["excluded"] = excluded.to(options.device)
-            if self.uses_users:
-                arguments["user"] = people.numbers[rows].to(options.device)
-            history = history.to(options.device)
-            length = lengths[rows].to(options.device)
-            ranked = self.ranked_lists(history, length, k, candidates, **arguments)
+                excluded = pad_sequence([people.known[row] for row in rows], batch_first=True)
+            batch = QueryBatch(history[listable], lengths[rows], k, candidates, user, excluded)
+            ranked = self._ranked(batch.to(options.device))
             for row, best in zip(rows.tolist(), ranked, strict=True):
                 lists[row] = best
         return lists

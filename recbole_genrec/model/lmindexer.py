@@ -28,7 +28,6 @@ from torch.nn.functional import pad
 from recbole_genrec.backbone import (
     BeamDecoder,
     CodeVocabulary,
-    EncoderDecoderBackbone,
     TextAndCodes,
     TextTable,
     compose,
@@ -38,16 +37,10 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import (
-    ALL_OPEN,
-    ClosedCodes,
-    item_cross_entropy,
-    level_logits,
-    smoothed_cross_entropy,
-)
+from recbole_genrec.decoding import ClosedCodes, smoothed_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.common_keys import OneTargetSettings
-from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.search_keys import CompiledSearchKeys
@@ -72,7 +65,7 @@ class LMIndexerSettings(CompiledSearchKeys, LabelSmoothingKeys, OneTargetSetting
     loss_vocab: Literal["full", "codes", "trie"] = key("tokens among which a target competes")
 
 
-class LMIndexer(GenerativeRecommender):
+class LMIndexer(EncoderDecoderRecommender):
     """LMIndexer's recommender; ``properties/model/LMIndexer.yaml`` lists the keys.
 
     Token ids below the text vocabulary's size are text, those from there on are codes.
@@ -86,8 +79,9 @@ class LMIndexer(GenerativeRecommender):
     settings_class = LMIndexerSettings
     settings: LMIndexerSettings
     tokenizer: LMIndexerTokenizer
-    backbone: EncoderDecoderBackbone
-    trains_without_history = True
+    vocabulary: CodeVocabulary
+    prefix_width = None  # type: ignore[assignment]  # it reads the words of an item
+    reads_prefix_words = False
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -127,11 +121,6 @@ class LMIndexer(GenerativeRecommender):
         if code_rows is not None:
             self.vocabulary.embedding[: len(code_rows)] = code_rows
 
-    @classmethod
-    def reads_text(cls, config) -> bool:
-        """Item texts are what its tokenizer and its source are made of."""
-        return True
-
     # --- the two functions of a method ------------------------------------------------------------
 
     def loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
@@ -147,13 +136,11 @@ class LMIndexer(GenerativeRecommender):
         """
         memory = self._memory(*self.source(history, length))
         closed = self.closed_codes(history, target)
-        if self.settings.loss_vocab != "trie":
-            loss = self._token_loss(memory, target, self.codes.shape[1], closed)
-            return balanced(loss, len(target))
-
-        states, _ = self._teach(memory, target, self.codes.shape[1])  # [B, L + 1, d]
-        blocks = closed.hide(level_logits(self.vocabulary.logits, states[:, :-1]))
-        loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
+        if self.settings.loss_vocab == "trie":
+            states, _ = self.teach(memory, target)  # [B, L + 1, d]
+            loss = self.trie_loss(states[:, :-1], target, closed)
+        else:
+            loss = self.token_loss(memory, target, closed)
         return balanced(loss, len(target))
 
     def item_logits(self, history: Tensor, length: Tensor) -> BeamDecoder:
@@ -164,7 +151,7 @@ class LMIndexer(GenerativeRecommender):
             length: number of items in each history ``[B]``.
         """
         memory = self._memory(*self.source(history, length))
-        return self._decoder(memory, self.settings.score_type)
+        return self.search_decoder(memory, self.settings.score_type)
 
     # --- source -----------------------------------------------------------------------------------
 
@@ -217,39 +204,29 @@ class LMIndexer(GenerativeRecommender):
 
     def _memory(self, ids: Tensor, valid: Tensor) -> EncoderMemory:
         """The encoded sources, token ids ``[B, S]`` and which of them count."""
-        return self.backbone.read(self.text_and_codes.embed(ids), valid)
+        return self.backbone.read(self.embed_tokens(ids), valid)
 
-    def _teach(self, memory: EncoderMemory, items: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-        """Teacher forcing: the items' tokens are both the decoder's input and its labels.
+    def target_tokens(self, items: Tensor) -> Tensor:
+        """As the base's: token ids behind the text vocabulary, and the text's end token."""
+        return pad(self.text_and_codes.ids(self.codes[items]), (0, 1), value=self.end)
 
-        Returns:
-            States ``[B, levels + 1, d]`` that predict the codes and the end token, and these
-            tokens ``[B, levels + 1]``.
-        """
-        codes = self.text_and_codes.ids(self.codes[items, :levels])
-        labels = pad(codes, (0, 1), value=self.end)
-        inputs = pad(labels[:, :-1], (1, 0))  # the padding token starts the decoder
-        return self.backbone.decode(self.text_and_codes.embed(inputs), memory), labels
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """As the base's, of text tokens and codes."""
+        return self.text_and_codes.embed(tokens)
 
-    def _token_loss(
-        self,
-        memory: EncoderMemory,
-        items: Tensor,
-        levels: int,
-        closed: ClosedCodes = ALL_OPEN,
-    ) -> Tensor:
-        """Mean cross-entropy of the items' first codes and the end token."""
-        states, labels = self._teach(memory, items, levels)
+    def token_logits(
+        self, states: Tensor, tokens: Tensor, closed: ClosedCodes
+    ) -> tuple[Tensor, Tensor]:
+        """As the base's: text tokens compete as ``loss_vocab`` says, and the codes behind them."""
         word_logits = self._word_logits(states)
         logits = torch.cat([word_logits, self.vocabulary.logits(states)], dim=-1)
-        first = [word_logits.shape[-1] + offset for offset in self.vocabulary.offsets]
+        first = [word_logits.shape[-1] + offset for offset in self.vocabulary.first]
         logits = closed.hide_tokens(logits, first)
-        if self.settings.loss_vocab != "full":
-            # Column 0 is the end token, the codes follow.
-            codes = self.text_and_codes.code_numbers(labels)
-            labels = torch.where(labels == self.end, 0, codes + 1)
-        logits = logits.float().flatten(0, 1)
-        return smoothed_cross_entropy(logits, labels.flatten(), self.label_smoothing)
+        if self.settings.loss_vocab == "full":
+            return logits, tokens
+        # Column 0 is the end token, the codes follow.
+        codes = self.text_and_codes.code_numbers(tokens)
+        return logits, torch.where(tokens == self.end, 0, codes + 1)
 
     def _word_logits(self, states: Tensor) -> Tensor:
         """Logits ``[B, L', V]`` of the text tokens that compete with codes."""
@@ -264,35 +241,32 @@ class LMIndexer(GenerativeRecommender):
             return rows
         return rows[self.end : self.end + 1]
 
-    def _decoder(self, memory: EncoderMemory, score_type: str) -> BeamDecoder:
-        """What the search steps through; ``joint`` is normalised as the loss is."""
+    def search_decoder(
+        self, memory: EncoderMemory, score_type: str, temperature: float = 1.0
+    ) -> BeamDecoder:
+        """As the base's; ``joint`` is normalised as the loss is."""
+        vocabulary = self.vocabulary
+        log_probs = partial(
+            vocabulary.log_probs,
+            score_type=score_type,
+            temperature=temperature,
+            words=self._words(),
+        )
         start = self.backbone.text_table.weight[0]
-        log_probs = partial(self.vocabulary.log_probs, score_type=score_type, words=self._words())
-        return BeamDecoder(self.backbone, memory, start, self.vocabulary.embed_code, log_probs)
+        return BeamDecoder(self.backbone, memory, start, vocabulary.embed_code, log_probs)
 
     # --- self_improve: the tokenizer's own task, text -> codes ------------------------------------
 
     def alignment_loss(self, items: Tensor) -> Tensor:
-        """Cross-entropy of the items' codes given their texts, in the unit of :meth:`loss`.
-
-        All codes compete, also with ``loss_vocab: trie``: a refresh looks beyond the trie.
+        """As the base's; with ``loss_vocab: trie`` the sum over the codes instead of their mean.
 
         Args:
             items: item ids ``[B]``.
         """
-        memory = self._item_memory(items)
-        loss = self._token_loss(memory, items, self.n_aligned)
+        loss = self.token_loss(self._item_memory(items), items)
         if self.settings.loss_vocab == "trie":
-            loss = loss * self.n_aligned  # the sum over the codes
+            loss = loss * self.codes.shape[1]
         return balanced(loss, len(items))
-
-    def item_decoder(self, items: Tensor) -> BeamDecoder:
-        """Next-code log-probabilities given the texts of items.
-
-        Args:
-            items: item ids ``[B]``.
-        """
-        return self._decoder(self._item_memory(items), "level")
 
     def description_loss(self, items: Tensor) -> Tensor:
         """Cross-entropy of the items' texts and the end token given their codes.
@@ -304,7 +278,7 @@ class LMIndexer(GenerativeRecommender):
         memory = self._memory(*with_end(codes, self.end))
         ids, valid = with_end(self.item_texts(items), self.end)  # [B, T + 1]
         inputs = pad(ids[:, :-1], (1, 0))  # the padding token starts the decoder
-        states = self.backbone.decode(self.text_and_codes.embed(inputs), memory)
+        states = self.backbone.decode(self.embed_tokens(inputs), memory)
         logits = self.backbone.text_logits(states[valid]).float()
         return balanced(smoothed_cross_entropy(logits, ids[valid]), int(valid.sum()))
 
@@ -330,10 +304,9 @@ class LMIndexer(GenerativeRecommender):
             )
 
     @classmethod
-    def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the language model."""
+    def language_model(cls, config) -> str:
+        """As the base's, which is the tokenizer's."""
         settings = LMIndexerTokenizerSettings.of(config)
-        backbone = settings.indexer_backbone
-        if backbone == "scratch":
-            backbone = f"{backbone}, {settings.indexer_config}"
-        return {**super().describe(config), "backbone": backbone}
+        if settings.indexer_backbone != "scratch":
+            return settings.indexer_backbone
+        return f"scratch, {settings.indexer_config}"

@@ -1,13 +1,67 @@
-"""New items of a trained model: which of them have a place, and which stay out of the lists."""
+"""New items of a trained model: which of them have a place, and what its tokenizer sees of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
 from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.stored import StoredModel
+from recbole_genrec.tokenizer import ItemTokenizer, NewItems
+
+
+def filled_texts(texts: Sequence[str]) -> list[str]:
+    """Texts of new items; an item without one has that of such items in the dataset."""
+    return [str(text) if text.strip() else PLACEHOLDER for text in texts]
+
+
+def new_items_for(
+    model: Any,
+    tokenizer: ItemTokenizer,
+    texts: Sequence[str],
+    tokens: Sequence[str],
+    vectors: Any,
+    users: Sequence[Sequence[str]] | None,
+) -> tuple[NewItems, np.ndarray | None]:
+    """New items as a tokenizer sees them.
+
+    Vectors that are given are of the kind that the model's own tokenizer reads: collaborative, or
+    of the content. A tokenizer of the other kind does not get them.
+
+    Args:
+        model: a model with codes.
+        tokenizer: its own, or a further one.
+        texts: as in ``add_items``.
+        tokens: raw ids, as :meth:`Catalogue.new_items` gives them.
+        vectors: as in ``add_items``.
+        users: as in ``add_items``.
+
+    Returns:
+        The items, and their content vectors ``[n, D]`` where ``item_vectors`` is set.
+
+    Raises:
+        ConfigError: ``item_vectors`` is set, and an item has no vector.
+    """
+    are_collaborative = _reads_choices_alone(model.tokenizer)
+    of_content = model.content.new_vectors(tokens, None if are_collaborative else vectors)
+    texts = filled_texts(texts)
+    if of_content is not None and tokenizer.uses_item_vectors:
+        vectors = model.content.embed(texts, of_content)
+    elif _reads_choices_alone(tokenizer) != are_collaborative:
+        vectors = None
+    if vectors is not None:
+        vectors = torch.as_tensor(vectors)
+    return NewItems(texts, vectors, users), of_content
+
+
+def _reads_choices_alone(tokenizer: ItemTokenizer) -> bool:
+    """Whether a tokenizer reads who chose items, and neither texts nor ``item_vectors``."""
+    reads_content = tokenizer.uses_text or tokenizer.uses_item_vectors
+    return tokenizer.uses_interactions and not reads_content
 
 
 class TakesNewItems(StoredModel):
@@ -66,7 +120,7 @@ class TakesNewItems(StoredModel):
             rows = [row for row, token in enumerate(tokens) if token not in lacks]
             if rows:
                 added = self.add_items(
-                    [texts[row] or PLACEHOLDER for row in rows],
+                    filled_texts([texts[row] for row in rows]),
                     [tokens[row] for row in rows],
                     **self._facts_of_new_items([users[row] for row in rows]),
                 )
@@ -94,15 +148,10 @@ class TakesNewItems(StoredModel):
         if vectors is not None:
             reason = f"{vectors.file} (item_vectors) has no vector of them. Add them to that file."
             lacks |= dict.fromkeys(vectors.missing(tokens), reason)
-        if self.reads_new_texts:
+        if self.text_use(self.config) == "required":
             bare = [token for token, text in zip(tokens, texts, strict=True) if not text.strip()]
             lacks |= dict.fromkeys(bare, "they have no text in the .item file.")
         return lacks
-
-    @property
-    def reads_new_texts(self) -> bool:
-        """Whether the place of a new item comes from its text."""
-        return self.requires_texts(self.config)
 
     def has_learned(self, user: str) -> bool:
         """Whether a user, by raw id, can say where a new item belongs."""

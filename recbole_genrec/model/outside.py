@@ -17,6 +17,8 @@ from recbole_genrec.settings.property_files import shipped
 
 ENTRY_POINTS = "recbole_genrec.models"
 PACKAGES = ("recbole", "recbole_genrec")
+OLDER_HOOKS = ("requires_texts", "reads_text", "uses_texts")
+"""Hooks of version 0.1 that ``text_use`` has replaced."""
 
 
 @cache
@@ -41,9 +43,13 @@ def register(model_class: type) -> type:
         The class.
 
     Raises:
-        ConfigError: this is no model, or a model of ours or of RecBole has its name.
+        ConfigError: this is no model, a model of ours or of RecBole has its name, or it has a hook
+            of an earlier version.
     """
     name = model_class.__name__
+    for hook in OLDER_HOOKS:
+        if hasattr(model_class, hook):
+            raise older_text_use(model_class, hook)
     if name in MODELS or name in recbole_model_names():
         raise ConfigError(
             f"There is a model {name} already. Give your class {location(model_class)} another "
@@ -51,6 +57,20 @@ def register(model_class: type) -> type:
         )
     _classes().register(name, model_class)
     return model_class
+
+
+def older_text_use(model_class: type, older: str) -> ConfigError:
+    """The error of a class that says in an older way whether it reads item texts.
+
+    Args:
+        model_class: the class.
+        older: what says it: a hook, or an argument of the constructor.
+    """
+    return ConfigError(
+        f"{location(model_class)} says by {older} whether it reads item texts, as in an earlier "
+        "version. Write the class method text_use(cls, config) instead, which returns 'none', "
+        "'optional' or 'required'."
+    )
 
 
 def is_outside(model_class: type) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from recbole_genrec.data.ids import check_ids
+from recbole_genrec.data.given_ids import check_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.catalogue import Catalogue
 
@@ -120,12 +120,16 @@ class QueryBatch(NamedTuple):
     Attributes:
         history: int64 ``[B, T]``, right-padded with 0.
         length: int64 ``[B]``.
+        k: how many items.
+        candidates: item ids to choose among ``[n]``; ``None`` = all.
         user: int64 ``[B]``; ``None`` for people outside the dataset.
         excluded: int64 ``[B, H]``, 0 = none; ``None`` where nothing is left out.
     """
 
     history: Tensor
     length: Tensor
+    k: int
+    candidates: Tensor | None
     user: Tensor | None
     excluded: Tensor | None
 
@@ -138,17 +142,34 @@ class QueryBatch(NamedTuple):
             longest: how many of the last items of a history count.
             device: of the model.
         """
+        first = queries[0]
         histories = [torch.tensor(query.history[-longest:]) for query in queries]
         length = torch.tensor([len(history) for history in histories])
+        candidates = None
+        if first.candidates is not None:
+            candidates = torch.tensor(first.candidates)
         user = None
-        if queries[0].user:
-            user = torch.tensor([query.user for query in queries], device=device)
+        if first.user:
+            user = torch.tensor([query.user for query in queries])
         excluded = None
         if any(query.excluded is not None for query in queries):
             lists = [torch.tensor(query.excluded or [], dtype=torch.long) for query in queries]
-            excluded = pad_sequence(lists, batch_first=True).to(device)
-        history = pad_sequence(histories, batch_first=True).to(device)
-        return cls(history, length.to(device), user, excluded)
+            excluded = pad_sequence(lists, batch_first=True)
+        history = pad_sequence(histories, batch_first=True)
+        return cls(history, length, first.k, candidates, user, excluded).to(device)
+
+    def to(self, device: torch.device) -> QueryBatch:
+        """The same on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        return self._replace(**moved)
+
+    def arguments(self) -> dict[str, Tensor]:
+        """The argument ``user`` of the functions of a model that take it."""
+        return {} if self.user is None else {"user": self.user}
 
 
 def alike(queries: Sequence[NumberedQuery], size: int) -> list[list[int]]:

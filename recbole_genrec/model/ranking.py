@@ -6,18 +6,18 @@ and :meth:`VectorRecommender.item_vectors`. Scores and kept vectors stand here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.stored import TextUse
+from recbole_genrec.model.weights_cache import WeightsCache
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import SharedSettings
-
-Value = TypeVar("Value")
 
 
 class VectorMethodSettings(SharedSettings):
@@ -36,23 +36,23 @@ class VectorRecommender(GenRecModel):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint.
-        needs_text: whether items must have texts.
     """
 
     settings_class: ClassVar[type[VectorMethodSettings]] = VectorMethodSettings
     settings: VectorMethodSettings
 
-    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
-        super().__init__(config, dataset, stored, needs_text)
+    def __init__(self, config, dataset, stored: dict | None = None):
+        super().__init__(config, dataset, stored)
         self._ranked_vectors = WeightsCache()
         if stored is None:
             self._say_unread_vectors()
 
     @classmethod
-    def requires_texts(cls, config) -> bool:
+    def text_use(cls, config) -> TextUse:
         """As the base's; content vectors are made of texts, unless those of a file replace them."""
-        of_texts = cls.reads_vectors(config) and not vectors_replace_text(config)
-        return of_texts or super().requires_texts(config)
+        if cls.reads_vectors(config) and not vectors_replace_text(config):
+            return "required"
+        return super().text_use(config)
 
     # --- what a method writes ---------------------------------------------------------------------
 
@@ -104,33 +104,3 @@ class VectorRecommender(GenRecModel):
         if mode:
             self._ranked_vectors.clear()
         return super().train(mode)
-
-
-class WeightsCache:
-    """A value that is computed from the weights of a model and kept until they change.
-
-    What is kept is computed in float32, also under autocast: evaluations run under it, and
-    recommendations do not. In training and with gradients nothing is kept.
-    """
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Compute the value anew when it is next asked for."""
-        self._version: tuple | None = None
-        self._value: Any = None
-
-    def get(self, model: nn.Module, compute: Callable[[], Value]) -> Value:
-        """What ``compute`` returns, or returned before for the same parameters and buffers."""
-        if model.training or torch.is_grad_enabled():
-            return compute()
-        # torch counts the changes of a tensor in place, an optimiser step or a loaded state among
-        # them; another tensor has another identity
-        tensors = [*model.parameters(), *model.buffers()]
-        version = tuple((id(tensor), tensor._version, tensor.device) for tensor in tensors)
-        if version != self._version:
-            with torch.autocast(tensors[0].device.type, enabled=False):
-                self._value = compute()
-            self._version = version
-        return self._value

@@ -51,7 +51,7 @@ def get_model_class(name: str) -> type:
     check_installation()
     check_model_runs(name)
     if name in MODELS:
-        module, _, attribute = MODELS[name].partition(":")
+        module, _, attribute = MODELS[name].location.partition(":")
         model_class = getattr(importlib.import_module(module), attribute)
     elif name in recbole_model_names():
         model_class = _recbole_class(name)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchLog, SearchResult, path_scores
 from recbole_genrec.decoding.scores import outside_score, unreached_score
+from recbole_genrec.model.answers import Ranked
 from recbole_genrec.model.code_search import CodeSearch, lists_with_proof
 from recbole_genrec.model.coded import CodedModel
-from recbole_genrec.model.recommending import Ranked
 
 
 class SearchedModel(CodedModel):
@@ -38,6 +38,11 @@ class SearchedModel(CodedModel):
             **user: with :attr:`uses_users`, ``user``: user ids ``[B]``.
         """
         raise NotImplementedError
+
+    @property
+    def has_one_tree(self) -> bool:
+        """Whether :meth:`item_logits` alone gives the lists, along one tree of codes."""
+        return True
 
     # --- RecBole's interface ----------------------------------------------------------------------
 
@@ -186,7 +191,7 @@ class SearchedModel(CodedModel):
 
         Items that have no place in a list get -inf.
         """
-        trie = self._trie_of(candidates)
+        trie = self.trie_of(candidates)
         k = max(k, *self.settings.topk)
         scores = self._filled(history, length, k=k, trie=trie, excluded=excluded, **user)
         return scores.masked_fill(scores <= self._unranked_score(trie), -torch.inf)
@@ -204,11 +209,11 @@ class SearchedModel(CodedModel):
 
         ``certified`` says of an item that the list up to it is proven to be the exact best.
         """
-        trie = self._trie_of(candidates)
+        trie = self.trie_of(candidates)
         result = self.search(history, length, k=k, trie=trie, excluded=excluded, **user)
         return lists_with_proof(result, k)
 
-    def _trie_of(self, candidates: Tensor | None) -> ItemTrie:
+    def trie_of(self, candidates: Tensor | None) -> ItemTrie:
         """The trie of the items to choose among; ``None`` = all."""
         if candidates is None:
             return self.trie

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -23,6 +23,8 @@ from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.numbering import NumberedData, is_numbered_by
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.model.frozen_weights import frozen_weights
+from recbole_genrec.model.outside import older_text_use
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.artefacts import write_json
@@ -38,6 +40,8 @@ from recbole_genrec.storage.checkpoints import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+TextUse = Literal["none", "optional", "required"]
+
 
 class StoredModel(SequentialRecommender):
     """The items, users and checkpoints of :class:`~recbole_genrec.model.base.GenRecModel`.
@@ -46,7 +50,6 @@ class StoredModel(SequentialRecommender):
         config: a ``GenRecConfig``.
         dataset: RecBole's training dataset.
         stored: ``other_parameter()`` of a checkpoint; then nothing is fitted before the training.
-        needs_text: whether item texts must be there.
 
     Attributes:
         n_items: number of items that can be recommended, padding and added items included.
@@ -74,7 +77,7 @@ class StoredModel(SequentialRecommender):
     n_items: int
     trained_on: dict[str, int] | None = None
 
-    def __init__(self, config, dataset, stored: dict | None = None, needs_text: bool = False):
+    def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset)
         self.config = config
         self.settings = self.settings_class.of(config)
@@ -83,7 +86,7 @@ class StoredModel(SequentialRecommender):
         ids = raw_ids(dataset)
         self.catalogue = Catalogue(ids["items"], ids["users"])
         self.n_dataset_items = dataset.item_num
-        self.content = self._item_content(dataset, needs_text or self.reads_text(config))
+        self.content = self._item_content(dataset)
         self.content.interactions = TrainingInteractions(config, self.logger.info)
         content = (stored or {}).get("content") or {}
         self.content.item_vectors = ItemVectors.of(
@@ -97,11 +100,14 @@ class StoredModel(SequentialRecommender):
             self.content.set_titles(range(self.n_dataset_items, self.n_items), titles)
             self.content.add_vectors(added.get("vectors"))
 
-    def _item_content(self, dataset, needed: bool) -> ItemContent:
+    def _item_content(self, dataset) -> ItemContent:
         """Texts of the dataset's items: those that the checkpoint holds, or those of the file."""
         stored = (self.stored or {}).get("content")
         if stored and stored["tokens"] == self.catalogue.items:
             return ItemContent.from_checkpoint(stored, self.config)
+        needed = self.text_use(self.config) == "required"
+        if self.stored is not None and self.vectors_are_weights:
+            needed = False
         return ItemContent.from_dataset(dataset, self.config, needed=needed)
 
     @classmethod
@@ -112,23 +118,28 @@ class StoredModel(SequentialRecommender):
             config: a ``GenRecConfig``.
             dataset: RecBole's training dataset.
             stored: ``other_parameter()`` of a checkpoint; then nothing is fitted.
+
+        Raises:
+            ConfigError: the constructor hands over the older argument ``needs_text``.
         """
-        return cls(config, dataset, stored)
+        try:
+            return cls(config, dataset, stored)
+        except TypeError as error:
+            if "needs_text" in str(error):
+                raise older_text_use(cls, "needs_text") from error
+            raise
 
     @classmethod
-    def reads_text(cls, config) -> bool:
-        """Whether the model reads item texts itself, besides what a tokenizer does."""
-        return False
+    def text_use(cls, config) -> TextUse:
+        """Whether a training reads item texts, by the model or by its tokenizer.
 
-    @classmethod
-    def requires_texts(cls, config) -> bool:
-        """Whether a training needs item texts, for the model or for its tokenizer."""
-        return cls.reads_text(config)
+        Args:
+            config: a ``GenRecConfig``.
 
-    @classmethod
-    def uses_texts(cls, config) -> bool:
-        """Whether item texts are read where there are some."""
-        return cls.requires_texts(config)
+        Returns:
+            ``none``, ``optional`` (where there are some), or ``required``.
+        """
+        return "none"
 
     @classmethod
     def reads_vectors(cls, config) -> bool:
@@ -247,16 +258,7 @@ class StoredModel(SequentialRecommender):
         settings = CausalBackboneKeys.of(self.config)
         if settings.backbone in (None, "scratch") or settings.tuning != "lora":
             return set()
-        trains = {
-            name: parameter.requires_grad
-            for name, parameter in self.named_parameters(remove_duplicate=False)
-        }
-        modules = {name.rpartition(".")[0] for name, learned in trains.items() if not learned}
-        return {
-            name
-            for name in self.state_dict()
-            if not trains.get(name) and not modules.isdisjoint(_enclosing_modules(name))
-        }
+        return frozen_weights(self)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
         """``state_dict()`` without :attr:`frozen_names`."""
@@ -392,9 +394,3 @@ class StoredModel(SequentialRecommender):
             stored: the ``state_dict`` of the earlier training.
         """
         return stored
-
-
-def _enclosing_modules(name: str) -> list[str]:
-    """Paths of the modules that hold ``a.b.c``: ``a`` and ``a.b``."""
-    words = name.split(".")
-    return [".".join(words[:count]) for count in range(1, len(words))]

@@ -19,7 +19,8 @@ def check_item_texts(config) -> None:
     Raises:
         DataError: says who needs texts, which columns there are, and what needs no texts.
     """
-    if not is_generative(config.model_class) or not config.model_class.requires_texts(config):
+    model_class = config.model_class
+    if not is_generative(model_class) or model_class.text_use(config) != "required":
         return
     if not all(file.is_file() for file in interaction_files(config)):
         return
@@ -35,9 +36,9 @@ def text_line(config) -> str:
     if not fields:
         return "none"
     line = ", ".join(fields)
-    if config.model_class.uses_texts(config):
-        return line
-    return f"{line} (shown in lists, not read by {_reader(config)})"
+    if config.model_class.text_use(config) == "none":
+        return f"{line} (shown in lists, not read by {_reader(config)})"
+    return line
 
 
 def _reader(config) -> str:

@@ -3,7 +3,7 @@
 ==============================  ===========================================================
 paper                           here
 ==============================  ===========================================================
-semantic ids, RQ-VAE (3.1)      ``tokenizer/vectors.py`` (residual k-means),
+semantic ids, RQ-VAE (3.1)      ``tokenizer/rkmeans_tokenizer.py`` (residual k-means),
                                 ``tokenizer/quantiser/rqvae.py``
 fourth code of colliding items  ``tokenizer/collision.py``: ``add_extra_token``
 sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
@@ -16,6 +16,7 @@ share of unseen items (4.3)     ``cold_sharing.py``, key ``cold_share``
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -30,9 +31,10 @@ from recbole_genrec.backbone import (
     load_encoder_decoder,
 )
 from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
-from recbole_genrec.decoding import item_cross_entropy, level_logits
+from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.cold_sharing import ColdShareKeys, ColdSharing
+from recbole_genrec.model.base import GenRecModel
+from recbole_genrec.model.cold_sharing import ColdShare, ColdShareKeys, check_cold_share
 from recbole_genrec.model.common_keys import OneTargetSettings, TemperatureKeys
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
 from recbole_genrec.runtime.processes import balanced
@@ -59,7 +61,7 @@ class TIGERSettings(
     loss_vocab: Literal["full", "trie"] = key("codes among which a target competes")
 
 
-class TIGER(ColdSharing, EncoderDecoderRecommender):
+class TIGER(EncoderDecoderRecommender):
     """TIGER on the codes of any vector tokenizer; ``properties/model/TIGER.yaml`` lists the keys.
 
     Args:
@@ -70,12 +72,14 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
 
     settings_class = TIGERSettings
     settings: TIGERSettings
+    vocabulary: TiedCodeVocabulary
 
     rows_by_id = {"user_numbers": "users"}
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
         settings = self.settings
+        self.cold_share = ColdShare(self, dataset)
         t5 = load_encoder_decoder(settings.backbone, settings.backbone_config)
         self.backbone = EncoderDecoderBackbone(t5)
         if settings.compile_search:
@@ -117,8 +121,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             loss = self.token_loss(memory, target, closed)
         else:
             states, _ = self.teach(memory, target)  # [B, L', d]
-            blocks = closed.hide(level_logits(self.vocabulary.logits, states, self.temperature))
-            loss = item_cross_entropy(self.trie, target, blocks, self.label_smoothing)
+            loss = self.trie_loss(states, target, closed, self.temperature)
         return balanced(loss, len(target))
 
     def item_logits(
@@ -200,6 +203,31 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
             return pad(codes, (0, 1)), (*sizes, 1)
         return codes, sizes
 
+    # --- a share of the lists for cold items ------------------------------------------------------
+
+    def _search_result(
+        self,
+        decoder: CodeDecoder,
+        trie: ItemTrie,
+        k: int,
+        fill: bool,
+        excluded: Tensor | None,
+    ) -> SearchResult:
+        """As the base's; with ``cold_share`` cold items take places in the lists."""
+        search = partial(super()._search_result, decoder, k=k, fill=fill, excluded=excluded)
+        return self.cold_share.lists(search, trie, k, excluded)
+
+    @torch.no_grad()
+    def predict(self, interaction) -> Tensor:
+        """As the base's; with ``cold_share`` the scores of :meth:`full_sort_predict`."""
+        if self.cold_share.items() is None:
+            return super().predict(interaction)
+        return GenRecModel.predict(self, interaction)
+
+    def other_parameter(self) -> dict:
+        """As the base's, with the raw ids of the cold items of the dataset."""
+        return {**super().other_parameter(), **self.cold_share.stored()}
+
     # --- self_improve -----------------------------------------------------------------------------
 
     def alignment_loss(self, items: Tensor) -> Tensor:
@@ -218,7 +246,7 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
     @classmethod
     def check_settings(cls, settings: TIGERSettings) -> None:
         """Refuse an end token that has no cost, and the tokenizer of another kind of model."""
-        super().check_settings(settings)
+        check_cold_share(settings)
         end_can_be_scored = settings.use_eos and settings.score_type == "joint"
         if settings.score_eos and not end_can_be_scored:
             raise ConfigError(
@@ -230,9 +258,3 @@ class TIGER(ColdSharing, EncoderDecoderRecommender):
                 "tokenizer: store trains a causal language model; use it with STORE, LCRec or "
                 "TimelineRec."
             )
-
-    @classmethod
-    def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the backbone."""
-        settings = cls.settings_class.of(config)
-        return {**super().describe(config), "backbone": settings.language_model}

@@ -8,7 +8,7 @@ from typing import Any
 from recbole.evaluator.register import metrics_dict
 
 from recbole_genrec.report.metric_names import kind
-from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
+from recbole_genrec.settings.protocol_values import VALIDATION_LOSS
 
 
 def lower_is_better(metric: str) -> bool:

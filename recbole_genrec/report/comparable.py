@@ -1,16 +1,16 @@
-"""Which results may stand in one table, and what their settings call them."""
+"""Which results may stand in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_genrec.data.evaluation_rows import holds_out_several
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.evaluated_data import different_data, evaluated_data
-from recbole_genrec.settings.classification import display_keys, named_values, shared_keys
-from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
+from recbole_genrec.settings.classification import display_keys
+from recbole_genrec.settings.protocol_values import evaluation_modes, history_masked
 from recbole_genrec.storage.digests import digest
 
 PROTOCOL_KEYS = ("eval_args", "repeatable", "candidate_file")  # which items are ranked for whom
@@ -53,14 +53,21 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     Raises:
         ConfigError: two results differ in these.
     """
-    _check_groups(runs, _run_of_seeds, different_settings, "seeds of one run")
-    _check_groups(runs, _dataset, different_tests, "rows of one table")
-    _check_tested_pairs(runs)
-    for dataset in {run.dataset for run in runs}:
-        results = [(run.name, run.result) for run in runs if run.dataset == dataset and run.result]
+    finished = [run for run in runs if run.result is not None]
+    _check_groups(finished, _run_of_seeds, different_settings, "seeds of one run")
+    _check_groups(finished, _dataset, different_tests, "rows of one table")
+    _check_tested_pairs(finished)
+    for dataset in {run.dataset for run in finished}:
+        results = [(run.name, _result(run)) for run in finished if run.dataset == dataset]
         settings = {name: _settings_of_test(result) for name, result in results}
         several = {name for name, result in results if _may_join_rows(result)}
         check_one_table(settings, one_row_a_user=settings.keys() - several)
+
+
+def _result(run: ComparedRun) -> dict[str, Any]:
+    """The result of a finished run."""
+    assert run.result is not None
+    return run.result
 
 
 def _settings_of_test(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +92,21 @@ def _dataset(run: ComparedRun) -> Hashable:
     return run.dataset
 
 
+def _tested_rows(run: ComparedRun) -> Hashable:
+    """The dataset; under a random order also the seed, from which the tested rows follow."""
+    order = (_result(run)["config"].get("eval_args") or {}).get("order")
+    return run.dataset, _result(run)["seed"] if order == "RO" else None
+
+
+def _with_firsts(
+    runs: Iterable[ComparedRun], group_of: Callable[[ComparedRun], Hashable]
+) -> Iterator[tuple[ComparedRun, ComparedRun]]:
+    """Every run behind the first of its group."""
+    firsts: dict[Hashable, ComparedRun] = {}
+    for run in runs:
+        yield firsts.setdefault(group_of(run), run), run
+
+
 def _check_groups(
     runs: Sequence[ComparedRun],
     group_of: Callable[[ComparedRun], Hashable],
@@ -92,48 +114,40 @@ def _check_groups(
     group: str,
 ) -> None:
     """Compare every finished run with the first of its group."""
-    firsts: dict[Hashable, tuple[Path | None, dict[str, Any]]] = {}
-    for run in runs:
-        if run.result is None:
-            continue
-        config = _settings_of_test(run.result)
-        first_file, first = firsts.setdefault(group_of(run), (run.file, config))
-        keys = different_keys(first, config)
+    for first, run in _with_firsts(runs, group_of):
+        one = _settings_of_test(_result(first))
+        other = _settings_of_test(_result(run))
+        keys = different_keys(one, other)
         if keys:
             raise ConfigError(
-                f"{first_file} and {run.file} cannot be {group}: they differ in "
-                f"{_differences(keys, first, config)}. Make a leaderboard of each."
+                f"{first.file} and {run.file} cannot be {group}: they differ in "
+                f"{_differences(keys, one, other)}. Make a leaderboard of each."
             )
 
 
 def _check_tested_pairs(runs: Sequence[ComparedRun]) -> None:
     """Check that all results of a dataset whose pairs are known were tested on the same ones.
 
-    Under a random order the pairs follow from the seed, so seeds are compared apart.
-
     Raises:
         ConfigError: two were not.
     """
-    firsts: dict[Hashable, tuple[Path | None, dict[str, Any]]] = {}
-    for run in runs:
-        if run.result is None or run.result.get("tested_pairs") is None:
-            continue
-        pairs = run.result["tested_pairs"]
-        order = (run.result["config"].get("eval_args") or {}).get("order")
-        group = run.dataset, run.result["seed"] if order == "RO" else None
-        first_file, first = firsts.setdefault(group, (run.file, pairs))
-        if first["digest"] != pairs["digest"]:
+    known = [run for run in runs if _result(run).get("tested_pairs") is not None]
+    for first, run in _with_firsts(known, _tested_rows):
+        one = _result(first)["tested_pairs"]
+        other = _result(run)["tested_pairs"]
+        refusal = f"{first.file} and {run.file} cannot be rows of one table"
+        if one["digest"] != other["digest"]:
             raise ConfigError(
-                f"{first_file} and {run.file} cannot be rows of one table: the users and items of "
-                f"their tests are others ({first['pairs']:,} and {pairs['pairs']:,} pairs). The "
-                f"data of {run.dataset} changed between the two, or the models are tested on "
-                "other rows. Run the older one again, or make a leaderboard of each."
+                f"{refusal}: the users and items of their tests are others ({one['pairs']:,} and "
+                f"{other['pairs']:,} pairs). The data of {run.dataset} changed between the two, "
+                "or the models are tested on other rows. Run the older one again, or make a "
+                "leaderboard of each."
             )
-        if first["lists"] != pairs["lists"]:
+        if one["lists"] != other["lists"]:
             raise ConfigError(
-                f"{first_file} and {run.file} cannot be rows of one table: {first['lists']:,} and "
-                f"{pairs['lists']:,} lists are judged by {pairs['pairs']:,} pairs, once by all "
-                "held-out items of a user together. Use --ratio_rows=interactions."
+                f"{refusal}: {one['lists']:,} and {other['lists']:,} lists are judged by "
+                f"{other['pairs']:,} pairs, once by all held-out items of a user together. Use "
+                "--ratio_rows=interactions."
             )
 
 
@@ -282,61 +296,3 @@ def _of_test(value: object) -> object:
     if not isinstance(value, dict):
         return value
     return {**value, "mode": evaluation_modes(value)["test"]}
-
-
-def distinct_names(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Names for results: model and tokenizer, and settings where these are not enough.
-
-    Args:
-        results: contents of result files.
-
-    Returns:
-        A name for each. Runs of one model and tokenizer on one dataset are told apart by the
-        settings in which they differ.
-    """
-    groups = [(result["dataset"], _model_and_tokenizer(result)) for result in results]
-    settings = [_named_settings(result) for result in results]
-    names = []
-    for group, own_settings in zip(groups, settings, strict=True):
-        same_group = [
-            others for other, others in zip(groups, settings, strict=True) if other == group
-        ]
-        words = [group[1]]
-        for key, value in own_settings.items():
-            if any(digest(others.get(key)) != digest(value) for others in same_group):
-                words.append(f"{key}={value}")
-        names.append(" ".join(words))
-    return names
-
-
-TWINS = {("id",): "SASRec", ("text",): "SASRec-T", ("id", "text"): "SASRec-ID+T"}
-"""What others call a softmax over items whose vectors are the sum of these parts."""
-
-
-def _twin(item_parts: Sequence[str] | None) -> str:
-    """The name of a flat twin by its item parts, in brackets."""
-    twin = TWINS.get(tuple(sorted(item_parts or ())))
-    return f" ({twin})" if twin else ""
-
-
-def _model_and_tokenizer(result: dict[str, Any]) -> str:
-    name = result["model"]
-    heads = result["report"].get("heads") if result["report"] else None
-    if heads == ["flat"]:
-        return f"{name} flat{_twin(result['config'].get('item_parts'))}"
-    if heads and "parallel" in heads:
-        name = f"{name} parallel"
-    if heads and len(heads) > 1:
-        name = f"{name} hybrid"
-    if result["report"] and result["config"].get("tokenizer"):
-        name += f"-{result['config']['tokenizer']}"
-    return name
-
-
-def _named_settings(result: dict[str, Any]) -> dict[str, Any]:
-    """Settings that may name a result.
-
-    A key of today at the value that changes nothing is as if a result from before the key had it.
-    """
-    named = named_values(shared_keys(), result["config"])
-    return {key: value for key, value in named.items() if key not in free_keys()}

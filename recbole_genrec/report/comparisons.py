@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import false_discovery_control
 
 from recbole_genrec.report.contents import ReportEntry
-from recbole_genrec.report.ranks import UserRanks, comparable
+from recbole_genrec.report.ranks import UserRanks, in_one_form
 from recbole_genrec.report.significance import REPEATS, Comparison, bootstrap_interval, compare
 
 CORRECTION = "Benjamini-Hochberg (false discovery rate)"
@@ -74,7 +74,7 @@ def paired_tests(
     for entry, baseline in pairs:
         if entry.ranks is None or baseline.ranks is None:
             continue
-        own, others = comparable([entry.ranks, baseline.ranks])
+        own, others = in_one_form([entry.ranks, baseline.ranks])
         for metric in metrics:
             if not (own.has(metric) and others.has(metric)):
                 continue

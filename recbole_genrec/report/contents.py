@@ -10,6 +10,9 @@ import numpy as np
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.runs import Run
 
+Reason = str
+"""Why something is left out, as a sentence."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -162,45 +165,96 @@ class Example:
     items: list[ListedItem]
 
 
-@dataclass
-class Analysis:
-    """What a checkpoint tells beyond the result file.
+@dataclass(frozen=True)
+class CodeAnalysis:
+    """The codes of a model.
 
     Attributes:
-        left_out: why a section is missing, by its name.
-        users: test users whose lists were made.
-        of_users: all test users.
-        ranks: of these users.
-        metrics: their metrics, by RecBole's evaluator.
-        catalogue: metrics of the lists together, by RecBole's evaluator.
+        levels: their use, level by level.
+        tree: its root.
+        item_map: the items in the plane, or why there is no map.
+    """
+
+    levels: list[Level]
+    tree: CodeNode
+    item_map: ItemMap | Reason
+
+
+@dataclass(frozen=True)
+class ListAnalysis:
+    """The lists of test users.
+
+    Attributes:
+        users: how many they are.
+        ranks: of their targets.
+        metrics: of the lists, by RecBole's evaluator.
+        catalogue: metrics of all lists together, by RecBole's evaluator.
         shown: how often each item of the catalogue stands in a list, highest first.
         popularity: users by the number of training interactions of their target.
         history: users by the length of their history.
         examples: some users with their lists.
-        searched_users: users behind ``given_codes`` and ``widths``.
-        given_codes: recall when the first codes are known.
-        widths: the search by beam width.
-        levels: use of the codes.
-        tree: its root.
-        item_map: the items in the plane.
     """
 
-    left_out: dict[str, str] = field(default_factory=dict)
-    users: int = 0
+    users: int
+    ranks: UserRanks
+    metrics: dict[str, float]
+    catalogue: dict[str, float]
+    shown: np.ndarray
+    popularity: list[Group]
+    history: list[Group]
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class SearchAnalysis:
+    """The search of a generative model.
+
+    Attributes:
+        users: test users who were searched for.
+        given_codes: recall when the first codes are known.
+        widths: the search by beam width, or why there are no beams.
+    """
+
+    users: int
+    given_codes: list[GivenCodes]
+    widths: list[BeamWidth] | Reason
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a checkpoint tells beyond the result file, part by part, or why a part is missing.
+
+    Attributes:
+        codes: of the items.
+        lists: of the test users.
+        search: that makes the lists.
+        of_users: all test users.
+    """
+
+    codes: CodeAnalysis | Reason
+    lists: ListAnalysis | Reason
+    search: SearchAnalysis | Reason
     of_users: int = 0
-    ranks: UserRanks | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    catalogue: dict[str, float] = field(default_factory=dict)
-    shown: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    popularity: list[Group] = field(default_factory=list)
-    history: list[Group] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    searched_users: int = 0
-    given_codes: list[GivenCodes] = field(default_factory=list)
-    widths: list[BeamWidth] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=list)
-    tree: CodeNode | None = None
-    item_map: ItemMap | None = None
+
+    @property
+    def item_map(self) -> ItemMap | Reason:
+        """The items in the plane."""
+        return self.codes if isinstance(self.codes, str) else self.codes.item_map
+
+    @property
+    def given_codes(self) -> list[GivenCodes] | Reason:
+        """The recall when the first codes are known."""
+        return self.search if isinstance(self.search, str) else self.search.given_codes
+
+    @property
+    def widths(self) -> list[BeamWidth] | Reason:
+        """The search by beam width."""
+        return self.search if isinstance(self.search, str) else self.search.widths
+
+    @property
+    def ranks(self) -> UserRanks | None:
+        """The ranks of the users who got lists."""
+        return None if isinstance(self.lists, str) else self.lists.ranks
 
 
 @dataclass(frozen=True)
@@ -211,15 +265,13 @@ class ReportEntry:
         name: for headings; differs from run to run.
         run: the run.
         ranks: of all test users, saved or analysed; None where neither is there.
-        analysis: of its checkpoint.
-        without: why there is no analysis.
+        analysis: of its checkpoint, or why there is none.
     """
 
     name: str
     run: Run
     ranks: UserRanks | None = None
-    analysis: Analysis | None = None
-    without: str | None = None
+    analysis: Analysis | Reason = "No checkpoint was given."
 
     @property
     def result(self) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genrec.data.idle_keys import BY_FILES, FILTERS
+from recbole_genrec.data.file_filter import BY_FILES, filters_by_files
+from recbole_genrec.settings.filters import NO_FILTER
 
 NEUTRAL: dict[str, Any] = {
     "benchmark_filename": None,
-    **FILTERS,
+    **NO_FILTER,
     BY_FILES: False,
     "catalogue": "interactions",
     "cold_users": 0,
@@ -32,10 +33,10 @@ def evaluated_data(config: Mapping[str, Any]) -> dict[str, Any]:
         settings write them.
     """
     values = {key: _form(config.get(key), neutral) for key, neutral in NEUTRAL.items()}
-    values[BY_FILES] = _filters_by_files(config)
+    values[BY_FILES] = filters_by_files(config)
     if values["benchmark_filename"] is not None:
         # files that are split already are not filtered
-        values |= {**FILTERS, BY_FILES: False}
+        values |= {**NO_FILTER, BY_FILES: False}
     return values
 
 
@@ -71,19 +72,3 @@ def _form(value: Any, neutral: Any) -> Any:
     if isinstance(value, dict):
         return {name: _form(part, None) for name, part in value.items()}
     return value
-
-
-def _filters_by_files(config: Mapping[str, Any]) -> bool:
-    """Whether the files of items and users filter.
-
-    The filter is on by default. It was asked for where a file is loaded for its ids alone, see
-    :func:`~recbole_genrec.data.idle_keys.load_filtering_files`; a model that reads features of
-    items loads their file anyway, and its row may stand beside those of other models.
-    """
-    load = config.get("load_col")
-    if config.get(BY_FILES) is False or not isinstance(load, dict):
-        return False
-    for ending, key in (("item", "ITEM_ID_FIELD"), ("user", "USER_ID_FIELD")):
-        if load.get(ending) == [config.get(key, NEUTRAL[key])]:
-            return True
-    return False

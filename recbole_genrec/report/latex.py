@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
-from recbole_genrec.report.best import best_value
+from recbole_genrec.report.board import Board, Row, Spread, boards
 from recbole_genrec.report.comparisons import CORRECTION
-from recbole_genrec.report.protocol import protocol_sentences
 
-Row = dict[str, Any]
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -40,10 +37,7 @@ def latex(rows: Sequence[Row]) -> str:
         LaTeX that needs ``\usepackage{booktabs}``.
     """
     tables = ["% needs \\usepackage{booktabs}"]
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        done = [row for row in rows if row["dataset"] == dataset and row["test"]]
-        if done:
-            tables.append(_table(dataset, done))
+    tables += [_table(board) for board in boards(rows) if board.done]
     return "\n".join(tables)
 
 
@@ -52,39 +46,34 @@ def escaped(text: str) -> str:
     return "".join(SPECIAL.get(character, character) for character in text)
 
 
-def _table(dataset: str, rows: Sequence[Row]) -> str:
-    metrics = list(dict.fromkeys(name for row in rows for name in row["test"]))
-    best = {}
-    for name in metrics:
-        means = [row["test"][name]["mean"] for row in rows if name in row["test"]]
-        best[name] = best_value(name, means)
-    stars = _starred(rows)
+def _table(board: Board) -> str:
+    stars = _starred(board)
     body = []
-    for row in rows:
+    for row in board.done:
         label = escaped(row["run"])
         if row["run"] in stars:
             label += "$^{*}$"
         cells = [label]
-        for name in metrics:
-            cells.append(_cell(row["test"].get(name), best[name]))
+        for name in board.metrics:
+            cells.append(_cell(row["test"].get(name), board.best(name)))
         body.append(cells)
-    frame = pd.DataFrame(body, columns=["run", *(escaped(name) for name in metrics)])
+    frame = pd.DataFrame(body, columns=["run", *(escaped(name) for name in board.metrics)])
     return frame.style.hide(axis="index").to_latex(
         hrules=True,
-        column_format="l" + "r" * len(metrics),
-        caption=_caption(dataset, rows, bool(stars)),
-        label="tab:" + "".join(c if c.isalnum() else "-" for c in dataset),
+        column_format="l" + "r" * len(board.metrics),
+        caption=_caption(board, bool(stars)),
+        label="tab:" + "".join(c if c.isalnum() else "-" for c in board.dataset),
         position_float="centering",
     )
 
 
-def _starred(rows: Sequence[Row]) -> set[str]:
+def _starred(board: Board) -> set[str]:
     """Runs that differ from the baseline, after the correction for their number."""
-    tested = [row for row in rows if row["against_baseline"]]
-    return {row["run"] for row in tested if row["against_baseline"]["p_adjusted"] < SIGNIFICANT}
+    tests = {row["run"]: row["against_baseline"] for row in board.tested}
+    return {run for run, test in tests.items() if test and test["p_adjusted"] < SIGNIFICANT}
 
 
-def _cell(value: Row | None, best: float | None) -> str:
+def _cell(value: Spread | None, best: float | None) -> str:
     if not value or value["mean"] is None:
         return "--"
     text = f"{value['mean']:.4f}"
@@ -95,9 +84,9 @@ def _cell(value: Row | None, best: float | None) -> str:
     return text
 
 
-def _caption(dataset: str, rows: Sequence[Row], starred: bool) -> str:
-    text = escaped(" ".join([f"{dataset}.", *protocol_sentences(rows)]))
-    if any(len(row["seeds"]) > 1 for row in rows):
+def _caption(board: Board, starred: bool) -> str:
+    text = escaped(" ".join([f"{board.dataset}.", *board.protocols]))
+    if any(len(row["seeds"]) > 1 for row in board.done):
         text += r" $\pm$: sample standard deviation over seeds."
     if starred:
         text += (

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from recbole_genrec.report.board import Row, boards, mean_metrics
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard_page import leaderboard_page
 from recbole_genrec.report.metric_names import place
-from recbole_genrec.report.rows import main_metric, make_rows, mean_metrics
+from recbole_genrec.report.rows import main_metric, make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.tables import csv_text, markdown
 from recbole_genrec.storage.artefacts import write_json
@@ -32,7 +33,7 @@ class Leaderboard:
         about: ``baseline`` and ``threads`` as far as they are known.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], metric: str, about: dict[str, Any]) -> None:
+    def __init__(self, rows: list[Row], metric: str, about: dict[str, Any]) -> None:
         self.rows = rows
         self.metric = metric
         self.about = about
@@ -70,12 +71,9 @@ class Leaderboard:
         Args:
             dataset: whose; default the first.
         """
-        dataset = dataset or self.rows[0]["dataset"]
-        values = {}
-        for row in self.rows:
-            if row["dataset"] == dataset and row["test"]:
-                values[row["run"]] = mean_metrics(row)
-        return metric_bars(values)
+        means = {board.dataset: board.means() for board in boards(self.rows)}
+        dataset = dataset or next(iter(means))
+        return metric_bars(means.get(dataset, {}))
 
     def to_html(self) -> str:
         """The page: tables that sort, and a figure."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.best import best_epoch, best_value, valid_metric
 from recbole_genrec.report.metric_names import is_of_rank
 from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.result_files import ranks_of, result_file
 from recbole_genrec.report.rows import common_metrics
 from recbole_genrec.report.significance import Comparison, compare
 
@@ -150,16 +150,9 @@ def _compared(result: Result, baseline: Result, metric: str) -> Comparison | Non
 
 def _ranks(result: Result) -> UserRanks | None:
     """The stored ranks of a run that has just ended, in its own working folder."""
-    checkpoint = result.get("checkpoint")
-    name = result.get("ranks")
-    if not name:
-        return None
-    file = (result.get("config") or {}).get("result_file") or checkpoint
-    if not file:
-        return None
     try:
-        return UserRanks.load(Path(file).parent / str(name))
-    except ArtefactError:
+        return ranks_of(result, result_file(result))
+    except (ArtefactError, ConfigError):
         return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import plotly.graph_objects as go
 
 from recbole_genrec.report.baselines import baselines, is_baseline, references
 from recbole_genrec.report.best import best_epoch, best_value
@@ -15,10 +17,9 @@ from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
 from recbole_genrec.report.metric_names import place
-from recbole_genrec.report.protocol import protocol_text
+from recbole_genrec.report.protocol import masked_text, protocol_text
 from recbole_genrec.report.rows import common_metrics, main_metric
 from recbole_genrec.report.templating import Figures, render
-from recbole_genrec.settings.recbole_values import history_masked
 
 STAGES = (
     ("data", "data"),
@@ -112,7 +113,7 @@ class RunView:
         self.name = entry.name
         self.result = entry.result
         self.dataset = entry.run.dataset
-        self.analysis = entry.analysis or Analysis()
+        self.analysis = _analysis(entry)
         self.baseline = baseline
         self.figures = figures
         self.metric = metric
@@ -127,14 +128,13 @@ class RunView:
         """What the run was, by label."""
         result = self.result
         config = self.result["config"]
-        masked = result.get("history_masked", history_masked(config))
         rows = [("model", result["model"])]
         if self.tokenizer is not None:
             rows.append(("tokenizer", str(config["tokenizer"])))
         rows += [
             ("dataset", result["dataset"]),
             ("protocol", protocol_text(result)),
-            ("history masked", "yes" if masked else "no"),
+            ("history masked", masked_text(config)),
             ("seed", str(result["seed"])),
         ]
         if result.get("parameters") is not None:
@@ -199,95 +199,90 @@ class RunView:
     @property
     def training_figure(self) -> Any:
         """Curves of the training, where it had epochs."""
-        if not self.result.get("epochs"):
-            return None
-        return self.figures(curves.training_curves(self.result), "training curves")
+        training = self.result if self.result.get("epochs") else None
+        return self._figure(training, curves.training_curves, "training curves")
 
     @property
     def stage_figure(self) -> Any:
         """Curves of the tokenizer's stages, where it trained."""
         stages = self.result.get("tokenizer_curves")
-        if not stages:
+        return self._figure(stages, curves.tokenizer_curves, "curves of the tokenizer")
+
+    def _figure(self, content: Any, draw: Callable[[Any], go.Figure], label: str) -> Any:
+        """A figure of the page; ``None`` where there is no content, but perhaps a reason."""
+        if isinstance(content, str) or not content:
             return None
-        return self.figures(curves.tokenizer_curves(stages), "curves of the tokenizer")
+        return self.figures(draw(content), label)
 
     # --- codes ------------------------------------------------------------------------------------
 
     @property
     def usage_figure(self) -> Any:
         """Use of the codes."""
-        levels = (self.tokenizer or {}).get("levels") or []
-        if not levels:
-            return None
-        sizes = [level["size"] for level in levels]
-        used = [level["used"] for level in levels]
-        perplexities = [level["perplexity"] for level in levels]
-        figure = code_figures.usage_bars(sizes, used, perplexities)
-        return self.figures(figure, "use of the codes of each level")
+        levels = (self.tokenizer or {}).get("levels")
+        return self._figure(levels, code_figures.usage_bars, "use of the codes of each level")
 
     @property
     def map_figure(self) -> Any:
         """The items in the plane."""
-        if self.analysis.item_map is None:
-            return None
-        return self.figures(code_figures.map_of_items(self.analysis.item_map), "map of the items")
+        return self._figure(self.analysis.item_map, code_figures.map_of_items, "map of the items")
 
     # --- lists and search -------------------------------------------------------------------------
 
     @property
     def given_figure(self) -> Any:
         """Recall with given codes."""
-        if not self.analysis.given_codes:
-            return None
-        figure = lists.recall_by_given_codes(self.analysis.given_codes)
-        return self.figures(figure, "recall by the number of given codes")
+        label = "recall by the number of given codes"
+        return self._figure(self.analysis.given_codes, lists.recall_by_given_codes, label)
 
     @property
     def width_figure(self) -> Any:
         """Proven lists by beam width."""
-        if not self.analysis.widths:
-            return None
-        figure = lists.certified_by_width(self.analysis.widths)
-        return self.figures(figure, "certified lists by beam width")
+        label = "certified lists by beam width"
+        return self._figure(self.analysis.widths, lists.certified_by_width, label)
 
     @property
     def group_metrics(self) -> list[str]:
         """The metrics that groups of users are shown by."""
-        groups = self.analysis.popularity or self.analysis.history
-        if not groups:
+        if isinstance(self.analysis.lists, str):
             return []
+        known = self.analysis.lists.popularity[0].metrics
         names = [f"recall@{self.place}", f"ndcg@{self.place}"]
-        return [name for name in names if name in groups[0].metrics] or list(groups[0].metrics)[:2]
+        return [name for name in names if name in known] or list(known)[:2]
 
     @property
     def popularity_figure(self) -> Any:
         """Metrics by popularity of the target."""
-        if not self.analysis.popularity:
-            return None
         title = "training interactions of the target"
-        figure = lists.by_group(self.analysis.popularity, self.group_metrics, title)
-        return self.figures(figure, "metrics by popularity of the target")
+        return self._figure(
+            self.analysis.lists,
+            lambda found: lists.by_group(found.popularity, self.group_metrics, title),
+            "metrics by popularity of the target",
+        )
 
     @property
     def history_figure(self) -> Any:
         """Metrics by length of the history."""
-        if not self.analysis.history:
-            return None
         title = "items in the history"
-        figure = lists.by_group(self.analysis.history, self.group_metrics, title)
-        return self.figures(figure, "metrics by length of the history")
+        return self._figure(
+            self.analysis.lists,
+            lambda found: lists.by_group(found.history, self.group_metrics, title),
+            "metrics by length of the history",
+        )
 
     @property
     def shown_figure(self) -> Any:
         """How the list places are shared among the items."""
-        if not len(self.analysis.shown):
-            return None
-        return self.figures(lists.shown_items(self.analysis.shown), "share of the list places")
+        return self._figure(
+            self.analysis.lists,
+            lambda found: lists.shown_items(found.shown),
+            "share of the list places",
+        )
 
     @property
     def catalogue(self) -> list[tuple[str, list[float | None]]]:
         """Metrics of all lists together: label, and the value at each length of the list."""
-        values = self.analysis.catalogue
+        values = self._catalogue
         rows = []
         for name, label in CATALOGUE_LABELS.items():
             cells = [values.get(f"{name}@{k}") for k in self.catalogue_places]
@@ -298,14 +293,25 @@ class RunView:
     @property
     def catalogue_places(self) -> list[int]:
         """Lengths of the lists that the catalogue's metrics look at."""
-        places = {place(name) for name in self.analysis.catalogue}
-        return sorted(places)
+        return sorted({place(name) for name in self._catalogue})
+
+    @property
+    def _catalogue(self) -> dict[str, float]:
+        """Metrics of all lists together, by name."""
+        return {} if isinstance(self.analysis.lists, str) else self.analysis.lists.catalogue
 
     @property
     def configuration(self) -> list[tuple[str, Any]]:
         """Every setting, by name."""
         config = self.result["config"]
         return sorted(config.items(), key=lambda pair: pair[0].lower())
+
+
+def _analysis(entry: ReportEntry) -> Analysis:
+    """The analysis of a run; where it has none, every part says why."""
+    if isinstance(entry.analysis, str):
+        return Analysis(entry.analysis, entry.analysis, entry.analysis)
+    return entry.analysis
 
 
 class Overview:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from recbole_genrec.report.evaluated_data import data_text
-from recbole_genrec.settings.recbole_values import evaluation_modes, history_masked
+from recbole_genrec.settings.protocol_values import evaluation_modes, history_masked
 
 
 def protocol_text(result: Mapping[str, Any]) -> str:

@@ -147,7 +147,7 @@ class UserRanks:
         return list(zip(self.users, self.targets or ("",) * len(self.users), strict=True))
 
 
-def comparable(ranks: Iterable[UserRanks]) -> list[UserRanks]:
+def in_one_form(ranks: Iterable[UserRanks]) -> list[UserRanks]:
     """The ranks in one form: where some are without names, all are."""
     forms = list(ranks)
     if any(form.cases_digest for form in forms):

@@ -11,12 +11,13 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.best import lower_is_better
+from recbole_genrec.report.board import Codes, Measurements, Row, Spread, mean_metrics
 from recbole_genrec.report.comparable import tail_ratio
 from recbole_genrec.report.comparisons import adjusted
 from recbole_genrec.report.evaluated_data import data_text
 from recbole_genrec.report.metric_names import is_of_rank, kind, place
 from recbole_genrec.report.protocol import masked_text, whole_protocol
-from recbole_genrec.report.ranks import comparable
+from recbole_genrec.report.ranks import in_one_form
 from recbole_genrec.report.runs import Run, saved_ranks
 from recbole_genrec.report.significance import compare
 from recbole_genrec.settings.classification import benchmark_keys, display_keys
@@ -58,7 +59,7 @@ DECISIONS = ("after_fit", "weights")
 UserMetrics = dict[int, dict[tuple[str, str], float]]  # seed -> (user, test item) -> metric
 
 
-def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str, Any]]:
+def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[Row]:
     """The rows of a leaderboard.
 
     Args:
@@ -66,15 +67,15 @@ def make_rows(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str
         baseline: name of the run to test against.
 
     Returns:
-        One row per (dataset, name) with plain values: datasets in order of appearance, best mean
-        of :func:`main_metric` first, failed runs last.
+        One row per (dataset, name): datasets in order of appearance, best mean of
+        :func:`main_metric` first, failed runs last.
 
     Raises:
         ConfigError: ``baseline`` is the name of no run.
     """
     check_baseline([run.name for run in runs], baseline)
     metric = main_metric(runs)
-    rows = []
+    rows: list[Row] = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
         runs_of_dataset = [run for run in runs if run.dataset == dataset]
         rows += _rows_of_dataset(runs_of_dataset, metric, baseline)
@@ -98,42 +99,31 @@ def check_baseline(names: Sequence[str], baseline: str | None) -> None:
     raise ConfigError(f"baseline {baseline!r} is no run; there are {', '.join(names)}.{hint}")
 
 
-def mean_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """Mean of each test metric of a row of :func:`make_rows`."""
-    return {name: value["mean"] for name, value in row["test"].items()}
-
-
-def _rows_of_dataset(
-    runs: Sequence[Run], metric: str, baseline: str | None
-) -> list[dict[str, Any]]:
+def _rows_of_dataset(runs: Sequence[Run], metric: str, baseline: str | None) -> list[Row]:
     """The rows of one dataset, best first."""
     metrics = _user_metrics(runs, metric)
     reference = metrics.get(baseline or "", {})
-    rows = []
+    rows: list[Row] = []
     for name in dict.fromkeys(run.name for run in runs):
         users = metrics.get(name, {})
-        row = _row([run for run in runs if run.name == name], metric)
-        row["users"] = len(next(iter(users.values()))) if users else None
+        row = _row([run for run in runs if run.name == name], metric, users)
         row["is_baseline"] = name == baseline
-        row["against_baseline"] = None
         if reference and name != baseline:
             comparison = compare(users, reference)
-            if comparison is not None:
-                row["against_baseline"] = comparison.plain()
+            row["against_baseline"] = comparison.plain() if comparison is not None else None
         rows.append(row)
     _correct(rows)
 
     sign = -1 if lower_is_better(metric) else 1
 
-    def goodness(row: dict[str, Any]) -> float:
-        if metric not in row["test"]:
-            return -math.inf
-        return sign * row["test"][metric]["mean"]
+    def goodness(row: Row) -> float:
+        mean = mean_metrics(row).get(metric)
+        return -math.inf if mean is None else sign * mean
 
     return sorted(rows, key=goodness, reverse=True)
 
 
-def _correct(rows: Sequence[dict[str, Any]]) -> None:
+def _correct(rows: Sequence[Row]) -> None:
     """Add p-values that are corrected for the number of rows of a dataset."""
     tests = [row["against_baseline"] for row in rows if row["against_baseline"]]
     for test, p_value in zip(tests, adjusted([test["p"] for test in tests]), strict=True):
@@ -167,15 +157,16 @@ def _user_metrics(runs: Sequence[Run], metric: str) -> dict[str, UserMetrics]:
         return {}
     kept = {run.key: ranks for run in runs if (ranks := saved_ranks(run)) is not None}
     metrics: dict[str, UserMetrics] = {}
-    for (name, _, seed), ranks in zip(kept, comparable(kept.values()), strict=True):
+    for (name, _, seed), ranks in zip(kept, in_one_form(kept.values()), strict=True):
         metrics.setdefault(name, {})[seed] = ranks.by_case(metric)
     return metrics
 
 
-def _row(runs: Sequence[Run], metric: str) -> dict[str, Any]:
-    """The runs of one name and dataset, over their seeds."""
+def _row(runs: Sequence[Run], metric: str, users: UserMetrics) -> Row:
+    """The runs of one name and dataset, over their seeds, not yet tested against a baseline."""
     results = [run.result for run in runs if run.result]
-    row: dict[str, Any] = {
+    measurements: Measurements = _measurements(results, metric) if results else {}
+    return {
         "dataset": runs[0].dataset,
         "run": runs[0].name,
         "model": runs[0].model,
@@ -183,18 +174,24 @@ def _row(runs: Sequence[Run], metric: str) -> dict[str, Any]:
         "seeds": [run.seed for run in runs if run.result],
         "failed": {run.seed: run.error for run in runs if run.status == "failed"},
         "pending": [run.seed for run in runs if run.status == "pending"],
-        "test": {},
+        "test": _test(results),
+        **measurements,
+        "users": len(next(iter(users.values()))) if users else None,
+        "is_baseline": False,
+        "against_baseline": None,
     }
-    if results:
-        row |= _measurements(results, metric)
-    return row
 
 
-def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Metrics, costs and codes of the results of one row, and what they were made with."""
+def _test(results: Sequence[dict[str, Any]]) -> dict[str, Spread]:
+    """The metrics that all results have."""
     test = {}
     for name in common_metrics(results):
         test[name] = _spread(result["test_result"][name] for result in results)
+    return test
+
+
+def _measurements(results: Sequence[dict[str, Any]], metric: str) -> Measurements:
+    """Costs and codes of the results of one row, and what they were made with."""
     valid = _spread((result.get("best_valid_result") or {}).get(metric) for result in results)
 
     seconds = [_cpu_seconds(result) for result in results]
@@ -205,7 +202,6 @@ def _measurements(results: Sequence[dict[str, Any]], metric: str) -> dict[str, A
     searches = [result["report"].get("search", {}) for result in results]
     tokenizers = [result["report"].get("tokenizer") for result in results]
     return {
-        "test": test,
         "valid": {metric: valid},
         "parameters": _mean(result.get("parameters") for result in results),
         "cpu_seconds": cpu_seconds,
@@ -235,7 +231,7 @@ def _cpu_seconds(result: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _codes(tokenizers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _codes(tokenizers: Sequence[dict[str, Any]]) -> Codes:
     """Statistics of the codes, over the seeds."""
     levels = list(zip(*(stats["levels"] for stats in tokenizers), strict=False))
     sizes = []
@@ -302,7 +298,7 @@ def _command(command: str | None) -> str | None:
     return shlex.join(words) or None
 
 
-def _spread(values: Iterable[float | None]) -> dict[str, Any]:
+def _spread(values: Iterable[float | None]) -> Spread:
     """Mean, sample standard deviation (``None`` for a single value) and number of values."""
     known = [value for value in values if value is not None]
     std = statistics.stdev(known) if len(known) > 1 else None

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
-from recbole_genrec.report.comparable import check_comparable, distinct_names
-from recbole_genrec.report.ranks import ADVICE, UserRanks, digest_of_test, ranks_folder
+from recbole_genrec.report.comparable import check_comparable
+from recbole_genrec.report.ranks import UserRanks
+from recbole_genrec.report.result_files import ranks_of
+from recbole_genrec.report.result_names import distinct_names
 from recbole_genrec.storage.artefacts import check_content, read_json
 
 STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
@@ -131,19 +133,9 @@ def saved_ranks(run: Run) -> UserRanks | None:
     Raises:
         ArtefactError: they are damaged, or those of another result.
     """
-    if run.result is None or run.file is None or not run.result.get("ranks"):
+    if run.result is None or run.file is None:
         return None
-    folder = run.file.parent / str(run.result["ranks"])
-    if not folder.is_dir():  # the result file was renamed together with its ranks
-        folder = ranks_folder(run.file)
-    if not folder.is_dir():
-        return None
-    ranks = UserRanks.load(folder)
-    if ranks.test_digest not in ("", digest_of_test(run.result["test_result"])):
-        raise ArtefactError(
-            f"{folder} holds the ranks of another test than that of {run.file}. {ADVICE}"
-        )
-    return ranks
+    return ranks_of(run.result, run.file)
 
 
 def _benchmark_runs(folder: Path, state: dict[str, Any]) -> list[Run]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from recbole_genrec.report.board import Board, Row, Spread, boards
 from recbole_genrec.report.comparisons import CORRECTION
-from recbole_genrec.report.protocol import protocol_sentences
 from recbole_genrec.report.significance import REPEATS
-
-Row = dict[str, Any]
 
 TEST_NOTE = (
     f"Test against the baseline: per-user difference of {{metric}}, averaged over the common "
@@ -60,28 +57,24 @@ def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None =
         to read them. Ends with a newline.
     """
     blocks = ["# Leaderboard"]
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        rows_of_dataset = [row for row in rows if row["dataset"] == dataset]
-        blocks += _dataset(dataset, rows_of_dataset, metric, place)
+    for board in boards(rows):
+        blocks += _dataset(board, metric, place)
     blocks += _notes(rows, metric, place, threads)
     return "\n\n".join(blocks) + "\n"
 
 
-def _dataset(dataset: str, rows: Sequence[Row], metric: str, place: int) -> list[str]:
+def _dataset(board: Board, metric: str, place: int) -> list[str]:
     """The blocks of one dataset."""
-    blocks = [f"## {dataset}", *protocol_sentences(rows), _accuracy(rows, metric)]
-    done = [row for row in rows if row["test"]]
-    coded = [row for row in done if row["codes"]]
-    if done:
-        blocks += ["### Cost", _cost(done, place)]
-    if coded:
-        blocks += ["### Codes", _codes(coded, metric)]
-    failures = _failures(rows)
-    if failures:
-        blocks.append("\n".join(failures))
-    if done:
-        details = [_details(row) for row in done]
-        blocks += ["### Commands and settings", "\n".join([*details, *_versions(done)])]
+    blocks = [f"## {board.dataset}", *board.protocols, _accuracy(board, metric)]
+    if board.done:
+        blocks += ["### Cost", _cost(board.done, place)]
+    if board.coded:
+        blocks += ["### Codes", _codes(board.coded, metric)]
+    if board.failed:
+        blocks.append("\n".join(_failures(board.failed)))
+    if board.done:
+        details = [_details(row) for row in board.done]
+        blocks += ["### Commands and settings", "\n".join([*details, *_versions(board.done)])]
     return blocks
 
 
@@ -116,7 +109,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def _flatten(values: Row, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         if isinstance(value, dict) and key != "failed":
             yield from _flatten(value, f"{prefix}{key}.")
@@ -134,21 +127,19 @@ def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(rows)
 
 
-def _accuracy(rows: Sequence[Row], metric: str) -> str:
-    metrics = list(dict.fromkeys(name for row in rows for name in row["test"]))
-    compared = any(row["against_baseline"] for row in rows)
-    header = ["run", "model", "tokenizer", "seeds", "users", *metrics, f"valid {metric}"]
-    if compared:
+def _accuracy(board: Board, metric: str) -> str:
+    header = ["run", "model", "tokenizer", "seeds", "users", *board.metrics, f"valid {metric}"]
+    if board.tested:
         header += [f"{metric} against the baseline", "p", "p adjusted"]
 
     lines = []
-    for row in rows:
+    for row in board.rows:
         valid = row["valid"][metric] if row["test"] else None
         line = [row["run"], row["model"], row["tokenizer"] or "-", _seeds(row)]
         line.append(_number(row["users"], ","))
-        line += [_spread(row["test"].get(name)) for name in metrics]
+        line += [_spread(row["test"].get(name)) for name in board.metrics]
         line.append(_spread(valid))
-        if compared:
+        if board.tested:
             line += _comparison(row)
         lines.append(line)
     return _table(header, lines)
@@ -179,6 +170,7 @@ def _codes(rows: Sequence[Row], metric: str) -> str:
     lines = []
     for row in rows:
         codes = row["codes"]
+        assert codes is not None
         levels = []
         for perplexity, size in zip(codes["perplexity"], codes["sizes"], strict=True):
             levels.append(f"{perplexity:.0f}/{size}")
@@ -221,7 +213,7 @@ def _comparison(row: Row) -> list[str]:
     return [f"{test['difference']:+.4f} {interval}, {basis}", *p_values]
 
 
-def _spread(value: Row | None) -> str:
+def _spread(value: Spread | None) -> str:
     """Mean and standard deviation over the seeds."""
     if not value or value["mean"] is None:
         return "-"

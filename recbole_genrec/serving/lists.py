@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
+from recbole_genrec.data.given_ids import IdText, check_ids, raw_id, read_ids
 from recbole_genrec.data.history_digests import changed_users, digests_of
-from recbole_genrec.data.ids import IdText, raw_id, read_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.hub import local_checkpoint
+from recbole_genrec.experiments.listed_items import listed_items
 from recbole_genrec.experiments.served import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists import lists_bar
-from recbole_genrec.model.queries import check_ids
 from recbole_genrec.runtime import processes
 from recbole_genrec.serving.history_record import Record
 from recbole_genrec.serving.job_key import items_key, settings_key, weights_key
@@ -85,6 +85,7 @@ def recommend_to_file(
     exclude_seen: bool | None = None,
     candidate_file: str | None = None,
     shard: str | None = None,
+    excluded_file: str | None = None,
     **changes: Any,
 ) -> WrittenLists:
     """Write the best next items of many users to a file.
@@ -103,6 +104,7 @@ def recommend_to_file(
         candidate_file: a file of raw item ids, one a line, to choose among; default all items.
         shard: ``3/16``: the third of sixteen blocks of the users. Its lists go to
             ``recs.shard-3-of-16.parquet``; when all sixteen are there they become ``recs.parquet``.
+        excluded_file: a file of raw item ids, one a line, that no list holds.
         **changes: settings to replace.
 
     Raises:
@@ -116,7 +118,6 @@ def recommend_to_file(
     part_of = Shard.read(shard)
     if k < 1:
         raise ConfigError(f"top is {k}; it must be at least 1.")
-    candidates = None if candidate_file is None else read_ids(candidate_file)
     with processes.joined(torch.device("cpu")):
         if processes.rank() == 0:
             check_writable(target)
@@ -129,6 +130,7 @@ def recommend_to_file(
         elif users not in (ALL, CHANGED):
             named = users = _users_of_file(users)
         served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
+        candidates = listed_items(served.model.catalogue, candidate_file, excluded_file)
         if isinstance(users, IdText):
             users = users.among((served.histories or {}).__contains__)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)

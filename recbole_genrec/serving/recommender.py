@@ -33,21 +33,11 @@ class Recommender:
         self.excludes_seen = settings.exclude_history
         tokens = self.model.catalogue.items
         self.titles = TitleIndex(tokens, [self._title(item) for item in range(len(tokens))])
-        self.has_walk = self._walks()
+        self.has_walk = self.has_codes and self.model.has_one_tree
 
     def _title(self, item: int) -> str:
         """The title of an item by its internal id; its raw id where it has none."""
         return self.model.list_titles()[item] or self.model.catalogue.items[item]
-
-    def _walks(self) -> bool:
-        """Whether lists come from a walk through a tree of codes."""
-        if not self.has_codes:
-            return False
-        try:
-            trace_search(self.model, Query([self.model.catalogue.items[1]], 1))
-        except ConfigError:  # a model with codes that scores every item
-            return False
-        return True
 
     @property
     def n_items(self) -> int:

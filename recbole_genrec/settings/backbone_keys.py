@@ -59,3 +59,8 @@ class CausalBackboneKeys(BackboneKeys):
         default=None,
         only_if=WITH_ADAPTER,
     )
+
+    @property
+    def language_model(self) -> str:
+        """As the base's, and which of its weights train."""
+        return f"{super().language_model}, tuning {self.tuning}"

@@ -1,18 +1,14 @@
 """Older ways to set keys, and what runs meant that are older than a key.
 
-TokenRec's ``mask_history`` is ``exclude_history``. TimelineRec's ``input_id``, ``output_id`` and
-``input_text`` say what ``item_parts`` says now.
+TokenRec's ``mask_history`` is ``exclude_history``.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import REQUIRED, Key
-
-OLDER_PARTS = ("input_id", "output_id", "input_text")
 
 
 def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
@@ -25,13 +21,6 @@ def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
     Raises:
         ConfigError: both names are set and contradict each other.
     """
-    has_parts = "item_parts" in values
-    if has_parts and "item_parts" not in user_values and set(OLDER_PARTS) & set(user_values):
-        values["item_parts"] = None
-    if has_parts and "item_parts" not in user_values:
-        _leave_out_missing_texts(values)
-    if has_parts and values.get("depth", "") is None:
-        values["depth"] = "none"  # the word, which a command line reads as no value
     if not values.get("mask_history"):
         return
     if user_values.get("exclude_history") is False:
@@ -40,19 +29,6 @@ def follow_older_names(values: dict, user_values: Mapping[str, object]) -> None:
             "Leave out mask_history, the older name."
         )
     values["exclude_history"] = True
-
-
-def _leave_out_missing_texts(values: dict) -> None:
-    """Let items be made of their ids alone where the data has neither texts nor vectors."""
-    item_parts = values["item_parts"]
-    has_content = values.get("item_text_fields") or values.get("item_vectors")
-    if item_parts is None or "text" not in item_parts or has_content:
-        return
-    values["item_parts"] = [part for part in item_parts if part != "text"]
-    logging.getLogger().warning(
-        "The dataset has no item_text_fields and there are no item_vectors, so item_parts is "
-        f"{values['item_parts']}, without text."
-    )
 
 
 def change_older_names(values: dict, changes: Mapping[str, object]) -> None:

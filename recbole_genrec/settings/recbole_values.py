@@ -1,13 +1,19 @@
-"""Checks of RecBole's composed values: evaluation protocol, intervals and clipping."""
+"""Checks of RecBole's composed values: evaluation, metrics, clipping, changes of histories."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
+from recbole_genrec.settings.filters import check_filters
+from recbole_genrec.settings.protocol_values import (
+    VALIDATION_LOSS,
+    evaluation_modes,
+    metric_names,
+)
 from recbole_genrec.settings.rules import did_you_mean
 
 EVAL_ARGS = ("split", "order", "group_by", "mode")
@@ -20,9 +26,7 @@ TRANSFORM_KEYS = {
     "user_defined": (),
 }
 """What RecBole's changes of histories read."""
-NUMBER = r"\s*-?(\d+\.?\d*(e[+-]?\d+)?|inf)\s*"
 PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
-WITHOUT_K = ("auc", "gauc", "mae", "rmse", "logloss")
 NEGATIVES = {
     "distribution": "uniform",
     "sample_num": 1,
@@ -31,9 +35,29 @@ NEGATIVES = {
     "candidate_num": 0,
 }
 """RecBole's ``train_neg_sample_args``, for the models that learn from negatives."""
-VALIDATION_LOSS = "loss"
-"""Value of ``valid_metric``: the epoch with the lowest loss on the validation split is chosen."""
-INTERVAL = re.compile(rf"\s*[\[(]{NUMBER},{NUMBER}[\])]\s*", re.IGNORECASE)
+
+
+def check_recbole_values(values: dict) -> None:
+    """Check values that RecBole would leave out with a warning, or stumble over after an epoch.
+
+    Args:
+        values: all values of a run.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    ranking = values["eval_type"].name == "RANKING"
+    check_eval_args(values["eval_args"], ranking)
+    if ranking:
+        _check_samples(values["eval_args"], values["topk"])
+    _check_valid_metric(values)
+    _check_pickles(values)
+    _check_clipping(values.get("clip_grad_norm"))
+    _check_transform(values)
+    _check_worker(values)
+    _check_trackers(values)
+    _check_exclude_history(values)
+    check_filters(values)
 
 
 def check_eval_args(eval_args: object, ranking: bool = False) -> None:
@@ -76,6 +100,37 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             )
 
 
+def _check_split(split: object) -> None:
+    """Check the form of a split; RecBole takes a wrong one apart and fails."""
+    if split is None:
+        return
+    form = "{LS: valid_and_test}, {RS: [0.8, 0.1, 0.1]} or {TS: [0.8, 0.1, 0.1]}"
+    if not isinstance(split, dict) or len(split) != 1:
+        raise ConfigError(f"eval_args: split is {split!r}; write one of {form}.")
+    kind, value = next(iter(split.items()))
+    ratios = isinstance(value, (list, tuple)) and len(value) == 3
+    numbers = ratios and all(isinstance(part, (int, float)) for part in value)
+    if kind == "LS" and value in ("valid_and_test", "valid_only", "test_only"):
+        return
+    if kind in ("RS", "TS") and numbers:
+        return
+    raise ConfigError(
+        f"eval_args: split is {split!r}; write one of {form}: shares of training, validation, test."
+    )
+
+
+def _check_samples(eval_args: dict, topk: list[int]) -> None:
+    """Refuse lists that hold all sampled candidates, whose figures are perfect."""
+    for mode in evaluation_modes(eval_args).values():
+        sampled = re.fullmatch(r"(?:uni|pop)(\d+)", str(mode))
+        if sampled and max(topk) > int(sampled[1]):
+            raise ConfigError(
+                f"eval_args: mode {mode} ranks a target among {sampled[1]} sampled items, and topk "
+                f"{topk} asks for lists of {max(topk)}, which hold all of them. Sample more items, "
+                "or ask for shorter lists."
+            )
+
+
 def check_metrics(values: Mapping[str, Any]) -> None:
     """Check ``metrics`` against those of RecBole, and against the way of the evaluation.
 
@@ -111,15 +166,23 @@ def check_metrics(values: Mapping[str, Any]) -> None:
             )
 
 
-def _check_samples(eval_args: dict, topk: list[int]) -> None:
-    """Refuse lists that hold all sampled candidates, whose figures are perfect."""
-    for mode in evaluation_modes(eval_args).values():
-        sampled = re.fullmatch(r"(?:uni|pop)(\d+)", str(mode))
-        if sampled and max(topk) > int(sampled[1]):
+def _check_valid_metric(values: dict) -> None:
+    """Refuse a ``valid_metric`` that the evaluation does not give."""
+    names = [VALIDATION_LOSS, *metric_names(values["metrics"], values["topk"])]
+    if str(values["valid_metric"]).lower() not in names:
+        raise ConfigError(
+            f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} "
+            f"at one of topk {values['topk']}, or {VALIDATION_LOSS}."
+        )
+
+
+def _check_pickles(values: dict) -> None:
+    """Refuse what makes RecBole write or read pickles."""
+    for name in PICKLES:
+        if values.get(name):
             raise ConfigError(
-                f"eval_args: mode {mode} ranks a target among {sampled[1]} sampled items, and topk "
-                f"{topk} asks for lists of {max(topk)}, which hold all of them. Sample more items, "
-                "or ask for shorter lists."
+                f"{name} makes RecBole write and read pickles, which this package never loads. "
+                "Leave it out."
             )
 
 
@@ -157,86 +220,10 @@ def _check_transform(values: dict) -> None:
             )
 
 
-def evaluation_modes(eval_args: Mapping[str, Any]) -> dict[str, str]:
-    """What is ranked, by part: the mode of ``valid`` and that of ``test``.
-
-    Where one of them is given alone, both have it; where none is, both are ``full``.
-
-    Args:
-        eval_args: value of the key.
-    """
-    mode: Any = eval_args.get("mode", "full")
-    if not isinstance(mode, dict):
-        return {"valid": mode, "test": mode}
-    valid: Any = mode.get("valid", mode.get("test", "full"))
-    return {"valid": valid, "test": mode.get("test", valid)}
-
-
-def ranks_all_items(eval_args: Any) -> bool:
-    """Whether validation and test rank all items, not samples.
-
-    Args:
-        eval_args: value of the key.
-    """
-    return set(evaluation_modes(eval_args).values()) == {"full"}
-
-
-def _check_split(split: object) -> None:
-    """Check the form of a split; RecBole takes a wrong one apart and fails."""
-    if split is None:
-        return
-    form = "{LS: valid_and_test}, {RS: [0.8, 0.1, 0.1]} or {TS: [0.8, 0.1, 0.1]}"
-    if not isinstance(split, dict) or len(split) != 1:
-        raise ConfigError(f"eval_args: split is {split!r}; write one of {form}.")
-    kind, value = next(iter(split.items()))
-    ratios = isinstance(value, (list, tuple)) and len(value) == 3
-    numbers = ratios and all(isinstance(part, (int, float)) for part in value)
-    if kind == "LS" and value in ("valid_and_test", "valid_only", "test_only"):
-        return
-    if kind in ("RS", "TS") and numbers:
-        return
-    raise ConfigError(
-        f"eval_args: split is {split!r}; write one of {form}: shares of training, validation, test."
-    )
-
-
-def whole_ranking_metrics(metrics: Iterable[str]) -> list[str]:
-    """Those of ``metrics`` that judge the whole ranking and not its first items, such as GAUC.
-
-    RecBole's metrics declare what they read; a name that it does not know is left to its own check.
-    """
-    from recbole.evaluator.register import metric_information
-
-    named = [name for name in metrics if name.lower() in metric_information]
-    return [name for name in named if "rec.meanrank" in metric_information[name.lower()]]
-
-
-def history_masked(values: Mapping[str, Any]) -> bool:
-    """Whether lists hold no item of the user's history.
-
-    Args:
-        values: settings of a run, also of a version that did not have all of these keys.
-    """
-    if values.get("exclude_history") or values.get("mask_history"):
-        return True
-    # RecBole's own way, which it has for general models alone
-    return values.get("repeatable") is False
-
-
-def check_exclude_history(values: dict) -> None:
-    """Refuse ``exclude_history`` where lists are drawn from samples.
-
-    Raises:
-        ConfigError: the evaluation samples its candidates.
-    """
-    if not values["exclude_history"]:
-        return
-    for mode in evaluation_modes(values["eval_args"]).values():
-        if mode != "full":
-            raise ConfigError(
-                f"exclude_history: True needs eval_args with mode: full; with mode {mode} lists "
-                "hold sampled items, and whose history they are is not looked at."
-            )
+def _check_worker(values: dict) -> None:
+    """Refuse a negative number of processes that make batches."""
+    if int(values.get("worker") or 0) < 0:
+        raise ConfigError(f"worker is {values['worker']}; it must be 0 or a number of processes.")
 
 
 def _check_trackers(values: dict) -> None:
@@ -249,85 +236,13 @@ def _check_trackers(values: dict) -> None:
             )
 
 
-def check_recbole_values(values: dict) -> None:
-    """Check values that RecBole would leave out with a warning, or stumble over after an epoch.
-
-    Raises:
-        ConfigError: one of them cannot be used.
-    """
-    ranking = values["eval_type"].name == "RANKING"
-    check_eval_args(values["eval_args"], ranking)
-    if ranking:
-        _check_samples(values["eval_args"], values["topk"])
-    names = [VALIDATION_LOSS, *metric_names(values["metrics"], values["topk"])]
-    if str(values["valid_metric"]).lower() not in names:
-        raise ConfigError(
-            f"valid_metric {values['valid_metric']} must be one of metrics {values['metrics']} "
-            f"at one of topk {values['topk']}, or {VALIDATION_LOSS}."
-        )
-    for name in PICKLES:
-        if values.get(name):
+def _check_exclude_history(values: dict) -> None:
+    """Refuse ``exclude_history`` where lists are drawn from samples."""
+    if not values["exclude_history"]:
+        return
+    for mode in evaluation_modes(values["eval_args"]).values():
+        if mode != "full":
             raise ConfigError(
-                f"{name} makes RecBole write and read pickles, which this package never loads. "
-                "Leave it out."
+                f"exclude_history: True needs eval_args with mode: full; with mode {mode} lists "
+                "hold sampled items, and whose history they are is not looked at."
             )
-    _check_clipping(values.get("clip_grad_norm"))
-    _check_transform(values)
-    if int(values.get("worker") or 0) < 0:
-        raise ConfigError(f"worker is {values['worker']}; it must be 0 or a number of processes.")
-    _check_trackers(values)
-    check_exclude_history(values)
-    keep = values.get("rm_dup_inter")
-    if keep not in (None, "first", "last"):
-        raise ConfigError(
-            f"rm_dup_inter is {keep!r}; it must be first or last: which row of a pair stays."
-        )
-    for name, intervals in _intervals(values).items():
-        ranges = str(intervals).split(";")
-        if intervals is not None and not all(INTERVAL.fullmatch(part) for part in ranges):
-            raise ConfigError(
-                f'{name} is {intervals!r}; write an interval, for example "[5,inf)", '
-                "or several with semicolons between."
-            )
-
-
-def metric_names(metrics: list[str], topk: list[int]) -> list[str]:
-    """Names of the figures that an evaluation gives, in lower case."""
-    names = []
-    for metric in map(str.lower, metrics):
-        if metric in WITHOUT_K:
-            names.append(metric)
-        else:
-            names += [f"{metric}@{k}" for k in topk]
-    return names
-
-
-def ranking_metric(settings: Any) -> str:
-    """``valid_metric``, or the first figure of ranked lists where the loss takes its place.
-
-    Args:
-        settings: of a run.
-    """
-    metric = settings.valid_metric.lower()
-    if metric != VALIDATION_LOSS:
-        return metric
-    names = metric_names(settings.metrics, settings.topk)
-    ndcg = [name for name in names if name.startswith("ndcg@")]
-    return (ndcg or names)[0]
-
-
-def _intervals(values: dict) -> dict[str, object]:
-    """The values of all keys that filter by intervals, named as people write them."""
-    names = ("user_inter_num_interval", "item_inter_num_interval")
-    intervals = {name: values.get(name) for name in names}
-    by_column = values.get("val_interval") or {}
-    if not isinstance(by_column, dict):
-        raise ConfigError(
-            f"val_interval is {by_column!r}; it must give intervals by column: "
-            "--val_interval=\"{'rating': '[3,inf)'}\"."
-        )
-    for column, interval in by_column.items():
-        # a list names the values of a column of tokens
-        if not isinstance(interval, (list, tuple)) or not interval:
-            intervals[f"val_interval: {column}"] = interval
-    return intervals

@@ -7,7 +7,7 @@ from typing import Literal
 
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
-from recbole_genrec.tokenizer.vectors import RKMeansSettings, RKMeansTokenizer
+from recbole_genrec.tokenizer.rkmeans_tokenizer import RKMeansSettings, RKMeansTokenizer
 
 ITEMS_EACH = 750
 """Items of a cluster on average, where the catalogue is neither small nor very large."""

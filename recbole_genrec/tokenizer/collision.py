@@ -28,9 +28,8 @@ from recbole_genrec.settings.tokenizer_keys import ALIASES, POLICIES
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 
-#: Squared distances of items to the codes of each level: ``[n, M, K]``, M tensors ``[n, K_l]``, or
-#: a function of rows giving either.
-Distances = Tensor | Sequence[Tensor] | Callable[[Tensor], Tensor | Sequence[Tensor]]
+Distances = Callable[[Tensor], Sequence[Tensor]]
+"""Gives squared distances of the items in rows ``[r]`` to the codes, M tensors ``[r, K_l]``."""
 
 
 def parse_policies(value: str | Sequence[str]) -> list[str]:
@@ -165,11 +164,11 @@ def resolve_collisions(
         DataError: no items.
     """
     policies = parse_policies(policies)
-    sizes = learned = tuple(int(size) for size in sizes)
+    sizes = tuple(int(size) for size in sizes)
     check_capacity(len(codes), sizes, policies)
     for policy in policies:
         if policy == "sinkhorn":
-            last_level = partial(_last_level, _needed(distances, policy), learned)
+            last_level = partial(_last_level, _needed(distances, policy))
             codes = repair_collisions(codes, last_level, epsilon, iterations, max_rounds)
         elif policy == "nearest_free":
             codes = nearest_free(codes, sizes, _needed(distances, policy))
@@ -190,9 +189,9 @@ def _needed(distances: Distances | None, policy: str) -> Distances:
     return distances
 
 
-def _last_level(distances: Distances, sizes: Sequence[int], rows: Tensor) -> Tensor:
+def _last_level(distances: Distances, rows: Tensor) -> Tensor:
     """Distances ``[r, K]`` of ``rows [r]`` to the codes of the last level."""
-    return _distances(distances, rows, sizes)[-1]
+    return distances(rows)[-1]
 
 
 def _rank_after(ranked: Sequence[Sequence[int]], prefix: tuple[int, ...]) -> Sequence[int]:
@@ -255,7 +254,7 @@ def nearest_free(codes: Tensor, sizes: Sequence[int], distances: Distances) -> T
     rows = torch.nonzero(count[group] > 1).flatten()
     if not len(rows):
         return codes
-    levels = _distances(distances, rows, sizes)
+    levels = distances(rows)
     ranks = [level.argsort(dim=1, stable=True) for level in levels]
     to_centroid = levels[-1].gather(1, codes[rows, -1:]).flatten()
     first = torch.full_like(count, len(codes)).scatter_reduce(
@@ -303,7 +302,7 @@ def codes_for_new_items(
                     f"New item {row}: no free value is left under the codes {learned} and the "
                     "tokenizer has no distances."
                 )
-            levels = _distances(distances, torch.tensor([row]), sizes[:n_learned])
+            levels = distances(torch.tensor([row]))
             ranks = [level[0].argsort(stable=True).tolist() for level in levels]
         else:
             ranks = [[code] for code in learned]
@@ -315,14 +314,14 @@ def codes_for_new_items(
 
 
 def sinkhorn_round(
-    codes: Tensor, distances: Tensor | Callable[[Tensor], Tensor], epsilon: float, iterations: int
+    codes: Tensor, distances: Callable[[Tensor], Tensor], epsilon: float, iterations: int
 ) -> Tensor:
     """One round of repair: each group of equal codes gets new last codes by Sinkhorn on its rows.
 
     Args:
         codes: int64 ``[n, M]``.
-        distances: of the items to the codes of the last level ``[n, K]``, or a function of row
-            numbers ``[r]`` that gives ``[r, K]``.
+        distances: gives those of the items in rows ``[r]`` to the codes of the last level,
+            ``[r, K]``.
         epsilon: as of :func:`~recbole_genrec.tokenizer.quantiser.sinkhorn.sinkhorn`.
         iterations: as there.
 
@@ -334,16 +333,14 @@ def sinkhorn_round(
     codes = codes.clone()
     for size in count[count > 1].unique().tolist():
         rows = order[count[group[order]] == size]
-        level = distances(rows) if callable(distances) else distances[rows]
-        codes[rows, -1] = sinkhorn_codes(
-            level.unflatten(0, (-1, size)), epsilon, iterations
-        ).flatten()
+        groups = distances(rows).unflatten(0, (-1, size))
+        codes[rows, -1] = sinkhorn_codes(groups, epsilon, iterations).flatten()
     return codes
 
 
 def repair_collisions(
     codes: Tensor,
-    last_level_distances: Tensor | Callable[[Tensor], Tensor],
+    last_level_distances: Callable[[Tensor], Tensor],
     epsilon: float,
     iterations: int,
     max_rounds: int,
@@ -370,17 +367,3 @@ def repair_collisions(
         if unique >= most:
             best, most = codes, unique
     return best
-
-
-def _distances(distances: Distances, rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The distances of ``rows`` as one ``[r, K_l]`` tensor per level."""
-    if callable(distances):
-        chosen = distances(rows)
-    elif isinstance(distances, Tensor):
-        chosen = distances[rows]
-    else:
-        chosen = [level[rows] for level in distances]
-    levels = chosen
-    if isinstance(chosen, Tensor):
-        levels = chosen.unbind(1)
-    return [level[:, :size].detach().cpu() for level, size in zip(levels, sizes, strict=True)]

@@ -20,7 +20,7 @@ from recbole_genrec.tokenizer.entity_codes import (
     EntityTokenizer,
 )
 from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
-from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
+from recbole_genrec.tokenizer.tensor_names import with_prefix, without_prefix
 
 
 class EntityMQSettings(MQKeys, TokenizerSettings):

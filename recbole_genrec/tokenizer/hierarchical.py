@@ -15,12 +15,13 @@ from scipy.sparse.linalg import eigsh
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import RepairKeys, ScaleKeys, TokenizerSettings
 from recbole_genrec.tokenizer.base import NewItems
 from recbole_genrec.tokenizer.quantiser.hierarchical_kmeans import HierarchicalKMeans
-from recbole_genrec.tokenizer.vectors import FittedQuantiserTokenizer
+from recbole_genrec.tokenizer.vector_tokenizer import FittedQuantiserTokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -34,7 +35,7 @@ class TextHierarchicalTokenizer(FittedQuantiserTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Split the items level by level."""
-        self.quantiser = HierarchicalKMeans.fit(x, self.settings.codebook_sizes, self.seed)
+        self.quantiser = HierarchicalKMeans.fit(x, self.fitted_sizes(len(x)), self.seed)
 
 
 class CIDSettings(ScaleKeys, RepairKeys, TokenizerSettings):
@@ -69,7 +70,7 @@ class CIDTokenizer(TextHierarchicalTokenizer):
         """
         started = time.process_time()
         sequences = content.item_sequences()
-        rank = np.argsort(np.argsort(np.array(content.tokens), kind="stable"))
+        rank = np.argsort(rows_in_order_of_ids(content.tokens))
         graph = co_occurrences([rank[items] for items in sequences], len(rank))
         # The padding item has no neighbours either.
         alone = int((graph.sum(1) == 0).sum()) - 1

@@ -21,11 +21,11 @@ from recbole_genrec.settings.machine_keys import MachineKeys
 from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
 from recbole_genrec.tokenizer.code_sizes import sizes_asked
 from recbole_genrec.tokenizer.collision import collision_stats
-from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
 from recbole_genrec.tokenizer.quantiser.masked_rq import MaskedRQ
 from recbole_genrec.tokenizer.quantiser.mq import MQ
+from recbole_genrec.tokenizer.tensor_names import with_prefix, without_prefix
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingLoop, TrainingStage
 
 HELD_OUT = 5

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from recbole_genrec.tokenizer.collision import check_capacity
 from recbole_genrec.tokenizer.mq_quantiser import MQKeys, MQQuantiser
-from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
-from recbole_genrec.tokenizer.vectors import VectorSettings, VectorTokenizer
+from recbole_genrec.tokenizer.tensor_names import with_prefix, without_prefix
+from recbole_genrec.tokenizer.vector_tokenizer import VectorSettings, VectorTokenizer
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from recbole_genrec.data.ids import choosers
+from recbole_genrec.data.given_ids import choosers
 
 
 @dataclass(frozen=True)

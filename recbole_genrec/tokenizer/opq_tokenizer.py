@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.tokenizer.quantiser.product_kmeans import ProductKMeans
-from recbole_genrec.tokenizer.vectors import FittedQuantiserTokenizer, VectorSettings
+from recbole_genrec.tokenizer.vector_tokenizer import FittedQuantiserTokenizer, VectorSettings
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
@@ -36,7 +36,5 @@ class OPQTokenizer(FittedQuantiserTokenizer):
 
     def learn(self, x: Tensor, content: ItemContent) -> None:
         """Rotation and codebooks."""
-        settings = self.settings
-        self.quantiser = ProductKMeans.fit(
-            x, settings.codebook_sizes, self.seed, settings.opq_rounds
-        )
+        sizes = self.fitted_sizes(len(x))
+        self.quantiser = ProductKMeans.fit(x, sizes, self.seed, self.settings.opq_rounds)

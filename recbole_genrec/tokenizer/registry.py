@@ -15,7 +15,7 @@ from recbole_genrec.tokenizer.base import ItemTokenizer
 
 TOKENIZERS = {
     "store": "recbole_genrec.tokenizer.store:STORETokenizer",
-    "rkmeans": "recbole_genrec.tokenizer.vectors:RKMeansTokenizer",
+    "rkmeans": "recbole_genrec.tokenizer.rkmeans_tokenizer:RKMeansTokenizer",
     "clusters": "recbole_genrec.tokenizer.clusters:ClustersTokenizer",
     "rqvae": "recbole_genrec.tokenizer.rqvae_tokenizer:RQVAETokenizer",
     "letter": "recbole_genrec.tokenizer.letter_tokenizer:LETTERTokenizer",
@@ -25,9 +25,9 @@ TOKENIZERS = {
     "text-hierarchical": "recbole_genrec.tokenizer.hierarchical:TextHierarchicalTokenizer",
     "cid": "recbole_genrec.tokenizer.hierarchical:CIDTokenizer",
     "metapath": "recbole_genrec.tokenizer.metapath:MetaPathTokenizer",
-    "random": "recbole_genrec.tokenizer.simple:RandomTokenizer",
+    "random": "recbole_genrec.tokenizer.random_tokenizer:RandomTokenizer",
 }
-STORED = "recbole_genrec.tokenizer.simple:StoredCodes"
+STORED = "recbole_genrec.tokenizer.stored_codes:StoredCodes"
 INDEX = "recbole_genrec.tokenizer.index_file:IndexFile"
 ENTRY_POINTS = "recbole_genrec.tokenizers"
 

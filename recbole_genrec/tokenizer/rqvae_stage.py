@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.tokenizer.codes import code_entropy
+from recbole_genrec.tokenizer.collapse import possible_ids, refuse_few_ids
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.epoch_choice import EpochChoice
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.training_loop import EpochEnd, TrainingStage
-from recbole_genrec.tokenizer.vectors import possible_ids, refuse_few_ids
 from recbole_genrec.training.optimiser import in_one_pass
 
 if TYPE_CHECKING:

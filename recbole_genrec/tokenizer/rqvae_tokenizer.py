@@ -12,11 +12,11 @@ from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
 from recbole_genrec.tokenizer.epoch_choice import Rule
-from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.codebook_start import Start
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.rqvae_stage import RQVAEStage, equal_batches
-from recbole_genrec.tokenizer.vectors import (
+from recbole_genrec.tokenizer.tensor_names import with_prefix, without_prefix
+from recbole_genrec.tokenizer.vector_tokenizer import (
     VectorSettings,
     VectorTokenizer,
 )
@@ -148,7 +148,6 @@ class RQVAETokenizer(VectorTokenizer):
 
     def _build(self, d_in: int, sizes: tuple[int, ...]) -> RQVAE:
         settings = self.settings
-        epsilons = [0.0] * (len(sizes) - 1) + [settings.sinkhorn_epsilon]
         return RQVAE(
             d_in,
             settings.hidden_sizes,
@@ -156,7 +155,7 @@ class RQVAETokenizer(VectorTokenizer):
             sizes,
             settings.commitment_weight,
             reduction=settings.rq_reduction,
-            sinkhorn_epsilons=epsilons,
+            last_epsilon=settings.sinkhorn_epsilon,
             sinkhorn_iterations=settings.sinkhorn_iterations,
         )
 

@@ -52,19 +52,19 @@ from recbole_genrec.settings.tokenizer_keys import (
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.prefixes import with_prefix, without_prefix
 from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
-from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
+from recbole_genrec.tokenizer.quantiser.pca_kmeans import PCAKMeans
 from recbole_genrec.tokenizer.reconstruction import (
     ReconstructionStage,
     dense_tokens,
     reconstruction_quality,
 )
+from recbole_genrec.tokenizer.tensor_names import with_prefix, without_prefix
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
-COLLAPSED = 0.05
+FEWEST_VALUES = 0.05
 """A level with fewer codes in use than this share of its size is reported (our choice)."""
 
 
@@ -211,7 +211,7 @@ class STORETokenizer(ItemTokenizer):
         ]
         sizes = [len(quantiser.centroids) for quantiser in self.quantisers]
         for level, (used, size) in enumerate(zip(sizes, sizes_asked, strict=True)):
-            if used < COLLAPSED * min(size, len(dense)):
+            if used < FEWEST_VALUES * min(size, len(dense)):
                 logging.getLogger().warning(
                     f"LEVEL {level} OF THE CODES COLLAPSED: the dense tokens of {len(dense)} items "
                     f"take {used} different values. Check that the item texts differ, or train the "

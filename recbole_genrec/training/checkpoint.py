@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import math
-from logging import Logger
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from recbole_genrec.errors import ArtefactError, explained
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint
-from recbole_genrec.training.replicas import Replicas
 
-
-class CheckpointedTrainer(Protocol):
-    """What a checkpoint takes of a trainer.
-
-    Attributes:
-        config: the run's ``GenRecConfig``.
-        run_name: name of the run.
-        writes: whether this process writes files.
-        ids: raw ids of the training data.
-        histories: digests of the users' histories by raw user id, for lists of later days.
-    """
-
-    config: Any
-    logger: Logger
-    run_name: str
-    writes: bool
-    ids: dict[str, list[str]] | None
-    histories: dict[str, int] | None
-    model: Any
-    replicas: Replicas
-    device: torch.device
-    best_valid_score: float
-
-    def weights(self) -> dict[str, Tensor]:
-        """The weights that a checkpoint holds, whole; all processes must call it."""
+if TYPE_CHECKING:
+    from recbole_genrec.training.evaluation import EvaluatingTrainer
 
 
 def storable(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +24,7 @@ def storable(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if isinstance(value, plain)}
 
 
-def write_checkpoint(trainer: CheckpointedTrainer, epoch: int, path: str) -> None:
+def write_checkpoint(trainer: EvaluatingTrainer, epoch: int, path: str) -> None:
     """Write the weights of the present epoch; all processes must call it.
 
     Args:
@@ -76,7 +50,7 @@ def write_checkpoint(trainer: CheckpointedTrainer, epoch: int, path: str) -> Non
     )
 
 
-def replace_weights(trainer: CheckpointedTrainer, path: str) -> None:
+def replace_weights(trainer: EvaluatingTrainer, path: str) -> None:
     """Write what the model is now into its checkpoint; all processes must call it.
 
     Args:
@@ -92,7 +66,7 @@ def replace_weights(trainer: CheckpointedTrainer, path: str) -> None:
     save_checkpoint(path, checkpoint)
 
 
-def read_checkpoint(trainer: CheckpointedTrainer, path: str, run_name: str | None) -> None:
+def read_checkpoint(trainer: EvaluatingTrainer, path: str, run_name: str | None) -> None:
     """Load the weights of a checkpoint into the trainer's model.
 
     Args:
@@ -118,7 +92,7 @@ def read_checkpoint(trainer: CheckpointedTrainer, path: str, run_name: str | Non
         trainer.logger.info(f"Loaded the weights of epoch {checkpoint['epoch']} from {path}")
 
 
-def _check_score(trainer: CheckpointedTrainer, path: str, score: float) -> None:
+def _check_score(trainer: EvaluatingTrainer, path: str, score: float) -> None:
     """Refuse weights that another process has put in the place of this training's own.
 
     Locks keep other processes away, but not on every file system.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.read_files import digests_read, further_paths, written_after
+from recbole_genrec.data.read_files import digests_read
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.report.runs import Run, saved_ranks
@@ -13,7 +13,6 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.settings.classification import named_values
 from recbole_genrec.storage.artefacts import read_json, write_json
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.storage.digests import folder_fingerprint
 
 RESUME = ".resume.pth"
 
@@ -204,28 +203,16 @@ def _check_files(config: Any, stored: dict[str, Any], file: Path) -> None:
         ConfigError: names them.
     """
     before = stored.get("files")
-    if before is None:  # a run of an earlier version
+    if before is None:  # runs of 0.1.0 do not say it
         return
     now = files_of_run(config)
     changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
-    # Earlier versions stored no digests of some files: there the time of writing has to do.
-    further = further_paths(config, named_values(config.declarations, config.plain()))
-    unknown = [path for path in further if str(path) not in before]
-    older = {str(path) for path in unknown} - {str(path) for path in written_after(unknown, file)}
-    changed = [path for path in changed if path not in older]
-    # And they looked at the ends of the files of a folder alone.
-    changed = [path for path in changed if not _is_earlier_digest(before.get(path), Path(path))]
     if changed:
         raise ConfigError(
             f"There is nothing to resume on these files: {file} is an interrupted run of these "
             f"settings, and since it began {', '.join(changed)} changed. Put the files back to go "
             f"on with it, or leave out --resume to train from the beginning."
         )
-
-
-def _is_earlier_digest(stored: str | None, path: Path) -> bool:
-    """Whether a digest is that of an earlier version for what a folder holds now."""
-    return path.is_dir() and stored == folder_fingerprint(path, ends_only=True)
 
 
 def differing_keys(config: Any, stored: dict[str, Any]) -> list[str]:

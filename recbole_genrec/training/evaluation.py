@@ -12,7 +12,7 @@ from recbole.utils import set_color
 
 from recbole_genrec.errors import ArtefactError, GenRecError, explained_memory
 from recbole_genrec.runtime import processes
-from recbole_genrec.settings.recbole_values import VALIDATION_LOSS
+from recbole_genrec.settings.protocol_values import VALIDATION_LOSS
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.training.accounting import clocks
 from recbole_genrec.training.catalogue_metrics import FilledEvaluator

@@ -10,7 +10,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -26,7 +26,9 @@ from recbole_genrec.training.earlier_runs import (
 )
 from recbole_genrec.training.held_runs import held_resume_file
 from recbole_genrec.training.outside_state import OutsideState
-from recbole_genrec.training.resumable import ResumableTrainer
+
+if TYPE_CHECKING:
+    from recbole_genrec.training.trainer import GenRecTrainer
 
 
 @dataclass
@@ -54,7 +56,7 @@ class ResumePoints:
         active: whether the present training saves where it stands.
     """
 
-    def __init__(self, trainer: ResumableTrainer, file: Path) -> None:
+    def __init__(self, trainer: GenRecTrainer, file: Path) -> None:
         self.trainer = trainer
         self.file = file
         self.active = False
@@ -318,8 +320,7 @@ class ResumePoints:
             self._random = state["random"]
             self.restore_random_states()
 
-        # Files of earlier versions lack some digests.
-        self._files = {**files_of_run(self.trainer.config), **(state.get("files") or {})}
+        self._files = state.get("files") or files_of_run(self.trainer.config)  # 0.1.0 has none
         where = f"epoch {self.trainer.start_epoch}"
         if state["batch"]:
             where += f", batch {state['batch']}"

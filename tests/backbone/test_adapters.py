@@ -202,7 +202,7 @@ def test_a_merged_export_is_a_model_of_transformers_with_the_codes_as_words(
         AutoTokenizer.from_pretrained(tmp_path / "merged"),
     )
     items = json.loads((tmp_path / "merged" / "items.json").read_text())
-    rows = model.vocabulary.flat(model.codes[1:]) + model.text_and_codes.n_text
+    rows = model.vocabulary.tokens(model.codes[1:]) + model.text_and_codes.n_text
     assert list(items) == model.item_tokens[1:]
     assert tokenizer(list(items.values()), add_special_tokens=False)["input_ids"] == rows.tolist()
     assert (

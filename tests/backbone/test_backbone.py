@@ -72,7 +72,7 @@ def test_steps_equal_full_passes_over_each_path(family):
 
 @pytest.mark.parametrize("family", ["opt", "llama"])
 @torch.no_grad()
-def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family):
+def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family, monkeypatch):
     model = Generator(family)
     expected = walk(model.decoder())
 
@@ -85,7 +85,9 @@ def test_steps_do_not_depend_on_batch_padding_restarts_or_room(family):
             prompt=torch.cat([model.prompt, torch.randn(3, 6, model.prompt.shape[-1])], dim=1)
         )
     )
-    decoder = model.decoder(reserve=2)  # the cache has to grow
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_genrec.backbone.causal.decoder.RESERVE", 2)
+        decoder = model.decoder()  # the cache has to grow
     for _ in range(2):
         agrees(decoder)
     for rows in ((1,), (2, 0), (0, 0, 2)):

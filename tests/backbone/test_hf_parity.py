@@ -45,7 +45,7 @@ def peer_search(
     peer, model: Generator, table: Tensor, width: int, users: list[int], penalty: float
 ):
     """``(codes [B, K, L], scores [B, K])`` by ``generate``; prompts are padded on the left."""
-    rows = (table[1:] + torch.tensor(model.codes.offsets) + model.n_text).tolist()
+    rows = (table[1:] + torch.tensor(model.codes.first) + model.n_text).tolist()
     children: dict[tuple, list[int]] = {}
     for row in rows:
         for level, token in enumerate(row):
@@ -69,7 +69,7 @@ def peer_search(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    codes = found.sequences[:, ids.shape[1] :] - model.n_text - torch.tensor(model.codes.offsets)
+    codes = found.sequences[:, ids.shape[1] :] - model.n_text - torch.tensor(model.codes.first)
     return codes.view(len(users), width, -1), found.sequences_scores.view(len(users), width) * len(
         SIZES
     ) ** penalty

@@ -344,7 +344,7 @@ def test_codes_after_a_text_with_added_vectors_score_as_under_teacher_forcing(ki
         shown = torch.ones(prompt.shape[:2], dtype=torch.bool)
         states = backbone.decode(queries, backbone.read(prompt, shown))
         expected = codes.logits(states).log_softmax(-1)
-        expected = expected.gather(-1, codes.flat(table[1:]).unsqueeze(-1)).sum((1, 2))
+        expected = expected.gather(-1, codes.tokens(table[1:]).unsqueeze(-1)).sum((1, 2))
         torch.testing.assert_close(scores[user], expected, atol=1e-5, rtol=1e-6)
 
 

@@ -27,13 +27,13 @@ def test_code_vocabulary():
     assert (
         vocabulary.embedding.shape == (15, 3)
         and vocabulary.classifier.shape == (15, 7)
-        and vocabulary.offsets == [0, 6, 11]
+        and vocabulary.first == [0, 6, 11]
     )
-    assert vocabulary.flat(torch.tensor([[5, 4, 3], [0, 0, 0]])).tolist() == [
+    assert vocabulary.tokens(torch.tensor([[5, 4, 3], [0, 0, 0]])).tolist() == [
         [5, 10, 14],
         [0, 6, 11],
     ]
-    assert vocabulary.flat(torch.tensor([2, 1])).tolist() == [2, 7]
+    assert vocabulary.tokens(torch.tensor([2, 1])).tolist() == [2, 7]
     assert torch.equal(
         vocabulary.embed_code(torch.tensor([[4]]), 1), vocabulary.embedding[10].view(1, 1, 3)
     )
@@ -92,7 +92,7 @@ def test_codes_stand_behind_the_text():
     codes = torch.tensor([[5, 4, 3], [0, 0, 0]])
     assert both.n_text == len(model.backbone.text_table.weight)
     ids = both.ids(codes)
-    assert torch.equal(both.code_numbers(ids), model.codes.flat(codes))
+    assert torch.equal(both.code_numbers(ids), model.codes.tokens(codes))
     assert torch.equal(both.code_numbers(both.ids(codes[:, :1])), codes[:, :1])
     assert (both.code_numbers(model.ids) < 0).equal(model.ids < model.n_text)
     rows = torch.cat([model.backbone.text_table.weight, model.codes.embedding])

@@ -217,10 +217,35 @@ def test_negatives_are_real_items_that_the_user_does_not_have(folder, monkeypatc
     )  # never the padding item
 
 
-def test_a_user_with_all_items_is_named(tmp_path):
-    root = write_dataset(tmp_path / "data", n_users=2)
-    write_users(root, {"u0": list("abcdab"), "u1": list("abab")})
-    with pytest.raises(DataError, match="User 'u0' has all 4 items"):
+def test_a_user_with_all_items_trains_nothing_and_stays_in_the_graph(tmp_path, monkeypatch):
+    root = write_dataset(tmp_path, n_users=12)
+    users = read_users(root)
+    items = sorted({item for sequence in users.values() for item in sequence})
+    users["u0"] = [*items, items[0], items[1]]
+    write_users(root, users)
+    trained = []
+
+    def spy(config, data, rows, log):
+        trained.append((data, rows))
+        return trained_model(config, data, rows, log)
+
+    trained_model = training_module.trained_model
+    monkeypatch.setattr(module, "trained_model", spy)
+    said: list[str] = []
+    vectors, data = make(root, log=said.append)
+    (graph, rows) = trained[0]
+    heavy = graph.token2id("user_id", "u0")
+    assert (graph.inter_feat["user_id"] == heavy).sum() == len(items)
+    assert all((batch["user_id"] != heavy).all() for batch in rows)
+    assert any("all items of the training split: 1." in line for line in said)
+    assert by_token(vectors, data)["u0"].abs().sum() > 0
+
+
+def test_users_who_all_have_all_items_are_named(tmp_path):
+    root = write_dataset(tmp_path, n_users=12)
+    items = [f"i{number}" for number in range(5)]
+    write_users(root, {f"u{number}": [*items, "i0", "i1"] for number in range(6)})
+    with pytest.raises(DataError, match="Every user has every item of the training split"):
         make(root)
 
 

@@ -139,7 +139,9 @@ def test_rows_that_carry_lists_are_left_to_the_dataset(tmp_path):
 
 
 def test_a_model_reads_the_part_that_it_knows(events):
-    catalogue = SimpleNamespace(items=["[PAD]", "i1", "i2", "i3"], users=["[PAD]", "eve"])
+    catalogue = SimpleNamespace(
+        item_numbers=lambda: {"i1": 1, "i2": 2, "i3": 3}, user_numbers=lambda: {"eve": 1}
+    )
     numbers = Numbers(catalogue)
     users = ["eve", "ann"]
     plain, ours = numbers.people(users, PLAIN), numbers.people(users, events)

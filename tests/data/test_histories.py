@@ -11,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories import (
-    EXCLUDED,
-    Histories,
-    unreachable_targets,
-)
+from recbole_genrec.data.histories import EXCLUDED, unreachable_targets
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.seen_items import SeenItems
 from recbole_genrec.errors import ConfigError
 
 RATIO = {"RS": [0.6, 0.2, 0.2]}
@@ -178,7 +175,7 @@ def test_lists_that_cannot_be_filled_are_refused(tmp_path):
 def test_histories_are_the_events_before(rows, seed):
     """Against sets in plain Python; places of one user may repeat, and item 0 is no item."""
     users, items, places = (np.array(column) for column in zip(*rows, strict=True))
-    histories = Histories(users, items, places)
+    histories = SeenItems(users, items, places)
     draw = random.Random(seed)
     asked = [(draw.randrange(1, 6), draw.randrange(0, 32), draw.randrange(1, 7)) for _ in range(9)]
     who, when, what = (np.array(column) for column in zip(*asked, strict=True))

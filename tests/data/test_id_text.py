@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_genrec.data.ids import IdText
+from recbole_genrec.data.given_ids import IdText
 
 KNOWN = {"7,4", "7", "4", "Smith, J. 3", 'Lamp, "big" 1'}
 

@@ -146,6 +146,31 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path, capsys):
     assert not Path("dataset").exists()
 
 
+def test_times_are_judged_file_by_file(tmp_path, capsys):
+    days = [{"user": f"u{n}", "item": "i1", "time": f"{n + 10}.05.2024 10:00"} for n in range(9)]
+    other = [{"user": "u1", "item": "i2", "time": "2024-05-30 10:00"}]
+    files = [write(tmp_path / "a.csv", days), write(tmp_path / "b.csv", other)]
+    for order in (files, files[::-1]):
+        assert main(["import", *map(str, order), "--name=shop"]) == 2
+        assert "1 of 1 times in time of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_file_of_malformed_rows_is_refused(tmp_path, ending, capsys):
+    file = tmp_path / f"x.{ending}"
+    bad = {"csv": "u1,i1,more", "jsonl": "not json"}[ending]
+    good = {"csv": "u2,i2", "jsonl": '{"user": "u2", "item": "i2"}'}[ending]
+    head = ["user,item"] if ending == "csv" else []
+    file.write_text("\n".join([*head, bad, good, bad]) + "\n")
+    assert main(["import", str(file), "--name=shop"]) == 2
+    assert "2 of 3 rows of" in capsys.readouterr().err
+    file.write_text("\n".join([*head, bad, good, good]) + "\n")
+    assert main(["import", str(file), "--name=shop"]) == 0
+    shown = capsys.readouterr().out
+    assert "malformed row" in shown
+    assert "users have fewer than 3 interactions" in shown
+
+
 def test_a_file_named_twice_is_refused(tmp_path, capsys):
     file = write(tmp_path / "x.csv", [{"user": "u1", "item": "i1"}])
     again = tmp_path / "." / "x.csv"
@@ -264,7 +289,7 @@ def test_files_that_are_no_tables(tmp_path):
         with pytest.raises(DataError, match=said):
             import_tables([tmp_path / name], "shop")
     (tmp_path / "x.jsonl").write_text('{"user": "a"\n')
-    with pytest.raises(DataError, match="is no file of JSON lines"):
+    with pytest.raises(DataError, match="1 of 1 rows of .*no JSON object"):
         import_tables([tmp_path / "x.jsonl"], "shop")
     (tmp_path / "x.json").write_text('["user", "item"]')
     with pytest.raises(DataError, match="entry 1 of the list must be a JSON object"):

@@ -15,7 +15,8 @@ from toy import TINY, toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.batching import length_grouped
-from recbole_genrec.data.loaders import LengthGroupedLoader, create_dataset, make_loaders, row_mask
+from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.training_rows import LengthGroupedLoader, row_mask
 from recbole_genrec.errors import DataError
 
 # --- which rows are kept --------------------------------------------------------------------------

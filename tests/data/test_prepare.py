@@ -13,9 +13,9 @@ import pytest
 from recbole_genrec.cli import main
 from recbole_genrec.data.item_table import read_item_table
 from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.known_datasets import RECIPES
 from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.data.preparation.prepare import prepare_dataset
-from recbole_genrec.data.preparation.recipes import RECIPES
 from recbole_genrec.errors import DataError
 
 INTER_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
@@ -256,10 +256,23 @@ def test_every_recipe_is_in_recboles_table():
         assert sources.recbole_url(recipe.recbole_name).endswith(".zip")
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc", "amazon-beauty/../x", "", "amazon-beuaty"])
-def test_unknown_names_and_paths_are_refused(tmp_path, name):
+OWN = r".* Data of your own need no preparation: put NAME\.inter, .* into .*NAME\.$"
+NEAR = r".* Did you mean amazon-beauty\?" + OWN
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("../evil", OWN),
+        ("/etc", OWN),
+        ("", OWN),
+        ("amazon-beauty/../x", NEAR),
+        ("amazon-beuaty", NEAR),
+    ],
+)
+def test_unknown_names_and_paths_are_refused(tmp_path, name, advice):
     with pytest.raises(
-        DataError, match="no dataset that can be prepared: amazon-beauty, .*Did you mean"
+        DataError, match=f"no dataset that can be prepared: amazon-beauty, {advice}"
     ):
         prepare_dataset(name, tmp_path / "data", atomic_files(tmp_path / "raw"))
     assert not (tmp_path / "data").exists()

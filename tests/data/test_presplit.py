@@ -63,6 +63,20 @@ def test_histories_of_the_files_mean_items_and_are_cut(tmp_path, changes, limit,
     assert ("are cut to their last 4 items" in caplog.text) == (limit == 4)
 
 
+def test_collaborative_vectors_of_histories_that_the_files_cut(tmp_path):
+    parts = histories(positions(events()))
+    cut = {
+        part: [(user, item, " ".join(past.split()[-4:]), time) for user, item, past, time in rows]
+        for part, rows in parts.items()
+    }
+    write_parts(tmp_path, cut, WITH_HISTORY)
+    settings = {**TINY_OF["LETTER"], **BENCHMARK, "cf_dim": 4, "cf_epochs": 1}
+    settings |= {"data_path": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    config = GenRecConfig("LETTER", "toy", config_dict=settings)
+    tokens, vectors = TrainingInteractions(config).vectors()
+    assert len(tokens) == len(vectors) > 0
+
+
 def test_other_field_names(tmp_path):
     rows = positions(events())
     header = "who:token\twhat:token\twhat_seq:token_seq\twhen:float"

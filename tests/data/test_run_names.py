@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from toy import toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.read_files import digests_read
-from recbole_genrec.data.run_names import BEFORE, EARLIER, NOW, Counted, name_of, run_name
+from recbole_genrec.data.run_names import run_name
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.settings.classification import named_values
@@ -23,12 +22,6 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"))
-
-
-def later(path: Path, seconds: float) -> None:
-    """Say that ``path`` was written some seconds later than it was."""
-    moment = path.stat().st_mtime + seconds
-    os.utime(path, (moment, moment))
 
 
 @pytest.mark.parametrize(
@@ -56,13 +49,11 @@ def test_other_content_is_another_run(folder, tmp_path, monkeypatch, model, valu
     assert config.run_name() == before
     Path(file).expanduser().write_text("other")
     assert config.run_name() != before
-    assert name_of(config, Counted(further=False)) != config.run_name()
 
 
 @pytest.mark.parametrize("model", ["SASRec", "STORE", "TIGER", "LETTER"])
-def test_a_run_without_such_files_keeps_its_name(folder, model):
+def test_a_run_without_such_files_reads_its_data_alone(folder, model):
     config = toy_config(folder, model) if model != "SASRec" else sasrec(folder)
-    assert run_name(config) == name_of(config, Counted(further=False))
     values = named_values(config.declarations, config.plain())
     names = {Path(path).name for path in digests_read(config, values)}
     assert names == {"toy.inter", "toy.item"}
@@ -105,20 +96,6 @@ def interrupted(monkeypatch, folder, **changes) -> Path:
     return file
 
 
-def make_older(file: Path, folder, **changes) -> Path:
-    """Give an interrupted run the form of an earlier version: its name, and fewer digests."""
-    earlier = name_of(sasrec(folder, **changes), Counted(**BEFORE, further=False))
-    state = load_checkpoint(file)
-    del state["files"]["start.pth"]
-    target = file.with_name(f"{earlier}.resume.pth")
-    save_checkpoint(target, {**state, "run": earlier})
-    best = file.with_name(file.name.replace(".resume", ""))
-    save_checkpoint(target.with_name(f"{earlier}.pth"), {**load_checkpoint(best), "run": earlier})
-    file.unlink()
-    best.unlink()
-    return target
-
-
 @pytest.fixture
 def starts(folder):
     """Two checkpoints, of which ``start.pth`` is the first."""
@@ -145,25 +122,18 @@ def test_an_interrupted_run_from_other_weights_is_refused(folder, starts, monkey
 
 
 @pytest.mark.parametrize("epochs", [3, 4])
-def test_a_resume_file_of_an_earlier_version_is_accepted(folder, starts, monkeypatch, epochs):
+def test_a_resume_file_of_the_first_release_names_no_files(folder, starts, monkeypatch, epochs):
     options = {"init_from": "start.pth", "epochs": 3}
-    file = make_older(interrupted(monkeypatch, folder, **options), folder, **options)
+    file = interrupted(monkeypatch, folder, **options)
+    state = load_checkpoint(file)
+    del state["files"]
+    save_checkpoint(file, state)
     result = run(folder, **{**options, "epochs": epochs}, resume=True)
     assert len(result["epochs"]) == epochs and result["seconds"]["train"] > 0
     assert (Path(result["checkpoint"]).stem in file.name) == (epochs == 3)
 
 
-def test_unless_the_weights_were_written_since(folder, starts, monkeypatch):
-    options = {"init_from": "start.pth", "epochs": 3}
-    file = make_older(interrupted(monkeypatch, folder, **options), folder, **options)
-    shutil.copy(starts[1], "start.pth")
-    later(Path("start.pth"), 60)
-    with pytest.raises(ConfigError, match=r"since it began start\.pth changed"):
-        run(folder, **options, resume=True)
-    assert file.is_file()
-
-
-# --- earlier versions -----------------------------------------------------------------------------
+# --- numbers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,27 +141,9 @@ def test_unless_the_weights_were_written_since(folder, starts, monkeypatch):
     [("SASRec", "weight_decay", 0), ("TIGER", "ema_decay", 0), ("TIGER", "learning_rate", 1)],
 )
 def test_a_whole_number_and_its_fraction_are_one_run(folder, model, key, value):
-    def name(number, counted=NOW):
+    def name(number):
         changes = {key: number, "lr_scheduler": "constant"}
         config = sasrec(folder, **changes) if model == "SASRec" else None
-        return name_of(config or toy_config(folder, model, **changes), counted)
+        return run_name(config or toy_config(folder, model, **changes))
 
     assert name(value) == name(float(value))
-    if key != "ema_decay":  # 0 of which is as if the key was not there
-        assert name(value, EARLIER[0]) != name(float(value), EARLIER[0])
-
-
-def test_a_run_of_the_version_before_goes_on_under_its_name(folder, tmp_path):
-    (tmp_path / "lm").mkdir()
-    weights = tmp_path / "lm" / "model.safetensors"
-    weights.write_bytes(bytes(5 * 2**20))
-    options = {"checkpoint_dir": str(tmp_path), "backbone": str(tmp_path / "lm")}
-    config = toy_config(folder, "LCRec", resume=True, **options)
-    earlier = name_of(config, EARLIER[0])
-    assert earlier != run_name(config) == name_of(config)
-    file = tmp_path / f"{earlier}.resume.pth"
-    file.touch()
-    later(file, 1)
-    assert run_name(config) == earlier
-    later(weights, 60)
-    assert run_name(config) == name_of(config)

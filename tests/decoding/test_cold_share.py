@@ -105,11 +105,11 @@ def test_lists_are_full_and_keep_the_share_where_the_search_returns_k_items(
     history = torch.randint(1, 41, (12, 4), generator=torch.Generator().manual_seed(1))
     length = torch.full((12,), 4)
     members = model.search_trie.leaf_items
-    model._cold_tokens = []
+    model.cold_share._tokens = []
     alone = model.scores(history, length)
-    model._cold_tokens = model.item_tokens[1::2]
-    model._cold = None
-    is_cold = model.without_interactions()
+    model.cold_share._tokens = model.item_tokens[1::2]
+    model.cold_share._items = None
+    is_cold = model.cold_share.are_cold()
     assert 15 <= is_cold[members].sum() <= 20
 
     model.reset_search_log()
@@ -138,8 +138,8 @@ def test_cold_items_alone_stand_where_their_scores_put_them(tmp_path):
     model, *_ = toy_model(write_dataset(tmp_path), "TIGER", cold_share=0.5)
     chosen = model.item_tokens[1::4]
     plain = model.recommend(["i3"], k=5, candidates=chosen)
-    model._cold_tokens = chosen
-    model._cold = None
+    model.cold_share._tokens = chosen
+    model.cold_share._items = None
     assert model.recommend(["i3"], k=5, candidates=chosen) == plain and len(plain) == 5
 
 
@@ -216,7 +216,7 @@ def test_the_cold_items_are_those_of_the_training_split(run):
     _, model, *_ = load_data_and_model(run["checkpoint"])
     is_cold = model.popularity() == 0
     is_cold[0] = False
-    assert torch.equal(model.without_interactions(), is_cold)
+    assert torch.equal(model.cold_share.are_cold(), is_cold)
     names = {model.item_tokens[item] for item in is_cold.nonzero().squeeze(1).tolist()}
     assert any(name.startswith("twin-") for name in names)
 
@@ -224,7 +224,7 @@ def test_the_cold_items_are_those_of_the_training_split(run):
 def test_a_checkpoint_without_its_data_gives_the_lists_of_the_evaluation(run, tmp_path):
     _, model, *_ = load_data_and_model(run["checkpoint"])
     elsewhere = load_model(run["checkpoint"], data_path=str(tmp_path)).model
-    assert torch.equal(elsewhere.without_interactions(), model.without_interactions())
+    assert torch.equal(elsewhere.cold_share.are_cold(), model.cold_share.are_cold())
     lists = ranked(model)
     assert ranked(elsewhere) == lists
     assert any(item.startswith("twin-") for entries in lists for item, _ in entries)
@@ -233,7 +233,7 @@ def test_a_checkpoint_without_its_data_gives_the_lists_of_the_evaluation(run, tm
     elsewhere.add_items([elsewhere.content.text[5]], ["new"])
     elsewhere.save(tmp_path / "again.pth")
     again = load_model(str(tmp_path / "again.pth"), data_path=str(tmp_path)).model
-    assert again.without_interactions().tolist() == [*model.without_interactions().tolist(), True]
+    assert again.cold_share.are_cold().tolist() == [*model.cold_share.are_cold().tolist(), True]
     assert ranked(again) == ranked(elsewhere)
 
 
@@ -263,7 +263,7 @@ def test_lists_and_all_scores_give_the_same_metrics(run):
         trainer.eval_collector.data_collect(load_data_and_model(run["checkpoint"]).train)
         metrics = trainer.evaluate(test, load_best_model=False)
         ways.append((metrics, trainer.eval_collector.lists))
-        assert model.without_interactions()[trainer.eval_collector.lists].any()
+        assert model.cold_share.are_cold()[trainer.eval_collector.lists].any()
     assert ways[0][0] == ways[1][0]
     assert torch.equal(ways[0][1], ways[1][1])
 
@@ -273,7 +273,7 @@ def test_a_given_item_has_its_score_in_the_list(run):
     batch = next(iter(test))[0]
     full = model.full_sort_predict(batch)
     best = full.topk(10, dim=1).indices
-    assert model.without_interactions()[best].any()
+    assert model.cold_share.are_cold()[best].any()
     for column in best.unbind(1):
         batch = copy.copy(batch)
         batch.interaction = {**batch.interaction, model.ITEM_ID: column}

@@ -22,6 +22,7 @@ from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.ensemble_file import FORMAT, EnsembleFile
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
+from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
 from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.results_beside import cost_of_trainings
@@ -386,6 +387,11 @@ def test_an_ensemble_whose_member_was_trained_anew_makes_other_lists(tmp_path):
     assert weights_key(str(file)) == before
     (tmp_path / "b.pth").write_bytes(b"trained anew")
     assert weights_key(str(file)) != before
+
+
+def test_members_leave_no_file_of_tensorboard_open(runs):
+    members = load_members([runs["TimelineRec"], runs["SASRec"]], {})
+    assert [member.trainer.tensorboard.file_writer for member in members] == [None, None]
 
 
 def test_members_may_number_users_differently(runs):

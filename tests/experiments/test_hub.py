@@ -14,7 +14,8 @@ from toy import SMALL, TINY_OF, toy_model, write_dataset
 import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError
-from recbole_genrec.experiments.loading import load, load_recommender
+from recbole_genrec.experiments.loading import load_recommender
+from recbole_genrec.experiments.opening import load
 from recbole_genrec.experiments.run import run_recbole_genrec
 
 HISTORY = ["i3", "i4", "i9"]

@@ -16,7 +16,7 @@ from toy import write_dataset
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, HeldError, ProcessError
 from recbole_genrec.experiments import benchmark, tuning
-from recbole_genrec.experiments.benchmark_file import Benchmark
+from recbole_genrec.experiments.benchmark_plan import Benchmark
 from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.single import SingleRun

@@ -28,9 +28,9 @@ def test_items_with_the_same_codes_keep_their_order(tmp_path, caplog):
     nowhere = str(tmp_path / "nowhere")
     alone = load_model(checkpoint, data_path=nowhere).model
     assert ranked(alone) == order
-    assert alone.popularity().tolist() == model._counted().tolist()
+    assert alone.popularity().tolist() == model.counted().tolist()
     alone.add_items([alone.content.text[5]], ["new"])
-    assert alone.popularity().tolist() == [*model._counted().tolist(), 0]
+    assert alone.popularity().tolist() == [*model.counted().tolist(), 0]
     alone.save(tmp_path / "again.pth")
     again = load_model(str(tmp_path / "again.pth"), data_path=nowhere).model
     assert ranked(again) == ranked(alone)

@@ -20,8 +20,8 @@ from toy import write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ConfigError, HeldError
 from recbole_genrec.experiments import tuning
-from recbole_genrec.experiments.search_space import ends, read_space
 from recbole_genrec.experiments.tuning import tune
+from recbole_genrec.experiments.tuning_space import ends, read_space
 
 SASREC = [
     "--hidden_size=16",

@@ -128,7 +128,7 @@ def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     from recbole_genrec.storage import atomic
     from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer
-    from recbole_genrec.tokenizer.vectors import VectorTokenizer
+    from recbole_genrec.tokenizer.vector_tokenizer import VectorTokenizer
     from recbole_genrec.training.trainer import GenRecTrainer
 
     @contextlib.contextmanager

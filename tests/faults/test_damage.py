@@ -32,7 +32,7 @@ from recbole_genrec.storage.artefacts import (
 from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.simple import StoredCodes
+from recbole_genrec.tokenizer.stored_codes import StoredCodes
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def rqvae_from_golden(data: dict[str, Tensor], sinkhorn: bool) -> RQVAE:
         sizes,
         mu=float(data["mu"]),
         quant_loss_weight=float(data["quant_loss_weight"]),
-        sinkhorn_epsilons=data["sk_epsilons"].tolist() if sinkhorn else (),
+        last_epsilon=float(data["sk_epsilons"][-1]) if sinkhorn else 0.0,
         sinkhorn_iterations=int(data["sk_iters"]),
     ).double()
     model.load_state_dict({our_name(name): value for name, value in weights.items()})

@@ -6,6 +6,8 @@ import pytest
 import torch
 from toy import toy_model, write_dataset
 
+from recbole_genrec.tokenizer import NewItems
+
 NEW = ["title: red soap no 1, brand: brand0", "title: green lamp, brand: brand9"]
 SIZES = {"codebook_sizes": [4, 4]}
 METHODS = {
@@ -108,3 +110,25 @@ def test_texts_of_others_stay_whatever_the_length_of_a_new_one(folder):
     )
     whole[0].add_items([*NEW])
     torch.testing.assert_close(whole[0].texts[len(texts) :], model.texts[-2:], atol=1e-5, rtol=0)
+
+
+def test_each_tree_takes_the_vectors_of_its_own_kind(folder, tmp_path):
+    """The first tokenizer reads SASRec's vectors, the second texts: it does not take the former."""
+    model, *_ = toy_model(
+        folder,
+        "TimelineRec",
+        cache_dir=str(tmp_path),
+        depth="none",
+        score_mode="exact",
+        tokenizer="rkmeans",
+        tokenizer_input="cf",
+        cf_dim=8,
+        cf_epochs=1,
+        tokenizers=["rkmeans", "text-hierarchical"],
+    )
+    (of_texts,) = model.further_codes
+    texts = ["a red soap", "a soft brush"]
+    existing = of_texts.item_codes.codes[1:]
+    expected, _ = of_texts.tokenizer.place(NewItems(texts), existing, of_texts.item_codes.sizes)
+    model.add_items(texts, vectors=torch.randn(2, 8))
+    assert torch.equal(of_texts.item_codes.codes[-2:], expected)

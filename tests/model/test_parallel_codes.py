@@ -205,7 +205,7 @@ def test_a_run_is_evaluated_recommends_reports_and_serves_a_later_day(tmp_path, 
     listed = {row["item"] for row in model.recommend(["i1", "i42"], k=42)}
     assert listed >= {"i40", "i43"} and not listed & {"i1", "i42"}
 
-    found = analyse(checkpoint)
+    found = analyse(checkpoint).lists
     assert found.metrics["recall@10"] == pytest.approx(first["test_result"]["recall@10"], abs=1e-6)
     assert "parallel" in write_report([tmp_path / "run.json"]).read_text()
     _, model, *_ = load_data_and_model(checkpoint)

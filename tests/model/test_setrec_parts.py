@@ -14,7 +14,7 @@ from torch import nn
 
 from recbole_genrec.backbone import CausalBackbone, EncoderDecoderBackbone, load_causal_lm
 from recbole_genrec.backbone.encoder_decoder.load import load_encoder_decoder
-from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, fill_cold
+from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, cold_vectors, fill_cold
 from recbole_genrec.model.setrec.losses import (
     component_scores,
     generation_loss,
@@ -280,6 +280,7 @@ def test_cold_items_follow_the_policy():
     mean = fill_cold(vectors, known, names, "mean")
     torch.testing.assert_close(mean[3], vectors[known].mean(0))
     noise = fill_cold(vectors, known, names, "keep")
+    assert torch.equal(noise[[3, 5]], cold_vectors(vectors[known], ["c", "e"], "keep"))
     assert not torch.equal(noise[3], noise[5]) and (noise[3].norm() / 3).item() > 1
     assert torch.equal(noise[known], vectors[known]) and not noise[0].any()
     again = fill_cold(vectors[[0, 1, 5, 2]], known[[0, 1, 5, 2]], ["[PAD]", "a", "e", "b"], "keep")

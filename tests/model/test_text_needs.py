@@ -85,3 +85,18 @@ def test_no_model_is_trained_before_the_texts_of_all_are_checked(folder, monkeyp
 def test_the_summary_says_whether_texts_are_read(folder, model, changes, line):
     config = toy_config(folder, model, **{"item_text_fields": ["title"], **changes})
     assert config.model_class.describe(config)["item text"] == line
+
+
+def test_a_further_tree_of_texts_needs_them(folder):
+    """Without texts it would be made of raw ids."""
+    changes = {"tokenizer": "cid", "tokenizers": ["cid", "rkmeans"], **SEVERAL_TREES}
+    check_item_texts(toy_config(folder, "TimelineRec", **changes))
+    with pytest.raises(DataError, match=r"^TimelineRec.* needs texts of items"):
+        check_item_texts(toy_config(folder, "TimelineRec", **changes, **NO_TEXT))
+    vectors = {"item_vectors": "v.npy"}
+    check_item_texts(toy_config(folder, "TimelineRec", **changes, **NO_TEXT, **vectors))
+
+
+def test_the_summary_of_lmindexer_names_no_text_encoder(folder):
+    config = toy_config(folder, "LMIndexer")
+    assert "text encoder" not in config.model_class.describe(config)

@@ -189,7 +189,7 @@ def test_lmindexers_codes_leave_beside_its_words(folder, loss_vocab):
     history, length, target = closing_rows(model)
     with torch.no_grad():
         memory = model._memory(*model.source(history, length))
-        states, labels = model._teach(memory, target, model.codes.shape[1])
+        states, labels = model.teach(memory, target)
         words = model._word_logits(states)
         logits = torch.cat([words, model.vocabulary.logits(states)], -1)
     n_words = words.shape[-1]
@@ -198,7 +198,7 @@ def test_lmindexers_codes_leave_beside_its_words(folder, loss_vocab):
         levels = closed_levels(codes, item, history[row].tolist())
         for level, (_, closed) in enumerate(levels):
             for code in closed:
-                logits[row, level, n_words + model.vocabulary.offsets[level] + code] = -math.inf
+                logits[row, level, n_words + model.vocabulary.first[level] + code] = -math.inf
     if loss_vocab == "codes":
         labels = torch.where(labels == model.end, 0, labels - model.text_and_codes.n_text + 1)
     expected = cross_entropy(logits.flatten(0, 1), labels.flatten())

@@ -130,6 +130,13 @@ def test_without_ranks_there_is_a_distance_and_no_p(results):
     assert row[3].startswith(("+", "-")) and row[4] == "?"
 
 
+def test_ranks_of_another_test_are_not_compared(results, tmp_path):
+    folder = tmp_path / "Ours.ranks"
+    stored = UserRanks.load(folder)
+    UserRanks(stored.ranks, USERS, 10, USERS, test_digest="another").save(folder)
+    assert outcome(results).rows[1][4] == "?"
+
+
 def test_one_result_has_neither_marks_nor_a_baseline(results):
     table = outcome({"Pop": results["Pop"]})
     assert table.best == set() and table.note == "" and "p" not in table.columns

@@ -60,9 +60,9 @@ def analysis(runs):
 
 def test_lists_made_again_give_the_metrics_of_the_run(runs, analysis):
     result = json.loads(runs["TimelineRec"].read_text())
-    assert analysis.users == analysis.of_users == len(analysis.ranks.users)
+    assert analysis.lists.users == analysis.of_users == len(analysis.ranks.users)
     for name, value in result["test_result"].items():
-        assert analysis.metrics[name] == pytest.approx(value, abs=1e-6)
+        assert analysis.lists.metrics[name] == pytest.approx(value, abs=1e-6)
         kind, _, k = name.partition("@")
         values = analysis.ranks.recall(int(k)) if kind == "recall" else analysis.ranks.ndcg(int(k))
         assert values.mean() == pytest.approx(value, abs=1e-6)
@@ -111,16 +111,16 @@ def test_groups_count_the_files_interactions(runs, analysis):
         if place[user] < length[user]:  # neither the validation nor the test item
             popularity[item] = popularity.get(item, 0) + 1
     assert dict(zip(analysis.ranks.users, analysis.ranks.targets, strict=True)) == last
-    assert sum(group.users for group in analysis.history) == len(last)
-    for group in analysis.history:
+    assert sum(group.users for group in analysis.lists.history) == len(last)
+    for group in analysis.lists.history:
         low, _, high = group.label.replace("+", "–9999").partition("–")
         members = [user for user in last if int(low) <= length[user] <= int(high or low)]
         assert group.users == len(members)
-    for group in analysis.popularity:
+    for group in analysis.lists.popularity:
         low, _, high = group.label.replace("+", "–9999").partition("–")
         counts = [popularity.get(item, 0) for item in last.values()]
         assert group.users == sum(int(low) <= count <= int(high or low) for count in counts)
-    for example in analysis.examples:
+    for example in analysis.lists.examples:
         assert example.n_history == length[example.user]
         assert example.target.token == last[example.user]
         places = [n for n, listed in enumerate(example.items, 1) if listed.is_target]
@@ -138,10 +138,10 @@ def test_levels_and_tree_hold_every_item_once(analysis):
         for child in node.children:
             walk(child)
 
-    walk(analysis.tree)
+    walk(analysis.codes.tree)
     assert sorted(tokens) == sorted(f"i{number}" for number in range(40))
-    assert analysis.levels[0].prefixes == len(analysis.tree.children)
-    assert analysis.levels[-1].sharing == 0  # the extra token tells all items apart
+    assert analysis.codes.levels[0].prefixes == len(analysis.codes.tree.children)
+    assert analysis.codes.levels[-1].sharing == 0  # the extra token tells all items apart
 
 
 def test_page_needs_no_network_and_escapes_texts(runs, tmp_path):
@@ -357,10 +357,10 @@ def test_every_kind_of_method_has_a_report(runs, tmp_path, model):
     result = run_recbole_genrec(model, "toy", config_dict=values)
     found = analyse(result["checkpoint"])
     for name, value in result["test_result"].items():
-        assert found.metrics[name] == pytest.approx(value, abs=1e-6)
-    assert bool(found.given_codes) == ("search" in result["report"])
-    if found.given_codes:
-        reachable = 1 - result["unreachable_targets"]["test"] / found.users
+        assert found.lists.metrics[name] == pytest.approx(value, abs=1e-6)
+    assert (not isinstance(found.search, str)) == ("search" in result["report"])
+    if not isinstance(found.search, str):
+        reachable = 1 - result["unreachable_targets"]["test"] / found.lists.users
         assert found.given_codes[-1].metrics["recall@1"] == pytest.approx(reachable)
     text = write_report([file]).read_text()
     assert ('class="tree"' in text) == (model != "SETRec")

@@ -12,7 +12,7 @@ import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ArtefactError, ConfigError, HeldError
 from recbole_genrec.report.leaderboard import make_leaderboard
-from recbole_genrec.report.ranks import UserRanks, comparable
+from recbole_genrec.report.ranks import UserRanks, in_one_form
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.shared import share_results, without_paths
@@ -93,8 +93,8 @@ def test_other_users_or_items_are_not_the_same_cases():
 
 def test_ranks_of_both_forms_are_compared_without_names():
     named, bare = drawn(0), drawn(1).without_names()
-    assert comparable([named, drawn(1)])[0] is named
-    both = comparable([named, bare])
+    assert in_one_form([named, drawn(1)])[0] is named
+    both = in_one_form([named, bare])
     keys = [ranks.by_case("recall@10").keys() for ranks in both]
     assert keys[0] == keys[1] and len(keys[0]) == len(USERS)
 

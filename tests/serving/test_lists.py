@@ -21,7 +21,7 @@ from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, load_recommender, recommend
-from recbole_genrec.model.answers import best_of
+from recbole_genrec.model.answers import lists_of_scores
 from recbole_genrec.serving import job_key, shards
 from recbole_genrec.serving import lists as lists_room
 from recbole_genrec.serving.list_files import join_parts, write_part
@@ -458,6 +458,26 @@ def test_users_of_a_file(trained, tmp_path):
         recommend_to_file(trained[1]["Pop"], tmp_path / "recs.xlsx")
 
 
+def test_items_of_files_are_listed_or_left_out(trained, tmp_path, caplog):
+    stock, sold_out = tmp_path / "stock.txt", tmp_path / "sold_out.txt"
+    stock.write_text("i1\ni2\ni3\ni4\nnever sold\n")
+    sold_out.write_text("i3\nunheard of\n")
+    files = {"candidate_file": str(stock), "excluded_file": str(sold_out)}
+    output = tmp_path / "lists.csv"
+    recommend_to_file(trained[1]["TIGER"], output, k=10, exclude_seen=False, **files)
+    assert set(pd.read_csv(output)["item_id"]) == {"i1", "i2", "i4"}
+    assert "1 of 5 items of" in caplog.text and "'never sold'" in caplog.text
+    one = recommend(trained[1]["TIGER"], history=["i1"], excluded_file=str(sold_out), k=39)
+    assert "i3" not in {row["item"] for row in one}
+    stock.write_text("i1\nx1\nx2\n")
+    with pytest.raises(ConfigError, match=r"There is no item 'x1' \(2 of 3 ids are unknown\)"):
+        recommend_to_file(trained[1]["TIGER"], output, candidate_file=str(stock))
+    sold_out.write_text("i1\n")
+    stock.write_text("i1\n")
+    with pytest.raises(ConfigError, match="leaves out every item"):
+        recommend_to_file(trained[1]["TIGER"], output, **files)
+
+
 def test_recbole_models_recommend_for_a_history(trained):
     assert len(recommend(trained[1]["SASRec"], history=["i3", "i4"], k=3)) == 3
     assert len(recommend(trained[1]["Pop"], history=["i3"], k=3)) == 3
@@ -482,7 +502,7 @@ def test_the_best_are_those_of_a_sort():
     scores = torch.randint(0, 6, (40, 30)).float()
     scores[torch.rand(40, 30) < 0.3] = -torch.inf
     scores[3] = -torch.inf
-    lists = best_of(scores, 12, None, None)
+    lists = lists_of_scores(scores, 12, None, None)
     for row in range(40):
         open_items = [item for item in range(1, 30) if scores[row, item] > -torch.inf]
         best = sorted(open_items, key=lambda item: (-scores[row, item].item(), item))[:12]

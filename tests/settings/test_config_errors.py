@@ -16,7 +16,7 @@ from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.classification import shared_keys
 from recbole_genrec.settings.declaration import Key
 from recbole_genrec.settings.parsing import read_yaml
-from recbole_genrec.settings.recbole_values import evaluation_modes
+from recbole_genrec.settings.protocol_values import evaluation_modes
 from recbole_genrec.settings.rules import check_value, nearest
 
 

@@ -16,7 +16,6 @@ import yaml
 import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.run_names import EARLIER, name_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import GENERATORS, MODELS, get_model_class, is_generative
 from recbole_genrec.settings.classification import (
@@ -31,7 +30,7 @@ from recbole_genrec.settings.rules import check_value
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
 from recbole_genrec.tokenizer import TOKENIZERS, fit_or_load, tokenizer_class
-from recbole_genrec.tokenizer.simple import RandomTokenizer
+from recbole_genrec.tokenizer.random_tokenizer import RandomTokenizer
 
 METHODS = [name for name in MODELS if is_generative(get_model_class(name))]
 PACKAGE = Path(recbole_genrec.__file__).parent
@@ -279,20 +278,6 @@ def test_so_they_are_where_only_a_setting_asks_for_these_vectors(model, values):
     assert name(model, **values) != name(model, **values, cf_rows="all")
     config = GenRecConfig(model, "ml-100k", config_dict={"gpu_id": "", **values, "cf_rows": "all"})
     assert "cf_rows" not in named_values(config.declarations, config.plain())  # the name of before
-
-
-def test_a_run_of_an_earlier_version_goes_on_under_its_name(tmp_path):
-    options = {"gpu_id": "", "checkpoint_dir": str(tmp_path), "resume": True}
-    config = GenRecConfig("TIGER", "ml-100k", config_dict=options)
-    current, earlier = config.run_name(), name_of(config, EARLIER[-1])
-    assert current != earlier
-    (tmp_path / f"{earlier}.resume.pth").touch()
-    assert config.run_name() == earlier
-    (tmp_path / f"{current}.pth").touch()
-    assert config.run_name() == current
-    (tmp_path / f"{current}.pth").unlink()
-    config["resume"] = False
-    assert config.run_name() == current, "a new run starts under the new name"
 
 
 # --- the list for people ------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
 from recbole_genrec.tokenizer.quantiser.sinkhorn import sinkhorn_codes
 from recbole_genrec.tokenizer.registry import make_tokenizer
 from recbole_genrec.tokenizer.rqvae_stage import RQVAEStage
-from recbole_genrec.tokenizer.vectors import VectorTokenizer
+from recbole_genrec.tokenizer.vector_tokenizer import VectorTokenizer
 
 
 def crowded(n=700, seed=0):
@@ -129,7 +129,7 @@ def test_the_key_says_what_the_codebooks_start_from(start):
     if start == "constrained":
         expected, _ = constrained_codebooks(latents, network.sizes, 3, 0.05, 50)
     else:
-        expected = ResidualKMeans.fit(latents[rows], network.sizes, 3, bounded=False).codebooks
+        expected = ResidualKMeans.fit(latents[rows], network.sizes, 3).codebooks
         assert [len(book) for book in expected] == list(network.sizes), "no code is a copy"
     for book, reference in zip(network.codebooks, expected, strict=True):
         torch.testing.assert_close(book.detach().double(), reference, atol=1e-4, rtol=1e-4)

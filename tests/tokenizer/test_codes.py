@@ -21,7 +21,7 @@ from recbole_genrec.tokenizer import make_tokenizer
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
 from recbole_genrec.tokenizer.fitting import fit_or_load
-from recbole_genrec.tokenizer.simple import RandomTokenizer
+from recbole_genrec.tokenizer.random_tokenizer import RandomTokenizer
 
 TOKENS = ["[PAD]", "a", "b", "c"]
 

@@ -109,7 +109,7 @@ def test_no_code_is_a_text_token(fitted):
     assert n_text >= len(pretrained.text_tokenizer)
     assert pretrained.code_rows.shape == (8, 32)
     network = indexer._finished()
-    tokens = n_text + network.codes.flat(torch.tensor([[0, 0], [3, 3]]))
+    tokens = n_text + network.codes.tokens(torch.tensor([[0, 0], [3, 3]]))
     assert tokens.tolist() == [[n_text, n_text + 4], [n_text + 3, n_text + 7]]
 
 

@@ -116,7 +116,7 @@ def test_losses_equal_the_formula(reduction):
 def test_encoding_is_a_function_of_the_row(monkeypatch):
     x = blobs(n=1500)
     x[700] = x[3].clone()
-    model = rqvae(sizes=(32, 32, 32), sinkhorn_epsilons=(0.0, 0.0, 0.01))
+    model = rqvae(sizes=(32, 32, 32), last_epsilon=0.01)
     model.codebook_init(x)
     codes = model.assign(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -133,9 +133,9 @@ def test_encoding_is_a_function_of_the_row(monkeypatch):
     )
 
 
-def test_sinkhorn_levels_are_balanced_in_training_only():
+def test_the_last_level_is_balanced_in_training_only():
     x = blobs(n=64)
-    model = rqvae(sinkhorn_epsilons=(0.0, 0.0, 0.05), sinkhorn_iterations=30)
+    model = rqvae(last_epsilon=0.05, sinkhorn_iterations=30)
     distances = model.level_distances(x)
     trained, evaluated = model(x)[2], model.eval()(x)[2]
     assert torch.equal(trained[:, :2], evaluated[:, :2])
@@ -215,15 +215,16 @@ def test_repair_from_level_distances():
     model = rqvae(sizes=(8, 16))
     model.codebook_init(x)
     codes = model.assign(x)
-    levels = model.level_distances(x)
-    repaired, sizes = resolve_collisions(codes, model.sizes, "nearest_free", distances=levels)
+
+    def distances(rows):
+        return model.level_distances(x[rows])
+
+    repaired, sizes = resolve_collisions(codes, model.sizes, "nearest_free", distances=distances)
     assert (
         sizes == (8, 16)
         and collision_stats(codes)["unique_ids"] < 120 == collision_stats(repaired)["unique_ids"]
     )
-    whole, _ = resolve_collisions(
-        codes, model.sizes, "both", distances=lambda rows: model.level_distances(x[rows])
-    )
+    whole, _ = resolve_collisions(codes, model.sizes, "both", distances=distances)
     assert collision_stats(whole)["unique_ids"] == 120 and torch.equal(whole[:, 0], codes[:, 0])
 
 
@@ -258,10 +259,8 @@ def test_weights_at_the_start():
 def test_errors():
     with pytest.raises(ConfigError, match="reduction is 'max'"):
         rqvae(reduction="max")
-    with pytest.raises(
-        ConfigError, match=r"3 levels need as many Sinkhorn epsilons >= 0, got \[0.1\]"
-    ):
-        rqvae(sinkhorn_epsilons=(0.1,))
+    with pytest.raises(ConfigError, match="the Sinkhorn epsilon is -0.1"):
+        rqvae(last_epsilon=-0.1)
     with pytest.raises(ConfigError, match=r"codebook_sizes \[8, 0\]"):
         rqvae(sizes=(8, 0))
     x = blobs()

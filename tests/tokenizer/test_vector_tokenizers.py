@@ -20,7 +20,8 @@ from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
 from recbole_genrec.storage.digests import digest
-from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer, vectors
+from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer.collapse import refuse_single_codes
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
@@ -213,8 +214,8 @@ def test_a_level_with_a_single_code_is_refused_where_it_is_needed(content):
     x = torch.arange(6.0).unsqueeze(1)
     for codes in ([[0, 0, 0], [0, 0, 1], [0, 1, 0]] * 2, [[0, 0], [1, 0]] * 3):
         with pytest.raises(GenRecError, match="all items have the same code at level"):
-            vectors._refuse_single_codes(torch.tensor(codes), (2, 2, 2), x)
-    vectors._refuse_single_codes(
+            refuse_single_codes(torch.tensor(codes), (2, 2, 2), x)
+    refuse_single_codes(
         torch.tensor([[code, 0] for code in range(6)]), (6, 6), x
     )  # all are told apart already
 
@@ -302,7 +303,7 @@ def test_items_without_an_interaction_stay_zero_vectors_and_do_not_shift_the_oth
     fitted.learn = lambda x, content: (seen.append(x), learn(x, content))
     codes = fitted.fit(content)
     np.testing.assert_allclose(fitted.scale.centre, cf[(cf != 0).any(1)].mean(0), rtol=1e-5)
-    without = [fitted.order.tolist().index(item) for item in (4, 5, 6)]
+    without = [fitted.order.index(item) for item in (4, 5, 6)]
     assert (seen[0][without] == 0).all() and len(codes.codes[[4, 5, 6], :2].unique(dim=0)) == 1
     assert name != "mq" or fitted.quality["n"] == content.n_items - 4
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from toy import SMALL, TINY_OF, write_dataset
@@ -13,8 +12,6 @@ from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.runtime import interrupts
 from recbole_genrec.storage.checkpoints import load_checkpoint
-from recbole_genrec.storage.digests import folder_fingerprint
-from recbole_genrec.training import earlier_runs
 from recbole_genrec.training.resume import ResumePoints
 from recbole_genrec.training.trainer import GenRecTrainer
 
@@ -171,16 +168,3 @@ def test_only_without_an_interrupted_run_a_finished_one_is_named(folder):
     run(folder, epochs=1)
     with pytest.raises(ConfigError, match="is a finished run that differs in epochs: it had 1,"):
         run(folder, epochs=2, resume=True)
-
-
-def test_a_folder_is_known_by_its_digest_of_an_earlier_version(tmp_path, monkeypatch):
-    (tmp_path / "model.safetensors").write_bytes(bytes(5 * 2**20))
-    folder = str(tmp_path)
-    now = {folder: folder_fingerprint(tmp_path)}
-    monkeypatch.setattr(earlier_runs, "files_of_run", lambda _: now)
-    monkeypatch.setattr(earlier_runs, "further_paths", lambda *_: [])
-    config = SimpleNamespace(declarations={}, plain=dict)
-    before = {folder: folder_fingerprint(tmp_path, ends_only=True)}
-    earlier_runs._check_files(config, {"files": before}, tmp_path)
-    with pytest.raises(ConfigError, match="since it began .* changed"):
-        earlier_runs._check_files(config, {"files": {folder: "other"}}, tmp_path)

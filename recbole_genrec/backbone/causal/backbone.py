@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.backbone.beam_cache import BeamCache, KeysAreWritten
+from recbole_genrec.backbone.beam_cache import RESERVE, BeamCache, KeysAreWritten
 from recbole_genrec.backbone.causal.llama import is_llama, llama_states
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.backbone.causal.packing import LAYOUTS
@@ -294,7 +294,7 @@ class CausalBackbone(nn.Module):
                 sees = causal(size, source.device)[None, None]
             prompt = PromptInput(source, positions, sees.expand(rows, -1, -1, -1))
             return PromptMemory(valid, end, longest, prompt)
-        cache = BeamCache(reserve=128)
+        cache = BeamCache(RESERVE)
         self(source, sees, positions, cache)
         return PromptMemory(valid, end, longest, cache)
 

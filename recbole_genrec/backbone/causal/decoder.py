@@ -12,7 +12,7 @@ import copy
 import torch
 from torch import Tensor
 
-from recbole_genrec.backbone.beam_cache import visible_paths
+from recbole_genrec.backbone.beam_cache import RESERVE, visible_paths
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.prompts import read_prompts
 from recbole_genrec.backbone.protocol import EmbedCode, LogProbs
@@ -28,7 +28,6 @@ class CausalDecoder:
         lengths: prompt lengths ``[B]`` in tokens.
         embed_code: ``(codes [B, Q], level) -> [B, Q, d_in]``.
         log_probs: ``(states [B, Q, d_out], level) -> float32 [B, Q, V_level]``.
-        reserve: tokens for which the cache has room at once.
     """
 
     def __init__(
@@ -38,14 +37,13 @@ class CausalDecoder:
         lengths: Tensor,
         embed_code: EmbedCode,
         log_probs: LogProbs,
-        reserve: int = 128,
     ):
         self.backbone = backbone
         self.embed_code = embed_code
         self.log_probs = log_probs
         self.lengths = lengths
         self.width = prompt.shape[1]
-        self.cache, last = read_prompts(backbone, prompt, lengths, reserve)
+        self.cache, last = read_prompts(backbone, prompt, lengths, RESERVE)
         self.root = log_probs(last, 0)  # [B, 1, V_0]
         self._prepare()
 

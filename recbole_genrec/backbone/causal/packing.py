@@ -20,19 +20,17 @@ from torch.nn.functional import embedding
 
 from recbole_genrec.backbone.sequences import length_mask
 
-PASS_COST = (
-    64  # cost of one more pass in tokens (our choice; measured flat from 16 to 128 on a CPU)
-)
+PASS_COST = 64
+"""What one more pass costs, in tokens (our choice; measured flat from 16 to 128 on a CPU)."""
 
 Forward = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
 
-def length_groups(lengths: Tensor, pass_cost: int = PASS_COST) -> list[Tensor]:
+def length_groups(lengths: Tensor) -> list[Tensor]:
     """Groups with the least sum of padded tokens and passes, by dynamic programming.
 
     Args:
         lengths: ``[B]``.
-        pass_cost: what one more pass costs, in tokens.
 
     Returns:
         Sequence numbers of each group, short ones first.
@@ -44,7 +42,7 @@ def length_groups(lengths: Tensor, pass_cost: int = PASS_COST) -> list[Tensor]:
     start = np.zeros(count + 1, dtype=int)  # where their last group starts
     for end in range(1, count + 1):
         sizes = np.arange(end, 0, -1)
-        costs = best[:end] + pass_cost + sizes * ordered[end - 1]
+        costs = best[:end] + PASS_COST + sizes * ordered[end - 1]
         start[end] = costs.argmin()
         best[end] = costs[start[end]]
 

@@ -29,7 +29,7 @@ def inspect(
     backbone: BackboneOption = None,
 ) -> None:
     """What LCRec says about an item when it sees its codes alone, beside the true title."""
-    from recbole_genrec.data.ids import IdText
+    from recbole_genrec.data.given_ids import IdText
     from recbole_genrec.experiments.trained import inspect as described
 
     changes = checkpoint_changes(model, data_path, backbone)

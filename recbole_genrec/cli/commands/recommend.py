@@ -13,6 +13,7 @@ from recbole_genrec.cli.options import (
     CandidateFileOption,
     CheckpointOption,
     DataPathOption,
+    ExcludedFileOption,
     ExcludeSeenOption,
     HistoryOption,
     ListsOption,
@@ -25,7 +26,7 @@ from recbole_genrec.cli.options import (
 )
 
 if TYPE_CHECKING:  # --help imports no torch
-    from recbole_genrec.data.ids import IdText
+    from recbole_genrec.data.given_ids import IdText
 
 
 def recommend(
@@ -38,6 +39,7 @@ def recommend(
     top: TopOption = 10,
     exclude_seen: ExcludeSeenOption = None,
     candidate_file: CandidateFileOption = None,
+    excluded_file: ExcludedFileOption = None,
     shard: ShardOption = None,
     model: ModelOption = None,
     data_path: DataPathOption = None,
@@ -55,7 +57,8 @@ def recommend(
     if output is None:
         if shard is not None:
             raise typer.BadParameter("--shard is a block of the users whose lists go to --output")
-        _print_list(checkpoint, people, history, top, candidate_file, exclude_seen, changes)
+        files = {"candidate_file": candidate_file, "excluded_file": excluded_file}
+        _print_list(checkpoint, people, history, top, exclude_seen, **files, **changes)
         return
     if people is None:
         raise typer.BadParameter("--output takes lists of users: give --users=all or --user=u1,u2")
@@ -63,7 +66,15 @@ def recommend(
     from recbole_genrec.serving.lists import recommend_to_file
 
     written = recommend_to_file(
-        checkpoint, output, people, top, exclude_seen, candidate_file, shard, **changes
+        checkpoint,
+        output,
+        people,
+        top,
+        exclude_seen,
+        candidate_file,
+        shard,
+        excluded_file,
+        **changes,
     )
     if written.is_first_process:
         print(written.sentence())
@@ -71,7 +82,7 @@ def recommend(
 
 def _people(users: str | None, user: str | None, all_users: bool) -> str | IdText | None:
     """Whose lists are wanted: a word or a file of ``--users``, or raw ids as they were typed."""
-    from recbole_genrec.data.ids import IdText
+    from recbole_genrec.data.given_ids import IdText
 
     if [users is not None, user is not None, all_users].count(True) > 1:
         raise typer.BadParameter("give one of --users, --user and --all_users")
@@ -87,19 +98,27 @@ def _print_list(
     people: str | IdText | None,
     history: str | None,
     top: int,
-    candidate_file: str | None,
     exclude_seen: bool | None,
-    changes: dict[str, Any],
+    **changes: Any,
 ) -> None:
-    """Show the list of one user or history."""
-    from recbole_genrec.data.ids import IdText
+    """Show the list of one user or history.
+
+    Args:
+        checkpoint: as of the command.
+        people: as :func:`_people` gives them.
+        history: as of the command.
+        top: as of the command.
+        exclude_seen: as of the command.
+        **changes: files of items, and settings to replace.
+    """
+    from recbole_genrec.data.given_ids import IdText
     from recbole_genrec.errors import ConfigError
     from recbole_genrec.experiments.trained import recommend as recommend_one
 
     if isinstance(people, str):
         raise ConfigError("The lists of several users go to a file: add --output=lists.tsv.")
     items = None if history is None else IdText(history)
-    rows = recommend_one(checkpoint, people, items, top, candidate_file, exclude_seen, **changes)
+    rows = recommend_one(checkpoint, people, items, top, exclude_seen=exclude_seen, **changes)
     for row in rows:
         print(f"{row['rank']:>3}  {row['item']:<16}  {row['score']:9.4f}  {row['text']}")
 

@@ -1,4 +1,4 @@
-"""Which datasets can be had, and what to do about one that is not there."""
+"""A dataset that is known and not there is made in a run, as RecBole downloads its own."""
 
 from __future__ import annotations
 
@@ -7,37 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.preparation.recipes import RECIPES
-from recbole_genrec.settings.rules import nearest
-
-
-def how_to_get(name: str, folder: str | Path) -> str:
-    """What to do about a dataset whose files are missing.
-
-    Args:
-        name: of the dataset.
-        folder: where its files were looked for.
-    """
-    move = "or point --data_path at the folder that holds the dataset's folder."
-    if name in RECIPES:
-        return f"Make it with 'recbole-genrec prepare {name}', {move}"
-    near = nearest(name, {*RECIPES, *datasets_in(Path(folder).parent)} - {name})
-    hint = f"Did you mean {near[0]}? " if near else ""
-    return (
-        f"{hint}Data of your own need no preparation: put {name}.inter, with a line of column "
-        f"names like user_id:token, item_id:token and timestamp:float, into {folder}, {move}"
-    )
-
-
-def datasets_in(folder: Path) -> Sequence[str]:
-    """Names of the datasets whose files lie below ``folder``."""
-    if not folder.is_dir():
-        return []
-    return [path.parent.name for path in folder.glob("*/*.inter")]
+from recbole_genrec.data.known_datasets import RECIPES
 
 
 def prepare_if_missing(config: Any, files: Sequence[Path]) -> None:
-    """Make a dataset that ``prepare`` knows, as RecBole downloads its own in a run.
+    """Make the dataset of a run where ``prepare`` knows it and its files are missing.
 
     Args:
         config: a ``GenRecConfig``.

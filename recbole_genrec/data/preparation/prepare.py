@@ -9,14 +9,12 @@ the user's sequence, because RecBole's float32 cannot hold Unix seconds.
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
-import pandas as pd
-
+from recbole_genrec.data.known_datasets import RECIPES, Recipe, place_of_own_data
 from recbole_genrec.data.preparation.cleaning import (
     clean_categories,
     clean_price,
@@ -25,8 +23,7 @@ from recbole_genrec.data.preparation.cleaning import (
     keep_core,
     positions,
 )
-from recbole_genrec.data.preparation.readers import read_interactions, read_items
-from recbole_genrec.data.preparation.recipes import RECIPES, Recipe
+from recbole_genrec.data.preparation.readers import read_items, read_raw_interactions
 from recbole_genrec.data.preparation.sources import (
     download,
     find_files,
@@ -34,8 +31,9 @@ from recbole_genrec.data.preparation.sources import (
     recbole_url,
     unpacked,
 )
+from recbole_genrec.data.preparation.writing import INTERACTIONS, write_table
 from recbole_genrec.errors import DataError
-from recbole_genrec.storage.atomic import atomic_write, write_text
+from recbole_genrec.settings.rules import did_you_mean
 
 logger = getLogger(__name__)
 
@@ -104,12 +102,9 @@ def prepare_dataset(
     """
     recipe = RECIPES.get(name)
     if recipe is None:
-        near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
         raise DataError(
-            f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}. Did you mean "
-            f"`{near}`? Data of your own need no preparation: run reads NAME/NAME.inter below "
-            f"{data_path}, with a line of column names like user_id:token, item_id:token and "
-            "timestamp:float."
+            f"`{name}` is no dataset that can be prepared: {', '.join(RECIPES)}."
+            f"{did_you_mean(name, RECIPES)} {place_of_own_data('NAME', Path(data_path, 'NAME'))}."
         )
     target = Path(data_path).expanduser() / name
     source = None if source is None else Path(source).expanduser()
@@ -123,7 +118,7 @@ def prepare_dataset(
         unpacked(_fetch(name, source, scratch), Path(scratch)) as folder,
     ):
         files = find_files(folder, recipe.hint)
-        frame = in_time_order(read_interactions(files.interactions))
+        frame = in_time_order(read_raw_interactions(files.interactions))
         if files.items is not None and recipe.known_items_only:
             known = read_items(files.items, set(frame["item_id"]), {})
             frame = frame[frame["item_id"].isin(known.keys())]
@@ -139,11 +134,14 @@ def prepare_dataset(
     if fields:
         n_texts = len(rows)
         types = {field: recipe.fields[field].type for field in fields}
-        _write_items(target / f"{name}.item", rows, types)
+        cells = ([item, *(row[field] for field in types)] for item, row in rows.items())
+        write_table(target / f"{name}.item", {"item_id": "token", **types}, cells)
     else:
         logger.warning("%s: the source has no item text; no .item file is written", name)
         (target / f"{name}.item").unlink(missing_ok=True)
-    _write_interactions(target / f"{name}.inter", frame)
+    steps = positions(frame["user_id"]).tolist()
+    events = zip(frame["user_id"], frame["item_id"], map(str, steps), strict=True)
+    write_table(target / f"{name}.inter", INTERACTIONS, events)
     counts = (frame["user_id"].nunique(), frame["item_id"].nunique(), len(frame))
     return PreparedDataset(name, target, *counts, n_texts, fields, recipe.published)
 
@@ -187,26 +185,3 @@ def _clean(value: object, how: str) -> str:
         return clean_categories(categories)
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return clean_price(text) if how == "price" else clean_text(text)
-
-
-def _write_items(path: Path, rows: dict[str, dict[str, str]], types: dict[str, str]) -> None:
-    header = "\t".join(["item_id:token", *(f"{field}:{kind}" for field, kind in types.items())])
-    lines = []
-    for item, row in rows.items():
-        cells = [row[field] for field in types]
-        lines.append("\t".join([item, *cells]))
-    write_text(path, "\n".join([header, *lines]) + "\n")
-
-
-def _write_interactions(path: Path, frame: pd.DataFrame) -> None:
-    out = pd.DataFrame(
-        {
-            "user_id:token": frame["user_id"],
-            "item_id:token": frame["item_id"],
-            "timestamp:float": positions(frame["user_id"]),
-        }
-    )
-    with atomic_write(path) as temporary:
-        out.to_csv(
-            temporary, sep="\t", index=False, quoting=3, encoding="utf-8", lineterminator="\n"
-        )

@@ -26,7 +26,7 @@ COLUMNS = ["user_id", "item_id", "timestamp"]
 _REVIEW_KEYS = ("reviewerID", "asin", "unixReviewTime")
 
 
-def read_interactions(path: Path) -> pd.DataFrame:
+def read_raw_interactions(path: Path) -> pd.DataFrame:
     """Columns ``user_id``, ``item_id`` (text) and ``timestamp`` (float64) in file order.
 
     Raises:

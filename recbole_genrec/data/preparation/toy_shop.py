@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genrec.storage.atomic import write_text
+from recbole_genrec.data.preparation.writing import INTERACTIONS, write_table
 
 NAME = "toy-shop"
 FIELDS = ("title", "hobby")
@@ -60,17 +60,16 @@ def write_toy_shop(data_path: str | Path, seed: int = SEED) -> Path:
     """
     folder = Path(data_path) / NAME
     products = _products()
-    lines = ["item_id:token\ttitle:token_seq\thobby:token"]
-    lines += ["\t".join(product) for product in products]
-    write_text(folder / f"{NAME}.item", "\n".join(lines) + "\n")
+    kinds = {"item_id": "token", "title": "token_seq", "hobby": "token"}
+    write_table(folder / f"{NAME}.item", kinds, products)
 
-    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    events = []
     generator = np.random.default_rng(seed)
     for customer in range(1, N_CUSTOMERS + 1):
         for number, product in enumerate(_purchases(generator)):
             time = FIRST_DAY + DAY * (customer + 3 * number)
-            lines.append(f"c{customer}\t{products[product][0]}\t{time}")
-    write_text(folder / f"{NAME}.inter", "\n".join(lines) + "\n")
+            events.append([f"c{customer}", products[product][0], str(time)])
+    write_table(folder / f"{NAME}.inter", INTERACTIONS, events)
     return folder
 
 

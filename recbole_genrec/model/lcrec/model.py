@@ -47,6 +47,7 @@ from recbole_genrec.model.lcrec.templates import (
     with_prompt_set,
 )
 from recbole_genrec.model.lcrec.vocabulary import code_vocabulary
+from recbole_genrec.model.stored import TextUse
 from recbole_genrec.runtime.number_formats import NUMBER_FORMATS
 from recbole_genrec.settings.parsing import read_yaml
 from recbole_genrec.settings.property_files import properties_folder
@@ -366,9 +367,10 @@ class LCRec(CausalRecommender):
         return {**super().other_parameter(), "lcrec": lcrec}
 
     @classmethod
-    def uses_texts(cls, config) -> bool:
-        """Tasks with texts train where there are some."""
-        return True
+    def text_use(cls, config) -> TextUse:
+        """As the base's; tasks with texts train where there are some."""
+        use = super().text_use(config)
+        return "optional" if use == "none" else use
 
     # --- settings ---------------------------------------------------------------------------------
 
@@ -387,10 +389,6 @@ class LCRec(CausalRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines, the language model and the tasks."""
+        """The base's lines and the tasks."""
         settings = cls.settings_class.of(config)
-        return {
-            **super().describe(config),
-            "backbone": f"{settings.language_model}, tuning {settings.tuning}",
-            "tasks": ", ".join(settings.tasks),
-        }
+        return {**super().describe(config), "tasks": ", ".join(settings.tasks)}

@@ -228,7 +228,7 @@ class Responses:
             float32 ``[..., V_level]``.
         """
         sizes = self.vocabulary.level_sizes
-        first = self.vocabulary.offsets[level] - sum(sizes)  # the codes come last
+        first = self.vocabulary.first[level] - sum(sizes)  # the codes come last
         text: OutputLayer = self._end_row
         n_text = 1
         if self.settings.sid_loss_vocab == "full":
@@ -298,14 +298,14 @@ class Responses:
         """Logits ``[N, ... + C]`` of responses, -inf at the codes that do not compete."""
         if all(response.closed is ALL_OPEN for response in responses):
             return logits
-        sizes = self.vocabulary.sizes
+        sizes = self.vocabulary.level_sizes
         n_codes = sum(sizes)
         masks = []
         for response in responses:
             if response.closed is ALL_OPEN:
                 mask = logits.new_zeros(len(response.labels), n_codes, dtype=torch.bool)
             else:
-                tokens = response.closed.tokens(self.vocabulary.offsets, len(sizes) + 1, n_codes)
+                tokens = response.closed.tokens(self.vocabulary.first, len(sizes) + 1, n_codes)
                 mask = tokens.flatten(0, 1)
             masks.append(mask)
         mask = pad(torch.cat(masks), (logits.shape[1] - n_codes, 0))

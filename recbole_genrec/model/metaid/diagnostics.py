@@ -22,17 +22,15 @@ VARIANCE = 0.95
 """Share of the variance that the principal components keep."""
 
 
-def item_pairs(n_items: int, n_pairs: int = N_PAIRS, seed: int = 0) -> Tensor:
-    """Pairs of different rows, int64 ``[2, n_pairs]``.
+def item_pairs(n_items: int) -> Tensor:
+    """Pairs of different rows, int64 ``[2, N_PAIRS]``, always the same.
 
     Args:
         n_items: number of rows, at least 2.
-        n_pairs: number of pairs.
-        seed: of the draw.
     """
-    generator = torch.Generator().manual_seed(seed)
-    first = torch.randint(n_items, (n_pairs,), generator=generator)
-    further = torch.randint(1, n_items, (n_pairs,), generator=generator)
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(n_items, (N_PAIRS,), generator=generator)
+    further = torch.randint(1, n_items, (N_PAIRS,), generator=generator)
     return torch.stack([first, (first + further) % n_items])
 
 

@@ -276,7 +276,7 @@ class MetaID(EncoderDecoderRecommender):
 
     @classmethod
     def describe(cls, config) -> dict[str, str]:
-        """The base's lines, with users and items in one, and the backbone."""
+        """The base's lines, with users and items in one, and the tasks."""
         settings = cls.settings_class.of(config)
         augmentation = "none"
         if settings.augment:
@@ -285,7 +285,6 @@ class MetaID(EncoderDecoderRecommender):
             **super().describe(config),
             "tokenizer": f"{settings.tokenizer}, {settings.codebook_sizes[0]} clusters of users "
             "and items",
-            "backbone": settings.language_model,
             "tasks": f"sequential, direct with weight {settings.direct_weight}; augmentation: "
             f"{augmentation}",
         }

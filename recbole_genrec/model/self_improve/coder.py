@@ -10,8 +10,8 @@ from torch import Tensor
 from recbole_genrec.decoding import (
     AdjustedDecoder,
     CodeDecoder,
-    grammar_candidates,
-    sampled_candidates,
+    grammar_tuples,
+    sampled_tuples,
     tuple_scores,
 )
 
@@ -96,12 +96,12 @@ class ItemCoder:
         mode = self.settings.si_decode
         if mode == "sample":
             temperature = self.settings.si_temperature
-            return sampled_candidates(decoder, self.sizes, width, temperature, self.generator)
+            return sampled_tuples(decoder, self.sizes, width, temperature, self.generator)
         groups = 1
         if mode == "diverse_beam":
             groups = max(1, width // 2)
         penalty = self.settings.si_diversity_penalty
-        return grammar_candidates(decoder, self.sizes, width, groups=groups, penalty=penalty)
+        return grammar_tuples(decoder, self.sizes, width, groups=groups, penalty=penalty)
 
     def _decoder(self, rows: Tensor) -> CodeDecoder:
         """The method's decoder, adjusted.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.scale import standardised
-from recbole_genrec.tokenizer.vectors import VectorSettings
+from recbole_genrec.tokenizer.vector_tokenizer import VectorSettings
 
 if TYPE_CHECKING:
     from recbole_genrec.model.self_improve.host import SelfImproving

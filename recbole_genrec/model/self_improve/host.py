@@ -63,8 +63,8 @@ class SelfImproving(GenRecModel):
     # Whether new items have the vectors that :meth:`content_vectors` gives, whatever these are.
     prefix_follows_items: bool = False
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, config: Any, dataset: Any, stored: dict | None = None) -> None:
+        super().__init__(config, dataset, stored)
         self.self_improvement = None
 
     @classmethod

@@ -7,7 +7,7 @@ alignment of items and identifiers  the method's ``alignment_loss``,
                                     added by :meth:`SelfImprovement.with_alignment`
 the model generates identifiers     :meth:`SelfImprovement.refine_codes`,
                                     over the method's ``item_decoder``
-diverse generation                  ``decoding/candidates.py``: any code of a level,
+diverse generation                  ``decoding/code_tuples.py``: any code of a level,
                                     whether an item has it or not
 collision avoidance                 ``assignment.py``, used by ``refresh.py``
 periodic regeneration               :meth:`SelfImprovement.on_epoch_start`

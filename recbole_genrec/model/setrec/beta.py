@@ -9,7 +9,7 @@ from torch import Tensor
 from recbole_genrec.model.base import Validate
 from recbole_genrec.model.setrec.keys import SETRecSettings
 from recbole_genrec.report.best import best_value
-from recbole_genrec.settings.recbole_values import ranking_metric
+from recbole_genrec.settings.protocol_values import ranking_metric
 
 
 def choose_beta(beta: Tensor, settings: SETRecSettings, validate: Validate) -> dict[str, float]:

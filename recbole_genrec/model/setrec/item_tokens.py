@@ -123,32 +123,34 @@ def fill_cold(vectors: Tensor, known: Tensor, tokens: Sequence[str], policy: str
         vectors: ``[n, d]``, row 0 = padding.
         known: bool ``[n]``, which items have a vector.
         tokens: raw ids of the n items.
-        policy: ``zero``, ``mean`` of the known ones, or ``keep``: what training leaves of a random
-            start, noise of the length that known vectors have.
+        policy: as in :func:`cold_vectors`.
 
     Returns:
         ``[n, d]``, row 0 zero.
     """
-    trained = vectors[known]
     filled = vectors.clone()
-    for item in (~known).nonzero().squeeze(1).tolist():
-        filled[item] = cold_vector(trained, tokens[item], policy)
+    cold = [tokens[item] for item in (~known).nonzero().squeeze(1).tolist()]
+    filled[~known] = cold_vectors(vectors[known], cold, policy)
     filled[0] = 0
     return filled
 
 
-def cold_vector(known: Tensor, token: str, policy: str) -> Tensor:
-    """The collaborative vector of one cold item, ``[d]``.
+def cold_vectors(known: Tensor, tokens: Sequence[str], policy: str) -> Tensor:
+    """The collaborative vectors of cold items, ``[n, d]``.
 
     Args:
         known: vectors of items with training interactions, ``[m, d]``.
-        token: raw id of the item, which the noise follows.
-        policy: as in :func:`fill_cold`.
+        tokens: raw ids of the n items, which the noise follows.
+        policy: ``zero``, ``mean`` of the known ones, or ``keep``: what training leaves of a random
+            start, noise of the length that known vectors have.
     """
+    width = known.shape[1]
     if policy == "zero":
-        return torch.zeros_like(known[0])
+        return known.new_zeros(len(tokens), width)
     if policy == "mean":
-        return known.mean(0)
-    seed = int.from_bytes(hashlib.sha256(token.encode()).digest()[:4], "big")
-    noise = torch.randn(known.shape[1], generator=torch.Generator().manual_seed(seed))
+        return known.mean(0).expand(len(tokens), -1)
+    noise = torch.empty(len(tokens), width)
+    for row, token in zip(noise, tokens, strict=True):
+        seed = int.from_bytes(hashlib.sha256(token.encode()).digest()[:4], "big")
+        row.normal_(generator=torch.Generator().manual_seed(seed))
     return noise.to(known) * known.square().mean().sqrt()

@@ -24,18 +24,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from recbole.utils import init_seed
 from torch import Tensor
 from torch.nn.functional import embedding
 
 from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base
-from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import Validate
+from recbole_genrec.model.new_items import filled_texts
 from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.setrec.beta import choose_beta
-from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, cold_vector, fill_cold
+from recbole_genrec.model.setrec.item_tokens import AutoEncoder, ItemTokens, cold_vectors, fill_cold
 from recbole_genrec.model.setrec.keys import SETRecSettings, check_keys
 from recbole_genrec.model.setrec.language_model import is_encoder_decoder, load_language_model
 from recbole_genrec.model.setrec.losses import (
@@ -84,7 +83,7 @@ class SETRec(VectorRecommender):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = SETRecSettings.of(config)
-        super().__init__(config, dataset, stored, stored is None and self.requires_texts(config))
+        super().__init__(config, dataset, stored)
         self.places_by_text = settings.n_sem > 0
         encodes = is_encoder_decoder(settings)
         self.pretrain_tokenizer()
@@ -92,8 +91,7 @@ class SETRec(VectorRecommender):
         self.beta_figures: dict[str, float] = {}
         self._states_of: dict[tuple, Tensor] | None = None
 
-        # the same start with vectors that were stored and that were made now
-        init_seed(config.settings.seed, config.settings.reproducibility)
+        self._start_anew()
         backbone, words, (instruction, separator) = load_language_model(config, encodes)
         if stored and isinstance(backbone, CausalBackbone):
             check_base(stored.get("base"), backbone.origin, settings.backbone)
@@ -342,15 +340,14 @@ class SETRec(VectorRecommender):
         tokens = self.catalogue.new_items(texts, tokens)
         if not tokens:
             return []
-        texts = [text if text.strip() else PLACEHOLDER for text in texts]
+        texts = filled_texts(texts)
         of_content = self.content.new_vectors(tokens, vectors)
         embedded = torch.tensor(self.content.embed(texts, of_content))  # [n, D]
         text_vectors = self._scaled(embedded.to(self.text_mean))
         cf = self.cf_vectors.new_zeros(len(tokens), self.cf_vectors.shape[1])
         if self.tokens.n_cf:
             known = self.cf_vectors[1 : self.n_dataset_items][self.has_cf[1 : self.n_dataset_items]]
-            cold = [cold_vector(known, token, self.settings.cold_cf) for token in tokens]
-            cf = torch.stack(cold)
+            cf = cold_vectors(known, tokens, self.settings.cold_cf)
         unknown = torch.zeros(len(tokens), dtype=torch.bool)
         self.content.add_vectors(of_content)
         rows = {"cf_vectors": cf, "text_vectors": text_vectors, "has_cf": unknown}
@@ -384,7 +381,7 @@ class SETRec(VectorRecommender):
         return {
             **super().describe(config),
             "item tokens": f"{settings.n_cf} collaborative, {settings.n_sem} semantic, continuous",
-            "backbone": f"{settings.language_model}, tuning {settings.tuning}",
+            "backbone": settings.language_model,
             "attention": f"mask {settings.setrec_mask}, positions {settings.setrec_position}",
             "ranking": f"inner products over all items, beta {settings.beta}",
         }

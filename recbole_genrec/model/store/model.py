@@ -42,13 +42,7 @@ from recbole_genrec.backbone import (
     whole,
 )
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.decoding import (
-    ALL_OPEN,
-    ClosedCodes,
-    item_cross_entropy,
-    level_logits,
-    smoothed_cross_entropy,
-)
+from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, smoothed_cross_entropy
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.causal import CausalRecommender
 from recbole_genrec.model.store.keys import STORESettings
@@ -159,9 +153,7 @@ class STORE(CausalRecommender):
 
         states, _ = self._code_states(ids, first)
         states = states.unflatten(0, (len(items), -1))  # [N, L, d_out]
-        blocks = closed.hide(level_logits(self.vocabulary.logits, states))
-        loss = item_cross_entropy(self.trie, items, blocks, self.label_smoothing)
-        return balanced(loss, len(items))
+        return balanced(self.trie_loss(states, items, closed), len(items))
 
     def validation_loss(self, history: Tensor, length: Tensor, target: Tensor) -> Tensor:
         """``L_rec`` of the targets alone."""
@@ -281,7 +273,7 @@ class STORE(CausalRecommender):
         logits = self.vocabulary.logits(states).float()  # [P, C]
         if closed is not ALL_OPEN:
             by_item = logits.unflatten(0, (-1, self.codes.shape[1]))  # [N, L, C]
-            logits = closed.hide_tokens(by_item, self.vocabulary.offsets).flatten(0, 1)
+            logits = closed.hide_tokens(by_item, self.vocabulary.first).flatten(0, 1)
         loss = smoothed_cross_entropy(logits, labels, self.label_smoothing)
         return balanced(loss, len(labels))
 
@@ -386,10 +378,3 @@ class STORE(CausalRecommender):
                 f"{settings.train_rows} most interactions would never be a target. "
                 "Use train_rows: all, or loss_positions: all."
             )
-
-    @classmethod
-    def describe(cls, config) -> dict[str, str]:
-        """The base's lines and the language model."""
-        settings = cls.settings_class.of(config)
-        backbone = f"{settings.language_model}, tuning {settings.tuning}"
-        return {**super().describe(config), "backbone": backbone}

@@ -13,6 +13,22 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 
+class StateAlone:
+    """A decoder whose queries carry their user's state: nothing depends on the codes before."""
+
+    def begin(self, states: Tensor) -> Tensor:
+        """What a query carries at the root, ``[..., d]``."""
+        return states
+
+    def read(self, carried: Tensor, level: int) -> Tensor:
+        """The state that gives the logits of a level, ``[..., d]``."""
+        return carried
+
+    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
+        """What a query carries after one more code: the same."""
+        return carried
+
+
 class DepthMLP(nn.Module):
     """``s_l = s_{l-1} + MLP_l([s_{l-1} ; D_l[c_l]])``.
 

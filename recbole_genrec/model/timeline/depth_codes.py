@@ -137,7 +137,7 @@ class DepthCodes(TimelineStates):
     def code_rows(self, level: int) -> list[Tensor]:
         """As the base's, with the tables of ``depth`` and of the output vectors."""
         rows = self.vocabulary.level_rows(level)
-        first = self.vocabulary.offsets[level]
+        first = self.vocabulary.first[level]
         size = self.level_sizes[level]
         tables = [None if self.settings.tie_code_tables else self.depth.embedding]
         if self.output_tables is not None:

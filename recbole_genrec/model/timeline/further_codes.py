@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from recbole_genrec.data.item_text import PLACEHOLDER
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.model.new_items import new_items_for
+from recbole_genrec.model.timeline.keys import TimelineSettings
 from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
-from recbole_genrec.tokenizer import NewItems, fit_or_load, make_tokenizer
+from recbole_genrec.tokenizer import ItemTokenizer, fit_or_load, make_tokenizer
 
 
 class FurtherCodes:
@@ -22,21 +22,20 @@ class FurtherCodes:
 
     Args:
         model: the model whose items have these codes.
-        name: of the tokenizer.
-        repeats: how often the tokenizer was named before; it moves the seed.
-        stored: what :meth:`stored` gave; then no tokenizer is fitted.
+        tokenizer: gives them.
+        stored: what :meth:`stored` gave; then the tokenizer is not fitted.
     """
 
-    def __init__(self, model: Any, name: str, repeats: int, stored: dict | None = None):
+    def __init__(self, model: Any, tokenizer: ItemTokenizer, stored: dict | None = None):
         self.model = model
-        seed = model.settings.seed + repeats
-        self.tokenizer = make_tokenizer(_config_of(model, name), seed)
+        self.tokenizer = tokenizer
         if stored is None:
+            folder = model.settings.cache_dir
             self.item_codes = fit_or_load(
-                self.tokenizer, model.content, model.settings.cache_dir, seed, model.logger.info
+                tokenizer, model.content, folder, tokenizer.seed, model.logger.info
             )
         else:
-            self.item_codes = self.tokenizer.restore(stored, model.item_tokens)
+            self.item_codes = tokenizer.restore(stored, model.item_tokens)
         self._tries = ItemTries(model.settings, None)
         self._among: tuple[ItemTrie, ItemTrie] | None = None
 
@@ -72,15 +71,7 @@ class FurtherCodes:
         users: Sequence[Sequence[str]] | None,
     ) -> Tensor:
         """Codes ``[n, L]`` of new items; arguments as those of ``add_items``."""
-        content = self.model.content
-        texts = [text if text.strip() else PLACEHOLDER for text in texts]
-        if vectors is not None:
-            vectors = torch.as_tensor(vectors)
-        if self.tokenizer.uses_item_vectors:
-            of_content = content.new_vectors(tokens, vectors)
-            if of_content is not None:
-                vectors = torch.from_numpy(content.embed(texts, of_content))
-        new = NewItems(texts, vectors, users)
+        new, _ = new_items_for(self.model, self.tokenizer, texts, tokens, vectors, users)
         codes = self.item_codes.codes
         return self.tokenizer.place(new, codes[1:], self.item_codes.sizes)[0]
 
@@ -100,18 +91,30 @@ def make_further_codes(model: Any) -> list[FurtherCodes]:
     Args:
         model: of the run, whose own codes are there.
     """
-    names = model.settings.tokenizers or []
-    stored = (model.stored or {}).get("further_codes") or [None] * len(names[1:])
-    tables = []
-    for place, (name, content) in enumerate(zip(names[1:], stored, strict=True), start=1):
-        tables.append(FurtherCodes(model, name, names[:place].count(name), content))
-    return tables
+    tokenizers = further_tokenizers(model.config)
+    stored = (model.stored or {}).get("further_codes") or [None] * len(tokenizers)
+    pairs = zip(tokenizers, stored, strict=True)
+    return [FurtherCodes(model, tokenizer, content) for tokenizer, content in pairs]
 
 
-def _config_of(model: Any, name: str) -> Any:
+def further_tokenizers(config: Any) -> list[ItemTokenizer]:
+    """What ``tokenizers`` names beside the first; one that is named again has another seed.
+
+    Args:
+        config: a ``GenRecConfig``.
+    """
+    settings = TimelineSettings.of(config)
+    names = settings.tokenizers or []
+    tokenizers = []
+    for place, name in enumerate(names[1:], start=1):
+        seed = settings.seed + names[:place].count(name)
+        tokenizers.append(make_tokenizer(_config_of(config, name), seed))
+    return tokenizers
+
+
+def _config_of(config: Any, name: str) -> Any:
     """Settings of a further tokenizer: the run's own, or the defaults of another tokenizer."""
-    config = model.config
-    if name == model.settings.tokenizer:
+    if name == config.settings.tokenizer:
         return config
     names = {*ContentKeys.declared(), *CollaborativeKeys.declared()} - {"tokenizer", "generator"}
     values = {key: config[key] for key in names if config[key] is not None}

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.decoding.scores import break_item_ties
-from recbole_genrec.model.ranking import WeightsCache
 from recbole_genrec.model.timeline.depth_codes import DepthCodes
 from recbole_genrec.model.timeline.flat import flat_log_probs, flat_loss
 from recbole_genrec.model.timeline.further_codes import FurtherCodes, make_further_codes
@@ -27,6 +26,7 @@ from recbole_genrec.model.timeline.tree import (
     Stream,
     log_probs_of_streams,
 )
+from recbole_genrec.model.weights_cache import WeightsCache
 
 
 @dataclass

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.decoding import ALL_OPEN, ItemTrie, SearchResult, best_of_all
+from recbole_genrec.decoding import ALL_OPEN, ItemTrie, SearchResult, catalogue_search
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.timeline.checks import check_refinable, check_timeline
@@ -141,7 +141,7 @@ class TimelineRec(TimelineHeads):
         scores = self.item_log_probs(history[:, : int(length.max())], length, trie)
         members = trie.leaf_of_item >= 0
         k = k or max(self.settings.topk)
-        result = best_of_all(scores, members, k, fill=fill, excluded=excluded)
+        result = catalogue_search(scores, members, k, fill=fill, excluded=excluded)
         self.search_log.add(result)
         return result
 
@@ -155,6 +155,11 @@ class TimelineRec(TimelineHeads):
             tables += tree.own[1:]
             tables += tree.bias[1:]
         return tables
+
+    @property
+    def has_one_tree(self) -> bool:
+        """As the base's; several heads or trees add up their scores."""
+        return self.plan.head_names == ("tree",) and self.plan.n_trees == 1
 
     @property
     def scores_every_item(self) -> bool:
@@ -180,12 +185,6 @@ class TimelineRec(TimelineHeads):
         if self.text_stream is not None and self.text_stream.tree is not None:
             self.text_stream.tree.grow(before, self.trie)
         return added
-
-    @property
-    def reads_new_texts(self) -> bool:
-        """As the base's; a further tree may be of texts."""
-        of_texts = any(codes.tokenizer.uses_text for codes in self.further_codes)
-        return of_texts or super().reads_new_texts
 
     @torch.no_grad()
     def add_items(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding_bag, normalize, silu
 
 from recbole_genrec.decoding.smoothing import smoothed_cross_entropy
+from recbole_genrec.model.timeline.depth import StateAlone
 
 USERS_AT_ONCE = 256  # users whose scores are added up together; bounds the memory of scoring
 
@@ -120,10 +121,8 @@ class ParallelHeads(nn.Module):
         return by_place[:, self.is_code.squeeze(1)]
 
 
-class ParallelDepth:
+class ParallelDepth(StateAlone):
     """The heads as a decoder along the codes, for those who walk through them one by one.
-
-    A query carries the state of its user; nothing depends on the codes before.
 
     Args:
         heads: their weights.
@@ -133,18 +132,6 @@ class ParallelDepth:
     def __init__(self, heads: ParallelHeads, table: Tensor):
         self.heads = heads
         self.table = table
-
-    def begin(self, states: Tensor) -> Tensor:
-        """What a query carries at the start, ``[..., d]``."""
-        return states
-
-    def read(self, carried: Tensor, level: int) -> Tensor:
-        """The state that gives the logits of a place, ``[..., d]``."""
-        return carried
-
-    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
-        """What a query carries after one more code: the same."""
-        return carried
 
     def log_probs(self, states: Tensor, level: int, prefixes: Tensor) -> Tensor:
         """Log-probabilities of the codes of a place, whatever the codes before.

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.model.timeline.depth import StateAlone
 from recbole_genrec.model.timeline.edge_logits import EdgeProducts, counted_codes
 from recbole_genrec.model.timeline.tree import CodeTree
 
 
-class StatelessDepth:
+class StatelessDepth(StateAlone):
     """The tree as a decoder along the codes, for the search of ``score_mode: beam``.
 
-    A query carries the state of its user, those of several streams side by side; nothing depends
-    on the codes before.
+    A query carries the states of its user in M streams side by side, ``[..., M d]``.
 
     Args:
         trie: of the whole catalogue.
@@ -42,10 +42,6 @@ class StatelessDepth:
             vectors.append(blank.index_copy(0, numbers, joined))
         return EdgeProducts(self.trie, vectors)
 
-    def begin(self, states: Tensor) -> Tensor:
-        """What a query carries at the root, ``[..., M d]`` for M streams."""
-        return states
-
     def read(self, carried: Tensor, level: int) -> Tensor:
         """The states that give the logits of a level, float32 ``[..., M d]``."""
         # float32, as where one product scores all items
@@ -53,10 +49,6 @@ class StatelessDepth:
             stream_states = carried.float().chunk(len(self.trees), dim=-1)
             pairs = zip(self.trees, stream_states, strict=True)
             return torch.cat([tree.state(part, level) for tree, part in pairs], dim=-1)
-
-    def advance(self, carried: Tensor, codes: Tensor, level: int) -> Tensor:
-        """What a query carries after one more code: the same."""
-        return carried
 
     def log_probs(self, states: Tensor, level: int, nodes: Tensor) -> Tensor:
         """Log-probabilities of the codes that continue prefixes.

@@ -12,6 +12,8 @@ from recbole_genrec.backbone import CodeVocabulary, cheapen
 from recbole_genrec.data.item_vectors import vectors_replace_text
 from recbole_genrec.data.scale import Scale
 from recbole_genrec.model.generative import GenerativeRecommender
+from recbole_genrec.model.stored import TextUse
+from recbole_genrec.model.timeline.further_codes import further_tokenizers
 from recbole_genrec.model.timeline.item_vectors import (
     TEXT_LIMIT,
     PartTables,
@@ -28,7 +30,6 @@ from recbole_genrec.model.timeline.trunk import (
     last_items,
 )
 from recbole_genrec.runtime.number_formats import multiplies_bf16
-from recbole_genrec.tokenizer import tokenizer_class
 
 
 class TimelineStates(GenerativeRecommender):
@@ -190,9 +191,7 @@ class TimelineStates(GenerativeRecommender):
         codes = None
         text = None
         if weights.codes is not None:
-            offsets = torch.tensor(self.level_sizes, device=self.codes.device).cumsum(0)
-            flat = self.codes + torch.nn.functional.pad(offsets[:-1], (1, 0))
-            codes = (flat, weights.codes)
+            codes = (self.vocabulary.tokens(self.codes), weights.codes)
         if weights.text_map is not None:
             text = (weights.text_map, self.text_inputs())
         return summed_parts(items, codes, weights.ids, text, self.settings.sparse_tables)
@@ -273,22 +272,14 @@ class TimelineStates(GenerativeRecommender):
         return plan.reads_texts or super().reads_vectors(config)
 
     @classmethod
-    def uses_texts(cls, config) -> bool:
-        """As the base's; a further tree may be of texts.
+    def text_use(cls, config) -> TextUse:
+        """As the base's; texts may be a part of items, and further trees may be of texts.
 
         Args:
             config: the settings of the run.
         """
-        further = cls.settings_class.of(config).tokenizers or ()
-        of_texts = any(tokenizer_class(name).uses_text for name in further)
-        return of_texts or super().uses_texts(config)
-
-    @classmethod
-    def reads_text(cls, config) -> bool:
-        """Whether texts are a part of items, and not vectors in their place.
-
-        Args:
-            config: the settings of the run.
-        """
-        plan = Plan(cls.settings_class.of(config))
-        return plan.reads_texts and not vectors_replace_text(config)
+        settings = cls.settings_class.of(config)
+        are_parts = Plan(settings).reads_texts and not vectors_replace_text(config)
+        if are_parts or any(tokenizer.uses_text for tokenizer in further_tokenizers(config)):
+            return "required"
+        return super().text_use(config)

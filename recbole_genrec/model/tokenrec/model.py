@@ -25,7 +25,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from recbole.utils import init_seed
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
@@ -37,9 +36,10 @@ from recbole_genrec.backbone import (
 )
 from recbole_genrec.backbone.protocol import TransformersModule
 from recbole_genrec.backbone.text_vocabulary import split_words
-from recbole_genrec.data.ids import choosers
+from recbole_genrec.data.given_ids import choosers
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
+from recbole_genrec.model.stored import TextUse
 from recbole_genrec.model.tokenrec.entities import Entities
 from recbole_genrec.model.tokenrec.keys import TokenRecSettings
 from recbole_genrec.model.tokenrec.projection import ProjectionHead, cosine_loss, cosine_scores
@@ -99,14 +99,13 @@ class TokenRec(SelfCoding):
 
     def __init__(self, config, dataset, stored: dict | None = None):
         settings = TokenRecSettings.of(config)
-        super().__init__(config, dataset, stored, self.requires_texts(config))
+        super().__init__(config, dataset, stored)
         self.register_load_state_dict_pre_hook(_rename_old_weights)
         self.entities = self.pretrain_tokenizer(dataset)
         self.tokenizer_curves = self.entities.curves
         for name, table in zip(self.tables, self.entities.tables(), strict=True):
             self.register_buffer(name, table)
-        # The same start with fitted and with stored tokenizers.
-        init_seed(settings.seed, settings.reproducibility)
+        self._start_anew()
 
         scratch = settings.backbone == "scratch"
         lm = load_encoder_decoder(settings.backbone, settings.backbone_config)
@@ -361,10 +360,11 @@ class TokenRec(SelfCoding):
         }
 
     @classmethod
-    def requires_texts(cls, config) -> bool:
+    def text_use(cls, config) -> TextUse:
         """The words of texts are read by ``si_embed_text: text`` alone."""
         settings = cls.settings_class.of(config)
-        return settings.self_improve and settings.si_embed_text == "text"
+        reads_words = settings.self_improve and settings.si_embed_text == "text"
+        return "required" if reads_words else "none"
 
     @classmethod
     def check_config(cls, values: dict) -> None:

@@ -45,8 +45,8 @@ class SelfCoding(SelfImproving, VectorRecommender):
     table: nn.Parameter
     vectors: Tensor
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, config: Any, dataset: Any, stored: dict | None = None) -> None:
+        super().__init__(config, dataset, stored)
         self.register_buffer("codes_version", torch.zeros((), dtype=torch.long), persistent=False)
 
     @property

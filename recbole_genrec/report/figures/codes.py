@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,14 +12,18 @@ from recbole_genrec.report.contents import ItemMap
 from recbole_genrec.report.figures.style import GREY, bare_figure, colour
 
 
-def usage_bars(sizes: Sequence[int], used: Sequence[int], perplexity: Sequence[float]) -> go.Figure:
-    """Size, codes in use and perplexity of each level."""
-    levels = [f"level {number + 1}" for number in range(len(sizes))]
+def usage_bars(levels: Sequence[Mapping[str, float]]) -> go.Figure:
+    """Size, codes in use and perplexity of each level.
+
+    Args:
+        levels: as the statistics of codes in a result file have them.
+    """
+    names = [f"level {number + 1}" for number in range(len(levels))]
     figure = go.Figure()
-    columns: dict[str, Sequence[float]] = {"size": sizes, "used": used, "perplexity": perplexity}
-    shades = (GREY, colour(0), colour(1))
-    for shade, (name, values) in zip(shades, columns.items(), strict=True):
-        figure.add_trace(go.Bar(x=levels, y=list(values), name=name, marker={"color": shade}))
+    shades = {"size": GREY, "used": colour(0), "perplexity": colour(1)}
+    for name, shade in shades.items():
+        values = [level[name] for level in levels]
+        figure.add_trace(go.Bar(x=names, y=values, name=name, marker={"color": shade}))
     figure.update_yaxes(title_text="codes")
     return bare_figure(figure, height=300)
 
@@ -29,7 +34,7 @@ def map_of_items(item_map: ItemMap) -> go.Figure:
     first = []
     for item in item_map.items:
         codes = " ".join(map(str, item.codes))
-        texts.append(f"{_plain(item.title)}<br>{codes}")
+        texts.append(f"{escape(item.title, quote=False)}<br>{codes}")
         first.append(next(iter(item.codes), 0))
     points = item_map.points.round(4)
     turns = _turns(points, np.array(first))
@@ -76,8 +81,3 @@ def _turns(points: np.ndarray, first: np.ndarray) -> np.ndarray:
     place = np.empty(len(codes))
     place[order] = np.arange(len(codes)) / len(codes)
     return place[rows]
-
-
-def _plain(text: str) -> str:
-    """A text in which plotly sees no tags of its own."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

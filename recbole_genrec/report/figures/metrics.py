@@ -12,13 +12,13 @@ Interval = tuple[float, float]
 
 
 def metric_bars(
-    values: Mapping[str, Mapping[str, float]],
+    values: Mapping[str, Mapping[str, float | None]],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> go.Figure:
     """Metrics side by side.
 
     Args:
-        values: by run and metric.
+        values: by run and metric; ``None`` where a run has none.
         intervals: lower and upper end by run and metric, where they are known.
     """
     figure = go.Figure()

@@ -189,7 +189,7 @@ def greedy_codes(network: IndexerNetwork, texts: Texts) -> Tensor:
     for rows in torch.arange(len(texts)).split(EVALUATION_BATCH):
         memory = network.read(texts[rows])
         codes = torch.zeros(len(rows), 0, dtype=torch.long, device=texts.device)
-        for level in range(len(network.codes.sizes)):
+        for level in range(len(network.codes.level_sizes)):
             state = network.decode(memory, codes)[:, -1]  # [B, d]
             best = network.codes.logits(state, level).argmax(-1, keepdim=True)  # [B, 1]
             codes = torch.cat([codes, best], dim=1)

@@ -78,7 +78,7 @@ class IndexerNetwork(nn.Module):
 
     def rows(self, prefix: Tensor) -> Tensor:
         """``e^s_{c_s}`` of codes ``[B, t - 1]``, ``[B, t - 1, d]``."""
-        return nn.functional.embedding(self.codes.flat(prefix), self.codes.embedding)
+        return nn.functional.embedding(self.codes.tokens(prefix), self.codes.embedding)
 
     def prefix_logits(self, states: Tensor) -> Tensor:
         """The language model's own logits over the codes of finished positions.
@@ -87,9 +87,9 @@ class IndexerNetwork(nn.Module):
             states: ``[B, t - 1, d]``.
 
         Returns:
-            ``[B, t - 1, C]``, C codes of positions 1 to t - 1, by flat index.
+            ``[B, t - 1, C]``, C codes of positions 1 to t - 1, by token.
         """
-        finished = sum(self.codes.sizes[: states.shape[1]])
+        finished = sum(self.codes.level_sizes[: states.shape[1]])
         rows = self.codes.classifier[:finished]
         return nn.functional.linear(states * self.codes.scale, rows)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.backbone import BeamDecoder
-from recbole_genrec.decoding import grammar_candidates
+from recbole_genrec.decoding import grammar_tuples
 from recbole_genrec.tokenizer.free_codes import FreeCodes
 from recbole_genrec.tokenizer.lmindexer.network import IndexerNetwork
 from recbole_genrec.tokenizer.lmindexer.stages import Texts
@@ -63,9 +63,9 @@ def _likeliest_free(
         codes.embed_code,
         partial(codes.log_probs, score_type="level"),
     )
-    width = min(WIDEST, math.prod(codes.sizes))
-    candidates, _ = grammar_candidates(decoder, codes.sizes, width)
-    for candidate in candidates[0].tolist():
-        if not free.full(tuple(candidate)):
-            return candidate
+    width = min(WIDEST, math.prod(codes.level_sizes))
+    tuples, _ = grammar_tuples(decoder, codes.level_sizes, width)
+    for prefix in tuples[0].tolist():
+        if not free.full(tuple(prefix)):
+            return prefix
     return None

@@ -231,7 +231,7 @@ class PositionStage(IndexerStage):
         return {
             "recon": self._reconstruction(candidates, current),
             "contrast": sibling_contrast(states, current[places], valid),
-            "commit": commitment_loss(logits, self.network.codes.flat(prefix)),
+            "commit": commitment_loss(logits, self.network.codes.tokens(prefix)),
         }
 
     def _states(self, rows: Tensor) -> Tensor:

@@ -194,8 +194,8 @@ class LMIndexerTokenizer(ItemTokenizer):
                 states.double(),
                 torch.ones(len(states)),
                 self.sizes[level],
-                self.settings.kmeans_restarts,
                 self.seed + level,
+                self.settings.kmeans_restarts,
                 self.settings.kmeans_iterations,
             )
 

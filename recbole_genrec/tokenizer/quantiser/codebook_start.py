@@ -56,7 +56,7 @@ def constrained_kmeans(points: Tensor, n_clusters: int, seed: int) -> Tensor:
     check_rows(points)
     points = points.double()
     distinct, counts = torch.unique(points, dim=0, return_counts=True)
-    centres = cluster(distinct, counts, n_clusters, 1, seed, max_iter=100)
+    centres = cluster(distinct, counts, n_clusters, seed)
     low, high = size_limits(len(points), len(centres))
     if low < 1 or len(points) < FEWEST_ROWS:
         return centres

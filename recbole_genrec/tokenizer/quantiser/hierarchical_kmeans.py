@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.kmeans import (
     CHUNK,
     check_rows,
@@ -47,11 +46,11 @@ class HierarchicalKMeans:
 
         Plain k-means, not balanced (our choice).
 
-        Level l gets ``effective_sizes(n, sizes)[l]`` codes. A cluster with no more distinct rows
-        than that gives each row its own child. Children are numbered from the middle of their
-        parent outwards (our choice), so that a code means something under every parent. Neither row
-        order nor threads change the result. :class:`DataError` for values not finite,
-        :class:`ConfigError` for bad sizes.
+        Level l gets ``sizes[l]`` codes. A cluster with no more distinct rows than that gives each
+        row its own child. Children are numbered from the middle of their parent outwards (our
+        choice), so that a code means something under every parent. Neither row order nor threads
+        change the result. :class:`DataError` for values not finite, :class:`ConfigError` for bad
+        sizes.
         """
         if not sizes or min(sizes) < 1:
             raise ConfigError(
@@ -59,14 +58,14 @@ class HierarchicalKMeans:
             )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
-        sizes, centroids, first = effective_sizes(len(x), sizes), [], []
+        centroids, first = [], []
         node = torch.zeros(len(rows), dtype=torch.long)
         with threadpool_limits(1):
             for size in sizes:
                 books, child = [], torch.empty_like(node)
                 for _, members in _groups(node):
                     points, weights = rows[members], counts[members]
-                    book = cluster(points, weights, size, n_init=1, seed=seed, max_iter=100)
+                    book = cluster(points, weights, size, seed)
                     middle = (points * weights[:, None]).sum(0, keepdim=True) / weights.sum()
                     book = book[squared_distances(middle, book)[0].argsort(stable=True)]
                     used, child[members] = torch.unique(nearest(points, book), return_inverse=True)
@@ -74,7 +73,7 @@ class HierarchicalKMeans:
                 first.append(torch.tensor([0, *map(len, books)]).cumsum(0))
                 centroids.append(torch.cat(books))
                 node = first[-1][node] + child
-        return cls(sizes, tuple(centroids), tuple(first))
+        return cls(tuple(sizes), tuple(centroids), tuple(first))
 
     def assign(self, x: Tensor) -> Tensor:
         """Codes of each row, int64 ``[n, L]``, by going down to the nearest child.

@@ -96,7 +96,7 @@ class MaskedNetwork(CodebookNetwork):
             for level, book in enumerate(self.codebooks):
                 points = torch.cat([_points(path, level) for path in self.paths(x)])
                 distinct, counts = points.cpu().unique(dim=0, return_counts=True)
-                centres = cluster(distinct, counts, len(book), n_init=1, seed=seed, max_iter=100)
+                centres = cluster(distinct, counts, len(book), seed)
                 book[: len(centres)] = centres.to(book)
 
 

@@ -47,7 +47,7 @@ class NodeClusters:
             points = normalize(points)
         counts = torch.ones(len(points), dtype=torch.int64)
         with threadpool_limits(1):
-            centroids = cluster(points, counts, n_clusters, n_init=1, seed=RANDOM_STATE)
+            centroids = cluster(points, counts, n_clusters, RANDOM_STATE, max_iter=300)
         if spherical:
             centroids = normalize(centroids)
         return cls(centroids, spherical)

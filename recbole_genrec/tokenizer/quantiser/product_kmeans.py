@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.kmeans import (
     check_rows,
     cluster,
@@ -52,12 +51,11 @@ class ProductKMeans:
         non-parametric form). The rotation starts from the principal directions, shared out so that
         all parts have similar variance (section 3.2).
 
-        Part m gets at most ``effective_sizes(n, sizes)[m]`` codes, and every code is used. The
-        order of the rows does not change the result.
+        Every code is used. The order of the rows does not change the result.
 
         Args:
             x: ``[n, d]``.
-            sizes: codes of each part.
+            sizes: codes of each part, at most.
             seed: of everything random.
             rounds: alternations of codes and rotation; 0 = product quantisation without rotation.
 
@@ -81,10 +79,9 @@ class ProductKMeans:
                 rotation = balanced_directions(rows, counts, widths)
             codebooks = []
             subvectors = (rows @ rotation).split(widths, dim=1)
-            for part, size in zip(subvectors, effective_sizes(len(x), sizes), strict=True):
-                codebooks.append(
-                    cluster(part, counts, size, 1, seed, max_iter=START_ITERATIONS).float()
-                )
+            for part, size in zip(subvectors, sizes, strict=True):
+                codebook = cluster(part, counts, size, seed, max_iter=START_ITERATIONS)
+                codebooks.append(codebook.float())
             for _ in range(rounds):
                 subvectors = (rows @ rotation).split(widths, dim=1)
                 codebooks = [

@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.code_sizes import effective_sizes
 from recbole_genrec.tokenizer.quantiser.kmeans import (
     check_rows,
     cluster,
@@ -59,9 +58,6 @@ class ResidualKMeans:
         sizes: Sequence[int],
         seed: int = 0,
         pca_dim: int | None = None,
-        n_init: int = 1,
-        max_iter: int = 100,
-        bounded: bool = True,
     ) -> ResidualKMeans:
         """PCA where it is asked for, then k-means level by level on what the levels before leave.
 
@@ -73,10 +69,6 @@ class ResidualKMeans:
             sizes: codes of each level, at most, and never more than there are distinct residuals.
             seed: of everything random.
             pca_dim: dimensions of the PCA, at most; ``None`` for no PCA.
-            n_init: starts of k-means, the best of which counts.
-            max_iter: iterations of a start, at most.
-            bounded: whether :func:`~recbole_genrec.tokenizer.code_sizes.effective_sizes` of n rows
-                bounds the sizes too; False for rows that are a part of the catalogue.
 
         Raises:
             ConfigError: sizes or dimensions below 1.
@@ -89,8 +81,6 @@ class ResidualKMeans:
             )
         check_rows(x)
         rows, counts = torch.unique(x.detach().cpu().double(), dim=0, return_counts=True)
-        if bounded:
-            sizes = effective_sizes(len(x), sizes)
         directions = None
         codebooks = []
         with threadpool_limits(1):
@@ -99,7 +89,7 @@ class ResidualKMeans:
                 directions = Directions.fit(rows.repeat_interleave(counts, 0), n_dims, seed)
             residual = cls((), directions).project(rows)
             for size in sizes:
-                codebook = cluster(residual, counts, size, n_init, seed, max_iter)
+                codebook = cluster(residual, counts, size, seed)
                 used, codes = torch.unique(nearest(residual, codebook), return_inverse=True)
                 codebooks.append(codebook[used])
                 residual = residual - codebooks[-1][codes]

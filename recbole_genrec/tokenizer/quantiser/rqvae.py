@@ -43,10 +43,10 @@ class RQVAE(CodebookNetwork):
         quant_loss_weight: weight of the quantisation losses beside the reconstruction loss.
         reduction: ``mean`` over elements and levels, as LC-Rec and LETTER release it, or ``sum``
             over dimensions and levels (mean over the batch), as the papers print it.
-        sinkhorn_epsilons: one a level; in training a level whose epsilon is above 0 assigns its
-            codes by :func:`sinkhorn_codes` over the batch (LC-Rec, arXiv 2311.09049, uniform
-            semantic mapping). Empty: nearest codes everywhere.
-        sinkhorn_iterations: of these levels.
+        last_epsilon: above 0 the last level assigns its codes in training by
+            :func:`sinkhorn_codes` over the batch (LC-Rec, arXiv 2311.09049, uniform semantic
+            mapping); 0 = by the nearest code.
+        sinkhorn_iterations: of that level.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RQVAE(CodebookNetwork):
         mu: float = 0.25,
         quant_loss_weight: float = 1.0,
         reduction: str = "mean",
-        sinkhorn_epsilons: Sequence[float] = (),
+        last_epsilon: float = 0.0,
         sinkhorn_iterations: int = 50,
     ) -> None:
         super().__init__()
@@ -69,18 +69,13 @@ class RQVAE(CodebookNetwork):
             )
         if reduction not in ("mean", "sum"):
             raise ConfigError(f"RQ-VAE: the reduction is {reduction!r}; write 'mean' or 'sum'.")
-        if len(sinkhorn_epsilons) not in (0, len(sizes)) or any(
-            epsilon < 0 for epsilon in sinkhorn_epsilons
-        ):
-            raise ConfigError(
-                f"RQ-VAE: {len(sizes)} levels need as many Sinkhorn epsilons >= 0, got "
-                f"{list(sinkhorn_epsilons)}."
-            )
+        if last_epsilon < 0:
+            raise ConfigError(f"RQ-VAE: the Sinkhorn epsilon is {last_epsilon}; it must be >= 0.")
         self.sizes = tuple(sizes)
         self.mu = mu
         self.quant_loss_weight = quant_loss_weight
         self.reduction = reduction
-        self.sinkhorn_epsilons = tuple(sinkhorn_epsilons) or (0.0,) * len(self.sizes)
+        self.last_epsilon = last_epsilon
         self.sinkhorn_iterations = sinkhorn_iterations
         self.encoder = relu_network(widths)
         self.decoder = relu_network(widths[::-1])
@@ -117,12 +112,14 @@ class RQVAE(CodebookNetwork):
             codes = []
             codebook = []
             commitment = []
-            for book, epsilon in zip(self.codebooks, self.sinkhorn_epsilons, strict=True):
-                book = book.to(z.dtype)
+            for level, parameter in enumerate(self.codebooks):
+                book = parameter.to(z.dtype)
                 distances = squared_distances(residual.detach(), book.detach())
-                balanced = self.training and epsilon > 0
-                if balanced:
-                    level_codes = sinkhorn_codes(distances, epsilon, self.sinkhorn_iterations)
+                is_last = level == len(self.codebooks) - 1
+                if self.training and is_last and self.last_epsilon > 0:
+                    level_codes = sinkhorn_codes(
+                        distances, self.last_epsilon, self.sinkhorn_iterations
+                    )
                 else:
                     level_codes = distances.argmin(1)
                 codes.append(level_codes)
@@ -149,9 +146,7 @@ class RQVAE(CodebookNetwork):
     # --- without gradients --------------------------------------------------------------------
 
     @torch.no_grad()
-    def codebook_init(
-        self, x: Tensor, seed: int = 0, max_iter: int = 100, constrained: bool = False
-    ) -> Tensor:
+    def codebook_init(self, x: Tensor, seed: int = 0, constrained: bool = False) -> Tensor:
         """Set the codes by residual k-means on the latents of the rows ``x [n, D]``.
 
         TIGER, section 3.1, takes the first batch, which cannot fill 256 codes when it is small;
@@ -162,7 +157,6 @@ class RQVAE(CodebookNetwork):
         Args:
             x: all items, or those of a batch.
             seed: of everything random; k-means starts by k-means++.
-            max_iter: iterations of k-means.
             constrained: whether the clusters have bounds, see
                 :mod:`~recbole_genrec.tokenizer.quantiser.codebook_start`.
 
@@ -177,12 +171,12 @@ class RQVAE(CodebookNetwork):
 
         if constrained:
             centroids_by_level, codes = constrained_codebooks(
-                residual, self.sizes, seed, self.sinkhorn_epsilons[-1], self.sinkhorn_iterations
+                residual, self.sizes, seed, self.last_epsilon, self.sinkhorn_iterations
             )
         else:
             n_rows = len(residual.unique(dim=0))
             sizes = effective_sizes(n_rows, self.sizes, ROWS_A_CODE)
-            fitted = ResidualKMeans.fit(residual, sizes, seed, max_iter=max_iter, bounded=False)
+            fitted = ResidualKMeans.fit(residual, sizes, seed)
             centroids_by_level = list(fitted.codebooks)
             codes = fitted.assign(residual)
 

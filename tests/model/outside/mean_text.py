@@ -15,10 +15,14 @@ class MeanText(VectorRecommender):
     properties = {"item_text_fields": ["title"], "learning_rate": 0.01}
 
     def __init__(self, config, dataset, stored=None):
-        super().__init__(config, dataset, stored, needs_text=True)
+        super().__init__(config, dataset, stored)
         self.register_buffer("texts", torch.from_numpy(self.content.embeddings()))
         self.encoder = torch.nn.Linear(self.texts.shape[1], config["width"])
         self.register_buffer("decay", torch.tensor(0.8))
+
+    @classmethod
+    def reads_vectors(cls, config):
+        return True
 
     def item_vectors(self):
         return torch.nn.functional.normalize(self.encoder(self.texts), dim=1) * 8

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from recbole_genrec.data.preparation.recipes import RECIPES
+from recbole_genrec.data.known_datasets import FOLDER_NAME, RECIPES
+from recbole_genrec.data.preparation.writing import INTERACTIONS, write_table
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.parsing import parse_value
-from recbole_genrec.storage.atomic import atomic_write, write_text
+from recbole_genrec.storage.atomic import write_text
 
-NAME = re.compile(r"(?!\.)[\w.-]+")
 TAKEN = ("item_id", "user_id", "timestamp")
 """Columns that an import writes itself."""
 
@@ -35,7 +35,7 @@ def check_target(name: str, data_path: str | Path) -> Path:
             dataset.
         DataError: the folder holds files that no import wrote.
     """
-    if not NAME.fullmatch(name):
+    if not FOLDER_NAME.fullmatch(name):
         raise ConfigError(
             f"--name={name} must be the name of one folder (letters, digits, '-', '_', '.')."
         )
@@ -72,12 +72,15 @@ def write_dataset(
         texts: text columns by item id.
         fields: the text columns.
     """
-    _write_lines(folder / f"{name}.inter", _interaction_lines(frame))
-    kinds = {field: _kind(field, texts) for field in fields}
+    times = map(_written_time, frame["timestamp"].tolist())
+    events = zip(frame["user_id"], frame["item_id"], times, strict=True)
+    write_table(folder / f"{name}.inter", INTERACTIONS, events)
     columns = _column_names(fields)
     items = folder / f"{name}.item"
     if fields:
-        _write_lines(items, _item_lines(texts, kinds, columns))
+        kinds = {columns[field]: _kind(field, texts) for field in fields}
+        cells = ([item, *(row.get(field, "") for field in fields)] for item, row in texts.items())
+        write_table(items, {"item_id": "token", **kinds}, cells)
     else:
         items.unlink(missing_ok=True)
     values: dict[str, object] = dict(WITHOUT_TEXT)
@@ -87,38 +90,9 @@ def write_dataset(
     write_text(folder / f"{name}.yaml", text)
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with (
-        atomic_write(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="\n") as stream,
-    ):
-        for line in lines:
-            stream.write(f"{line}\n")
-
-
-def _interaction_lines(frame: pd.DataFrame) -> Iterable[str]:
-    yield "user_id:token\titem_id:token\ttimestamp:float"
-    rows = zip(frame["user_id"], frame["item_id"], frame["timestamp"].tolist(), strict=True)
-    for user, item, time in rows:
-        written = str(int(time)) if time.is_integer() else repr(time)
-        yield f"{_cell(user)}\t{_cell(item)}\t{written}"
-
-
-def _item_lines(
-    texts: dict[str, dict[str, str]], kinds: dict[str, str], columns: dict[str, str]
-) -> Iterable[str]:
-    header = [f"{columns[field]}:{kind}" for field, kind in kinds.items()]
-    yield "\t".join(["item_id:token", *header])
-    for item, row in texts.items():
-        yield "\t".join([_cell(item), *(_cell(row.get(field, "")) for field in kinds)])
-
-
-def _cell(text: str) -> str:
-    """A cell between tabs, which the reader gives back as it is: no quote opens it by chance."""
-    if not text.startswith('"'):
-        return text
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'
+def _written_time(seconds: float) -> str:
+    """A time as a cell: without a fraction where it has none."""
+    return str(int(seconds)) if seconds.is_integer() else repr(seconds)
 
 
 def _kind(field: str, texts: dict[str, dict[str, str]]) -> str:

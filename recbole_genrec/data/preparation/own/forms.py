@@ -12,7 +12,7 @@ from itertools import chain
 from recbole_genrec.data.preparation.own.zones import has_zone_name
 from recbole_genrec.errors import DataError
 
-CLOCKS = {8: "", 12: "%H%M", 14: "%H%M%S"}
+DIGIT_CLOCKS = {8: "", 12: "%H%M", 14: "%H%M%S"}
 """The clock behind a date that is written as digits alone, by the length of both."""
 
 YEARS = (1900, 2200)
@@ -62,7 +62,7 @@ def form_of_digits(texts: Sequence[str]) -> str | None:
         DataError: most of them are dates, but their order is unsure.
     """
     widths = {len(text) for text in texts}
-    if widths.isdisjoint(CLOCKS) and widths.isdisjoint(width - 1 for width in CLOCKS):
+    if widths.isdisjoint(DIGIT_CLOCKS) and widths.isdisjoint(width - 1 for width in DIGIT_CLOCKS):
         return None
     readings = [_forms_of(text) for text in texts]
     shortened = [text for text in texts if _lost_a_zero(text)]
@@ -124,7 +124,7 @@ def unsure(text: str, form: str, other: str) -> DataError:
 
 def _forms_of(text: str) -> tuple[str, ...]:
     """The forms of digits alone that fit a text."""
-    clock = CLOCKS.get(len(text))
+    clock = DIGIT_CLOCKS.get(len(text))
     if clock is None or not text.isdecimal():
         return ()
     forms: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def _is_year(digits: str) -> bool:
 
 def _lost_a_zero(text: str) -> bool:
     """Whether a zero in front makes a text a date."""
-    return len(text) + 1 in CLOCKS and bool(_forms_of(f"0{text}"))
+    return len(text) + 1 in DIGIT_CLOCKS and bool(_forms_of(f"0{text}"))
 
 
 def _lost_zero(text: str) -> DataError:

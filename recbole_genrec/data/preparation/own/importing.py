@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.inter_files import RESERVED
+from recbole_genrec.data.cell_values import RESERVED
 from recbole_genrec.data.preparation.cleaning import keep_core
 from recbole_genrec.data.preparation.own.columns import (
     Columns,
@@ -169,7 +169,7 @@ def _interactions(
     """Ids, times and ratings of all tables, without rows that cannot be read."""
     frames = []
     times: list[object] = []
-    for table in tables:
+    for number, table in enumerate(tables):
         for role in ("user", "item"):
             _check_same(table, tables[0], getattr(columns, role), role)
         result.rows += len(table.frame) + table.dropped.total()
@@ -180,6 +180,7 @@ def _interactions(
                 "user_id": ids_of(table, str(columns.user), "user"),
                 "item_id": ids_of(table, str(columns.item), "item"),
                 "place": [f"{table.path.name}, line {line}" for line in table.lines],
+                "table": number,
             },
             dtype=object,
         )
@@ -199,15 +200,26 @@ def _interactions(
         frame = _without(frame, frame[column].isna(), f"no {column.removesuffix('_id')}", result)
         unusable = frame[column].isin(RESERVED)
         frame = _without(frame, unusable, f"{column} that means a missing value", result)
-    before = len(frame)
-    frame = _without(frame, frame["timestamp"].isna(), "no time that can be read", result)
-    if before and 2 * len(frame) < before:
-        example = result.examples["no time that can be read"]
-        raise DataError(
-            f"{before - len(frame):,} of {before:,} times in {columns.time} cannot be read "
-            f"({example}). Say how they are written, for example --time_format='%d/%m/%Y %H:%M'."
-        )
-    return frame
+    for number, table in enumerate(tables):
+        _check_times(frame[frame["table"] == number], table, columns)
+    return _without(frame, frame["timestamp"].isna(), "no time that can be read", result)
+
+
+def _check_times(frame: pd.DataFrame, table: Table, columns: Columns) -> None:
+    """Check that most times of a file can be read.
+
+    Raises:
+        DataError: more than half cannot.
+    """
+    unread = frame["timestamp"].isna()
+    if 2 * unread.sum() <= len(frame):
+        return
+    example = frame["place"][unread].iloc[0]
+    raise DataError(
+        f"{unread.sum():,} of {len(frame):,} times in {columns.time} of {table.path} cannot be "
+        f"read ({example}). All files need one form of times. Say how they are written, for "
+        "example --time_format='%d/%m/%Y %H:%M'."
+    )
 
 
 def _check_same(table: Table, first: Table, column: str | None, role: str) -> None:
@@ -325,8 +337,19 @@ def _describe(frame: pd.DataFrame, texts: dict[str, dict[str, str]], result: Imp
     result.items = len(items)
     result.interactions = len(frame)
     result.described = sum(bool(texts.get(item)) for item in items)
-    if not result.texts:
-        return
+    if result.texts:
+        _describe_texts(items, texts, result)
+    few = int((frame["user_id"].value_counts() < 3).sum())
+    if few:
+        result.notes.append(
+            f"{few:,} users have fewer than 3 interactions; they are trained on, not tested"
+        )
+
+
+def _describe_texts(
+    items: set[str], texts: dict[str, dict[str, str]], result: ImportedData
+) -> None:
+    """Say which items lack a text, and which texts belong to items without interactions."""
     missing = result.items - result.described
     if missing:
         result.notes.append(f"{missing:,} items have no text; theirs is 'item'")
@@ -335,9 +358,4 @@ def _describe(frame: pd.DataFrame, texts: dict[str, dict[str, str]], result: Imp
         result.notes.append(
             f"{cold:,} items of the tables have no interaction; run --catalogue=item_file takes "
             "them into the lists, add-items adds them later"
-        )
-    few = int((frame["user_id"].value_counts() < 3).sum())
-    if few:
-        result.notes.append(
-            f"{few:,} users have fewer than 3 interactions; they are trained on, not tested"
         )

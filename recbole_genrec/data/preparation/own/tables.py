@@ -16,11 +16,11 @@ import pandas as pd
 
 from recbole_genrec.data.atomic_files import TYPES, AtomicFile, FileFormat
 from recbole_genrec.data.cells import split_quoted
+from recbole_genrec.data.vector_tables import PARQUET
 from recbole_genrec.errors import DataError
 
 SEPARATORS = ("\t", ",", ";", "|")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-PARQUET = (".parquet", ".pq")
 NO_IDS = (
     ((list, tuple, set, np.ndarray), "Write one {role} a row; explode the list first."),
     ((dict,), "Write the id of the {role} into a column of its own."),
@@ -29,6 +29,7 @@ NO_IDS = (
 )
 """Cells that are no ids, and what to do."""
 
+NO_OBJECT = "malformed row (no JSON object)"
 PACKED = (".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".zst")
 
 
@@ -60,7 +61,8 @@ def read_table(path: Path, encoding: str = "utf-8", separator: str | None = None
         separator: what stands between columns; default as the first line shows.
 
     Raises:
-        DataError: the file is missing or empty, or is not what its ending says.
+        DataError: the file is missing or empty, is not what its ending says, or more than half of
+            its rows cannot be read.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
@@ -72,8 +74,26 @@ def read_table(path: Path, encoding: str = "utf-8", separator: str | None = None
     if ending in PARQUET:
         return _read_parquet(path)
     if ending in JSON_LINES:
-        return _read_json_lines(path, encoding)
-    return _read_text(path, encoding, separator)
+        table = _read_json_lines(path, encoding)
+    else:
+        table = _read_text(path, encoding, separator)
+    _refuse_mostly_malformed(table)
+    return table
+
+
+def _refuse_mostly_malformed(table: Table) -> None:
+    """Check that at least half of the rows of a file can be read.
+
+    Raises:
+        DataError: names the most frequent fault.
+    """
+    dropped = table.dropped.total()
+    if dropped > len(table.frame):
+        reason = table.dropped.most_common(1)[0][0]
+        raise DataError(
+            f"{dropped:,} of {dropped + len(table.frame):,} rows of {table.path} cannot be read: "
+            f"{reason}. The first: {table.examples[reason]}"
+        )
 
 
 def _read_text(path: Path, encoding: str, separator: str | None) -> Table:
@@ -153,34 +173,53 @@ def _times_of(column: Any) -> list[datetime | None]:
 def _read_json_lines(path: Path, encoding: str) -> Table:
     records = []
     lines = []
+    table = Table(path, pd.DataFrame(), np.zeros(0))
     for number, record in _records(path, encoding):
+        if not isinstance(record, dict):
+            table.dropped[NO_OBJECT] += 1
+            table.examples.setdefault(NO_OBJECT, f"{path.name}, line {number}: {record[:80]}")
+            continue
         records.append(record)
         lines.append(number)
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {}
     for name in names:
         columns[name] = pd.Series([record.get(name) for record in records], dtype=object)
-    return Table(path, pd.DataFrame(columns), np.array(lines, dtype=np.int64))
+    table.frame = pd.DataFrame(columns)
+    table.lines = np.array(lines, dtype=np.int64)
+    return table
 
 
-def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of JSON lines, or of one JSON list."""
+def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line numbers and objects of JSON lines, or of one JSON list; a text is no object."""
     text = _decoded(path, encoding)
+    if text.lstrip().startswith("["):
+        yield from _entries(path, text)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            record = None
+        yield number, record if isinstance(record, dict) else line
+
+
+def _entries(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Numbers and objects of one JSON list.
+
+    Raises:
+        DataError: it is no list of objects.
+    """
     try:
-        if text.lstrip().startswith("["):
-            for number, record in enumerate(json.loads(text), start=1):
-                if not isinstance(record, dict):
-                    raise DataError(f"{path}: entry {number} of the list must be a JSON object.")
-                yield number, record
-            return
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise DataError(f"{path}, line {number}: a line must be one JSON object.")
-                yield number, record
+        entries = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path} is no file of JSON lines ({error}).") from error
+        raise DataError(f"{path} is neither a JSON list nor JSON lines ({error}).") from error
+    for number, record in enumerate(entries, start=1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: entry {number} of the list must be a JSON object.")
+        yield number, record
 
 
 def _decoded(path: Path, encoding: str) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from recbole_genrec.data.id_forms import without_point
 from recbole_genrec.data.preparation.own.forms import (
     check_zeros,
     form_of_digits,
@@ -25,9 +26,6 @@ from recbole_genrec.errors import DataError
 
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))
 """Unix times from the first number on are in parts of a second: 1e11 seconds is the year 5138."""
-
-WHOLE = re.compile(r"^(\d+)\.0+$")
-"""A whole number, as columns with missing cells write it."""
 
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 NUMBERED = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -92,7 +90,7 @@ def _plain(value: object) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()
-    return WHOLE.sub(r"\1", text) or None
+    return without_point(text) or None
 
 
 def _most(texts: Sequence[str], fits: Callable[[str], bool]) -> bool:

@@ -1,11 +1,7 @@
-"""What the tokenizers of item vectors share.
-
-Inputs, scaling, collapse check, collisions, new items.
-"""
+"""What the tokenizers of item vectors share: inputs, scaling, collisions, new items."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.data.item_vectors import item_vectors_identity, vectors_replace_text
 from recbole_genrec.data.scale import Scale
 from recbole_genrec.data.text_encoding import TextEncoding
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (
     FitItemKeys,
@@ -28,21 +25,15 @@ from recbole_genrec.settings.tokenizer_keys import (
 )
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
-from recbole_genrec.tokenizer.collision import collision_stats
-from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
+from recbole_genrec.tokenizer.collapse import (
+    possible_ids,
+    refuse_collapse,
+    refuse_few_ids,
+    refuse_single_codes,
+)
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
-
-COLLAPSED = 0.9
-"""Share of the items that may have one and the same tuple before the fit is refused."""
-FEWEST_IDS = 0.05
-"""Share of the possible ids that must be there, or the fit is refused."""
-REMEDY = (
-    "Check that the item texts differ and that text_encoder knows their language and reads them to "
-    "the end (its warning stands above), keep standardize: True, train it longer or with another "
-    "seed, or use tokenizer: rkmeans."
-)
 
 
 class Quantiser(Protocol):
@@ -146,15 +137,15 @@ class VectorTokenizer(ItemTokenizer):
                 fewer distinct ids than items.
         """
         self.fitted_sizes(len(content.tokens) - 1)
-        self.order = 1 + np.argsort(np.array(content.tokens[1:]), kind="stable")
+        self.order = rows_in_order_of_ids(content.tokens)[1:]
         x = self._fitted_scale(self.vectors(content)[self.order])
-        _refuse_collapse(x, "vector")
+        refuse_collapse(x, "vector")
 
         self.learn(x, content)
         learned = self.quantiser.assign(x)
-        _refuse_collapse(learned, "codes")
+        refuse_collapse(learned, "codes")
         refuse_few_ids(learned, possible_ids(self.quantiser.sizes, x))
-        _refuse_single_codes(learned, self.quantiser.sizes, x)
+        refuse_single_codes(learned, self.quantiser.sizes, x)
         error = (self.quantiser.reconstruct(learned) - x).square().mean()
         self.quality["reconstruction_error"] = float(error)
 
@@ -259,105 +250,3 @@ class FittedQuantiserTokenizer(VectorTokenizer):
         self.quantiser = self.quantiser_class.from_tensors(
             {name: value for name, value in tensors.items() if name not in scale}
         )
-
-
-class RKMeansSettings(VectorSettings):
-    """Keys of ``tokenizer: rkmeans``."""
-
-    pca_dim: int | None = key("dimensions that k-means sees; null = all", ge=1, affects="tokenizer")
-    kmeans_rows: int = key(
-        "items that the centroids are learned from, drawn with the seed; 0 = all",
-        ge=0,
-        affects="tokenizer",
-        default=0,
-        neutral=0,
-    )
-
-
-class RKMeansTokenizer(FittedQuantiserTokenizer):
-    """Residual k-means, no training (our default)."""
-
-    name = "rkmeans"
-    quantiser_class = ResidualKMeans
-    settings_class = RKMeansSettings
-    settings: RKMeansSettings
-
-    @property
-    def revision(self) -> int:
-        """1 of centroids from some items, whose number once bounded the sizes."""
-        return int(self.settings.kmeans_rows > 0)
-
-    def learn(self, x: Tensor, content: ItemContent) -> None:
-        """k-means, level by level, on what the levels before leave.
-
-        Raises:
-            ConfigError: ``kmeans_rows`` are fewer than the codes of a level.
-        """
-        n_rows = self.settings.kmeans_rows
-        sizes = self.fitted_sizes(len(x))
-        if 0 < n_rows < len(x):
-            if n_rows < max(sizes):
-                raise ConfigError(
-                    f"kmeans_rows: {n_rows} items cannot give a level of {max(sizes)} codes. Use "
-                    f"--kmeans_rows={max(sizes)} or more, or 0 for all items."
-                )
-            generator = np.random.default_rng(self.seed)
-            rows = generator.choice(len(x), n_rows, replace=False)
-            x = x[torch.from_numpy(np.sort(rows))]
-        self.quantiser = ResidualKMeans.fit(
-            x, sizes, self.seed, self.settings.pca_dim, bounded=False
-        )
-
-
-def _refuse_collapse(rows: Tensor, what: str) -> None:
-    """Refuse ``rows [n, ...]`` nearly all of which are equal."""
-    if rows.dtype == torch.long:
-        same = collision_stats(rows)["largest_group"]
-    else:
-        same = int((rows == rows[0]).all(1).sum())
-    if len(rows) > 1 and same > COLLAPSED * len(rows):
-        raise GenRecError(
-            f"The tokenizer collapsed: {same} of {len(rows)} items have the same {what}. {REMEDY}"
-        )
-
-
-def possible_ids(sizes: Sequence[int], x: Tensor) -> int:
-    """How many distinct ids the sizes allow for vectors ``[n, D]``."""
-    return min(len(x.unique(dim=0)), math.prod(sizes))
-
-
-def refuse_few_ids(codes: Tensor, possible: int, when: str = "") -> None:
-    """Refuse codes with far fewer distinct ids than there could be.
-
-    Args:
-        codes: ``[n, L]``, before any repair.
-        possible: see :func:`possible_ids`.
-        when: for the message, when this was seen.
-
-    Raises:
-        GenRecError: fewer than 5 % of what there could be.
-    """
-    distinct = len(codes.unique(dim=0))
-    if distinct < FEWEST_IDS * possible:
-        raise GenRecError(
-            f"The tokenizer collapsed{when}: {len(codes)} items have {distinct} distinct ids. "
-            f"{REMEDY}"
-        )
-
-
-def _refuse_single_codes(codes: Tensor, sizes: Sequence[int], x: Tensor) -> None:
-    """Refuse a level with one code in use, unless the levels before it tell all items apart.
-
-    Args:
-        codes: ``[n, L]``.
-        sizes: codes of each level.
-        x: vectors ``[n, D]``; items with equal ones need not be told apart.
-    """
-    n_vectors = len(x.unique(dim=0))
-    for level, size in enumerate(sizes):
-        told_apart = len(codes[:, :level].unique(dim=0)) if level else 1
-        single = size > 1 and len(codes[:, level].unique()) == 1
-        if single and told_apart < n_vectors:
-            raise GenRecError(
-                f"The tokenizer collapsed: all items have the same code at level {level}. {REMEDY}"
-            )

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
-from recbole_genrec.tokenizer.quantiser.kmeans import PCAKMeans
+from recbole_genrec.tokenizer.quantiser.pca_kmeans import PCAKMeans
 
 
 def blobs(n=400, d=12, centres=9, seed=0):
@@ -123,7 +123,7 @@ def test_new_rows_and_chunks(monkeypatch):
     assert torch.equal(codes[300:], fitted.assign(x[300:])) and torch.equal(
         codes[7:8], fitted.assign(x[7:8])
     )
-    monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.kmeans.CHUNK", 50)
+    monkeypatch.setattr("recbole_genrec.tokenizer.quantiser.pca_kmeans.CHUNK", 50)
     assert torch.equal(codes, fitted.assign(x))
 
 

@@ -1,4 +1,4 @@
-"""Candidates under the level grammar, against a naive beam over dictionaries and hand-computed
+"""Code tuples under the level grammar, against a naive beam over dictionaries and hand-computed
 draws.
 """
 
@@ -13,8 +13,8 @@ from recbole_genrec.decoding import (
     AdjustedDecoder,
     ItemTrie,
     beam_search,
-    grammar_candidates,
-    sampled_candidates,
+    grammar_tuples,
+    sampled_tuples,
     tuple_scores,
 )
 
@@ -24,7 +24,7 @@ CLOSE = {"atol": 1e-5, "rtol": 0}
 @pytest.mark.parametrize("width", [1, 4, 15, 130])  # 130: more than the 120 tuples of the grammar
 def test_beam_agrees_with_a_naive_one(width):
     decoder = ToyDecoder(5, SIZES)
-    codes, scores = grammar_candidates(decoder, SIZES, width)
+    codes, scores = grammar_tuples(decoder, SIZES, width)
     assert codes.shape == (5, min(width, 120), 3)
     for user in range(5):
         expected = naive_beam(decoder, user, width)
@@ -36,7 +36,7 @@ def test_it_finds_codes_that_no_item_has_and_the_trie_does_not():
     table = random_codes(n=20)
     owned = {tuple(row) for row in table[1:].tolist()}
     decoder = ToyDecoder(5, SIZES)
-    free = grammar_candidates(decoder, SIZES, 10)[0].flatten(0, 1).tolist()
+    free = grammar_tuples(decoder, SIZES, 10)[0].flatten(0, 1).tolist()
     bound = table[beam_search(decoder, ItemTrie(table, SIZES), 10).items].flatten(0, 1).tolist()
     assert any(tuple(row) not in owned for row in free) and all(
         tuple(row) in owned for row in bound
@@ -49,8 +49,8 @@ def test_groups_choose_in_turn_and_avoid_the_codes_of_the_groups_before(penalty)
     where the first did not go.
     """
     decoder, users = ToyDecoder(6, SIZES), 6
-    codes, scores = grammar_candidates(decoder, SIZES, 2, groups=2, penalty=penalty)
-    first = grammar_candidates(decoder, SIZES, 1)[0][:, 0]
+    codes, scores = grammar_tuples(decoder, SIZES, 2, groups=2, penalty=penalty)
+    first = grammar_tuples(decoder, SIZES, 1)[0][:, 0]
     for user in range(users):
         one, path, total = decoder.select(torch.tensor([user])), [], 0.0
         for level in range(3):
@@ -79,16 +79,13 @@ def test_samples_follow_the_model_at_a_temperature():
     logits = decoder.start()[0, 0].double()
     first = []
     for seed in range(400):
-        codes, scores = sampled_candidates(
-            decoder, (4, 3), 1, 2.0, torch.Generator().manual_seed(seed)
-        )
+        codes, scores = sampled_tuples(decoder, (4, 3), 1, 2.0, torch.Generator().manual_seed(seed))
         first.append(int(codes[0, 0, 0]))
         torch.testing.assert_close(scores[:, 0], tuple_scores(decoder, codes[:, 0]), **CLOSE)
     share = torch.bincount(torch.tensor(first), minlength=4) / 400
     torch.testing.assert_close(share.double(), (logits / 2).softmax(-1), atol=0.08, rtol=0)
     many = [
-        sampled_candidates(decoder, (4, 3), 50, 1.0, torch.Generator().manual_seed(7))
-        for _ in range(2)
+        sampled_tuples(decoder, (4, 3), 50, 1.0, torch.Generator().manual_seed(7)) for _ in range(2)
     ]
     assert torch.equal(many[0][0], many[1][0])
     live = many[0][1][0] > -torch.inf
@@ -98,7 +95,7 @@ def test_samples_follow_the_model_at_a_temperature():
 
 def test_scores_of_given_tuples_are_those_of_the_beam():
     decoder = ToyDecoder(5, SIZES)
-    codes, scores = grammar_candidates(decoder, SIZES, 120)
+    codes, scores = grammar_tuples(decoder, SIZES, 120)
     for place in (0, 17, 119):
         torch.testing.assert_close(
             tuple_scores(decoder, codes[:, place]), scores[:, place], **CLOSE
@@ -112,10 +109,10 @@ def test_addends_change_order_and_forbid():
     liked = torch.zeros(1, 1, 5)
     liked[..., 1:] = -50.0
     adjusted = AdjustedDecoder(decoder, [only, liked, torch.zeros(1, 1, 4)])
-    codes, scores = grammar_candidates(adjusted, SIZES, 10)
+    codes, scores = grammar_tuples(adjusted, SIZES, 10)
     for user in range(5):
         live = codes[user][scores[user] > -torch.inf]
         assert (live[:, 0] == user).all() and (live[:4, 1] == 0).all() and len(live) == 10
     rows = torch.tensor([3, 1])
-    part = grammar_candidates(adjusted.select(rows), SIZES, 10)
+    part = grammar_tuples(adjusted.select(rows), SIZES, 10)
     assert torch.equal(part[0], codes[rows]) and torch.equal(part[1], scores[rows])

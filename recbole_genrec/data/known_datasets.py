@@ -1,8 +1,16 @@
-"""The datasets that can be prepared: one explicit table."""
+"""The datasets that can be prepared, and what to do about one that is not there."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_genrec.settings.rules import nearest
+
+FOLDER_NAME = re.compile(r"(?!\.)[\w.-]+")
+"""What the name of a dataset may be: that of one folder."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,7 @@ def _movies(genre: str) -> dict[str, Field]:
 
 
 # Published counts: Beauty, Sports, Toys as in S3-Rec and TIGER; Instruments as in LC-Rec and LETTER
-# (items with metadata only); MovieLens
-# as in RecBole's dataset list, unfiltered.
+# (items with metadata only); MovieLens as in RecBole's dataset list, unfiltered.
 RECIPES = {
     "amazon-beauty": Recipe("amazon-beauty", "beauty", (22_363, 12_101, 198_502), 5, _AMAZON),
     "amazon-sports": Recipe(
@@ -69,3 +76,38 @@ RECIPES = {
     "ml-100k": Recipe("ml-100k", "ml-100k", (943, 1_682, 100_000), 0, _movies("class")),
     "ml-1m": Recipe("ml-1m", "ml-1m", (6_040, 3_706, 1_000_209), 0, _movies("genre")),
 }
+
+
+def how_to_get(name: str, folder: str | Path) -> str:
+    """What to do about a dataset whose files are missing.
+
+    Args:
+        name: of the dataset.
+        folder: where its files were looked for.
+    """
+    move = "or point --data_path at the folder that holds the dataset's folder."
+    if name in RECIPES:
+        return f"Make it with 'recbole-genrec prepare {name}', {move}"
+    near = nearest(name, {*RECIPES, *datasets_in(Path(folder).parent)} - {name})
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"{hint}{place_of_own_data(name, folder)}, {move}"
+
+
+def place_of_own_data(name: str, folder: str | Path) -> str:
+    """Where data of the user's own lie, a sentence without its full stop.
+
+    Args:
+        name: of the dataset.
+        folder: of its files.
+    """
+    return (
+        f"Data of your own need no preparation: put {name}.inter, with a line of column names like "
+        f"user_id:token, item_id:token and timestamp:float, into {folder}"
+    )
+
+
+def datasets_in(folder: Path) -> Sequence[str]:
+    """Names of the datasets whose files lie below ``folder``."""
+    if not folder.is_dir():
+        return []
+    return [path.parent.name for path in folder.glob("*/*.inter")]

@@ -15,7 +15,7 @@ from recbole_genrec.decoding.scores import top
 
 
 @torch.no_grad()
-def grammar_candidates(
+def grammar_tuples(
     decoder: CodeDecoder, sizes: Sequence[int], width: int, *, groups: int = 1, penalty: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """The most likely code tuples by beam search in which step t may emit any code of level t.
@@ -34,7 +34,7 @@ def grammar_candidates(
 
     Returns:
         codes int64 ``[B, K', L]`` and scores float32 ``[B, K']`` (sums of log-probabilities), best
-        first, K' <= K. A score of -inf marks a row that is no candidate: forbidden, or reached
+        first, K' <= K. A score of -inf marks a row that does not count: forbidden, or reached
         before by another group. Equal scores of a group: smaller codes first.
     """
     check_search("level", width)
@@ -91,7 +91,7 @@ def _choose(totals: Tensor, size: int, width: int, penalty: float) -> Tensor:
 
 
 @torch.no_grad()
-def sampled_candidates(
+def sampled_tuples(
     decoder: CodeDecoder,
     sizes: Sequence[int],
     draws: int,
@@ -108,7 +108,7 @@ def sampled_candidates(
         generator: of the CPU, so that all devices draw the same noise.
 
     Returns:
-        codes and scores, as of :func:`grammar_candidates`.
+        codes and scores, as of :func:`grammar_tuples`.
     """
     check_search("level", draws)
     users = decoder.batch_size

@@ -1,19 +1,16 @@
-"""The tokenizers that learn nothing: random codes, and codes from a folder."""
+"""Random codes: the control for every other tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from recbole_genrec.errors import ConfigError
-from recbole_genrec.settings.shared_keys import ContentKeys
+from recbole_genrec.data.ids import rows_in_order_of_ids
 from recbole_genrec.settings.tokenizer_keys import CodeKeys, TokenizerSettings
-from recbole_genrec.storage.artefacts import META, read_json
 from recbole_genrec.storage.digests import digest
 from recbole_genrec.tokenizer.base import ItemTokenizer, NewItems
 from recbole_genrec.tokenizer.codes import ItemCodes
@@ -21,9 +18,6 @@ from recbole_genrec.tokenizer.free_codes import FreeCodes
 
 if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
-
-COPY_AGAIN = "Copy the folder again from where it came, or fit the tokenizer that made it again."
-"""What to do about damaged codes of a folder that ``tokenizer`` names."""
 
 
 class RandomSettings(CodeKeys, TokenizerSettings):
@@ -53,7 +47,7 @@ class RandomTokenizer(ItemTokenizer):
 
     def fit(self, content: ItemContent) -> ItemCodes:
         """Draw the codes of all items with the seed, in the order of their raw ids."""
-        tokens = [content.tokens[0], *sorted(content.tokens[1:])]
+        tokens = [content.tokens[row] for row in rows_in_order_of_ids(content.tokens)]
         self.sizes = self.fitted_sizes(len(tokens) - 1)
         generator = torch.Generator().manual_seed(self.seed)
         columns = [
@@ -109,56 +103,3 @@ def _ranked(
     if level == len(sizes) - 1:  # the extra token counts the items with the same codes
         return range(sizes[level])
     return torch.randperm(sizes[level], generator=generator).tolist()
-
-
-class StoredCodes(ItemTokenizer):
-    """Codes from a folder (``tokenizer: <path>``).
-
-    One that :meth:`ItemCodes.save` wrote, or one of the artefact store.
-    """
-
-    name = "stored"
-    uses_text = False
-    made_elsewhere = True
-
-    @property
-    def folder(self) -> Path:
-        """Where the codes are; a checkpoint holds them itself, and does not ask.
-
-        Raises:
-            ConfigError: there are none.
-        """
-        path = Path(ContentKeys.of(self.config).tokenizer)
-        for folder in (path, path / "codes"):
-            if (folder / META).is_file():
-                return folder
-        raise ConfigError(
-            f"tokenizer: {str(path)!r} is neither the name of a tokenizer nor a folder with stored "
-            "codes."
-        )
-
-    def config_key(self, switches: bool = True) -> dict[str, Any]:
-        """What the folder holds."""
-        header = read_json(self.folder / META, advice=COPY_AGAIN)
-        return {"sha256": header.get("sha256"), "meta": header.get("meta_digest")}
-
-    def fit(self, content: ItemContent) -> ItemCodes:
-        """Read the codes.
-
-        Raises:
-            ArtefactError: they are damaged, or belong to other items.
-            ConfigError: there are none.
-        """
-        return ItemCodes.load(self.folder, COPY_AGAIN).aligned(content.tokens)
-
-    def encode(self, new: NewItems) -> Tensor:
-        """Always an error: stored codes hold no rule for new items.
-
-        Raises:
-            ConfigError: always.
-        """
-        folder = ContentKeys.of(self.config).tokenizer
-        raise ConfigError(
-            f"The codes stored in {folder} cannot encode new items. Name the tokenizer that made "
-            "them in the key tokenizer."
-        )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import joined_names, named_model
-from recbole_genrec.experiments.search_space import Space, ends
+from recbole_genrec.experiments.tuning_space import Space, ends
 from recbole_genrec.model.registry import model_name
 from recbole_genrec.report.comparable import different_tests
 from recbole_genrec.settings.declaration import Settings, key
