@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from recbole_genrec.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.packing import length_groups, pack
-from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
+from recbole_genrec.data.rows.batching import CHUNK_BATCHES, length_grouped
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 WORDS, RESPONSE = 3000, 5  # size of the vocabulary; tokens of a response: four codes and the end

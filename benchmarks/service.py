@@ -26,7 +26,7 @@ from urllib.parse import urlparse
 import numpy as np
 
 from recbole_genrec.experiments.loading import load_recommender
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.queries import Query
 from recbole_genrec.runtime.recbole_repairs import quiet_pandas_warnings
 
 K = 10

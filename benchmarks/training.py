@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from recbole_genrec.backbone import EncoderDecoderBackbone, load_encoder_decoder
 from recbole_genrec.backbone.tied_code_vocabulary import TiedCodeVocabulary
-from recbole_genrec.data.batching import CHUNK_BATCHES, length_grouped
+from recbole_genrec.data.rows.batching import CHUNK_BATCHES, length_grouped
 from recbole_genrec.runtime.memory import keep_freed_memory
 
 WORDS = 32100  # of T5; its table then takes the codes

@@ -8,8 +8,8 @@ from typing import Any
 
 from recbole_genrec.data.file_filter import load_filtering_files, without_idle_filter
 from recbole_genrec.data.known_datasets import FOLDER_NAME
+from recbole_genrec.data.rows.training_rows import use_batch_targets
 from recbole_genrec.data.run_names import run_name
-from recbole_genrec.data.training_rows import use_batch_targets
 from recbole_genrec.errors import ConfigError, GenRecError, reason_of
 from recbole_genrec.model.config_checks import check_settings
 from recbole_genrec.model.outside import is_outside, location, register

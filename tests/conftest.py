@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from recbole_genrec.data import text_encoding
+from recbole_genrec.data.vectors import text_encoding
 from recbole_genrec.model import outside
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)

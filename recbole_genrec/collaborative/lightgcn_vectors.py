@@ -26,7 +26,7 @@ from recbole_genrec.collaborative.external import external_file
 from recbole_genrec.collaborative.training import settings_that_count, stored_vectors, trained_model
 from recbole_genrec.collaborative.training_split import edges_only, read_sequences, training_split
 from recbole_genrec.data.ids import raw_ids, rows_by_token
-from recbole_genrec.data.vector_files import read_vectors
+from recbole_genrec.data.vectors.vector_files import read_vectors
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys

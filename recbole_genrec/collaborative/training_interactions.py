@@ -23,12 +23,12 @@ from recbole_genrec.collaborative.training_split import (
     read_sequences,
     training_split,
 )
-from recbole_genrec.data.training_rows import (
+from recbole_genrec.data.rows.training_rows import (
     TargetLoader,
     check_growing,
     length_of_cut_histories,
 )
-from recbole_genrec.data.vector_files import files_of_vectors, read_vectors
+from recbole_genrec.data.vectors.vector_files import files_of_vectors, read_vectors
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys
 from recbole_genrec.storage.artefacts import check_tensors

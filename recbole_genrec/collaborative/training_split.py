@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.loaders import create_dataset, training_data
-from recbole_genrec.data.row_order import by_user_and_time
+from recbole_genrec.data.rows.row_order import by_user_and_time
 from recbole_genrec.runtime.randomness import kept_randomness
 
 # --- interactions -----------------------------------------------------------------------------

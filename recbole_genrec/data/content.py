@@ -1,6 +1,6 @@
 """What a tokenizer may look at: item ids, item text and its embeddings.
 
-What the training split says about the items: :mod:`~recbole_genrec.data.interaction_content`.
+What the training split says about the items: :mod:`~recbole_genrec.data.items.interaction_content`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from recbole_genrec.data.ids import rows_in_order_of_ids
-from recbole_genrec.data.interaction_content import InteractionContent
 from recbole_genrec.data.interactions import Interactions
-from recbole_genrec.data.item_text import has_item_texts, read_texts_of
-from recbole_genrec.data.item_vectors import ItemVectors
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.items.interaction_content import InteractionContent
+from recbole_genrec.data.items.item_text import has_item_texts, read_texts_of
+from recbole_genrec.data.vectors.item_vectors import ItemVectors
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.shared_keys import SharedSettings
 from recbole_genrec.storage.digests import digest
@@ -86,7 +86,7 @@ class ItemContent(InteractionContent):
                 there.
 
         Raises:
-            DataError: see :func:`recbole_genrec.data.item_text.read_item_texts`.
+            DataError: see :func:`recbole_genrec.data.items.item_text.read_item_texts`.
         """
         tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
         settings = SharedSettings.of(config)
@@ -205,7 +205,7 @@ class ItemContent(InteractionContent):
     def fingerprint(self) -> str:
         """Digest of ids and texts. It does not cover the encoder.
 
-        See :func:`recbole_genrec.data.text_encoder.encoder_identity`.
+        See :func:`recbole_genrec.data.vectors.text_encoder.encoder_identity`.
         """
         return digest(self.tokens, self.text)
 
@@ -232,7 +232,8 @@ class ItemContent(InteractionContent):
         digits of the others.
 
         Raises:
-            BackboneError: see :meth:`~recbole_genrec.data.text_encoding.TextEncoding.vectors`.
+            BackboneError: see
+                :meth:`~recbole_genrec.data.vectors.text_encoding.TextEncoding.vectors`.
         """
         if self._embeddings is None:
             self._embeddings = self._content_vectors(slice(self._n_first), keep=True)
@@ -298,7 +299,8 @@ class ItemContent(InteractionContent):
             vectors: ``[n, D]``; default: the file has them by now.
 
         Raises:
-            ConfigError: see :meth:`~recbole_genrec.data.item_vectors.ItemVectors.of_new_items`.
+            ConfigError: see
+                :meth:`~recbole_genrec.data.vectors.item_vectors.ItemVectors.of_new_items`.
         """
         if self.item_vectors is None:
             return None

@@ -14,25 +14,25 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
-from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.augmentation import HELD_OUT, RowsAtOnce
-from recbole_genrec.data.evaluation_rows import (
+from recbole_genrec.data.files.atomic_files import FileFormat
+from recbole_genrec.data.files.feature_files import read_features
+from recbole_genrec.data.files.headers import check_alias, check_columns
+from recbole_genrec.data.files.times import in_order_of_events, warn_of_mixed_units
+from recbole_genrec.data.filters import filter_by_value
+from recbole_genrec.data.idle_keys import idle_keys
+from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
+from recbole_genrec.data.inter_files import InteractionTable, interaction_files, read_interactions
+from recbole_genrec.data.items.item_table import item_file_ids
+from recbole_genrec.data.known_datasets import how_to_get
+from recbole_genrec.data.numbering import frames_of
+from recbole_genrec.data.rows.augmentation import HELD_OUT, RowsAtOnce
+from recbole_genrec.data.rows.evaluation_rows import (
     first_events,
     rows_are_interactions,
     with_first_events,
 )
-from recbole_genrec.data.exact_times import RankedTimes
-from recbole_genrec.data.feature_files import read_features
-from recbole_genrec.data.filters import filter_by_value
-from recbole_genrec.data.headers import check_alias, check_columns
-from recbole_genrec.data.idle_keys import idle_keys
-from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
-from recbole_genrec.data.inter_files import InteractionTable, interaction_files, read_interactions
-from recbole_genrec.data.item_table import item_file_ids
-from recbole_genrec.data.known_datasets import how_to_get
-from recbole_genrec.data.numbering import frames_of
-from recbole_genrec.data.presplit import Presplit
-from recbole_genrec.data.times import in_order_of_events, warn_of_mixed_units
+from recbole_genrec.data.rows.exact_times import RankedTimes
+from recbole_genrec.data.splits.presplit import Presplit
 from recbole_genrec.errors import ConfigError, DataError, explained
 
 

@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
-from recbole_genrec.data.cells import is_quoted, unquoted
+from recbole_genrec.data.files.cells import is_quoted, unquoted
 from recbole_genrec.errors import ConfigError
 
 _WORD = re.compile(r'\s*("(?:[^"]|"")*"(?=\s*(?:,|\Z))|[^,]*?)\s*(,|\Z)')

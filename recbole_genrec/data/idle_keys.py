@@ -7,9 +7,9 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_genrec.data.evaluation_rows import holds_out_several
 from recbole_genrec.data.file_filter import BY_FILES, asks_for_filter
-from recbole_genrec.data.training_rows import training_rows
+from recbole_genrec.data.rows.evaluation_rows import holds_out_several
+from recbole_genrec.data.rows.training_rows import training_rows
 from recbole_genrec.settings.filters import NO_FILTER
 from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.search_keys import SearchKeys

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.atomic_files import AtomicFile, FileFormat, Row
-from recbole_genrec.data.cell_values import RESERVED, cell_value, value_series
-from recbole_genrec.data.headers import loaded_columns, read_header
-from recbole_genrec.data.id_forms import check_spaces
-from recbole_genrec.data.plain_tables import PlainTable, read_plain
-from recbole_genrec.data.times import (
+from recbole_genrec.data.files.atomic_files import AtomicFile, FileFormat, Row
+from recbole_genrec.data.files.cell_values import RESERVED, cell_value, value_series
+from recbole_genrec.data.files.headers import loaded_columns, read_header
+from recbole_genrec.data.files.id_forms import check_spaces
+from recbole_genrec.data.files.plain_tables import PlainTable, read_plain
+from recbole_genrec.data.files.times import (
     LARGE,
     is_date,
     read_time,

@@ -11,14 +11,14 @@ from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.utils import ModelType
 
-from recbole_genrec.data.cold_users import without_cold_users
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
-from recbole_genrec.data.evaluation_rows import RowLoader, rows_are_interactions
-from recbole_genrec.data.histories import excluding
-from recbole_genrec.data.loader_dataset import dataset_of, drawn_rows, part_of
-from recbole_genrec.data.row_order import by_user_and_time
-from recbole_genrec.data.sampled_candidates import draw_same_candidates
-from recbole_genrec.data.training_rows import (
+from recbole_genrec.data.histories.evaluated_histories import excluding
+from recbole_genrec.data.rows.cold_users import without_cold_users
+from recbole_genrec.data.rows.evaluation_rows import RowLoader, rows_are_interactions
+from recbole_genrec.data.rows.loader_dataset import dataset_of, drawn_rows, part_of
+from recbole_genrec.data.rows.row_order import by_user_and_time
+from recbole_genrec.data.rows.sampled_candidates import draw_same_candidates
+from recbole_genrec.data.rows.training_rows import (
     LengthGroupedLoader,
     TargetLoader,
     WindowLoader,

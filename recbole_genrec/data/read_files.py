@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.data.index_files import INDEX_ENDING, files_of_index
+from recbole_genrec.data.files.index_files import INDEX_ENDING, files_of_index
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.data.vector_files import files_of_vectors
+from recbole_genrec.data.vectors.vector_files import files_of_vectors
 from recbole_genrec.storage.artefacts import META
 from recbole_genrec.storage.digests import file_digest, folder_fingerprint
 

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genrec.data.choices import histories
 from recbole_genrec.data.dataset import create_dataset
-from recbole_genrec.data.loader_dataset import dataset_of
-from recbole_genrec.data.tested_pairs import pairs_of_test
+from recbole_genrec.data.histories.choices import histories
+from recbole_genrec.data.rows.loader_dataset import dataset_of
+from recbole_genrec.data.rows.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.experiments.analysis_codes import analyse_codes
 from recbole_genrec.experiments.analysis_items import ShownItems

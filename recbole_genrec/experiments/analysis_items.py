@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_genrec.data.item_text import PLACEHOLDER, texts_of
+from recbole_genrec.data.items.item_text import PLACEHOLDER, texts_of
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.report.contents import Item

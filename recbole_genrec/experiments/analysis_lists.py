@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genrec.data.choices import Histories
-from recbole_genrec.data.loader_dataset import dataset_of, drawn_rows, part_of
-from recbole_genrec.data.training_counts import training_counts
+from recbole_genrec.data.histories.choices import Histories
+from recbole_genrec.data.rows.loader_dataset import dataset_of, drawn_rows, part_of
+from recbole_genrec.data.rows.training_counts import training_counts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis_items import ShownItems
 from recbole_genrec.experiments.loading import Trained

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from recbole_genrec.data.text_encoder import DEFAULT_PACKAGE, locate_encoder
+from recbole_genrec.data.vectors.text_encoder import DEFAULT_PACKAGE, locate_encoder
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.training.accounting import commit, versions

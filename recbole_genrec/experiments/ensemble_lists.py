@@ -20,8 +20,8 @@ from recbole_genrec.experiments.ensemble_members import (
 from recbole_genrec.experiments.loading import load_recommender
 from recbole_genrec.experiments.recbole_lists import BATCH, CatalogueLists
 from recbole_genrec.experiments.served import Served
-from recbole_genrec.model.answers import ListOptions
-from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.model.lists.answers import ListOptions
+from recbole_genrec.model.lists.catalogue import Catalogue
 
 
 class EnsembleLists(CatalogueLists):

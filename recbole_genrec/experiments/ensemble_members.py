@@ -11,7 +11,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from torch import Tensor
 
 from recbole_genrec.data.ids import raw_ids
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.loading import Trained, restored
 from recbole_genrec.experiments.opened import Opened

@@ -10,7 +10,7 @@ from typing import Any
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
-from recbole_genrec.data.histories import unreachable_targets
+from recbole_genrec.data.histories.evaluated_histories import unreachable_targets
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.command_line import command_of_test
 from recbole_genrec.experiments.ensemble import tested

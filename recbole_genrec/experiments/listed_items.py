@@ -6,7 +6,7 @@ import logging
 
 from recbole_genrec.data.given_ids import read_ids
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.model.lists.catalogue import Catalogue
 
 
 def listed_items(

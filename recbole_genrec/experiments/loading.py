@@ -13,15 +13,15 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import Histories, buyers, chosen_items, histories
-from recbole_genrec.data.cold_items import items_without_interactions
+from recbole_genrec.data.histories.choices import Histories, buyers, chosen_items, histories
+from recbole_genrec.data.histories.plain_histories import plain_histories
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.data.item_text import PLACEHOLDER, texts_of
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.items.cold_items import items_without_interactions
+from recbole_genrec.data.items.item_text import PLACEHOLDER, texts_of
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.numbering import KnownData, is_numbered_by
-from recbole_genrec.data.plain_histories import plain_histories
+from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.experiments.ensemble_file import is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint

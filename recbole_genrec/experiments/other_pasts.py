@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import EventHistories
-from recbole_genrec.data.history_digests import changed_users, digests_of, users_with_another_past
+from recbole_genrec.data.histories.choices import EventHistories
+from recbole_genrec.data.histories.history_digests import (
+    changed_users,
+    digests_of,
+    users_with_another_past,
+)
 
 
 def held_out_is_drawn(config: Mapping[str, Any]) -> bool:

@@ -11,13 +11,13 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import Histories
+from recbole_genrec.data.histories.choices import Histories
 from recbole_genrec.data.ids import history_column
-from recbole_genrec.data.item_text import has_item_texts, read_texts_of
+from recbole_genrec.data.items.item_text import has_item_texts, read_texts_of
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.answers import ListOptions
-from recbole_genrec.model.catalogue import Catalogue
-from recbole_genrec.model.lists import UserLists
+from recbole_genrec.model.lists.answers import ListOptions
+from recbole_genrec.model.lists.catalogue import Catalogue
+from recbole_genrec.model.lists.user_lists import UserLists
 
 BATCH = 256
 """Users that are scored at once."""

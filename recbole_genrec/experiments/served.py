@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import Histories
 from recbole_genrec.data.given_ids import raw_id
+from recbole_genrec.data.histories.choices import Histories
 from recbole_genrec.errors import ConfigError
 
 

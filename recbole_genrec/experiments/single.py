@@ -11,14 +11,14 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_logger, init_seed
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import histories
-from recbole_genrec.data.cold_items import sentence_about_cold_items
-from recbole_genrec.data.cold_users import seen_and_unseen
-from recbole_genrec.data.histories import unreachable_targets
-from recbole_genrec.data.history_digests import digests_of
+from recbole_genrec.data.histories.choices import histories
+from recbole_genrec.data.histories.evaluated_histories import unreachable_targets
+from recbole_genrec.data.histories.history_digests import digests_of
 from recbole_genrec.data.ids import raw_ids
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.items.cold_items import sentence_about_cold_items
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.rows.cold_users import seen_and_unseen
+from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.experiments.command_line import command_of
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice
 from recbole_genrec.experiments.rank_files import RankFile

@@ -12,8 +12,8 @@ from recbole.trainer import Trainer
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.given_ids import read_ids
-from recbole_genrec.data.tested_pairs import pairs_of_test
-from recbole_genrec.data.training_rows import training_rows
+from recbole_genrec.data.rows.tested_pairs import pairs_of_test
+from recbole_genrec.data.rows.training_rows import training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.registry import is_generative, needs_tokenizer
 from recbole_genrec.runtime import processes

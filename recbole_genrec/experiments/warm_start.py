@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import EventHistories, Histories
+from recbole_genrec.data.histories.choices import EventHistories, Histories
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items

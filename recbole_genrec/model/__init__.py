@@ -1,1 +1,1 @@
-"""The methods, one file each."""
+"""The methods, a file or a folder each, and what they share: hooks, lists and the search."""

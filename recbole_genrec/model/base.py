@@ -14,12 +14,12 @@ import torch
 from recbole.utils import InputType, init_seed
 from torch import Tensor
 
-from recbole_genrec.data.histories import EXCLUDED
+from recbole_genrec.data.histories.evaluated_histories import EXCLUDED
 from recbole_genrec.decoding import histories_of, without_targets
 from recbole_genrec.decoding.topk import ordered_topk
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.answers import ListOptions
-from recbole_genrec.model.lists import UserLists
+from recbole_genrec.model.lists.answers import ListOptions
+from recbole_genrec.model.lists.user_lists import UserLists
 from recbole_genrec.model.new_items import TakesNewItems
 from recbole_genrec.model.text_needs import text_line
 from recbole_genrec.training.list_evaluation import MOST_SCORES
@@ -32,7 +32,7 @@ class GenRecModel(UserLists, TakesNewItems):
 
     See also the attributes of :class:`~recbole_genrec.model.stored.StoredModel`, of
     :class:`~recbole_genrec.model.new_items.TakesNewItems` and of
-    :class:`~recbole_genrec.model.answers.Answering`.
+    :class:`~recbole_genrec.model.lists.answers.Answering`.
 
     Args:
         config: a ``GenRecConfig``.

@@ -16,7 +16,7 @@ from recbole_genrec.data.ids import rows_by_token
 from recbole_genrec.decoding import ALL_OPEN, ClosedCodes, ItemTrie
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.model.search.item_tries import ItemTries
 from recbole_genrec.model.self_improve.content import content_source
 from recbole_genrec.model.stored import TextUse
 from recbole_genrec.settings.shared_keys import SharedSettings

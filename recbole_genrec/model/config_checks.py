@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recbole_genrec.data.evaluation_rows import check_ratio_rows
-from recbole_genrec.data.training_rows import MASKED, training_rows
+from recbole_genrec.data.rows.evaluation_rows import check_ratio_rows
+from recbole_genrec.data.rows.training_rows import MASKED, training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.outside import is_outside
 from recbole_genrec.model.registry import GENERATORS, is_generative, needs_tokenizer

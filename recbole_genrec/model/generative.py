@@ -15,13 +15,13 @@ from torch.nn.functional import pad
 
 from recbole_genrec.backbone import length_mask
 from recbole_genrec.decoding import ClosedCodes, item_cross_entropy, level_logits
-from recbole_genrec.model.code_search import (
+from recbole_genrec.model.coded import content_description, tokenizer_description
+from recbole_genrec.model.new_items import new_items_for
+from recbole_genrec.model.search.code_search import (
     check_search_settings,
     search_description,
 )
-from recbole_genrec.model.coded import content_description, tokenizer_description
-from recbole_genrec.model.new_items import new_items_for
-from recbole_genrec.model.searched import SearchedModel
+from recbole_genrec.model.search.searched import SearchedModel
 from recbole_genrec.model.self_improve.checks import check_settings, self_improvement_line
 from recbole_genrec.model.self_improve.host import SelfImproving
 from recbole_genrec.tokenizer.collision import parse_policies

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recbole_genrec.data.item_text import PLACEHOLDER
+from recbole_genrec.data.items.item_text import PLACEHOLDER
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model.stored import StoredModel
 from recbole_genrec.tokenizer import ItemTokenizer, NewItems

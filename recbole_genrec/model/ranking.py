@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.item_vectors import vectors_replace_text
+from recbole_genrec.data.vectors.item_vectors import vectors_replace_text
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.stored import TextUse
 from recbole_genrec.model.weights_cache import WeightsCache

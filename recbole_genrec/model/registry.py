@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from recbole_genrec.data.training_rows import MASKED, training_rows
+from recbole_genrec.data.rows.training_rows import MASKED, training_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.names import GENERATORS, MODELS, recbole_model_names
 from recbole_genrec.model.outside import (

@@ -19,11 +19,11 @@ from torch import Tensor
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
-from recbole_genrec.data.item_vectors import ItemVectors
 from recbole_genrec.data.numbering import NumberedData, is_numbered_by
+from recbole_genrec.data.vectors.item_vectors import ItemVectors
 from recbole_genrec.errors import ArtefactError, ConfigError
-from recbole_genrec.model.catalogue import Catalogue
 from recbole_genrec.model.frozen_weights import frozen_weights
+from recbole_genrec.model.lists.catalogue import Catalogue
 from recbole_genrec.model.outside import older_text_use
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.settings.shared_keys import SharedSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.data.item_text import check_texts_of
+from recbole_genrec.data.items.item_text import check_texts_of
 from recbole_genrec.errors import DataError
 from recbole_genrec.model.registry import is_generative
 

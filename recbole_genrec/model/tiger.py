@@ -34,9 +34,9 @@ from recbole_genrec.backbone.encoder_decoder.backbone import EncoderMemory
 from recbole_genrec.decoding import CodeDecoder, ItemTrie, SearchResult
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.cold_sharing import ColdShare, ColdShareKeys, check_cold_share
 from recbole_genrec.model.common_keys import OneTargetSettings, TemperatureKeys
 from recbole_genrec.model.encoder_decoder import EncoderDecoderRecommender
+from recbole_genrec.model.search.cold_sharing import ColdShare, ColdShareKeys, check_cold_share
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key

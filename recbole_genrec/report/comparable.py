@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator, M
 from pathlib import Path
 from typing import Any, Protocol
 
-from recbole_genrec.data.evaluation_rows import holds_out_several
+from recbole_genrec.data.rows.evaluation_rows import holds_out_several
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.evaluated_data import different_data, evaluated_data
 from recbole_genrec.settings.classification import display_keys

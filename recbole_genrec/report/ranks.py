@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.report.metric_names import is_of_rank, kind, place
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from recbole_genrec.errors import GenRecError
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.queries import Query
 
 Answer = list[dict[str, Any]]
 

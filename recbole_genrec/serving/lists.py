@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from recbole_genrec.data.given_ids import IdText, check_ids, raw_id, read_ids
-from recbole_genrec.data.history_digests import changed_users, digests_of
+from recbole_genrec.data.histories.history_digests import changed_users, digests_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.hub import local_checkpoint
 from recbole_genrec.experiments.listed_items import listed_items
 from recbole_genrec.experiments.served import Served
 from recbole_genrec.experiments.trained import load_recommender
-from recbole_genrec.model.lists import lists_bar
+from recbole_genrec.model.lists.user_lists import lists_bar
 from recbole_genrec.runtime import processes
 from recbole_genrec.serving.history_record import Record
 from recbole_genrec.serving.job_key import items_key, settings_key, weights_key
@@ -94,7 +94,7 @@ def recommend_to_file(
         checkpoint: of any model; see
             :func:`~recbole_genrec.experiments.loading.load_recommender`.
         output: a ``.parquet``, ``.csv``, ``.tsv`` or ``.jsonl`` file with the columns of
-            :meth:`~recbole_genrec.model.lists.UserLists.recommend_all`.
+            :meth:`~recbole_genrec.model.lists.user_lists.UserLists.recommend_all`.
         users: ``all`` users of the data; ``changed``, those whose history is another one than when
             the file was last written, or, without such a file, than in training; a file of raw
             user ids, one a line; or a list of raw user ids, also as somebody typed it. The ids of a

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_genrec.data.item_text import render_item_text
+from recbole_genrec.data.items.item_text import render_item_text
 from recbole_genrec.data.preparation.own.columns import Columns, check_named, item_column
 from recbole_genrec.data.preparation.own.files import stored_name
 from recbole_genrec.data.preparation.own.tables import Table, ids_of, read_table, text_of

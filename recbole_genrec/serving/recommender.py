@@ -8,9 +8,9 @@ from typing import Any
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.base import GenRecModel
-from recbole_genrec.model.beam_trace import TracedLevel, trace_search
 from recbole_genrec.model.generative import GenerativeRecommender
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.beam_trace import TracedLevel, trace_search
+from recbole_genrec.model.lists.queries import Query
 from recbole_genrec.serving.titles import TitleIndex
 
 

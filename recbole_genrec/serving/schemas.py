@@ -121,7 +121,7 @@ class ItemsAnswer(BaseModel):
 
 
 class TraceNode(BaseModel):
-    """A prefix of codes; see ``model/beam_trace.py``."""
+    """A prefix of codes; see ``model/lists/beam_trace.py``."""
 
     node: int
     parent: int

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 import recbole_genrec
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.model.queries import Query as ModelQuery
+from recbole_genrec.model.lists.queries import Query as ModelQuery
 from recbole_genrec.serving import schemas
 from recbole_genrec.serving.batcher import Batcher
 from recbole_genrec.serving.failures import SlowError, add_error_handlers

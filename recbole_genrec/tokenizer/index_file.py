@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.index_files import files_of_index, numbers_file
+from recbole_genrec.data.files.index_files import files_of_index, numbers_file
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.shared_keys import ContentKeys

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recbole_genrec.data.scale import Scale
+from recbole_genrec.data.vectors.scale import Scale
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key

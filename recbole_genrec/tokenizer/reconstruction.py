@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.batching import length_grouped
+from recbole_genrec.data.rows.batching import length_grouped
 from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
 from recbole_genrec.tokenizer.training_loop import TrainingStage
 

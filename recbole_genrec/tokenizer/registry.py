@@ -6,7 +6,7 @@ import importlib
 import os
 from typing import Any
 
-from recbole_genrec.data.index_files import INDEX_ENDING
+from recbole_genrec.data.files.index_files import INDEX_ENDING
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.runtime.outside_classes import LOCATION, OutsideClasses
 from recbole_genrec.settings.rules import did_you_mean

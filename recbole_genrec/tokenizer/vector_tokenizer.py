@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.ids import rows_in_order_of_ids
-from recbole_genrec.data.item_vectors import item_vectors_identity, vectors_replace_text
-from recbole_genrec.data.scale import Scale
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.item_vectors import item_vectors_identity, vectors_replace_text
+from recbole_genrec.data.vectors.scale import Scale
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import (

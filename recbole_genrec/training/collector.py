@@ -14,7 +14,7 @@ import torch
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 
-from recbole_genrec.data.training_counts import training_counts
+from recbole_genrec.data.rows.training_counts import training_counts
 from recbole_genrec.runtime.processes import gathered
 from recbole_genrec.training.list_evaluation import RankedLists, hits_in, needs_whole_rows
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from recbole_genrec.data.loader_dataset import dataset_of
+from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.randomness import kept_randomness
 from recbole_genrec.settings.shared_keys import SharedSettings

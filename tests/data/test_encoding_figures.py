@@ -12,8 +12,8 @@ from language_models import save_base
 from toy import toy_model, write_dataset
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from recbole_genrec.data.encoding_figures import different_vectors
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.encoding_figures import different_vectors
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import GenRecError
 from recbole_genrec.storage.artefacts import load_artefact, save_artefact
 

@@ -10,21 +10,21 @@ import pytest
 import torch
 from toy import toy_config, write_dataset
 
-from recbole_genrec.data.choices import (
+from recbole_genrec.data.histories.choices import (
     EventHistories,
     buyers,
     chosen_items,
     histories,
     histories_of,
 )
-from recbole_genrec.data.history_digests import (
+from recbole_genrec.data.histories.history_digests import (
     digests_of,
     users_with_another_past,
 )
+from recbole_genrec.data.histories.plain_histories import plain_histories
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.data.plain_histories import plain_histories
-from recbole_genrec.model.list_tables import Numbers
+from recbole_genrec.model.lists.list_tables import Numbers
 
 PLAIN = {
     "ann": ["i3", "i1", "i3"],

@@ -20,8 +20,9 @@ from event_data import (
 from toy import TINY_OF
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import exact_times, times
+from recbole_genrec.data.files import times
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.rows import exact_times
 from recbole_genrec.errors import DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories import EXCLUDED, unreachable_targets
+from recbole_genrec.data.histories.evaluated_histories import EXCLUDED, unreachable_targets
+from recbole_genrec.data.histories.seen_items import SeenItems
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.data.seen_items import SeenItems
 from recbole_genrec.errors import ConfigError
 
 RATIO = {"RS": [0.6, 0.2, 0.2]}

@@ -12,8 +12,8 @@ import pytest
 
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.choices import histories
 from recbole_genrec.data.dataset import create_dataset
+from recbole_genrec.data.histories.choices import histories
 from recbole_genrec.data.preparation.own.columns import Columns
 from recbole_genrec.data.preparation.own.importing import ImportOptions, import_tables
 from recbole_genrec.data.preparation.own.tables import read_table

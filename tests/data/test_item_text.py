@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recbole_genrec.data.atomic_files import FileFormat
 from recbole_genrec.data.content import DEFAULT_CACHE, ItemContent
-from recbole_genrec.data.item_text import read_item_texts, render_item_text
+from recbole_genrec.data.files.atomic_files import FileFormat
+from recbole_genrec.data.items.item_text import read_item_texts, render_item_text
 from recbole_genrec.data.preparation.sources import recbole_folder
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import DataError
 
 HEADER = "item_id:token\ttitle:token_seq\tbrand:token\tcategories:token_seq\n"

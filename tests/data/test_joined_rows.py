@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import joined_rows as module
-from recbole_genrec.data.choices import histories
-from recbole_genrec.data.joined_rows import joined_rows
+from recbole_genrec.data.histories.choices import histories
 from recbole_genrec.data.loaders import create_dataset
+from recbole_genrec.data.rows import joined_rows as module
+from recbole_genrec.data.rows.joined_rows import joined_rows
 
 HEADER = "user_id:token\titem_id:token\titem_id_list:token_seq\ttimestamp:float"
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from toy import TINY, toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.batching import length_grouped
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.data.training_rows import LengthGroupedLoader, row_mask
+from recbole_genrec.data.rows.batching import length_grouped
+from recbole_genrec.data.rows.training_rows import LengthGroupedLoader, row_mask
 from recbole_genrec.errors import DataError
 
 # --- which rows are kept --------------------------------------------------------------------------

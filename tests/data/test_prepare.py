@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from recbole_genrec.cli import main
-from recbole_genrec.data.item_table import read_item_table
-from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.items.item_table import read_item_table
+from recbole_genrec.data.items.item_text import read_item_texts
 from recbole_genrec.data.known_datasets import RECIPES
 from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.data.preparation.prepare import prepare_dataset

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_genrec.data.ids import places_of, rows_by_token
-from recbole_genrec.data.row_order import begins_user, ends_user, order_of_rows
+from recbole_genrec.data.rows.row_order import begins_user, ends_user, order_of_rows
 
 
 def test_ids_that_are_not_there_have_no_place():

@@ -12,12 +12,13 @@ from recbole.data.interaction import Interaction
 from toy import SMALL, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import event_rows, inter_files
-from recbole_genrec.data.atomic_files import FileFormat
-from recbole_genrec.data.augmentation import RowsAtOnce, leave_out
+from recbole_genrec.data import inter_files
 from recbole_genrec.data.dataset import create_dataset
-from recbole_genrec.data.event_rows import EventRows
+from recbole_genrec.data.files.atomic_files import FileFormat
 from recbole_genrec.data.inter_files import read_interactions
+from recbole_genrec.data.rows import event_rows
+from recbole_genrec.data.rows.augmentation import RowsAtOnce, leave_out
+from recbole_genrec.data.rows.event_rows import EventRows
 from recbole_genrec.errors import DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 

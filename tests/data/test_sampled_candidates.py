@@ -7,8 +7,8 @@ import pytest
 from toy import SMALL, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.cold_users import seen_and_unseen
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.rows.cold_users import seen_and_unseen
 from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.run import run_recbole_genrec
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genrec.data.scale import Scale, standardised
+from recbole_genrec.data.vectors.scale import Scale, standardised
 from recbole_genrec.errors import DataError
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from toy import toy_config, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.batching import sorted_in_chunks, target_batches
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.data.training_rows import TargetLoader, cut_histories, moved_left
+from recbole_genrec.data.rows.batching import sorted_in_chunks, target_batches
+from recbole_genrec.data.rows.training_rows import TargetLoader, cut_histories, moved_left
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stages import start_summary

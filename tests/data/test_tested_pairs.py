@@ -11,7 +11,7 @@ from toy import SMALL, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.data.tested_pairs import pairs_of_test
+from recbole_genrec.data.rows.tested_pairs import pairs_of_test
 from recbole_genrec.model.registry import is_generative
 
 

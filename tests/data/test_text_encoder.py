@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genrec.data import text_encoding
-from recbole_genrec.data.text_encoder import encoder_identity
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors import text_encoding
+from recbole_genrec.data.vectors.text_encoder import encoder_identity
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import BackboneError
 
 TEXTS = ["", "red nail lacquer", "blue hair oil", "red nail lacquer", "oil"]

@@ -9,11 +9,11 @@ import torch
 from toy import toy_config, write_dataset
 
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.item_text import render_item_text
+from recbole_genrec.data.items.item_text import render_item_text
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.data.text_encoder import encoder_identity
-from recbole_genrec.data.text_encoding import TextEncoding
-from recbole_genrec.data.text_pooling import encode_items, field_values, pooled_fields
+from recbole_genrec.data.vectors.text_encoder import encoder_identity
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.text_pooling import encode_items, field_values, pooled_fields
 from recbole_genrec.tokenizer import NewItems, make_tokenizer
 
 WORDS = ["red", "nail", "lacquer", "blue", "hair", "oil", "brand", "title", "soap", "dark", "no"]
@@ -109,7 +109,7 @@ def test_half_precision_keeps_the_mean_in_float32(tmp_path):
 
 def test_the_mean_of_a_long_text_is_not_taken_in_half_precision(tmp_path):
     """2,000 ones and 2,000 halves: summed in bf16 they stop growing at 256."""
-    from recbole_genrec.data.decoder_encoders import pool_in_float32
+    from recbole_genrec.data.vectors.decoder_encoders import pool_in_float32
 
     class States(torch.nn.Module):
         def __init__(self):

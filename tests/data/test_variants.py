@@ -8,9 +8,9 @@ import pytest
 from event_data import split
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.atomic_files import PLAIN
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.feature_files import read_features
+from recbole_genrec.data.files.atomic_files import PLAIN
+from recbole_genrec.data.files.feature_files import read_features
 from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import DataError
 

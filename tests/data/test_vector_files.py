@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_genrec.data.item_vectors import ItemVectors, item_vectors_identity
-from recbole_genrec.data.vector_files import files_of_vectors, has_other_columns, read_vectors
+from recbole_genrec.data.vectors.item_vectors import ItemVectors, item_vectors_identity
+from recbole_genrec.data.vectors.vector_files import (
+    files_of_vectors,
+    has_other_columns,
+    read_vectors,
+)
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.storage.digests import digest, file_digest
 
@@ -357,7 +361,7 @@ def test_read_vectors_are_kept_under_the_digest_of_the_file(tmp_path, monkeypatc
         raise AssertionError("read again")
 
     with monkeypatch.context() as patched:
-        patched.setattr("recbole_genrec.data.item_vectors.read_vectors", refuse)
+        patched.setattr("recbole_genrec.data.vectors.item_vectors.read_vectors", refuse)
         np.testing.assert_array_equal(ItemVectors(file, **make).aligned(["[PAD]", *IDS]), first)
     files_of_vectors(file)[1].write_text("\n".join(reversed(IDS)))
     changed = ItemVectors(file, **make).aligned(["[PAD]", *IDS])

@@ -16,7 +16,7 @@ from recbole_genrec.decoding import SearchLog, SearchResult
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
-from recbole_genrec.model.item_tries import ItemTries
+from recbole_genrec.model.search.item_tries import ItemTries
 from recbole_genrec.storage.digests import digest
 
 NAMES = [f"i{number}" for number in (3, 4, 8, 11, 15, 16, 21, 27, 33, 38, 39)]

@@ -16,7 +16,7 @@ from toy import SMALL, TINY_OF, write_dataset
 
 import recbole_genrec
 from recbole_genrec.cli import main
-from recbole_genrec.data.histories import EXCLUDED
+from recbole_genrec.data.histories.evaluated_histories import EXCLUDED
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments import ensemble
 from recbole_genrec.experiments.ensemble import make_ensemble
@@ -29,7 +29,7 @@ from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate, recommend
 from recbole_genrec.model import outside
-from recbole_genrec.model.catalogue import Catalogue
+from recbole_genrec.model.lists.catalogue import Catalogue
 from recbole_genrec.report.comparable import different_settings
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, evaluated_cases

@@ -15,7 +15,7 @@ from test_second_day import second_day, settings
 from toy import write_dataset
 
 from recbole_genrec.cli import main
-from recbole_genrec.data.choices import histories
+from recbole_genrec.data.histories.choices import histories
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.preparation import prepare, sources
 from recbole_genrec.errors import ArtefactError, ConfigError, DataError

@@ -10,7 +10,7 @@ from torch import nn
 from toy import write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories import unreachable_targets
+from recbole_genrec.data.histories.evaluated_histories import unreachable_targets
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec

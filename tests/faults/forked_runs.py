@@ -124,7 +124,7 @@ def _child(folder: str, argv: list[str], moment: dict | None, measure: bool) -> 
 
 def _watch(seconds: dict[str, list[float]], moment: dict | None) -> None:
     """Time the passes of each stage, and send the signal of ``moment``."""
-    from recbole_genrec.data.text_encoding import TextEncoding
+    from recbole_genrec.data.vectors.text_encoding import TextEncoding
     from recbole_genrec.storage import atomic
     from recbole_genrec.tokenizer.quantiser.dense import DenseTokenizer
     from recbole_genrec.tokenizer.store import STORETokenizer

@@ -18,7 +18,7 @@ import torch
 from counts import REFUSED, tried
 from damage import Trained, damaged, mix, truncate
 
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, GenRecError
 from recbole_genrec.experiments.trained import load_data_and_model
 from recbole_genrec.report.ranks import UserRanks
@@ -121,7 +121,9 @@ def test_text_embeddings_of_other_texts_are_made_again(tmp_path, monkeypatch):
         def encode(self, texts, **_):
             return torch.tensor([[float(len(text)), 1.0] for text in texts]).numpy()
 
-    monkeypatch.setattr("recbole_genrec.data.text_encoding.load_encoder", lambda *_: Encoder())
+    monkeypatch.setattr(
+        "recbole_genrec.data.vectors.text_encoding.load_encoder", lambda *_: Encoder()
+    )
     first, second = ["", "red", "green"], ["", "blue", "yellow"]
     encoding = TextEncoding()
     expected = encoding.vectors(second, tmp_path)

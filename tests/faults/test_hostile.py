@@ -19,8 +19,8 @@ from recbole_genrec.backbone import load_encoder_decoder
 from recbole_genrec.backbone.causal.load import load_causal_lm
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.preparation.prepare import prepare_dataset
-from recbole_genrec.data.text_encoding import TextEncoding
-from recbole_genrec.data.vector_files import read_vectors
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
+from recbole_genrec.data.vectors.vector_files import read_vectors
 from recbole_genrec.errors import ArtefactError, BackboneError, ConfigError, DataError, GenRecError
 from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.experiments.run import run_recbole_genrec

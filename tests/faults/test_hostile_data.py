@@ -15,7 +15,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from toy import TINY, toy_config, write_dataset
 
-from recbole_genrec.data.item_text import read_item_texts
+from recbole_genrec.data.items.item_text import read_item_texts
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.data.preparation.prepare import prepare_dataset
 from recbole_genrec.errors import DataError, GenRecError

@@ -9,8 +9,8 @@ from toy import toy_model, write_dataset
 from recbole_genrec.decoding import exact_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.served import Served
-from recbole_genrec.model.beam_trace import trace_search
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.beam_trace import trace_search
+from recbole_genrec.model.lists.queries import Query
 from recbole_genrec.serving.recommender import Recommender
 
 

@@ -11,8 +11,8 @@ import torch
 from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data import text_encoding
 from recbole_genrec.data.loaders import create_dataset, make_loaders
+from recbole_genrec.data.vectors import text_encoding
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.stages import start_summary

@@ -10,7 +10,7 @@ from toy import toy_model, write_dataset
 
 from recbole_genrec.decoding.topk import ordered_topk
 from recbole_genrec.errors import ConfigError, DataError
-from recbole_genrec.model.queries import NumberedQuery, Query, QueryBatch, alike
+from recbole_genrec.model.lists.queries import NumberedQuery, Query, QueryBatch, alike
 
 
 @pytest.fixture(scope="module")

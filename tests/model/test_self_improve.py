@@ -14,7 +14,7 @@ from toy import TINY_OF, toy_config, toy_model, write_dataset
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.scale import standardised
+from recbole_genrec.data.vectors.scale import standardised
 from recbole_genrec.decoding import path_scores
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec

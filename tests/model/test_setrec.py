@@ -326,7 +326,7 @@ def test_a_checkpoint_brings_back_scores_and_beta_without_making_vectors(run, mo
     stored = load_checkpoint(run["checkpoint"])["state_dict"]
     assert float(stored["tuned_beta"]) == pytest.approx(run["report"]["beta"])
     monkeypatch.setattr(TrainingInteractions, "vectors", None)
-    monkeypatch.setattr("recbole_genrec.data.text_encoding.TextEncoding.vectors", None)
+    monkeypatch.setattr("recbole_genrec.data.vectors.text_encoding.TextEncoding.vectors", None)
     again = load_data_and_model(run["checkpoint"]).model
     assert torch.equal(again.full_sort_predict(batch), scores)
 

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.queries import Query
 from recbole_genrec.serving.batcher import Batcher, ClosedError, QueueFullError
 
 

@@ -15,13 +15,13 @@ import torch
 from processes import together
 from toy import SMALL, TINY_OF, write_dataset
 
-from recbole_genrec.data.choices import histories
-from recbole_genrec.data.history_digests import changed_users, digests_of
+from recbole_genrec.data.histories.choices import histories
+from recbole_genrec.data.histories.history_digests import changed_users, digests_of
 from recbole_genrec.data.loaders import create_dataset
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import load_data_and_model, load_recommender, recommend
-from recbole_genrec.model.answers import lists_of_scores
+from recbole_genrec.model.lists.answers import lists_of_scores
 from recbole_genrec.serving import job_key, shards
 from recbole_genrec.serving import lists as lists_room
 from recbole_genrec.serving.list_files import join_parts, write_part

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.loading import load_recommender
-from recbole_genrec.model.queries import Query
+from recbole_genrec.model.lists.queries import Query
 from recbole_genrec.serving.options import ServiceOptions
 from recbole_genrec.serving.recommender import Recommender
 from recbole_genrec.serving.server import is_loopback

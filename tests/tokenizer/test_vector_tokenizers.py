@@ -11,10 +11,10 @@ import torch
 from toy import toy_config, write_dataset
 
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
-from recbole_genrec.data import text_encoding
 from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.loaders import create_dataset
-from recbole_genrec.data.text_encoding import TextEncoding
+from recbole_genrec.data.vectors import text_encoding
+from recbole_genrec.data.vectors.text_encoding import TextEncoding
 from recbole_genrec.decoding import ItemTrie
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.settings.parsing import read_yaml

@@ -14,8 +14,8 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.model import base
-from recbole_genrec.model.code_search import CodeSearch
 from recbole_genrec.model.registry import build_model, is_generative
+from recbole_genrec.model.search.code_search import CodeSearch
 from recbole_genrec.report.ranks import ranks_from_hits
 from recbole_genrec.training import list_evaluation
 from recbole_genrec.training.collector import TensorCollector

@@ -18,8 +18,8 @@ import pandas as pd
 from pandas.io.parsers import TextFileReader
 from tqdm.auto import tqdm
 
-from recbole_genrec.data.cells import is_quoted, unquoted
-from recbole_genrec.data.item_table import read_item_table
+from recbole_genrec.data.files.cells import is_quoted, unquoted
+from recbole_genrec.data.items.item_table import read_item_table
 from recbole_genrec.errors import DataError
 
 COLUMNS = ["user_id", "item_id", "timestamp"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.ids import history_column
-from recbole_genrec.data.user_text import KINDS, read_user_texts
+from recbole_genrec.data.items.user_text import KINDS, read_user_texts
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.lcrec.cases import Case, HistoryCase, TargetsCase
 from recbole_genrec.model.lcrec.keys import LCRecSettings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recbole_genrec.data.scale import standardised
+from recbole_genrec.data.vectors.scale import standardised
 from recbole_genrec.tokenizer.vector_tokenizer import VectorSettings
 
 if TYPE_CHECKING:

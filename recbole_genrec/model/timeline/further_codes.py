@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.model.item_tries import ItemTries
 from recbole_genrec.model.new_items import new_items_for
+from recbole_genrec.model.search.item_tries import ItemTries
 from recbole_genrec.model.timeline.keys import TimelineSettings
 from recbole_genrec.settings.shared_keys import ContentKeys
 from recbole_genrec.settings.tokenizer_keys import CollaborativeKeys

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import CodeVocabulary, cheapen
-from recbole_genrec.data.item_vectors import vectors_replace_text
-from recbole_genrec.data.scale import Scale
+from recbole_genrec.data.vectors.item_vectors import vectors_replace_text
+from recbole_genrec.data.vectors.scale import Scale
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.stored import TextUse
 from recbole_genrec.model.timeline.further_codes import further_tokenizers

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, pad
 
 from recbole_genrec.backbone import BeamDecoder, EncoderDecoderBackbone
-from recbole_genrec.data.scale import standardised
+from recbole_genrec.data.vectors.scale import standardised
 from recbole_genrec.model.encoder_decoder import words_loss
 from recbole_genrec.model.ranking import VectorRecommender
 from recbole_genrec.model.self_improve.host import SelfImproving

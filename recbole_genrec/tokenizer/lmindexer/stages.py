@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from recbole_genrec.backbone.sequences import Segment
-from recbole_genrec.data.batching import length_grouped
+from recbole_genrec.data.rows.batching import length_grouped
 from recbole_genrec.tokenizer.lmindexer.losses import (
     batch_contrast,
     commitment_loss,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.cell_values import RESERVED
+from recbole_genrec.data.files.cell_values import RESERVED
 from recbole_genrec.data.preparation.cleaning import keep_core
 from recbole_genrec.data.preparation.own.columns import (
     Columns,

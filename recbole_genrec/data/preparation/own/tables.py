@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.atomic_files import TYPES, AtomicFile, FileFormat
-from recbole_genrec.data.cells import split_quoted
-from recbole_genrec.data.vector_tables import PARQUET
+from recbole_genrec.data.files.atomic_files import TYPES, AtomicFile, FileFormat
+from recbole_genrec.data.files.cells import split_quoted
+from recbole_genrec.data.vectors.vector_tables import PARQUET
 from recbole_genrec.errors import DataError
 
 SEPARATORS = ("\t", ",", ";", "|")

@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from recbole_genrec.data.id_forms import without_point
+from recbole_genrec.data.files.id_forms import without_point
+from recbole_genrec.data.files.times import exact_part, read_time
 from recbole_genrec.data.preparation.own.forms import (
     check_zeros,
     form_of_digits,
@@ -21,7 +22,6 @@ from recbole_genrec.data.preparation.own.forms import (
     unsure,
 )
 from recbole_genrec.data.preparation.own.zones import check_zones, has_zone_name, plain_offset
-from recbole_genrec.data.times import exact_part, read_time
 from recbole_genrec.errors import DataError
 
 UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"))

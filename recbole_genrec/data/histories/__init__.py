@@ -1,0 +1,1 @@
+"""What users have chosen so far."""

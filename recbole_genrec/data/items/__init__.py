@@ -1,0 +1,1 @@
+"""What is known about items: their texts, and what the training split says."""

@@ -1,0 +1,1 @@
+"""Interactions that come split into files: their rows, ids, histories and checks."""

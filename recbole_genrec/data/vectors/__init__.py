@@ -1,0 +1,1 @@
+"""Vectors of items: sentence embeddings of their texts, and vectors of users' files."""

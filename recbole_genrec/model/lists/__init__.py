@@ -1,0 +1,1 @@
+"""Lists of the next items, for people, programs and files."""
