@@ -1,1 +1,1 @@
-"""RecBole's data and files of users: what is read, how it is split, and what is known about items."""
+"""RecBole's data and files of users: what is read, how it is split, what is known of items."""
