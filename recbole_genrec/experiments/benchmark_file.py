@@ -147,8 +147,9 @@ class Entry:
         """
         model = model_name(self.keys.model)
         own_keys = {name.removeprefix(f"{model}.") for name in own}
+        of_all = self.file.settings
         kept = {}
-        for name, value in self.file.settings.items():
+        for name, value in of_all.items():
             section = name.partition(".")[0]
             # The run's process does not know the other classes from outside.
             foreign = section in outside_names() and section != model
