@@ -70,6 +70,7 @@ def test_keys_and_options_of_the_page_exist(shop, monkeypatch):
 
     text = PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"--([a-z_]+)", text)) - {"genrec"}
-    options = "checkpoint users output user top exclude_seen history data_path candidate_file"
-    known = {*shared_keys(), *options.split(), "model", "dataset", "backbone", "resume"}
+    options = "checkpoint users output user top exclude_seen history data_path"
+    files = ("candidate_file", "excluded_file")
+    known = {*shared_keys(), *options.split(), *files, "model", "dataset", "backbone", "resume"}
     assert named <= known, named - known

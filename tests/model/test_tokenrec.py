@@ -403,7 +403,7 @@ def test_new_items_by_vector_or_by_users(toy):
     } == {"pair", "copy"}
     with pytest.raises(DataError, match="no items with a training interaction"):
         model.recommend(["copy"])
-    with pytest.raises(ConfigError, match="no item has yet, got .'copy'"):
+    with pytest.raises(ConfigError, match="Item 'copy' exists already"):
         model.add_items(["again"], ["copy"], vectors=twin)
 
 

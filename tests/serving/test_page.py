@@ -185,7 +185,7 @@ def test_a_product_is_added_and_appears(browser, place):
     browser.driver.find_element(By.ID, "new-id").send_keys("007")
     browser.click("#new-form button")
     browser.wait.until(lambda page: "007" in browser.texts("#new-note")[0])
-    browser.wait.until(lambda page: "no item has yet" in browser.texts("#new-note")[0])
+    browser.wait.until(lambda page: "exists already" in browser.texts("#new-note")[0])
 
 
 def test_the_page_by_keyboard_alone(browser, place):
