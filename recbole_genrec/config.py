@@ -41,14 +41,9 @@ from recbole_genrec.runtime.recbole_repairs import (
 from recbole_genrec.settings import recbole_values
 from recbole_genrec.settings.classification import inherited_keys, merged, shared_keys
 from recbole_genrec.settings.declaration import DECLARED, REQUIRED, Key, Settings, SettingsType
+from recbole_genrec.settings.home_paths import at_home
 from recbole_genrec.settings.older_names import follow_older_names
-from recbole_genrec.settings.parsing import (
-    YamlLoader,
-    at_home,
-    parse_arguments,
-    parse_value,
-    read_yaml,
-)
+from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
 from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
 from recbole_genrec.settings.protocol_values import VALIDATION_LOSS, ranking_metric
@@ -159,9 +154,8 @@ class GenRecConfig(Config):
         arguments.pop("config_files", None)  # config_files() has added them to config_file_list
         return arguments
 
-    def _merge_external_config_dict(self):
-        super()._merge_external_config_dict()
-        self.external_config_dict = at_home(self.external_config_dict)
+    def _get_final_config_dict(self):
+        return at_home(super()._get_final_config_dict())
 
     def _get_model_and_dataset(self, model, dataset):
         model = model if model is not None else self.external_config_dict.get("model")

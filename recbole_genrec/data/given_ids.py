@@ -110,7 +110,7 @@ def read_ids(file: str, kind: Literal["item", "user"] = "item") -> list[str]:
         ConfigError: the file is missing, is no UTF-8 text, or names nothing.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file} cannot be read ({error}). Give a text file with one raw {kind} id a line."

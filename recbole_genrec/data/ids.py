@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from recbole_genrec.data.given_ids import IdText, check_ids, choosers, raw_id, read_ids
-from recbole_genrec.errors import ArtefactError
+from recbole_genrec.errors import ArtefactError, DataError
 
 __all__ = [
     "WHOLE_HISTORY",
@@ -50,8 +50,16 @@ def places_of(tokens: Sequence[str] | np.ndarray, known: Sequence[str] | np.ndar
 
     Returns:
         int64 ``[n]``, -1 for ids that are not there.
+
+    Raises:
+        DataError: an id stands twice in ``known``.
     """
-    places = pd.Index(known, dtype=object).get_indexer(pd.Index(tokens, dtype=object))
+    index = pd.Index(known, dtype=object)
+    if not index.is_unique:
+        raise DataError(
+            f"The id {index[index.duplicated()][0]!r} stands twice where it must be one."
+        )
+    places = index.get_indexer(pd.Index(tokens, dtype=object))
     return places.astype(np.int64)
 
 

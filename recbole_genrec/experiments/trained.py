@@ -9,7 +9,7 @@ from recbole_genrec.data.given_ids import IdText
 from recbole_genrec.errors import ArtefactError, ConfigError
 from recbole_genrec.experiments.evaluation import evaluate
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.listed_items import listed_items
+from recbole_genrec.experiments.listed_items import ListedItems
 from recbole_genrec.experiments.loading import (
     Trained,
     load_data_and_model,
@@ -65,8 +65,9 @@ def recommend(
     """
     if (user is None) == (history is None):
         raise ConfigError("Give either a user or a history.")
+    listed = ListedItems(candidate_file, excluded_file)
     served = load_recommender(checkpoint, candidate_file=None, **changes)
-    candidates = listed_items(served.model.catalogue, candidate_file, excluded_file)
+    candidates = listed.of(served.model.catalogue)
     if isinstance(history, IdText):
         history = history.among(served.model.catalogue.has_item)
     if history is not None:

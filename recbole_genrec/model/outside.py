@@ -17,8 +17,14 @@ from recbole_genrec.settings.property_files import shipped
 
 ENTRY_POINTS = "recbole_genrec.models"
 PACKAGES = ("recbole", "recbole_genrec")
-OLDER_HOOKS = ("requires_texts", "reads_text", "uses_texts")
-"""Hooks of version 0.1 that ``text_use`` has replaced."""
+OLDER_HOOKS = (
+    "requires_texts",
+    "reads_text",
+    "uses_texts",
+    "needs_item_texts",
+    "reads_new_texts",
+)
+"""Hooks of earlier versions that ``text_use`` has replaced."""
 
 
 @cache
@@ -47,8 +53,9 @@ def register(model_class: type) -> type:
             of an earlier version.
     """
     name = model_class.__name__
+    is_ours = getattr(model_class, "generative", False)  # and not one of RecBole's kind
     for hook in OLDER_HOOKS:
-        if hasattr(model_class, hook):
+        if is_ours and hasattr(model_class, hook):
             raise older_text_use(model_class, hook)
     if name in MODELS or name in recbole_model_names():
         raise ConfigError(

@@ -125,7 +125,8 @@ class StoredModel(SequentialRecommender):
         try:
             return cls(config, dataset, stored)
         except TypeError as error:
-            if "needs_text" in str(error):
+            by_position = "__init__() takes" in str(error) and "positional" in str(error)
+            if by_position or "needs_text" in str(error):
                 raise older_text_use(cls, "needs_text") from error
             raise
 

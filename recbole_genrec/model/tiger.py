@@ -10,7 +10,7 @@ sequence-to-sequence (3.2)      :meth:`TIGER.source`, :meth:`TIGER.loss`;
                                 user token: key ``n_user_tokens``
 retrieval by beam search        ``decoding/``, through :meth:`TIGER.item_logits`
 new items                       ``add_items``
-share of unseen items (4.3)     ``cold_sharing.py``, key ``cold_share``
+share of unseen items (4.3)     ``search/cold_sharing.py``, key ``cold_share``
 ==============================  ===========================================================
 """
 

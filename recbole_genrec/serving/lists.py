@@ -23,7 +23,7 @@ from recbole_genrec.data.given_ids import IdText, check_ids, raw_id, read_ids
 from recbole_genrec.data.histories.history_digests import changed_users, digests_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.listed_items import listed_items
+from recbole_genrec.experiments.listed_items import ListedItems
 from recbole_genrec.experiments.served import Served
 from recbole_genrec.experiments.trained import load_recommender
 from recbole_genrec.model.lists.user_lists import lists_bar
@@ -118,6 +118,7 @@ def recommend_to_file(
     part_of = Shard.read(shard)
     if k < 1:
         raise ConfigError(f"top is {k}; it must be at least 1.")
+    listed = ListedItems(candidate_file, excluded_file)
     with processes.joined(torch.device("cpu")):
         if processes.rank() == 0:
             check_writable(target)
@@ -130,7 +131,7 @@ def recommend_to_file(
         elif users not in (ALL, CHANGED):
             named = users = _users_of_file(users)
         served = load_recommender(checkpoint, users=named, candidate_file=None, **changes)
-        candidates = listed_items(served.model.catalogue, candidate_file, excluded_file)
+        candidates = listed.of(served.model.catalogue)
         if isinstance(users, IdText):
             users = users.among((served.histories or {}).__contains__)
         job = _Job(served, target, part_of, k, exclude_seen, candidates)

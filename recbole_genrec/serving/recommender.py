@@ -140,11 +140,12 @@ class Recommender:
         """The walk of the search for a query, and its list.
 
         Raises:
-            ConfigError: the model scores items without a search.
+            ConfigError: no walk along one tree makes the lists of the model.
         """
         if not self.has_walk:
             raise ConfigError(
-                f"{self.name} scores every item and searches no tree, so there is no walk to show."
+                f"{self.name}: no walk along one tree of codes makes its lists, so there is none "
+                "to show."
             )
         levels, rows = trace_search(self.model, query, shown)
         return levels, self._with_codes(rows)

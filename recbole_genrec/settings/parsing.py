@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,27 +117,11 @@ def _refuse_repeated_keys(text: str, literal: ast.Expression) -> None:
     for node in ast.walk(literal):
         if isinstance(node, ast.Dict):
             keys = [ast.literal_eval(key) for key in node.keys if key is not None]
-            repeated = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
-            if repeated is not None:
-                raise ConfigError(
-                    f"{text}: {repeated} is given twice, in one mapping. Remove one of the two."
-                )
-
-
-def at_home(values: Mapping[str, object]) -> dict[str, object]:
-    """The settings with the folder of the user in place of ``~`` at the beginning of a path.
-
-    A shell leaves ``--checkpoint_dir=~/runs`` as it is typed.
-
-    Args:
-        values: keys and values.
-    """
-    return {
-        name: os.path.expanduser(value)
-        if isinstance(value, str) and value.startswith("~/")
-        else value
-        for name, value in values.items()
-    }
+            for place, key in enumerate(keys):
+                if key in keys[:place]:
+                    raise ConfigError(
+                        f"{text}: {key} is given twice, in one mapping. Remove one of the two."
+                    )
 
 
 def parse_arguments(argv: list[str], texts: Container[str] = ()) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -153,6 +154,10 @@ def test_times_are_judged_file_by_file(tmp_path, capsys):
     for order in (files, files[::-1]):
         assert main(["import", *map(str, order), "--name=shop"]) == 2
         assert "1 of 1 times in time of" in capsys.readouterr().err
+    empty = [{"user": "u1", "item": "i2", "time": ""}, {"user": "u1", "item": "i3", "time": ""}]
+    write(tmp_path / "b.csv", [*empty, days[0]])
+    assert main(["import", *map(str, files), "--name=shop"]) == 0
+    assert re.search(r"no time that can be read +2\b", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

@@ -70,7 +70,7 @@ def test_a_walk_is_shown_where_one_tree_makes_the_lists(folder, tmp_path, change
     if walks:
         assert trace_search(model, query)[1] == model.recommend(query.history, query.k)
         return
-    with pytest.raises(ConfigError, match="TimelineRec scores every item and searches no tree"):
+    with pytest.raises(ConfigError, match="TimelineRec: no walk along one tree of codes"):
         trace_search(model, query)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from recbole.model.abstract_recommender import AbstractRecommender
 from toy import write_dataset
 
 from recbole_genrec.cli import main
@@ -421,7 +422,17 @@ def test_a_class_that_says_it_in_an_older_way_is_told_so(folder):
         def __init__(self, config, dataset, stored=None):
             super().__init__(config, dataset, stored, needs_text=True)
 
+    class ByPosition(VectorRecommender):
+        def __init__(self, config, dataset, stored=None):
+            super().__init__(config, dataset, stored, True)
+
+    class OfRecBole(AbstractRecommender):
+        reads_text = False
+
     advice = r"Write the class method text_use\(cls, config\)"
+    assert outside.register(OfRecBole) is OfRecBole
+    with pytest.raises(ConfigError, match=f"ByPosition says by needs_text .*{advice}"):
+        train(folder, ByPosition)
     with pytest.raises(ConfigError, match=f"WithHook says by requires_texts .*{advice}"):
         train(folder, WithHook)
     with pytest.raises(ConfigError, match=f"WithArgument says by needs_text .*{advice}"):

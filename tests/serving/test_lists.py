@@ -461,7 +461,7 @@ def test_users_of_a_file(trained, tmp_path):
 def test_items_of_files_are_listed_or_left_out(trained, tmp_path, caplog):
     stock, sold_out = tmp_path / "stock.txt", tmp_path / "sold_out.txt"
     stock.write_text("i1\ni2\ni3\ni4\nnever sold\n")
-    sold_out.write_text("i3\nunheard of\n")
+    sold_out.write_text("i3\ni5\nunheard of\n")
     files = {"candidate_file": str(stock), "excluded_file": str(sold_out)}
     output = tmp_path / "lists.csv"
     recommend_to_file(trained[1]["TIGER"], output, k=10, exclude_seen=False, **files)
@@ -472,6 +472,9 @@ def test_items_of_files_are_listed_or_left_out(trained, tmp_path, caplog):
     stock.write_text("i1\nx1\nx2\n")
     with pytest.raises(ConfigError, match=r"There is no item 'x1' \(2 of 3 ids are unknown\)"):
         recommend_to_file(trained[1]["TIGER"], output, candidate_file=str(stock))
+    sold_out.write_text("i3.0\n")
+    with pytest.raises(ConfigError, match=r"There is no item 'i3.0' .* in .*sold_out.txt"):
+        recommend_to_file(trained[1]["TIGER"], output, excluded_file=str(sold_out))
     sold_out.write_text("i1\n")
     stock.write_text("i1\n")
     with pytest.raises(ConfigError, match="leaves out every item"):

@@ -312,7 +312,7 @@ def test_the_walk_of_the_search(tiger, checkpoints):
         answer = client.post("/trace", json=body)
         health = client.get("/health").json()
     assert answer.status_code == 422
-    assert "searches no tree" in answer.json()["error"]
+    assert "no walk along one tree" in answer.json()["error"]
     assert not health["has_codes"]
     assert not health["has_walk"]
     assert health["code_sizes"] is None

@@ -119,6 +119,7 @@ def test_a_path_of_a_setting_may_begin_in_the_home_folder(monkeypatch, tmp_path)
     config = make(argv=["--checkpoint_dir=~/runs"], result_file="~/result.json")
     assert config["checkpoint_dir"] == str(tmp_path / "runs")
     assert config["result_file"] == str(tmp_path / "result.json")
+    assert make(item_vectors="~/v.npy")["item_vectors"] == "~/v.npy"  # counts in names
 
 
 def test_paths_and_names_stay_as_they_are_typed():

@@ -57,8 +57,8 @@ def trace_search(
     """
     if not model.has_one_tree:
         raise ConfigError(
-            f"{type(model).__name__} scores every item and searches no tree, so there is no walk "
-            "to show."
+            f"{type(model).__name__}: no walk along one tree of codes makes its lists, so there is "
+            "none to show."
         )
     rows = model.recommend_batch([query])[0]
     settings = model.settings

@@ -193,7 +193,9 @@ def _interactions(
     frame = pd.concat(frames, ignore_index=True)
     frame["timestamp"] = np.arange(1, len(frame) + 1, dtype=np.float64)
     frame["finer"] = 0
+    frame["has_time"] = True
     if columns.time is not None:
+        frame["has_time"] = [text_of(time) is not None for time in times]
         frame["timestamp"] = read_times(times, options.time_format)
         frame["finer"] = finer_ranks(times)
     for column in IDS:
@@ -206,11 +208,12 @@ def _interactions(
 
 
 def _check_times(frame: pd.DataFrame, table: Table, columns: Columns) -> None:
-    """Check that most times of a file can be read.
+    """Check that most times of a file can be read; cells without one do not count.
 
     Raises:
         DataError: more than half cannot.
     """
+    frame = frame[frame["has_time"]]
     unread = frame["timestamp"].isna()
     if 2 * unread.sum() <= len(frame):
         return

@@ -193,29 +193,36 @@ def _read_json_lines(path: Path, encoding: str) -> Table:
 def _records(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Line numbers and objects of JSON lines, or of one JSON list; a text is no object."""
     text = _decoded(path, encoding)
-    if text.lstrip().startswith("["):
-        yield from _entries(path, text)
+    entries = _list_of(text)
+    if entries is not None:
+        yield from _entries(path, entries)
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             record = None
         yield number, record if isinstance(record, dict) else line
 
 
-def _entries(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _list_of(text: str) -> list[Any] | None:
+    """The JSON list that a text is; ``None`` where it is none."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _entries(path: Path, entries: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbers and objects of one JSON list.
 
     Raises:
-        DataError: it is no list of objects.
+        DataError: an entry is no object.
     """
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is neither a JSON list nor JSON lines ({error}).") from error
     for number, record in enumerate(entries, start=1):
         if not isinstance(record, dict):
             raise DataError(f"{path}: entry {number} of the list must be a JSON object.")
