@@ -38,6 +38,8 @@ def _member(rank: int, nproc: int, port: int, work: Callable, arguments: tuple) 
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with processes.joined(torch.device("cpu")):
         work(*arguments)
+    # on a busy machine threads of torch sometimes abort the end of an interpreter
+    os._exit(0)
 
 
 def start(*arguments: str, module: str = "recbole_genrec.cli") -> subprocess.Popen:
