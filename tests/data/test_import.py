@@ -158,6 +158,9 @@ def test_times_are_judged_file_by_file(tmp_path, capsys):
     write(tmp_path / "b.csv", [*empty, days[0]])
     assert main(["import", *map(str, files), "--name=shop"]) == 0
     assert re.search(r"no time that can be read +2\b", capsys.readouterr().out)
+    write(tmp_path / "b.csv", [*empty * 6, days[0]])
+    assert main(["import", *map(str, files), "--name=other"]) == 2
+    assert "12 of 22 rows have no time in time" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])

@@ -204,7 +204,14 @@ def _interactions(
         frame = _without(frame, unusable, f"{column} that means a missing value", result)
     for number, table in enumerate(tables):
         _check_times(frame[frame["table"] == number], table, columns)
-    return _without(frame, frame["timestamp"].isna(), "no time that can be read", result)
+    before = len(frame)
+    frame = _without(frame, frame["timestamp"].isna(), "no time that can be read", result)
+    if 2 * len(frame) < before:
+        raise DataError(
+            f"{before - len(frame):,} of {before:,} rows have no time in {columns.time}. Name "
+            "another column with --time, or complete it."
+        )
+    return frame
 
 
 def _check_times(frame: pd.DataFrame, table: Table, columns: Columns) -> None:
