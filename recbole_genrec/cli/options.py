@@ -128,10 +128,16 @@ TablesArgument = Annotated[
 ]
 DatasetNameOption = Annotated[str, typer.Option("--name", help="name of the dataset")]
 UserColumnOption = Annotated[
-    str | None, typer.Option("--user", help="column of users (default: guessed by its name)")
+    str | None,
+    typer.Option(
+        "--user", help="column of users, or its names in several files (default: guessed)"
+    ),
 ]
 ItemColumnOption = Annotated[
-    str | None, typer.Option("--item", help="column of items (default: guessed by its name)")
+    str | None,
+    typer.Option(
+        "--item", help="column of items, or its names in several files (default: guessed)"
+    ),
 ]
 TimeColumnOption = Annotated[
     str | None,

@@ -9,7 +9,7 @@ import torch
 
 from recbole_genrec.data.items.item_text import PLACEHOLDER, texts_of
 from recbole_genrec.errors import GenRecError
-from recbole_genrec.model.registry import is_generative, needs_tokenizer
+from recbole_genrec.model.registry import is_generative, reads_codes
 from recbole_genrec.report.contents import Item
 
 TITLE_LENGTH = 90
@@ -44,7 +44,7 @@ class ShownItems:
             self.titles.append(_title(text, token, fields))
         self.codes: torch.Tensor | None = None
         self.sizes: tuple[int, ...] = ()
-        if needs_tokenizer(type(model)):
+        if reads_codes(config):
             self.codes = model.codes.cpu()
             self.sizes = tuple(model.level_sizes)
 

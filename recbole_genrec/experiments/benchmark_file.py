@@ -38,7 +38,7 @@ from recbole_genrec.experiments.benchmark_plan import (
     result_file,
 )
 from recbole_genrec.model.outside import outside_names
-from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer
+from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer, reads_codes
 from recbole_genrec.model.text_needs import check_item_texts
 from recbole_genrec.report.comparable import check_one_table
 from recbole_genrec.settings.classification import benchmark_keys
@@ -180,11 +180,9 @@ class Entry:
         except GenRecError as error:
             raise ConfigError(f"{self.where}: {error}") from error
 
-        tokenizer = None
-        if needs_tokenizer(config.model_class):
-            tokenizer = config.settings.tokenizer
-        elif self.keys.tokenizer is not None:
+        if self.keys.tokenizer is not None and not needs_tokenizer(config.model_class):
             raise ConfigError(f"{self.where}: {model} has no item tokenizer; leave tokenizer out.")
+        tokenizer = config.settings.tokenizer if reads_codes(config) else None
         return PlannedRun(
             name,
             model_name(model),

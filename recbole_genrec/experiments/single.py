@@ -31,7 +31,7 @@ from recbole_genrec.experiments.stages import (
     tested_entries,
 )
 from recbole_genrec.experiments.warm_start import known_ids, warm_start
-from recbole_genrec.model.registry import build_model, is_generative
+from recbole_genrec.model.registry import build_model, is_generative, reads_codes
 from recbole_genrec.report.console import side_by_side
 from recbole_genrec.report.result_files import beside_checkpoint
 from recbole_genrec.runtime import processes
@@ -212,7 +212,7 @@ class SingleRun:
     def _track_tokenizer(self) -> None:
         """Send the tokenizer's curves and the use of its codes to the trackers."""
         self.trackers = Trackers(self.trainer, self.config.settings, self.writes)
-        if self.generative and self.model.needs_tokenizer:
+        if reads_codes(self.config):
             levels = self.model.report()["tokenizer"]["levels"]
             self.trackers.tokenizer(self.model.tokenizer_curves, levels)
 

@@ -206,6 +206,15 @@ class GenRecModel(UserLists, TakesNewItems):
         """
 
     @classmethod
+    def reads_codes(cls, config) -> bool:
+        """Whether the codes of items decide anything in a run with these settings.
+
+        Args:
+            config: the settings of the run.
+        """
+        return cls.needs_tokenizer
+
+    @classmethod
     def describe(cls, config) -> dict[str, str]:
         """Lines for the summary that is printed when a run starts."""
         return {"item text": text_line(config)}

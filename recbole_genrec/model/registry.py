@@ -32,6 +32,7 @@ __all__ = [
     "model_names",
     "model_properties",
     "needs_tokenizer",
+    "reads_codes",
     "recbole_model_names",
     "register",
 ]
@@ -123,3 +124,8 @@ def is_generative(model_class: type) -> bool:
 def needs_tokenizer(model_class: type) -> bool:
     """Whether the items of a class have codes, which a ``tokenizer`` gives them."""
     return getattr(model_class, "needs_tokenizer", False)
+
+
+def reads_codes(config) -> bool:
+    """Whether the codes of items decide anything in a run with these settings."""
+    return is_generative(config.model_class) and config.model_class.reads_codes(config)

@@ -124,7 +124,7 @@ class Board:
         self.rows = rows
         self.done = [row for row in rows if row["test"]]
         self.failed = [row for row in rows if row["failed"]]
-        self.coded = [row for row in self.done if row["codes"]]
+        self.coded = [row for row in self.done if row["tokenizer"] and row["codes"]]
         self.tested = [row for row in self.done if row["against_baseline"]]
         self.metrics = list(dict.fromkeys(name for row in self.done for name in row["test"]))
 

@@ -196,7 +196,8 @@ def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:
     names = distinct_names([content for _, content in results])
     runs = []
     for name, (file, content) in zip(names, results, strict=True):
-        tokenizer = content["config"].get("tokenizer") if content["report"] else None
+        has_codes = "tokenizer" in (content["report"] or {})
+        tokenizer = content["config"].get("tokenizer") if has_codes else None
         runs.append(
             Run(
                 name,

@@ -186,6 +186,30 @@ def test_a_file_named_twice_is_refused(tmp_path, capsys):
     assert "x.csv is named twice" in capsys.readouterr().err
 
 
+def renamed(rows: list[dict], **names: str) -> list[dict]:
+    return [{names.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+def test_a_column_has_other_names_in_other_files(tmp_path, capsys):
+    clicks, items = shop()
+    half = len(clicks) // 2
+    later = renamed(clicks[half:], customer="client", sku="code", ts="bought_on")
+    files = [
+        write(tmp_path / "clicks.csv", clicks[:half]),
+        write(tmp_path / "orders.parquet", later),
+        write(tmp_path / "products.jsonl", renamed(items, sku="code")),
+    ]
+    command = ["import", *map(str, files), "--name=shop", "--user=customer,client"]
+    assert main([*command, "--item=sku,code", "--time=ts,bought_on", "--text=title"]) == 0
+    assert read_back() == wanted(clicks)
+    assert f"{'items with a text':<52}{24:>12,}" in capsys.readouterr().out
+
+    assert main([*command, "--item=sku,cod", "--time=ts,bought_on"]) == 2
+    assert "No file has a column 'cod'. The columns are customer, sku," in capsys.readouterr().err
+    assert main(["import", *map(str, files), "--name=shop", "--user=customer,client"]) == 2
+    assert "for two names of one say --item=sku,OTHER" in capsys.readouterr().err
+
+
 def test_dropped_rows_are_counted(tmp_path):
     rows = [
         {"user": f"u{n % 4}", "item": f"i{n % 6}", "time": n, "stars": n % 5} for n in range(40)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from toy import SMALL, write_dataset
 
+from recbole_genrec.experiments.benchmark_file import read_benchmark
 from recbole_genrec.experiments.loading import load_model
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.trained import evaluate
+from recbole_genrec.report.leaderboard import make_leaderboard
 
+FLAT = {"output": "items", "item_parts": ["id"]}
 KINDS = {
     "recipe": {},
     "hybrid": {"heads": ["tree", "flat"], "tokenizers": ["clusters", "clusters"]},
@@ -53,3 +59,43 @@ def test_a_checkpoint_serves_a_later_day_and_starts_another_run(kind, tmp_path, 
     assert evaluate(again["checkpoint"])["test_result"] == pytest.approx(
         again["test_result"], abs=1e-6
     )
+
+
+def test_a_softmax_over_items_fits_no_codes_and_needs_no_texts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_dataset(tmp_path / "data")
+    values = settings(folder, "recipe", **FLAT, item_text_fields=None)
+    del values["codebook_sizes"]
+    result = run_recbole_genrec("TimelineRec", "toy", config_dict=values)
+    assert result["config"]["tokenizer"] == "random"
+    assert "tokenizer" not in result["report"]
+    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
+    model = load_model(result["checkpoint"]).model
+    assert len(model.recommend(["i1"], k=5)) == 5
+
+
+def test_codes_that_are_not_read_stand_in_no_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_dataset(tmp_path / "data")
+    for kind in ("recipe", "flat"):
+        values = settings(folder, kind, epochs=1)
+        run_recbole_genrec("TimelineRec", "toy", config_dict=values)
+    text = make_leaderboard(["saved"])
+    codes = text.partition("### Codes")[2].partition("###")[0].strip().splitlines()[2:]
+    assert len(codes) == text.count("| clusters |") == 1
+
+    names = {"tree": {}, "flat": FLAT}
+    runs = [
+        {"name": name, "model": "TimelineRec", "settings": chosen} for name, chosen in names.items()
+    ]
+    plan = {
+        "data_path": str(folder),
+        "output": "results",
+        "baseline": "tree",
+        "datasets": ["toy"],
+        "seeds": [1],
+        "settings": {"item_text_fields": ["title"]},
+        "runs": runs,
+    }
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+    assert [run.tokenizer for run in read_benchmark("plan.yaml").runs] == ["clusters", None]

@@ -49,9 +49,16 @@ def import_data(
     texts: list[str] | None = None
     if text is not None:
         texts = split_words(text)
-    columns = Columns(user, item, time, rating, texts)
+    columns = Columns(_first(user), _first(item), _first(time), _first(rating), texts)
+    roles = [names for names in (user, item, time, rating) if names is not None]
+    columns.same = [split_words(names) for names in roles if "," in names]
     options = ImportOptions(k_core, duplicates, min_rating, time_format, encoding, separator)
     print(import_tables(files, name, columns, options, data_path).report())
+
+
+def _first(names: str | None) -> str | None:
+    """The first name of a column; the others are those of other files."""
+    return None if names is None else split_words(names)[0]
 
 
 COMMAND = Command(
@@ -62,5 +69,6 @@ COMMAND = Command(
         "recbole-genrec import clicks.csv items.csv --user=customer --item=sku --time=ts "
         "--text=title,brand,price --name=shop",
         "recbole-genrec import clicks.parquet items.jsonl --name=shop --k_core=5",
+        "recbole-genrec import clicks.csv products.csv --item=sku,product_code --name=shop",
     ),
 )

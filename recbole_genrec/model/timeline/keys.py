@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from recbole_genrec.settings.declaration import GIVEN, key
@@ -163,6 +164,23 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     )
 
 
+def head_names(heads: Sequence[str] | None, output: str, generator: str | None) -> tuple[str, ...]:
+    """The heads that the keys of these names mean together.
+
+    Args:
+        heads: those that are named; ``None`` = by the others.
+        output: what is generated, codes or items.
+        generator: how codes are generated.
+    """
+    if heads is not None:
+        return tuple(heads)
+    if output == "items":
+        return ("flat",)
+    if generator == "parallel":
+        return ("parallel",)
+    return ("tree",)
+
+
 class Plan:
     """What the keys together say about the model.
 
@@ -176,13 +194,8 @@ class Plan:
     @property
     def head_names(self) -> tuple[str, ...]:
         """The heads: ``tree`` or ``parallel`` (codes), ``flat`` (items), or codes and items."""
-        if self.settings.heads is not None:
-            return tuple(self.settings.heads)
-        if self.settings.output == "items":
-            return ("flat",)
-        if self.settings.generator == "parallel":
-            return ("parallel",)
-        return ("tree",)
+        settings = self.settings
+        return head_names(settings.heads, settings.output, settings.generator)
 
     @property
     def has_depth(self) -> bool:
@@ -240,6 +253,11 @@ class Plan:
         if self.has_text_stream:
             return True
         return "text" in self.all_item_parts or bool(self.settings.align_weight)
+
+    @property
+    def reads_codes(self) -> bool:
+        """Whether codes enter the items, or are generated."""
+        return self.head_names != ("flat",) or "code" in self.all_item_parts
 
     @property
     def shares_output(self) -> bool:

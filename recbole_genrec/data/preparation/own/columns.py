@@ -42,6 +42,8 @@ class Columns:
         time: of the interactions; ``None`` = the order of the rows.
         rating: of the interactions; ``None`` = there is none.
         texts: of the items, in the order of the item text.
+        same: groups of names that stand for one column, each file using one of them; the first of
+            a group is the one that the other attributes say.
         guesses: sentences about what was not named.
     """
 
@@ -50,6 +52,7 @@ class Columns:
     time: str | None = None
     rating: str | None = None
     texts: list[str] | None = None
+    same: list[list[str]] = field(default_factory=list)
     guesses: list[str] = field(default_factory=list)
 
 
@@ -65,6 +68,29 @@ def guessed(names: Sequence[str], common: Sequence[str]) -> str | None:
         if name in plain:
             return plain[name]
     return None
+
+
+def use_first_names(tables: Sequence[Table], groups: Sequence[Sequence[str]]) -> None:
+    """Call a column by the first of its names, in every table that uses another one.
+
+    Args:
+        tables: of the user; their columns are renamed.
+        groups: names that stand for one column.
+
+    Raises:
+        DataError: a name is in none of the tables.
+    """
+    there = dict.fromkeys(name for table in tables for name in table.frame.columns)
+    for first, *others in groups:
+        for name in (first, *others):
+            if name not in there:
+                raise DataError(
+                    f"No file has a column {name!r}. The columns are {', '.join(there)}."
+                )
+        for table in tables:
+            used = [name for name in others if name in table.frame]
+            if used and first not in table.frame:
+                table.frame = table.frame.rename(columns={used[0]: first})
 
 
 def check_named(table: Table, name: str, flag: str) -> None:
@@ -134,7 +160,8 @@ def item_column(table: Table, columns: Columns) -> str:
         if columns.item is None:
             raise DataError(f"{question}. Say --item=COLUMN.")
         raise DataError(
-            f"{question}; none is called {columns.item!r}, as in the interactions. Rename it so."
+            f"{question}; none is called {columns.item!r}, as in the interactions. Say "
+            f"--item={columns.item},COLUMN."
         )
     columns.guesses.append(f"items of {table.path.name}: {guess} (guessed)")
     return guess

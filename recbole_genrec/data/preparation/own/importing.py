@@ -21,6 +21,7 @@ from recbole_genrec.data.preparation.own.columns import (
     find_interaction_columns,
     is_interactions,
     item_column,
+    use_first_names,
 )
 from recbole_genrec.data.preparation.own.files import check_target, write_dataset
 from recbole_genrec.data.preparation.own.item_texts import text_columns
@@ -136,6 +137,7 @@ def import_tables(
     paths = [Path(file).expanduser() for file in files]
     _refuse_repeated_files(paths)
     tables = [read_table(path, options.encoding, options.separator) for path in paths]
+    use_first_names(tables, columns.same)
     events = [table for table in tables if is_interactions(table, columns)]
     others = [table for table in tables if not is_interactions(table, columns)]
     if not events:
@@ -236,7 +238,8 @@ def _check_same(table: Table, first: Table, column: str | None, role: str) -> No
     if column not in table.frame:
         raise DataError(
             f"{table.path} has no column {column!r}, which holds the {role}s in {first.path}. "
-            "Files of interactions need the same columns."
+            f"Files of interactions need the same columns; for two names of one say "
+            f"--{role}={column},OTHER."
         )
 
 
