@@ -45,7 +45,7 @@ from recbole_genrec.settings.home_paths import at_home
 from recbole_genrec.settings.older_names import follow_older_names
 from recbole_genrec.settings.parsing import YamlLoader, parse_arguments, parse_value, read_yaml
 from recbole_genrec.settings.plain import plain_value
-from recbole_genrec.settings.property_files import of_dataset, own_settings, shipped
+from recbole_genrec.settings.property_files import own_settings, shipped
 from recbole_genrec.settings.protocol_values import VALIDATION_LOSS, ranking_metric
 from recbole_genrec.settings.rules import check_value, nearest
 from recbole_genrec.settings.shapes import SHAPES, completed_shape
@@ -284,7 +284,8 @@ class GenRecConfig(Config):
 
     def _dataset_values(self, model: str, dataset: str) -> dict:
         """Our settings for a dataset, below those of the YAML file in its own folder."""
-        return of_dataset(dataset, self._data_path(model))
+        own = own_settings(dataset, self._data_path(model))
+        return {**shipped(f"dataset/{dataset}"), **own}
 
     def _data_path(self, model: str) -> object:
         return self._user_value("data_path", model) or "dataset"

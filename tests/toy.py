@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from recbole_genrec.config import GenRecConfig
+from recbole_genrec.data.histories.choices import EventHistories
 from recbole_genrec.data.loaders import create_dataset, make_loaders
 from recbole_genrec.model.registry import build_model
 
@@ -161,6 +165,16 @@ def write_dataset(
         )
     (target / f"{name}.item").write_text("\n".join(items) + "\n")
     return folder
+
+
+def event_histories(histories: Mapping[str, Sequence[str]]) -> EventHistories:
+    """Raw item ids by raw user id, as columns of numbers."""
+    users = np.arange(len(histories))
+    counts = np.array([len(items) for items in histories.values()])
+    events = [item for items in histories.values() for item in items]
+    tokens, chosen = np.unique(events, return_inverse=True)
+    numbers = dict(zip(histories, users, strict=True))
+    return EventHistories(users, counts, chosen, np.array(list(histories)), tokens, numbers)
 
 
 def toy_config(folder: Path, model: str = "STORE", **changes) -> GenRecConfig:

@@ -12,7 +12,7 @@ item tokens without an order    ``read(..., positions=, sees=without_siblings(it
 queries that are decoded at     ``decode(..., positions=zeros(Q), sees=only_itself(Q))``
 once and see only themselves
 vectors added at the input      ``read(table[ids] + strength * projection(vectors[ids]), valid)``
-text in, codes or text out      ``text_table``, ``text_logits``, :class:`CodeTable`
+text in, codes or text out      ``text_table``, ``text_logits``, ``CodeVocabulary``
 ==============================  ==================================================================
 
 A mask ``sees`` is bool (False hides a token) or float (a number added to the attention score).
@@ -118,38 +118,5 @@ class Backbone(Protocol[MemoryT]):
 
         Returns:
             ``[B, Q, d_out]``.
-        """
-        ...
-
-
-class CodeTable(Protocol):
-    """Item codes as a vocabulary of their own, beside the text vocabulary or instead of it."""
-
-    def embed_code(self, codes: Tensor, level: int) -> Tensor:
-        """Codes ``[...]`` of one level -> ``[..., d_in]``."""
-        ...
-
-    def logits(self, hidden: Tensor, level: int | None = None) -> Tensor:
-        """States ``[..., d_out]`` -> logits of one level, or of the whole vocabulary."""
-        ...
-
-    def level_rows(self, level: int) -> list[Tensor]:
-        """The rows of one level in each table, as views."""
-        ...
-
-    def log_probs(
-        self, hidden: Tensor, level: int, score_type: str, temperature: float = 1.0
-    ) -> Tensor:
-        """Log-probabilities of one level's codes.
-
-        Args:
-            hidden: states ``[..., d_out]``.
-            level: number of the level, counted from 0.
-            score_type: ``joint`` normalises over the whole vocabulary, ``level`` and
-                ``renormalised`` over the codes of the level.
-            temperature: divides the logits.
-
-        Returns:
-            float32 ``[..., V_level]``.
         """
         ...

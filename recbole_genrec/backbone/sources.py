@@ -140,11 +140,16 @@ def unloadable(
     )
 
 
-def backbone_identity(backbone: str) -> str:
-    """What names the weights: the content of a folder, else the key itself."""
+def backbone_identity(backbone: str, ends_only: bool = False) -> str:
+    """What names the weights: the content of a folder, else the key itself.
+
+    Args:
+        backbone: folder, hub id or ``scratch``.
+        ends_only: as of :func:`folder_fingerprint`; earlier versions named weights so.
+    """
     folder = Path(backbone).expanduser()
     if backbone != "scratch" and folder.is_dir():
-        return folder_fingerprint(folder)
+        return folder_fingerprint(folder, ends_only=ends_only)
     return backbone
 
 
@@ -155,8 +160,4 @@ def is_identity_of(identity: str, backbone: str) -> bool:
         identity: what it gave once.
         backbone: folder, hub id or ``scratch``.
     """
-    names = [backbone_identity(backbone)]
-    folder = Path(backbone).expanduser()
-    if backbone != "scratch" and folder.is_dir():
-        names.append(folder_fingerprint(folder, ends_only=True))
-    return identity in names
+    return identity in (backbone_identity(backbone), backbone_identity(backbone, ends_only=True))

@@ -114,10 +114,7 @@ def tokenise_texts(
     Returns:
         Ids and validity ``[n, T]``, right-padded.
     """
-    rows = []
-    for text in texts:
-        rows.append(token_ids(text_tokenizer, text)[:max_length])
-    return pad_rows(rows)
+    return pad_rows([token_ids(text_tokenizer, text)[:max_length] for text in texts])
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
 from recbole_genrec.cli.application import PROGRAM, application
-from recbole_genrec.cli.messages import show_error, show_usage_error
 from recbole_genrec.errors import GenRecError
 
 
@@ -23,16 +23,14 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: the command or one of its options does not exist.
     """
-    words = sys.argv[1:]
-    if argv is not None:
-        words = argv
+    words = sys.argv[1:] if argv is None else argv
     try:
         status = application().main(words, prog_name=PROGRAM, standalone_mode=False)
     except GenRecError as error:
-        show_error(error)
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except typer.TyperException as error:
-        show_usage_error(error)
+        _show_usage_error(error)
         raise SystemExit(2) from None
     return status or 0
 
@@ -42,7 +40,20 @@ def run(argv: list[str] | None = None) -> int:
 
     Also the body of ``run_recbole_genrec.py``.
     """
-    words = sys.argv[1:]
-    if argv is not None:
-        words = argv
+    words = sys.argv[1:] if argv is None else argv
     return main(["run", *words])
+
+
+def _show_usage_error(error: Any) -> None:
+    """Print that the command line itself is wrong, and where its help is.
+
+    Args:
+        error: of typer.
+    """
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message:
+        return  # the help has been shown instead
+    print(f"Error: {message}", file=sys.stderr)
+    if context is not None:
+        print(f"Help:  {context.command_path} --help", file=sys.stderr)

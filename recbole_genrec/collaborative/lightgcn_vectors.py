@@ -215,19 +215,17 @@ class TrainingGraph:
     def config(self):
         """Settings of the LightGCN that gives the vectors."""
         settings = CollaborativeKeys.of(self.run_config)
-        shape = {
-            "embedding_size": settings.graph_dim,
-            "n_layers": settings.graph_layers,
-            "reg_weight": settings.graph_reg,
-            "require_pow": True,
-        }
-        training = {
-            "epochs": settings.graph_epochs,
-            "learning_rate": settings.graph_lr,
-            "train_batch_size": settings.graph_batch,
-        }
         return self.run_config.derived(
-            "LightGCN", **shape, **training, learner="adam", weight_decay=0.0
+            "LightGCN",
+            embedding_size=settings.graph_dim,
+            n_layers=settings.graph_layers,
+            reg_weight=settings.graph_reg,
+            require_pow=True,
+            epochs=settings.graph_epochs,
+            learning_rate=settings.graph_lr,
+            train_batch_size=settings.graph_batch,
+            learner="adam",
+            weight_decay=0.0,
         )
 
     @cached_property

@@ -163,29 +163,29 @@ def sasrec_config(config, dim: int, epochs: int, rows: str, **values: object):
         rows: ``windows`` or ``all``; an epoch of both has the same targets and as many steps.
         **values: further settings.
     """
-    shape = {
-        "hidden_size": dim,
-        "inner_size": 4 * dim,
-        "n_layers": 2,
-        "n_heads": 2 if dim % 2 == 0 else 1,
-        "hidden_dropout_prob": 0.5,
-        "attn_dropout_prob": 0.5,
-        "loss_type": "CE",
-    }
-    training = {
-        "epochs": epochs,
-        "learner": "adam",
-        "learning_rate": 1e-3,
-        "lr_scheduler": "constant",
-        "warmup_ratio": 0.0,
-        "ema_decay": 0.0,
-        "weight_decay": 0.0,
-        "batch_targets": 0,
-        "stopping_step": 10,
-        "eval_step": 1,
-        "valid_users": 0,
-    }
-    sasrec = config.derived("SASRec", **shape, **training, train_rows=rows, **values)
+    sasrec = config.derived(
+        "SASRec",
+        hidden_size=dim,
+        inner_size=4 * dim,
+        n_layers=2,
+        n_heads=2 if dim % 2 == 0 else 1,
+        hidden_dropout_prob=0.5,
+        attn_dropout_prob=0.5,
+        loss_type="CE",
+        epochs=epochs,
+        learner="adam",
+        learning_rate=1e-3,
+        lr_scheduler="constant",
+        warmup_ratio=0.0,
+        ema_decay=0.0,
+        weight_decay=0.0,
+        batch_targets=0,
+        stopping_step=10,
+        eval_step=1,
+        valid_users=0,
+        train_rows=rows,
+        **values,
+    )
     # not among the values above, beside which each of the two would warn of the other
     sasrec["train_batch_size"] = BATCH_TARGETS
     if rows == "windows":

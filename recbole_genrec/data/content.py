@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from recbole_genrec.data.ids import rows_in_order_of_ids
-from recbole_genrec.data.interactions import Interactions
-from recbole_genrec.data.items.interaction_content import InteractionContent
+from recbole_genrec.data.items.interaction_content import InteractionContent, Interactions
 from recbole_genrec.data.items.item_text import has_item_texts, read_texts_of
 from recbole_genrec.data.vectors.item_vectors import ItemVectors
 from recbole_genrec.data.vectors.text_encoding import TextEncoding
@@ -266,7 +265,7 @@ class ItemContent(InteractionContent):
             self.file_vectors = self.item_vectors.aligned(self.tokens[:n_items])
         return self.file_vectors
 
-    def _encoded(self, texts: Sequence[str], keep: bool = True) -> np.ndarray:
+    def _encoded(self, texts: Sequence[str], keep: bool) -> np.ndarray:
         cache_dir = self.cache_dir if keep else None
         return self.encoding.vectors(texts, cache_dir)
 

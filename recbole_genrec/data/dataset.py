@@ -56,7 +56,7 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
             kinds = tables[0].kinds
             self.inter_feat = self._in_order(tables[0])
         else:
-            presplit = Presplit(tables, self.config, self._is_sequential)
+            presplit = Presplit(tables, self.config, self.config.settings.is_sequential)
             self._numbering = presplit.numbering()
             self.inter_feat, self.file_size_list = presplit.rows()
             kinds = presplit.kinds
@@ -236,18 +236,16 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
 
     def split_by_ratio(self, ratios, group_by=None) -> list:
         """As RecBole's; all rows without ``hold_out``."""
-        if self.config.settings.hold_out is False:
-            return self._everything()
         return self._split(super().split_by_ratio, ratios, group_by)
 
     def time_based_split(self, ratios, group_by) -> list:
         """As RecBole's; all rows without ``hold_out``."""
-        if self.config.settings.hold_out is False:
-            return self._everything()
         return self._split(super().time_based_split, ratios, group_by)
 
     def _split(self, split: Callable[..., list], *arguments: object) -> list:
         """The parts of RecBole's ``split``; with ``ratio_rows: interactions`` of all but firsts."""
+        if self.config.settings.hold_out is False:
+            return self._everything()
         if not rows_are_interactions(self.config):
             return split(*arguments)
         first, others = first_events(self)
@@ -255,10 +253,6 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         datasets = with_first_events(split(*arguments), first)
         self.inter_feat = every
         return datasets
-
-    @property
-    def _is_sequential(self) -> bool:
-        return self.config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
 
     # --- sequential models on files that are split ----------------------------------------------
 
@@ -278,11 +272,12 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         if WHOLE_HISTORY in self.inter_feat and not self.config.settings.exclude_history:
             self._del_col(self.inter_feat, WHOLE_HISTORY)
         super()._change_feat_format()
-        if self.config.settings.benchmark_filename is None or not self._is_sequential:
+        settings = self.config.settings
+        if settings.benchmark_filename is None or not settings.is_sequential:
             return
         history = history_column(self.config)
         items = self.inter_feat[history]
-        missing = self.config.settings.MAX_ITEM_LIST_LENGTH - items.shape[1]
+        missing = settings.MAX_ITEM_LIST_LENGTH - items.shape[1]
         columns = dict(self.inter_feat.interaction)
         columns[history] = torch.nn.functional.pad(items, (0, missing))  # [rows, longest history]
         self.inter_feat = Interaction(columns)
@@ -292,10 +287,7 @@ def needs_times(config) -> bool:
     """Whether the order of events comes from the column of times."""
     if config.settings.benchmark_filename is not None:
         return False
-    return (
-        config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
-        or config.settings.eval_args["order"] == "TO"
-    )
+    return config.settings.is_sequential or config.settings.eval_args["order"] == "TO"
 
 
 def create_dataset(config, known_ids: dict[str, list[str]] | None = None):

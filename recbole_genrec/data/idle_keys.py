@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recbole.utils import ModelType
-
 from recbole_genrec.data.file_filter import BY_FILES, asks_for_filter
 from recbole_genrec.data.rows.evaluation_rows import holds_out_several
 from recbole_genrec.data.rows.training_rows import training_rows
@@ -30,7 +28,7 @@ USUAL_SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "us
 def idle_keys(config) -> list[str]:
     """A sentence for each key that was set and does nothing in this run."""
     sentences = _beside_split_files(config) + _of_columns(config) + _of_collisions(config)
-    if config.settings.valid_users and config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
+    if config.settings.valid_users and not config.settings.is_sequential:
         sentences.append(
             f"valid_users does nothing for {config.settings.model}, which is not sequential."
         )

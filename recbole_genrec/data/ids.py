@@ -8,23 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_genrec.data.given_ids import IdText, check_ids, choosers, raw_id, read_ids
 from recbole_genrec.errors import ArtefactError, DataError
-
-__all__ = [
-    "WHOLE_HISTORY",
-    "IdText",
-    "check_ids",
-    "check_same_ids",
-    "choosers",
-    "history_column",
-    "places_of",
-    "raw_id",
-    "raw_ids",
-    "read_ids",
-    "rows_by_token",
-    "rows_in_order_of_ids",
-]
 
 WHOLE_HISTORY = "whole_history"
 """Column of what a file says of a user's history, where the models get less or none of it."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from recbole_genrec.data.files.atomic_files import AtomicFile, FileFormat, Row
 from recbole_genrec.data.files.cell_values import RESERVED, cell_value, value_series
+from recbole_genrec.data.files.cells import OPEN
 from recbole_genrec.data.files.headers import loaded_columns, read_header
 from recbole_genrec.data.files.id_forms import check_spaces
 from recbole_genrec.data.files.plain_tables import PlainTable, read_plain
@@ -99,7 +100,7 @@ def read_interactions(
         DataError: names the first bad line and what is wrong with it.
     """
     file = AtomicFile(path, file_format)
-    kinds = read_header(path, file.header_line, file.columns, roles, file.separator)
+    kinds = read_header(file, roles)
     for name in roles:
         if name not in kinds and name not in optional:
             raise DataError(
@@ -110,7 +111,7 @@ def read_interactions(
             )
     names = loaded_columns(path, kinds, load, optional)
     kinds_of_names = {name: kinds[name] for name in names}
-    plain = read_plain(file, kinds, names, roles, RESERVED)
+    plain = read_plain(file, kinds, names, roles)
     if plain is not None:
         frame = plain.frame(names)
         first = file.header_line + 1
@@ -138,11 +139,11 @@ def read_coded_interactions(
         DataError: see :func:`read_interactions`.
     """
     file = AtomicFile(path, file_format)
-    kinds = read_header(path, file.header_line, file.columns, roles, file.separator)
+    kinds = read_header(file, roles)
     has_lists = any(kind.endswith("_seq") for kind in kinds.values())
     if has_lists or any(name not in kinds for name in roles):
         return None
-    return read_plain(file, kinds, list(roles), roles, RESERVED)
+    return read_plain(file, kinds, list(roles), roles)
 
 
 def _read_lines(
@@ -230,7 +231,7 @@ def _problem(row: Row, file: AtomicFile, width: int) -> str | None:
         if "\0" in cell or "\r" in cell:
             return "it holds a NUL or a carriage return."
         if file.is_open(cell):
-            return "a quote opens a cell and does not close it."
+            return OPEN
     return None
 
 
@@ -241,24 +242,19 @@ class _Column:
         self.name = name
         self.kind = kind
         self._between = sequence_separator
-        self._values: list = []
+        self.values: list = []
         self.texts: list[str] = []  # of times, as they are written
         self._dates: bool | None = None
         readers: dict[str, Callable[[str], str | None]] = {"token": self._id, "float": self._time}
         self.add = readers.get(kind, self._plain) if has_role else self._plain
 
-    @property
-    def values(self) -> list:
-        """The values that were added."""
-        return self._values
-
     def series(self) -> pd.Series:
         """The values that were added; times float64, or where they are large int64."""
-        is_large = bool(self.texts) and max(map(abs, self._values)) >= LARGE
+        is_large = bool(self.texts) and max(map(abs, self.values)) >= LARGE
         whole = whole_times(self.texts) if is_large else None
         if whole is not None:
             return pd.Series(whole)
-        return value_series(self._values, self.kind)
+        return value_series(self.values, self.kind)
 
     def _id(self, cell: str) -> str | None:
         if not cell.strip(string.whitespace) or cell in RESERVED:
@@ -268,7 +264,7 @@ class _Column:
             )
         if "\n" in cell:
             return f"the id {cell!r} in {self.name!r} holds a line end."
-        self._values.append(cell)
+        self.values.append(cell)
         return None
 
     def _time(self, cell: str) -> str | None:
@@ -280,7 +276,7 @@ class _Column:
             self._dates = dates
         if dates != self._dates:
             return f"its time {cell!r} is a date and others are numbers, or the other way round."
-        self._values.append(time)
+        self.values.append(time)
         self.texts.append(cell)
         return None
 
@@ -290,5 +286,5 @@ class _Column:
         except ValueError:
             what = "a number" if self.kind == "float" else "a sequence of numbers"
             return f"{cell!r} in {self.name!r} is not {what}."
-        self._values.append(value)
+        self.values.append(value)
         return None

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from recbole.data import data_preparation
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
-from recbole.utils import ModelType
 
 from recbole_genrec.data.dataset import create_dataset, refuse_pickle
 from recbole_genrec.data.histories.evaluated_histories import excluding
@@ -132,7 +131,7 @@ def _check_histories(config, dataset) -> None:
         DataError: a sequential model, and no user has more than one interaction.
     """
     settings = config.settings
-    if settings.MODEL_TYPE != ModelType.SEQUENTIAL or settings.benchmark_filename is not None:
+    if not settings.is_sequential or settings.benchmark_filename is not None:
         return
     users = np.asarray(dataset.inter_feat[dataset.uid_field])
     if len(users) and np.bincount(users).max() == 1:
@@ -194,9 +193,7 @@ def _validation_loader(config, valid):
     settings = config.settings
     data = dataset_of(valid)
     users = settings.valid_users or 0
-    ranks_sequences = settings.MODEL_TYPE == ModelType.SEQUENTIAL and isinstance(
-        valid, FullSortEvalDataLoader
-    )
+    ranks_sequences = settings.is_sequential and isinstance(valid, FullSortEvalDataLoader)
     if not 0 < users < len(data) or not ranks_sequences:
         return valid
     return part_of(config, valid, drawn_rows(len(data), users, settings.seed))

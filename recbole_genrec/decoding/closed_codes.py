@@ -87,7 +87,7 @@ class ClosedCodes:
 
     def leaving(self, level: int, size: int) -> Tensor:
         """Which codes of a level leave, bool ``[P, size]``."""
-        return _marked(self.codes[level], size)
+        return marked(self.codes[level], size)
 
     def hide_tokens(self, logits: Tensor, first: Sequence[int]) -> Tensor:
         """Logits over one vocabulary of all levels, -inf at the codes that leave.
@@ -116,7 +116,7 @@ class ClosedCodes:
         rows = []
         for codes, start in zip(self.codes, first, strict=False):
             tokens = torch.where(codes < 0, -1, codes + start)
-            rows.append(_marked(tokens, width))
+            rows.append(marked(tokens, width))
         leaves = torch.stack(rows, 1)  # [P, L, V]
         return pad(leaves, (0, 0, 0, n_rows - leaves.shape[1]))
 
@@ -125,8 +125,8 @@ ALL_OPEN = ClosedCodes()
 """All codes compete."""
 
 
-def _marked(columns: Tensor, width: int) -> Tensor:
+def marked(columns: Tensor, width: int) -> Tensor:
     """Bool ``[P, width]``, true at ``columns`` int64 ``[P, H]``, of which -1 marks none."""
-    marked = columns.new_zeros(len(columns), width + 1, dtype=torch.bool)
-    marked.scatter_(1, columns.masked_fill(columns < 0, width), True)
-    return marked[:, :width]
+    mask = columns.new_zeros(len(columns), width + 1, dtype=torch.bool)
+    mask.scatter_(1, columns.masked_fill(columns < 0, width), True)
+    return mask[:, :width]

@@ -36,11 +36,6 @@ class SearchOptions:
     fill: bool = False
     count: bool = False
 
-    @property
-    def forced_codes_are_free(self) -> bool:
-        """Whether a code without an alternative costs nothing, so that its prefix is finished."""
-        return self.score_type == "renormalised"
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -166,7 +161,8 @@ class Descent:
 
     def collect(self, depth: int, candidates: Candidates) -> Candidates:
         """Note the candidates that are finished, and leave the others."""
-        finished_early = self.options.forced_codes_are_free
+        # a code without an alternative costs nothing, so that its prefix is finished
+        finished_early = self.options.score_type == "renormalised"
         if not finished_early and depth + 1 < self.trie.depth:
             return candidates
         leaves = self.trie.leaf_below(depth + 1, candidates.nodes)  # [B, C], -1 = unfinished

@@ -12,6 +12,7 @@ from recbole_genrec.decoding.scores import (
     break_ties,
     child_log_probs,
     decoder_calls,
+    item_ranks,
     item_scores,
     outside_score,
 )
@@ -118,9 +119,7 @@ def path_scores(
         scores = scores + log_probs.gather(-1, slot).squeeze(-1)
 
     if trie.max_rank:
-        place = torch.zeros(trie.n_items, device=decoder.device)
-        place.index_put_((trie.leaf_items,), trie.leaf_rank)
-        scores = break_ties(trie, scores, place[items])
+        scores = break_ties(trie, scores, item_ranks(trie)[items])
     return scores.masked_fill(nodes[-1] < 0, outside_score(trie))
 
 

@@ -120,8 +120,14 @@ def break_item_ties(trie: ItemTrie, scores: Tensor) -> Tensor:
     """
     if not trie.max_rank:
         return scores
-    place = torch.zeros(trie.n_items, device=scores.device)
-    return break_ties(trie, scores, place.index_put((trie.leaf_items,), trie.leaf_rank))
+    return break_ties(trie, scores, item_ranks(trie))
+
+
+def item_ranks(trie: ItemTrie) -> Tensor:
+    """Place of each item on its leaf, float32 ``[n_items]``; 0 for items outside the trie."""
+    ranks = torch.zeros(trie.n_items, device=trie.device)
+    ranks[trie.leaf_items] = trie.leaf_rank
+    return ranks
 
 
 def best_leaves(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from recbole_genrec.decoding.precision import at_least_float32
+
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """The mean of :func:`smoothed_losses`, a scalar."""
@@ -53,8 +55,7 @@ def ranking_guided_loss(
         temperature: divides the logits.
         smoothing: label smoothing over the tokens that compete.
     """
-    if logits.dtype != torch.float64:
-        logits = logits.float()
+    logits = at_least_float32(logits)
     if temperature != 1:
         logits = logits / temperature
     logits = logits.flatten(0, -2)

@@ -36,8 +36,6 @@ class TracedDescent(Descent):
 
     def prune(self, depth: int, candidates: Candidates) -> Tensor | None:
         """As the base's; the chosen candidates are remembered."""
-        if depth == 0:
-            self.beams_by_level = []
         chosen = super().prune(depth, candidates)
         if chosen is not None:
             alive = self.nodes[0] >= 0

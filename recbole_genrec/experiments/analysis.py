@@ -13,16 +13,13 @@ from recbole_genrec.data.rows.tested_pairs import pairs_of_test
 from recbole_genrec.errors import ConfigError, GenRecError
 from recbole_genrec.experiments.analysis_codes import analyse_codes
 from recbole_genrec.experiments.analysis_items import ShownItems
-from recbole_genrec.experiments.analysis_lists import analyse_lists, chosen_users
+from recbole_genrec.experiments.analysis_lists import CATALOGUE_METRICS, analyse_lists, chosen_users
 from recbole_genrec.experiments.analysis_search import analyse_search
 from recbole_genrec.experiments.loading import Trained, restored
 from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.stages import candidates_of_test
 from recbole_genrec.report.contents import Analysis, Reason
 from recbole_genrec.settings.protocol_values import whole_ranking_metrics
-
-CATALOGUE_METRICS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
-"""RecBole's metrics of all lists together."""
 
 SEARCHED_USERS = 1000
 """Users for whom the search is repeated with given codes and other beams (our choice)."""

@@ -12,6 +12,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from recbole_genrec.data.rows.loader_dataset import drawn_rows
 from recbole_genrec.experiments.analysis_items import ShownItems, item_vectors
 from recbole_genrec.report.contents import CodeAnalysis, CodeNode, ItemMap, Level, Reason
 from recbole_genrec.tokenizer.codes import code_entropy
@@ -133,8 +134,7 @@ def item_map(vectors: np.ndarray, source: str, table: ShownItems, seed: int) -> 
     components = PCA(2, random_state=seed).fit(vectors[1:])
     numbers = np.arange(1, n_items + 1)
     if n_items > MAPPED_ITEMS:
-        draw = np.random.default_rng(seed)
-        numbers = np.sort(draw.choice(numbers, MAPPED_ITEMS, replace=False))
+        numbers = 1 + drawn_rows(n_items, MAPPED_ITEMS, seed).numpy()
     points = components.transform(vectors[numbers])
     items = [table.item(int(number)) for number in numbers]
     explained = float(components.explained_variance_ratio_.sum())

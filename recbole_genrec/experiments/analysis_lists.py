@@ -23,7 +23,8 @@ HISTORY_EDGES = (0, 1, 2, 3, 4, 6, 11, 21, 51, 101, 201)
 EXAMPLES = 10
 SHOWN_HISTORY = 8
 SHOWN_LIST = 10
-CATALOGUE = ("itemcoverage", "giniindex", "averagepopularity", "tailpercentage")
+CATALOGUE_METRICS = ("ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage")
+"""RecBole's metrics of all lists together."""
 
 
 def chosen_users(config: Any, loader: Any, users: int | None) -> Any:
@@ -89,10 +90,11 @@ def analyse_lists(
 
 def _with_place(metrics: dict[str, float], of_catalogue: bool) -> dict[str, float]:
     """Metrics at a place of the lists: those of all lists together, or the others."""
+    catalogue = tuple(map(str.lower, CATALOGUE_METRICS))
     return {
         name: value
         for name, value in metrics.items()
-        if "@" in name and name.startswith(CATALOGUE) == of_catalogue
+        if "@" in name and name.startswith(catalogue) == of_catalogue
     }
 
 

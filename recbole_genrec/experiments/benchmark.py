@@ -119,7 +119,17 @@ class Schedule:
         self.bar.update()
 
     def _write_state(self) -> None:
-        write_state(self.benchmark, self.status, self.errors)
+        """Write ``runs.json``: which runs there are, how each stands, and where its files are."""
+        benchmark = self.benchmark
+        rows = []
+        for run in benchmark.runs:
+            result = str(benchmark.result(run).relative_to(benchmark.output))
+            about = run.name, run.dataset, run.seed, run.model, run.tokenizer
+            row = state_row(Run(*about, self.status[run], self.errors.get(run)), result)
+            row["log"] = str(benchmark.log(run).relative_to(benchmark.output))
+            rows.append(row)
+        state = {"baseline": benchmark.baseline, "threads": benchmark.threads, "runs": rows}
+        write_json(benchmark.output / STATE, state)
 
     def stop(self) -> None:
         """End what still runs; it saves what it has."""
@@ -206,18 +216,3 @@ def last_error(log: Path, offset: int, code: int) -> str:
     if lines:
         return lines[-1]
     return f"exit status {code} without a message"
-
-
-def write_state(
-    benchmark: Benchmark, status: dict[PlannedRun, str], errors: dict[PlannedRun, str]
-) -> None:
-    """Write ``runs.json``: which runs there are, how each stands, and where its files are."""
-    rows = []
-    for run in benchmark.runs:
-        result = str(benchmark.result(run).relative_to(benchmark.output))
-        about = run.name, run.dataset, run.seed, run.model, run.tokenizer
-        row = state_row(Run(*about, status[run], errors.get(run)), result)
-        row["log"] = str(benchmark.log(run).relative_to(benchmark.output))
-        rows.append(row)
-    state = {"baseline": benchmark.baseline, "threads": benchmark.threads, "runs": rows}
-    write_json(benchmark.output / STATE, state)

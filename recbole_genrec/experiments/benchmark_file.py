@@ -29,7 +29,6 @@ from typing import Any
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, GenRecError
-from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.experiments.benchmark_plan import (
     Benchmark,
     PlannedRun,
@@ -37,6 +36,7 @@ from recbole_genrec.experiments.benchmark_plan import (
     file_stem,
     result_file,
 )
+from recbole_genrec.experiments.command_line import argument
 from recbole_genrec.model.outside import outside_names
 from recbole_genrec.model.registry import get_model_class, model_name, needs_tokenizer, reads_codes
 from recbole_genrec.model.text_needs import check_item_texts

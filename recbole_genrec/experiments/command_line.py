@@ -1,14 +1,25 @@
-"""The command that repeats a run or a test, whatever way it was started."""
+"""Values as arguments of the command line, and the command that repeats a run or a test."""
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.model.outside import is_outside, location
-from recbole_genrec.settings.parsing import parse_arguments
+from recbole_genrec.settings.parsing import parse_arguments, parse_value
+
+
+def argument(value: object) -> str:
+    """A value as text, which :func:`~recbole_genrec.settings.parsing.parse_value` reads back."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    text = str(value)
+    if isinstance(value, (list, dict)):
+        text = json.dumps(value, ensure_ascii=False)
+    return text if parse_value(text) == value else repr(value)
 
 
 def command_of(

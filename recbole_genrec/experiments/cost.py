@@ -16,7 +16,6 @@ from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.training.memory import (
     TrainingMemory,
     available_memory,
-    memory_of,
     training_memory,
 )
 
@@ -44,7 +43,7 @@ def memory_notice(model: AbstractRecommender, config: GenRecConfig) -> tuple[str
         The sentence, and whether it is a warning: there is less than that.
     """
     settings = config.settings
-    memory = _per_process(memory_of(model, settings.learner), config)
+    memory = _per_process(training_memory(model.parameters(), settings.learner), config)
     sentence = f"Training takes {memory}."
     # The weights are there already.
     return _judged(sentence, memory.gradients + memory.state, settings.device)

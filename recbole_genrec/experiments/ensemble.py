@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genrec.data.rows.loader_dataset import drawn_rows
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.ensemble_file import (
     RESULT_ENDING,
@@ -139,7 +139,7 @@ def tested(
     cases = list(first.rows("test"))
     collector = trainer.eval_collector
     for batch in _batches(cases):
-        interaction, total, rows, targets = _summed(members, "test", batch, file.weights)
+        interaction, total, rows, targets = _summed(members, batch, file.weights)
         collector.eval_batch_collect(total, interaction, rows, targets)
     figures = trainer.evaluator.evaluate(collector.get_data_struct())
     metrics = {"test_result": {name: float(value) for name, value in figures.items()}}
@@ -219,8 +219,7 @@ def _valid_cases(members: Sequence[Member], seed: int) -> list[Case]:
         )
     if len(cases) <= VALID_USERS:
         return cases
-    chosen = np.random.default_rng(seed).choice(len(cases), VALID_USERS, replace=False)
-    return [cases[row] for row in np.sort(chosen)]
+    return [cases[row] for row in drawn_rows(len(cases), VALID_USERS, seed).tolist()]
 
 
 def _trials(n_members: int) -> Iterator[tuple[float, ...]]:
@@ -251,13 +250,13 @@ def _ndcg(scores: Tensor, rows: Tensor, targets: Tensor, k: int) -> float:
 
 
 def _summed(
-    members: Sequence[Member], split: str, cases: Sequence[Case], weights: Sequence[float]
+    members: Sequence[Member], cases: Sequence[Case], weights: Sequence[float]
 ) -> tuple[Any, Tensor, Any, Any]:
-    """The weighted sum of the members' log-probabilities, in the form of RecBole's batch."""
-    interaction, total, rows, targets = members[0].batch(split, cases)
+    """The weighted sum of log-probabilities of test cases, in the form of RecBole's batch."""
+    interaction, total, rows, targets = members[0].batch("test", cases)
     total = weights[0] * total
     for member, weight in zip(members[1:], weights[1:], strict=True):
-        total = total + weight * member.batch(split, cases)[1].to(total.device)
+        total = total + weight * member.batch("test", cases)[1].to(total.device)
     return interaction, total, rows, targets
 
 

@@ -65,32 +65,21 @@ def evaluate(
         HeldError: another process is going to write the same result file.
     """
     checkpoint = local_checkpoint(checkpoint)
+    test = _evaluate_ensemble if is_ensemble(checkpoint) else _evaluate_model
     if result_file is None:
         if changes.get("save_ranks") is True:
             raise ConfigError(
                 "save_ranks stores ranks beside a result file. Give --result_file=F.json."
             )
-        return Result(_evaluated(checkpoint, model_class, None, changes))
+        return Result(test(checkpoint, model_class, None, changes))
 
     result_file = Path(result_file).expanduser()
     check_writable(result_file)
     with held_output(result_file, "result_file", logging.getLogger().warning):
-        result = _evaluated(checkpoint, model_class, result_file, changes)
+        result = test(checkpoint, model_class, result_file, changes)
         if processes.rank() == 0:
             write_json(result_file, result)
     return Result(result)
-
-
-def _evaluated(
-    checkpoint: str,
-    model_class: type | str | None,
-    result_file: str | Path | None,
-    changes: dict[str, Any],
-) -> dict[str, Any]:
-    """The result of a test of a model or an ensemble; its ranks are written."""
-    if is_ensemble(checkpoint):
-        return _evaluate_ensemble(checkpoint, model_class, result_file, changes)
-    return _evaluate_model(checkpoint, model_class, result_file, changes)
 
 
 def _evaluate_model(

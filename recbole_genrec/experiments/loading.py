@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories.choices import Histories, buyers, chosen_items, histories
+from recbole_genrec.data.histories.choices import EventHistories, buyers, chosen_items, histories
 from recbole_genrec.data.histories.plain_histories import plain_histories
 from recbole_genrec.data.ids import check_same_ids, raw_ids
 from recbole_genrec.data.inter_files import interaction_files
@@ -213,7 +212,7 @@ def _histories_for(
     model: GenRecModel,
     state: dict[str, Any],
     users: Sequence[str] | None,
-) -> Histories:
+) -> EventHistories:
     """Histories of the data, whose new items the model takes in.
 
     Args:
@@ -237,7 +236,7 @@ def take_in_new_items(
     config: GenRecConfig,
     model: GenRecModel,
     dataset: Dataset,
-    bought: Histories,
+    bought: EventHistories,
     ids: dict[str, list[str]],
     begins: bool = False,
 ) -> list[str]:
@@ -307,7 +306,7 @@ def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLis
     dataset = create_dataset(config, state["ids"])
     bought = histories(dataset)
     ids = state["ids"]
-    if config.settings.MODEL_TYPE == ModelType.SEQUENTIAL and is_numbered_by(dataset, ids):
+    if config.settings.is_sequential and is_numbered_by(dataset, ids):
         data: Any = KnownData(dataset, ids)
         sentence = left_out_sentence(ids, bought)
         if sentence:
@@ -318,7 +317,7 @@ def _lists_of_recbole(config: GenRecConfig, state: dict[str, Any]) -> RecBoleLis
     return RecBoleLists(config, model, ids, bought, state.get("histories"))
 
 
-def left_out_sentence(ids: dict[str, list[str]], bought: Histories) -> str | None:
+def left_out_sentence(ids: dict[str, list[str]], bought: EventHistories) -> str | None:
     """How many items of the data a model of RecBole does not know; ``None`` where it knows all."""
     new = chosen_items(bought).difference(ids["items"])
     if not new:

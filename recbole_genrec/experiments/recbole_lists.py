@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories.choices import Histories
+from recbole_genrec.data.histories.choices import EventHistories
 from recbole_genrec.data.ids import history_column
 from recbole_genrec.data.items.item_text import has_item_texts, read_texts_of
 from recbole_genrec.errors import ConfigError
@@ -28,6 +27,8 @@ SAME_FOR_ALL = ("Pop", "Random")
 
 class CatalogueLists(UserLists):
     """Lists of a model that is not of this package, whose items are those of its catalogue."""
+
+    histories: EventHistories | None
 
     @property
     def item_tokens(self) -> list[str]:
@@ -73,7 +74,7 @@ class RecBoleLists(CatalogueLists):
         config: GenRecConfig,
         model: AbstractRecommender,
         ids: dict[str, list[str]],
-        histories: Histories,
+        histories: EventHistories,
         trained_on: dict[str, int] | None = None,
     ) -> None:
         self.config = config
@@ -82,7 +83,7 @@ class RecBoleLists(CatalogueLists):
         self.histories = histories
         self.trained_on = trained_on
         settings = config.settings
-        self.is_sequential = settings.MODEL_TYPE == ModelType.SEQUENTIAL
+        self.is_sequential = settings.is_sequential
         self.uses_users = True
         self.max_seq_length = settings.MAX_ITEM_LIST_LENGTH
         self._reads_users = settings.model not in SAME_FOR_ALL and hasattr(model, "n_users")

@@ -8,7 +8,7 @@ from typing import Any
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.idle_keys import unread_keys
 from recbole_genrec.data.inter_files import interaction_files
-from recbole_genrec.data.preparation.offers import prepare_if_missing
+from recbole_genrec.data.preparation.prepare import prepare_if_missing
 from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.single import run_single_model
 from recbole_genrec.model.registry import get_model_class, model_name

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.given_ids import raw_id
-from recbole_genrec.data.histories.choices import Histories
+from recbole_genrec.data.histories.choices import EventHistories
 from recbole_genrec.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ class Served(NamedTuple):
 
     config: GenRecConfig
     model: Any
-    histories: Histories | None
+    histories: EventHistories | None
 
     def chosen_by(self, user: object, advice: str) -> tuple[list[str], str | None]:
         """What a user of the data has chosen.

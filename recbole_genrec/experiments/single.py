@@ -30,9 +30,9 @@ from recbole_genrec.experiments.stages import (
     start_summary,
     tested_entries,
 )
-from recbole_genrec.experiments.warm_start import known_ids, warm_start
+from recbole_genrec.experiments.warm_start import warm_start
 from recbole_genrec.model.registry import build_model, is_generative, reads_codes
-from recbole_genrec.report.console import side_by_side
+from recbole_genrec.report.outcome import side_by_side
 from recbole_genrec.report.result_files import beside_checkpoint
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.logs import no_empty_logs
@@ -132,7 +132,8 @@ class SingleRun:
         self.warm_start = warm_start(self.config)
         self._start_logging()
         self._seed()
-        self.dataset = create_dataset(self.config, known_ids(self.warm_start))
+        known_ids = None if self.warm_start is None else self.warm_start.ids
+        self.dataset = create_dataset(self.config, known_ids)
         bought = histories(self.dataset)
         self.histories = digests_of(bought)
         if self.warm_start is not None:

@@ -16,7 +16,7 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.dataset import create_dataset
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.loaders import make_loaders
-from recbole_genrec.data.preparation.offers import prepare_if_missing
+from recbole_genrec.data.preparation.prepare import prepare_if_missing
 from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.model.coded import CodedModel

@@ -76,7 +76,14 @@ def recommend(
         )
     if isinstance(user, IdText):
         user = _one_user(user, served)
-    return recommend_for_user(served, user, k, candidates, exclude_seen)
+    advice = (
+        "Use --history=item,item,... for people outside it, or --data_path where its files are "
+        f"not in {served.config.settings.data_path}."
+    )
+    items, person = served.chosen_by(user, advice)
+    return served.model.recommend(
+        items, k=k, candidates=candidates, user=person, exclude_seen=exclude_seen
+    )
 
 
 def _one_user(user: IdText, served: Served) -> str:
@@ -94,40 +101,6 @@ def _one_user(user: IdText, served: Served) -> str:
             "--output=lists.tsv."
         )
     return users[0]
-
-
-def recommend_for_user(
-    served: Served,
-    user: object,
-    k: int,
-    candidates: list[str] | None = None,
-    exclude_seen: bool | None = None,
-) -> list[dict[str, Any]]:
-    """The best next items for a user of the data.
-
-    Items of the user that the model does not know do not count.
-
-    Args:
-        served: the model and what its users have chosen.
-        user: raw id.
-        k: how many items.
-        candidates: raw ids of the items to choose among; default all items.
-        exclude_seen: as in :func:`recommend`.
-
-    Returns:
-        As :func:`recommend`.
-
-    Raises:
-        ConfigError: no such user, or no item of theirs is known.
-    """
-    advice = (
-        "Use --history=item,item,... for people outside it, or --data_path where its files are "
-        f"not in {served.config.settings.data_path}."
-    )
-    items, person = served.chosen_by(user, advice)
-    return served.model.recommend(
-        items, k=k, candidates=candidates, user=person, exclude_seen=exclude_seen
-    )
 
 
 def export(checkpoint: str, folder: str, merge: bool = False, **changes: Any) -> None:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from logging import getLogger
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError, HeldError
-from recbole_genrec.experiments.arguments import argument
+from recbole_genrec.experiments.command_line import argument
 from recbole_genrec.experiments.run import run_recbole_genrec
 from recbole_genrec.experiments.tuning_checks import (
     TuningKeys,
@@ -228,7 +229,7 @@ class Trials:
         best: dict[str, Any] = {}
         if done:
             choose = max if self.bigger_is_better else min
-            best = choose(done, key=_score)
+            best = choose(done, key=itemgetter("score"))
         return {
             "search": self.search,
             "best_params": best.get("params"),
@@ -236,10 +237,6 @@ class Trials:
             "test_result": best.get("test"),
             "trials": self.entries,
         }
-
-
-def _score(trial: dict[str, Any]) -> float:
-    return trial["score"]
 
 
 def _search(trials: Trials, space: Space, options: TuningKeys, config: GenRecConfig) -> None:

@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.config import GenRecConfig
-from recbole_genrec.data.histories.choices import EventHistories, Histories
+from recbole_genrec.data.histories.choices import EventHistories
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items
@@ -87,7 +87,7 @@ class WarmStart:
             )
         return f"init_from: {self.file}: {sentence}"
 
-    def build(self, dataset: Dataset, bought: Histories) -> AbstractRecommender:
+    def build(self, dataset: Dataset, bought: EventHistories) -> AbstractRecommender:
         """The model with the weights of the checkpoint.
 
         Args:
@@ -161,8 +161,3 @@ def warm_start(config: GenRecConfig) -> WarmStart | None:
     if config.settings.init_from is None:
         return None
     return WarmStart(config)
-
-
-def known_ids(start: WarmStart | None) -> dict[str, Any] | None:
-    """The ids whose numbers a dataset takes over."""
-    return None if start is None else start.ids

@@ -8,10 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_genrec.backbone import CodeVocabulary, apply_tuning
+from torch import Tensor
+
+from recbole_genrec.backbone import CausalDecoder, CodeVocabulary, TextAndCodes, apply_tuning
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.lora import check_base, save_adapter
 from recbole_genrec.backbone.causal.merge import merged_lm
+from recbole_genrec.backbone.protocol import LogProbs
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.settings.backbone_keys import CausalBackboneKeys
 from recbole_genrec.storage.artefacts import write_json
@@ -28,11 +31,13 @@ class CausalRecommender(GenerativeRecommender):
     Attributes:
         backbone: the language model.
         vocabulary: the codes as words of the language model.
+        text_and_codes: the words of its texts and the codes, as one vocabulary.
         text_tokenizer: the transformers tokenizer of its texts.
     """
 
     backbone: CausalBackbone
     vocabulary: CodeVocabulary
+    text_and_codes: TextAndCodes
     text_tokenizer: Any
 
     def tune_backbone(self) -> None:
@@ -44,6 +49,19 @@ class CausalRecommender(GenerativeRecommender):
         if self.stored:
             check_base(self.stored.get("base"), self.backbone.origin, self.settings.backbone)
         apply_tuning(self.backbone, self.config)
+
+    def prompt_decoder(self, ids: Tensor, lengths: Tensor, log_probs: LogProbs) -> CausalDecoder:
+        """What the search steps through after a prompt.
+
+        Args:
+            ids: token ids of the prompts ``[B, S]``, right-padded.
+            lengths: ``[B]``.
+            log_probs: log-probabilities of one level's codes, ``(states, level)``.
+        """
+        embedded = self.text_and_codes.embed(ids)
+        return CausalDecoder(
+            self.backbone, embedded, lengths, self.vocabulary.embed_code, log_probs
+        )
 
     def other_parameter(self) -> dict:
         """As the base's, with what the adapter's base must agree in (``lora.base_facts``).

@@ -312,9 +312,7 @@ class CodedModel(GenRecModel):
         in_use = self.codes_in_use()
         unused = []
         for level, size in enumerate(self.level_sizes):
-            is_free = torch.zeros(size, dtype=torch.bool, device=in_use.device)
-            if level >= self.item_codes.n_learned:
-                is_free[:] = True
-                is_free[in_use[:, level]] = False
+            n_items = torch.bincount(in_use[:, level], minlength=size)
+            is_free = (n_items == 0) & (level >= self.item_codes.n_learned)
             unused.append(is_free.nonzero().squeeze(1))
         vocabulary.start_codes(unused)

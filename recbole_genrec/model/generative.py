@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +44,7 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
     """
 
     loss_vocab_key = "loss_vocab"
+    takes_users_of_items = True
 
     def __init__(self, config, dataset, stored: dict | None = None):
         super().__init__(config, dataset, stored)
@@ -145,10 +145,6 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         if self.self_improvement is not None:
             self.self_improvement.code_new_items(self, added)
         return added
-
-    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Who chose each new item, for tokenizers of interactions."""
-        return {"users": users}
 
     def items_added(self, items: list[int]) -> None:
         """Called by :meth:`add_items` when new items have their codes.

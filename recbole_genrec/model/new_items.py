@@ -71,9 +71,12 @@ class TakesNewItems(StoredModel):
 
     Attributes:
         places_by_text: whether :meth:`add_items` needs no more than the texts of new items.
+        takes_users_of_items: whether :meth:`add_items` has an argument ``users``, the raw ids of
+            those who chose each new item.
     """
 
     places_by_text: bool = False
+    takes_users_of_items: bool = False
 
     def add_items(self, texts: Sequence[str], tokens: Sequence[str] | None = None) -> list[int]:
         """Make new items recommendable without training.
@@ -119,10 +122,13 @@ class TakesNewItems(StoredModel):
             lacks = self.lacks_of_new_items(texts, tokens, users)
             rows = [row for row, token in enumerate(tokens) if token not in lacks]
             if rows:
+                facts: dict[str, Any] = {}
+                if self.takes_users_of_items:
+                    facts["users"] = [users[row] for row in rows]
                 added = self.add_items(
                     filled_texts([texts[row] for row in rows]),
                     [tokens[row] for row in rows],
-                    **self._facts_of_new_items([users[row] for row in rows]),
+                    **facts,
                 )
                 self.content.set_titles(added, [titles[row] for row in rows])
         except GenRecError as error:
@@ -156,14 +162,6 @@ class TakesNewItems(StoredModel):
     def has_learned(self, user: str) -> bool:
         """Whether a user, by raw id, can say where a new item belongs."""
         return self.catalogue.has_user(user)
-
-    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Further arguments of :meth:`add_items`.
-
-        Args:
-            users: as in :meth:`lacks_of_new_items`.
-        """
-        return {}
 
     def _say_taken_in(self, tokens: Sequence[str], lacks: dict[str, str]) -> None:
         """Log how many new items came in, and how many did not and why.

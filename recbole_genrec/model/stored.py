@@ -18,7 +18,8 @@ from torch import Tensor
 
 from recbole_genrec.collaborative.training_interactions import TrainingInteractions
 from recbole_genrec.data.content import ItemContent
-from recbole_genrec.data.ids import raw_id, raw_ids, rows_by_token
+from recbole_genrec.data.given_ids import raw_id
+from recbole_genrec.data.ids import raw_ids, rows_by_token
 from recbole_genrec.data.numbering import NumberedData, is_numbered_by
 from recbole_genrec.data.vectors.item_vectors import ItemVectors
 from recbole_genrec.errors import ArtefactError, ConfigError

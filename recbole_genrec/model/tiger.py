@@ -175,8 +175,7 @@ class TIGER(EncoderDecoderRecommender):
     def _memory(self, history: Tensor, length: Tensor, user: Tensor | None) -> EncoderMemory:
         """The encoded histories."""
         tokens, mask = self.source(history, length, user)
-        states = self.backbone.encode(self.vocabulary.embed(tokens), mask)  # [B, S, d]
-        return self.backbone.memory(states, mask)
+        return self.backbone.read(self.vocabulary.embed(tokens), mask)
 
     def starting_weights(self, stored: dict) -> dict:
         """As the base's; users whom the earlier training did not see take the next numbers.

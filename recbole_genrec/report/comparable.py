@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,8 +55,8 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
         ConfigError: two results differ in these.
     """
     finished = [run for run in runs if run.result is not None]
-    _check_groups(finished, _run_of_seeds, different_settings, "seeds of one run")
-    _check_groups(finished, _dataset, different_tests, "rows of one table")
+    _check_groups(finished, attrgetter("name", "dataset"), different_settings, "seeds of one run")
+    _check_groups(finished, attrgetter("dataset"), different_tests, "rows of one table")
     _check_tested_pairs(finished)
     for dataset in {run.dataset for run in finished}:
         results = [(run.name, _result(run)) for run in finished if run.dataset == dataset]
@@ -82,14 +83,6 @@ def _may_join_rows(result: Mapping[str, Any]) -> bool:
     """Whether a list of a test may have been judged by several held-out items of its user."""
     pairs = result.get("tested_pairs")
     return pairs is None or pairs["lists"] != pairs["pairs"]
-
-
-def _run_of_seeds(run: ComparedRun) -> Hashable:
-    return run.name, run.dataset
-
-
-def _dataset(run: ComparedRun) -> Hashable:
-    return run.dataset
 
 
 def _tested_rows(run: ComparedRun) -> Hashable:

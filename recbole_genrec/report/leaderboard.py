@@ -14,7 +14,6 @@ from recbole_genrec.report.board import Row, boards, mean_metrics
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
 from recbole_genrec.report.leaderboard_page import leaderboard_page
-from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.rows import main_metric, make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.tables import csv_text, markdown
@@ -53,7 +52,7 @@ class Leaderboard:
         return cls(make_rows(runs, baseline), metric, {**about, "baseline": baseline})
 
     def __str__(self) -> str:
-        return markdown(self.rows, self.metric, place(self.metric), self.about.get("threads"))
+        return markdown(self.rows, self.metric, self.about.get("threads"))
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(float_format="{:.4f}".format, border=0)
@@ -77,7 +76,7 @@ class Leaderboard:
 
     def to_html(self) -> str:
         """The page: tables that sort, and a figure."""
-        return leaderboard_page(self.rows, self.metric, place(self.metric))
+        return leaderboard_page(self.rows, self.metric)
 
     def to_latex(self) -> str:
         """Tables with the rules of booktabs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from markupsafe import Markup
 
@@ -11,17 +10,17 @@ from recbole_genrec.report.board import Board, Row, boards
 from recbole_genrec.report.comparisons import CORRECTION
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
+from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.tables import STAGES
 from recbole_genrec.report.templating import Figures, render
 
 
-def leaderboard_page(rows: Sequence[Row], metric: str, place: int) -> str:
+def leaderboard_page(rows: Sequence[Row], metric: str) -> str:
     """The page.
 
     Args:
         rows: as of :func:`~recbole_genrec.report.rows.make_rows`.
         metric: what the rows are ordered and tested by.
-        place: length of the lists whose certified share is shown.
 
     Returns:
         HTML that needs no network.
@@ -38,9 +37,8 @@ def leaderboard_page(rows: Sequence[Row], metric: str, place: int) -> str:
         boards=boards(rows),
         bars=bars,
         metric=metric,
-        place=place,
+        place=place(metric),
         stages=STAGES,
         correction=CORRECTION,
         latex=latex(rows),
-        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )

@@ -1,4 +1,4 @@
-"""The table at the end of a run: metrics, costs, and the distance from a baseline."""
+"""The tables at the end of a run: metrics, costs, the distance from a baseline; kinds of users."""
 
 from __future__ import annotations
 
@@ -88,6 +88,21 @@ def outcome(results: Mapping[str, Result]) -> Outcome:
     if left_out:
         notes.append(f"Left out, because not every run has it: {', '.join(left_out)}.")
     return Outcome(columns, rows, _best(results, metrics), "\n".join(notes))
+
+
+def side_by_side(columns: dict[str, dict[str, float]]) -> str:
+    """The same figures of several groups, one a line.
+
+    Args:
+        columns: group -> figure -> value.
+    """
+    first = next(iter(columns.values()))
+    header = "".join(f"{name:>10}" for name in columns)
+    lines = [f"{'':<12}{header}"]
+    for figure in first:
+        values = "".join(f"{group[figure]:>10.6g}" for group in columns.values())
+        lines.append(f"{figure:<12}{values}")
+    return "\n".join(lines)
 
 
 def minutes_of(seconds: Mapping[str, float]) -> float:

@@ -66,7 +66,6 @@ def report_page(entries: Sequence[ReportEntry], baseline: str | None = None) -> 
         title=title,
         runs=runs,
         overview=overview,
-        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 SEED = 2020
 REPEATS = 10_000
+LEVEL = 0.95  # probability of the interval
 CHUNK = 2**22  # random numbers held at once
 
 Case = TypeVar("Case", str, tuple[str, str])  # a user, or a user and the test item
@@ -46,7 +47,7 @@ class Comparison:
         return {**asdict(self), "seeds": list(self.seeds)}
 
 
-def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEED) -> float:
+def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS) -> float:
     """Two-sided p-value of "the mean difference is 0".
 
     It is the share of random sign assignments with a mean at least as far from 0.
@@ -54,7 +55,6 @@ def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEE
     Args:
         differences: float ``[n]``, one a user.
         repeats: number of sign assignments.
-        seed: of the random numbers.
 
     Returns:
         (1 + hits) / (1 + repeats), which is never 0 (Phipson & Smyth, "Permutation p-values should
@@ -63,7 +63,7 @@ def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEE
     moving = differences[differences != 0]  # the sign of a 0 changes nothing
     if not len(moving):
         return 1.0
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(SEED)
     # Sums that differ only by the order of addition count as equal.
     observed = abs(moving.sum()) - 1e-9 * np.abs(moving).sum()
     hits = 0
@@ -74,31 +74,26 @@ def sign_flip_p(differences: np.ndarray, repeats: int = REPEATS, seed: int = SEE
     return (1 + hits) / (1 + repeats)
 
 
-def bootstrap_interval(
-    differences: np.ndarray, level: float = 0.95, repeats: int = REPEATS, seed: int = SEED
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean difference.
+def bootstrap_interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean difference.
 
     n users are drawn with replacement each time. How often each distinct value is drawn is
     multinomial, which is the same draw as one user after another and far fewer numbers.
 
     Args:
         differences: float ``[n]``, one a user.
-        level: probability of the interval.
-        repeats: number of draws.
-        seed: of the random numbers.
 
     Returns:
         Lower and upper end.
     """
     values, counts = np.unique(differences, return_counts=True)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(SEED)
     n = len(differences)
     means = []
-    for rows in _chunks(repeats, len(values)):
+    for rows in _chunks(REPEATS, len(values)):
         drawn = draw.multinomial(n, counts / n, size=rows)
         means.append(drawn @ values / n)
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

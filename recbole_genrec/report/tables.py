@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from recbole_genrec.report.board import Board, Row, Spread, boards
 from recbole_genrec.report.comparisons import CORRECTION
+from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.significance import REPEATS
 
 TEST_NOTE = (
@@ -43,13 +44,12 @@ SHOWN_DETAILS = {"command", "commits", "versions", *PROTOCOL_DETAILS}
 """Details that stand elsewhere in the leaderboard."""
 
 
-def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None = None) -> str:
+def markdown(rows: Sequence[Row], metric: str, threads: int | None = None) -> str:
     """A leaderboard as Markdown.
 
     Args:
         rows: as of :func:`~recbole_genrec.report.rows.make_rows`.
         metric: what the rows are ordered and tested by.
-        place: length of the lists whose certified share is shown.
         threads: threads of each run, where a benchmark says so.
 
     Returns:
@@ -58,16 +58,16 @@ def markdown(rows: Sequence[Row], metric: str, place: int, threads: int | None =
     """
     blocks = ["# Leaderboard"]
     for board in boards(rows):
-        blocks += _dataset(board, metric, place)
-    blocks += _notes(rows, metric, place, threads)
+        blocks += _dataset(board, metric)
+    blocks += _notes(rows, metric, threads)
     return "\n\n".join(blocks) + "\n"
 
 
-def _dataset(board: Board, metric: str, place: int) -> list[str]:
+def _dataset(board: Board, metric: str) -> list[str]:
     """The blocks of one dataset."""
     blocks = [f"## {board.dataset}", *board.protocols, _accuracy(board, metric)]
     if board.done:
-        blocks += ["### Cost", _cost(board.done, place)]
+        blocks += ["### Cost", _cost(board.done, metric)]
     if board.coded:
         blocks += ["### Codes", _codes(board.coded, metric)]
     if board.failed:
@@ -78,9 +78,9 @@ def _dataset(board: Board, metric: str, place: int) -> list[str]:
     return blocks
 
 
-def _notes(rows: Sequence[Row], metric: str, place: int, threads: int | None) -> list[str]:
+def _notes(rows: Sequence[Row], metric: str, threads: int | None) -> list[str]:
     """How to read the tables."""
-    note = NOTES.format(place=place)
+    note = NOTES.format(place=place(metric))
     if threads:
         note += f" Each run had {threads} thread(s)."
     notes = [note]
@@ -145,9 +145,9 @@ def _accuracy(board: Board, metric: str) -> str:
     return _table(header, lines)
 
 
-def _cost(rows: Sequence[Row], place: int) -> str:
+def _cost(rows: Sequence[Row], metric: str) -> str:
     stages = [f"{stage} CPU-s" for stage in STAGES]
-    header = ["run", "parameters", *stages, f"certified top {place}"]
+    header = ["run", "parameters", *stages, f"certified top {place(metric)}"]
     lines = []
     for row in rows:
         line = [row["run"], _number(row["parameters"], ",.0f")]

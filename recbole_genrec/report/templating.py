@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def render(template: str, **values: Any) -> str:
         template: name of its file.
         **values: what it shows.
     """
+    values["made"] = datetime.now().strftime("%Y-%m-%d %H:%M")
     values["style"] = _source("style.css")
     values["script"] = _source("page.js")
     values["plotly"] = Markup(get_plotlyjs())  # noqa: S704  # the library's own text

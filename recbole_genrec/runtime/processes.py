@@ -364,9 +364,7 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if size() == 1:
         return rows
-    counts = [torch.zeros(1, dtype=torch.long) for _ in range(size())]
-    dist.all_gather(counts, torch.tensor([len(rows)]))
-
+    counts = exchanged(torch.tensor([len(rows)]))
     padded = rows.new_zeros(int(max(counts)), *rows.shape[1:])  # [max of n_p, ...]
     padded[: len(rows)] = rows
     blocks = exchanged(padded)

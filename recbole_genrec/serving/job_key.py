@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recbole_genrec.data.read_files import path_digest
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.served import Served
 from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.settings.classification import display_keys
-from recbole_genrec.storage.digests import digest, file_digest, folder_fingerprint
+from recbole_genrec.storage.digests import digest, file_digest
 
 
 def weights_key(checkpoint: str) -> str:
     """What tells the weights of two checkpoints apart."""
     path = Path(checkpoint)
-    if path.is_dir():
-        return folder_fingerprint(path)
     if is_ensemble(path):
         members = EnsembleFile.read(path).checkpoints
         return digest(file_digest(path), [weights_key(member) for member in members])
-    return file_digest(path)
+    return path_digest(path)
 
 
 def settings_key(changes: dict[str, Any]) -> str:
@@ -53,6 +52,4 @@ def content_of(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     path = Path(value).expanduser()
-    if path.is_dir():
-        return folder_fingerprint(path)
-    return file_digest(path) if path.is_file() else value
+    return path_digest(path) if path.is_dir() or path.is_file() else value

@@ -61,12 +61,13 @@ def join_parts(files: Iterable[Path], output: Path) -> int:
     Raises:
         ArtefactError: a part is missing or damaged, or the file cannot be written.
     """
-    write = _write_parquet if output.suffix == ".parquet" else _write_text
     with atomic_write(output) as temporary:
-        return write(list(files), temporary, output.suffix)
+        if output.suffix == ".parquet":
+            return _write_parquet(files, temporary)
+        return _write_text(files, temporary, output.suffix)
 
 
-def _write_parquet(files: list[Path], target: Path, _: str) -> int:
+def _write_parquet(files: Iterable[Path], target: Path) -> int:
     writer = None
     count = 0
     for part in files:
@@ -80,7 +81,7 @@ def _write_parquet(files: list[Path], target: Path, _: str) -> int:
     return count
 
 
-def _write_text(files: list[Path], target: Path, ending: str) -> int:
+def _write_text(files: Iterable[Path], target: Path, ending: str) -> int:
     count = 0
     with open(target, "w", encoding="utf-8", newline="") as stream:
         for number, part in enumerate(files):

@@ -42,13 +42,11 @@ class Shard:
             )
         return cls(int(match[1]), int(match[2]))
 
-    def start(self, n_users: int) -> int:
-        """Number of the first user of the block."""
-        return (self.number - 1) * n_users // self.count
-
     def block(self, users: list[str]) -> list[str]:
         """The users of the block."""
-        return users[self.start(len(users)) : self.number * len(users) // self.count]
+        start = (self.number - 1) * len(users) // self.count
+        end = self.number * len(users) // self.count
+        return users[start:end]
 
     @property
     def ending(self) -> str:

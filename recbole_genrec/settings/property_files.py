@@ -13,16 +13,6 @@ def shipped(name: str) -> dict:
     return _read_like(file) if file.is_file() else {}
 
 
-def of_dataset(name: str, data_path: object) -> dict:
-    """Keys of a dataset: ours for it, below those of its folder's own YAML file.
-
-    Args:
-        name: of the dataset.
-        data_path: folder of all datasets; its ``<name>/<name>.yaml`` counts.
-    """
-    return {**shipped(f"dataset/{name}"), **own_settings(name, data_path)}
-
-
 def own_settings(name: str, data_path: object) -> dict:
     """Keys of the YAML file in the folder of a dataset; ``{}`` if there is no such file.
 

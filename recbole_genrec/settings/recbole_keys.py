@@ -111,3 +111,8 @@ class RecBoleKeys(Settings):
     valid_metric_bigger: bool = key("whether a larger valid_metric is better", computed=True)
     valid_neg_sample_args: dict = key("negative samples of the validation", computed=True)
     test_neg_sample_args: dict = key("negative samples of the test", computed=True)
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the model reads histories in their order."""
+        return getattr(self.MODEL_TYPE, "name", None) == "SEQUENTIAL"

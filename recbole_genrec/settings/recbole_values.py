@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_genrec.errors import ConfigError
@@ -76,17 +76,10 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
             f"eval_args is {eval_args!r}; it must be a dictionary of {known}. To train on every "
             "interaction and test nothing: --hold_out=False."
         )
-    for part in eval_args:
-        if part not in EVAL_ARGS:
-            hint = did_you_mean(str(part), EVAL_ARGS)
-            known = ", ".join(EVAL_ARGS)
-            raise ConfigError(f"eval_args has no {part!r}; its keys are {known}.{hint}")
+    _check_keys("eval_args", eval_args, EVAL_ARGS)
     _check_split(eval_args.get("split"))
-    modes = eval_args.get("mode")
-    for part in modes if isinstance(modes, dict) else ():
-        if part not in PARTS:
-            hint = did_you_mean(str(part), PARTS)
-            raise ConfigError(f"eval_args: mode has no {part!r}; its keys are valid, test.{hint}")
+    if isinstance(eval_args.get("mode"), dict):
+        _check_keys("eval_args: mode", eval_args["mode"], PARTS)
     for mode in evaluation_modes(eval_args).values():
         if not re.fullmatch(r"full|labeled|(uni|pop)[1-9]\d*", str(mode)):
             raise ConfigError(
@@ -98,6 +91,14 @@ def check_eval_args(eval_args: object, ranking: bool = False) -> None:
                 "eval_args: mode labeled needs labels and metrics of values (AUC, LogLoss); "
                 "use full, uniN or popN."
             )
+
+
+def _check_keys(name: str, values: dict, known: Sequence[str]) -> None:
+    """Refuse a dictionary, called ``name`` in the message, with other keys than the known ones."""
+    for key in values:
+        if key not in known:
+            hint = did_you_mean(str(key), known)
+            raise ConfigError(f"{name} has no {key!r}; its keys are {', '.join(known)}.{hint}")
 
 
 def _check_split(split: object) -> None:

@@ -138,7 +138,7 @@ class ItemCodes:
             nmi[a][b] = nmi[b][a] = (
                 max(0.0, 2 * shared / (entropy[a] + entropy[b])) if entropy[a] + entropy[b] else 0.0
             )
-        used = [len(column.unique()) for column in real.unbind(1)]
+        used = used_per_level(real)
         return {
             "levels": [
                 {"size": size, "used": n, "entropy": h, "perplexity": float(torch.tensor(h).exp())}
@@ -280,6 +280,11 @@ def code_entropy(codes: Tensor) -> float:
     """Shannon entropy of ``codes [n]`` in nats."""
     share = codes.unique(return_counts=True)[1].double() / len(codes)
     return max(0.0, -float((share * share.log()).sum()))
+
+
+def used_per_level(codes: Tensor) -> list[int]:
+    """How many different codes ``codes [n, L]`` have at each level."""
+    return [len(column.unique()) for column in codes.unbind(1)]
 
 
 def _examples(tokens: list[str]) -> str:

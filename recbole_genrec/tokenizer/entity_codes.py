@@ -24,7 +24,7 @@ from recbole_genrec.tokenizer.codes import FIT_AGAIN, ItemCodes
 from recbole_genrec.tokenizer.collision import item_groups
 
 if TYPE_CHECKING:
-    from recbole_genrec.data.interactions import Interactions
+    from recbole_genrec.data.items.interaction_content import Interactions
 
 SIDES = ("items", "users")
 ENTITIES = "entities.json"

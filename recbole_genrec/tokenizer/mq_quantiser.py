@@ -20,6 +20,7 @@ from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.machine_keys import MachineKeys
 from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
 from recbole_genrec.tokenizer.code_sizes import sizes_asked
+from recbole_genrec.tokenizer.codes import used_per_level
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.progress import FitProgress
 from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork
@@ -56,6 +57,7 @@ class MQStage(TrainingStage):
     """
 
     network: MaskedNetwork
+    generator: torch.Generator
 
     def __init__(
         self, name: str, network: MaskedNetwork, x: Tensor, settings: MQKeys, seed: int
@@ -85,11 +87,6 @@ class MQStage(TrainingStage):
     def parts(self) -> dict[str, object]:
         """The network and the best epoch, under names of their own for users and for items."""
         return {f"{self.name}: network": self.network, f"{self.name}: track": self.track}
-
-    @property
-    def running_parts(self) -> dict[str, object]:
-        """The order of the vectors is drawn anew in each epoch."""
-        return {"generator": self.generator}
 
     def batches(self, epoch: int) -> list[Tensor]:
         """Batches of nearly equal size."""
@@ -235,7 +232,7 @@ class MQQuantiser:
         """Figures of the fit to the vectors ``real [n, D]``."""
         codes = self.assign(real)
         near, chance = agreement(codes, real, self.seed)
-        used = [len(column.unique()) for column in codes.unbind(1)]
+        used = used_per_level(codes)
         share = collision_stats(codes)["unique_ids"] / len(codes)
         self.quality |= {
             "n": len(real),

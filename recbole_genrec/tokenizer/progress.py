@@ -17,6 +17,7 @@ from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 
 LAYOUT = 2
 """Number of the file's layout. Version 1 knew no stages."""
+ADVICE = "Delete it; the fit then starts from the beginning."
 
 Parts = Mapping[str, Any]
 """What a stage changes besides the global random states, by name: modules and optimisers (objects
@@ -147,11 +148,11 @@ class FitProgress:
                 "package, which noted the progress of a fit in another way."
             )
             return None
-        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
+        with explained(str(self.path), ADVICE):
             return {"finished": stored["finished"], "running": stored["running"]}
 
     def _take(self, entry: dict, parts: Parts) -> None:
-        with explained(str(self.path), "Delete it; the fit then starts from the beginning."):
+        with explained(str(self.path), ADVICE):
             for name, state in entry["parts"].items():
                 _set_state(parts[name], state)
             set_rng_state(entry["rng"])

@@ -33,6 +33,7 @@ class ReconstructionStage(TrainingStage):
     """
 
     network: DenseTokenizer
+    generator: torch.Generator
 
     def __init__(
         self,
@@ -51,11 +52,6 @@ class ReconstructionStage(TrainingStage):
         self.valid = valid
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
-
-    @property
-    def running_parts(self) -> dict[str, object]:
-        """The order of the items is drawn anew in each epoch."""
-        return {"generator": self.generator}
 
     def batches(self, epoch: int) -> list[Tensor]:
         """Items of similar length together."""

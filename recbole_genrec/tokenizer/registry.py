@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import pkgutil
 from typing import Any
 
 from recbole_genrec.data.files.index_files import INDEX_ENDING
@@ -83,9 +83,9 @@ def tokenizer_class(name: str) -> type[ItemTokenizer]:
     name = str(name)
     if is_path(name):
         kind = INDEX if name.endswith(INDEX_ENDING) else STORED
-        return _ours(kind)
+        return pkgutil.resolve_name(kind)
     if name in TOKENIZERS:
-        return _ours(TOKENIZERS[name])
+        return pkgutil.resolve_name(TOKENIZERS[name])
     outside = _outside.find(name)
     if outside is not None:
         return outside
@@ -117,8 +117,3 @@ def check_stored_name(name: str) -> None:
 def make_tokenizer(config: Any, seed: int) -> ItemTokenizer:
     """The tokenizer that the key ``tokenizer`` names."""
     return tokenizer_class(ContentKeys.of(config).tokenizer)(config, seed)
-
-
-def _ours(location: str) -> type[ItemTokenizer]:
-    module, _, attribute = location.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.errors import GenRecError
-from recbole_genrec.tokenizer.codes import code_entropy
+from recbole_genrec.tokenizer.codes import code_entropy, used_per_level
 from recbole_genrec.tokenizer.collapse import possible_ids, refuse_few_ids
 from recbole_genrec.tokenizer.collision import collision_stats
 from recbole_genrec.tokenizer.epoch_choice import EpochChoice
@@ -52,6 +52,7 @@ class RQVAEStage(TrainingStage):
     """
 
     network: RQVAE
+    generator: torch.Generator
 
     def __init__(
         self,
@@ -86,8 +87,8 @@ class RQVAEStage(TrainingStage):
 
     @property
     def running_parts(self) -> dict[str, object]:
-        """Further parameters, and the order of the items."""
-        return {"further": self.further, "generator": self.generator}
+        """As the base's, and the further parameters."""
+        return {"further": self.further, **super().running_parts}
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
         """Mini-batches of nearly equal size, so that Sinkhorn always sees a full one."""
@@ -130,7 +131,7 @@ class RQVAEStage(TrainingStage):
             "excess_rate": stats["excess_rate"],
             "distinct_ids": stats["unique_ids"],
             "largest_group": stats["largest_group"],
-            "used": [len(column.unique()) for column in self.codes.unbind(1)],
+            "used": used_per_level(self.codes),
             "perplexity": [math.exp(code_entropy(column)) for column in self.codes.unbind(1)],
         }
 

@@ -11,6 +11,7 @@ from recbole_genrec.runtime.number_formats import multiplies_bf16
 from recbole_genrec.runtime.randomness import seeded
 from recbole_genrec.settings.declaration import key
 from recbole_genrec.settings.tokenizer_keys import CodebookNetworkKeys
+from recbole_genrec.tokenizer.codes import used_per_level
 from recbole_genrec.tokenizer.epoch_choice import Rule
 from recbole_genrec.tokenizer.quantiser.codebook_start import Start
 from recbole_genrec.tokenizer.quantiser.rqvae import RQVAE
@@ -136,7 +137,7 @@ class RQVAETokenizer(VectorTokenizer):
         self.quality["start"] = {
             "items": len(codes),
             "distinct_ids": len(codes.unique(dim=0)),
-            "used": [len(column.unique()) for column in codes.unbind(1)],
+            "used": used_per_level(codes),
         }
 
     def stage(self, network: RQVAE, x: Tensor, content: ItemContent) -> RQVAEStage:

@@ -107,8 +107,8 @@ class SkipGramStage(TrainingStage):
 
     def batches(self, epoch: int) -> Sequence[Tensor]:
         """Walks in a new order."""
-        self.generator = torch.Generator().manual_seed(_epoch_seed(self.how.seed, epoch))
-        order = torch.randperm(len(self.walks), generator=self.generator)
+        self.draws = torch.Generator().manual_seed(_epoch_seed(self.how.seed, epoch))
+        order = torch.randperm(len(self.walks), generator=self.draws)
         batches = order.split(self.how.batch_size)
         self.step = epoch * len(batches)
         self.last_step = self.how.epochs * len(batches)
@@ -134,7 +134,7 @@ class SkipGramStage(TrainingStage):
     def _negatives(self, n_walks: int) -> Tensor:
         """Nodes ``[n_walks, S]``, drawn by their frequency to the power of 3/4."""
         shape = (n_walks, NEGATIVES_AT_ONCE)
-        draw = torch.rand(shape, generator=self.generator, dtype=torch.float64)
+        draw = torch.rand(shape, generator=self.draws, dtype=torch.float64)
         nodes = torch.searchsorted(self.cumulative, draw * self.cumulative[-1], right=True)
         return nodes.clamp(max=len(self.cumulative) - 1)
 

@@ -59,10 +59,13 @@ class TrainingStage(ABC):
         learning_rate_key: the key that an error about a diverging loss names.
         schedule: of the learning rate, a step of it after each step of the optimiser; ``None`` =
             the rate stays as it is.
+        generator: what the epochs draw from, such as the order of the rows; ``None`` = nothing that
+            goes on from one epoch to the next.
     """
 
     learning_rate_key = "tokenizer_lr"
     schedule: LRScheduler | None = None
+    generator: torch.Generator | None = None
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class TrainingStage(ABC):
     @property
     def running_parts(self) -> dict[str, object]:
         """What epochs change besides :attr:`parts` and what is not needed after the stage."""
-        return {}
+        return {} if self.generator is None else {"generator": self.generator}
 
 
 class TrainingLoop:

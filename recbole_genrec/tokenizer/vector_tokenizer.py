@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,23 +36,6 @@ if TYPE_CHECKING:
     from recbole_genrec.data.content import ItemContent
 
 
-class Quantiser(Protocol):
-    """What turns scaled vectors into codes."""
-
-    @property
-    def sizes(self) -> Sequence[int]:
-        """Codes of each of the L levels."""
-
-    def assign(self, x: Tensor) -> Tensor:
-        """Codes int64 ``[n, L]`` of ``x [n, D]``."""
-
-    def level_distances(self, x: Tensor) -> list[Tensor]:
-        """Distances of ``x [n, D]`` to the codes, L tensors ``[n, K_l]``."""
-
-    def reconstruct(self, codes: Tensor) -> Tensor:
-        """Vectors ``[n, D]`` that ``codes [n, L]`` stand for."""
-
-
 class VectorSettings(ScaleKeys, FitItemKeys, RepairKeys, TokenizerSettings):
     """Keys of every tokenizer of item vectors."""
 
@@ -69,14 +52,15 @@ class VectorTokenizer(ItemTokenizer):
 
     Attributes:
         scale: of the item vectors, after :meth:`fit` or :meth:`set_state`.
-        quantiser: of the scaled vectors, likewise.
+        quantiser: of the scaled vectors, likewise; with ``sizes``, ``assign``,
+            ``level_distances`` and ``reconstruct``.
         order: rows of the content in the order of the raw item ids, after :meth:`fit`.
     """
 
     settings_class: ClassVar[type[VectorSettings]] = VectorSettings
     settings: VectorSettings
     caps_sizes = True
-    quantiser: Any  # a Quantiser; subclasses know which
+    quantiser: Any  # subclasses know which
 
     def config_key(self, switches: bool = True) -> dict[str, Any]:
         """The settings, and the text encoder's weights where it is used."""
@@ -184,11 +168,10 @@ class VectorTokenizer(ItemTokenizer):
     def place(self, new: NewItems, existing: Tensor, sizes: Sequence[int]) -> tuple[Tensor, int]:
         """As the base says; an item whose codes are full takes the nearest free ones."""
         x = self._new(new)
-
-        def distances(rows: Tensor) -> list[Tensor]:
-            return self.quantiser.level_distances(x[rows])
-
-        return self._place(self.quantiser.assign(x), existing, sizes, distances)
+        codes = self.quantiser.assign(x)
+        return self._place(
+            codes, existing, sizes, lambda rows: self.quantiser.level_distances(x[rows])
+        )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Scaling and quantiser; a subclass adds what its quantiser is made of."""

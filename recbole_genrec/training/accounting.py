@@ -84,7 +84,7 @@ class Stages:
         wall, cpu = clocks()
         self.seconds[name] = before[0] + wall - self._last[0]
         self.cpu_seconds[name] = before[1] + cpu - self._last[1]
-        self.memory[name] = _peak_memory_mb()
+        self.memory[name] = peaks_by_device()
         self._last = wall, cpu
 
 
@@ -124,8 +124,8 @@ def entries_without_training(
     }
 
 
-def _peak_memory_mb() -> dict[str, float]:
-    """Highest memory of the process so far, MiB."""
+def peaks_by_device() -> dict[str, float]:
+    """Highest memory of the process so far on the ``cpu`` and the ``gpu``, MiB."""
     peak = {"cpu": peak_memory_mb()}
     if torch.cuda.is_available():
         peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20

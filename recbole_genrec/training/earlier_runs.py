@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,9 @@ def _runs_like(config: Any, name: str) -> tuple[list[StoredRun], list[StoredRun]
     """
     interrupted: list[StoredRun] = []
     finished: list[StoredRun] = []
-    folder = Path(config.settings.checkpoint_dir)
-    for file in sorted(folder.glob(f"{config.settings.model}-{config.settings.dataset}-*.pth")):
+    for file, stored, keys in _runs_in(Path(config.settings.checkpoint_dir), config):
         if file.name.startswith(f"{name}."):
             continue
-        try:
-            stored = load_checkpoint(file, with_weights=False)
-        except ArtefactError:
-            continue
-        keys = differing_keys(config, stored)
         if _is_interrupted(file):
             if keys in ([], ["epochs"]):
                 interrupted.append((file, stored))
@@ -159,27 +154,41 @@ def nothing_to_resume(config: Any, file: Path) -> str:
         file: the resume file that is not there.
     """
     text = f"Nothing to resume: there is no {file}. Starting from the beginning."
-    nearest: tuple[list[str], Path, dict[str, Any]] | None = None
-    pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
-    interrupted_first = sorted(
-        file.parent.glob(pattern), key=lambda path: (not _is_interrupted(path), path)
+    others = (
+        (other, stored, keys)
+        for other, stored, keys in _runs_in(file.parent, config)
+        if keys and ("seed" not in keys or _is_interrupted(other))
     )
-    for other in interrupted_first:
-        try:
-            stored = load_checkpoint(other, with_weights=False)
-        except ArtefactError:
-            continue
-        keys = differing_keys(config, stored)
-        if "seed" in keys and not _is_interrupted(other):
-            continue
-        if keys and (nearest is None or len(keys) < len(nearest[0])):
-            nearest = keys, other, stored
-    if nearest is None or len(nearest[0]) > FEW:
+    nearest = min(
+        others,
+        key=lambda run: (len(run[2]), not _is_interrupted(run[0]), run[0]),
+        default=None,
+    )
+    if nearest is None or len(nearest[2]) > FEW:
         return text
-    keys, other, stored = nearest
+    other, stored, keys = nearest
     there = ", ".join(f"{key} ({(stored.get('config') or {}).get(key)} there)" for key in keys)
     kind = "interrupted" if _is_interrupted(other) else "finished"
     return f"{text} The {kind} run {other} differs in {there}."
+
+
+def _runs_in(folder: Path, config: Any) -> Iterator[tuple[Path, dict[str, Any], list[str]]]:
+    """Runs of a model on a dataset, by path; damaged files are left out.
+
+    Args:
+        folder: where checkpoints and resume files lie.
+        config: a ``GenRecConfig`` of that model and dataset.
+
+    Yields:
+        A checkpoint or resume file, its content, and the settings in which it differs.
+    """
+    pattern = f"{config.settings.model}-{config.settings.dataset}-*.pth"
+    for file in sorted(folder.glob(pattern)):
+        try:
+            stored = load_checkpoint(file, with_weights=False)
+        except ArtefactError:
+            continue
+        yield file, stored, differing_keys(config, stored)
 
 
 def _is_interrupted(checkpoint: Path) -> bool:

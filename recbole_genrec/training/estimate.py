@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-import torch
-
-from recbole_genrec.runtime.memory import peak_memory_mb
+from recbole_genrec.training.accounting import peaks_by_device
 
 WARM_UP = 2
 """Batches that are not measured; the first ones also set things up (our choice)."""
@@ -88,7 +86,8 @@ def duration(seconds: float) -> str:
 
 def memory() -> str:
     """The highest memory so far, of the process and of the GPU."""
-    text = f"Memory so far: {peak_memory_mb() / 1024:.1f} GiB"
-    if torch.cuda.is_available():
-        text += f", on the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+    peaks = peaks_by_device()
+    text = f"Memory so far: {peaks['cpu'] / 1024:.1f} GiB"
+    if "gpu" in peaks:
+        text += f", on the GPU {peaks['gpu'] / 1024:.1f} GiB"
     return f"{text}."

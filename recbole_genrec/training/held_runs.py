@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from recbole_genrec.runtime import processes
 from recbole_genrec.storage.atomic import held_alone
 
 
-@contextlib.contextmanager
-def held_run(config: Any, log: Callable[[str], None]) -> Iterator[None]:
+def held_run(config: Any, log: Callable[[str], None]) -> AbstractContextManager[None]:
     """Keep other processes from a run's checkpoint, resume file and result.
 
     Args:
@@ -33,12 +32,12 @@ def held_run(config: Any, log: Callable[[str], None]) -> Iterator[None]:
     result = Path(config.settings.result_file or f"{run}.json")
     if result.absolute() != Path(f"{run}.json").absolute():
         refusals[result] = _written_by_another(result, "result_file")
-    with _held_by_first(refusals, log):
-        yield
+    return _held_by_first(refusals, log)
 
 
-@contextlib.contextmanager
-def held_resume_file(file: Path, name: str, log: Callable[[str], None]) -> Iterator[None]:
+def held_resume_file(
+    file: Path, name: str, log: Callable[[str], None]
+) -> AbstractContextManager[None]:
     """Keep an earlier run from going on while its files are read.
 
     Args:
@@ -53,12 +52,12 @@ def held_resume_file(file: Path, name: str, log: Callable[[str], None]) -> Itera
         f"--resume goes on from {file}, but another process runs it at present. Wait until it has "
         "ended or stop it, or leave out --resume."
     )
-    with _held_by_first({file.with_name(name): refusal}, log):
-        yield
+    return _held_by_first({file.with_name(name): refusal}, log)
 
 
-@contextlib.contextmanager
-def held_output(file: str | os.PathLike, key: str, log: Callable[[str], None]) -> Iterator[None]:
+def held_output(
+    file: str | os.PathLike, key: str, log: Callable[[str], None]
+) -> AbstractContextManager[None]:
     """Keep other processes from the files that a command is going to write.
 
     Args:
@@ -69,8 +68,7 @@ def held_output(file: str | os.PathLike, key: str, log: Callable[[str], None]) -
     Raises:
         HeldError: another process is going to write it.
     """
-    with _held_by_first({Path(file): _written_by_another(file, key)}, log):
-        yield
+    return _held_by_first({Path(file): _written_by_another(file, key)}, log)
 
 
 def _written_by_another(file: str | os.PathLike, key: str) -> str:
@@ -81,7 +79,7 @@ def _written_by_another(file: str | os.PathLike, key: str) -> str:
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def _held_by_first(refusals: dict[Path, str], log: Callable[[str], None]) -> Iterator[None]:
     """Process 0 of a run holds the paths; the others go on when it does.
 
@@ -90,7 +88,7 @@ def _held_by_first(refusals: dict[Path, str], log: Callable[[str], None]) -> Ite
         log: called with a sentence when locks are not available.
     """
     is_first = processes.rank() == 0
-    with contextlib.ExitStack() as held:
+    with ExitStack() as held:
         with processes.first_process_first("taking the files of the run"):
             if is_first:
                 for path, refusal in refusals.items():

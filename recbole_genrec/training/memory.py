@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 GB = 1e9
 STATES = {
@@ -81,16 +81,6 @@ def _state(weight: Tensor, learner: str) -> int:
         rows, columns = weight.shape[-2:]
         return 4 * (rows + columns) * (weight.numel() // max(1, rows * columns))
     return int(STATES[learner] * weight.numel() * weight.element_size())
-
-
-def memory_of(model: nn.Module, learner: str) -> TrainingMemory:
-    """:func:`training_memory` of a model.
-
-    Args:
-        model: what is trained.
-        learner: value of the key.
-    """
-    return training_memory(model.parameters(), learner)
 
 
 def available_memory(device: torch.device) -> int:

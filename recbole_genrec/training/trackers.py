@@ -7,7 +7,7 @@ tokenizer, and MLflow.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_genrec.settings.shared_keys import SharedSettings
@@ -44,9 +44,10 @@ class Trackers:
         """
         if not self.writes:
             return
-        for name, values in _names(curves):
-            for step, value in enumerate(values):
-                self._scalar(f"tokenizer/{name}", value, step)
+        for stage, losses in curves.items():
+            for loss, values in losses.items():
+                for step, value in enumerate(values):
+                    self._scalar(f"tokenizer/{stage}/{loss}", value, step)
         for number, level in enumerate(levels, start=1):
             for figure in ("used", "perplexity"):
                 self._scalar(f"codes/{figure}", level[figure], number)
@@ -121,9 +122,3 @@ class MLflow:
         """
         if self._is_ours:
             self._mlflow.end_run(status)
-
-
-def _names(curves: Curves) -> Iterator[tuple[str, Sequence[float]]]:
-    for stage, losses in curves.items():
-        for loss, values in losses.items():
-            yield f"{stage}/{loss}", values

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toy import toy_config, write_dataset
+from toy import event_histories, toy_config, write_dataset
 
 from recbole_genrec.data.histories.choices import (
     EventHistories,
     buyers,
     chosen_items,
     histories,
-    histories_of,
 )
 from recbole_genrec.data.histories.history_digests import (
     digests_of,
@@ -68,27 +67,31 @@ def test_they_read_as_lists_by_user(events):
 
 @pytest.mark.parametrize("users", [[], ["eve"], ["eve", "ann"], list(PLAIN)])
 def test_those_of_some_users_are_theirs_in_the_order_asked_for(events, users):
-    some = histories_of(events, users)
+    some = events.part(users)
     assert list(some) == users
     assert dict(some) == {user: PLAIN[user] for user in users}
-    assert digests_of(some) == {user: digests_of(PLAIN)[user] for user in users}
+    digests = digests_of(event_histories(PLAIN))
+    assert digests_of(some) == {user: digests[user] for user in users}
     assert chosen_items(some) == {item for user in users for item in PLAIN[user]}
 
 
 def test_a_past_is_another_one_unless_it_goes_on(events):
-    past = digests_of({**PLAIN, "gone": ["i1"]})
+    past = digests_of(event_histories({**PLAIN, "gone": ["i1"]}))
     assert users_with_another_past(events, past) == []
     some = {user: items[:-1] for user, items in PLAIN.items() if len(items) > 1}
-    assert users_with_another_past(events, digests_of(some)) == []
+    assert users_with_another_past(events, digests_of(event_histories(some))) == []
     longer = {user: [*items, "i0"] for user, items in PLAIN.items()}
-    assert users_with_another_past(events, digests_of(longer)) == list(events)
+    assert users_with_another_past(events, digests_of(event_histories(longer))) == list(events)
 
 
 def test_users_of_an_item_are_those_of_plain_lists(events):
-    items = ["i2", "i0", "i3", "other"]
-    found = buyers(PLAIN, items)
-    assert found == {"i2": ["bob", "eve"], "i0": [], "i3": ["ann"], "other": []}
-    assert {item: sorted(users) for item, users in buyers(events, items).items()} == found
+    found = buyers(events, ["i2", "i0", "i3", "other"])
+    assert {item: sorted(users) for item, users in found.items()} == {
+        "i2": ["bob", "eve"],
+        "i0": [],
+        "i3": ["ann"],
+        "other": [],
+    }
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from toy import write_dataset
 from recbole_genrec.cli import main
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments import benchmark as module
-from recbole_genrec.experiments.arguments import argument
 from recbole_genrec.experiments.benchmark import last_error, run_benchmark
 from recbole_genrec.experiments.benchmark_file import read_benchmark
+from recbole_genrec.experiments.command_line import argument
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.settings.parsing import parse_value
 from recbole_genrec.storage.artefacts import META, write_json

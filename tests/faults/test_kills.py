@@ -18,7 +18,7 @@ from counts import KILLS, SIGNALS, tried
 from forked_runs import ForkedRuns
 from toy import TINY_OF, write_dataset
 
-from recbole_genrec.experiments.arguments import argument
+from recbole_genrec.experiments.command_line import argument
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 LETTER = {

@@ -94,7 +94,7 @@ def test_a_table_says_what_was_filtered(tmp_path):
     text = make_leaderboard([tmp_path])
     (line,) = [line for line in text.splitlines() if line.startswith("Test split under")]
     assert line.endswith(f"history masked: no, {words}.") and text.count(words) == 1
-    page = leaderboard_page(make_rows(collect([tmp_path])[0]), "ndcg@10", 10)
+    page = leaderboard_page(make_rows(collect([tmp_path])[0]), "ndcg@10")
     assert f"history masked: no, {words}.</p>" in page
 
 

@@ -338,7 +338,7 @@ def test_page_and_latex_show_the_corrected_p_of_the_rows(results):
     for row, corrected in zip(rows, (0.0123, None, 0.4), strict=True):
         if corrected is not None:
             row["against_baseline"]["p_adjusted"] = corrected
-    page = leaderboard_page(rows, "ndcg@10", 10)
+    page = leaderboard_page(rows, "ndcg@10")
     assert '<td class="number significant" data-value="0.0123">0.012</td>' in page
     assert '<td class="number" data-value="0.4">0.400</td>' in page
     assert "over the 2 runs of this table" in page
@@ -502,7 +502,7 @@ def test_a_result_of_few_entries_has_its_row(tmp_path):
     write_json(file, content)
     rows = make_rows(collect([tmp_path])[0])
     assert "| SASRec | - |" in make_leaderboard([tmp_path])
-    page = leaderboard_page(rows, "ndcg@10", 10)
+    page = leaderboard_page(rows, "ndcg@10")
     assert '<td>SASRec</td><td class="number">–</td>' in page
     assert write_report([file], analysis=False).is_file()
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from processes import together
-from toy import SMALL, TINY_OF, write_dataset
+from toy import SMALL, TINY_OF, event_histories, write_dataset
 
 from recbole_genrec.data.histories.choices import histories
 from recbole_genrec.data.histories.history_digests import changed_users, digests_of
@@ -491,10 +491,11 @@ def test_recbole_models_recommend_for_a_history(trained):
 
 def test_digests_tell_histories_apart(trained):
     some = {"a": ["x", "y"], "b": ["y", "x"], "c": ["x"], "d": [], "e": ["x", "y"]}
-    now = digests_of(some)
+    now = digests_of(event_histories(some))
     assert now["a"] == now["e"] and len(set(now.values())) == 4
-    assert digests_of({"a": ["x", "y"]})["a"] == now["a"]  # whoever else is there
-    assert changed_users(digests_of({**some, "b": ["y"], "f": []}), now) == ["b", "f"]
+    assert digests_of(event_histories({"a": ["x", "y"]}))["a"] == now["a"]  # whoever else is there
+    later = digests_of(event_histories({**some, "b": ["y"], "f": []}))
+    assert changed_users(later, now) == ["b", "f"]
     served = load_recommender(trained[1]["TIGER"])
     dataset = create_dataset(served.config)
     assert digests_of(histories(dataset)) == digests_of(served.histories) == served.model.trained_on

@@ -46,10 +46,6 @@ class Stage(TrainingStage):
     def parts(self):
         return {**super().parts, f"notes of {self.name}": self.notes}
 
-    @property
-    def running_parts(self):
-        return {"generator": self.generator}
-
     def batches(self, epoch):
         self.journal.append(f"{self.name} {epoch}")
         return torch.randperm(ROWS, generator=self.generator).split(5)

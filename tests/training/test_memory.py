@@ -15,7 +15,7 @@ from transformers.optimization import Adafactor
 from recbole_genrec.backbone.causal.lora import attach_lora
 from recbole_genrec.experiments import cost
 from recbole_genrec.experiments.cost import backbone_notice, memory_notice, skeleton
-from recbole_genrec.training.memory import TrainingMemory, memory_of, training_memory
+from recbole_genrec.training.memory import TrainingMemory, training_memory
 
 LLAMA_7B = {
     "model_type": "llama",
@@ -63,7 +63,8 @@ def test_it_is_what_the_optimiser_keeps(learner):
             if isinstance(value, torch.Tensor) and value.dim():
                 kept += value.numel() * value.element_size()
     trained = 4 * (50 * 70 + 70)
-    assert memory_of(network, learner) == TrainingMemory(trained + 4 * 600, trained, kept)
+    memory = training_memory(network.parameters(), learner)
+    assert memory == TrainingMemory(trained + 4 * 600, trained, kept)
 
 
 def test_llama_7b_needs_108_gb_in_fp32_and_40_in_bf16_with_an_8_bit_optimiser(llama):
@@ -104,7 +105,8 @@ def test_with_lora_it_is_the_memory_of_the_model_with_its_adapter(folder, tmp_pa
     settings = config.view(config.model_class.settings_class)
     lm = AutoModelForCausalLM.from_pretrained(base)
     real = attach_lora(lm, 3, 6, 0.0, settings.lora_targets)
-    assert cost._expected_memory(skeleton(base), settings) == memory_of(real, "adamw")
+    expected = training_memory(real.parameters(), "adamw")
+    assert cost._expected_memory(skeleton(base), settings) == expected
 
 
 @pytest.mark.parametrize("model", ["TIGER", "TokenRec", "SETRec"])

@@ -17,7 +17,7 @@ EDGE = 64  # values at each end of a weight that tell it from another
 
 
 def attach_lora(
-    lm: TransformersModule, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None
+    lm: TransformersModule, rank: int, alpha: float, dropout: float, targets: list[str] | None
 ) -> TransformersModule:
     """``lm`` frozen, with a fresh adapter that trains.
 
@@ -35,14 +35,11 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     check_targets(lm, targets)
-    modules = None
-    if targets is not None:
-        modules = list(targets)
     settings = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes fractions too
         lora_dropout=dropout,
-        target_modules=modules,
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
     try:

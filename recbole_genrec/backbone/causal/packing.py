@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from recbole_genrec.backbone.sequences import length_mask
+from recbole_genrec.backbone.visibility import causal
 
 PASS_COST = 64
 """What one more pass costs, in tokens (our choice; measured flat from 16 to 128 on a CPU)."""
@@ -140,7 +141,7 @@ def packed_states(forward: Forward, embeddings: Tensor, lengths: Tensor) -> Tens
     sequences = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
     source = laid_out(tokens, 0)
     owner = laid_out(sequences, -1)
-    earlier = torch.ones(capacity, capacity, dtype=torch.bool, device=device).tril()
+    earlier = causal(capacity, device)
     mask = (owner.unsqueeze(2) == owner.unsqueeze(1)) & earlier  # [R, S, S]
     states = forward(embedding(source, embeddings), mask.unsqueeze(1), laid_out(positions, 0))
     return embedding(places, states.flatten(0, 1))

@@ -10,6 +10,7 @@ from recbole_genrec.backbone.beam_cache import BeamCache
 from recbole_genrec.backbone.causal.backbone import CausalBackbone
 from recbole_genrec.backbone.causal.packing import length_groups
 from recbole_genrec.backbone.sequences import length_mask
+from recbole_genrec.backbone.visibility import causal
 
 SHORTEST = 4  # tokens; a shorter common beginning does not pay for a pass of its own
 FEWEST = 256  # tokens of all prompts; fewer are read with their states (both our choice, measured)
@@ -130,9 +131,10 @@ def sight(prompt: Tensor, common: int) -> tuple[Tensor | None, Tensor | None]:
     """
     if not common:
         return None, None
-    places = torch.arange(prompt.shape[1], device=prompt.device)
-    mask = (places <= places[common:].unsqueeze(1))[None, None]
-    return mask, places[common:].expand(len(prompt), -1)
+    size = prompt.shape[1]
+    mask = causal(size, prompt.device)[common:][None, None]
+    places = torch.arange(common, size, device=prompt.device)
+    return mask, places.expand(len(prompt), -1)
 
 
 def common_beginning(prompt: Tensor, lengths: Tensor) -> int:

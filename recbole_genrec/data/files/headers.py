@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from recbole_genrec.data.files.atomic_files import TYPES, AtomicFile
@@ -15,27 +15,22 @@ NUMBERS = {"int", "integer", "long", "double", "number", "numeric", "real", "int
 SEQUENCES = ("list", "seq", "array")
 
 
-def read_header(
-    path: Path, line: int, columns: Sequence[str], roles: dict[str, str], separator: str
-) -> dict[str, str]:
+def read_header(file: AtomicFile, roles: dict[str, str]) -> dict[str, str]:
     """Names and types of the columns of an interaction file, in its order.
 
     Args:
-        path: the file, for messages.
-        line: number of the header's line, for messages.
-        columns: the header's cells.
+        file: the file.
         roles: the type that a column must have, by its name: those of ids and times.
-        separator: what stands between columns, for messages.
 
     Raises:
         DataError: a column has no type, one that RecBole does not know, or a name twice.
     """
-    where = f"{path}, line {line}"
-    cells = [cell.split(":") for cell in columns]
+    check_separator(file)
+    where = _line_of(file)
+    cells = [cell.split(":") for cell in file.columns]
     names = [cell[0].strip() for cell in cells]
-    check_separator(where, columns, separator)
-    _check_names(where, names, roles, separator)
-    corrected = separator.join(
+    _check_names(where, names, roles, file.separator)
+    corrected = file.separator.join(
         f"{name}:{roles.get(name) or _likely_type(name, cell)}"
         for name, cell in zip(names, cells, strict=True)
     )
@@ -71,8 +66,8 @@ def header_kinds(file: AtomicFile) -> dict[str, str]:
         DataError: another separator stands in the header, a name stands in it twice, or a type is
             none of RecBole's.
     """
-    where = f"{file.path}, line {file.header_line}"
-    check_separator(where, file.columns, file.separator)
+    check_separator(file)
+    where = _line_of(file)
     kinds: dict[str, str] = {}
     for cell in file.columns:
         name, _, kind = cell.strip().partition(":")
@@ -88,23 +83,23 @@ def header_kinds(file: AtomicFile) -> dict[str, str]:
     return kinds
 
 
-def check_separator(where: str, columns: Sequence[str], separator: str) -> None:
-    """Refuse a header that is written with another separator, and name it.
+def _line_of(file: AtomicFile) -> str:
+    """Where the header stands, for messages."""
+    return f"{file.path}, line {file.header_line}"
 
-    Args:
-        where: file and line, for messages.
-        columns: the header's cells, as ``separator`` cuts them.
-        separator: what should stand between columns.
+
+def check_separator(file: AtomicFile) -> None:
+    """Refuse a header that is written with another separator, and name it.
 
     Raises:
         DataError: something else stands between columns.
     """
-    written = _SEPARATOR.match(separator.join(columns))
-    if written and written.group(1) != separator:
+    written = _SEPARATOR.match(file.separator.join(file.columns))
+    if written and written.group(1) != file.separator:
         raise DataError(
-            f"{where}: the columns are separated by {written.group(1)!r}, not by {separator!r}. "
-            f"Give --field_separator={written.group(1)!r}; the files of a dataset (.inter, .item) "
-            "need one separator, so write anew those that have another."
+            f"{_line_of(file)}: the columns are separated by {written.group(1)!r}, not by "
+            f"{file.separator!r}. Give --field_separator={written.group(1)!r}; the files of a "
+            "dataset (.inter, .item) need one separator, so write anew those that have another."
         )
 
 

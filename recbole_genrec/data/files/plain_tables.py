@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import mmap
 import string
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from recbole_genrec.data.files.atomic_files import AtomicFile
+from recbole_genrec.data.files.cell_values import RESERVED
 from recbole_genrec.data.files.times import LARGE
 
 ODDITIES = (b'"', b"\r", b"\0", b"\n\n")
@@ -66,7 +67,6 @@ def read_plain(
     kinds: Mapping[str, str],
     names: Sequence[str],
     roles: Mapping[str, str],
-    reserved: Container[str],
 ) -> PlainTable | None:
     """The columns of a file of ids and times, as the reader of single lines gives them.
 
@@ -75,7 +75,6 @@ def read_plain(
         kinds: RecBole's type of each column of the file.
         names: columns to load.
         roles: types of the columns of ids and times by name.
-        reserved: words that are no ids.
 
     Returns:
         The columns; ``None`` where the file has something unusual.
@@ -83,14 +82,12 @@ def read_plain(
     if not _is_plain(file, kinds, names, roles):
         return None
     try:
-        return _columns(file, kinds, names, reserved)
+        return _columns(file, kinds, names)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
         return None
 
 
-def _columns(
-    file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str], reserved: Container[str]
-) -> PlainTable | None:
+def _columns(file: AtomicFile, kinds: Mapping[str, str], names: Sequence[str]) -> PlainTable | None:
     types = {name: TEXT if kinds[name] == "token" else pa.float64() for name in names}
     table = _table(file, kinds, types)
     if not len(table):
@@ -99,7 +96,7 @@ def _columns(
     for name in names:
         column = table.column(name)
         if kinds[name] == "token":
-            ids = _ids(column, reserved)
+            ids = _ids(column)
             if ids is None:
                 return None
             plain.ids[name] = ids
@@ -146,7 +143,7 @@ def _table(
     )
 
 
-def _ids(column: pa.ChunkedArray, reserved: Container[str]) -> Coded | None:
+def _ids(column: pa.ChunkedArray) -> Coded | None:
     """One Python text for each different id; ``None`` where one of them is unusual."""
     encoded = column.unify_dictionaries().combine_chunks()
     chunks = encoded.chunks if isinstance(encoded, pa.ChunkedArray) else [encoded]
@@ -154,7 +151,7 @@ def _ids(column: pa.ChunkedArray, reserved: Container[str]) -> Coded | None:
     known = set(texts)
     for text in texts:
         bare = text.strip()
-        if text in reserved or not text.strip(string.whitespace):
+        if text in RESERVED or not text.strip(string.whitespace):
             return None
         if bare != text and bare in known:
             return None

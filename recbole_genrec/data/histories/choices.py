@@ -131,18 +131,9 @@ def histories(dataset: Any) -> EventHistories:
     return EventHistories.of_events(users, items, user_tokens, item_tokens, numbers)
 
 
-def histories_of(bought: Histories, users: Sequence[str]) -> Histories:
-    """The histories of some users, each named once."""
-    if isinstance(bought, EventHistories):
-        return bought.part(users)
-    return {user: bought[user] for user in users}
-
-
-def chosen_items(bought: Histories) -> set[str]:
+def chosen_items(bought: EventHistories) -> set[str]:
     """Raw ids of the items in any history."""
-    if isinstance(bought, EventHistories):
-        return {str(token) for token in bought.item_tokens[np.unique(bought.chosen)]}
-    return {item for history in bought.values() for item in history}
+    return {str(token) for token in bought.item_tokens[np.unique(bought.chosen)]}
 
 
 def ordered_events(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +163,7 @@ def _told_histories(dataset: Any) -> pd.Series | None:
     return None
 
 
-def buyers(bought: Histories, items: Sequence[str]) -> dict[str, list[str]]:
+def buyers(bought: EventHistories, items: Sequence[str]) -> dict[str, list[str]]:
     """Raw ids of the users who chose some items, by raw item id.
 
     Args:
@@ -180,9 +171,7 @@ def buyers(bought: Histories, items: Sequence[str]) -> dict[str, list[str]]:
         items: raw ids.
     """
     users: dict[str, list[str]] = {item: [] for item in items}
-    if isinstance(bought, EventHistories):
-        bought = _with_one_of(bought, users)
-    for user, history in bought.items():
+    for user, history in _with_one_of(bought, users).items():
         for item in dict.fromkeys(history):
             if item in users:
                 users[item].append(user)

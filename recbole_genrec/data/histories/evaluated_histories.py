@@ -14,16 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
 from torch.nn.utils.rnn import pad_sequence
 
 from recbole_genrec.data.histories.seen_items import SeenItems
 from recbole_genrec.data.ids import WHOLE_HISTORY, history_column
-from recbole_genrec.data.rows.evaluation_rows import (
-    RowLoader,
-    order_of_events,
-    rows_are_interactions,
-)
+from recbole_genrec.data.rows.evaluation_rows import RowLoader, rows_are_interactions
 from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.data.rows.row_order import begins_user, order_of_rows
 from recbole_genrec.errors import ConfigError
@@ -89,10 +84,8 @@ def excluding(config, loaders: Sequence[Any]) -> tuple[Any, Any]:
         ConfigError: too few items are left for the lists.
     """
     datasets = [dataset_of(loader) for loader in loaders]
-    if config.settings.MODEL_TYPE == ModelType.SEQUENTIAL:
-        histories, places = _of_rows(config, datasets)
-    elif rows_are_interactions(config):
-        histories, places = _of_interactions(datasets)
+    if config.settings.is_sequential or rows_are_interactions(config):
+        histories, places = _of_events(config, datasets)
     else:
         histories, places = _of_splits(datasets)
     result = []
@@ -126,44 +119,31 @@ def _of_splits(datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
     return histories, [np.full(len(data.inter_feat), n + 1) for n, data in enumerate(datasets)]
 
 
-def _of_interactions(datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
-    """Histories by event of a general model's rows, and the place of each row."""
-    first = datasets[0]
-    users, items = (_joined(datasets, name) for name in (first.uid_field, first.iid_field))
-    places = 2 * order_of_events(users, _times(datasets)) + 1
-    histories = SeenItems(users, items, places)
-    if WHOLE_HISTORY in first.inter_feat:
-        chosen = np.arange(len(users))
-        before = _joined_rows(datasets, WHOLE_HISTORY, chosen)
-        histories = _with_told(users, items, places, chosen, before)
-    borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
-    return histories, np.split(places, borders)
-
-
-def _of_rows(config, datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
+def _of_events(config, datasets: Sequence[Any]) -> tuple[SeenItems, list[np.ndarray]]:
     """Histories by event, and the place of each row among the events of its user.
 
     An event stands at an odd place, what a row says of the time before it one place earlier.
     """
     first = datasets[0]
-    names = [first.uid_field, first.iid_field]
-    column = history_column(config)
-    users, items = (_joined(datasets, name) for name in names)
-    lengths = _joined(datasets, first.item_list_length_field)
+    settings = config.settings
+    users, items = (_joined(datasets, name) for name in (first.uid_field, first.iid_field))
+    lengths = _joined(datasets, first.item_list_length_field) if settings.is_sequential else None
     order = order_of_rows(users, _times(datasets), lengths)
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = 2 * np.arange(len(order)) + 1
-
-    if config.settings.benchmark_filename is None:
-        # Of a user's first row alone: what the others hold is the target of an earlier row.
-        chosen = np.sort(order[begins_user(users[order])])
-    else:
-        chosen = np.arange(len(order))
-        if WHOLE_HISTORY in first.inter_feat:
-            column = WHOLE_HISTORY
-    before = _joined_rows(datasets, column, chosen)  # [rows, longest history]
+    places = 2 * np.argsort(order) + 1
     borders = np.cumsum([len(data.inter_feat) for data in datasets])[:-1]
-    return _with_told(users, items, places, chosen, before), np.split(places, borders)
+    places_of_rows = np.split(places, borders)
+
+    column = history_column(config)
+    telling = np.arange(len(order))
+    if settings.is_sequential and settings.benchmark_filename is None:
+        # A user's first row alone: what the others hold is the target of an earlier row.
+        telling = np.sort(order[begins_user(users[order])])
+    elif WHOLE_HISTORY in first.inter_feat:
+        column = WHOLE_HISTORY
+    elif not settings.is_sequential:
+        return SeenItems(users, items, places), places_of_rows
+    before = _joined_rows(datasets, column, telling)  # [rows, longest history]
+    return _with_told(users, items, places, telling, before), places_of_rows
 
 
 def _with_told(

@@ -13,32 +13,8 @@ BASE = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: the digest of a history is a polynomial in it, modulo 2**64."""
 
 
-def digests_of(histories_of_users: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """A number for each history.
-
-    Args:
-        histories_of_users: raw item ids by raw user id.
-
-    Returns:
-        int64 numbers by raw user id.
-    """
-    if isinstance(histories_of_users, EventHistories):
-        return _digests_of_events(histories_of_users)
-    numbers: dict[str, int] = {}
-    tokens: list[str] = []
-    counts = []
-    for items in histories_of_users.values():
-        counts.append(len(items))
-        for item in items:
-            tokens.append(item)
-            numbers.setdefault(item, len(numbers))
-    events = np.array([numbers[token] for token in tokens], dtype=np.int64)
-    values = digests(events, np.array(counts, dtype=np.int64), list(numbers))
-    return dict(zip(histories_of_users, values.tolist(), strict=True))
-
-
-def _digests_of_events(events: EventHistories) -> dict[str, int]:
-    """:func:`digests_of` histories that are columns of numbers."""
+def digests_of(events: EventHistories) -> dict[str, int]:
+    """A number for each history, int64, by raw user id."""
     values = digests(*_columns(events))
     return dict(zip(events, values.tolist(), strict=True))
 

@@ -31,8 +31,7 @@ class SeenItems:
 
         # By user and item, and where each of these pairs stands in the order of events.
         self._pairs = users, items
-        self._position = np.empty(len(order), dtype=np.int64)
-        self._position[order] = np.arange(len(order))
+        self._position = np.argsort(order)
 
     def ends(self, users: np.ndarray, places: np.ndarray) -> np.ndarray:
         """How many items users have before places in the order of events.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from typing import Any
 
 from recbole_genrec.data.items.item_table import item_file, item_file_ids
@@ -30,12 +30,8 @@ def sentence_about_cold_items(config: Any, dataset: Any) -> str | None:
     cold = items_without_interactions(config, dataset.field2token_id[dataset.iid_field])
     if not cold:
         return None
-    verb = "items of the .item file occur" if len(cold) > 1 else "item of the .item file occurs"
+    items, occur, are = ("items", "occur", "are") if len(cold) > 1 else ("item", "occurs", "is")
     return (
-        f"{len(cold)} {verb} in no interaction of the data and so {_are(cold)} not in the "
-        f"catalogue, for example {cold[0]!r}; --catalogue=item_file takes them in."
+        f"{len(cold)} {items} of the .item file {occur} in no interaction of the data and so {are} "
+        f"not in the catalogue, for example {cold[0]!r}; --catalogue=item_file takes them in."
     )
-
-
-def _are(items: Sequence[str]) -> str:
-    return "are" if len(items) > 1 else "is"

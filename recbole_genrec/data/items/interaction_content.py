@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from itertools import chain
 from logging import getLogger
+from typing import Protocol
 
 import numpy as np
 
 from recbole_genrec.data.ids import places_of
-from recbole_genrec.data.interactions import Interactions
 from recbole_genrec.errors import DataError
 
 logger = getLogger(__name__)
+
+
+class Interactions(Protocol):
+    """What may be learned from interactions.
+
+    :class:`~recbole_genrec.collaborative.training_interactions.TrainingInteractions` reads the
+    training split alone.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that :meth:`vectors` and :attr:`sequences` depend on."""
+
+    @property
+    def sequences(self) -> dict[str, list[str]]:
+        """Raw item ids of each user in the order of time."""
+
+    def vectors(self) -> tuple[list[str], np.ndarray]:
+        """Raw ids of n items and their collaborative vectors, float32 ``[n, d]``."""
+
+    @property
+    def graph_fingerprint(self) -> str:
+        """Digest of all that :meth:`graph` depends on."""
+
+    def graph(self) -> tuple[list[str], np.ndarray]:
+        """The same as :meth:`vectors` from the graph of users and items."""
 
 
 class InteractionContent:

@@ -10,9 +10,11 @@ the user's sequence, because RecBole's float32 cannot hold Unix seconds.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from recbole_genrec.data.known_datasets import RECIPES, Recipe, place_of_own_data
 from recbole_genrec.data.preparation.cleaning import (
@@ -144,6 +146,26 @@ def prepare_dataset(
     write_table(target / f"{name}.inter", INTERACTIONS, events)
     counts = (frame["user_id"].nunique(), frame["item_id"].nunique(), len(frame))
     return PreparedDataset(name, target, *counts, n_texts, fields, recipe.published)
+
+
+def prepare_if_missing(config: Any, files: Sequence[Path]) -> None:
+    """Make the dataset of a run where its files are missing, as RecBole downloads its own.
+
+    Args:
+        config: a ``GenRecConfig``.
+        files: its files of interactions; nothing happens when one of them is there.
+
+    Raises:
+        DataError: it cannot be downloaded; the message says what to fetch.
+    """
+    name = config.settings.dataset
+    if name not in RECIPES or config.settings.benchmark_filename is not None:
+        return
+    if any(file.is_file() for file in files):
+        return
+    getLogger().info(f"{files[0]} does not exist; {name} is downloaded and prepared.")
+    report = prepare_dataset(name, Path(config.settings.data_path).parent).report()
+    getLogger().info(report)
 
 
 def _has_text(rows: dict[str, dict[str, str]], field: str) -> bool:

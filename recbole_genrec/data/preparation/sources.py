@@ -128,9 +128,7 @@ def find_files(source: Path, hint: str) -> RawFiles:
 
 def _with_atomic_items(inter: Path) -> RawFiles:
     items = inter.with_suffix(".item")
-    if not items.is_file():
-        return RawFiles(inter, None)
-    return RawFiles(inter, items)
+    return RawFiles(inter, items if items.is_file() else None)
 
 
 def _json_files(folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ class RowsAtOnce(Dataset):
             group_by: the column whose values tell users apart.
             mode: a key of :data:`HELD_OUT`.
         """
-        n_kept = 1 if self._is_sequential else 2
+        n_kept = 1 if self.config.settings.is_sequential else 2
         held_out = HELD_OUT[mode]
         training, *others = leave_out(
             self.inter_feat[group_by].numpy(), len(held_out), n_kept=n_kept

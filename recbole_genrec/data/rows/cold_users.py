@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from recbole.utils import ModelType
 
 from recbole_genrec.data.rows.loader_dataset import dataset_of, part_of
 from recbole_genrec.errors import ConfigError
@@ -25,7 +24,7 @@ def cold_users(config, data) -> torch.Tensor:
     Raises:
         ConfigError: a model that knows users by their ids alone.
     """
-    if config.settings.MODEL_TYPE != ModelType.SEQUENTIAL:
+    if not config.settings.is_sequential:
         raise ConfigError(
             f"cold_users: {config.settings.model} knows users by their ids alone; use a sequential "
             "model, or cold_users: 0."

@@ -13,21 +13,19 @@ from collections.abc import Mapping
 from logging import getLogger
 from typing import Any
 
-import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction, cat_interactions
-from recbole.utils import ModelType
 
-from recbole_genrec.data.rows.row_order import begins_user, order_of_rows
+from recbole_genrec.data.rows.row_order import begins_user
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.settings.protocol_values import ranks_all_items
 
 
 def rows_are_interactions(config) -> bool:
     """Whether a general model is evaluated on each held-out interaction."""
-    sequential = config.settings.MODEL_TYPE == ModelType.SEQUENTIAL
-    by_interaction = config.settings.ratio_rows == "interactions"
-    return not sequential and by_interaction and holds_out_several(config.final_config_dict)
+    settings = config.settings
+    by_interaction = settings.ratio_rows == "interactions" and not settings.is_sequential
+    return by_interaction and holds_out_several(config.final_config_dict)
 
 
 def holds_out_several(values: Mapping[str, Any]) -> bool:
@@ -88,18 +86,6 @@ def with_first_events(datasets: list, first: Interaction) -> list:
     columns = {name: first[name] for name in training.inter_feat.columns}
     training.inter_feat = cat_interactions([Interaction(columns), training.inter_feat])
     return datasets
-
-
-def order_of_events(users: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The place of each row among all rows by user and time, int64 ``[n]``.
-
-    Args:
-        users: user of each row ``[n]``; rows of one user and time stand in their order.
-        times: ``[n]``.
-    """
-    places = np.empty(len(users), dtype=np.int64)
-    places[order_of_rows(users, times)] = np.arange(len(users))
-    return places
 
 
 class RowLoader(FullSortEvalDataLoader):

@@ -112,8 +112,7 @@ class Presplit:
             keys.insert(0, self._frame[self._history].map(len).to_numpy())
         if self._time in self._frame:
             keys.append(self._frame[self._time].to_numpy())
-        place = np.empty(len(self._frame))
-        place[np.lexsort(keys)] = np.arange(len(self._frame))
+        place = np.argsort(np.lexsort(keys))
         return event_order(self._frame[self._user].to_numpy(), place)
 
     def _add_histories(self) -> None:

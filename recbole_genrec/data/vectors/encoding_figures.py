@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from logging import INFO, WARNING, getLogger
 from typing import Any
 
@@ -34,10 +34,6 @@ class ReadingFigures:
     unknown: int = 0
     cut: int = 0
     limit: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """The figures as JSON-like values; ``ReadingFigures(**values)`` reads them."""
-        return asdict(self)
 
 
 def reading_figures(model: Any, texts: Sequence[str]) -> ReadingFigures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -133,7 +133,7 @@ class TextEncoding:
                     "key": key,
                     "encoder": str(self.encoder),
                     "texts": len(texts),
-                    "figures": figures.as_dict(),
+                    "figures": asdict(figures),
                 }
                 save_artefact(entry, {"embeddings": torch.from_numpy(embeddings)}, meta)
                 return embeddings, figures

@@ -185,7 +185,7 @@ class LCRec(CausalRecommender):
             user: RecBole's user ids ``[B]``.
         """
         ids, lengths = self.prompts(history, length, user)
-        return self._decoder(ids, lengths, self.log_probs)
+        return self.prompt_decoder(ids, lengths, self.log_probs)
 
     # --- samples ----------------------------------------------------------------------------------
 
@@ -263,13 +263,6 @@ class LCRec(CausalRecommender):
         log_probs = self.responses.log_probs(states, level, temperature)
         return self.vocabulary.with_started(log_probs, level)
 
-    def _decoder(self, ids: Tensor, lengths: Tensor, log_probs) -> CausalDecoder:
-        """What the search steps through after the prompts ``ids [B, S]``."""
-        embedded = self.text_and_codes.embed(ids)
-        return CausalDecoder(
-            self.backbone, embedded, lengths, self.vocabulary.embed_code, log_probs
-        )
-
     def test_variants(self) -> Iterator[str]:
         """The templates of ``test_prompt_ids``.
 
@@ -309,7 +302,7 @@ class LCRec(CausalRecommender):
         ids, lengths = self.instructions.prompts(template, Case(items), len(self.level_sizes) + 1)
         temperature = self.settings.temperature
         log_probs = partial(self.vocabulary.log_probs, score_type="level", temperature=temperature)
-        return self._decoder(ids, lengths, log_probs)
+        return self.prompt_decoder(ids, lengths, log_probs)
 
     # --- start: vocabularies, templates, texts ----------------------------------------------------
 

@@ -41,8 +41,7 @@ from recbole_genrec.model.user_codes import codes_of_users
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.settings.backbone_keys import BackboneKeys
 from recbole_genrec.settings.declaration import key
-from recbole_genrec.settings.parsing import read_yaml
-from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.settings.property_files import shipped
 from recbole_genrec.settings.shared_keys import LabelSmoothingKeys
 from recbole_genrec.tokenizer.metapath import MetaPathTokenizer, mean_of_known
 
@@ -100,9 +99,7 @@ class MetaID(EncoderDecoderRecommender):
         t5 = load_encoder_decoder(settings.backbone, settings.backbone_config)
         self.texts: Mapping[str, str] | None = None
         if settings.prompt_style == "text":
-            self.texts = (stored or {}).get("prompts") or read_yaml(
-                properties_folder() / "prompts" / "metaid.yaml"
-            )
+            self.texts = (stored or {}).get("prompts") or shipped("prompts/metaid")
         self.prompts = self._prompts(t5.get_input_embeddings())
         code_vectors = None
         if settings.augment:

@@ -74,30 +74,20 @@ class CodeSearch:
             excluded: item ids ``[B, H]`` that each user must not get, 0 = none.
         """
         settings = self.settings
-        width = settings.beam_width
-        score_type = settings.score_type
+        options: dict[str, Any] = {
+            "score_type": settings.score_type,
+            "fill": fill,
+            "excluded": excluded,
+        }
         if settings.score_mode == "exact":
-            return exact_search(
-                decoder, trie, k, score_type=score_type, fill=fill, excluded=excluded
-            )
-        if width == "auto":
+            return exact_search(decoder, trie, k, **options)
+        if settings.beam_width == "auto":
+            most = max(settings.beam_max, k)
             return beam_search_auto(
-                decoder,
-                trie,
-                k,
-                beam_max=max(settings.beam_max, k),
-                uncertified=settings.uncertified,
-                score_type=score_type,
-                fill=fill,
-                excluded=excluded,
+                decoder, trie, k, beam_max=most, uncertified=settings.uncertified, **options
             )
-        if settings.constraint != "trie":
-            return grammar_search(
-                decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
-            )
-        return beam_search(
-            decoder, trie, max(width, k), score_type=score_type, fill=fill, excluded=excluded
-        )
+        search = beam_search if settings.constraint == "trie" else grammar_search
+        return search(decoder, trie, max(settings.beam_width, k), **options)
 
     def report(self, n_candidates: int | None) -> dict[str, Any]:
         """Settings and statistics for the result file.

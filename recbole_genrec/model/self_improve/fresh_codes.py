@@ -34,8 +34,7 @@ def start_unused_codes_anew(model: SelfImproving, generator: torch.Generator) ->
     codes = torch.cat([model.codes[1:], model.reserved_codes()]).cpu()  # [N + R, L]
     count = 0
     for level, size in enumerate(model.level_sizes):
-        is_used = torch.zeros(size, dtype=torch.bool)
-        is_used[codes[:, level]] = True
+        is_used = torch.bincount(codes[:, level], minlength=size) > 0
         unused = (~is_used).nonzero().squeeze(1)
         if not len(unused):
             continue

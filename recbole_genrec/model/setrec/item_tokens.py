@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from recbole_genrec.model.setrec.losses import at_least_float32
+from recbole_genrec.decoding.precision import at_least_float32
 from recbole_genrec.runtime.processes import balanced
 from recbole_genrec.tokenizer.quantiser.rqvae import relu_network
 

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from recbole_genrec.decoding.cached_softmax import cached_cross_entropy
+from recbole_genrec.decoding.closed_codes import marked
 from recbole_genrec.decoding.exclusion import contains
+from recbole_genrec.decoding.precision import at_least_float32
 from recbole_genrec.runtime.processes import balanced
 
 
@@ -31,11 +33,6 @@ def component_scores(states: Tensor, tokens: Tensor) -> Tensor:
     return by_query.transpose(0, 1)
 
 
-def at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32, or as they are if they are more precise."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def generation_loss(
     states: Tensor, tokens: Tensor, target: Tensor, excluded: Tensor | None = None
 ) -> Tensor:
@@ -49,8 +46,7 @@ def generation_loss(
     """
     leaves = None
     if excluded is not None:
-        leaves = torch.zeros(len(target), len(tokens), dtype=torch.bool, device=target.device)
-        leaves = leaves.scatter_(1, excluded, True)[:, 1:]  # [B, n - 1]
+        leaves = marked(excluded - 1, len(tokens) - 1)  # [B, n - 1]
     losses = [
         cached_cross_entropy(query, items, target - 1, mask=leaves)
         for query, items in zip(states.unbind(1), tokens[1:].unbind(1), strict=True)

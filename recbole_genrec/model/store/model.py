@@ -114,7 +114,8 @@ class STORE(CausalRecommender):
             length: number of items in each history ``[B]``.
         """
         ids, lengths = self.prompts(history, length)
-        return self._decoder(ids, lengths, self.settings.score_type)
+        log_probs = partial(self.vocabulary.log_probs, score_type=self.settings.score_type)
+        return self.prompt_decoder(ids, lengths, log_probs)
 
     @property
     def alignment_weight(self) -> float:
@@ -284,15 +285,8 @@ class STORE(CausalRecommender):
             items: item ids ``[B]``.
         """
         ids, lengths = compose(*self._description(items))
-        return self._decoder(ids, lengths, "level")
-
-    def _decoder(self, ids: Tensor, lengths: Tensor, score_type: str) -> CausalDecoder:
-        """What the search steps through after the prompts ``ids [B, S]``."""
-        embedded = self.text_and_codes.embed(ids)
-        log_probs = partial(self.vocabulary.log_probs, score_type=score_type)
-        return CausalDecoder(
-            self.backbone, embedded, lengths, self.vocabulary.embed_code, log_probs
-        )
+        log_probs = partial(self.vocabulary.log_probs, score_type="level")
+        return self.prompt_decoder(ids, lengths, log_probs)
 
     # --- start: code embeddings and prompts -------------------------------------------------------
 

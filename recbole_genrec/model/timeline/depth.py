@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from recbole_genrec.backbone.visibility import causal
+
 
 class StateAlone:
     """A decoder whose queries carry their user's state: nothing depends on the codes before."""
@@ -185,7 +187,6 @@ class DepthTransformer(DepthMLP):
             yield norm(state)
 
     def _run(self, carried: Tensor) -> Tensor:
-        length = carried.shape[-2]
-        mask = torch.ones(length, length, dtype=torch.bool, device=carried.device).triu(1)
+        later = ~causal(carried.shape[-2], carried.device)
         sequences = carried.flatten(0, -3)  # [P, length, d]
-        return self.layers(sequences, mask=mask, is_causal=True).view_as(carried)
+        return self.layers(sequences, mask=later, is_causal=True).view_as(carried)

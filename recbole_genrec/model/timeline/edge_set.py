@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, pad
 
 from recbole_genrec.decoding import ItemTrie
+from recbole_genrec.decoding.precision import at_least_float32
 
 
 class EdgeSet:
@@ -59,7 +60,7 @@ class EdgeSet:
             For each level ``[E, d]``.
         """
         # On the CPU the sums need float32 or float64.
-        values = table.to(torch.promote_types(table.dtype, torch.float32))
+        values = at_least_float32(table)
         if scales is None:
             scales = values.new_ones(len(self.edges))
         sizes = [len(edges) for edges in self.edges]
@@ -90,7 +91,7 @@ def competing_edges(trie: ItemTrie) -> EdgeSet:
     return _competing[trie]
 
 
-def items_below(nodes: Tensor, n_nodes: int, least: int = 1) -> Tensor:
+def items_per_node(nodes: Tensor, n_nodes: int, least: int = 1) -> Tensor:
     """How many items lie below each node, ``[n_nodes]``.
 
     Args:
@@ -186,9 +187,9 @@ def _means_below(trie: ItemTrie, places: Sequence[Tensor]) -> _Sums:
         n_edges = len(of_level)
         counts = trie.counts(items)
         if not counts.all():
-            is_known = items_below(nodes[counts], n_edges, least=0) > 0
+            is_known = items_per_node(nodes[counts], n_edges, least=0) > 0
             counts = counts | ~is_known[nodes]
-        share = 1 / items_below(nodes[counts], n_edges).double()  # [n_edges]
+        share = 1 / items_per_node(nodes[counts], n_edges).double()  # [n_edges]
         is_summed = counts & (of_level[nodes] >= 0)
         edges = nodes[is_summed]
         results.append(of_level[edges] + n_results)

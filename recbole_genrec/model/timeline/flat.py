@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recbole_genrec.decoding import ItemTrie, cached_cross_entropy
+from recbole_genrec.decoding.closed_codes import marked
 from recbole_genrec.decoding.whole_catalogue import OUTSIDE
 
 
@@ -28,8 +29,7 @@ def flat_loss(
     """
     mask = None
     if excluded is not None:
-        mask = torch.zeros(len(items), len(vectors), dtype=torch.bool, device=items.device)
-        mask = mask.scatter(1, excluded, True)[:, 1:]
+        mask = marked(excluded - 1, len(vectors) - 1)
     return cached_cross_entropy(
         states, vectors[1:], items - 1, mask=mask, label_smoothing=smoothing
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_genrec.backbone import CodeVocabulary, cheapen
+from recbole_genrec.backbone.visibility import causal
 from recbole_genrec.data.vectors.item_vectors import vectors_replace_text
 from recbole_genrec.data.vectors.scale import Scale
 from recbole_genrec.model.generative import GenerativeRecommender
@@ -219,15 +220,12 @@ class TimelineStates(GenerativeRecommender):
             return slots.padded(self.transformer(x, slots))
         x = x + self.position_table(slots.positions)
         x = slots.padded(self.dropout(self.input_norm(x)))  # [B, T, d]
-        return self.transformer(x, mask=self._causal_mask(history.shape[1]), is_causal=True)
+        later = ~causal(history.shape[1], history.device)
+        return self.transformer(x, mask=later, is_causal=True)
 
     def last_states(self, history: Tensor, length: Tensor, vectors: Tensor | None) -> Tensor:
         """The state of the last item of each history, ``[B, d]``; see :meth:`timeline`."""
         return last_items(self.timeline(history, vectors), length)
-
-    def _causal_mask(self, n_slots: int) -> Tensor:
-        """Bool ``[T, T]``; True hides a later position."""
-        return torch.ones(n_slots, n_slots, dtype=torch.bool, device=self.codes.device).triu(1)
 
     # --- item texts and new items -----------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from recbole_genrec.model.timeline.edge_set import (
     EdgeSet,
     competing_edges,
     every_edge,
-    items_below,
+    items_per_node,
 )
 from recbole_genrec.model.timeline.level_weights import BatchEdges, Branches, LevelWeights
 
@@ -289,5 +289,6 @@ def _counts_below(trie: ItemTrie) -> list[Tensor]:
     """How many items lie below each edge, for each level ``[n_edges]``."""
     paths = trie.paths(trie.leaf_of_row)[1:]
     return [
-        items_below(nodes, level.n_edges) for level, nodes in zip(trie.levels, paths, strict=True)
+        items_per_node(nodes, level.n_edges)
+        for level, nodes in zip(trie.levels, paths, strict=True)
     ]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,7 @@ from recbole_genrec.model.tokenrec.prompt import Prompts
 from recbole_genrec.model.tokenrec.self_coding import SelfCoding
 from recbole_genrec.model.user_codes import codes_of_users
 from recbole_genrec.runtime.processes import balanced
-from recbole_genrec.settings.parsing import read_yaml
-from recbole_genrec.settings.property_files import properties_folder
+from recbole_genrec.settings.property_files import shipped
 from recbole_genrec.tokenizer.collision import parse_policies
 
 SEEN_AT_TEST = 4
@@ -82,6 +81,7 @@ class TokenRec(SelfCoding):
     needs_tokenizer = True
     uses_users = True
     places_by_users = True
+    takes_users_of_items = True
     tables: ClassVar[dict[str, str]] = {
         "codes": "items",
         "user_codes": "users",
@@ -109,10 +109,7 @@ class TokenRec(SelfCoding):
 
         scratch = settings.backbone == "scratch"
         lm = load_encoder_decoder(settings.backbone, settings.backbone_config)
-        if stored:
-            self.texts = stored["prompts"]
-        else:
-            self.texts = read_yaml(properties_folder() / "prompts" / "tokenrec.yaml")
+        self.texts = stored["prompts"] if stored else shipped("prompts/tokenrec")
         tokenise: Callable[[str], Sequence[Hashable]] = split_words
         if not scratch:
             tokenizer = load_text_tokenizer(settings.backbone, lm.get_input_embeddings())
@@ -182,8 +179,7 @@ class TokenRec(SelfCoding):
         """
         item_codes = self.codes[history]  # [B, T, K]
         ids, mask = self.prompts.source(template, user_codes, item_codes, shown)  # [B, S]
-        encoded = self.backbone.encode(embedding(ids, self.table), mask)  # [B, S, d_model]
-        memory = self.backbone.memory(encoded, mask)
+        memory = self.backbone.read(embedding(ids, self.table), mask)
         sentence = embedding(self.prompts.decoder_ids, self.table)  # [dec_len, d_model]
         states = self.backbone.decode(sentence.expand(len(ids), -1, -1), memory)
         return self.head(states)
@@ -240,7 +236,10 @@ class TokenRec(SelfCoding):
             number = self.prompts.unseen
         template = torch.full_like(length, number)
         shown = self.prompts.shown(template, length, history.shape[1])
-        return self.read_prompts(template, self._user_codes(user, history), history, shown)
+        user_codes = codes_of_users(
+            user, history, self.user_codes, self.user_known, self.entities.infer_users
+        )
+        return self.read_prompts(template, user_codes, history, shown)
 
     def item_vectors(self) -> Tensor:
         """The collaborative vectors ``[n_items, d]``."""
@@ -249,12 +248,6 @@ class TokenRec(SelfCoding):
     def similarity(self, projected: Tensor, vectors: Tensor) -> Tensor:
         """Cosines ``[B, n_items]``."""
         return cosine_scores(projected, vectors)
-
-    def _user_codes(self, user: Tensor | None, history: Tensor) -> Tensor:
-        """Codes ``[B, K]`` of users by id, or by their history where the training has none."""
-        return codes_of_users(
-            user, history, self.user_codes, self.user_known, self.entities.infer_users
-        )
 
     def list_scores(
         self,
@@ -346,10 +339,6 @@ class TokenRec(SelfCoding):
     def has_learned(self, user: str) -> bool:
         """Whether a user has training interactions."""
         return super().has_learned(user) and bool(self.user_known[self.catalogue.user_id(user)])
-
-    def _facts_of_new_items(self, users: Sequence[Sequence[str]]) -> dict[str, Any]:
-        """Who chose each new item."""
-        return {"users": users}
 
     def other_parameter(self) -> dict:
         """As the base's, with vectors, codes and quantisers by raw id, and the wording."""

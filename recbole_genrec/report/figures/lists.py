@@ -8,8 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from recbole_genrec.report.contents import BeamWidth, GivenCodes, Group
-from recbole_genrec.report.figures.metrics import group_bars
-from recbole_genrec.report.figures.style import GREY, bare_figure, line
+from recbole_genrec.report.figures.style import GREY, bare_figure, fill, line
 from recbole_genrec.report.metric_names import kind
 
 
@@ -38,11 +37,20 @@ def certified_by_width(rows: Sequence[BeamWidth]) -> go.Figure:
 
 
 def by_group(rows: Sequence[Group], metrics: Sequence[str], title: str) -> go.Figure:
-    """Metrics of groups of users."""
-    values = {}
-    for name in metrics:
-        values[name] = [row.metrics[name] for row in rows]
-    return group_bars([row.label for row in rows], [row.users for row in rows], values, title)
+    """Metrics of groups of users; the number of users stands below each group.
+
+    Args:
+        rows: the groups.
+        metrics: names of those that are shown.
+        title: of the horizontal axis.
+    """
+    figure = go.Figure()
+    ticks = [f"{row.label}<br>({row.users:,})" for row in rows]
+    for number, name in enumerate(metrics):
+        heights = [row.metrics[name] for row in rows]
+        figure.add_trace(go.Bar(x=ticks, y=heights, name=name, marker=fill(number)))
+    figure.update_xaxes(title_text=f"{title} (users)", type="category")
+    return bare_figure(figure, height=340)
 
 
 def shown_items(counts: np.ndarray) -> go.Figure:

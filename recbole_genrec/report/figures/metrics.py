@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
@@ -47,25 +47,3 @@ def metric_bars(
         figure.add_trace(bars)
     figure.update_yaxes(rangemode="tozero")
     return bare_figure(figure, height=340, legend=len(values) > 1)
-
-
-def group_bars(
-    labels: Sequence[str],
-    users: Sequence[int],
-    values: Mapping[str, Sequence[float]],
-    title: str,
-) -> go.Figure:
-    """Metrics of groups of users; the number of users stands below each group.
-
-    Args:
-        labels: of the groups.
-        users: of the groups.
-        values: by metric, one a group.
-        title: of the horizontal axis.
-    """
-    figure = go.Figure()
-    ticks = [f"{label}<br>({count:,})" for label, count in zip(labels, users, strict=True)]
-    for number, (name, heights) in enumerate(values.items()):
-        figure.add_trace(go.Bar(x=ticks, y=list(heights), name=name, marker=fill(number)))
-    figure.update_xaxes(title_text=f"{title} (users)", type="category")
-    return bare_figure(figure, height=340)

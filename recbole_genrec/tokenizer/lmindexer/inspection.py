@@ -142,14 +142,9 @@ def position_figures(
         "accuracy_exchanged": exchanged.accuracy,
         "perplexity": restoration.perplexity,
         "perplexity_exchanged": exchanged.perplexity,
-        "codebook_perplexity": codebook_perplexity(codes),
+        "codebook_perplexity": math.exp(code_entropy(codes)),
         "distinct_share": distinct_share(prefix, codes),
     }
-
-
-def codebook_perplexity(codes: Tensor) -> float:
-    """Exponential of the entropy of ``codes [N]``: how many are in use, as if evenly."""
-    return math.exp(code_entropy(codes))
 
 
 def distinct_share(prefix: Tensor, codes: Tensor) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-IGNORED = -100
+from recbole_genrec.decoding.precision import at_least_float32
 
 
 def reconstruction_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def reconstruction_loss(logits: Tensor, labels: Tensor) -> Tensor:
         logits: ``[..., V]``.
         labels: ``[...]``; -100 is ignored.
     """
-    return cross_entropy(precise(logits).flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+    return cross_entropy(at_least_float32(logits).flatten(0, -2), labels.flatten())
 
 
 def batch_contrast(states: Tensor, again: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def batch_contrast(states: Tensor, again: Tensor) -> Tensor:
         again: states of the same items in a second pass with other dropout, ``h' [B, d]``.
     """
     with torch.autocast(states.device.type, enabled=False):
-        scores = precise(states) @ precise(again).T  # [B, B]
+        scores = at_least_float32(states) @ at_least_float32(again).T  # [B, B]
     return cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
@@ -43,7 +43,7 @@ def sibling_contrast(states: Tensor, candidates: Tensor, valid: Tensor) -> Tenso
     """
     with torch.autocast(states.device.type, enabled=False):
         # [B, 1 + n]
-        scores = torch.einsum("bd,bnd->bn", precise(states), precise(candidates))
+        scores = torch.einsum("bd,bnd->bn", at_least_float32(states), at_least_float32(candidates))
     hidden = torch.cat([torch.zeros_like(valid[:, :1]), ~valid], dim=1)
     scores = scores.masked_fill(hidden, -torch.inf)
     target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
@@ -59,11 +59,4 @@ def commitment_loss(logits: Tensor, prefix: Tensor) -> Tensor:
         logits: of the language model over the codes of all earlier positions, ``[B, t - 1, C]``.
         prefix: flat indices of these codes ``[B, t - 1]``.
     """
-    return cross_entropy(precise(logits).flatten(0, 1), prefix.flatten())
-
-
-def precise(values: Tensor) -> Tensor:
-    """At least float32, whatever autocast has made of them."""
-    if values.dtype == torch.float64:
-        return values
-    return values.float()
+    return cross_entropy(at_least_float32(logits).flatten(0, 1), prefix.flatten())

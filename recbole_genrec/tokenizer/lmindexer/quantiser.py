@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_genrec.tokenizer.lmindexer.losses import precise
+from recbole_genrec.decoding.precision import at_least_float32
 
 
 def quantise(states: Tensor, codebook: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def quantise(states: Tensor, codebook: Tensor, temperature: float = 1.0) -> tupl
     Returns:
         ``hat h [B, d]`` and the codes int64 ``[B]``.
     """
-    states, codebook = precise(states), precise(codebook)
+    states, codebook = at_least_float32(states), at_least_float32(codebook)
     with torch.autocast(states.device.type, enabled=False):
         scores = states @ codebook.T  # [B, K]
         codes = scores.argmax(-1)  # [B]

@@ -85,6 +85,7 @@ class IndexerStage(TrainingStage):
 
     learning_rate_key = "stage_lr"
     network: IndexerNetwork
+    generator: torch.Generator
 
     def __init__(
         self,
@@ -107,11 +108,6 @@ class IndexerStage(TrainingStage):
         self.schedule = get_linear_schedule_with_warmup(
             optimiser, round(WARMUP_SHARE * steps), steps
         )
-
-    @property
-    def running_parts(self) -> dict[str, object]:
-        """The order of the items is drawn anew in each epoch."""
-        return {"generator": self.generator}
 
     def batches(self, epoch: int) -> list[Tensor]:
         """Items of similar length together."""

@@ -70,9 +70,7 @@ class CodebookNetwork(nn.Module):
 
         L tensors float64 ``[n, K_l]``.
         """
-        chunks = []
-        for path in self.paths(x):
-            chunks.append([distances for _, distances, _ in path])
+        chunks = [[distances for _, distances, _ in path] for path in self.paths(x)]
         return [torch.cat(level).to(x.device) for level in zip(*chunks, strict=True)]
 
     @torch.no_grad()
@@ -91,9 +89,7 @@ class CodebookNetwork(nn.Module):
         ``generator`` lives on the CPU. Optimisers keep their state of the moved codes.
         """
         check_rows(x)
-        paths = []
-        for path in self.paths(x):
-            paths.append([(points, codes) for points, _, codes in path])
+        paths = [[(points, codes) for points, _, codes in path] for path in self.paths(x)]
         moved = []
         for book, chunks in zip(self.codebooks, zip(*paths, strict=True), strict=True):
             points, codes = (torch.cat(tensors) for tensors in zip(*chunks, strict=True))
@@ -118,3 +114,10 @@ class CodebookNetwork(nn.Module):
             )
             self.encoder.train(mode)
             yield self.path(latent, books)
+
+
+def random_codebooks(sizes: Sequence[int], width: int) -> nn.ParameterList:
+    """Codebooks ``[K_l, width]`` drawn uniformly between ``-1 / K_l`` and ``1 / K_l``."""
+    return nn.ParameterList(
+        torch.empty(size, width).uniform_(-1 / size, 1 / size) for size in sizes
+    )

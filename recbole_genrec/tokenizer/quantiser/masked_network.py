@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
+from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork, random_codebooks
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, cluster
 
 
@@ -54,9 +55,7 @@ class MaskedNetwork(CodebookNetwork):
         self.beta = beta
         self.encoder = self._encoder(widths, dropout)
         self.decoder = batch_norm_network(widths[::-1], dropout)
-        self.codebooks = nn.ParameterList(
-            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
-        )
+        self.codebooks = random_codebooks(self.sizes, d_code)
 
     def _encoder(self, widths: Sequence[int], dropout: float) -> nn.Module:
         """One network for all codebooks."""
@@ -67,8 +66,27 @@ class MaskedNetwork(CodebookNetwork):
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
 
         Returns:
-            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; losses.
+            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; :meth:`losses`.
         """
+
+    def losses(
+        self, x: Tensor, recon: Tensor, codebook: Tensor, commitment: Tensor
+    ) -> dict[str, Tensor]:
+        """What is learned, as means over rows and dimensions.
+
+        Args:
+            x: vectors ``[n, D]`` without mask.
+            recon: their reconstruction ``[n, D]``.
+            codebook: ``[K]``, squared distances of the codes to what they stand for.
+            commitment: ``[K]``, the same distances, whose gradient reaches the encoder.
+
+        Returns:
+            ``recon`` and ``total`` (0-d), ``codebook`` and ``commitment`` ``[K]``, with
+            ``total = recon + sum of (codebook + beta * commitment)``.
+        """
+        error = mse_loss(recon, x)
+        total = error + (codebook + self.beta * commitment).sum()
+        return {"recon": error, "codebook": codebook, "commitment": commitment, "total": total}
 
     def masked(self, x: Tensor) -> Tensor:
         """``x [n, D]`` with a random share of its values set to 0 in training; a new tensor."""

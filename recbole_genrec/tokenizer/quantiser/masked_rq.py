@@ -23,11 +23,8 @@ class MaskedRQ(MaskedNetwork):
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
 
         Returns:
-            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; losses: ``recon`` and ``total``
-            (0-d), ``codebook`` and ``commitment`` ``[K]``, all means over rows and dimensions, with
-            ``total = recon + sum of (codebook + beta * commitment)``. The target of ``recon`` is
-            ``x`` without mask. The commitment of every level reaches the encoder (our choice; the
-            ablation's details are unpublished).
+            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; :meth:`losses`. The commitment of
+            every level reaches the encoder (our choice; the ablation's details are unpublished).
         """
         latent = self.encoder(self.masked(x))  # [n, d]
         residual = latent
@@ -44,12 +41,5 @@ class MaskedRQ(MaskedNetwork):
 
         quantised = latent - residual.detach()
         recon = self.decoder(quantised)
-        losses = {
-            "recon": mse_loss(recon, x),
-            "codebook": torch.stack(codebook),
-            "commitment": torch.stack(commitment),
-        }
-        losses["total"] = (
-            losses["recon"] + (losses["codebook"] + self.beta * losses["commitment"]).sum()
-        )
+        losses = self.losses(x, recon, torch.stack(codebook), torch.stack(commitment))
         return recon, torch.stack(columns, dim=1), losses

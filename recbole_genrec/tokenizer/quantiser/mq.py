@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
 from recbole_genrec.tokenizer.quantiser.kmeans import squared_distances
 from recbole_genrec.tokenizer.quantiser.masked_network import MaskedNetwork, batch_norm_network
@@ -29,6 +28,8 @@ class MQ(MaskedNetwork):
     def __init__(self, *args: Any, official_compat: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.official_compat = official_compat
+        if official_compat:
+            self.beta = 0.0
 
     def _encoder(self, widths: Sequence[int], dropout: float) -> nn.Module:
         """One network for each codebook."""
@@ -38,24 +39,17 @@ class MQ(MaskedNetwork):
         """Mask (in training), encode, quantise and decode ``x [n, D]``, which stays as it is.
 
         Returns:
-            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; losses: ``recon`` and ``total``
-            (0-d), ``codebook`` and ``commitment`` ``[K]``, all means over rows and dimensions, with
-            ``total = recon + sum of (codebook + beta * commitment)``. The target of ``recon`` is
-            ``x`` without mask.
+            Reconstruction ``[n, D]``; codes int64 ``[n, K]``; :meth:`losses`.
         """
         latents = self.encoder(self.masked(x))
         nearest = [self._nearest(z, book) for z, book in zip(latents, self.codebooks, strict=True)]
         chosen = torch.stack([vectors for _, vectors in nearest])  # [K, n, d]
         quantised = chosen if self.official_compat else latents + (chosen - latents).detach()
         recon = self.decoder(quantised.sum(0))
-        losses = {
-            "recon": mse_loss(recon, x),
-            "codebook": (chosen - latents.detach()).square().mean((1, 2)),
-        }
-        losses["commitment"] = (latents - chosen.detach()).square().mean((1, 2))
-        beta = 0.0 if self.official_compat else self.beta
-        losses["total"] = losses["recon"] + (losses["codebook"] + beta * losses["commitment"]).sum()
-        return recon, torch.stack([codes for codes, _ in nearest], dim=1), losses
+        codebook = (chosen - latents.detach()).square().mean((1, 2))
+        commitment = (latents - chosen.detach()).square().mean((1, 2))
+        codes = torch.stack([codes for codes, _ in nearest], dim=1)
+        return recon, codes, self.losses(x, recon, codebook, commitment)
 
     def path(
         self, latent: Tensor, books: Sequence[Tensor]

@@ -131,9 +131,7 @@ class ResidualKMeans:
             codebook[column]
             for codebook, column in zip(self.codebooks, codes.unbind(1), strict=False)
         ]
-        total = chosen[0]
-        for vectors in chosen[1:]:
-            total = total + vectors
+        total = sum(chosen[1:], chosen[0])
         return total if self.directions is None else self.directions.restore(total)
 
     def tensors(self) -> dict[str, Tensor]:

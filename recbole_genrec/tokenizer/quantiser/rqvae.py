@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, mse_loss
 
+from recbole_genrec.decoding.precision import at_least_float32
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.tokenizer.code_sizes import effective_sizes
-from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork
+from recbole_genrec.tokenizer.quantiser.codebook_network import CodebookNetwork, random_codebooks
 from recbole_genrec.tokenizer.quantiser.codebook_start import constrained_codebooks
 from recbole_genrec.tokenizer.quantiser.kmeans import check_rows, squared_distances
 from recbole_genrec.tokenizer.quantiser.residual_kmeans import ResidualKMeans
@@ -79,9 +80,7 @@ class RQVAE(CodebookNetwork):
         self.sinkhorn_iterations = sinkhorn_iterations
         self.encoder = relu_network(widths)
         self.decoder = relu_network(widths[::-1])
-        self.codebooks = nn.ParameterList(
-            torch.empty(size, d_code).uniform_(-1 / size, 1 / size) for size in self.sizes
-        )
+        self.codebooks = random_codebooks(self.sizes, d_code)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Encode, quantise and decode ``x [n, D]``.
@@ -107,7 +106,7 @@ class RQVAE(CodebookNetwork):
         and the commitment of later levels moves nothing, as in the released LETTER.
         """
         with torch.autocast(z.device.type, enabled=False):
-            z = z if z.dtype == torch.float64 else z.float()
+            z = at_least_float32(z)
             residual = z
             codes = []
             codebook = []
