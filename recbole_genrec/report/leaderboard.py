@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from recbole_genrec.errors import ConfigError
 from recbole_genrec.report.board import Row, boards, mean_metrics
 from recbole_genrec.report.figures.metrics import metric_bars
 from recbole_genrec.report.latex import latex
@@ -69,10 +70,15 @@ class Leaderboard:
 
         Args:
             dataset: whose; default the first.
+
+        Raises:
+            ConfigError: the leaderboard has no such dataset.
         """
         means = {board.dataset: board.means() for board in boards(self.rows)}
         dataset = dataset or next(iter(means))
-        return metric_bars(means.get(dataset, {}))
+        if dataset not in means:
+            raise ConfigError(f"There is no run on {dataset!r} here, only on {', '.join(means)}.")
+        return metric_bars(means[dataset])
 
     def to_html(self) -> str:
         """The page: tables that sort, and a figure."""

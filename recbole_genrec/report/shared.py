@@ -166,6 +166,8 @@ def _write_state(runs: Sequence[Run], about: dict[str, Any], folder: Path) -> No
 def without_paths(value: Any) -> Any:
     """Settings or words of a command, with the last part alone of every absolute path.
 
+    Several paths may stand in one word, with commas.
+
     Args:
         value: values that JSON can hold.
     """
@@ -175,10 +177,11 @@ def without_paths(value: Any) -> Any:
         return [without_paths(part) for part in value]
     if not isinstance(value, str):
         return value
-    key, equals, path = value.partition("=")
-    if equals:
-        return f"{key}={_last_part(path)}"
-    return _last_part(value)
+    key, equals, words = value.partition("=")
+    if not equals:
+        key, words = "", value
+    parts = [_last_part(word) for word in words.split(",")]
+    return key + equals + ",".join(parts)
 
 
 def _last_part(text: str) -> str:

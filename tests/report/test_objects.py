@@ -102,6 +102,8 @@ def test_benchmark_is_a_leaderboard(root, tmp_path):
     assert frame.index.names == ["dataset", "run"]
     result = json.loads(next((tmp_path / "board").glob("**/pop*.json")).read_text())
     assert frame.loc[("toy", "pop")].to_dict() == pytest.approx(result["test_result"])
+    with pytest.raises(ConfigError, match="no run on 'toys' here, only on"):
+        board.plot("toys")
     assert list(board.plot().data[0].y) == pytest.approx(list(result["test_result"].values()))
     assert "pop" in board._repr_html_()
     assert (tmp_path / "board" / "leaderboard.html").is_file()

@@ -324,7 +324,9 @@ def test_the_command_prints_the_table_of_the_folder(folder, tmp_path, capsys):
 
 def test_paths_lose_their_folders():
     settings = {"a": "/x/y", "b": ["--k=/x/z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
+    settings["e"] = "--checkpoints=/x/a.pth,saved/b.pth,/y/c.pth"
     expected = {"a": "y", "b": ["--k=z", "l=saved/x", "{a: 1}"], "c": 3, "d": None}
+    expected["e"] = "--checkpoints=a.pth,saved/b.pth,c.pth"
     assert without_paths(settings) == expected
 
 
