@@ -31,7 +31,7 @@ from recbole_genrec.model.registry import (
     needs_tokenizer,
 )
 from recbole_genrec.model.self_improve.checks import check_method
-from recbole_genrec.model.timeline.effective_keys import codes_by_heads, settle_keys
+from recbole_genrec.model.timeline.effective_keys import settle_keys
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import (
     check_installation,
@@ -223,8 +223,6 @@ class GenRecConfig(Config):
             recbole_values.check_eval_args(eval_args)
             default = self.internal_config_dict["eval_args"]
             self.external_config_dict["eval_args"] = {**default, **eval_args}
-        values = self._get_final_config_dict()
-        self._merge(codes_by_heads(values, self.external_config_dict), f"model/{model}.yaml")
         self._declare(model_class)
         for name in self.external_config_dict.keys() & set(SHAPES):
             given, default = self.external_config_dict[name], self.internal_config_dict.get(name)

@@ -31,7 +31,7 @@ from recbole_genrec.experiments.stages import (
     tested_entries,
 )
 from recbole_genrec.experiments.warm_start import warm_start
-from recbole_genrec.model.registry import build_model, is_generative, reads_codes
+from recbole_genrec.model.registry import build_model, is_generative
 from recbole_genrec.report.outcome import side_by_side
 from recbole_genrec.report.result_files import beside_checkpoint
 from recbole_genrec.runtime import processes
@@ -213,7 +213,7 @@ class SingleRun:
     def _track_tokenizer(self) -> None:
         """Send the tokenizer's curves and the use of its codes to the trackers."""
         self.trackers = Trackers(self.trainer, self.config.settings, self.writes)
-        if reads_codes(self.config):
+        if self.generative and self.model.needs_tokenizer:
             levels = self.model.report()["tokenizer"]["levels"]
             self.trackers.tokenizer(self.model.tokenizer_curves, levels)
 

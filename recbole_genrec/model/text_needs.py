@@ -44,5 +44,5 @@ def text_line(config) -> str:
 def _reader(config) -> str:
     """The method, with its tokenizer where it offers several."""
     name = config.model_class.__name__
-    chosen = config.model_class.reads_codes(config) and not config.declarations["tokenizer"].choices
+    chosen = config.model_class.needs_tokenizer and not config.declarations["tokenizer"].choices
     return f"{name} with tokenizer: {config.settings.tokenizer}" if chosen else name

@@ -18,6 +18,7 @@ from recbole_genrec.report.figures import codes as code_figures
 from recbole_genrec.report.figures import curves, lists, metrics
 from recbole_genrec.report.metric_names import place
 from recbole_genrec.report.protocol import masked_text, protocol_text
+from recbole_genrec.report.result_names import tokenizer_of
 from recbole_genrec.report.rows import common_metrics, main_metric
 from recbole_genrec.report.templating import Figures, render
 
@@ -163,8 +164,10 @@ class RunView:
 
     @property
     def tokenizer(self) -> dict[str, Any] | None:
-        """Statistics of the codes in the result file."""
-        return (self.result.get("report") or {}).get("tokenizer")
+        """Statistics of the codes in the result file; ``None`` where they decide nothing."""
+        if tokenizer_of(self.result) is None:
+            return None
+        return self.result["report"].get("tokenizer")
 
     @property
     def search(self) -> dict[str, Any] | None:

@@ -44,6 +44,19 @@ def _twin(item_parts: Sequence[str] | None) -> str:
     return f" ({twin})" if twin else ""
 
 
+def tokenizer_of(result: dict[str, Any]) -> str | None:
+    """The tokenizer of a result; ``None`` where no codes decide anything.
+
+    That is so for models without, and for a softmax over items that are not made of codes.
+    """
+    report = result["report"] or {}
+    is_flat = report.get("heads") == ["flat"]
+    item_parts = result["config"].get("item_parts") or ["code"]
+    if not report or (is_flat and "code" not in item_parts):
+        return None
+    return result["config"].get("tokenizer")
+
+
 def _model_and_tokenizer(result: dict[str, Any]) -> str:
     name = result["model"]
     heads = result["report"].get("heads") if result["report"] else None
@@ -53,9 +66,8 @@ def _model_and_tokenizer(result: dict[str, Any]) -> str:
         name = f"{name} parallel"
     if heads and len(heads) > 1:
         name = f"{name} hybrid"
-    if result["report"] and result["config"].get("tokenizer"):
-        name += f"-{result['config']['tokenizer']}"
-    return name
+    tokenizer = tokenizer_of(result)
+    return f"{name}-{tokenizer}" if tokenizer else name
 
 
 def _named_settings(result: dict[str, Any]) -> dict[str, Any]:

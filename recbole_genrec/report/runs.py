@@ -12,7 +12,7 @@ from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.report.comparable import check_comparable
 from recbole_genrec.report.ranks import UserRanks
 from recbole_genrec.report.result_files import ranks_of
-from recbole_genrec.report.result_names import distinct_names
+from recbole_genrec.report.result_names import distinct_names, tokenizer_of
 from recbole_genrec.storage.artefacts import check_content, read_json
 
 STATE = "runs.json"  # what a benchmark writes: its runs and how they stand
@@ -196,15 +196,13 @@ def _named_runs(results: Sequence[tuple[Path, dict[str, Any]]]) -> list[Run]:
     names = distinct_names([content for _, content in results])
     runs = []
     for name, (file, content) in zip(names, results, strict=True):
-        has_codes = "tokenizer" in (content["report"] or {})
-        tokenizer = content["config"].get("tokenizer") if has_codes else None
         runs.append(
             Run(
                 name,
                 content["dataset"],
                 content["seed"],
                 content["model"],
-                tokenizer,
+                tokenizer_of(content),
                 file=file,
                 result=content,
             )

@@ -75,6 +75,12 @@ def test_those_of_some_users_are_theirs_in_the_order_asked_for(events, users):
     assert chosen_items(some) == {item for user in users for item in PLAIN[user]}
 
 
+def test_the_numbers_of_histories_stay_as_checkpoints_hold_them():
+    of_three = event_histories({"ann": ["i1", "i2", "i1"], "bob": ["i2"], "eve": []})
+    numbers = {"ann": -5862072246564818631, "bob": -3400598020890420683, "eve": 1}
+    assert digests_of(of_three) == numbers
+
+
 def test_a_past_is_another_one_unless_it_goes_on(events):
     past = digests_of(event_histories({**PLAIN, "gone": ["i1"]}))
     assert users_with_another_past(events, past) == []

@@ -204,10 +204,25 @@ def test_a_column_has_other_names_in_other_files(tmp_path, capsys):
     assert read_back() == wanted(clicks)
     assert f"{'items with a text':<52}{24:>12,}" in capsys.readouterr().out
 
+    both = [*command, "--item=sku,code", "--time=ts,bought_on", "--text=title,code"]
+    assert main(both) == 0 and read_back() == wanted(clicks)
     assert main([*command, "--item=sku,cod", "--time=ts,bought_on"]) == 2
-    assert "No file has a column 'cod'. The columns are customer, sku," in capsys.readouterr().err
+    assert "No file has a column 'cod', which --item names. The" in capsys.readouterr().err
     assert main(["import", *map(str, files), "--name=shop", "--user=customer,client"]) == 2
     assert "for two names of one say --item=sku,OTHER" in capsys.readouterr().err
+
+
+def test_the_name_of_a_column_may_hold_a_comma(tmp_path):
+    clicks, _ = shop()
+    file = write(
+        tmp_path / "clicks.csv",
+        [
+            {"SKU, internal" if key == "sku" else key: value for key, value in click.items()}
+            for click in clicks
+        ],
+    )
+    import_tables([file], "shop", Columns("customer", "SKU, internal", "ts"))
+    assert read_back() == wanted(clicks)
 
 
 def test_dropped_rows_are_counted(tmp_path):

@@ -61,19 +61,6 @@ def test_a_checkpoint_serves_a_later_day_and_starts_another_run(kind, tmp_path, 
     )
 
 
-def test_a_softmax_over_items_fits_no_codes_and_needs_no_texts(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = write_dataset(tmp_path / "data")
-    values = settings(folder, "recipe", **FLAT, item_text_fields=None)
-    del values["codebook_sizes"]
-    result = run_recbole_genrec("TimelineRec", "toy", config_dict=values)
-    assert result["config"]["tokenizer"] == "random"
-    assert "tokenizer" not in result["report"]
-    assert evaluate(result["checkpoint"])["test_result"] == result["test_result"]
-    model = load_model(result["checkpoint"]).model
-    assert len(model.recommend(["i1"], k=5)) == 5
-
-
 def test_codes_that_are_not_read_stand_in_no_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = write_dataset(tmp_path / "data")

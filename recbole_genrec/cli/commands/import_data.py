@@ -49,16 +49,9 @@ def import_data(
     texts: list[str] | None = None
     if text is not None:
         texts = split_words(text)
-    columns = Columns(_first(user), _first(item), _first(time), _first(rating), texts)
-    roles = [names for names in (user, item, time, rating) if names is not None]
-    columns.same = [split_words(names) for names in roles if "," in names]
+    columns = Columns(user, item, time, rating, texts)
     options = ImportOptions(k_core, duplicates, min_rating, time_format, encoding, separator)
     print(import_tables(files, name, columns, options, data_path).report())
-
-
-def _first(names: str | None) -> str | None:
-    """The first name of a column; the others are those of other files."""
-    return None if names is None else split_words(names)[0]
 
 
 COMMAND = Command(

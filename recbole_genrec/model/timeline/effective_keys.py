@@ -8,28 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from recbole_genrec.model.timeline.keys import head_names
-
 OLDER_PARTS = ("input_id", "output_id", "input_text")
-UNREAD_CODES = {"tokenizer": "random", "codebook_sizes": [1]}
-"""Codes of a model that reads none: one group of all items, without a fit."""
-
-
-def codes_by_heads(values: Mapping, user_values: Mapping[str, object]) -> dict[str, object]:
-    """Defaults of the codes where no head and no item is made of codes; else empty.
-
-    Args:
-        values: all values of a run, of any model.
-        user_values: what the user has set.
-    """
-    if "item_parts" not in values or "tokenizer" in user_values:
-        return {}
-    heads = head_names(values["heads"], values["output"], values["generator"])
-    has_older_parts = "item_parts" not in user_values and set(OLDER_PARTS) & set(user_values)
-    item_parts = values["item_parts"]
-    if heads != ("flat",) or has_older_parts or item_parts is None or "code" in item_parts:
-        return {}
-    return dict(UNREAD_CODES)
 
 
 def settle_keys(values: dict, user_values: Mapping[str, object]) -> None:

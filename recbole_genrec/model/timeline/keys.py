@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from recbole_genrec.settings.declaration import GIVEN, key
@@ -164,23 +163,6 @@ class TimelineSettings(LabelSmoothingKeys, SharedSettings):
     )
 
 
-def head_names(heads: Sequence[str] | None, output: str, generator: str | None) -> tuple[str, ...]:
-    """The heads that the keys of these names mean together.
-
-    Args:
-        heads: those that are named; ``None`` = by the others.
-        output: what is generated, codes or items.
-        generator: how codes are generated.
-    """
-    if heads is not None:
-        return tuple(heads)
-    if output == "items":
-        return ("flat",)
-    if generator == "parallel":
-        return ("parallel",)
-    return ("tree",)
-
-
 class Plan:
     """What the keys together say about the model.
 
@@ -194,8 +176,13 @@ class Plan:
     @property
     def head_names(self) -> tuple[str, ...]:
         """The heads: ``tree`` or ``parallel`` (codes), ``flat`` (items), or codes and items."""
-        settings = self.settings
-        return head_names(settings.heads, settings.output, settings.generator)
+        if self.settings.heads is not None:
+            return tuple(self.settings.heads)
+        if self.settings.output == "items":
+            return ("flat",)
+        if self.settings.generator == "parallel":
+            return ("parallel",)
+        return ("tree",)
 
     @property
     def has_depth(self) -> bool:

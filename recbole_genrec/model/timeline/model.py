@@ -258,8 +258,6 @@ class TimelineRec(TimelineHeads):
         outputs = " + ".join(plan.output_parts) or "none"
         options = f"heads {' + '.join(plan.head_names)}, items in: {inputs}, out: {outputs}"
         lines = {**super().describe(config), "generator": f"{size}, {options}"}
-        if not plan.reads_codes:
-            del lines["tokenizer"]
         if settings.tokenizers is not None:
             lines["trees"] = f"{', '.join(settings.tokenizers)}; scores: {settings.tree_scores}"
         if plan.has_text_stream:
@@ -276,8 +274,6 @@ class TimelineRec(TimelineHeads):
         """As the base's, with the heads."""
         report = super().report()
         report["heads"] = list(self.plan.head_names)
-        if not self.plan.reads_codes:
-            del report["tokenizer"]
         if self.plan.scores_all_items:
             report["search"]["score_mode"] = "exact"
         if "parallel" in self.plan.head_names:

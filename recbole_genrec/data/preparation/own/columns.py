@@ -31,10 +31,15 @@ TEXTS = (
     *("type", "color", "colour", "size", "price", "release_year", "year", "description", "text"),
 )
 
+ROLES = {"user": USERS, "item": ITEMS, "time": TIMES, "rating": RATINGS}
+"""Columns of the interactions, and common names of each."""
+
 
 @dataclass
 class Columns:
     """The columns that an import reads.
+
+    A name with commas is several names of one column, each file using one of them.
 
     Attributes:
         user: of the interactions.
@@ -42,8 +47,6 @@ class Columns:
         time: of the interactions; ``None`` = the order of the rows.
         rating: of the interactions; ``None`` = there is none.
         texts: of the items, in the order of the item text.
-        same: groups of names that stand for one column, each file using one of them; the first of
-            a group is the one that the other attributes say.
         guesses: sentences about what was not named.
     """
 
@@ -52,7 +55,6 @@ class Columns:
     time: str | None = None
     rating: str | None = None
     texts: list[str] | None = None
-    same: list[list[str]] = field(default_factory=list)
     guesses: list[str] = field(default_factory=list)
 
 
@@ -70,27 +72,42 @@ def guessed(names: Sequence[str], common: Sequence[str]) -> str | None:
     return None
 
 
-def use_first_names(tables: Sequence[Table], groups: Sequence[Sequence[str]]) -> None:
-    """Call a column by the first of its names, in every table that uses another one.
+def use_one_name(tables: Sequence[Table], columns: Columns) -> None:
+    """Where files name a column differently, let all call it by the first of its names.
 
     Args:
-        tables: of the user; their columns are renamed.
-        groups: names that stand for one column.
+        tables: of the user; they get the column under its first name, too.
+        columns: those with several names have the first one afterwards.
 
     Raises:
         DataError: a name is in none of the tables.
     """
     there = dict.fromkeys(name for table in tables for name in table.frame.columns)
-    for first, *others in groups:
+    for role in ROLES:
+        names = getattr(columns, role)
+        if names is None or names in there or "," not in names:
+            continue
+        first, *others = (name.strip() for name in names.split(","))
         for name in (first, *others):
             if name not in there:
                 raise DataError(
-                    f"No file has a column {name!r}. The columns are {', '.join(there)}."
+                    f"No file has a column {name!r}, which --{role} names. The columns are "
+                    f"{', '.join(there)}."
                 )
+        setattr(columns, role, first)
         for table in tables:
-            used = [name for name in others if name in table.frame]
-            if used and first not in table.frame:
-                table.frame = table.frame.rename(columns={used[0]: first})
+            _rename(table, first, others, columns.texts or ())
+
+
+def _rename(table: Table, first: str, others: Sequence[str], texts: Sequence[str]) -> None:
+    """Give a column its first name in a table that has another one; texts keep theirs beside it."""
+    used = [name for name in others if name in table.frame]
+    if not used or first in table.frame:
+        return
+    if used[0] in texts:
+        table.frame[first] = table.frame[used[0]]
+    else:
+        table.frame = table.frame.rename(columns={used[0]: first})
 
 
 def check_named(table: Table, name: str, flag: str) -> None:
@@ -125,8 +142,7 @@ def find_interaction_columns(table: Table, columns: Columns) -> None:
         DataError: a column is named that is not there, or one that is needed cannot be guessed.
     """
     names = list(table.frame.columns)
-    common_names = {"user": USERS, "item": ITEMS, "time": TIMES, "rating": RATINGS}
-    for role, common in common_names.items():
+    for role, common in ROLES.items():
         name = getattr(columns, role)
         if name is not None:
             check_named(table, name, role)

@@ -21,7 +21,7 @@ from recbole_genrec.data.preparation.own.columns import (
     find_interaction_columns,
     is_interactions,
     item_column,
-    use_first_names,
+    use_one_name,
 )
 from recbole_genrec.data.preparation.own.files import check_target, write_dataset
 from recbole_genrec.data.preparation.own.item_texts import text_columns
@@ -137,7 +137,7 @@ def import_tables(
     paths = [Path(file).expanduser() for file in files]
     _refuse_repeated_files(paths)
     tables = [read_table(path, options.encoding, options.separator) for path in paths]
-    use_first_names(tables, columns.same)
+    use_one_name(tables, columns)
     events = [table for table in tables if is_interactions(table, columns)]
     others = [table for table in tables if not is_interactions(table, columns)]
     if not events:
