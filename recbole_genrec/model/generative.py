@@ -94,8 +94,10 @@ class GenerativeRecommender(SelfImproving, SearchedModel):
         logits = level_logits(self.vocabulary.logits, states, temperature)
         return item_cross_entropy(self.trie, target, closed.hide(logits), self.label_smoothing)
 
-    def list_code_words(self) -> list[str]:
-        """The codes of each item by its id, ``12-7-250``."""
+    def list_code_words(self) -> list[str] | None:
+        """As the base's, ``12-7-250``; a model that reads no codes shows none."""
+        if not self.reads_codes(self.config):
+            return None
         return ["-".join(map(str, codes)) for codes in self.codes.tolist()]
 
     # --- new items --------------------------------------------------------------------------------

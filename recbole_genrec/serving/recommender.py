@@ -11,6 +11,7 @@ from recbole_genrec.model.base import GenRecModel
 from recbole_genrec.model.generative import GenerativeRecommender
 from recbole_genrec.model.lists.beam_trace import TracedLevel, trace_search
 from recbole_genrec.model.lists.queries import Query
+from recbole_genrec.model.registry import reads_codes
 from recbole_genrec.serving.titles import TitleIndex
 
 
@@ -46,8 +47,9 @@ class Recommender:
 
     @property
     def has_codes(self) -> bool:
-        """Whether items have codes."""
-        return isinstance(self.model, GenerativeRecommender)
+        """Whether items have codes that the model reads."""
+        is_coded = isinstance(self.model, GenerativeRecommender)
+        return is_coded and reads_codes(self.served.config)
 
     @property
     def takes_new_items(self) -> bool:

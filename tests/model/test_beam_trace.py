@@ -74,6 +74,18 @@ def test_a_walk_is_shown_where_one_tree_makes_the_lists(folder, tmp_path, change
         trace_search(model, query)
 
 
+def test_a_softmax_over_items_shows_no_codes(folder, tmp_path):
+    """Its tokenizer gives items codes, which nothing reads."""
+    changes = {"output": "items", "item_parts": ["id"], "score_mode": "exact"}
+    model, config, _ = toy_model(folder, "TimelineRec", cache_dir=str(tmp_path), **changes)
+    recommender = Recommender(Served(config, model, None))
+    assert not recommender.has_codes
+    assert recommender.code_sizes is None
+    (rows,) = recommender.answer([Query(["i1", "i2", "i3"], 5)])
+    assert [row["codes"] for row in rows] == [None] * 5
+    assert model.list_code_words() is None
+
+
 def test_the_kept_prefixes_are_the_most_probable_ones(folder, tmp_path):
     model, _, _ = toy_model(
         folder, "TIGER", cache_dir=str(tmp_path), beam_width=40, score_type="renormalised"
