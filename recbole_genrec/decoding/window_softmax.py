@@ -37,8 +37,34 @@ class Windows(NamedTuple):
         return Windows(self.first[rows], self.width[rows], self.target[rows])
 
 
+class Hidden(NamedTuple):
+    """Classes that do not compete in some rows; a target must.
+
+    Attributes:
+        labels: the label of each class, int64 ``[n]``.
+        of_rows: which labels do not compete, bool ``[R, V]``.
+    """
+
+    labels: Tensor
+    of_rows: Tensor
+
+    def among(self, rows: slice, classes: slice) -> Tensor:
+        """Which of some classes do not compete, bool ``[rows, classes]``."""
+        return self.of_rows[rows].index_select(1, self.labels[classes])
+
+    def at(self, rows: Tensor, classes: Tensor) -> Tensor:
+        """Whether the class of each pair does not compete, bool of their shape."""
+        return self.of_rows[rows, self.labels[classes]]
+
+
 def window_cross_entropy(
-    states: Tensor, vectors: Tensor, bias: Tensor, windows: Windows, few_cells: int = 0
+    states: Tensor,
+    vectors: Tensor,
+    bias: Tensor,
+    windows: Windows,
+    few_cells: int = 0,
+    smoothing: float = 0.0,
+    hidden: Hidden | None = None,
 ) -> Tensor:
     """Sum over rows of the cross-entropy among the classes of their windows.
 
@@ -49,6 +75,8 @@ def window_cross_entropy(
         windows: two windows are the same or have no class in common.
         few_cells: windows with at most so many logits, those of all their rows, are computed
             together, because each of the others costs a few calls.
+        smoothing: share of the probability that is spread evenly over the classes that compete.
+        hidden: classes that do not compete.
 
     Returns:
         Scalar, float32 (float64 for float64 inputs).
@@ -57,7 +85,13 @@ def window_cross_entropy(
     dtype = torch.promote_types(states.dtype, torch.float32)
     with torch.autocast(states.device.type, enabled=False):
         loss: Tensor = _WindowCrossEntropy.apply(
-            states.to(dtype), vectors.to(dtype), bias.to(dtype), windows, few_cells
+            states.to(dtype),
+            vectors.to(dtype),
+            bias.to(dtype),
+            windows,
+            few_cells,
+            smoothing,
+            hidden,
         )
         return loss
 
@@ -73,14 +107,19 @@ class _WindowCrossEntropy(torch.autograd.Function):
         bias: Tensor,
         windows: Windows,
         few_cells: int,
+        smoothing: float,
+        hidden: Hidden | None,
     ) -> Tensor:
         """The loss; its gradients are kept for :meth:`backward`."""
         order = torch.argsort(windows.first, stable=True)
         windows = windows.of(order)
         sorted_states = states[order]
-        work = _Pass(sorted_states, vectors, bias)
+        if hidden is not None:
+            hidden = hidden._replace(of_rows=hidden.of_rows[order])
+        work = _Pass(sorted_states, vectors, bias, smoothing, hidden)
         target = windows.target
-        loss = -((sorted_states * vectors[target]).sum(1) + bias[target]).sum()
+        of_target = (sorted_states * vectors[target]).sum(1) + bias[target]
+        loss = (smoothing - 1) * of_target.sum()
         for mass in work.masses(windows, few_cells):
             loss += mass
 
@@ -93,7 +132,7 @@ class _WindowCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients times that of the loss."""
-        gradients: list[Tensor | None] = [None] * 5
+        gradients: list[Tensor | None] = [None] * 7
         for place, saved in enumerate(ctx.saved_tensors):
             if ctx.needs_input_grad[place]:
                 gradients[place] = saved * gradient
@@ -101,21 +140,33 @@ class _WindowCrossEntropy(torch.autograd.Function):
 
 
 class _Pass:
-    """Log-normalisers of rows, and the gradients of the loss.
+    """Log-normalisers of rows less what smoothing gives, and the gradients of the loss.
 
     Args:
         states: rows sorted by window ``[R, d]``.
         vectors: of all classes ``[n, d]``.
         bias: of all classes ``[n]``.
+        smoothing: see :func:`window_cross_entropy`.
+        hidden: classes that do not compete, of the sorted rows.
 
     Attributes:
         for_states: gradient of ``states``; likewise ``for_vectors`` and ``for_bias``.
     """
 
-    def __init__(self, states: Tensor, vectors: Tensor, bias: Tensor) -> None:
+    def __init__(
+        self,
+        states: Tensor,
+        vectors: Tensor,
+        bias: Tensor,
+        smoothing: float,
+        hidden: Hidden | None,
+    ) -> None:
         self.states = states
         self.vectors = vectors
         self.bias = bias
+        self.smoothing = smoothing
+        self.hidden = hidden
+        self.of_target = 1 - smoothing
         self.for_states = torch.empty_like(states)
         self.for_vectors = torch.zeros_like(vectors)
         self.for_bias = torch.zeros_like(bias)
@@ -145,22 +196,43 @@ class _Pass:
         single = is_alone.nonzero().squeeze(1)
         target = windows.target[single]
         states = self.states[single]
-        self.for_states[single] -= self.vectors[target]
-        self.for_vectors.index_add_(0, target, states, alpha=-1)
-        self.for_bias.index_add_(0, target, torch.ones_like(states[:, 0]), alpha=-1)
+        share = self.of_target
+        self.for_states[single] -= share * self.vectors[target]
+        self.for_vectors.index_add_(0, target, states, alpha=-share)
+        self.for_bias.index_add_(0, target, torch.ones_like(states[:, 0]), alpha=-share)
 
     def _alone(self, rows: slice, classes: slice) -> Tensor:
         """The sum over the rows of one window, whose logits are a small product."""
         states = self.states[rows]
         window = self.vectors[classes]
         logits = torch.addmm(self.bias[classes], states, window.T)  # [size, width]
+        if self.hidden is not None:
+            logits.masked_fill_(self.hidden.among(rows, classes), -torch.inf)
         log_probs = logits.log_softmax(1)
-        mass = logits[:, 0] - log_probs[:, 0]  # of any class the same
+        # without hidden classes the difference is that of any class
+        mass = logits[:, 0] - log_probs[:, 0] if self.hidden is None else logits.logsumexp(1)
         share = log_probs.exp_()
+        if self.smoothing:
+            spread, smoothed = self._spread(logits)
+            mass -= smoothed
+            share -= spread.unsqueeze(1) * (logits > -torch.inf)
         torch.mm(share, window, out=self.for_states[rows])
         torch.mm(share.T, states, out=self.for_vectors[classes])
         torch.sum(share, 0, out=self.for_bias[classes])
         return mass.sum()
+
+    def _spread(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What smoothing gives a class of each row, and what it takes from the row's loss.
+
+        Args:
+            logits: ``[size, width]``, -inf where a class does not compete.
+
+        Returns:
+            Each ``[size]``.
+        """
+        competes = logits > -torch.inf
+        spread = self.smoothing / competes.sum(1)
+        return spread, spread * logits.masked_fill(~competes, 0).sum(1)
 
     def _together(self, rows: Tensor, windows: Windows) -> Tensor:
         """The sum over rows of small windows, as one list of pairs of a row and a class.
@@ -180,11 +252,17 @@ class _Pass:
         # The gradients of two targets below equal edges cancel. In float32 a rest would stay, which
         # depends on what else is in the batch and which Adam takes for a gradient.
         logits = logits.double()
+        if self.hidden is not None:
+            logits.masked_fill_(self.hidden.at(rows[row], label), -torch.inf)
         padded = logits.new_full((len(rows), int(width.max())), -torch.inf)
         padded[row, slot] = logits
         mass = padded.logsumexp(1)
         share = (logits - mass[row]).exp()  # [pairs]
-        share[begin + windows.target - first] -= 1
+        if self.smoothing:
+            spread, smoothed = self._spread(padded)
+            mass -= smoothed
+            share -= spread[row] * (logits > -torch.inf)
+        share[begin + windows.target - first] -= self.of_target
         for_bias = torch.zeros_like(self.bias, dtype=torch.float64)
         self.for_bias += for_bias.index_add_(0, label, share).to(self.bias.dtype)
         share = share.to(states.dtype)

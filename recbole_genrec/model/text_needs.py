@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from recbole_genrec.data.inter_files import interaction_files
 from recbole_genrec.data.items.item_text import check_texts_of
-from recbole_genrec.errors import DataError
+from recbole_genrec.errors import ConfigError, DataError
+from recbole_genrec.model.outside import location
 from recbole_genrec.model.registry import is_generative
+from recbole_genrec.model.stored import TextUse
 
 
 def check_item_texts(config) -> None:
@@ -18,9 +22,18 @@ def check_item_texts(config) -> None:
 
     Raises:
         DataError: says who needs texts, which columns there are, and what needs no texts.
+        ConfigError: a class from outside answers ``text_use`` with another word.
     """
     model_class = config.model_class
-    if not is_generative(model_class) or model_class.text_use(config) != "required":
+    if not is_generative(model_class):
+        return
+    use = model_class.text_use(config)
+    if use not in get_args(TextUse):
+        words = ", ".join(map(repr, get_args(TextUse)))
+        raise ConfigError(
+            f"text_use of {location(model_class)} returns {use!r}. It must return one of {words}."
+        )
+    if use != "required":
         return
     if not all(file.is_file() for file in interaction_files(config)):
         return

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from recbole_genrec.decoding import ItemTrie
-from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
+from recbole_genrec.decoding.window_softmax import Hidden, Windows, window_cross_entropy
 from recbole_genrec.model.timeline import level_weights, tree
 
 WIDTHS = [1, 30, 4, 17]
@@ -26,21 +26,38 @@ def a_batch(n_rows: int, dtype: torch.dtype):
     return states, vectors, bias, Windows(first, count, first + place)
 
 
-def row_by_row(states, vectors, bias, windows: Windows):
+def row_by_row(states, vectors, bias, windows: Windows, smoothing=0.0, hidden=None):
     total = states.new_zeros(())
-    for state, first, count, target in zip(states, *windows, strict=True):
+    for row, (state, first, count, target) in enumerate(zip(states, *windows, strict=True)):
         window = slice(int(first), int(first + count))
         logits = vectors[window] @ state + bias[window]
-        total = total + cross_entropy(logits, target - first)
+        place = target - first
+        if hidden is not None:
+            competes = ~hidden.of_rows[row][hidden.labels[window]]
+            place = competes[:place].sum()
+            logits = logits[competes]
+        total = total + cross_entropy(logits, place, label_smoothing=smoothing)
     return total
 
 
+def some_hidden(windows: Windows, n_labels: int) -> Hidden:
+    """Labels that are not those of the classes, two of three hidden, the targets' never."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.cat([torch.randperm(n_labels, generator=generator)[:width] for width in WIDTHS])
+    of_rows = torch.rand(len(windows.first), n_labels, generator=generator) < 0.66
+    of_rows.scatter_(1, labels[windows.target].unsqueeze(1), False)
+    return Hidden(labels, of_rows)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("few_cells", [0, 60, 10**6])
 @pytest.mark.parametrize("n_rows", [1, 50])
-def test_loss_and_gradients_are_torchs(n_rows, few_cells):
+def test_loss_and_gradients_are_torchs(n_rows, few_cells, smoothing, hides):
     states, vectors, bias, windows = a_batch(n_rows, torch.float64)
-    expected = row_by_row(states, vectors, bias, windows)
-    loss = window_cross_entropy(states, vectors, bias, windows, few_cells)
+    hidden = some_hidden(windows, 40) if hides else None
+    expected = row_by_row(states, vectors, bias, windows, smoothing, hidden)
+    loss = window_cross_entropy(states, vectors, bias, windows, few_cells, smoothing, hidden)
     torch.testing.assert_close(loss, expected)
     theirs = torch.autograd.grad(0.5 * expected, (states, vectors, bias))
     ours = torch.autograd.grad(0.5 * loss, (states, vectors, bias))

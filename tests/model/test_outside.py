@@ -412,6 +412,17 @@ def test_a_class_says_once_that_it_reads_texts(run, folder):
     assert lacks == {"n2": "they have no text in the .item file."}
 
 
+def test_a_class_that_says_it_in_another_word_is_told_so(folder):
+    class WithBoolean(VectorRecommender):
+        @classmethod
+        def text_use(cls, config):
+            return True
+
+    message = "WithBoolean returns True. It must return one of 'none', 'optional', 'required'"
+    with pytest.raises(ConfigError, match=message):
+        train(folder, WithBoolean)
+
+
 def test_a_class_that_says_it_in_an_older_way_is_told_so(folder):
     class WithHook(VectorRecommender):
         @classmethod

@@ -10,7 +10,7 @@ from torch.nn.functional import embedding
 
 from recbole_genrec.decoding.smoothing import smoothed_losses
 from recbole_genrec.decoding.trie_level import TrieLevel
-from recbole_genrec.decoding.window_softmax import Windows, window_cross_entropy
+from recbole_genrec.decoding.window_softmax import Hidden, Windows, window_cross_entropy
 from recbole_genrec.model.timeline.distinct_rows import distinct_rows
 
 ROWS_AT_ONCE = 128  # targets whose windows are computed together, little padded in a sorted batch
@@ -70,8 +70,13 @@ class LevelWeights:
         if not len(states):
             return states.new_zeros(())
         windows = self._windows(steps, first)
-        if self._has_products(steps, smoothing):
-            return window_cross_entropy(states, self.edges, self.bias, windows, FEW_CELLS)
+        if self._has_products():
+            hidden = None
+            if steps.leaving is not None:
+                hidden = Hidden(self.codes, steps.leaving)
+            return window_cross_entropy(
+                states, self.edges, self.bias, windows, FEW_CELLS, smoothing, hidden
+            )
         total = states.new_zeros(())
         # Windows of similar width stand together, so that little is computed for nothing.
         for rows in torch.argsort(windows.width).split(ROWS_AT_ONCE):
@@ -87,10 +92,9 @@ class LevelWeights:
         count = self.level.ptr[steps.parent + 1].long() - begin
         return Windows(first, count, first + steps.target - begin)
 
-    def _has_products(self, steps: Branches, smoothing: float) -> bool:
+    def _has_products(self) -> bool:
         """Whether wide windows are computed one by one; a GPU would wait between them."""
-        is_plain = steps.leaving is None and not smoothing
-        return is_plain and self.edges.device.type == "cpu"
+        return self.edges.device.type == "cpu"
 
     def _padded(
         self, states: Tensor, windows: Windows, leaving: Tensor | None, smoothing: float
