@@ -31,6 +31,7 @@ from recbole_genrec.model.registry import (
     needs_tokenizer,
 )
 from recbole_genrec.model.self_improve.checks import check_method
+from recbole_genrec.model.starting_codes import code_defaults
 from recbole_genrec.model.timeline.effective_keys import settle_keys
 from recbole_genrec.runtime import processes
 from recbole_genrec.runtime.recbole_repairs import (
@@ -223,6 +224,9 @@ class GenRecConfig(Config):
             recbole_values.check_eval_args(eval_args)
             default = self.internal_config_dict["eval_args"]
             self.external_config_dict["eval_args"] = {**default, **eval_args}
+        start = self._get_final_config_dict().get("init_from")
+        codes = code_defaults(start, model_class, self.external_config_dict.get("tokenizer"))
+        self._merge(codes, "init_from")
         self._declare(model_class)
         for name in self.external_config_dict.keys() & set(SHAPES):
             given, default = self.external_config_dict[name], self.internal_config_dict.get(name)

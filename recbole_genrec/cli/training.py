@@ -1,4 +1,4 @@
-"""Commands that train or search for long: signals end them in order."""
+"""Commands that work for long: signals end them in order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from recbole_genrec.cli.options import quietly
 from recbole_genrec.runtime.interrupts import Interrupted, handled_signals
 
 
-def trained(context: typer.Context, body: Callable[[list[str]], None], quiet: bool = False) -> int:
-    """Carry out a command that takes ``--key=value`` and can go on after a signal.
+def trained(
+    context: typer.Context,
+    body: Callable[[list[str]], None],
+    quiet: bool = False,
+    resumes: bool = True,
+) -> int:
+    """Carry out a command that takes ``--key=value``, and say how to go on after a signal.
 
     Args:
         context: of the command.
         body: what it does with its settings.
         quiet: whether to show warnings and the result alone.
+        resumes: whether it goes on with ``--resume``; else it starts again.
 
     Returns:
         The exit status; 130 or 143 after SIGINT or SIGTERM.
@@ -31,12 +37,13 @@ def trained(context: typer.Context, body: Callable[[list[str]], None], quiet: bo
         with handled_signals():
             body(settings)
     except Interrupted as signal:
-        words = [word for word in context.meta["words"] if word != "--resume"]
-        command = shlex.join(["recbole-genrec", str(context.info_name), *words, "--resume"])
-        print(
-            f"\nStopped by {signal}. What was saved is kept; this continues from there:\n"
-            f"  {command}",
-            file=sys.stderr,
-        )
+        words = context.meta["words"]
+        advice = "This starts again from the beginning:"
+        if resumes:
+            words = [word for word in words if word.partition("=")[0] != "--resume"]
+            words.append("--resume")
+            advice = "What was saved is kept; this continues from there:"
+        command = shlex.join(["recbole-genrec", str(context.info_name), *words])
+        print(f"\nStopped by {signal}. {advice}\n  {command}", file=sys.stderr)
         return signal.status
     return 0

@@ -188,12 +188,16 @@ class ItemContent(InteractionContent):
     def of_rows(self, rows: Sequence[int]) -> ItemContent:
         """The content of some items, with vectors of their own; the padding item comes first."""
         titles = self.titles
+        vectors = None
+        if self.added_vectors is not None:
+            vectors = self._file_vectors()[rows]
         return replace(
             self,
             tokens=[self.tokens[row] for row in rows],
             text=[self.text[row] for row in rows],
             titles=None if titles is None else [titles[row] for row in rows],
-            file_vectors=None,
+            added_vectors=None,
+            file_vectors=vectors,
         )
 
     def by_raw_id(self) -> ItemContent:

@@ -91,7 +91,10 @@ class OrderedDataset(RankedTimes, RowsAtOnce):
         load, _ = self._get_load_and_unload_col(source)
         if load == set():
             return None
-        frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load)
+        ids = {self.uid_field, self.iid_field}
+        for key in ("alias_of_user_id", "alias_of_item_id"):
+            ids.update(check_alias(self.config, key))
+        frame, kinds = read_features(Path(filepath), FileFormat.of(self.config), load, ids)
         if frame.columns.empty:
             return None
         if source != "link":

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_genrec.data.dataset import create_dataset
 from recbole_genrec.data.histories.choices import histories
 from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.data.rows.tested_pairs import pairs_of_test
-from recbole_genrec.errors import ConfigError, GenRecError
+from recbole_genrec.errors import ConfigError, GenRecError, explained_files
 from recbole_genrec.experiments.analysis_codes import analyse_codes
 from recbole_genrec.experiments.analysis_items import ShownItems
 from recbole_genrec.experiments.analysis_lists import CATALOGUE_METRICS, analyse_lists, chosen_users
 from recbole_genrec.experiments.analysis_search import analyse_search
-from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.stages import candidates_of_test
+from recbole_genrec.experiments.testable import testable
 from recbole_genrec.report.contents import Analysis, Reason
+from recbole_genrec.settings.plain import as_list
 from recbole_genrec.settings.protocol_values import whole_ranking_metrics
 
 SEARCHED_USERS = 1000
 """Users for whom the search is repeated with given codes and other beams (our choice)."""
 
 
+@explained_files()
 def analyse(
     checkpoint: str,
     users: int | None = None,
@@ -47,12 +50,12 @@ def analyse(
         The analysis. Where this model or its test cannot tell something, a sentence says why.
 
     Raises:
-        GenRecError: the checkpoint or its data cannot be loaded, or the test of ``result`` asked
-            for other users and items, or ranked others, than a test today.
+        GenRecError: the checkpoint or its data cannot be loaded or tested, or the test of
+            ``result`` asked for other users and items, or ranked others, than a test today.
     """
     opened = Opened.of(checkpoint, model_class, changes)
-    metrics = _metrics(opened.state["config"])
-    trained = restored(opened.with_defaults(metrics=metrics, show_progress=False))
+    metrics = _metrics(as_list(opened.asked("metrics")))
+    trained = testable(opened.with_changes(metrics=metrics), show_progress=False)
     _check_same_test(trained, result or {})
     bought = histories(create_dataset(trained.config, opened.state["ids"]))
     table = ShownItems(trained.config, trained.model, trained.dataset)
@@ -103,11 +106,8 @@ def _check_same_test(trained: Trained, result: Mapping[str, Any]) -> None:
         raise ConfigError(f"The test ranked other items than candidate_file names now, {advice}")
 
 
-def _metrics(config: dict[str, Any]) -> list[str]:
-    """The metrics of a run that lists give, and those of the catalogue."""
-    metrics = config["metrics"]
-    if isinstance(metrics, str):
-        metrics = [metrics]
+def _metrics(metrics: Sequence[str]) -> list[str]:
+    """The metrics of a test that lists give, and those of the catalogue."""
     of_ranking = {name.lower() for name in whole_ranking_metrics(metrics)}
     names = [name for name in metrics if name.lower() not in of_ranking]
     known = {name.lower() for name in names}

@@ -10,6 +10,7 @@ from typing import Any
 from recbole_genrec.errors import ArtefactError
 from recbole_genrec.report.ranks import ranks_folder
 from recbole_genrec.storage.artefacts import META, read_json
+from recbole_genrec.training.earlier_runs import is_result_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Benchmark:
             result = read_json(file, {"checkpoint": str})
         except ArtefactError:
             return False
-        if Path(result["checkpoint"]).stem != run.run_name:
+        if not is_result_of(result, run.run_name):
             return False
         return not result.get("ranks") or (ranks_folder(file) / META).is_file()
 

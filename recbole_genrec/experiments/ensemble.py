@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recbole_genrec.data.rows.loader_dataset import drawn_rows
-from recbole_genrec.errors import ConfigError
+from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.ensemble_file import (
     RESULT_ENDING,
     EnsembleFile,
@@ -46,6 +46,7 @@ VALID_USERS = 6000
 """Users whose validation items choose the weights."""
 
 
+@explained_files()
 def make_ensemble(
     checkpoints: Sequence[str],
     output: str | os.PathLike,
@@ -71,7 +72,7 @@ def make_ensemble(
     Raises:
         ConfigError: models that do not fit each other, wrong weights, or a key that says how
             models are trained.
-        ArtefactError: a checkpoint is missing or damaged.
+        ArtefactError: a checkpoint is missing or damaged, or holds other items than its data.
         HeldError: another process is going to write the same ensemble.
     """
     target = Path(output).expanduser()

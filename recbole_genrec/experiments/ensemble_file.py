@@ -54,7 +54,7 @@ class EnsembleFile:
             folder: where the file will lie.
         """
         members = [
-            {"checkpoint": os.path.relpath(checkpoint, folder), "weight": weight}
+            {"checkpoint": _relative(checkpoint, folder), "weight": weight}
             for checkpoint, weight in zip(self.checkpoints, self.weights, strict=True)
         ]
         return {
@@ -100,6 +100,17 @@ class EnsembleFile:
                 )
         weights = checked_weights(weights, len(checkpoints))
         return cls(checkpoints, weights, changes, content.get("chosen"))
+
+
+def _relative(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """A path from a folder on, also where one of the two is reached through a link.
+
+    Args:
+        path: of a file or a folder, which itself may be a link.
+        folder: where the path starts.
+    """
+    path = Path(path)
+    return os.path.relpath(path.parent.resolve() / path.name, Path(folder).resolve())
 
 
 def is_ensemble(path: str | os.PathLike) -> bool:

@@ -27,7 +27,7 @@ from recbole_genrec.model.lists.catalogue import Catalogue
 class EnsembleLists(CatalogueLists):
     """Members whose log-probabilities are added.
 
-    The items are those that all members know.
+    The items are those that all members know, the users those that any member knows.
 
     Args:
         served: the members.
@@ -39,7 +39,7 @@ class EnsembleLists(CatalogueLists):
         self.weights = list(weights)
         first = self.served[0]
         self.config = first.config
-        self.catalogue = Catalogue(_common_items(served), first.model.catalogue.users)
+        self.catalogue = Catalogue(_common_items(served), _all_users(served))
         self.histories = first.histories
         self.uses_users = any(member.model.uses_users for member in self.served)
         self.max_seq_length = max(member.model.max_seq_length for member in self.served)
@@ -153,6 +153,12 @@ def _common_items(served: Sequence[Served]) -> list[str]:
             "not count in histories. Train again to have them."
         )
     return [token for token in served[0].model.item_tokens if token in common]
+
+
+def _all_users(served: Sequence[Served]) -> list[str]:
+    """Raw ids of the users that any member knows; entry 0 is the padding user."""
+    known = [member.model.catalogue.users for member in served]
+    return list(dict.fromkeys(user for users in known for user in users))
 
 
 def _items_of(member: Served, catalogue: Catalogue) -> Tensor:

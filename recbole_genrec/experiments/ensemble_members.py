@@ -13,8 +13,9 @@ from torch import Tensor
 from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.data.rows.loader_dataset import dataset_of
 from recbole_genrec.errors import ConfigError
-from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.experiments.opened import Opened
+from recbole_genrec.experiments.testable import testable
 from recbole_genrec.model.outside import named_class
 from recbole_genrec.report.comparable import different_protocols, free_keys
 from recbole_genrec.report.ranks import evaluated_cases
@@ -40,9 +41,8 @@ class Member:
     def __init__(self, checkpoint: str, changes: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
         opened = Opened.of(checkpoint, changes=changes)
-        opened.check_changes()
         # all users are loaded; which of them choose the weights is decided for all members
-        self.trained: Trained = restored(opened.with_defaults(valid_users=0))
+        self.trained: Trained = testable(opened, valid_users=0)
         config = self.trained.config
         check_scores(checkpoint, config)
         config["dense_scores"] = True  # the sum needs a score of every item, not ranked lists
@@ -185,6 +185,7 @@ def load_members(
     Raises:
         ConfigError: fewer than two, models of other data, items, protocol or test rows, or a key
             that says how they were trained.
+        ArtefactError: a model and its data do not hold the same items.
     """
     if len(checkpoints) < 2:
         raise ConfigError("An ensemble needs two checkpoints or more.")

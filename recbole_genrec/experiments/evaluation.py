@@ -7,27 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genrec.data.histories.evaluated_histories import unreachable_targets
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ConfigError, explained_files
 from recbole_genrec.experiments.command_line import command_of_test
 from recbole_genrec.experiments.ensemble import tested
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.ensemble_members import load_members
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.loading import Trained, restored
+from recbole_genrec.experiments.loading import Trained
 from recbole_genrec.experiments.opened import Opened
 from recbole_genrec.experiments.rank_files import RankFile
 from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.stages import (
     candidates_of_test,
-    check_topk,
     metrics_of_test,
     start_summary,
     tested_entries,
 )
+from recbole_genrec.experiments.testable import testable
 from recbole_genrec.model.registry import is_generative
 from recbole_genrec.report.objects import Result
 from recbole_genrec.report.ranks import ranks_folder
@@ -38,6 +37,7 @@ from recbole_genrec.training.accounting import Stages, entries_without_training
 from recbole_genrec.training.held_runs import held_output
 
 
+@explained_files()
 def evaluate(
     checkpoint: str,
     model_class: type | str | None = None,
@@ -116,16 +116,12 @@ def _evaluate_model(
 
 def _loaded(checkpoint: str, model_class: type | str | None, changes: dict[str, Any]) -> Trained:
     """A model and its data, which can be tested."""
-    opened = Opened.of(checkpoint, model_class, changes)
-    opened.check_changes()
-    trained = restored(opened)
+    trained = testable(Opened.of(checkpoint, model_class, changes))
     if trained.test is None:
         raise ConfigError(
             f"{checkpoint} was trained on every interaction (hold_out: False), so nothing is held "
             "out to test it on."
         )
-    check_topk(trained.config, trained.dataset)
-    _check_no_added_items(checkpoint, trained.model, trained.dataset)
     logging.getLogger().info(start_summary(trained.config, trained.dataset))
     return trained
 
@@ -186,22 +182,3 @@ def _entries_of_test(
         "cpu_seconds": {**cost_of_trainings(checkpoints), **stages.cpu_seconds},
         "changes": changes,
     }
-
-
-def _check_no_added_items(checkpoint: str, model: AbstractRecommender, dataset: Dataset) -> None:
-    if not is_generative(type(model)):
-        return
-    added = model.catalogue.added
-    if added and not model.catalogue.chosen.intersection(added):
-        raise ArtefactError(
-            f"{checkpoint} holds items that add_items added ({len(added)}), which no user of the "
-            f"data chose. Test the checkpoint that its run wrote."
-        )
-    missing = dataset.item_num - model.n_items
-    if missing > 0:
-        raise ArtefactError(
-            f"The data has {missing} items that {checkpoint} does not know and that "
-            f"{type(model).__name__} could not add without training, so it cannot be tested on "
-            "this data. The log says what they lack: give it to them, train again from the "
-            "beginning, without init_from, or give the data of its training with --data_path."
-        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,13 @@ from recbole_genrec.training.trainer import GenRecTrainer
 from recbole_genrec.training.trainer_class import get_trainer_class
 
 
+class _WithoutOptimiser:
+    """What goes before a trainer that tests alone: the one of the training may not run here."""
+
+    def _build_optimizer(self, **kwargs: Any) -> None:
+        pass
+
+
 class Trained(NamedTuple):
     """A trained model and its data.
 
@@ -58,8 +67,13 @@ class Trained(NamedTuple):
 
     def evaluator(self) -> GenRecTrainer:
         """A trainer that tests the model; it knows the counts of the training split."""
-        trainer_class = get_trainer_class(self.config.model_class, self.config.settings.model)
-        trainer = trainer_class(self.config, self.model)
+        stock = get_trainer_class(self.config.model_class, self.config.settings.model)
+        trainer_class = type(f"Testing{stock.__name__}", (_WithoutOptimiser, stock), {})
+        with (
+            tempfile.TemporaryDirectory() as folder,  # RecBole makes the one of the training
+            _other_values(self.config, checkpoint_dir=folder, ema_decay=0.0),
+        ):
+            trainer = trainer_class(self.config, self.model)
         trainer.tensorboard.close()  # a test has no curves
         trainer.eval_collector.data_collect(self.train)  # as fit does
         return trainer
@@ -118,12 +132,21 @@ def _model_of_ours(
     files = (state.get("other_parameter") or {}).get("backbone_files")
     if not files or Path(str(backbone)).expanduser().is_dir():
         return config.model_class.from_checkpoint(config, dataset, state)
-    with stand_in(files) as folder:
-        config["backbone"] = folder
-        try:
-            return config.model_class.from_checkpoint(config, dataset, state)
-        finally:
-            config["backbone"] = backbone
+    with stand_in(files) as folder, _other_values(config, backbone=folder):
+        return config.model_class.from_checkpoint(config, dataset, state)
+
+
+@contextlib.contextmanager
+def _other_values(config: GenRecConfig, **values: Any) -> Iterator[None]:
+    """Other values of some keys, for the time of the block."""
+    before = {name: config[name] for name in values}
+    for name, value in values.items():
+        config[name] = value
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            config[name] = value
 
 
 def load_model(

@@ -13,7 +13,11 @@ from recbole_genrec.config import GenRecConfig
 from recbole_genrec.errors import ConfigError, explained
 from recbole_genrec.experiments.ensemble_file import EnsembleFile, is_ensemble
 from recbole_genrec.experiments.hub import local_checkpoint
-from recbole_genrec.experiments.stored_settings import MOVABLE, config_from_plain
+from recbole_genrec.experiments.stored_settings import (
+    MOVABLE,
+    changes_of_model,
+    config_from_plain,
+)
 from recbole_genrec.model.outside import check_stored_class
 from recbole_genrec.settings.classification import evaluation_keys
 from recbole_genrec.settings.rules import did_you_mean
@@ -67,6 +71,16 @@ class Opened:
     def with_defaults(self, **values: Any) -> Opened:
         """The same with further settings to replace, over which those that were asked for win."""
         return replace(self, changes={**values, **self.changes})
+
+    def asked(self, name: str) -> Any:
+        """The value of a key, stored or changed, as it was given."""
+        stored = self.state["config"]
+        return changes_of_model(stored["model"], self.changes).get(name, stored[name])
+
+    def with_changes(self, **values: Any) -> Opened:
+        """The same with further settings to replace, which win over those that were asked for."""
+        model = self.state["config"]["model"]
+        return replace(self, changes={**changes_of_model(model, self.changes), **values})
 
     def explained(self) -> AbstractContextManager[None]:
         """Refuse the checkpoint, whatever error its content leads to."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_genrec.errors import ConfigError
 from recbole_genrec.experiments.analysis import analysis_or_reason
+from recbole_genrec.experiments.stored_settings import changes_of_model
 from recbole_genrec.report.contents import Analysis, Reason, ReportEntry
 from recbole_genrec.report.leaderboard import Leaderboard
 from recbole_genrec.report.page import report_page
@@ -155,7 +156,7 @@ def _analysis(run: Run, users: int | None, changes: dict[str, Any]) -> Analysis 
             f"The checkpoint {checkpoint} is not there, so only what the result file says is "
             "shown. Make the report in the folder that the run was started in."
         )
-    of_test = run.result.get("changes", {})  # of an evaluate
+    of_test = changes_of_model(run.result["model"], run.result.get("changes", {}))
     changes = {**of_test, **changes}
     return analysis_or_reason(str(file), users=users, result=run.result, **changes)
 

@@ -25,8 +25,8 @@ MOVABLE = ("backbone",)
 def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     """Rebuild a configuration from :meth:`GenRecConfig.plain`; ``changes`` win.
 
-    Where other ``metrics`` or ``topk`` leave out the figure that the training was validated by, the
-    first of theirs takes its place.
+    A change ``Model.key`` is for that model alone. Where other ``metrics`` or ``topk`` leave out
+    the figure that the training was validated by, the first of theirs takes its place.
 
     Raises:
         ConfigError: when the stored settings no longer fit this version.
@@ -42,6 +42,7 @@ def config_from_plain(stored: dict, **changes: object) -> GenRecConfig:
     values["data_path"] = str(Path(values["data_path"]).parent)
     model = values.pop("model")
     dataset = values.pop("dataset")
+    changes = changes_of_model(model, changes)
     fill_older_run(values, _keys_of_method(model, values.get("tokenizer")))
     values |= changes
     change_older_names(values, changes)
@@ -66,6 +67,19 @@ def _keys_of_method(model: str, tokenizer: object) -> dict[str, Key]:
     if tokenizer and needs_tokenizer(model_class):
         declared |= tokenizer_class(str(tokenizer)).settings_class.declared()
     return {name: declaration for name, declaration in declared.items() if name not in shared}
+
+
+def changes_of_model(model: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Some changes with ``Model.key`` resolved for a model; it wins over the plain key.
+
+    Args:
+        model: name of the model.
+        changes: settings to replace. Those of other models stay as they are.
+    """
+    start = f"{model}."
+    own = {name: value for name, value in changes.items() if name.startswith(start)}
+    others = {name: value for name, value in changes.items() if name not in own}
+    return {**others, **{name.removeprefix(start): value for name, value in own.items()}}
 
 
 def changes_of_results(changes: Mapping[str, object]) -> dict[str, object]:

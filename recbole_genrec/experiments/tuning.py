@@ -38,6 +38,8 @@ WORST = 1e30
 hyperopt subtracts 0 % of the best score from it, which is not a number for infinity: a search whose
 first trial failed would then see no progress for ever.
 """
+FMIN_SEED = "HYPEROPT_FMIN_SEED"
+"""The environment variable from which hyperopt takes the seed of its draws."""
 INSTALL = (
     "The search needs the package hyperopt, version 0.2.5 (RecBole hands it a random state that "
     "newer ones refuse): pip install 'hyperopt==0.2.5' 'setuptools<81'."
@@ -250,8 +252,6 @@ def _search(trials: Trials, space: Space, options: TuningKeys, config: GenRecCon
     texts = {}
     for key, values in space.get("choice", {}).items():
         texts[key] = [argument(value) for value in values]
-    # RecBole's run() passes no seed on.
-    os.environ.setdefault("HYPEROPT_FMIN_SEED", str(config.settings.seed))
     search = HyperTuning(
         trials.run,
         params_dict={**space, "choice": texts},
@@ -259,4 +259,18 @@ def _search(trials: Trials, space: Space, options: TuningKeys, config: GenRecCon
         max_evals=options.max_evals,
         early_stop=options.early_stop,
     )
-    search.run()
+    with _seeded(config.settings.seed):
+        search.run()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Give hyperopt a seed, which RecBole's ``run()`` does not; one that the user has set stays."""
+    if FMIN_SEED in os.environ:
+        yield
+        return
+    os.environ[FMIN_SEED] = str(seed)
+    try:
+        yield
+    finally:
+        del os.environ[FMIN_SEED]

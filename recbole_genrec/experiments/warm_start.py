@@ -15,7 +15,8 @@ from recbole_genrec.data.ids import raw_ids
 from recbole_genrec.errors import ArtefactError, ConfigError, explained
 from recbole_genrec.experiments.loading import take_in_new_items
 from recbole_genrec.experiments.other_pasts import held_out_is_drawn, sentence_about_other_pasts
-from recbole_genrec.model.registry import build_model, is_generative
+from recbole_genrec.model.registry import build_model, is_generative, reads_codes
+from recbole_genrec.model.starting_codes import code_settings
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state
 
 
@@ -32,7 +33,7 @@ class WarmStart:
 
     Raises:
         ArtefactError: the checkpoint is missing or damaged.
-        ConfigError: it holds another model, or may know what this run holds out.
+        ConfigError: it holds another model or other codes, or may know what this run holds out.
     """
 
     def __init__(self, config: GenRecConfig) -> None:
@@ -47,6 +48,7 @@ class WarmStart:
                 "Name a checkpoint of the same model."
             )
         self._check_held_out()
+        self._check_codes()
         self.ids: dict[str, list[str]] = self.state["ids"]
 
     def _check_held_out(self) -> None:
@@ -67,6 +69,26 @@ class WarmStart:
                 f"holds out to test them. Use the same {', '.join(keys)}, or train on everything "
                 "(--hold_out=False), which tests nothing."
             )
+
+    def _check_codes(self) -> None:
+        """Refuse settings of the codes that are not those of the checkpoint.
+
+        What the user leaves out, the configuration takes from there.
+
+        Raises:
+            ConfigError: names the setting.
+        """
+        if not reads_codes(self.config):
+            return
+        now = self.config.plain()
+        for name, before in code_settings(self.state["config"]).items():
+            if now.get(name) != before:
+                raise ConfigError(
+                    f"init_from: {self.file} was trained with {name}: {before}, and this run has "
+                    f"{now.get(name)}. Known items keep their codes, so it would change nothing. "
+                    f"Leave {name} out or use the same, or train from the beginning, without "
+                    "init_from."
+                )
 
     def sentence_about_histories(self, bought: EventHistories) -> str:
         """What the log says of data that the training of the weights did not end before.

@@ -102,7 +102,8 @@ def add_items_of(
     target = source.with_name(f"{source.stem}-items{source.suffix}")
     if output is not None:
         target = Path(output).expanduser()
-    check_writable(target)
+    if not target.is_dir():  # an export, which is never replaced
+        check_writable(target)
     with held_output(target, "output", logging.getLogger().warning):
         return _add(checkpoint, Path(items).expanduser(), target, item, changes)
 

@@ -87,9 +87,12 @@ def check_writable(path: str | os.PathLike) -> None:
         path: a file that will be written later.
 
     Raises:
-        ArtefactError: a new file cannot be created beside ``path``.
+        ArtefactError: ``path`` is a folder, or a new file cannot be created beside it.
     """
-    with _temporary(Path(path), Path.touch):
+    path = Path(path)
+    if path.is_dir():
+        raise ArtefactError(f"{path} is a folder, and a file is to be written. Name a file.")
+    with _temporary(path, Path.touch):
         pass
 
 

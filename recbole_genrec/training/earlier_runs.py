@@ -49,7 +49,7 @@ def finished_result(config: Any, can_resume: bool = True) -> dict[str, Any] | No
     for file in (asked, beside):
         advice = f"Write it again: evaluate --checkpoint={checkpoint} --result_file={file}"
         result = read_json(file, advice=advice) if file.is_file() else {}
-        if Path(str(result.get("checkpoint"))).stem == name:
+        if is_result_of(result, name):
             if file != asked:
                 result = _copied(config, result, file, asked)
             return result
@@ -60,6 +60,16 @@ def finished_result(config: Any, can_resume: bool = True) -> dict[str, Any] | No
         f"result is neither in {beside} nor in the present --result_file. Test it again by "
         f"evaluate --checkpoint={checkpoint}, or leave out --resume to train from the beginning."
     )
+
+
+def is_result_of(result: dict[str, Any], name: str) -> bool:
+    """Whether a result is that of a run, not of a test of its checkpoint with other settings.
+
+    Args:
+        result: the content of a result file.
+        name: of the run.
+    """
+    return Path(str(result.get("checkpoint"))).stem == name and not result.get("changes")
 
 
 def _copied(config: Any, result: dict[str, Any], file: Path, asked: Path) -> dict[str, Any]:

@@ -189,7 +189,8 @@ class GenRecTrainer(EvaluatingTrainer):
         self.config["resume"] = True
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        if epoch_idx > self.start_epoch and self.limit.is_over():
+        is_new = not self.history or self.history[-1]["epoch"] < epoch_idx  # no further pass of it
+        if is_new and epoch_idx > self.start_epoch and self.limit.is_over():
             self.logger.info(self.limit.sentence(epoch_idx))
             raise TimeIsUp
         if self.average is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 import recbole_genrec
 from recbole_genrec.cli import main
 from recbole_genrec.cli.commands import COMMANDS
+from recbole_genrec.runtime.interrupts import Interrupted
 
 NAMES = [command.name for command in COMMANDS]
 
@@ -103,3 +105,21 @@ def test_settings_stand_before_or_after_an_argument(capsys):
 def test_shell_completion():
     assert complete("recbole-genrec le") == ["leaderboard"]
     assert complete("recbole-genrec recommend --all") == ["--all_users"]
+
+
+@pytest.mark.parametrize(
+    ("name", "resumes"),
+    [("evaluate", False), ("ensemble", False), ("tokenize", True), ("tune", True)],
+)
+def test_the_command_after_a_signal_is_one_that_works(name, resumes, monkeypatch, capsys):
+    def stop(_):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(f"recbole_genrec.cli.commands.{name}._{name}", stop)
+    assert main([name, "--seed=3"]) == 143
+    shown = capsys.readouterr().err
+    words = f"  recbole-genrec {name} --seed=3"
+    if resumes:
+        assert f"this continues from there:\n{words} --resume\n" in shown
+    else:
+        assert f"This starts again from the beginning:\n{words}\n" in shown

@@ -9,7 +9,9 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
@@ -21,6 +23,7 @@ from recbole_genrec.data.preparation.own.tables import read_table
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.experiments.loading import load_model
 from recbole_genrec.serving.new_items import columns_of_fields
+from recbole_genrec.settings.parsing import read_yaml
 
 TITLES = [
     'Lamp, "warm", oil dark',
@@ -145,6 +148,18 @@ def test_what_cannot_be_guessed_is_asked_for(tmp_path, capsys):
     assert main(["import", str(file), "--name=shop", "--user=a", "--item=d"]) == 2
     assert "has no column 'd', which --item names" in capsys.readouterr().err
     assert not Path("dataset").exists()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_two_columns_of_one_name_are_refused(tmp_path, ending):
+    file = tmp_path / f"c.{ending}"
+    if ending == "csv":
+        file.write_text("user,item,item\nu,i,j\n")
+    else:
+        columns = [pa.array([cell]) for cell in "uij"]
+        pq.write_table(pa.Table.from_arrays(columns, ["user", "item", "item"]), file)
+    with pytest.raises(DataError, match=rf"c\.{ending}.*: there are several columns item"):
+        import_tables([file], "shop")
 
 
 def test_times_are_judged_file_by_file(tmp_path, capsys):
@@ -328,6 +343,26 @@ def test_the_settings_of_a_dataset_lie_in_its_folder(tmp_path):
     config = GenRecConfig("TIGER", "shop", config_dict={**changes, "epochs": 4})
     assert config["epochs"] == 4
     assert GenRecConfig("SASRec", "shop", config_dict=changes)["epochs"] != 3
+
+
+def test_keys_of_the_user_stay_when_an_import_is_repeated(tmp_path):
+    clicks, items = shop()
+    files = [write(tmp_path / "c.csv", clicks), write(tmp_path / "i.csv", items)]
+    settings = Path("dataset/shop/shop.yaml")
+    import_tables(files[:1], "shop")
+    written = settings.read_text().replace("cid", "cid\n  epochs: 3", 1)
+    settings.write_text(f"{written}# the shop's own\nexclude_history: true\n")
+    before = settings.read_text()
+    assert "kept in shop.yaml: TIGER, exclude_history" in import_tables(files[:1], "shop").report()
+    assert settings.read_text() == before
+
+    import_tables(files, "shop")  # the items have texts by now
+    fields = ["title", "brand", "price"]
+    kept = {"TIGER": {"epochs": 3}, "exclude_history": True}
+    assert read_yaml(settings) == {"item_text_fields": fields, **kept}
+    settings.write_text(f"{settings.read_text()}topk: [\n")
+    with pytest.raises(ConfigError, match=r"shop\.yaml cannot be read"):
+        import_tables(files, "shop")
 
 
 def test_files_that_are_no_tables(tmp_path):

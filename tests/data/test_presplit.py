@@ -63,6 +63,16 @@ def test_histories_of_the_files_mean_items_and_are_cut(tmp_path, changes, limit,
     assert ("are cut to their last 4 items" in caplog.text) == (limit == 4)
 
 
+def test_each_item_of_histories_is_numbered_once(tmp_path):
+    """All words of all histories are no text of one width, which a long id makes large."""
+    rows = positions(events())
+    write_parts(tmp_path, histories(rows), WITH_HISTORY)
+    settings = {"data_path": str(tmp_path), "gpu_id": "", **BENCHMARK}
+    dataset = create_dataset(GenRecConfig("SASRec", "toy", config_dict=settings))
+    numbered = dataset._numbering["item_id"]["item_id"]
+    assert numbered.tolist() == list(range(1, dataset.item_num))
+
+
 def test_collaborative_vectors_of_histories_that_the_files_cut(tmp_path):
     parts = histories(positions(events()))
     cut = {

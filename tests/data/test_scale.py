@@ -56,3 +56,20 @@ def test_the_first_rows_give_the_scale_and_the_padding_item_stays_zero():
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="row 1"):
         Scale.of(np.array([[1.0, 2.0], [np.nan, 1.0]]))
+
+
+def test_columns_of_large_numbers_leave_the_others_as_they_are():
+    x = rows()
+    year = np.linspace(0, 1e9, len(x), dtype=np.float32)[:, None]
+    beside = Scale.of(np.concatenate([x, year], axis=1))
+    assert torch.equal(beside.factor[:4], Scale.of(x).factor)
+    assert torch.equal(beside.factor == 0, torch.tensor([0, 1, 1, 0, 0]).bool())
+
+
+def test_rounding_noise_where_zeros_should_be_stays_at_zero():
+    """The directions without variance of vectors that were turned."""
+    x = np.random.default_rng(1).normal(3, 2, (50, 4)).astype(np.float32)
+    noise = 1e-9 * np.random.default_rng(0).standard_normal((len(x), 1)).astype(np.float32)
+    factor = Scale.of(np.concatenate([x, noise], axis=1)).factor
+    assert factor[-1] == 0
+    assert torch.equal(factor[:-1], Scale.of(x).factor)

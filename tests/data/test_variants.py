@@ -267,6 +267,18 @@ def test_cells_of_features(tmp_path):
     assert [list(numbers) for numbers in frame["path"]] == [[1.0, 2.5], []]
 
 
+def test_quoted_ids_are_those_of_the_interactions(tmp_path):
+    """Between tabs, quotes are no part of an id, in any file."""
+    rows = rows_of(lambda item: f'"i {item}"')
+    names = {row[1] for row in rows}
+    items = text_of([[name, "c"] for name in names], ["item_id:token", "class:token"])
+    write(tmp_path, text_of(rows), items)
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    settings = {"data_path": str(tmp_path), "gpu_id": "", "load_col": columns}
+    dataset = create_dataset(GenRecConfig("BPR", "toy", config_dict=settings))
+    assert set(dataset.field2id_token["item_id"][1:]) == {name.strip('"') for name in names}
+
+
 def test_bytes_of_another_encoding_name_the_key(tmp_path, caplog):
     write(tmp_path, text_of(rows_of()), items(lambda number: f"soap {number}"))
     content = items(lambda number: f"café {number}").encode("latin-1")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recbole_genrec.data.content import ItemContent
 from recbole_genrec.data.vectors.item_vectors import ItemVectors, item_vectors_identity
 from recbole_genrec.data.vectors.vector_files import (
     files_of_vectors,
@@ -376,3 +377,24 @@ def test_new_items_take_vectors_that_are_given_or_in_the_file(tmp_path):
         vectors.of_new_items(["i1", "new"])
     with pytest.raises(ConfigError, match=r"shape \[1, 3\].*shape \[1, 2\]"):
         vectors.of_new_items(["new"], [[1, 2, 3]])
+
+
+def test_a_file_of_another_width_than_the_checkpoint_is_refused(tmp_path):
+    vectors = ItemVectors(write(tmp_path, "csv"), known_width=3)
+    message = r"emb\.csv has vectors of 2 numbers, those of the checkpoint have 3"
+    with pytest.raises(ConfigError, match=message):
+        vectors.of_new_items(["007"])
+    with pytest.raises(ConfigError, match=message):
+        vectors.aligned(["[PAD]", *IDS])
+    np.testing.assert_array_equal(vectors.of_new_items(["new"], [[1, 2, 3]]), [[1, 2, 3]])
+
+
+def test_vectors_of_added_items_stay_theirs_in_another_order(tmp_path):
+    content = ItemContent(["[PAD]", "x y", "i1"], ["", "b", "a"])
+    content.item_vectors = ItemVectors(write(tmp_path, "csv"))
+    content.extend(["c"], ["a new one"])
+    content.add_vectors([[9, 9]])
+    ordered = content.by_raw_id()
+    assert ordered.tokens == ["[PAD]", "a new one", "i1", "x y"]
+    expected = [[0, 0], [9, 9], ROWS[0], ROWS[2]]
+    np.testing.assert_array_equal(ordered.embeddings(), expected)

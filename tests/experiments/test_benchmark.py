@@ -209,6 +209,7 @@ def test_dates_are_texts(folder):
         ({"baseline": "SAS"}, "Did you mean sas"),
         ({"runs": [{"name": "a", "model": "Pop"}] * 2}, "unique"),
         ({"runs": [{"name": "a/b", "model": "Pop"}]}, "becomes a file name"),
+        ({"runs": [{"name": "..", "model": "Pop"}]}, "the first of them a letter, a digit or '_'"),
         ({"runs": [{"name": "a", "model": "Popp"}]}, "run a: There is no model 'Popp'"),
         (
             {"runs": [{"name": "a", "model": "Pop", "tokenizer": "random"}]},
@@ -328,6 +329,16 @@ def test_a_run_whose_named_ranks_are_gone_is_not_done(folder):
     write_json(plan.result(run), named)
     assert not plan.is_done(run)
     write_json(plan.result(run), {**named, "ranks": None})
+    assert plan.is_done(run)
+
+
+def test_a_test_with_other_settings_does_not_make_a_run_done(folder):
+    plan = read_benchmark(write(content(folder, seeds=[1])))
+    run = plan.runs[0]
+    tested = {"checkpoint": f"saved/{run.run_name}.pth", "changes": {"exclude_history": True}}
+    write_json(plan.result(run), tested)
+    assert not plan.is_done(run)
+    write_json(plan.result(run), {**tested, "changes": {}})
     assert plan.is_done(run)
 
 

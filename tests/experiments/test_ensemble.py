@@ -23,7 +23,7 @@ from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.ensemble_file import FORMAT, EnsembleFile
 from recbole_genrec.experiments.ensemble_lists import EnsembleLists
 from recbole_genrec.experiments.ensemble_members import load_members
-from recbole_genrec.experiments.loading import load_data_and_model, load_recommender
+from recbole_genrec.experiments.loading import load_data_and_model, load_model, load_recommender
 from recbole_genrec.experiments.report import write_report
 from recbole_genrec.experiments.results_beside import cost_of_trainings
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -165,6 +165,23 @@ def test_weights_come_from_validation(runs, home):
         valid[weight] = float(torch.where(rank <= 10, 1 / torch.log2(rank + 1.0), 0.0).mean())
     assert valid[chosen[1]] == pytest.approx(max(valid.values()), abs=1e-6)
     assert result["best_valid_score"] == pytest.approx(max(valid.values()), abs=1e-5)
+
+
+def test_members_are_tested_on_the_items_of_the_data_alone(searched, tmp_path):
+    checkpoints = []
+    for number, checkpoint in enumerate(searched[1]):
+        model = load_model(checkpoint).model
+        model.add_items(["soft new soap"], ["new"])
+        checkpoints.append(str(tmp_path / f"{number}.pth"))
+        model.save(checkpoints[-1])
+    with pytest.raises(ArtefactError, match=r"0\.pth holds items that add_items added \(1\)"):
+        make_ensemble(checkpoints, tmp_path / "both.json", weights=[1, 1])
+
+
+def test_lists_longer_than_the_catalogue_are_refused(runs, tmp_path):
+    members = [runs["LightGCN"], runs["SASRec"]]
+    with pytest.raises(ConfigError, match="asks for more items than the 40 of toy"):
+        make_ensemble(members, tmp_path / "both.json", weights=[1, 1], topk=[41])
 
 
 def test_it_is_tested_recommended_and_ranked_like_a_model(runs, home):
@@ -408,6 +425,25 @@ def test_members_may_number_users_differently(runs):
     both = EnsembleLists([first, other], [1.0, 1.0]).recommend_all(k=5)
     assert both["user_id"].tolist() == alone["user_id"].tolist()
     assert both["item_id"].tolist() == alone["item_id"].tolist()
+
+
+def test_a_user_whom_one_member_knows_is_known_in_any_order(runs):
+    first, other = (load_recommender(runs["SASRec"]) for _ in range(2))
+    users = first.model.catalogue.users
+    first.model.catalogue = Catalogue(first.model.item_tokens, users[:-1])
+    for order in ([first, other], [other, first]):
+        assert EnsembleLists(order, [1.0, 1.0]).catalogue.users == users
+
+
+def test_a_file_in_a_linked_folder_names_its_members(runs, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    folder = tmp_path / "link"
+    folder.symlink_to(tmp_path / "far" / "away")
+    members = runs["TimelineRec"], runs["SASRec"]
+    file = folder / "both.json"
+    write_json(file, EnsembleFile(members, (1.0, 1.0)).content(folder))
+    read = EnsembleFile.read(file).checkpoints
+    assert [Path(path).resolve() for path in read] == [Path(path).resolve() for path in members]
 
 
 def test_scores_that_are_no_numbers_choose_no_weights(runs, tmp_path, monkeypatch):

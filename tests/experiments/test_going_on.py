@@ -175,6 +175,24 @@ def test_weights_that_are_newer_than_the_data_are_noticed(folder, tmp_path, capl
         run(folder, "SASRec", init_from=drawn["checkpoint"], cold_users=0.2)
 
 
+def test_a_warm_start_keeps_the_codes_and_their_settings(folder):
+    sizes = {"codebook_sizes": [10, 5]}
+    first = run(folder, "TIGER", epochs=0, tokenizer="random", **sizes)
+    left_out = {**settings(folder, "TIGER"), "epochs": 0, "checkpoint_dir": "saved"}
+    del left_out["codebook_sizes"]
+    again = {**left_out, "init_from": first["checkpoint"], "seed": 7}
+    second = run_recbole_genrec("TIGER", "toy", config_dict=again)
+    assert second["config"]["tokenizer"] == "random"
+    assert second["config"]["codebook_sizes"] == [10, 5]
+    evaluated = evaluate(second["checkpoint"])
+    assert evaluated["report"] == second["report"]
+
+    with pytest.raises(ConfigError, match=r"with codebook_sizes: \[10, 5\], and this run has \[20"):
+        run_recbole_genrec("TIGER", "toy", config_dict={**again, "codebook_sizes": [20, 5]})
+    with pytest.raises(ConfigError, match="with tokenizer: random, and this run has rkmeans"):
+        run_recbole_genrec("TIGER", "toy", config_dict={**again, "TIGER.tokenizer": "rkmeans"})
+
+
 def test_a_warm_start_that_tests_nothing_takes_any_weights(folder):
     first = run(folder, "SASRec", epochs=0, eval_args=RATIO)
     result = run(folder, "SASRec", epochs=0, init_from=first["checkpoint"], hold_out=False)
@@ -389,6 +407,13 @@ def test_a_finished_run_is_not_trained_again(folder, tmp_path):
     with pytest.raises(ConfigError, match="is a finished run of these settings, and its result"):
         run(folder, epochs=1, resume=True)
     assert Path(first["checkpoint"]).read_bytes() == weights
+
+
+def test_a_test_with_other_settings_is_not_the_result_of_the_run(folder):
+    first = run(folder, "SASRec")
+    evaluate(first["checkpoint"], result_file="changed.json", exclude_history=True)
+    resumed = run(folder, "SASRec", resume=True, result_file="changed.json")
+    assert resumed["test_result"] == first["test_result"]
 
 
 def test_the_run_that_may_have_been_meant_is_named(folder, monkeypatch, caplog):

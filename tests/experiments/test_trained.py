@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ from recbole_genrec.cli import main
 from recbole_genrec.config import GenRecConfig
 from recbole_genrec.data.ids import check_same_ids
 from recbole_genrec.data.loaders import create_dataset, make_loaders
-from recbole_genrec.errors import ArtefactError, ConfigError
+from recbole_genrec.errors import ArtefactError, ConfigError, GenRecError
+from recbole_genrec.experiments.analysis import analyse
+from recbole_genrec.experiments.ensemble import make_ensemble
 from recbole_genrec.experiments.opening import load_result
 from recbole_genrec.experiments.report import make_entries, write_report
 from recbole_genrec.experiments.run import run_recbole_genrec
@@ -22,6 +25,7 @@ from recbole_genrec.experiments.trained import evaluate, load_data_and_model
 from recbole_genrec.report.leaderboard import make_leaderboard
 from recbole_genrec.report.ranks import UserRanks, ranks_folder
 from recbole_genrec.report.runs import collect
+from recbole_genrec.storage.checkpoints import load_checkpoint, save_checkpoint
 from recbole_genrec.training.collector import TensorCollector
 
 
@@ -172,6 +176,47 @@ def test_other_figures_than_the_one_that_was_validated(run):
             "test_result"
         ]
     ) == {"mrr@3"}
+
+
+def test_a_key_of_the_model_alone_is_a_change_like_any_other(run):
+    changes = {"SASRec.topk": [3], "SASRec.metrics": ["MRR"]}
+    assert set(evaluate(run["SASRec"]["checkpoint"], **changes)["test_result"]) == {"mrr@3"}
+
+
+def test_a_test_of_other_metrics_has_its_report(run, tmp_path):
+    for number, name in enumerate(("metrics", "SASRec.metrics")):
+        file = tmp_path / f"{number}.json"
+        evaluate(run["SASRec"]["checkpoint"], result_file=file, **{name: ["MRR"]})
+        lists = make_entries(collect([str(file)])[0])[0].analysis.lists
+        assert {"mrr@10", "recall@10"} <= lists.metrics.keys()
+
+
+def test_a_test_needs_neither_the_optimiser_nor_the_folder_of_the_training(run, tmp_path):
+    (tmp_path / "file").touch()
+    state = load_checkpoint(run["SASRec"]["checkpoint"])
+    del state["format"]
+    state["config"] |= {"learner": "adamw8bit", "checkpoint_dir": str(tmp_path / "file" / "saved")}
+    save_checkpoint("moved.pth", state)
+    assert evaluate("moved.pth")["test_result"] == run["SASRec"]["test_result"]
+    shutil.rmtree("log_tensorboard")
+    Path("log_tensorboard").touch()
+    with pytest.raises(GenRecError, match="log_tensorboard.* cannot be read or written"):
+        evaluate("moved.pth")
+
+
+def test_data_with_an_item_that_the_model_cannot_take_in(run, tmp_path):
+    shutil.copytree(run["folder"] / "toy", tmp_path / "data" / "toy")
+    with (tmp_path / "data" / "toy" / "toy.inter").open("a") as rows:
+        rows.write("u1\twithout-text\t9999999999\n")
+    checkpoint = run["TIGER"]["checkpoint"]
+    changes = {"data_path": str(tmp_path / "data")}
+    for use in (
+        lambda: evaluate(checkpoint, **changes),
+        lambda: analyse(checkpoint, **changes),
+        lambda: make_ensemble([checkpoint] * 2, tmp_path / "both.json", **changes),
+    ):
+        with pytest.raises(ArtefactError, match="1 items that .* could not add without training"):
+            use()
 
 
 def test_a_checkpoint_with_added_items_is_not_tested(run, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -341,6 +342,24 @@ def test_the_worst_score_leaves_hyperopt_able_to_see_progress():
         documents = [{"result": {"loss": loss}} for loss in losses[:number]]
         ended, state = stops(types.SimpleNamespace(trials=documents), *state)
     assert not ended and state == [0.5, 0]
+
+
+def test_the_seed_of_a_search_ends_with_it(monkeypatch):
+    seeds = []
+
+    class Search(Grid):
+        def run(self):
+            seeds.append(os.environ["HYPEROPT_FMIN_SEED"])
+
+    monkeypatch.delenv("HYPEROPT_FMIN_SEED", raising=False)
+    monkeypatch.setitem(sys.modules, "hyperopt", types.ModuleType("hyperopt"))
+    monkeypatch.setattr(recbole.trainer, "HyperTuning", Search)
+    trials = types.SimpleNamespace(run=None)
+    options = types.SimpleNamespace(algo="random", max_evals=1, early_stop=10)
+    for seed in (1, 2):
+        config = types.SimpleNamespace(settings=types.SimpleNamespace(seed=seed))
+        tuning._search(trials, {}, options, config)
+    assert seeds == ["1", "2"] and "HYPEROPT_FMIN_SEED" not in os.environ
 
 
 def test_recboles_search_itself(folder, monkeypatch):

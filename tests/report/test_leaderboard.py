@@ -29,7 +29,7 @@ from recbole_genrec.report.ranks import UserRanks, digest_of_test, ranks_folder,
 from recbole_genrec.report.rows import make_rows
 from recbole_genrec.report.runs import collect
 from recbole_genrec.report.significance import bootstrap_interval, compare, sign_flip_p
-from recbole_genrec.storage.artefacts import save_artefact, write_json
+from recbole_genrec.storage.artefacts import load_artefact, save_artefact, write_json
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,17 @@ def test_damaged_ranks_are_refused(tmp_path):
 
 
 # --- significance ---------------------------------------------------------------------------------
+
+
+def test_ranks_of_long_lists(tmp_path):
+    ranks = UserRanks(np.array([1, 40_000]), ("a", "b"), 50_000, ("x", "y"))
+    ranks.save(tmp_path / "x.ranks")
+    assert UserRanks.load(tmp_path / "x.ranks").ranks.tolist() == [1, 40_000]
+    tensors, meta = load_artefact(tmp_path / "x.ranks", "")
+    earlier = {**tensors, "ranks": tensors["ranks"].to(torch.int16)}
+    save_artefact(tmp_path / "earlier.ranks", earlier, meta)
+    with pytest.raises(ArtefactError, match="Run or evaluate the model again"):
+        UserRanks.load(tmp_path / "earlier.ranks")
 
 
 def test_ranks_are_small_and_those_of_earlier_versions_load(tmp_path):

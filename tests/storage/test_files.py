@@ -19,7 +19,7 @@ from recbole_genrec.storage.artefacts import (
     save_artefact,
     write_json,
 )
-from recbole_genrec.storage.atomic import atomic_write
+from recbole_genrec.storage.atomic import atomic_write, check_writable
 from recbole_genrec.storage.checkpoints import load_checkpoint, load_state, save_checkpoint_folder
 from recbole_genrec.storage.digests import digest
 
@@ -72,6 +72,15 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
 def test_an_error_of_the_first_write_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "file.json", {("a", "tuple"): 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    check_writable(tmp_path / "new.json")
+    with pytest.raises(
+        ArtefactError, match="is a folder, and a file is to be written. Name a file"
+    ):
+        check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -142,6 +142,22 @@ def test_training_stops_inside_an_epoch_and_validates_it(folder, model, tmp_path
     assert result["test_result"]
 
 
+def test_a_limit_in_the_first_of_several_passes_ends_no_epoch(folder, tmp_path, monkeypatch):
+    begun = []
+    train_batches = GenRecTrainer._train_batches
+
+    def noted(self, train_data, epoch, *rest):
+        begun.append(epoch)
+        return train_batches(self, train_data, epoch, *rest)
+
+    monkeypatch.setattr(GenRecTrainer, "_train_batches", noted)
+    monkeypatch.setattr(TimeLimit, "is_over", lambda limit: 1 in begun)
+    values = settings(folder, "RecVAE", tmp_path, max_cpu_minutes=1, eval_step=3, epochs=9)
+    result = run_recbole_genrec("RecVAE", "toy", config_dict=values)
+    assert [len(epoch["loss"]) for epoch in result["epochs"]] == [4, 4]
+    assert result["epochs"][1]["valid"] and result["test_result"]
+
+
 def test_a_limit_that_is_not_reached_changes_nothing(folder, tmp_path):
     values = settings(folder, "TimelineRec", tmp_path, epochs=2)
     plain = run_recbole_genrec("TimelineRec", "toy", config_dict=values)

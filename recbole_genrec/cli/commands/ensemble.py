@@ -26,7 +26,7 @@ def ensemble(context: typer.Context, quiet: QuietOption = False) -> int:
     `F.result.json`. Other keys apply to all members, such as `--exclude_history=True`, and the
     ensemble keeps them. `--model=package.module:Class` names the class of members from outside.
     """
-    return trained(context, _ensemble, quiet)
+    return trained(context, _ensemble, quiet, resumes=False)
 
 
 def _ensemble(settings: list[str]) -> None:

@@ -23,7 +23,7 @@ def evaluate(context: typer.Context, quiet: QuietOption = False) -> int:
     `--backbone=F` names the language model's folder when it has moved. `--result_file=F` writes a
     JSON, and the rank of each user's test item beside it, for `leaderboard` and `report`.
     """
-    return trained(context, _evaluate, quiet)
+    return trained(context, _evaluate, quiet, resumes=False)
 
 
 def _evaluate(settings: list[str]) -> None:

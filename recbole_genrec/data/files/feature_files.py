@@ -14,7 +14,10 @@ from recbole_genrec.errors import DataError
 
 
 def read_features(
-    path: Path, file_format: FileFormat, load: Collection[str] | None
+    path: Path,
+    file_format: FileFormat,
+    load: Collection[str] | None,
+    ids: Collection[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The loaded columns of a file, and RecBole's type of each.
 
@@ -24,6 +27,7 @@ def read_features(
         path: the file.
         file_format: how it is written.
         load: the columns to load, None for all.
+        ids: columns of ids of users and items, which are read as those of interactions.
 
     Raises:
         DataError: the header has another separator, a column twice or a type that RecBole does not
@@ -35,13 +39,14 @@ def read_features(
     places = {name: list(kinds).index(name) for name in names}
     values: dict[str, list] = {name: [] for name in names}
     for row in file.rows():
-        cells = [file.text(cell).replace("\0", "") for cell in row.cells]
+        cells = [cell.replace("\0", "") for cell in row.cells]
         if not any(cell.strip() for cell in cells):
             continue
         cells += [""] * (len(kinds) - len(cells))
         for name, place in places.items():
+            text = file.id if name in ids else file.text
             try:
-                value = cell_value(cells[place], kinds[name], file_format.sequence_separator)
+                value = cell_value(text(cells[place]), kinds[name], file_format.sequence_separator)
             except ValueError as error:
                 raise DataError(
                     f"{path}, line {row.line}: {cells[place]!r} in {name!r} is not a number. "

@@ -78,10 +78,11 @@ class Presplit:
         items = frame[self._item].to_numpy()
         if self._has_histories:
             pairs = zip(frame[self._history], items, strict=True)
-            items = np.concatenate([[*history, item] for history, item in pairs])
+            words = (word for history, item in pairs for word in (*history, item))
+            items = np.array(list(dict.fromkeys(words)), dtype=object)
         return {
             self._user: pd.DataFrame({self._user: frame[self._user].to_numpy()}),
-            self._item: pd.DataFrame({self._item: items.astype(object)}),
+            self._item: pd.DataFrame({self._item: items}),
         }
 
     def rows(self) -> tuple[pd.DataFrame, list[int]]:

@@ -87,8 +87,18 @@ class ItemVectors:
 
     @cached_property
     def _read(self) -> tuple[dict[str, int], np.ndarray]:
-        """The row by raw id, and the vectors float32 ``[n, D]``."""
+        """The row by raw id, and the vectors float32 ``[n, D]``.
+
+        Raises:
+            ConfigError: a checkpoint says that vectors have another width.
+        """
         tokens, vectors = self._stored()
+        if vectors.shape[1] != (self.known_width or vectors.shape[1]):
+            raise ConfigError(
+                f"item_vectors: {self.file} has vectors of {vectors.shape[1]} numbers, those of "
+                f"the checkpoint have {self.known_width}. Give the vectors of the encoder that "
+                "the checkpoint was trained with."
+            )
         row_of = {token: row for row, token in enumerate(tokens)}
         for row, token in enumerate(tokens):
             row_of.setdefault(without_point(token), row)
@@ -123,6 +133,7 @@ class ItemVectors:
             tokens: raw item ids, padding first.
 
         Raises:
+            ConfigError: a checkpoint says that vectors have another width.
             DataError: more than half of the items have no vector.
         """
         row_of, vectors = self._read
@@ -182,6 +193,9 @@ class ItemVectors:
 
         Args:
             tokens: raw item ids.
+
+        Raises:
+            ConfigError: a checkpoint says that vectors have another width.
         """
         if not self.file.is_file():
             return list(tokens)

@@ -11,8 +11,9 @@ from torch import Tensor
 from recbole_genrec.errors import DataError
 
 CONSTANT = 1e-6
-"""A column counts as constant when its deviation is below this share of the root mean square of all
-values (our choice, unpublished: float32 rounding makes constant columns differ in the last digit).
+"""A column counts as constant when its deviation is below this share of its root mean square, or of
+the median deviation of the columns (our choice, unpublished: float32 rounding makes constant
+columns differ in the last digit, and fills columns that should be zero).
 """
 
 
@@ -50,7 +51,8 @@ class Scale:
             )
         centre = x.mean(axis=0)
         deviation = (x - centre).std(axis=0)
-        varies = deviation > CONSTANT * np.sqrt(np.mean(x**2))
+        size = np.maximum(np.sqrt(np.mean(x**2, axis=0)), np.median(deviation))
+        varies = deviation > CONSTANT * size
         factor = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
         return cls(torch.from_numpy(centre), torch.from_numpy(factor))
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from recbole_genrec.data.known_datasets import FOLDER_NAME, RECIPES
+from recbole_genrec.data.preparation.own.settings import is_imported, settings_of_import
 from recbole_genrec.data.preparation.writing import INTERACTIONS, write_table
 from recbole_genrec.errors import ConfigError, DataError
 from recbole_genrec.settings.parsing import parse_value
@@ -17,14 +17,6 @@ from recbole_genrec.storage.atomic import write_text
 
 TAKEN = ("item_id", "user_id", "timestamp")
 """Columns that an import writes itself."""
-
-WITHOUT_TEXT = {
-    "TIGER": {"tokenizer": "cid"},
-    "TimelineRec": {"tokenizer": "cid", "item_parts": ["id"]},
-}
-"""Settings of a dataset whose items have no text: codes that need none."""
-
-MARK = "# Written by recbole-genrec import"
 
 
 def check_target(name: str, data_path: str | Path) -> Path:
@@ -47,9 +39,7 @@ def check_target(name: str, data_path: str | Path) -> Path:
     if name in RECIPES:
         raise ConfigError(f"--name={name} is a dataset that prepare makes. Choose another name.")
     folder = Path(data_path).expanduser() / name
-    settings = folder / f"{name}.yaml"
-    imported = settings.is_file() and settings.read_text(encoding="utf-8").startswith(MARK)
-    if (folder / f"{name}.inter").is_file() and not imported:
+    if (folder / f"{name}.inter").is_file() and not is_imported(folder / f"{name}.yaml"):
         raise DataError(
             f"{folder} holds files that no import wrote. Choose another --name, or move them."
         )
@@ -62,7 +52,7 @@ def write_dataset(
     frame: pd.DataFrame,
     texts: dict[str, dict[str, str]],
     fields: Sequence[str],
-) -> None:
+) -> list[str]:
     """Write the files of a dataset, each atomically, the settings last.
 
     Args:
@@ -71,11 +61,19 @@ def write_dataset(
         frame: columns ``user_id``, ``item_id`` and ``timestamp`` (seconds), by user and time.
         texts: text columns by item id.
         fields: the text columns.
+
+    Returns:
+        The user's keys that stay in the settings.
+
+    Raises:
+        ConfigError: the settings of an earlier import cannot be read; nothing is written.
     """
+    columns = _column_names(fields)
+    settings = folder / f"{name}.yaml"
+    text, kept = settings_of_import(settings, [columns[field] for field in fields])
     times = map(_written_time, frame["timestamp"].tolist())
     events = zip(frame["user_id"], frame["item_id"], times, strict=True)
     write_table(folder / f"{name}.inter", INTERACTIONS, events)
-    columns = _column_names(fields)
     items = folder / f"{name}.item"
     if fields:
         kinds = {columns[field]: _kind(field, texts) for field in fields}
@@ -83,11 +81,8 @@ def write_dataset(
         write_table(items, {"item_id": "token", **kinds}, cells)
     else:
         items.unlink(missing_ok=True)
-    values: dict[str, object] = dict(WITHOUT_TEXT)
-    if fields:
-        values = {"item_text_fields": [columns[field] for field in fields]}
-    text = f"{MARK}; keys of run may be added.\n{yaml.safe_dump(values, allow_unicode=True)}"
-    write_text(folder / f"{name}.yaml", text)
+    write_text(settings, text)
+    return kept
 
 
 def _written_time(seconds: float) -> str:

@@ -126,7 +126,8 @@ def import_tables(
         data_path: folder of all datasets.
 
     Raises:
-        ConfigError: a wrong option or name, or a file that is named twice.
+        ConfigError: a wrong option or name, a file that is named twice, or settings of an earlier
+            import that cannot be read.
         DataError: a file or a column is missing, nothing is left, or times cannot be understood.
     """
     options = options or ImportOptions()
@@ -153,7 +154,9 @@ def import_tables(
     frame = _chosen(frame, columns, options, result)
     texts = _item_texts(events, others, columns, result)
     _describe(frame, texts, result)
-    write_dataset(result.folder, name, frame, texts, result.texts)
+    kept = write_dataset(result.folder, name, frame, texts, result.texts)
+    if kept:
+        result.notes.append(f"kept in {name}.yaml: {', '.join(kept)}")
     result.notes = [*columns.guesses, *result.notes]
     return result
 

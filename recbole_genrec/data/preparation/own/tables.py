@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -99,9 +99,7 @@ def _refuse_mostly_malformed(table: Table) -> None:
 def _read_text(path: Path, encoding: str, separator: str | None) -> Table:
     file = AtomicFile(path, FileFormat(separator or _separator_of(path, encoding), encoding))
     names = [_without_type(name) for name in file.columns]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise DataError(f"{path}, line {file.header_line}: there are several columns {repeated[0]}")
+    _refuse_repeated(names, f"{path}, line {file.header_line}")
     rows: list[list[str | None]] = []
     lines = []
     table = Table(path, pd.DataFrame(), np.zeros(0))
@@ -120,6 +118,17 @@ def _read_text(path: Path, encoding: str, separator: str | None) -> Table:
     table.frame = pd.DataFrame(rows, columns=names, dtype=object)
     table.lines = np.array(lines, dtype=np.int64)
     return table
+
+
+def _refuse_repeated(names: Sequence[str], where: str) -> None:
+    """Check that no two columns have one name.
+
+    Raises:
+        DataError: two have.
+    """
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{where}: there are several columns {repeated[0]}. Rename one.")
 
 
 def _separator_of(path: Path, encoding: str) -> str:
@@ -146,6 +155,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
+        _refuse_repeated(pq.read_schema(path).names, str(path))
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} is no Parquet file ({error}).") from error
