@@ -275,10 +275,11 @@ def _entries(file_keys: BenchmarkKeys, file: str) -> list[Entry]:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
         is_repeated = any(keys.name == entry.keys.name for entry in entries)
-        if not re.fullmatch(r"\w[\w+.-]*", keys.name) or is_repeated:
+        is_folder = not keys.name.strip(".")  # "." and ".." name folders that are there
+        if not re.fullmatch(r"[\w+.-]+", keys.name) or is_folder or is_repeated:
             raise ConfigError(
-                f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.', the "
-                "first of them a letter, a digit or '_'; it becomes a file name."
+                f"{where}: a name must be unique and of letters, digits, '-', '_', '+', '.', not "
+                "of points alone; it becomes a file name."
             )
         entries.append(Entry(where, keys, file_keys))
     return entries

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from os.path import normpath
 from typing import Any
 
 from recbole_genrec.errors import GenRecError
@@ -56,9 +57,11 @@ def code_defaults(file: object, model_class: type, tokenizer: object) -> dict[st
     if not isinstance(file, str) or not needs_tokenizer(model_class):
         return {}
     with contextlib.suppress(GenRecError):
+        if tokenizer is not None:
+            tokenizer_class(str(tokenizer))  # a class from outside is known from here on
         stored = load_checkpoint(file, with_weights=False).get("config", {})
         if stored.get("model") == model_class.__name__:
             settings = code_settings(stored)
-            if tokenizer in (None, settings["tokenizer"]):
+            if tokenizer is None or normpath(str(tokenizer)) == normpath(settings["tokenizer"]):
                 return settings
     return {}

@@ -66,6 +66,12 @@ def test_columns_of_large_numbers_leave_the_others_as_they_are():
     assert torch.equal(beside.factor == 0, torch.tensor([0, 1, 1, 0, 0]).bool())
 
 
+def test_a_price_leaves_a_rating_as_it_is():
+    x = np.random.default_rng(2).random((50, 2)).astype(np.float32)
+    factor = Scale.of(x * np.array([1e8, 1], dtype=np.float32)).factor
+    torch.testing.assert_close(factor * torch.tensor([1e8, 1]), Scale.of(x).factor.double())
+
+
 def test_rounding_noise_where_zeros_should_be_stays_at_zero():
     """The directions without variance of vectors that were turned."""
     x = np.random.default_rng(1).normal(3, 2, (50, 4)).astype(np.float32)

@@ -209,7 +209,7 @@ def test_dates_are_texts(folder):
         ({"baseline": "SAS"}, "Did you mean sas"),
         ({"runs": [{"name": "a", "model": "Pop"}] * 2}, "unique"),
         ({"runs": [{"name": "a/b", "model": "Pop"}]}, "becomes a file name"),
-        ({"runs": [{"name": "..", "model": "Pop"}]}, "the first of them a letter, a digit or '_'"),
+        ({"runs": [{"name": "..", "model": "Pop"}]}, "not of points alone"),
         ({"runs": [{"name": "a", "model": "Popp"}]}, "run a: There is no model 'Popp'"),
         (
             {"runs": [{"name": "a", "model": "Pop", "tokenizer": "random"}]},

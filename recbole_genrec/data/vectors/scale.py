@@ -12,8 +12,8 @@ from recbole_genrec.errors import DataError
 
 CONSTANT = 1e-6
 """A column counts as constant when its deviation is below this share of its root mean square, or of
-the median deviation of the columns (our choice, unpublished: float32 rounding makes constant
-columns differ in the last digit, and fills columns that should be zero).
+the lower quartile of the deviations of the others (our choice, unpublished: float32 rounding makes
+constant columns differ in the last digit, and fills columns that should be zero).
 """
 
 
@@ -51,8 +51,10 @@ class Scale:
             )
         centre = x.mean(axis=0)
         deviation = (x - centre).std(axis=0)
-        size = np.maximum(np.sqrt(np.mean(x**2, axis=0)), np.median(deviation))
-        varies = deviation > CONSTANT * size
+        varies = deviation > CONSTANT * np.sqrt(np.mean(x**2, axis=0))
+        if varies.any():
+            usual = np.quantile(deviation[varies], 0.25, method="lower")
+            varies &= deviation > CONSTANT * usual
         factor = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
         return cls(torch.from_numpy(centre), torch.from_numpy(factor))
 

@@ -73,7 +73,7 @@ def _without_text(kept: dict[str, Any]) -> dict[str, Any]:
     """The sections of :data:`WITHOUT_TEXT`; what the user says in them wins."""
     sections = {}
     for model, written in WITHOUT_TEXT.items():
-        section = kept.get(model, {})
+        section = kept.get(model) or {}  # an empty section is None
         if isinstance(section, dict):
             sections[model] = {**written, **section}
     return sections
